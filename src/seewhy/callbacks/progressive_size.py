@@ -1,0 +1,25 @@
+"""Train at a small image size first and at the full size last."""
+
+from __future__ import annotations
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from seewhy.errors import UserError
+
+
+class ProgressiveSize(Callback):
+    """`sizes` maps the first epoch of each phase to the side in pixels of the training images from then on.
+
+    An epoch at two thirds of the side costs less than half; the last phase at the full size adapts the network to it.
+    Validation and test images always have the full size.
+    """
+
+    def __init__(self, sizes: dict[int, int]) -> None:
+        if 0 not in sizes:
+            raise UserError(f"callbacks.progressive_size.sizes={sizes} needs the size of epoch 0")
+        self.sizes = sizes
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Set the size of this epoch's training images."""
+        started = max(epoch for epoch in self.sizes if epoch <= trainer.current_epoch)
+        trainer.datamodule.training_size = self.sizes[started]  # type: ignore[attr-defined]

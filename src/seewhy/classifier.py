@@ -1,0 +1,134 @@
+"""A network with its own normalisation, preprocessing facts and class names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.nn import functional
+
+from seewhy.models.facts import Facts
+from seewhy.models.layers import find_layer
+from seewhy.optimization import Optimization
+from seewhy.types import Batch, Images
+
+
+@dataclass
+class Passes:
+    """How many images went through the network, forwards and backwards."""
+
+    forward: int = 0
+    backward: int = 0
+
+    def since(self, earlier: Passes) -> Passes:
+        """The passes made after the copy `earlier` was taken."""
+        return Passes(self.forward - earlier.forward, self.backward - earlier.backward)
+
+
+class Classifier(LightningModule):
+    """Images float32 [batch, 3, height, width] in [0, 1] -> logits float32 [batch, classes].
+
+    The network's own mean and standard deviation are buffers: black is 0 and white is 1 for everything outside.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        facts: Facts,
+        *,
+        name: str,
+        origin: str = "random",
+        weights_sha256: str = "",
+        cam_layer: str | None = None,
+        influence_layer: str | None = None,
+        optimization: Optimization | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.facts = facts
+        self.name = name
+        self.origin = origin
+        self.weights_sha256 = weights_sha256
+        self.cam_layer = cam_layer
+        self.influence_layer = influence_layer
+        self.optimization = optimization
+        self.passes = Passes()
+        self.register_buffer("mean", torch.tensor(facts.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(facts.std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Images) -> Tensor:
+        """Logits [batch, classes]; counts the images that pass forwards and, where a gradient is taken, backwards."""
+        normalised = (images - self.mean) / self.std
+        logits: Tensor = self.network(normalised)
+        self.passes.forward += len(images)
+        if logits.requires_grad and not self.training:
+            logits.register_hook(self._count_backward)
+        return logits
+
+    def _count_backward(self, gradient: Tensor) -> None:
+        self.passes.backward += len(gradient)
+
+    def layer(self, name: str) -> nn.Module:
+        """The module of the network with that name; UserError with the candidates where there is none."""
+        return find_layer(self.network, name)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Evaluation mode and parameters without gradients inside the block; everything as it was after it."""
+        modes = {module: module.training for module in self.modules()}
+        trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        self.eval()
+        for parameter in trainable:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+            for parameter in trainable:
+                parameter.requires_grad_(True)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Cross-entropy of one batch, logged with its accuracy as train/loss and train/accuracy."""
+        return self._loss(batch, "train")
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Logs val/loss and val/accuracy."""
+        self._loss(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Logits of the batch for the callbacks; test/loss and test/accuracy over the images whose class is known."""
+        if not len(batch.images):
+            return {"logits": batch.images.new_zeros(0, len(self.facts.classes))}
+        logits = self(batch.images)
+        known = batch.labels >= 0
+        if known.any():
+            self._log("test", logits[known], batch.labels[known])
+        return {"logits": logits}
+
+    def _loss(self, batch: Batch, stage: str) -> Tensor:
+        return self._log(stage, self(batch.images), batch.labels)
+
+    def _log(self, stage: str, logits: Tensor, labels: Tensor) -> Tensor:
+        loss = functional.cross_entropy(logits, labels)
+        accuracy = (logits.detach().argmax(1) == labels).float().mean()
+        values = {f"{stage}/loss": loss.detach(), f"{stage}/accuracy": accuracy}
+        shown = stage != "train" or self.global_step % 10 == 0
+        if shown:
+            self.log_dict(
+                values, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(labels), sync_dist=stage != "train"
+            )
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser and learning-rate schedule of the config group `optimization`."""
+        assert self.optimization is not None, "this classifier was loaded to be explained, not to be trained"
+        return self.optimization.configure(self.parameters(), int(self.trainer.estimated_stepping_batches))

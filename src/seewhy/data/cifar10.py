@@ -1,0 +1,151 @@
+"""CIFAR-10, held in memory as one tensor."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+
+from seewhy.data.tensor_dataset import TensorImages, augment
+from seewhy.errors import UserError
+from seewhy.models.facts import CIFAR10_CLASSES, Facts
+from seewhy.preprocess import resize_and_crop, to_unit_range
+from seewhy.types import Batch
+
+TRAINING_FILES = tuple(f"data_batch_{number}" for number in range(1, 6))
+MD5 = {
+    "data_batch_1": "5dd7e06a14cb22eb9f671a540d1b7c25",
+    "data_batch_2": "5ea93a67294ea407fff1d09f752e9692",
+    "data_batch_3": "942cd6a4bcdd0dd3c604fbe906cb4421",
+    "data_batch_4": "ae636b3ba5c66a11e91e8cb52e771fcb",
+    "data_batch_5": "53f37980c15c3d472c316c40844f3f0d",
+    "test_batch": "803d5f7f4d78ea53de84dbe85f74fb6d",
+}
+"""MD5 of the six files of the binary version."""
+
+
+class CIFAR10(LightningDataModule):
+    """Training and validation images from the official training part (seeded split), test images from the test part.
+
+    `root` holds `cifar-10-batches-bin` (the binary version, MD5-checked) or what torchvision downloads. Pictures stay
+    uint8 in memory; a batch is gathered, augmented (flip, shift by `shift` pixels) and enlarged to the classifier's
+    size as one tensor.
+    """
+
+    class_names = CIFAR10_CLASSES
+
+    def __init__(
+        self,
+        root: str = "data",
+        facts: Facts | None = None,
+        batch_size: int = 64,
+        validation: int = 5000,
+        limit: int | None = None,
+        split_seed: int = 0,
+        shift: int = 4,
+        augmentation: bool = True,
+        download: bool = False,
+    ) -> None:
+        super().__init__()
+        self.root = Path(root)
+        self.facts = facts or Facts(CIFAR10_CLASSES, 32, (0.5,) * 3, (0.5,) * 3)
+        self.batch_size = batch_size
+        self.validation = validation
+        self.limit = limit
+        self.split_seed = split_seed
+        self.shift = shift
+        self.augmentation = augmentation
+        self.download = download
+        self.training_size = self.facts.size
+        if not 0 < validation < 50_000:
+            raise UserError(f"data.validation={validation} must leave training images: choose 1 to 49999")
+
+    def prepare_data(self) -> None:
+        """Download with torchvision where that was asked for."""
+        if self.download and not (self.root / "cifar-10-batches-bin").is_dir():
+            from torchvision.datasets import CIFAR10 as TorchvisionCIFAR10
+
+            TorchvisionCIFAR10(str(self.root), download=True)
+
+    def setup(self, stage: str) -> None:
+        """Read the parts that the stage needs."""
+        if stage == "fit" and not hasattr(self, "training_part"):
+            pictures, labels = read_part(self.root, train=True)
+            order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(self.split_seed))
+            held_out, kept = order[: self.validation], order[self.validation :]
+            self.training_part = self._part(pictures, labels, kept, "train")
+            self.validation_part = self._part(pictures, labels, held_out, "train")
+        if stage in ("test", "validate") and not hasattr(self, "test_part"):
+            pictures, labels = read_part(self.root, train=False)
+            self.test_part = self._part(pictures, labels, torch.arange(len(labels))[: self.limit], "test")
+
+    def _part(self, pictures: Tensor, labels: Tensor, indices: Tensor, split: str) -> TensorImages:
+        return TensorImages(pictures[indices], labels[indices], indices, f"cifar10_{split}", self.class_names)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """uint8 32x32 -> [0, 1] at the classifier's size; augmented while training."""
+        pictures = batch.images
+        training = self.trainer is not None and self.trainer.training
+        if training and self.augmentation:
+            pictures = augment(pictures, self.shift)
+        if not training:
+            return batch._replace(images=to_unit_range(resize_and_crop(pictures, self.facts)))
+        images = to_unit_range(pictures)
+        if images.shape[-1] != self.training_size:
+            images = functional.interpolate(images, size=self.training_size, mode="bilinear", align_corners=False)
+        return batch._replace(images=images)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Shuffled; the last incomplete batch is left out."""
+        return self._loader(self.training_part, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """The validation images in order."""
+        return self._loader(self.validation_part)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """The official test images in order."""
+        return self._loader(self.test_part)
+
+    def _loader(self, part: Dataset[Batch], shuffle: bool = False) -> DataLoader[Batch]:
+        size = self.batch_size if shuffle else max(self.batch_size, 250)
+        return DataLoader(part, size, shuffle=shuffle, drop_last=shuffle, collate_fn=_as_it_is)
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+def read_part(root: Path, train: bool) -> tuple[Tensor, Tensor]:
+    """(pictures uint8 [n, 3, 32, 32], labels int64 [n]) of the official training or test part under `root`."""
+    binary = root if root.name == "cifar-10-batches-bin" else root / "cifar-10-batches-bin"
+    if binary.is_dir():
+        rows = np.concatenate([_read_binary(binary, name) for name in (TRAINING_FILES if train else ("test_batch",))])
+        return torch.from_numpy(rows[:, 1:].reshape(-1, 3, 32, 32).copy()), torch.from_numpy(rows[:, 0].astype(int))
+    if (root / "cifar-10-batches-py").is_dir():
+        from torchvision.datasets import CIFAR10 as TorchvisionCIFAR10
+
+        part = TorchvisionCIFAR10(str(root), train=train)
+        pictures = np.ascontiguousarray(part.data.transpose(0, 3, 1, 2))
+        return torch.from_numpy(pictures), torch.tensor(part.targets)
+    raise UserError(
+        f"no CIFAR-10 under data.root={root}: it needs a folder cifar-10-batches-bin or cifar-10-batches-py there; "
+        "set data.root to the folder that holds it, or data.download=true where there is a network"
+    )
+
+
+def _read_binary(folder: Path, name: str) -> np.ndarray:
+    path = folder / f"{name}.bin"
+    if not path.is_file():
+        raise UserError(f"{path} is missing: data.root needs all six files of the binary version of CIFAR-10")
+    content = path.read_bytes()
+    digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if digest != MD5[name]:
+        raise UserError(f"{path} is damaged: MD5 {digest} is not the published {MD5[name]}; fetch the file again")
+    return np.frombuffer(content, np.uint8).reshape(10_000, 3073)

@@ -1,0 +1,138 @@
+"""From the model part of a config to a classifier that is ready to be explained or trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seewhy.errors import MissingWeights, UserError
+from seewhy.models.architectures import Architecture, imagenet_classes
+from seewhy.models.facts import CIFAR10_CLASSES, Facts
+
+if TYPE_CHECKING:
+    from seewhy.classifier import Classifier
+    from seewhy.optimization import Optimization
+
+SHIPPED = Path(__file__).parent.parent / "weights"
+"""Weights that this project trained, each with a model card beside it."""
+
+OFFLINE = "efficientnet_lite0 (ImageNet), cifar_cnn, vgg16_cifar and mobilenetv3 (CIFAR-10)"
+
+
+def choose_origin(name: str, architecture: Architecture, weights: str) -> str:
+    """`random`, `pretrained`, `shipped` or a path: what `weights` comes to on this machine.
+
+    `auto` takes the published weights (cache, package, then hub), else those that this project ships. Imports neither
+    torch nor timm, so that missing weights are reported at once. MissingWeights where nothing is at hand.
+    """
+    if weights not in ("auto", "pretrained", "shipped"):
+        if weights != "random" and not Path(weights).is_file():
+            raise UserError(
+                f"model.weights={weights}: there is no such file; "
+                "give a path, or one of auto, pretrained, shipped, random"
+            )
+        return weights
+    shipped = (SHIPPED / f"{name}.safetensors").is_file()
+    reason = None if weights == "shipped" else architecture.missing()
+    if weights != "shipped" and reason is None:
+        return "pretrained"
+    if shipped:
+        own = reason == "this network has no published weights"
+        if weights != "pretrained" or own:
+            return "shipped"
+    raise MissingWeights(
+        f"no weights for model={name} (model.weights={weights}): {reason or 'this project ships none for it'}\n"
+        f"  give them by hand: model.weights=<file.safetensors or .pth>, or try model.weights=random\n"
+        f"  what works without a network: {OFFLINE}"
+    )
+
+
+def classifier(
+    name: str,
+    architecture: Architecture,
+    weights: str = "auto",
+    classes: str | int | Sequence[str] | None = None,
+    size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    crop: float | None = None,
+    interpolation: str | None = None,
+    cam_layer: str | None = None,
+    influence_layer: str | None = None,
+    channels_last: bool = True,
+    width: float | None = None,
+    seed: int = 0,
+    optimization: Optimization | None = None,
+) -> Classifier:
+    """The classifier with its weights and facts; what is None comes from the weights.
+
+    `width` multiplies the channels of networks that have such a setting.
+    """
+    choice = choose_origin(name, architecture, weights)
+
+    import torch
+
+    from seewhy.classifier import Classifier
+    from seewhy.models.weights import fit_weights, read_weights, weights_sha256
+
+    state, carried = None, None
+    path = SHIPPED / f"{name}.safetensors" if choice == "shipped" else Path(choice)
+    if choice not in ("random", "pretrained"):
+        state, carried = read_weights(path)
+    facts = (carried or architecture.facts()).changed(
+        {
+            "classes": class_names(classes),
+            "size": size,
+            "mean": None if mean is None else tuple(mean),
+            "std": None if std is None else tuple(std),
+            "crop": crop,
+            "interpolation": interpolation,
+        }
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        options = {} if width is None else {"width": width}
+        network = architecture.network(len(facts.classes), facts.size, **options)
+    origin = {"random": f"random (seed {seed})", "shipped": f"shipped: {path.name}"}.get(choice, f"file: {path}")
+    if choice == "pretrained":
+        state, origin = architecture.pretrained(network)
+    if state is not None:
+        fit_weights(network, state, origin)
+    network.eval()
+    if channels_last:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    built = Classifier(
+        network,
+        facts,
+        name=name,
+        origin=origin,
+        weights_sha256=weights_sha256(network),
+        cam_layer=cam_layer,
+        influence_layer=influence_layer,
+        optimization=optimization,
+    )
+    for layer in (cam_layer, influence_layer):
+        if layer is not None:
+            built.layer(layer)
+    return built
+
+
+def class_names(classes: str | int | Sequence[str] | None) -> tuple[str, ...] | None:
+    """Class names from `imagenet`, `cifar10`, a number of classes, a text file with one name a line, or a list."""
+    if classes is None:
+        return None
+    if isinstance(classes, int):
+        return tuple(f"class {index}" for index in range(classes))
+    if not isinstance(classes, str):
+        return tuple(str(name) for name in classes)
+    if classes == "cifar10":
+        return CIFAR10_CLASSES
+    if classes == "imagenet":
+        return imagenet_classes()
+    if Path(classes).is_file():
+        return tuple(line for line in Path(classes).read_text().splitlines() if line.strip())
+    raise UserError(f"model.classes={classes!r}: give imagenet, cifar10, a number, a list of names, or a text file")
+
+
+__all__ = ["Facts", "choose_origin", "class_names", "classifier"]

@@ -1,0 +1,65 @@
+"""What a set of weights assumes about its images and what its outputs mean."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from seewhy.errors import UserError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
+CIFAR10_STD = (0.2470, 0.2435, 0.2616)
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Preprocessing and class names that travel with the weights.
+
+    `crop` is the share of the resized shorter side that the centre crop keeps (timm's crop_pct); `mean` and `std` are
+    those of images in [0, 1].
+    """
+
+    classes: tuple[str, ...]
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    crop: float = 1.0
+    interpolation: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise UserError(f"model.size={self.size} must be at least 1 pixel")
+        if len(self.mean) != 3 or len(self.std) != 3:
+            raise UserError(
+                f"model.mean={list(self.mean)} and model.std={list(self.std)} need one number for each of R, G, B"
+            )
+        if min(self.std) <= 0:
+            raise UserError(f"model.std={list(self.std)} must be positive")
+        if not 0 < self.crop <= 1:
+            raise UserError(f"model.crop={self.crop} must be in (0, 1]: the share of the shorter side that is kept")
+        if self.interpolation not in INTERPOLATIONS:
+            raise UserError(f"model.interpolation={self.interpolation!r} is none of {', '.join(INTERPOLATIONS)}")
+
+    def changed(self, changes: Mapping[str, Any]) -> Facts:
+        """These facts with every given field replaced that is not None."""
+        given = {key: tuple(value) if isinstance(value, list) else value for key, value in changes.items()}
+        return dataclasses.replace(self, **{key: value for key, value in given.items() if value is not None})
+
+    def to_metadata(self) -> dict[str, str]:
+        """The facts as the string-to-string header of a safetensors file."""
+        return {"facts": json.dumps(dataclasses.asdict(self))}
+
+    @staticmethod
+    def from_metadata(metadata: Mapping[str, str] | None) -> Facts | None:
+        """Read back what `to_metadata` wrote; None where a file carries no facts."""
+        if not metadata or "facts" not in metadata:
+            return None
+        fields = json.loads(metadata["facts"])
+        return Facts(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})

@@ -1,0 +1,53 @@
+"""The folder that a run leaves behind: every file is written under a temporary name and then renamed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+class RunFolder:
+    """Atomic files below one folder: a name either holds the whole content or does not exist."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, name: str, fill: Callable[[BinaryIO], None]) -> Path:
+        """Let `fill` write to an open binary file that takes the place of `name` when it is complete."""
+        target = self.path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+        try:
+            with temporary.open("wb") as file:
+                fill(file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return target
+
+    def write_bytes(self, name: str, content: bytes) -> Path:
+        """Write `content` whole or not at all."""
+
+        def fill(file: BinaryIO) -> None:
+            file.write(content)
+
+        return self.write(name, fill)
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> Path:
+        """Write a mapping as indented JSON."""
+        return self.write_bytes(name, (json.dumps(content, indent=2, default=str) + "\n").encode())
+
+    def write_csv(self, name: str, columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> Path:
+        """Write rows under the given columns; a missing value is an empty cell."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return self.write_bytes(name, text.getvalue().encode())

@@ -1,0 +1,37 @@
+"""The words and shapes that every part of the project shares."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+from torch import Tensor
+
+Images: TypeAlias = Tensor
+"""float32 [batch, 3, height, width], RGB in [0, 1], not normalised."""
+
+Targets: TypeAlias = Tensor
+"""int64 [batch]: the index of the class that is explained."""
+
+Attributions: TypeAlias = Tensor
+"""float32 [batch, height, width]: larger supports the target more."""
+
+
+class Skipped(NamedTuple):
+    """An image file that could not be used, and why."""
+
+    path: str
+    reason: str
+
+
+class Batch(NamedTuple):
+    """Images on their way to the classifier, with what is known about each."""
+
+    images: Images
+    labels: Tensor
+    """int64 [batch]: index of the true class, -1 where it is unknown."""
+    names: list[str]
+    """Unique in the data set and safe as a file name."""
+    paths: list[str]
+    label_names: list[str]
+    """The true class in words, empty where it is unknown; it may be a class that the classifier does not know."""
+    skipped: list[Skipped]

@@ -1,0 +1,16 @@
+"""Train a classifier, test its best checkpoint, explain test images with it: python src/train.py --help."""
+
+import hydra
+from omegaconf import DictConfig
+
+from seewhy import run
+
+
+@hydra.main(version_base="1.3", config_path="../configs", config_name="train")
+def main(cfg: DictConfig) -> None:
+    """Compose, build, run."""
+    run.train(cfg)
+
+
+if __name__ == "__main__":
+    main()
