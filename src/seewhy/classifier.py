@@ -49,10 +49,11 @@ class Classifier(LightningModule):
         weights_sha256: str = "",
         cam_layer: str | None = None,
         influence_layer: str | None = None,
+        channels_last: bool = False,
         optimization: Optimization | None = None,
     ) -> None:
         super().__init__()
-        self.network = network
+        self.network = network.to(memory_format=torch.channels_last) if channels_last else network  # type: ignore[call-overload]
         self.facts = facts
         self.name = name
         self.origin = origin
@@ -60,6 +61,7 @@ class Classifier(LightningModule):
         self.cam_layer = cam_layer
         self.influence_layer = influence_layer
         self.optimization = optimization
+        self.channels_last = channels_last
         self.passes = Passes()
         self.register_buffer("mean", torch.tensor(facts.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(facts.std).view(1, 3, 1, 1), persistent=False)
@@ -67,6 +69,8 @@ class Classifier(LightningModule):
     def forward(self, images: Images) -> Tensor:
         """Logits [batch, classes]; counts the images that pass forwards and, where a gradient is taken, backwards."""
         normalised = (images - self.mean) / self.std
+        if self.channels_last:
+            normalised = normalised.contiguous(memory_format=torch.channels_last)
         logits: Tensor = self.network(normalised)
         self.passes.forward += len(images)
         if logits.requires_grad and not self.training:

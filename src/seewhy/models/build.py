@@ -100,8 +100,6 @@ def classifier(
     if state is not None:
         fit_weights(network, state, origin)
     network.eval()
-    if channels_last:
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     built = Classifier(
         network,
         facts,
@@ -110,6 +108,7 @@ def classifier(
         weights_sha256=weights_sha256(network),
         cam_layer=cam_layer,
         influence_layer=influence_layer,
+        channels_last=channels_last,
         optimization=optimization,
     )
     for layer in (cam_layer, influence_layer):
