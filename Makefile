@@ -1,0 +1,66 @@
+# Every command runs in the checkout's own .venv; another active environment is neither used nor touched.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.PHONY: help install check lint types test explain train sweep tensorboard oracle clean distclean
+
+PYTHON ?= python3
+ARGS ?=
+RUN := .venv/bin/python
+RUNTIME := .venv/.installed
+DEVELOPMENT := .venv/.installed-dev
+
+export NO_ALBUMENTATIONS_UPDATE := 1
+unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME CONDA_PREFIX CONDA_DEFAULT_ENV
+unexport PIP_USER PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUALENV
+
+help: ## show this list
+	@echo 'make <target> [ARGS="..."]: ARGS goes to the command, such as make explain ARGS="explainer=occlusion"'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
+
+install: $(DEVELOPMENT) ## create .venv with the pinned versions (PYTHON=python3.12 chooses the interpreter)
+
+check: lint types test ## what CI runs: lint, types and test
+
+lint: $(DEVELOPMENT) ## check style and formatting (ruff)
+	$(RUN) -m ruff check
+	$(RUN) -m ruff format --check
+
+types: $(DEVELOPMENT) ## check the type annotations (mypy)
+	$(RUN) -m mypy
+
+test: $(DEVELOPMENT) ## run the tests and the examples in docstrings (pytest)
+	$(RUN) -m pytest $(ARGS)
+
+explain: $(RUNTIME) ## explain images with one method
+	$(RUN) src/explain.py $(ARGS)
+
+train: $(RUNTIME) ## train a classifier and explain test images with it
+	$(RUN) src/train.py $(ARGS)
+
+sweep: $(RUNTIME) ## explain the same images with every method
+	$(RUN) src/explain.py -m 'explainer=glob(*)' $(ARGS)
+
+tensorboard: $(RUNTIME) ## browse the runs in logbook/outputs
+	$(RUN) -m tensorboard.main --logdir logbook/outputs $(ARGS)
+
+oracle: $(DEVELOPMENT) ## install the reference implementations that some tests compare with
+	@scripts/bootstrap "$(PYTHON)" '.[oracle]'
+	$(RUN) -m pip install -q -c constraints.txt --no-deps quantus
+
+clean: ## remove caches
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage build src/*.egg-info
+	find configs scripts src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## remove caches and .venv
+	rm -rf .venv
+
+$(RUNTIME): pyproject.toml constraints.txt
+	@echo 'Installing into .venv: the first time about 3 minutes, 2.5 GB of downloads on Linux'
+	@scripts/bootstrap "$(PYTHON)" .
+	@touch $@
+
+$(DEVELOPMENT): $(RUNTIME)
+	@echo 'Installing the tools for tests and checks into .venv: less than a minute'
+	@scripts/bootstrap "$(PYTHON)" '.[dev,launchers]'
+	@touch $@
