@@ -1,0 +1,57 @@
+"""Caltech-101."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from seewhy.data.folder import Folder
+from seewhy.errors import UserError
+from seewhy.models.facts import Facts
+
+PICTURES = "101_ObjectCategories"
+
+
+class Caltech101(Folder):
+    """The images of the 101 classes; the folder BACKGROUND_Google is left out, as in torchvision.
+
+    `root` holds caltech101/101_ObjectCategories, or 101_ObjectCategories, or is that folder. `limit` spreads over the
+    classes. Li, Fei-Fei et al.: Learning generative visual models from few training examples (CVPR workshop 2004).
+    """
+
+    left_out = frozenset({"BACKGROUND_Google"})
+
+    def __init__(
+        self,
+        root: str = "data",
+        facts: Facts | None = None,
+        batch_size: int = 8,
+        num_workers: int = 0,
+        limit: int | None = None,
+        download: bool = False,
+    ) -> None:
+        super().__init__(root, facts, batch_size, num_workers, limit)
+        self.download = download
+
+    def prepare_data(self) -> None:
+        """Download with torchvision where that was asked for and there are no images yet."""
+        if self.download and self._pictures() is None:
+            from torchvision.datasets import Caltech101 as TorchvisionCaltech101
+
+            TorchvisionCaltech101(str(self.root), download=True)
+
+    def roots(self) -> list[Path]:
+        """The folder of the class folders."""
+        folder = self._pictures()
+        if folder is None:
+            raise UserError(
+                f"no Caltech-101 under data.root={self.root}: it needs a folder caltech101/{PICTURES} there; "
+                "set data.root to the folder that holds it, or data.download=true where there is a network"
+            )
+        return [folder]
+
+    def _pictures(self) -> Path | None:
+        root = Path(str(self.root)).expanduser()
+        candidates = [root / "caltech101" / PICTURES, root / PICTURES]
+        if root.name == PICTURES or (root / "accordion").is_dir():
+            candidates.append(root)
+        return next((folder for folder in candidates if folder.is_dir()), None)

@@ -1,0 +1,82 @@
+"""Image files as a torch data set that reports what it could not read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from seewhy.data.image_file import read_image
+from seewhy.errors import UnreadableImage
+from seewhy.models.facts import Facts
+from seewhy.preprocess import resize_and_crop, to_unit_range
+from seewhy.types import Batch, Skipped
+
+Corrupt: TypeAlias = Callable[[Tensor, str], Tensor]
+"""(picture uint8 [3, height, width], name of the image) -> the corrupted picture, of the same kind."""
+
+
+class Item(NamedTuple):
+    """One file of a data set; `label` is -1 where the classifier does not know the class."""
+
+    path: Path
+    name: str
+    label: int = -1
+    label_name: str = ""
+
+
+class Record(NamedTuple):
+    """One image, float32 [3, size, size] in [0, 1], and the item it belongs to."""
+
+    image: Tensor
+    item: Item
+
+
+class ImageFiles(Dataset[Record | Skipped]):
+    """Reads, corrupts where `corrupt` is given, and fits each file to the classifier's size.
+
+    A file that cannot be used becomes a `Skipped` with the reason; every other error is raised.
+    """
+
+    def __init__(self, items: Sequence[Item], facts: Facts, corrupt: Corrupt | None = None) -> None:
+        self.items = list(items)
+        self.facts = facts
+        self.corrupt = corrupt
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, position: int) -> Record | Skipped:
+        item = self.items[position]
+        try:
+            picture = read_image(item.path)
+        except UnreadableImage as error:
+            return Skipped(printable(item.path), str(error))
+        if self.corrupt is not None:
+            picture = self.corrupt(picture, item.name)
+        return Record(to_unit_range(resize_and_crop(picture, self.facts)), item)
+
+
+def collate(records: Sequence[Record | Skipped], size: int) -> Batch:
+    """One batch with images float32 [n, 3, size, size], n being the number of files that could be read (perhaps 0)."""
+    read = [record for record in records if isinstance(record, Record)]
+    skipped = [record for record in records if isinstance(record, Skipped)]
+    items = [record.item for record in read]
+    return Batch(
+        images=torch.stack([record.image for record in read]) if read else torch.zeros(0, 3, size, size),
+        labels=torch.tensor([item.label for item in items], dtype=torch.int64),
+        names=[item.name for item in items],
+        paths=[printable(item.path) for item in items],
+        label_names=[item.label_name for item in items],
+        skipped=skipped,
+    )
+
+
+def printable(path: Path) -> str:
+    r"""The path as text that every file can hold: bytes that are not UTF-8 are written as `\xe9`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
