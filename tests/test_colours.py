@@ -1,0 +1,107 @@
+"""The colour maps: conversions, uniform steps, equal lightness, and what a red-green deficiency leaves of them."""
+
+from __future__ import annotations
+
+import matplotlib
+import numpy as np
+import pytest
+
+from seewhy.colours import STEPS, colour_map, linear_light, oklab_to_srgb, srgb_to_oklab
+from seewhy.errors import UserError
+
+# Machado, Oliveira and Fernandes 2009, severity 1, on linear RGB.
+DEUTERANOPIA = np.array(
+    [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+)
+KINDS = ("signed", "positive", "negative", "unsigned")
+
+
+def steps(table):
+    return np.linalg.norm(np.diff(srgb_to_oklab(table), axis=0), axis=1)
+
+
+def as_seen_with_deuteranopia(srgb):
+    linear = np.clip(linear_light(np.asarray(srgb)) @ DEUTERANOPIA.T, 0, 1)
+    return srgb_to_oklab(np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055))
+
+
+@pytest.mark.parametrize(
+    ("srgb", "oklab"),
+    [
+        ((1, 1, 1), (1, 0, 0)),
+        ((0, 0, 0), (0, 0, 0)),
+        ((1, 0, 0), (0.627955, 0.224863, 0.125846)),
+        ((0, 0, 1), (0.452014, -0.032457, -0.311528)),
+    ],
+)
+def test_oklab_of_known_colours(srgb, oklab):
+    assert srgb_to_oklab(np.array(srgb)) == pytest.approx(oklab, abs=1e-4)
+    assert oklab_to_srgb(np.array(oklab)) == pytest.approx(srgb, abs=1e-3)
+
+
+def test_conversion_and_back():
+    colours = np.random.default_rng(0).random((50, 3))
+    assert oklab_to_srgb(srgb_to_oklab(colours)) == pytest.approx(colours, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["signed", "positive", "negative"])
+def test_steps_are_uniform_within_an_arm(kind):
+    length = steps(colour_map("default", kind).table)
+    assert length.max() / length.min() < 1.01
+
+
+def test_signed_map_is_symmetric_in_lightness_and_neutral_in_the_middle():
+    lab = srgb_to_oklab(colour_map("default", "signed").table)
+    assert lab[:, 0] == pytest.approx(lab[::-1, 0], abs=1e-4)
+    assert np.diff(lab[:STEPS, 0]).min() > 0
+    assert lab[STEPS - 1] == pytest.approx((0.97, 0, 0), abs=1e-3)
+    assert lab[0, 2] < -0.1  # against: blue
+    assert lab[-1, 1] > 0.1  # for: vermilion
+
+
+def test_unsigned_map_rises_in_lightness():
+    assert np.diff(srgb_to_oklab(colour_map("default", "unsigned").table)[:, 0]).min() > 0
+
+
+def test_both_ends_stay_far_apart_with_deuteranopia():
+    def distance(name):
+        lower, upper = as_seen_with_deuteranopia(colour_map(name, "signed").table[[0, -1]])
+        return np.linalg.norm(upper[1:] - lower[1:])
+
+    assert distance("default") > 0.25
+    assert distance("default") > 3 * distance("classic")
+
+
+def test_parts_are_the_arms_of_the_signed_map():
+    signed = colour_map("default", "signed")
+    values = np.linspace(0, 1, 256)
+    assert np.array_equal(signed(values), colour_map("default", "positive")(values))
+    assert np.array_equal(signed(-values), colour_map("default", "negative")(values))
+
+
+def test_values_pick_their_colour_and_are_clipped():
+    ramp = colour_map("classic", "signed")
+    assert ramp(np.array([[-1.0, 0.0, 1.0, 7.0]])) == pytest.approx(
+        np.array([[[1, 0, 0], [1, 1, 1], [0, 0.501961, 0], [0, 0.501961, 0]]]), abs=1e-5
+    )
+
+
+def test_classic_parts_are_those_of_matplotlib():
+    for kind, name in (("positive", "Greens"), ("negative", "Reds"), ("unsigned", "Blues")):
+        expected = np.array([matplotlib.colormaps[name](value)[:3] for value in (0.0, 1.0)])
+        assert colour_map("classic", kind)(np.array([0.0, 1.0])) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["default", "classic"])
+def test_tables_are_colours(name, kind):
+    ramp = colour_map(name, kind)
+    assert ramp.table.dtype == np.float32
+    assert ramp.table.min() >= 0
+    assert ramp.table.max() <= 1
+    assert ramp.lowest == (-1 if kind == "signed" else 0)
+
+
+def test_unknown_name_says_what_to_set():
+    with pytest.raises(UserError, match=r"'jet'.*callbacks\.figures\.colours.*default, classic"):
+        colour_map("jet", "signed")

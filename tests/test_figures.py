@@ -1,0 +1,313 @@
+"""Scale and overlay by hand; panels and sheets whose words are whole, apart and inside the page."""
+
+from __future__ import annotations
+
+import io
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from seewhy import views
+from seewhy.colours import colour_map
+from seewhy.errors import UserError
+from seewhy.explanation import Explanation, Prediction, Target
+from seewhy.figures import literal, panel, png, shorten, width_of, wrap
+from seewhy.sheet import sheet
+
+NAMES = (
+    "cat",
+    "W" * 60,
+    "a $x_1^2$ of 100 % and_so^on, in words, until sixty are reached"[:60],
+    "größe 猫\nκόσμος \udc80",
+)
+FILE_NAME = "f_" * 50
+PARAMETERS = ", ".join(f"parameter_{number}=value_{number}" for number in range(9))
+
+
+def explanation(size=32, signed=True, name="cat", file="image", parameters="", warnings=(), seed=0, **changes):
+    generator = torch.Generator().manual_seed(seed)
+    attribution = torch.randn(size, size, generator=generator)
+    known = {
+        "name": file,
+        "path": f"{file}.jpg",
+        "image": torch.rand(3, size, size, generator=generator),
+        "prediction": Prediction(3, name, 0.87, ((name, 0.87),), label=name, correct=False),
+        "target": Target(3, name, 0.87, "predicted"),
+        "attribution": attribution if signed else attribution.abs(),
+        "explainer": "integrated_gradients",
+        "parameters": parameters,
+        "signed": signed,
+        "classifier": "mobilenetv3 (shipped: mobilenetv3.safetensors)",
+        "warnings": warnings,
+    }
+    return Explanation(**{**known, **changes})
+
+
+def words(figure):
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+def assert_legible(figure):
+    renderer = figure.canvas.get_renderer()
+    boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in figure.axes[0].texts if text.get_text()]
+    page = figure.bbox
+    for text, box in boxes:
+        assert box.x0 >= 0 <= box.y0, text
+        assert box.x1 <= page.x1, text
+        assert box.y1 <= page.y1, text
+    for (one, first), (other, second) in combinations(boxes, 2):
+        assert not first.overlaps(second), (one, other)
+
+
+def pixels(figure, dpi=None):
+    return np.array(Image.open(io.BytesIO(png(figure, dpi))).convert("RGB"))
+
+
+def has_block(picture, block):
+    height, width = block.shape[:2]
+    places = np.argwhere((picture == block[0, 0]).all(axis=2))
+    return any(np.array_equal(picture[y : y + height, x : x + width], block) for y, x in places)
+
+
+# scale, normalised values, overlay
+
+
+def test_scale_leaves_the_top_share_of_the_mass_not_of_the_pixels():
+    attribution = torch.tensor([[1.0, -2.0], [3.0, -4.0]])  # cumulative mass 1, 3, 6, 10
+    assert views.scale(attribution, 0) == 4
+    assert views.scale(attribution, 40) == 3
+    assert views.scale(attribution, 41) == 3
+    assert views.scale(attribution, 39) == 4
+    assert views.scale(attribution, 70) == 2
+    assert views.scale(attribution, 71) == 2
+    assert views.scale(attribution, 99) == 1
+
+
+def test_scale_ignores_a_lone_outlier_that_holds_little_mass():
+    attribution = torch.ones(100, 100)
+    attribution[0, 0] = 50.0
+    assert views.scale(attribution) == 1
+    assert views.scale(attribution, 0.1) == 50
+
+
+@pytest.mark.parametrize("bad", [0.0, float("nan"), float("inf")])
+def test_scale_of_a_map_that_cannot_be_drawn_is_zero(bad):
+    assert views.scale(torch.full((4, 4), bad)) == 0.0
+
+
+@pytest.mark.parametrize("percent", [-1, 100, float("nan")])
+def test_impossible_share_is_refused(percent):
+    with pytest.raises(UserError, match=r"callbacks\.figures\.outlier_percent"):
+        views.scale(torch.ones(2, 2), percent)
+
+
+def test_scale_agrees_with_captum():
+    visualization = pytest.importorskip("captum.attr._utils.visualization")
+    attribution = torch.randn(40, 40, generator=torch.Generator().manual_seed(1))
+    expected = visualization._normalize_attr(attribution.double().numpy(), "all", 2)
+    assert views.normalise(attribution, views.scale(attribution), signed=True) == pytest.approx(expected, abs=1e-6)
+
+
+def test_normalised_values_are_clipped():
+    attribution = torch.tensor([[-4.0, -1.0], [1.0, 4.0]])
+    signed = views.normalise(attribution, 2.0, signed=True)
+    assert signed.dtype == np.float32
+    assert signed.tolist() == [[-1, -0.5], [0.5, 1]]
+    assert views.normalise(attribution, 2.0, signed=False).tolist() == [[0, 0], [0.5, 1]]
+    assert not views.normalise(attribution, 0.0, signed=True).any()
+
+
+def test_parts_add_up():
+    attribution = torch.tensor([[-4.0, 0.0, 3.0]])
+    assert views.positive(attribution).tolist() == [[0, 0, 3]]
+    assert views.negative(attribution).tolist() == [[4, 0, 0]]
+
+
+def test_overlay_by_hand():
+    image = torch.tensor([0.3, 0.6, 0.9]).view(3, 1, 1).expand(3, 1, 3)  # grey 0.6
+    normalised = np.array([[0.0, 0.5, -1.0]], np.float32)
+    painted = views.overlay(image, normalised, colour_map("classic", "signed"), strength=0.8)
+    green, red = np.array([0, 128 / 255, 0]), np.array([1, 0, 0])
+    expected = [[0.6, 0.6, 0.6], 0.6 * 0.6 + 0.4 * green, 0.2 * 0.6 + 0.8 * red]
+    assert painted[0] == pytest.approx(np.array(expected), abs=1e-5)
+
+
+def test_overlay_of_an_unsigned_map_has_the_colour_of_the_value():
+    ramp = colour_map("default", "unsigned")
+    normalised = np.array([[0.5]], np.float32)
+    painted = views.overlay(torch.zeros(3, 1, 1), normalised, ramp, strength=1.0)
+    assert painted == pytest.approx(0.5 * ramp(normalised), abs=1e-6)
+
+
+# measured text
+
+
+def test_literal_is_one_line_that_the_font_can_show():
+    assert literal(" a\n b\t$x_1^2$ 100 % ") == "a b $x_1^2$ 100 %"
+    assert literal("größe κόσμος") == "größe κόσμος"
+    assert literal("猫\udc80\x07") == "\ufffd\ufffd\ufffd"
+
+
+def test_wrapping_keeps_every_word_and_the_width():
+    text = "baseline=black, n_steps=50, " + "W" * 90 + " end"
+    lines = wrap(text, 200, 8.5)
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+    assert max(width_of(line, 8.5) for line in lines) <= 200
+    assert wrap("", 200, 8.5) == []
+
+
+def test_shortening_keeps_the_tail():
+    assert shorten("tabby", 200, 8, " 0.87") == "tabby 0.87"
+    short = shorten("tabby cat " * 20, 100, 8, " 0.87")
+    assert short.startswith("tabby cat")
+    assert short.endswith("… 0.87")
+    assert 80 < width_of(short, 8) <= 100
+
+
+# panels
+
+
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("size", [32, 224])
+@pytest.mark.parametrize("name", NAMES)
+def test_no_words_of_a_panel_touch_or_leave_the_page(signed, size, name):
+    warnings = ("completeness gap 12 % is over 5 %", f"a $long$ warning about {name} " * 8)
+    assert_legible(panel(explanation(size, signed, name, FILE_NAME, PARAMETERS, warnings)))
+
+
+@given(st.text(max_size=60), st.text(max_size=100), st.text(max_size=200), st.lists(st.text(max_size=200), max_size=3))
+@settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+def test_any_text_is_legible(name, file, parameters, warnings):
+    assert_legible(panel(explanation(32, False, name, file, parameters, tuple(warnings))))
+
+
+def test_a_panel_says_what_it_shows():
+    shown = explanation(
+        224, name="tabby cat", parameters="n_steps=50", facts={"completeness_gap": 0.0123}, warnings=("take care",)
+    )
+    figure = panel(shown, outlier_percent=3)
+    text = " ".join(words(figure))
+    scale = f"{views.scale(shown.attribution, 3):.3g}"
+    for expected in (
+        "predicted: tabby cat 0.87",
+        "✗ true: tabby cat",
+        "integrated_gradients",
+        "n_steps=50",
+        "target: tabby cat (predicted) p=0.87",
+        "classifier: mobilenetv3 (shipped: mobilenetv3.safetensors)",
+        "image: image",
+        "positive only",
+        "negative only",
+        f"share of scale (1 = {scale})",
+        f"colours saturate at ±{scale}, which is where the top 3 % of the attribution mass lies",
+        "completeness gap 1.23 %",
+        "⚠ take care",
+    ):
+        assert expected in text, expected
+
+
+@pytest.mark.parametrize(("correct", "mark"), [(True, "✓ true: dog"), (False, "✗ true: dog"), (None, "true: dog")])
+def test_right_and_wrong_are_told_by_a_sign(correct, mark):
+    prediction = Prediction(0, "cat", 0.5, (), "dog", correct)
+    assert mark in words(panel(explanation(prediction=prediction)))
+
+
+def test_unknown_class_and_unsigned_map_leave_no_empty_words():
+    figure = panel(explanation(signed=False, prediction=Prediction(0, "cat", 0.001, ())))
+    text = words(figure)
+    assert "predicted: cat 0.001" in text
+    assert not any("true" in line or "only" in line or "±" in line for line in text)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"), [(0.0, "the map is zero everywhere"), (float("nan"), "the map has 1 NaN value")]
+)
+def test_a_map_that_cannot_be_drawn_is_named(value, message):
+    attribution = torch.zeros(32, 32)
+    attribution[3, 4] = value
+    shown = explanation(attribution=attribution)
+    figure = panel(shown)
+    assert message in words(figure)
+    assert not any("saturate" in line or "overlay" in line for line in words(figure))
+    assert_legible(figure)
+    assert has_block(pixels(figure), enlarged(views.photograph(shown.image)[:4, :4], 14))
+
+
+def enlarged(colours, factor):
+    return np.rint(colours * 255).astype(np.uint8).repeat(factor, 0).repeat(factor, 1)
+
+
+@pytest.mark.parametrize(("size", "factor"), [(32, 14), (224, 2)])
+def test_pictures_are_crisp_and_upright(size, factor):
+    shown = explanation(size)
+    picture = pixels(panel(shown))
+    scale = views.scale(shown.attribution)
+    normalised = views.normalise(shown.attribution, scale, signed=True)
+    ramp = colour_map("default", "signed")
+    corner = np.s_[: size // 4, : size // 4]
+    assert has_block(picture, enlarged(views.photograph(shown.image)[corner], factor))
+    assert has_block(picture, enlarged(ramp(normalised)[corner], factor))
+    assert has_block(picture, enlarged(views.overlay(shown.image, normalised, ramp)[corner], factor))
+    against = views.normalise(views.negative(shown.attribution), scale, signed=False)
+    assert has_block(picture, enlarged(colour_map("default", "negative")(against)[corner], factor))
+
+
+def test_a_map_without_negative_values_says_so():
+    assert "no negative values" in words(panel(explanation(attribution=torch.ones(32, 32))))
+
+
+def test_same_explanation_same_bytes_and_no_software_stamp():
+    first, second = (png(panel(explanation(224))) for _ in range(2))
+    assert first == second
+    assert b"Software" not in first
+    assert pixels(panel(explanation()), dpi=100).shape[1] * 2 == pixels(panel(explanation())).shape[1]
+
+
+def test_unknown_colours_are_refused():
+    with pytest.raises(UserError, match=r"callbacks\.figures\.colours"):
+        panel(explanation(), colours="jet")
+
+
+# sheets
+
+
+@pytest.mark.parametrize("size", [32, 224])
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("count", [1, 7])
+def test_no_words_of_a_sheet_touch_or_leave_the_page(size, name, count):
+    broken = explanation(size, name=name, attribution=torch.zeros(size, size), warnings=("zero",))
+    assert_legible(sheet([broken, *(explanation(size, seed % 2 == 0, name, seed=seed) for seed in range(count))]))
+
+
+def test_a_sheet_says_how_much_of_the_run_it_shows():
+    many = [explanation(seed=seed) for seed in range(5)]
+    assert words(sheet(many))[0].endswith("·  integrated_gradients  ·  5 images")
+    assert words(sheet(many, maximum=3))[0].endswith("first 3 of 5 images")
+    assert words(sheet(many, total=5000))[0].endswith("first 5 of 5,000 images")
+
+
+def test_cells_of_a_sheet_are_enlarged_by_a_whole_number():
+    shown = explanation(name="tabby")
+    figure = sheet([shown, explanation(seed=2)], columns=2)
+    assert "✗ tabby 0.87" in words(figure)
+    assert "true: tabby" in words(figure)
+    assert has_block(pixels(figure), enlarged(views.photograph(shown.image), 3))
+    assert has_block(pixels(sheet([explanation(224)])), enlarged(views.photograph(explanation(224).image), 1))
+
+
+def test_number_of_columns_is_kept():
+    cells = [explanation(seed=seed) for seed in range(4)]
+    tall, wide = (pixels(sheet(cells, columns=columns)).shape for columns in (1, 4))
+    assert tall[0] > 3 * wide[0] / 1.5
+    assert wide[1] > tall[1]
+
+
+@pytest.mark.parametrize(("count", "columns"), [(0, None), (1, 0)])
+def test_an_empty_sheet_is_refused(count, columns):
+    with pytest.raises(UserError, match="at least one image and one column"):
+        sheet([explanation()] * count, columns=columns)
