@@ -247,7 +247,9 @@ def _colour_bar(page: Page, top: float, height: int, scale: float, ramp: ColourM
             y = top + height * (1 - value) / (1 - ramp.lowest)
             page.box(x + BAR, y - 0.5, 6, 1, MUTED)
             page.text(x + BAR + 12, y + page.pixels(0.36 * SMALL), f"{value:g}".replace("-", MINUS), SMALL, MUTED)
-    label = shorten(f"share of scale (1 = {number(scale)})", page.points(height), SMALL)
+    label = f"share of scale (1 = {number(scale)})"
+    if width_of(label, SMALL) > page.points(height):
+        label = shorten(f"1 = {number(scale)}", page.points(height), SMALL)
     page.text(page.width - MARGIN, top + height / 2, label, SMALL, MUTED, rotation=90, va="center", ha="right")
 
 

@@ -67,13 +67,8 @@ def sheet(
         row, column = divmod(number, grid.columns)
         left = MARGIN + column * (grid.width + GAP)
         _cell(page, left, y + LINE_GAP + row * (grid.heading + grid.height + LINE_GAP), grid, explanation, tile)
-    y = page.lines(
-        MARGIN,
-        y + grid.rows * (grid.heading + grid.height + LINE_GAP),
-        _note(shown, outlier_percent, room),
-        NOTE,
-        MUTED,
-    )
+    y += LINE_GAP + grid.rows * (grid.heading + grid.height + LINE_GAP)
+    y = page.lines(MARGIN, y, _note(shown, outlier_percent, room), NOTE, MUTED)
     return page.finish(y + MARGIN / 2)
 
 
