@@ -9,7 +9,7 @@ from seewhy import run
 @hydra.main(version_base="1.3", config_path="../configs", config_name="train")
 def main(cfg: DictConfig) -> None:
     """Compose, build, run."""
-    run.train(cfg)
+    run.execute(run.train, cfg)
 
 
 if __name__ == "__main__":

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import os
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from seewhy.errors import UserError
 from seewhy.models.build import choose_origin
+from seewhy.quiet import quieten
+from seewhy.record import RunRecord
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, Trainer
@@ -26,17 +31,41 @@ class Job:
     classifier: Classifier
     data: LightningDataModule
     trainer: Trainer
-    folder: Path
 
+    def facts(self) -> dict[str, Any]:
+        """What the record says of the objects before they start."""
+        import torch
 
-def check_weights(model: DictConfig) -> None:
-    """Fail within a second where the weights are missing: before torch, timm or Lightning are imported."""
-    choose_origin(model.name, instantiate(model.architecture), str(model.weights))
+        facts = self.classifier.facts
+        return {
+            "model": {
+                "name": self.classifier.name,
+                "weights": self.classifier.origin,
+                "weights_sha256": self.classifier.weights_sha256,
+                "classes": len(facts.classes),
+                "size": facts.size,
+                "mean": facts.mean,
+                "std": facts.std,
+            },
+            "device": str(self.trainer.strategy.root_device),
+            "threads": torch.get_num_threads(),
+        }
+
+    def results(self) -> dict[str, Any]:
+        """What the record says after they are done."""
+        logged = {key: float(value) for key, value in self.trainer.callback_metrics.items()}
+        found: dict[str, Any] = {"logged": logged} if logged else {}
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            found |= callback.record() if hasattr(callback, "record") else {}
+        return found
 
 
 def build(cfg: DictConfig) -> Job:
-    """Instantiate classifier, data, callbacks, loggers and trainer of a config."""
-    check_weights(cfg.model)
+    """Instantiate classifier, data, callbacks, loggers and trainer of a config.
+
+    Cheap checks come first: missing weights are reported before torch, timm or Lightning are imported.
+    """
+    choose_origin(cfg.model.name, instantiate(cfg.model.architecture), str(cfg.model.weights))
 
     import torch
     from lightning.pytorch import seed_everything
@@ -45,32 +74,82 @@ def build(cfg: DictConfig) -> Job:
         torch.set_num_threads(cfg.threads)
     seed_everything(cfg.seed, workers=True, verbose=False)
     optimization = instantiate(cfg.optimization) if "optimization" in cfg else None
-    classifier = instantiate(cfg.model, _partial_=True, _convert_="object")(optimization=optimization)
-    data = instantiate(cfg.data, _partial_=True)(facts=classifier.facts)
     callbacks = [instantiate(part) for part in cfg.callbacks.values() if part]
+    classifier = instantiate(cfg.model, _partial_=True, _convert_="object")(optimization=optimization)
+    data = instantiate(cfg.data, _partial_=True, _convert_="object")(facts=classifier.facts)
     loggers = [instantiate(part) for part in cfg.logger.values() if part]
-    folder = Path(HydraConfig.get().runtime.output_dir)
     trainer = instantiate(
-        cfg.trainer, callbacks=callbacks, logger=loggers or False, default_root_dir=str(folder), _convert_="all"
+        cfg.trainer, callbacks=callbacks, logger=loggers or False, default_root_dir=cfg.output, _convert_="all"
     )
-    return Job(classifier, data, trainer, folder)
+    return Job(classifier, data, trainer)
 
 
-def train(cfg: DictConfig) -> None:
-    """Fit, test the best checkpoint, and save its weights with the facts that belong to them."""
+def explain(cfg: DictConfig, record: RunRecord) -> None:
+    """Test a loaded classifier on the data; the callbacks explain."""
+    job = build(cfg)
+    record.update(**job.facts())
+    job.trainer.test(job.classifier, job.data, verbose=False)
+    record.update(**job.results())
+
+
+def train(cfg: DictConfig, record: RunRecord) -> None:
+    """Fit, take the best checkpoint, save its weights with their facts, test it; the callbacks explain test images."""
     if cfg.model.weights == "auto":
         cfg.model.weights = "random"
-    if cfg.model.classes is None and hasattr(get_class(cfg.data._target_), "class_names"):
-        cfg.model.classes = list(get_class(cfg.data._target_).class_names)
+    data_class = get_class(cfg.data._target_)
+    if cfg.model.classes is None and hasattr(data_class, "class_names"):
+        cfg.model.classes = list(data_class.class_names)
     job = build(cfg)
+    record.update(**job.facts())
     job.trainer.fit(job.classifier, job.data)
-    from seewhy.models.weights import save_weights
+    training = {"training_seconds": record.seconds(), "training": job.results().get("logged", {})}
+
+    from seewhy.models.weights import fit_weights, read_weights, save_weights, weights_sha256
 
     best = getattr(job.trainer.checkpoint_callback, "best_model_path", "")
     if best:
-        from seewhy.models.weights import fit_weights, read_weights
-
         fit_weights(job.classifier.network, read_weights(Path(best))[0], best)
-    save_weights(job.classifier.network, job.classifier.facts, job.folder / "weights.safetensors")
+    job.classifier.origin = "trained in this run"
+    job.classifier.weights_sha256 = weights_sha256(job.classifier.network)
+    save_weights(job.classifier.network, job.classifier.facts, Path(cfg.output) / "weights.safetensors")
     job.trainer.test(job.classifier, job.data, verbose=False)
-    print({key: float(value) for key, value in job.trainer.callback_metrics.items()})
+    record.update(**training, **job.facts(), **job.results())
+
+
+def execute(task: Callable[[DictConfig, RunRecord], None], cfg: DictConfig) -> None:
+    """Run a task with its record; a user's mistake ends as one message and exit code 2, Ctrl-C as exit code 130.
+
+    In a sweep a failed job is reported and the others go on; `seewhy.sweep` sets the exit code.
+    """
+    quieten()
+    hydra = HydraConfig.get()
+    record = RunRecord(Path(cfg.output), cfg.task, list(hydra.overrides.task), cfg.seed)
+    try:
+        task(cfg, record)
+    except KeyboardInterrupt:
+        record.update(status="interrupted")
+        print(f"\ninterrupted; what was done lies in {cfg.output}", file=sys.stderr)
+        raise SystemExit(130) from None
+    except Exception as error:
+        mistake = user_error(error)
+        record.update(status="failed", reason=str(mistake or repr(error)))
+        if mistake is None:
+            raise
+        print(f"error: {mistake}", file=sys.stderr)
+        if hydra.mode == RunMode.RUN:
+            raise SystemExit(2) from None
+        return
+    record.update(status="completed")
+    print(f"run folder: {cfg.output}")
+
+
+def user_error(error: BaseException | None) -> UserError | None:
+    """The user's mistake behind an error, or None where the error is ours."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__
+    return error
+
+
+def resolved(cfg: DictConfig) -> str:
+    """The config as yaml with every interpolation filled in."""
+    return OmegaConf.to_yaml(cfg, resolve=True)

@@ -32,11 +32,11 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], Facts | None]:
         raise UserError(f"model.weights={path}: expected .safetensors, .pt, .pth or .ckpt")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"model.weights={path} holds pickled objects, which could run code; save network.state_dict() instead"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        if "GLOBAL" in str(error):
+            raise UserError(
+                f"model.weights={path} holds pickled objects, which could run code; save network.state_dict() instead"
+            ) from error
         raise UserError(f"model.weights={path} cannot be read ({_first_line(error)}); is it complete?") from error
     facts = Facts.from_metadata(content.get("seewhy")) if isinstance(content, dict) else None
     return _state_dict(content, path), facts

@@ -1,0 +1,129 @@
+"""Finding the batch size at which a network runs fastest on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from seewhy.classifier import Classifier, Passes
+from seewhy.run_folder import RunFolder
+
+CANDIDATES = {"cpu": (1, 2, 4, 8, 16, 32, 64, 128, 256), "cuda": (16, 32, 64, 128, 256, 512), "mps": (8, 16, 32, 64, 128)}
+ROUNDS = 3
+LONGEST_PASS = 0.5
+"""Seconds after which no larger size is tried: it could only gain a little, and measuring must stay short."""
+LARGEST_SPREAD = 1.5
+"""The best two timings of the chosen size may differ by this factor."""
+MINIMUM_GAIN = 1.03
+"""A larger batch is taken only when it is at least this much faster: it also needs more memory."""
+
+
+def fastest_batch_size(classifier: Classifier, image: Tensor, gradient: bool) -> int:
+    """The measured best number of images [3, height, width] in one pass, with or without input gradient.
+
+    Measured once for each network, image size, device, number of threads and torch version, then kept in the user's
+    cache folder, so that later runs use the same size and give the same bytes. Where the machine is too busy to
+    measure, `usual_batch_size` is taken and nothing is kept.
+    """
+    key = _key(classifier, image, gradient)
+    known = _read_cache()
+    if key in known:
+        return int(known[key])
+    measured = _measure(classifier, image, gradient)
+    if measured is None:
+        return usual_batch_size(image)
+    with contextlib.suppress(OSError):
+        RunFolder(_cache_file().parent).write_json(_cache_file().name, _read_cache() | {key: measured})
+    return measured
+
+
+def usual_batch_size(image: Tensor) -> int:
+    """The power of two nearest to 8 images of 224x224 pixels: right for most networks on most processors."""
+    share = 8 * 224**2 / (image.shape[-2] * image.shape[-1])
+    return int(min(256, max(1, 2 ** round(math.log2(share)))))
+
+
+def _measure(classifier: Classifier, image: Tensor, gradient: bool) -> int | None:
+    """The size with the most images per second, or None where the timings of that size disagree too much.
+
+    Every size is timed in every round, so that a busy moment hits all; the first round only warms up.
+    """
+    counted = Passes(classifier.passes.forward, classifier.passes.backward)
+    seconds: dict[int, list[float]] = {}
+    for turn in range(ROUNDS + 1):
+        for size in CANDIDATES.get(image.device.type, CANDIDATES["cpu"]) if not turn else list(seconds):
+            spent = _seconds(classifier, image, size, gradient)
+            if spent is None:
+                seconds.pop(size, None)
+                break
+            seconds.setdefault(size, []).extend([spent] if turn else [])
+            if not turn and spent > LONGEST_PASS:
+                break
+    classifier.passes = counted
+    best = min(seconds)
+    for size in sorted(seconds):
+        if size / min(seconds[size]) > MINIMUM_GAIN * best / min(seconds[best]):
+            best = size
+    return best if sorted(seconds[best])[1] < LARGEST_SPREAD * min(seconds[best]) else None
+
+
+def _seconds(classifier: Classifier, image: Tensor, size: int, gradient: bool) -> float | None:
+    """Seconds of one pass; None where memory runs out."""
+    images = image.expand(size, -1, -1, -1).clone()
+    _synchronise(image)
+    start = time.perf_counter()
+    try:
+        _one_pass(classifier, images, gradient)
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if size == 1 or not out_of_memory(error):
+            raise
+        return None
+    _synchronise(image)
+    return time.perf_counter() - start
+
+
+def _one_pass(classifier: Classifier, images: Tensor, gradient: bool) -> None:
+    with torch.set_grad_enabled(gradient):
+        leaves = images.detach().requires_grad_(gradient)
+        total = classifier(leaves).sum()
+        if gradient:
+            torch.autograd.grad(total, leaves)
+
+
+def _synchronise(image: Tensor) -> None:
+    if image.device.type == "cuda":
+        torch.cuda.synchronize(image.device)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch means that memory ran out, on any device."""
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text
+
+
+def _key(classifier: Classifier, image: Tensor, gradient: bool) -> str:
+    parameters = sum(parameter.numel() for parameter in classifier.parameters())
+    device = torch.cuda.get_device_name(image.device) if image.device.type == "cuda" else image.device.type
+    autocast = str(torch.get_autocast_dtype(image.device.type)) if torch.is_autocast_enabled() else "float32"
+    parts = [classifier.name, parameters, tuple(image.shape), device, torch.get_num_threads(), os.cpu_count()]
+    parts += [torch.__version__, autocast, classifier.channels_last, "gradient" if gradient else "forward"]
+    return " ".join(str(part) for part in parts)
+
+
+def _cache_file() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "seewhy" / "batch_sizes.json"
+
+
+def _read_cache() -> dict[str, int]:
+    try:
+        content = json.loads(_cache_file().read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

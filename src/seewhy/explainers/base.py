@@ -1,0 +1,97 @@
+"""What every attribution method is: a value that maps (classifier, images, targets) to one map per image."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from seewhy.classifier import Classifier
+from seewhy.errors import UserError
+from seewhy.probe import Probe
+from seewhy.types import Attributions, Images, Targets
+
+
+@dataclass(frozen=True)
+class Attributed:
+    """Maps [batch, height, width] and further numbers [batch] about each, such as the steps that were used."""
+
+    maps: Attributions
+    facts: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explainer(ABC):
+    """A frozen set of parameters; calling it leaves the classifier, its modes and all random states as they were.
+
+    `probe_batch_size` bounds how many images are in the network at once (`auto`: the fastest size). `seed` together
+    with an image decides every random number, so that a map does not depend on the other images of the run.
+    """
+
+    seed: int = 0
+    probe_batch_size: int | str = "auto"
+
+    signed: ClassVar[bool] = True
+    """Whether negative values mean evidence against the target."""
+
+    @property
+    def name(self) -> str:
+        """The method's name in snake case, as in its yaml."""
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(self).__name__).lower()
+
+    @property
+    def parameters(self) -> str:
+        """The parameters that decide the maps, in words."""
+        hidden = {"seed", "probe_batch_size"}
+        shown = {key: value for key, value in vars(self).items() if key not in hidden and value is not None}
+        return ", ".join(f"{key}={value}" for key, value in shown.items())
+
+    def __call__(self, classifier: Classifier, images: Images, targets: Targets) -> Attributions:
+        """Attributions float32 [batch, height, width] for the logit of each image's target."""
+        return self.attribute(classifier, images, targets).maps
+
+    def attribute(self, classifier: Classifier, images: Images, targets: Targets) -> Attributed:
+        """The maps together with further numbers about each.
+
+        Images are float32 [batch, 3, height, width] in [0, 1], targets int64 [batch]. Works under inference mode and
+        under no_grad. UserError for wrong shapes or an unsuitable parameter, Incompatible where the network does not
+        allow the method.
+        """
+        _check(classifier, images, targets)
+        devices = [images.device] if images.device.type == "cuda" else []
+        with torch.inference_mode(False), torch.no_grad(), classifier.frozen(), torch.random.fork_rng(devices=devices):
+            copies, classes = images.detach().clone(), targets.detach().clone()
+            probe = Probe(classifier, copies[0], self.probe_batch_size)
+            result = self._attribute(probe, copies, classes)
+        maps = result.maps.detach().float()
+        expected = (len(images), *images.shape[2:])
+        assert maps.shape == expected, f"{self.name} returned {tuple(maps.shape)} instead of {expected}"
+        return dataclasses.replace(result, maps=maps)
+
+    @abstractmethod
+    def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
+        """The method itself; runs without gradients, on copies, with a frozen classifier."""
+
+    def passes_per_image(self, **size: Any) -> tuple[int, int] | None:
+        """(forward, backward) passes that one image costs, or None where that is not known beforehand."""
+        return None
+
+
+def _check(classifier: Classifier, images: Images, targets: Targets) -> None:
+    if images.ndim != 4 or images.shape[1] != 3 or not len(images):
+        raise UserError(f"images must be [batch, 3, height, width] with at least one image, not {list(images.shape)}")
+    if targets.shape != (len(images),) or targets.dtype != torch.int64:
+        raise UserError(
+            f"targets must be {len(images)} whole numbers (int64), not {list(targets.shape)} {targets.dtype}"
+        )
+    classes = len(classifier.facts.classes)
+    if int(targets.min()) < 0 or int(targets.max()) >= classes:
+        raise UserError(f"targets {targets.tolist()} must be from 0 to {classes - 1}: the network has {classes} classes")
+    if not bool(images.isfinite().all()):
+        raise UserError("images hold NaN or infinite values")

@@ -1,0 +1,109 @@
+"""Occlusion: what the score loses when a window of the image is covered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seewhy.errors import UserError
+from seewhy.explainers.base import Attributed, Explainer
+from seewhy.explainers.baselines import baseline_images, check_baseline
+from seewhy.probe import Probe
+from seewhy.types import Images, Targets
+
+
+@dataclass(frozen=True, kw_only=True)
+class Occlusion(Explainer):
+    """f(x) - f(x with a window replaced by the baseline), averaged over the windows that cover a pixel.
+
+    `window` and `stride` are in pixels; where None, a fifteenth and a twenty-eighth of the shorter side (15 and 8 at
+    224 pixels), at least 4 and 2. The last window of each row and column ends at the border: every pixel is covered.
+    Zeiler, Fergus: Visualizing and understanding convolutional networks, ECCV 2014.
+    """
+
+    window: int | None = None
+    stride: int | None = None
+    baseline: str = "black"
+
+    def __post_init__(self) -> None:
+        check_baseline(self.baseline)
+        for key, value in (("window", self.window), ("stride", self.stride)):
+            if value is not None and value < 1:
+                raise UserError(f"explainer.{key}={value} must be at least 1 pixel")
+        if self.window and self.stride:
+            _check_stride(self.window, self.stride)
+
+    def geometry(self, height: int, width: int) -> tuple[int, int]:
+        """(window, stride) in pixels for images of that size; UserError where the window does not fit."""
+        shorter = min(height, width)
+        window = self.window or min(shorter, max(4, round(shorter * 15 / 224)))
+        if window > shorter:
+            raise UserError(f"window {window} is larger than the {shorter}-pixel image; set explainer.window")
+        stride = self.stride or min(window, max(2, round(shorter * 8 / 224)))
+        _check_stride(window, stride)
+        return window, stride
+
+    def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
+        height, width = images.shape[2:]
+        window, stride = self.geometry(height, width)
+        tops, lefts = positions(height, window, stride), positions(width, window, stride)
+        corners = torch.cartesian_prod(torch.tensor(tops), torch.tensor(lefts)).to(images.device)
+        cover = baseline_images(self.baseline, images, self.seed)
+        clean = probe.scores(images, targets)
+        drops = images.new_empty(len(images), len(corners))
+        for probes in probe.chunks(drops.numel(), gradient=False):
+            image, place = probes // len(corners), probes % len(corners)
+            covered = cover_windows(images, cover, image, corners[place], window)
+            drops[image, place] = clean[image] - probe.scores(covered, targets[image])
+        return Attributed(spread(drops, corners, window, height, width))
+
+    def passes_per_image(self, **size: Any) -> tuple[int, int]:
+        """One forward for the image and one for each window."""
+        side = int(size["size"])
+        window, stride = self.geometry(side, side)
+        return len(positions(side, window, stride)) ** 2 + 1, 0
+
+
+def _check_stride(window: int, stride: int) -> None:
+    if stride > window:
+        raise UserError(
+            f"explainer.stride={stride} is larger than the window of {window} pixels: the pixels between the windows "
+            "would never be covered; set explainer.window or a smaller explainer.stride"
+        )
+
+
+def positions(side: int, window: int, stride: int) -> list[int]:
+    """Where windows start along one side: every `stride` pixels, and one that ends at the border."""
+    last = side - window
+    return sorted({*range(0, last + 1, stride), last})
+
+
+def cover_windows(images: Images, cover: Images, image: Tensor, corners: Tensor, window: int) -> Images:
+    """images[image] [n, 3, height, width], each with cover[image] in the square whose top left is in corners [n, 2]."""
+    covered = images[image]
+    inside = torch.arange(window, device=images.device)
+    rows = (corners[:, 0, None] + inside)[:, :, None]
+    columns = (corners[:, 1, None] + inside)[:, None, :]
+    numbers = torch.arange(len(image), device=images.device)[:, None, None]
+    covered[numbers, :, rows, columns] = cover[image[:, None, None], :, rows, columns]
+    return covered
+
+
+def spread(drops: Tensor, corners: Tensor, window: int, height: int, width: int) -> Tensor:
+    """Average of the drops [batch, windows] over the windows that cover each pixel: [batch, height, width].
+
+    Each window adds its drop at four corners of a table whose cumulative sum over both axes is the map: the cost does
+    not depend on the window's size.
+    """
+    batch = len(drops)
+    table = drops.new_zeros(batch + 1, height + 1, width + 1, dtype=torch.float64)
+    values = torch.cat([drops.double(), torch.ones_like(drops[:1]).double()])
+    top, left = corners[:, 0], corners[:, 1]
+    for row, column, sign in ((0, 0, 1), (0, window, -1), (window, 0, -1), (window, window, 1)):
+        flat = (top + row) * (width + 1) + left + column
+        table.view(batch + 1, -1).index_add_(1, flat, sign * values)
+    sums = table.cumsum(1).cumsum(2)[:, :height, :width]
+    return (sums[:-1] / sums[-1]).float()

@@ -1,0 +1,37 @@
+"""Small classifiers whose attributions are known in closed form or quick to compute."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from seewhy.classifier import Classifier
+from seewhy.models.cifar_cnn import CifarCNN
+from seewhy.models.facts import Facts
+
+
+def classifier_of(network: nn.Module, size: int, classes: int, *, normalised: bool = True, **options: object) -> Classifier:
+    """A classifier around any network: CIFAR-like mean and standard deviation, or none at all."""
+    names = tuple(f"class {index}" for index in range(classes))
+    mean, std = ((0.4, 0.5, 0.6), (0.2, 0.25, 0.3)) if normalised else ((0.0,) * 3, (1.0,) * 3)
+    built = Classifier(network, Facts(names, size, mean, std), name=type(network).__name__, **options)  # type: ignore[arg-type]
+    return built.eval()
+
+
+def linear_classifier(size: int = 8, classes: int = 3, seed: int = 0) -> tuple[Classifier, Tensor]:
+    """(classifier without normalisation, its weights [classes, 3, size, size]): logit_c = sum(w_c * image) + bias."""
+    torch.manual_seed(seed)
+    layer = nn.Linear(3 * size * size, classes)
+    classifier = classifier_of(nn.Sequential(nn.Flatten(), layer), size, classes, normalised=False)
+    return classifier, layer.weight.detach().view(classes, 3, size, size)
+
+
+def small_cnn(seed: int = 0) -> Classifier:
+    """The tutorial network with random weights: 32x32 pixels, 10 classes, a non-trivial normalisation."""
+    torch.manual_seed(seed)
+    return classifier_of(CifarCNN(), 32, 10, cam_layer="relu2", influence_layer="relu4")
+
+
+def random_images(count: int, size: int, seed: int = 0) -> Tensor:
+    """Uniform images in [0, 1]."""
+    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
