@@ -132,6 +132,10 @@ class Classifier(LightningModule):
             )
         return loss
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The facts travel with a checkpoint as they do with safetensors."""
+        checkpoint["seewhy"] = self.facts.to_metadata()
+
     def configure_optimizers(self) -> Any:
         """The optimiser and learning-rate schedule of the config group `optimization`."""
         assert self.optimization is not None, "this classifier was loaded to be explained, not to be trained"

@@ -101,6 +101,7 @@ def train(cfg: DictConfig, record: RunRecord) -> None:
         cfg.model.classes = list(data_class.class_names)
     job = build(cfg)
     record.update(**job.facts())
+    job.classifier.train()
     job.trainer.fit(job.classifier, job.data)
     training = {"training_seconds": record.seconds(), "training": job.results().get("logged", {})}
 
