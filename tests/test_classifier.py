@@ -2,17 +2,19 @@
 
 import pytest
 import torch
+from tiny import classifier_of, linear_classifier, random_images, small_cnn
 from torch import nn
 
 from seewhy.classifier import Passes
 from seewhy.errors import UserError
-from tiny import classifier_of, linear_classifier, random_images, small_cnn
 
 
 def test_normalisation_is_inside() -> None:
     classifier = classifier_of(nn.Flatten(), 2, 12)
     images = random_images(2, 2)
-    expected = (images - torch.tensor([0.4, 0.5, 0.6]).view(1, 3, 1, 1)) / torch.tensor([0.2, 0.25, 0.3]).view(1, 3, 1, 1)
+    expected = (images - torch.tensor([0.4, 0.5, 0.6]).view(1, 3, 1, 1)) / torch.tensor([0.2, 0.25, 0.3]).view(
+        1, 3, 1, 1
+    )
     torch.testing.assert_close(classifier(images), expected.flatten(1))
 
 

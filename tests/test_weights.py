@@ -83,7 +83,7 @@ def test_every_misfit_is_listed() -> None:
 
 
 def test_another_class_count_says_what_to_set(tmp_path: Path) -> None:
-    save = {key: value for key, value in CifarCNN(num_classes=7).state_dict().items()}
+    save = dict(CifarCNN(num_classes=7).state_dict())
     torch.save(save, tmp_path / "seven.pth")
     with pytest.raises(UserError, match=r"fc3.weight is \[7, 84\].*[\s\S]*model.classes"):
         classifier("cifar_cnn", Own(CifarCNN), weights=str(tmp_path / "seven.pth"))
@@ -95,7 +95,7 @@ def test_nan_in_weights_is_refused() -> None:
     network = nn.Linear(2, 2)
     state = network.state_dict()
     state["bias"] = torch.tensor([0.0, float("nan")])
-    with pytest.raises(UserError, match="NaN[\\s\\S]*bias"):
+    with pytest.raises(UserError, match=r"NaN[\s\S]*bias"):
         fit_weights(network, state, "w.pth")
 
 

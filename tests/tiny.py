@@ -10,7 +10,9 @@ from seewhy.models.cifar_cnn import CifarCNN
 from seewhy.models.facts import Facts
 
 
-def classifier_of(network: nn.Module, size: int, classes: int, *, normalised: bool = True, **options: object) -> Classifier:
+def classifier_of(
+    network: nn.Module, size: int, classes: int, *, normalised: bool = True, **options: object
+) -> Classifier:
     """A classifier around any network: CIFAR-like mean and standard deviation, or none at all."""
     names = tuple(f"class {index}" for index in range(classes))
     mean, std = ((0.4, 0.5, 0.6), (0.2, 0.25, 0.3)) if normalised else ((0.0,) * 3, (1.0,) * 3)

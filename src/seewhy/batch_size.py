@@ -15,7 +15,11 @@ from torch import Tensor
 from seewhy.classifier import Classifier, Passes
 from seewhy.run_folder import RunFolder
 
-CANDIDATES = {"cpu": (1, 2, 4, 8, 16, 32, 64, 128, 256), "cuda": (16, 32, 64, 128, 256, 512), "mps": (8, 16, 32, 64, 128)}
+CANDIDATES = {
+    "cpu": (1, 2, 4, 8, 16, 32, 64, 128, 256),
+    "cuda": (16, 32, 64, 128, 256, 512),
+    "mps": (8, 16, 32, 64, 128),
+}
 ROUNDS = 3
 LONGEST_PASS = 0.5
 """Seconds after which no larger size is tried: it could only gain a little, and measuring must stay short."""

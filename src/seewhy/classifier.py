@@ -53,7 +53,7 @@ class Classifier(LightningModule):
         optimization: Optimization | None = None,
     ) -> None:
         super().__init__()
-        self.network = network.to(memory_format=torch.channels_last) if channels_last else network  # type: ignore[call-overload]
+        self.network = network.to(memory_format=torch.channels_last) if channels_last else network
         self.facts = facts
         self.name = name
         self.origin = origin
@@ -124,12 +124,11 @@ class Classifier(LightningModule):
     def _log(self, stage: str, logits: Tensor, labels: Tensor) -> Tensor:
         loss = functional.cross_entropy(logits, labels)
         accuracy = (logits.detach().argmax(1) == labels).float().mean()
-        values = {f"{stage}/loss": loss.detach(), f"{stage}/accuracy": accuracy}
-        shown = stage != "train" or self.global_step % 10 == 0
-        if shown:
-            self.log_dict(
-                values, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(labels), sync_dist=stage != "train"
-            )
+        if stage != "train" or self.global_step % 10 == 0:
+            options: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(labels)}
+            options["sync_dist"] = stage != "train"
+            self.log(f"{stage}/loss", loss.detach(), **options)
+            self.log(f"{stage}/accuracy", accuracy, prog_bar=stage == "val", **options)
         return loss
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

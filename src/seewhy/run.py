@@ -127,7 +127,7 @@ def execute(task: Callable[[DictConfig, RunRecord], None], cfg: DictConfig) -> N
     record = RunRecord(Path(cfg.output), cfg.task, list(hydra.overrides.task), cfg.seed)
     try:
         task(cfg, record)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into the latter
         record.update(status="interrupted")
         print(f"\ninterrupted; what was done lies in {cfg.output}", file=sys.stderr)
         raise SystemExit(130) from None

@@ -26,7 +26,9 @@ def check_policy(policy: str | int, classes: Sequence[str]) -> int | None:
     text = str(policy)
     if text.lstrip("-").isdigit():
         if not 0 <= int(text) < len(classes):
-            raise UserError(f"target={policy} must be from 0 to {len(classes) - 1}: the network has {len(classes)} classes")
+            raise UserError(
+                f"target={policy} must be from 0 to {len(classes) - 1}: the network has {len(classes)} classes"
+            )
         return int(text)
     return class_index(text, classes)
 

@@ -20,8 +20,8 @@ def work_ahead(classifier: Classifier, explaining: Attribution | None, images: i
     parameters = sum(parameter.numel() for parameter in classifier.parameters()) / 1e6
     lines = [
         f"[bold]{escape(classifier.name)}[/]  {escape(classifier.origin)}; {len(facts.classes)} classes "
-        f"({escape(facts.classes[0])} ... {escape(facts.classes[-1])}), {facts.size} px, {parameters:.1f} M parameters, "
-        f"on {classifier.device}"
+        f"({escape(facts.classes[0])} ... {escape(facts.classes[-1])}), {facts.size} px, "
+        f"{parameters:.1f} M parameters, on {classifier.device}"
     ]
     if explaining is None:
         return lines[0]

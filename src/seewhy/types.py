@@ -37,6 +37,11 @@ class Batch(NamedTuple):
     """The true class in words, empty where it is unknown; it may be a class that the classifier does not know."""
     skipped: list[Skipped]
 
+    def first(self, count: int) -> Batch:
+        """The first `count` images."""
+        names, paths, words = self.names[:count], self.paths[:count], self.label_names[:count]
+        return Batch(self.images[:count], self.labels[:count], names, paths, words, self.skipped)
+
     def to(self, device: torch.device | str, **options: Any) -> Batch:
         """The batch with its tensors on `device` (Lightning calls this instead of walking through every name)."""
         return self._replace(images=self.images.to(device, **options), labels=self.labels.to(device, **options))

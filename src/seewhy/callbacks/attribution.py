@@ -27,7 +27,7 @@ class Attribution(Callback):
     def __init__(self, explainer: Explainer, folder: str, target: str | int = "predicted", limit: int | None = None):
         self.explainer = explainer
         self.folder = RunFolder(Path(folder))
-        self.target = target
+        self.target = "true" if target is True else target  # a command line's target=true is a boolean
         self.limit = limit
         self.count = 0
         self.seconds = 0.0
@@ -46,8 +46,9 @@ class Attribution(Callback):
         if left <= 0:
             return
         before, start = Passes(pl_module.passes.forward, pl_module.passes.backward), time.perf_counter()
-        part = Batch(*(field[:left] for field in batch))
-        made, skipped = explain_batch(pl_module, part, outputs["logits"][:left], self.explainer, self.target)
+        made, skipped = explain_batch(
+            pl_module, batch.first(left), outputs["logits"][:left], self.explainer, self.target
+        )
         spent = pl_module.passes.since(before)
         self.seconds += time.perf_counter() - start
         self.passes = Passes(self.passes.forward + spent.forward, self.passes.backward + spent.backward)

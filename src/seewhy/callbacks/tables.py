@@ -12,8 +12,11 @@ from seewhy.explain_batch import predictions
 from seewhy.run_folder import RunFolder
 from seewhy.types import Batch
 
-PREDICTIONS = ("image", "path", "label", "predicted", "probability", "correct", "target", "target_probability")
-PREDICTIONS += ("target_policy", *(f"top{rank}" for rank in range(1, 6)))
+PREDICTIONS: tuple[str, ...] = (
+    *("image", "path", "label", "predicted", "probability", "correct"),
+    *("target", "target_probability", "target_policy"),
+    *(f"top{rank}" for rank in range(1, 6)),
+)
 METRICS = ("image", "explainer", "metric", "value")
 SKIPPED = ("path", "reason")
 

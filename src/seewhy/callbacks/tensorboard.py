@@ -21,9 +21,8 @@ class TensorBoard(Callback):
     Pictures are those that the callback `figures` wrote: at most `maximum` panels.
     """
 
-    def __init__(self, folder: str, config: str = "", maximum: int = 16) -> None:
+    def __init__(self, folder: str, maximum: int = 16) -> None:
         self.folder = Path(folder)
-        self.config = config
         self.maximum = maximum
         self.names: list[str] = []
         self.values: dict[str, list[float]] = {}
@@ -45,8 +44,9 @@ class TensorBoard(Callback):
         self._picture(trainer, "sheet", self.folder / "sheet.png")
         for name in self.names[: self.maximum]:
             self._picture(trainer, f"explanation/{name}", self.folder / "figures" / f"{name}.png")
-        if self.config:
-            self._write(trainer, "add_text", "config", f"```yaml\n{self.config}\n```", 0)
+        config = self.folder / ".hydra" / "config.yaml"
+        if config.is_file():
+            self._write(trainer, "add_text", "config", f"```yaml\n{config.read_text()}\n```", 0)
 
     def _picture(self, trainer: Trainer, tag: str, path: Path) -> None:
         if path.is_file():

@@ -30,7 +30,7 @@ class Terminal(Callback):
     def on_test_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         """Print the work ahead."""
         explaining = next((part for part in trainer.callbacks if isinstance(part, Attribution)), None)  # type: ignore[attr-defined]
-        loaders = trainer.test_dataloaders
+        loaders: Any = trainer.test_dataloaders
         images = sum(len(loader.dataset) for loader in (loaders if isinstance(loaders, list) else [loaders]))
         self.console.print(work_ahead(pl_module, explaining, images), soft_wrap=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -118,7 +119,8 @@ class CIFAR10(LightningDataModule):
         return DataLoader(part, size, shuffle=shuffle, drop_last=shuffle, collate_fn=_as_it_is)
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Any:
+    """The data set already gathered a whole batch."""
     return batch
 
 

@@ -32,7 +32,7 @@ class Architecture(ABC):
         """A freshly initialised network; `options` are further arguments of its constructor (such as width)."""
 
     def missing(self) -> str | None:
-        """None where published weights are at hand or can be fetched; otherwise what is missing and where it belongs."""
+        """None where published weights are at hand or can be fetched; otherwise what is missing."""
         return "this network has no published weights"
 
     def pretrained(self, network: nn.Module) -> tuple[StateDict, str]:
@@ -68,7 +68,7 @@ class Torchvision(Architecture):
         """Those of torchvision's default weights."""
         from torchvision.models import get_model_weights
 
-        weights = get_model_weights(self.builder).DEFAULT  # type: ignore[attr-defined]
+        weights = get_model_weights(self.builder).DEFAULT
         preset = weights.transforms()
         size, short = preset.crop_size[0], preset.resize_size[0]
         return Facts(
@@ -132,8 +132,10 @@ class Timm(Architecture):
         import timm
 
         cfg = self._cfg()
-        other_size = {"img_size": size} if cfg.fixed_input_size and size != cfg.input_size[-1] else {}
-        network: nn.Module = timm.create_model(self.name, pretrained=False, num_classes=num_classes, **other_size, **options)
+        other_size: dict[str, Any] = {"img_size": size} if cfg.fixed_input_size and size != cfg.input_size[-1] else {}
+        network: nn.Module = timm.create_model(
+            self.name, pretrained=False, num_classes=num_classes, **other_size, **options
+        )
         return network
 
     def missing(self) -> str | None:

@@ -49,7 +49,9 @@ class Facts:
 
     def changed(self, changes: Mapping[str, Any]) -> Facts:
         """These facts with every given field replaced that is not None."""
-        given = {key: tuple(value) if isinstance(value, list) else value for key, value in changes.items()}
+        given: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in changes.items()
+        }
         return dataclasses.replace(self, **{key: value for key, value in given.items() if value is not None})
 
     def to_metadata(self) -> dict[str, str]:
@@ -62,4 +64,7 @@ class Facts:
         if not metadata or "facts" not in metadata:
             return None
         fields = json.loads(metadata["facts"])
-        return Facts(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+        facts: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
+        }
+        return Facts(**facts)

@@ -34,7 +34,7 @@ def as_grid(features: Tensor, network: nn.Module, size: tuple[int, int]) -> Tens
 def token_grid(network: nn.Module, tokens: int, size: tuple[int, int]) -> tuple[int, int, int] | None:
     """(tokens before those of the patches, rows, columns) of a sequence of that length; None where no grid fits."""
     known = getattr(network, "num_prefix_tokens", None)
-    for prefix in range(LARGEST_PREFIX + 1) if known is None else {int(known), 0}:
+    for prefix in range(LARGEST_PREFIX + 1) if known is None else (int(known), 0):
         grid = _grid(network, tokens - prefix, size)
         if grid is not None:
             return prefix, *grid
