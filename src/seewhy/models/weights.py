@@ -110,3 +110,4 @@ def save_weights(network: nn.Module, facts: Facts, path: Path, half: bool = Fals
         for key, value in network.state_dict().items()
     }
     save_file(state, str(path), metadata=facts.to_metadata())
+    path.chmod(0o644)
