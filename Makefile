@@ -56,7 +56,7 @@ distclean: clean ## remove caches and .venv
 	rm -rf .venv
 
 $(RUNTIME): pyproject.toml constraints.txt
-	@echo 'Installing into .venv: the first time about 3 minutes, 2.5 GB of downloads on Linux'
+	@echo 'Installing into .venv: the first time 3 to 5 minutes; on Linux about 2.5 GB to fetch, 6 GB on disk'
 	@scripts/bootstrap "$(PYTHON)" .
 	@touch $@
 

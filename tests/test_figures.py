@@ -16,7 +16,8 @@ from seewhy import views
 from seewhy.colours import colour_map
 from seewhy.errors import UserError
 from seewhy.explanation import Explanation, Prediction, Target
-from seewhy.figures import literal, panel, png, shorten, width_of, wrap
+from seewhy.figures import panel, png
+from seewhy.page import literal, shorten, width_of, wrap
 from seewhy.sheet import sheet
 
 NAMES = (
@@ -125,7 +126,11 @@ def test_pictures_of_any_shape_leave_the_words_legible(shape):
 
 def test_a_panel_says_what_it_shows():
     shown = explanation(
-        224, name="tabby cat", parameters="n_steps=50", facts={"completeness_gap": 0.0123}, warnings=("take care",)
+        224,
+        name="tabby cat",
+        parameters="n_steps=50",
+        facts={"completeness_gap": -0.2, "completeness_gap_relative": 0.0123},
+        warnings=("take care",),
     )
     figure = panel(shown, outlier_percent=3)
     text = " ".join(words(figure))
@@ -142,7 +147,7 @@ def test_a_panel_says_what_it_shows():
         "negative only",
         f"share of scale (1 = {scale})",
         f"colours saturate at ±{scale}, which is where the top 3 % of the attribution mass lies",
-        "completeness gap 1.23 %",
+        "completeness gap 1.23 % (−0.2 in logits)",
         "⚠ take care",
     ):
         assert expected in text, expected

@@ -13,7 +13,7 @@ from seewhy import views
 from seewhy.colours import INK, MUTED, RIGHT, WRONG, colour_map
 from seewhy.errors import UserError
 from seewhy.explanation import Explanation
-from seewhy.figures import LEADING, Page, shorten, width_of, wrap
+from seewhy.page import LEADING, Page, shorten, width_of, wrap
 
 RESOLUTION = 100
 TITLE, LABEL, NOTE = 10.0, 8.0, 7.5
