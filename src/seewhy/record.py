@@ -19,7 +19,8 @@ PACKAGES = ("torch", "torchvision", "lightning", "captum", "timm", "albumentatio
 class RunRecord:
     """run.json, written when the run starts (status `running`) and again whenever more is known.
 
-    Status ends as `completed`, `failed` (with the reason) or `interrupted`.
+    Status ends as `completed`, `failed` or `refused` (with the reason; a method that the network does not allow), or
+    `interrupted`.
     """
 
     def __init__(self, folder: Path, task: str, overrides: list[str], seed: int) -> None:

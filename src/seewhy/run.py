@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from seewhy.errors import UserError
+from seewhy.errors import Incompatible, UserError
 from seewhy.models.build import choose_origin
 from seewhy.quiet import quieten
 from seewhy.record import RunRecord
@@ -133,10 +133,11 @@ def execute(task: Callable[[DictConfig, RunRecord], None], cfg: DictConfig) -> N
         raise SystemExit(130) from None
     except Exception as error:
         mistake = user_error(error)
-        record.update(status="failed", reason=str(mistake or repr(error)))
+        status = "refused" if isinstance(mistake, Incompatible) else "failed"
+        record.update(status=status, reason=str(mistake or repr(error)))
         if mistake is None:
             raise
-        print(f"error: {mistake}", file=sys.stderr)
+        print(f"{'refused' if status == 'refused' else 'error'}: {mistake}", file=sys.stderr)
         if hydra.mode == RunMode.RUN:
             raise SystemExit(2) from None
         return

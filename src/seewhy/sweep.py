@@ -14,7 +14,10 @@ from rich.table import Table
 
 
 class SweepSummary(Callback):
-    """Prints one line per job of a multirun and ends with exit code 2 where a job failed."""
+    """Prints one line per job of a multirun and ends with exit code 2 where a job failed.
+
+    A method that a network does not allow (status `refused`) is an answer, not a failure.
+    """
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Read every job's run.json below the sweep folder."""
