@@ -27,7 +27,10 @@ def test_missing_weights_are_one_message(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("argument", "words"),
-    [("explainer=salency", "Could not find 'explainer/salency'"), ("explainer.windw=3", "Key 'windw' is not in struct")],
+    [
+        ("explainer=salency", "Could not find 'explainer/salency'"),
+        ("explainer.windw=3", "Key 'windw' is not in struct"),
+    ],
 )
 def test_a_typo_is_named(tmp_path: Path, argument: str, words: str) -> None:
     done = command(tmp_path, "explain.py", argument)

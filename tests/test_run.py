@@ -122,6 +122,15 @@ def test_same_seed_same_bytes_whatever_the_workers_and_the_order(runner: Runner,
         assert one.read_bytes() == other.read_bytes()
 
 
+def test_half_precision_changes_a_map_only_a_little(runner: Runner) -> None:
+    few = ["explainer=integrated_gradients", "explainer.n_steps=8", "callbacks=[attribution,tables]", "data.limit=2"]
+    full, half = runner(*few, name="full"), runner(*few, "trainer.precision=bf16-mixed", name="half")
+    for path in sorted((full / "attributions").iterdir()):
+        one, other = np.load(path), np.load(half / "attributions" / path.name)
+        assert not np.array_equal(one, other)
+        assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.9
+
+
 def test_a_bad_image_is_a_row_and_not_the_end(runner: Runner, tmp_path: Path) -> None:
     images = tmp_path / "images"
     images.mkdir()

@@ -24,7 +24,12 @@ class SweepSummary(Callback):
         folder = Path(config.hydra.sweep.dir)
         records = [json.loads(path.read_text()) for path in sorted(folder.glob("*/run.json"), key=_job_number)]
         console = Console(highlight=False)
+        if not records:
+            return
         console.print(summary_table(records))
+        for name, record in zip(varied(records), records, strict=True):
+            if "reason" in record:
+                console.print(escape(f"{name}: {record['reason']}"), soft_wrap=True)
         console.print(f"sweep folder: {folder}", soft_wrap=True)
         if any(record["status"] == "failed" for record in records):
             raise SystemExit(2)
@@ -35,17 +40,23 @@ def _job_number(path: Path) -> tuple[int, str]:
     return (int(number) if number.isdigit() else 0, path.parent.name)
 
 
+def varied(records: list[dict[str, Any]]) -> list[str]:
+    """What tells each job from the others: its overrides that not all jobs share."""
+    shared = set.intersection(*(set(record["overrides"]) for record in records)) if len(records) > 1 else set()
+    named = [" ".join(one for one in record["overrides"] if one not in shared) for record in records]
+    return [name or record["task"] for name, record in zip(named, records, strict=True)]
+
+
 def summary_table(records: list[dict[str, Any]]) -> Table:
-    """One row per record: what was varied, status, images, passes per image, seconds, and why a job failed."""
+    """One row per record: what was varied, status, images, passes per image, seconds."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("job", "status", "images", "passes per image", "seconds", ""):
-        table.add_column(title, justify="right" if title in ("images", "passes per image", "seconds") else "left")
+    for title in ("job", "status", "images", "passes per image", "seconds"):
+        table.add_column(title, justify="left" if title in ("job", "status") else "right", overflow="fold")
     colours = {"completed": "green", "failed": "red"}
-    for record in records:
+    for name, record in zip(varied(records), records, strict=True):
         passes = record.get("passes_per_image", {})
         cost = f"{sum(passes.values()):,.0f}" if passes else ""
         status = record["status"]
-        reason = escape(str(record.get("reason", "")).split("\n")[0])
-        cells = [" ".join(record["overrides"]) or record["task"], f"[{colours.get(status, 'yellow')}]{status}[/]"]
-        table.add_row(*cells, str(record.get("images_explained", "")), cost, f"{record['seconds']:.1f}", reason)
+        cells = [escape(name), f"[{colours.get(status, 'yellow')}]{status}[/]", str(record.get("images_explained", ""))]
+        table.add_row(*cells, cost, f"{record['seconds']:.1f}")
     return table

@@ -46,9 +46,9 @@ class Attribution(Callback):
         if left <= 0:
             return
         before, start = Passes(pl_module.passes.forward, pl_module.passes.backward), time.perf_counter()
-        made, skipped = explain_batch(
-            pl_module, batch.first(left), outputs["logits"][:left], self.explainer, self.target
-        )
+        logits = outputs["logits"][:left]
+        with trainer.precision_plugin.forward_context():
+            made, skipped = explain_batch(pl_module, batch.first(left), logits, self.explainer, self.target)
         spent = pl_module.passes.since(before)
         self.seconds += time.perf_counter() - start
         self.passes = Passes(self.passes.forward + spent.forward, self.passes.backward + spent.backward)
