@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from tiny import classifier_of, linear_classifier, random_images, small_cnn
 from torch import nn
 
 from seewhy.classifier import Passes
 from seewhy.errors import UserError
+from tiny import classifier_of, linear_classifier, random_images, small_cnn
 
 
 def test_normalisation_is_inside() -> None:

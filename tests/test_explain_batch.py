@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from tiny import linear_classifier, random_images
 
 from seewhy.explain_batch import explain_batch, predictions
 from seewhy.explainers.integrated_gradients import IntegratedGradients
 from seewhy.explainers.saliency import Saliency
 from seewhy.types import Batch
+from tiny import linear_classifier, random_images
 
 
 def batch_of(labels: list[int]) -> Batch:

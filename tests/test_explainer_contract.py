@@ -8,11 +8,11 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from tiny import random_images, small_cnn
 
 from seewhy.classifier import Classifier, Passes
 from seewhy.errors import Incompatible, UserError
 from seewhy.explainers.base import Explainer
+from tiny import random_images, small_cnn
 
 YAMLS = sorted((Path(__file__).parents[1] / "configs" / "explainer").glob("*.yaml"))
 CHEAP = {"n_steps": 4, "n_samples": 4, "n_masks": 16, "n_segments": 6, "steps": 4, "x_steps": 4}
