@@ -1,0 +1,133 @@
+"""The attention matrices of a transformer, seen while it runs and without a change to any of its modules."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from seewhy.errors import Incompatible
+from seewhy.models.positions import token_grid
+
+SOFTMAX = (torch.softmax, Tensor.softmax, functional.softmax)
+INSTEAD = "use explainer=grad_cam, which reads the tokens of any layer"
+
+
+class WatchAttention(TorchFunctionMode):
+    """Inside the block, `seen(matrix, place)` is called for every attention matrix [batch, heads, queries, keys].
+
+    `place` is what `torch.autograd.grad` takes for the gradient with respect to the matrix (of the same number of
+    elements). Fused attention (`scaled_dot_product_attention`) is computed in explicit steps, which gives the same
+    values; `multi_head_attention_forward` is asked for its weights; attention that a network spells out itself is
+    known by a softmax over the last of four axes.
+    """
+
+    def __init__(self, seen: Callable[[Tensor, Tensor | GradientEdge], None]) -> None:
+        super().__init__()
+        self.seen = seen
+
+    def __torch_function__(
+        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Called by torch for each of its functions."""
+        options = dict(kwargs or {})
+        if func is functional.scaled_dot_product_attention:
+            return self._explicit(*args, **options)
+        if func is functional.multi_head_attention_forward:
+            return self._multi_head(*args, **options)
+        result = func(*args, **options)
+        if func in SOFTMAX and result.ndim == 4 and _dimension(args, options) in (-1, 3):
+            self.seen(result, result)
+        return result
+
+    def _multi_head(self, *args: Any, **options: Any) -> tuple[Tensor, Tensor | None]:
+        """The output, and the weights where the network asked for them."""
+        asked = options | {"need_weights": True, "average_attn_weights": False}
+        output, weights = functional.multi_head_attention_forward(*args, **asked)
+        assert weights is not None, "they were asked for"
+        self.seen(weights, _before_view(weights))
+        if not options.get("need_weights", True):
+            return output, None
+        return output, weights.mean(1) if options.get("average_attn_weights", True) else weights
+
+    def _explicit(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor:
+        """softmax(query key' * scale + mask) value."""
+        if enable_gqa:
+            key, value = (part.repeat_interleave(query.shape[-3] // part.shape[-3], -3) for part in (key, value))
+        logits = query * (1 / math.sqrt(query.shape[-1]) if scale is None else scale) @ key.mT
+        if is_causal:
+            future = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).triu(1)
+            logits = logits.masked_fill(future, -torch.inf)
+        if attn_mask is not None:
+            logits = logits.masked_fill(~attn_mask, -torch.inf) if attn_mask.dtype == torch.bool else logits + attn_mask
+        attention = logits.softmax(-1).to(value.dtype)
+        if dropout_p:
+            attention = functional.dropout(attention, dropout_p)
+        self.seen(attention, attention)
+        return attention @ value
+
+
+def _before_view(weights: Tensor) -> Tensor | GradientEdge:
+    """Where the softmax behind weights [batch, heads, queries, keys] is in the graph: they are only a view of it."""
+    if weights.grad_fn is None:
+        return weights
+    node, number = weights.grad_fn.next_functions[0]
+    assert node is not None, "a view has a base"
+    return GradientEdge(node, number)
+
+
+def _dimension(args: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
+    return args[1] if len(args) > 1 else options.get("dim")
+
+
+def check_global(attention: Tensor, images: int, tokens: int | None, explainer: str) -> None:
+    """Incompatible where an attention matrix is not [images, heads, tokens, tokens] (any number where None)."""
+    batch, queries, keys = attention.shape[0], attention.shape[-2], attention.shape[-1]
+    if attention.ndim != 4 or batch != images or queries != keys or tokens not in (None, keys):
+        raise Incompatible(
+            f"{explainer} follows attention among all tokens from layer to layer, but a layer of this network has "
+            f"attention {list(attention.shape)} for {images} images (windows, pooling or a decoder); {INSTEAD}"
+        )
+
+
+def read_out(steps: list[Tensor], network: nn.Module, size: tuple[int, int], explainer: str) -> Tensor:
+    """What the output reads from each patch [batch, rows, columns]: the pooled tokens' row of S_L ... S_1.
+
+    `steps` are S_1 ... S_L [batch, tokens, tokens]. The row is that of the class token, the mean of both in a distilled
+    network, or, where the network averages its patches, the mean of theirs; multiplied from the left, so that no two
+    matrices are. Incompatible where there is no step or the tokens are no grid.
+    """
+    if not steps:
+        raise Incompatible(f"{explainer} needs a transformer, and this network computes no attention; {INSTEAD}")
+    tokens = steps[0].shape[-1]
+    layout = token_grid(network, tokens, size)
+    if layout is None:
+        raise Incompatible(f"{explainer}: {tokens} tokens are no grid of patches; {INSTEAD}")
+    prefix, rows, columns = layout
+    read = steps[-1][:, pooled_tokens(network, prefix)].mean(1, keepdim=True)
+    for step in reversed(steps[:-1]):
+        read = read @ step
+    return read[:, 0, prefix:].unflatten(1, (rows, columns))
+
+
+def pooled_tokens(network: nn.Module, prefix: int) -> slice:
+    """The tokens whose final state the output is computed from."""
+    if not prefix or str(getattr(network, "global_pool", "token")) not in ("token", ""):
+        return slice(prefix, None)
+    return slice(0, 2 if getattr(network, "dist_token", None) is not None else 1)
