@@ -39,7 +39,7 @@ def fastest_batch_size(classifier: Classifier, image: Tensor, gradient: bool) ->
     key = _key(classifier, image, gradient)
     known = _read_cache()
     if key in known:
-        return int(known[key])
+        return known[key]
     measured = _measure(classifier, image, gradient)
     if measured is None:
         return usual_batch_size(image)
@@ -130,4 +130,5 @@ def _read_cache() -> dict[str, int]:
         content = json.loads(_cache_file().read_text())
     except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
+    entries = content.items() if isinstance(content, dict) else ()
+    return {key: size for key, size in entries if type(size) is int and size > 0}

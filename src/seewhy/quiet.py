@@ -29,5 +29,5 @@ def quieten() -> None:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     for message in MESSAGES:
         warnings.filterwarnings("ignore", message=message)
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero", "matplotlib"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -92,6 +92,8 @@ def _check(classifier: Classifier, images: Images, targets: Targets) -> None:
         )
     classes = len(classifier.facts.classes)
     if int(targets.min()) < 0 or int(targets.max()) >= classes:
-        raise UserError(f"targets {targets.tolist()} must be from 0 to {classes - 1}: the network has {classes} classes")
+        raise UserError(
+            f"targets {targets.tolist()} must be from 0 to {classes - 1}: the network has {classes} classes"
+        )
     if not bool(images.isfinite().all()):
         raise UserError("images hold NaN or infinite values")

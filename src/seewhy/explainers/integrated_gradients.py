@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import UserError
-from seewhy.explainers.adaptive_path import AdaptivePath
+from seewhy.explainers.adaptive_path import START, AdaptivePath
 from seewhy.explainers.base import Attributed
 from seewhy.explainers.baselines import baseline_images, check_baseline
 from seewhy.explainers.complete import CompleteExplainer
@@ -39,6 +39,8 @@ class IntegratedGradients(CompleteExplainer):
         check_rule(self.rule)
         if self.n_steps != "auto" and (not isinstance(self.n_steps, int) or self.n_steps < 1):
             raise UserError(f"explainer.n_steps={self.n_steps} must be auto or a whole number from 1")
+        if not isinstance(self.max_steps, int) or self.max_steps <= START:
+            raise UserError(f"explainer.max_steps={self.max_steps} must be a whole number from {START + 1}")
         if self.n_steps != "auto":
             quadrature(self.rule, int(self.n_steps))
 

@@ -1,0 +1,120 @@
+"""Blur integrated gradients: the gradient on the way from a blurred image to the sharp one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seewhy.errors import UserError
+from seewhy.explainers.base import Attributed
+from seewhy.explainers.complete import CompleteExplainer
+from seewhy.probe import Probe
+from seewhy.types import Attributions, Images, Targets
+
+NEGLIGIBLE = 1e-8
+"""Share of a frequency below which the blur has removed it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlurIg(CompleteExplainer):
+    """Integral from sigma = max_sigma to 0 of d logit / d x(sigma) * d x(sigma) / d sigma, summed over the channels.
+
+    x(sigma) is the image after a Gaussian blur of that many pixels, mirrored at its borders. The integral is a
+    trapezoid sum over `n_steps` values of sigma with differences of blurred images; they lie closer together the
+    sharper the image: sigma_k = max_sigma (k / (n_steps - 1))^2. `max_sigma` where None: 50 at 224 pixels. The map adds
+    up to f(image) - f(most blurred image): nothing but the image's own detail is credited.
+    Xu, Venugopalan, Sundararajan: Attribution in scale and space, CVPR 2020.
+    """
+
+    n_steps: int = 100
+    max_sigma: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.n_steps, int) or self.n_steps < 2:
+            raise UserError(f"explainer.n_steps={self.n_steps} must be a whole number from 2: both ends of the path")
+        if self.max_sigma is not None and not (math.isfinite(self.max_sigma) and self.max_sigma > 0):
+            raise UserError(f"explainer.max_sigma={self.max_sigma} must be above 0 pixels; null is 50 at 224 pixels")
+
+    @property
+    def parameters(self) -> str:
+        """Those that decide the maps."""
+        blur = "" if self.max_sigma is None else f", max_sigma={self.max_sigma}"
+        return f"n_steps={self.n_steps}{blur}"
+
+    def baselines(self, images: Images) -> Images:
+        """The most blurred images."""
+        return Blur(images)(torch.arange(len(images)), self._sigmas(images)[-1:].expand(len(images)))
+
+    def _sigmas(self, images: Images) -> Tensor:
+        """The blurs [n_steps] in pixels, from none to the strongest."""
+        strongest = self.max_sigma or min(images.shape[2:]) * 50 / 224
+        return strongest * torch.linspace(0, 1, self.n_steps, device=images.device) ** 2
+
+    def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
+        maps = self.reduce(self.per_channel(probe, images, targets))
+        return self.with_completeness(probe, maps, images, targets)
+
+    def per_channel(self, probe: Probe, images: Images, targets: Targets) -> Images:
+        """The attributions [batch, 3, height, width] without their completeness gap."""
+        sigmas, blur, total = self._sigmas(images), Blur(images), len(images) * self.n_steps
+        attributions = torch.zeros_like(images)
+        for probes in probe.chunks(total, gradient=True):
+            around = torch.arange(int(probes[0]) - 1, int(probes[-1]) + 2, device=images.device).clamp(0, total - 1)
+            blurred = blur(around // self.n_steps, sigmas[around % self.n_steps])
+            image, step = probes // self.n_steps, (probes % self.n_steps)[:, None, None, None]
+            here = blurred[1:-1]
+            sharper = torch.where(step == 0, here, blurred[:-2])
+            blurrier = torch.where(step == self.n_steps - 1, here, blurred[2:])
+            gradient = probe.gradient(here, targets[image])
+            attributions.index_add_(0, image, gradient * (sharper - blurrier) / 2)
+        return attributions
+
+    def reduce(self, per_channel: Images) -> Attributions:
+        """Sum over the channels."""
+        return per_channel.sum(1)
+
+    def passes_per_image(self, **size: Any) -> tuple[int, int]:
+        """One pass each way for each step, and two forwards for the completeness gap."""
+        return self.n_steps + 2, self.n_steps
+
+
+class Blur:
+    """Gaussian blur of any strength at the cost of the frequencies that it leaves.
+
+    Mirroring at the borders makes the cosine transform diagonalise the blur: frequency w keeps the share
+    exp(-(sigma w)^2 / 2). Frequencies that no image of a batch keeps are left out of the transform back.
+    """
+
+    def __init__(self, images: Images) -> None:
+        self.rows, self.columns = _cosines(images.shape[2]).to(images), _cosines(images.shape[3]).to(images)
+        self.spectrum = self.rows @ images @ self.columns.T
+
+    def __call__(self, image: Tensor, sigmas: Tensor) -> Images:
+        """Blurred images [n, 3, height, width]: the indices [n] of the images and a blur in pixels for each."""
+        sigmas = sigmas.to(self.spectrum)
+        high, wide = self._kept(self.rows, sigmas), self._kept(self.columns, sigmas)
+        kept = (
+            self.spectrum[:, :, : high.shape[1], : wide.shape[1]][image] * high[:, None, :, None] * wide[:, None, None]
+        )
+        return self.rows[: high.shape[1]].T @ kept @ self.columns[: wide.shape[1]]
+
+    @staticmethod
+    def _kept(cosines: Tensor, sigmas: Tensor) -> Tensor:
+        """Shares [n, frequencies] that the blurs leave of the lowest frequencies, those that are not negligible."""
+        side = len(cosines)
+        frequencies = torch.arange(side, device=cosines.device) * (math.pi / side)
+        shares = torch.exp(-((sigmas[:, None] * frequencies) ** 2) / 2)
+        return shares[:, : int((shares.amax(0) > NEGLIGIBLE).sum())]
+
+
+def _cosines(side: int) -> Tensor:
+    """The orthonormal cosine transform [frequencies, positions] of `side` samples (DCT-II)."""
+    place = (torch.arange(side, dtype=torch.float64) + 0.5) * (math.pi / side)
+    waves = torch.cos(torch.arange(side, dtype=torch.float64)[:, None] * place) * math.sqrt(2 / side)
+    waves[0] /= math.sqrt(2)
+    return waves

@@ -1,0 +1,83 @@
+"""DeepLift: what each pixel's difference from a baseline adds to the score, with finite differences as derivatives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seewhy.errors import UserError
+from seewhy.explainers.base import Attributed
+from seewhy.explainers.baselines import baseline_images, check_baseline
+from seewhy.explainers.complete import CompleteExplainer, completeness_facts, completeness_warning
+from seewhy.explainers.rules.pair_watch import PairWatch
+from seewhy.probe import Probe
+from seewhy.types import Images, Targets
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepLift(CompleteExplainer):
+    """m * (x - b) summed over the channels; m is the gradient with each nonlinearity's derivative replaced.
+
+    Rescale rule for every elementwise function: (f(x) - f(b)) / (x - b). A product of two activations passes back the
+    mean of the other factor over image and baseline; the change of a maximum goes to the image's largest position
+    where it rose and is taken from the baseline's where it fell. Each rule is exact, hence the whole map is complete,
+    for modules, functions, methods, in-place and re-used activations alike. Incompatible at any other nonlinear
+    function (softmax, layer normalisation, division by an activation).
+    Shrikumar, Greenside, Kundaje: Learning important features through propagating activation differences, ICML 2017.
+    """
+
+    baseline: str = "black"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_baseline(self.baseline)
+
+    @property
+    def parameters(self) -> str:
+        """The baseline decides the map."""
+        return f"baseline={self.baseline}"
+
+    def baselines(self, images: Images) -> Images:
+        """The images whose activations are the reference."""
+        return baseline_images(self.baseline, images, self.seed)
+
+    def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
+        baselines = self.baselines(images)
+        maps, changes = [], []
+        for chunk in probe.chunks(len(images), gradient=True):
+            multipliers, change = self._multipliers(probe, images[chunk], baselines[chunk], targets[chunk])
+            maps.append((multipliers * (images[chunk] - baselines[chunk])).sum(1))
+            changes.append(change)
+        return self._measured(torch.cat(maps), torch.cat(changes))
+
+    def _multipliers(self, probe: Probe, images: Images, baselines: Images, targets: Targets) -> tuple[Images, Tensor]:
+        """(multipliers [n, 3, height, width], f(image) - f(baseline) [n])."""
+        leaves = images.requires_grad_()
+        watch = PairWatch(probe.classifier.network, self.name, "integrated_gradients or occlusion")
+        with torch.enable_grad(), watch:
+            logits = probe.classifier(leaves)
+        watch.start_baselines()
+        with watch:
+            baseline_scores = probe.classifier(baselines).float().gather(1, targets[:, None])[:, 0]
+        with torch.enable_grad():
+            scores = logits.float().gather(1, targets[:, None])[:, 0]
+            (multipliers,) = torch.autograd.grad(scores.sum(), leaves)
+        return multipliers, scores.detach().double() - baseline_scores.double()
+
+    def _measured(self, maps: Tensor, change: Tensor) -> Attributed:
+        """The maps with their gap, from the scores of the two passes that were made anyway."""
+        facts = completeness_facts(maps, change)
+        worst = float(facts["completeness_gap_relative"].max())
+        if self.strict and not worst <= self.tolerance:
+            raise UserError(
+                f"{self.name}: {completeness_warning(worst, self.tolerance)}, and explainer.strict=true; "
+                "use another method or a larger explainer.tolerance"
+            )
+        return Attributed(maps, facts)
+
+    def passes_per_image(self, **size: Any) -> tuple[int, int]:
+        """The image and its baseline forwards, the image backwards; the completeness gap costs nothing."""
+        return 2, 1

@@ -1,0 +1,114 @@
+"""LIME: a weighted linear model of which superpixels the score needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from seewhy.errors import UserError
+from seewhy.explainers.base import Attributed, Explainer
+from seewhy.explainers.baselines import baseline_images, check_baseline
+from seewhy.explainers.coalitions import BLOCK, Coalitions
+from seewhy.explainers.segments import check_n_segments, segment_images
+from seewhy.image_seed import image_generator
+from seewhy.probe import Probe
+from seewhy.types import Images, Targets
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lime(Explainer):
+    """The coefficient of each pixel's superpixel in a ridge regression of the score on which superpixels are seen.
+
+    The first of `n_samples` images is whole, in the others each superpixel is replaced by the baseline with
+    probability 1/2. A sample at cosine distance d from the whole image weighs sqrt(exp(-d^2 / kernel_width^2)); `alpha`
+    penalises the squared coefficients, not the intercept. Facts: `n_segments`, and `fit_r2`, the weighted share of
+    the scores' variance that the linear model explains.
+    Ribeiro, Singh, Guestrin: "Why should I trust you?", KDD 2016.
+    """
+
+    n_segments: int = 50
+    n_samples: int = 1000
+    kernel_width: float = 0.25
+    alpha: float = 1.0
+    baseline: str = "black"
+
+    def __post_init__(self) -> None:
+        check_n_segments(self.n_segments)
+        check_baseline(self.baseline)
+        if self.n_samples < 2:
+            raise UserError(f"explainer.n_samples={self.n_samples} must be at least 2, better 20 for each superpixel")
+        if self.kernel_width <= 0:
+            raise UserError(f"explainer.kernel_width={self.kernel_width} must be above 0, such as 0.25")
+        if self.alpha < 0:
+            raise UserError(f"explainer.alpha={self.alpha} must be 0 (least squares) or above")
+
+    def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
+        labels, counts = segment_images(images, self.n_segments)
+        cover = baseline_images(self.baseline, images, self.seed)
+        coalitions = Coalitions(probe, images, cover, labels, targets)
+        generators = [image_generator(self.seed, image, "lime") for image in images]
+        fits = [RidgeFit(count, self.kernel_width) for count in counts]
+        for start in range(0, self.n_samples, BLOCK):
+            samples = min(BLOCK, self.n_samples - start)
+            shown = torch.zeros(len(images), samples, max(counts), dtype=torch.bool)
+            for row, (count, generator) in enumerate(zip(counts, generators, strict=True)):
+                shown[row, :, :count] = (torch.rand(BLOCK, count, generator=generator) < 0.5)[:samples]
+            shown[:, 0] |= start == 0
+            image = torch.arange(len(images)).repeat_interleave(samples)
+            scores = coalitions.scores(image, shown.flatten(0, 1)).view(len(images), samples)
+            for row, (count, fit) in enumerate(zip(counts, fits, strict=True)):
+                fit.add(shown[row, :, :count].numpy(), scores[row].numpy())
+        values = torch.zeros(len(images), max(counts))
+        for row, (count, fit) in enumerate(zip(counts, fits, strict=True)):
+            values[row, :count] = torch.from_numpy(fit.coefficients(self.alpha))
+        facts = {"n_segments": torch.tensor(counts), "fit_r2": torch.tensor([fit.r2(self.alpha) for fit in fits])}
+        return Attributed(paint(values.to(images), labels), facts)
+
+    def passes_per_image(self, **size: Any) -> tuple[int, int]:
+        """One forward for each sample."""
+        return self.n_samples, 0
+
+
+def paint(values: Tensor, labels: Tensor) -> Tensor:
+    """The value [batch, superpixels] of each pixel's superpixel: [batch, height, width]."""
+    return values.gather(1, labels.flatten(1)).view(labels.shape)
+
+
+class RidgeFit:
+    """Weighted ridge regression with an intercept, in float64, from sums alone: samples come in blocks."""
+
+    def __init__(self, count: int, kernel_width: float) -> None:
+        self.kernel_width = kernel_width
+        self.moments = np.zeros((count + 2, count + 2))
+        """Weighted sums of the products of (1, seen superpixels, score - first score)."""
+        self.first: float | None = None
+
+    def add(self, shown: NDArray[np.bool_], scores: NDArray[np.float64]) -> None:
+        """Samples bool [n, superpixels] with their scores [n]."""
+        self.first = float(scores[0]) if self.first is None else self.first
+        distance = 1 - np.sqrt(shown.mean(1))
+        weights = np.exp(-(distance**2) / (2 * self.kernel_width**2))
+        table = np.column_stack([np.ones(len(scores)), shown, scores - self.first])
+        self.moments += (table * weights[:, None]).T @ table
+
+    def coefficients(self, alpha: float) -> NDArray[np.float64]:
+        """The coefficient of each superpixel; of equally good ones the shortest vector."""
+        centred = self._centred()
+        penalised = centred[:-1, :-1] + alpha * np.eye(len(centred) - 1)
+        return np.asarray(np.linalg.lstsq(penalised, centred[:-1, -1], rcond=1e-12)[0], np.float64)
+
+    def r2(self, alpha: float) -> float:
+        """1 - weighted squared error / weighted variance of the scores; 0 where all scores are equal."""
+        centred, values = self._centred(), np.append(-self.coefficients(alpha), 1)
+        spread = centred[-1, -1]
+        return float(1 - values @ centred @ values / spread) if spread > 0 else 0.0
+
+    def _centred(self) -> NDArray[np.float64]:
+        """The moments around the weighted means, without the intercept."""
+        sums = self.moments[0, 1:]
+        return self.moments[1:, 1:] - np.outer(sums, sums) / self.moments[0, 0]

@@ -1,0 +1,102 @@
+"""Layer-wise relevance propagation: the score is handed back layer by layer until it arrives at the pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seewhy.classifier import Classifier
+from seewhy.errors import Incompatible, UserError
+from seewhy.explainers.base import Attributed, Explainer
+from seewhy.explainers.rules.relevance_rules import Rule, epsilon_rule, gamma_rule, z_plus_rule
+from seewhy.explainers.rules.relevance_watch import RelevanceWatch
+from seewhy.probe import Probe
+from seewhy.types import Images, Targets
+
+RULES = ("composite", "epsilon", "gamma", "z_plus")
+SMALLEST_SCORE = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lrp(Explainer):
+    """Relevance of each pixel, summed over the channels; the relevance of the logit is its value.
+
+    `rule=composite`: the z^B rule with the bounds 0 and 1 of a pixel in the first layer, the gamma rule in the other
+    convolutions, the epsilon rule in dense layers. `epsilon`, `gamma` and `z_plus` use one rule everywhere. Batch
+    normalisation is a part of the convolution before it; an activation with f(0) = 0 passes its relevance on; a maximum
+    gives all to its largest position, a sum to each term its share; a sigmoid or hard sigmoid that weighs another
+    activation (squeeze-and-excitation) takes none. Incompatible at anything else.
+
+    Fact `conservation_gap_relative`: |sum of the map - logit| / |logit|. Relevance is kept from layer to layer except
+    for the part of the biases, which is absorbed, and of epsilon: a gap far from 0 is usual for networks with biases.
+    Bach et al.: On pixel-wise explanations, PLOS ONE 2015. Montavon et al.: Layer-wise relevance propagation: an
+    overview, 2019.
+    """
+
+    rule: str = "composite"
+    epsilon: float = 1e-6
+    gamma: float = 0.25
+
+    def __post_init__(self) -> None:
+        if self.rule not in RULES:
+            raise UserError(f"explainer.rule={self.rule!r} is none of {', '.join(RULES)}")
+        if self.epsilon < 0:
+            raise UserError(f"explainer.epsilon={self.epsilon} must not be negative; 1e-6 is usual")
+        if self.gamma < 0:
+            raise UserError(f"explainer.gamma={self.gamma} must not be negative; 0.25 is usual")
+
+    @property
+    def parameters(self) -> str:
+        """The rule and the numbers that it uses."""
+        used = {"composite": ("epsilon", "gamma"), "epsilon": ("epsilon",), "gamma": ("gamma",), "z_plus": ()}
+        return ", ".join([f"rule={self.rule}", *(f"{name}={getattr(self, name)}" for name in used[self.rule])])
+
+    def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
+        maps, scores = [], []
+        for chunk in probe.chunks(len(images), gradient=True):
+            relevance, score = self._relevance(probe.classifier, images[chunk], targets[chunk])
+            maps.append(relevance.sum(1))
+            scores.append(score)
+        attributions, score = torch.cat(maps), torch.cat(scores).double()
+        gap = attributions.double().sum((1, 2)) - score
+        relative = gap.abs() / score.abs().clamp_min(SMALLEST_SCORE)
+        return Attributed(attributions, {"conservation_gap_relative": relative.float()})
+
+    def _relevance(self, classifier: Classifier, images: Images, targets: Targets) -> tuple[Images, Tensor]:
+        """(relevance [n, 3, height, width], logit [n])."""
+        watch = self._watch(classifier)
+        hook = classifier.network.register_forward_pre_hook(lambda _, args: (watch.enter(args[0]), *args[1:]))
+        try:
+            with torch.enable_grad(), watch:
+                logits = classifier(images)
+        finally:
+            hook.remove()
+        if self.rule == "composite" and not watch.reached_image:
+            raise Incompatible(
+                "lrp with explainer.rule=composite needs a first layer that looks at the image itself, which this "
+                "network has not; use explainer.rule=gamma"
+            )
+        with torch.enable_grad():
+            score = logits.float().gather(1, targets[:, None])[:, 0]
+            signals = torch.autograd.grad(score.sum(), watch.leaves, allow_unused=True)
+        arrived = [leaf * signal for leaf, signal in zip(watch.leaves, signals, strict=True) if signal is not None]
+        return torch.stack(arrived).sum(0).detach(), score.detach()
+
+    def _watch(self, classifier: Classifier) -> RelevanceWatch:
+        epsilon, gamma = epsilon_rule(self.epsilon), gamma_rule(self.gamma)
+        layers: dict[str, tuple[Rule, Rule]] = {
+            "composite": (gamma, epsilon),
+            "epsilon": (epsilon, epsilon),
+            "gamma": (gamma, gamma),
+            "z_plus": (z_plus_rule(), z_plus_rule()),
+        }
+        bounds = ((0 - classifier.mean) / classifier.std, (1 - classifier.mean) / classifier.std)
+        composite = self.rule == "composite"
+        return RelevanceWatch(classifier.network, self.name, *layers[self.rule], bounds if composite else None)
+
+    def passes_per_image(self, **size: Any) -> tuple[int, int]:
+        """One pass each way; the gamma and z^B rules compute each layer up to three more times on the way back."""
+        return 1, 1

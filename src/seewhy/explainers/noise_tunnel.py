@@ -1,0 +1,151 @@
+"""Noise tunnel: a gradient method averaged, squared or compared over noisy copies of the image."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from seewhy.errors import UserError
+from seewhy.explainers.base import Attributed, Explainer
+from seewhy.image_seed import image_generator
+from seewhy.probe import Probe
+from seewhy.types import Attributions, Images, Targets
+
+COMBINATIONS = {"mean": "smooth_grad", "mean_of_squares": "smooth_grad_sq", "variance": "var_grad"}
+"""Each way to combine the copies and the name that it is published under."""
+
+
+@runtime_checkable
+class ChannelMethod(Protocol):
+    """A method with a value for every channel of a pixel, which it then reduces to one value for the pixel."""
+
+    def per_channel(self, probe: Probe, images: Images, targets: Targets) -> Images:
+        """Attributions [batch, 3, height, width]; as many forward as backward passes."""
+
+    def reduce(self, per_channel: Images) -> Attributions:
+        """Attributions [batch, 3, height, width] -> [batch, height, width]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseTunnel(Explainer):
+    """What becomes of a method A at image + normal noise, over `n_samples` noisy copies.
+
+    `combine=mean`: mean of A (SmoothGrad; Smilkov et al., 2017); `mean_of_squares`: mean of A^2 (SmoothGrad squared;
+    Hooker et al., NeurIPS 2019); `variance`: mean of A^2 - (mean of A)^2 (VarGrad; Adebayo et al., NeurIPS 2018). A is
+    taken for every channel, and the combination is reduced over the channels as the method itself does (a method
+    without channels, such as Grad-CAM, is combined as a map). `noise` is the standard deviation as a share of the value
+    range 1; copies are not clipped. The memory does not depend on `n_samples`.
+    """
+
+    explainer: Explainer
+    n_samples: int = 10
+    noise: float = 0.2
+    combine: str = "mean"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.explainer, Explainer):
+            raise UserError(f"explainer.explainer={self.explainer!r} must be an explainer: give one with its _target_")
+        check_noise(self.n_samples, self.noise)
+        if self.combine not in COMBINATIONS:
+            raise UserError(f"explainer.combine={self.combine!r} is none of {', '.join(COMBINATIONS)}")
+
+    @property
+    def name(self) -> str:
+        """`ig_smooth_grad`, `ig_smooth_grad_sq` or `ig_var_grad` over integrated gradients, else `noise_tunnel`."""
+        if self.explainer.name == "integrated_gradients":
+            return f"ig_{COMBINATIONS[self.combine]}"
+        return "noise_tunnel"
+
+    @property
+    def parameters(self) -> str:
+        """Those of the method inside, then those of the noise."""
+        inside = f"{self.explainer.name}({self.explainer.parameters})"
+        return f"explainer={inside}, n_samples={self.n_samples}, noise={self.noise}, combine={self.combine}"
+
+    @property
+    def signed(self) -> bool:  # type: ignore[override]
+        """As the method inside; squares and variances are never negative."""
+        return self.combine == "mean" and self.explainer.signed
+
+    def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
+        noise = ImageNoise(self.seed, images, "noise")
+        moments = Moments(len(images))
+        for probes in probe.chunks(len(images) * self.n_samples, gradient=True):
+            image = probes // self.n_samples
+            copies = noise.draw(image).mul_(self.noise).add_(images[image])
+            moments.add(image, probes % self.n_samples == 0, self._inside(probe, copies, targets[image]))
+        combined = moments.combined(self.combine, self.n_samples).float()
+        reduced = self.explainer.reduce(combined) if isinstance(self.explainer, ChannelMethod) else combined[:, 0]
+        return Attributed(reduced)
+
+    def _inside(self, probe: Probe, copies: Images, targets: Targets) -> Tensor:
+        """Attributions [n, channels, height, width] of noisy copies, without a completeness check where avoidable."""
+        if isinstance(self.explainer, ChannelMethod):
+            return self.explainer.per_channel(probe, copies, targets)
+        return self.explainer._attribute(probe, copies, targets).maps[:, None]
+
+    def passes_per_image(self, **size: Any) -> tuple[int, int] | None:
+        """Those of the method for each copy, without the passes for a completeness gap."""
+        passes = self.explainer.passes_per_image(**size)
+        if passes is None:
+            return None
+        forward = passes[1] if isinstance(self.explainer, ChannelMethod) else passes[0]
+        return self.n_samples * forward, self.n_samples * passes[1]
+
+
+class ImageNoise:
+    """Standard normal noise that belongs to (seed, image): the same in whatever pieces it is drawn."""
+
+    def __init__(self, seed: int, images: Images, stream: str) -> None:
+        self.seed, self.images, self.stream = seed, images, stream
+        self._row = -1
+
+    def draw(self, image: Tensor) -> Images:
+        """The next noise [n, 3, height, width] of the images whose indices [n] are given, in ascending order."""
+        drawn = torch.empty(len(image), *self.images.shape[1:])
+        for place, row in enumerate(image.tolist()):
+            if row != self._row:
+                self._row, self._generator = row, image_generator(self.seed, self.images[row], self.stream)
+            torch.randn(drawn.shape[1:], generator=self._generator, out=drawn[place])
+        return drawn.to(self.images)
+
+
+class Moments:
+    """Sums over the samples of each image, in double precision.
+
+    Sums run over differences from an image's first sample, so that a variance far smaller than the mean is exact.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def add(self, image: Tensor, is_first: Tensor, values: Tensor) -> None:
+        """Take samples [n, ...] of the images whose indices [n] are given; `is_first` marks an image's first one."""
+        if not hasattr(self, "first"):
+            self.first = values.new_zeros(self.count, *values.shape[1:], dtype=torch.float64)
+            self.sum, self.squares = torch.zeros_like(self.first), torch.zeros_like(self.first)
+        self.first[image[is_first]] = values[is_first].double()
+        beyond = values.double() - self.first[image]
+        self.sum.index_add_(0, image, beyond)
+        self.squares.index_add_(0, image, beyond.square_())
+
+    def combined(self, combine: str, n_samples: int) -> Tensor:
+        """Mean, mean of squares or variance [count, ...] of the samples of each image."""
+        beyond = self.sum / n_samples
+        mean = self.first + beyond
+        if combine == "mean":
+            return mean
+        variance = (self.squares / n_samples - beyond**2).clamp_min_(0)
+        return variance if combine == "variance" else variance + mean**2
+
+
+def check_noise(n_samples: int, noise: float) -> None:
+    """UserError where there is no sample, or where the noise is not a share of the value range."""
+    if not isinstance(n_samples, int) or n_samples < 1:
+        raise UserError(f"explainer.n_samples={n_samples} must be a whole number from 1")
+    if not math.isfinite(noise) or not 0 <= noise <= 1:
+        raise UserError(f"explainer.noise={noise} must be from 0 to 1: it is a share of the value range, such as 0.15")

@@ -1,0 +1,91 @@
+"""RISE: the average score of randomly masked images, given that a pixel is seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from seewhy.errors import UserError
+from seewhy.explainers.base import Attributed, Explainer
+from seewhy.explainers.coalitions import BLOCK, runs
+from seewhy.image_seed import image_generator
+from seewhy.probe import Probe
+from seewhy.types import Images, Targets
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rise(Explainer):
+    """1 / (probability n) * sum over masks M of score(image * M) M, less its smallest value.
+
+    One of the `n_masks` masks, with values in [0, 1], is a grid of `cells` x `cells` bits, each 1 with `probability`,
+    up-sampled bilinearly to one cell more than the image and cut out at a random place. `score` is the target's softmax
+    probability, as published, or its logit. Only differences within a map mean anything: fact `smallest` is what was
+    subtracted; with it the map is the published one, an estimate of the score given that the pixel is seen.
+    Petsiuk, Das, Saenko: RISE, randomized input sampling for explanation of black-box models, BMVC 2018.
+    """
+
+    n_masks: int = 4000
+    cells: int = 7
+    probability: float = 0.5
+    score: str = "probability"
+    signed: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        for key, value in (("n_masks", self.n_masks), ("cells", self.cells)):
+            if value < 1:
+                raise UserError(f"explainer.{key}={value} must be at least 1")
+        if not 0 < self.probability <= 1:
+            raise UserError(f"explainer.probability={self.probability} must be above 0 and at most 1, such as 0.5")
+        if self.score not in ("probability", "logit"):
+            raise UserError(f"explainer.score={self.score!r} must be probability or logit")
+
+    def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
+        height, width = images.shape[2:]
+        if self.cells > min(height, width):
+            raise UserError(f"explainer.cells={self.cells} is more than the {min(height, width)} pixels of the image")
+        rows, columns = (window_weights(self.cells, side).to(images) for side in (height, width))
+        generators = [image_generator(self.seed, image, "rise") for image in images]
+        maps = torch.zeros_like(images[:, 0])
+        for start in range(0, self.n_masks, BLOCK):
+            count = min(BLOCK, self.n_masks - start)
+            drawn = torch.stack([torch.rand(BLOCK, self.cells**2 + 2, generator=each) for each in generators])
+            drawn = drawn[:, :count].flatten(0, 1).to(images.device)
+            shifts = zip(drawn[:, -2:].unbind(1), (rows, columns), strict=True)
+            grids = (drawn[:, :-2] < self.probability).to(images).view(-1, self.cells, self.cells)
+            top, left = ((share * len(table)).long().clamp_max(len(table) - 1) for share, table in shifts)
+            for probes in probe.chunks(len(images) * count, gradient=False):
+                masks = rows[top[probes]] @ grids[probes] @ columns[left[probes]].mT
+                self._add(maps, probe, images, targets, probes // count, masks)
+        maps /= self.probability * self.n_masks
+        smallest = maps.amin((1, 2))
+        return Attributed(maps - smallest[:, None, None], {"smallest": smallest})
+
+    def _add(self, maps: Tensor, probe: Probe, images: Images, targets: Targets, image: Tensor, masks: Tensor) -> None:
+        masked, stretches = images.new_empty(len(image), *images.shape[1:]), list(runs(image))
+        for item, rows in stretches:
+            torch.mul(images[item], masks[rows, None], out=masked[rows])
+        logits = probe.logits(masked)
+        scores = (logits.softmax(1) if self.score == "probability" else logits).gather(1, targets[image, None])[:, 0]
+        for item, rows in stretches:
+            maps[item] += torch.tensordot(scores[rows], masks[rows], 1)
+
+    def passes_per_image(self, **size: Any) -> tuple[int, int]:
+        """One forward for each mask."""
+        return self.n_masks, 0
+
+
+def window_weights(cells: int, side: int) -> Tensor:
+    """Bilinear weights [shifts, side, cells]: row r of a window that starts `shift` pixels into the up-sampled grid.
+
+    The grid is stretched to cells + 1 times the size of a cell, ceil(side / cells); there are as many shifts as a
+    cell has pixels. A mask is weights[top] @ grid @ weights[left]^T.
+    """
+    cell = -(-side // cells)
+    stretched = functional.interpolate(
+        torch.eye(cells)[None], size=(cells + 1) * cell, mode="linear", align_corners=False
+    )
+    return stretched[0].unfold(1, side, 1)[:, :cell].permute(1, 2, 0).contiguous()

@@ -1,0 +1,93 @@
+"""Convolutions and dense layers as one kind of thing: outputs = weights * inputs + bias, with other weights on demand."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.grad import conv2d_input
+
+
+@dataclass(frozen=True)
+class Affine:
+    """A layer with its weight [outputs, ...] and bias [outputs] (or None)."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    @abstractmethod
+    def apply(self, values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """The layer's result with other weights."""
+
+    @abstractmethod
+    def transposed(self, signal: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
+        """The signal of the result carried back to the shape of the argument."""
+
+    def rescaled(self, factor: Tensor, shift: Tensor) -> Self:
+        """The layer followed by factor * outputs + shift, one number for each output channel (batch normalisation)."""
+        weight = self.weight * factor.view(-1, *[1] * (self.weight.ndim - 1))
+        return replace(self, weight=weight, bias=shift if self.bias is None else self.bias * factor + shift)
+
+
+@dataclass(frozen=True)
+class Dense(Affine):
+    """`functional.linear`."""
+
+    def apply(self, values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """[..., inputs] -> [..., outputs]."""
+        return functional.linear(values, weight, bias)
+
+    def transposed(self, signal: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
+        """[..., outputs] -> [..., inputs]."""
+        return signal @ weight
+
+
+@dataclass(frozen=True)
+class Convolution(Affine):
+    """`functional.conv2d` with its geometry."""
+
+    stride: Any = 1
+    padding: Any = 0
+    dilation: Any = 1
+    groups: int = 1
+
+    def apply(self, values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """[batch, channels, rows, columns] -> [batch, outputs, rows, columns]."""
+        return functional.conv2d(values, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
+    def transposed(self, signal: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
+        """The transposed convolution."""
+        return conv2d_input(shape, weight, signal, self.stride, self.padding, self.dilation, self.groups)
+
+
+def affine_layer(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Affine, Tensor] | None:
+    """(the layer, its argument) of a call of linear or conv2d with weights that do not depend on the image."""
+    if func is functional.linear:
+        names: tuple[str, ...] = ("input", "weight", "bias")
+    elif func in (functional.conv2d, torch.conv2d):
+        names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+    else:
+        return None
+    call = dict(zip(names, args, strict=False)) | dict(kwargs)
+    values, weight, bias = call.pop("input"), call.pop("weight"), call.pop("bias", None)
+    if weight.requires_grad or (bias is not None and bias.requires_grad):
+        return None
+    if func is functional.linear:
+        return Dense(weight, bias), values
+    return _padded(Convolution(weight, bias, **call), values)
+
+
+def _padded(layer: Convolution, values: Tensor) -> tuple[Convolution, Tensor] | None:
+    """`same` and `valid` as numbers; None where `same` would need another padding on each side."""
+    if layer.padding == "valid":
+        return replace(layer, padding=0), values
+    if layer.padding == "same":
+        dilation = layer.dilation if isinstance(layer.dilation, tuple) else (layer.dilation,) * 2
+        total = [step * (side - 1) for step, side in zip(dilation, layer.weight.shape[2:], strict=True)]
+        return (replace(layer, padding=tuple(n // 2 for n in total)), values) if not any(n % 2 for n in total) else None
+    return layer, values

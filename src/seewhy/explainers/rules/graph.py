@@ -1,0 +1,55 @@
+"""The autograd graph of a forward pass: what was really computed, whatever modules or functions it was written with."""
+
+from __future__ import annotations
+
+import re
+
+from torch.autograd.graph import Node
+
+STRUCTURAL = frozenset(
+    "AccumulateGrad Add AdaptiveAvgPool2D AdaptiveAvgPool1D AsStrided Alias AvgPool2D Cat Clone ConstantPadNd "
+    "CopyBackwards CopySlices Copy Detach Diagonal Expand Flip Gather Im2Col Col2Im Index IndexSelect MaskedFill Mean "
+    "Movedim Narrow Neg Permute PixelShuffle PixelUnshuffle ReflectionPad2D Repeat ReplicationPad2D Reshape "
+    "ReshapeAlias Roll Rsub Select Slice Split SplitWithSizes Squeeze Stack Sub Sum Swapaxes T ToCopy Transpose Unbind "
+    "Unfold UnsafeSplit UnsafeView Unsqueeze UpsampleBicubic2D UpsampleBilinear2D UpsampleNearest2D "
+    "UpsampleNearestExact2D View Where".split()
+)
+"""Operations that are linear in all of their operands together."""
+
+PRODUCTS = {
+    "Addbmm": (1, 2), "Addcmul": (1, 2), "Addmm": (1, 2), "Addmv": (1, 2), "Baddbmm": (1, 2), "Bmm": (0, 1),
+    "Convolution": (0, 1), "CudnnConvolution": (0, 1), "Dot": (0, 1), "Linear": (0, 1), "MkldnnConvolution": (0, 1),
+    "Mm": (0, 1), "MpsConvolution": (0, 1), "Mul": (0, 1), "Mv": (0, 1), "NativeBatchNorm": (0, 1),
+}  # fmt: skip
+"""Operations that multiply the two operands at these places: linear while only one depends on the image."""
+
+
+def operation(node: Node) -> str:
+    """The bare name of a node: `Relu` for `ReluBackward0`."""
+    return re.sub(r"Backward\d*$", "", node.name().removeprefix("torch::autograd::")) or node.name()
+
+
+def spoken(node: Node) -> str:
+    """The name of a node as a person would write the function: `hard_swish` is `hardswish`, `Softmax` is `softmax`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", operation(node)).lower()
+
+
+def sources(node: Node) -> list[Node]:
+    """The nodes whose results this one uses, as far as they depend on the image."""
+    return [source for source, _ in node.next_functions if source is not None]
+
+
+def is_product(node: Node) -> bool:
+    """Whether the node multiplies two results that both depend on the image."""
+    places = PRODUCTS.get(operation(node), ())
+    return sum(node.next_functions[place][0] is not None for place in places if place < len(node.next_functions)) > 1
+
+
+def is_linear(node: Node) -> bool:
+    """Whether the node is linear (or affine) in what depends on the image."""
+    name = operation(node)
+    if name == "Div":
+        return len(node.next_functions) < 2 or node.next_functions[1][0] is None
+    if name == "NativeBatchNorm":
+        return not node._saved_training and not is_product(node)  # type: ignore[attr-defined]
+    return name in STRUCTURAL or (name in PRODUCTS and not is_product(node))

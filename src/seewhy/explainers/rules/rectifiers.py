@@ -1,0 +1,125 @@
+"""The rectifiers of a forward pass, found in its autograd graph: ReLU and ReLU6, as module, method or function."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor, nn
+from torch.autograd.graph import Node
+
+from seewhy.explainers.rules.graph import is_linear, is_product, operation, sources, spoken
+from seewhy.explainers.rules.graph_watch import GraphWatch
+
+LOWER_BOUND = {"Relu": 0.0, "Hardtanh": "_saved_min_val", "Clamp": "_saved_min", "ClampMin": "_saved_min"}
+"""Functions that may be rectifiers, with the attribute that holds their lower bound."""
+UPPER_BOUND = {"Hardtanh": "_saved_max_val", "Clamp": "_saved_max"}
+GATES = frozenset(("Sigmoid", "Hardsigmoid", "Softmax"))
+"""Functions that are allowed where they weigh other activations, as in squeeze-and-excitation."""
+UNCHANGED = frozenset(
+    "MaxPool2DWithIndices AdaptiveMaxPool2D ClampMax NativeLayerNorm NativeGroupNorm Amax Div Max".split()
+)
+"""Functions that are no activations: the gradient passes them as it is."""
+SCALING = frozenset(
+    "Add Alias AsStrided Clone Div Expand Mul Neg Permute Reshape ReshapeAlias Rsub Select Slice Split SplitWithSizes "
+    "Squeeze Sub ToCopy Transpose Unbind UnsafeView Unsqueeze View".split()
+)
+"""Functions of one activation that keep its values apart."""
+
+
+class RectifierWatch(GraphWatch):
+    """Collects the rectifiers of one forward pass; Incompatible at any other activation.
+
+    A sigmoid, hard sigmoid or softmax that only weighs other activations (a gate) is no activation function: its
+    gradient stays as it is. One that multiplies its own argument is (Swish, hard-swish), and is refused.
+    """
+
+    def __init__(self, network: nn.Module, method: str, alternatives: str) -> None:
+        super().__init__(network, method, alternatives)
+        self._candidates: dict[Node, str] = {}
+        self._users: dict[Node, list[Node]] = {}
+
+    def visit(self, node: Node) -> None:
+        """Remember the node and who uses it; refuse an unknown function or an activation that is no rectifier."""
+        for source in sources(node):
+            self._users.setdefault(source, []).append(node)
+        name = operation(node)
+        if name in GATES or is_rectifier(node):
+            self._candidates[node] = self.module()
+        elif not (is_linear(node) or is_product(node) or name in UNCHANGED or _only_bounded_above(node)):
+            self.refuse_node(node)
+
+    def rectifiers(self) -> list[Node]:
+        """The nodes whose backward rule is to be changed, once the pass is complete."""
+        found = []
+        for node, module in self._candidates.items():
+            weighed = list(self._products(node))
+            if any(node_is_own_factor(node, product) for product in weighed):
+                self._refuse_in(module, f"`x * {spoken(node)}(x)`, an activation like Swish,")
+            if operation(node) in GATES:
+                if not weighed or None in weighed:
+                    self._refuse_in(module, f"`{spoken(node)}` as an activation")
+            elif not (weighed and all(product is not None and _is_broadcast(node, product) for product in weighed)):
+                found.append(node)
+        return found
+
+    def _refuse_in(self, module: str, what: str) -> None:
+        self.module = lambda: module  # type: ignore[method-assign]
+        self.refuse(what)
+
+    def _products(self, node: Node) -> list[Node | None]:
+        """The products that the node's result, scaled or reshaped, is a factor of; None for any other use."""
+        products: list[Node | None] = []
+        waiting = list(self._users.get(node, ()))
+        while waiting:
+            user = waiting.pop()
+            if is_product(user):
+                products.append(user)
+            elif operation(user) in SCALING and len(sources(user)) == 1:
+                waiting += self._users.get(user, [])
+            else:
+                products.append(None)
+        return products
+
+
+def is_rectifier(node: Node) -> bool:
+    """Whether the node is max(x, 0), with or without an upper bound."""
+    bound = LOWER_BOUND.get(operation(node))
+    return (getattr(node, bound) if isinstance(bound, str) else bound) == 0
+
+
+def below_upper_bound(node: Node) -> Tensor | None:
+    """Where the argument is under the upper bound (6 for ReLU6); None for a rectifier without one."""
+    name = UPPER_BOUND.get(operation(node))
+    bound = getattr(node, name) if name else None
+    if bound is None:
+        return None
+    saved: Any = getattr(node, "_saved_self", None)
+    values: Tensor = saved if saved is not None else node._saved_result  # type: ignore[attr-defined]
+    return values < bound
+
+
+def node_is_own_factor(node: Node, product: Node | None) -> bool:
+    """Whether the product multiplies a function of x by x itself: the other factor is what the node was made of."""
+    if product is None:
+        return False
+    factors = set(sources(product))
+    own = [node]
+    while own:
+        current = own.pop()
+        for source in sources(current):
+            if source in factors:
+                return True
+            if operation(source) in SCALING and len(sources(source)) == 1:
+                own.append(source)
+    return False
+
+
+def _only_bounded_above(node: Node) -> bool:
+    return operation(node) == "Clamp" and node._saved_min is None  # type: ignore[attr-defined]
+
+
+def _is_broadcast(node: Node, product: Node) -> bool:
+    """Whether the node's result has fewer values than the product: one weight for a channel."""
+    (own,), (whole,) = node._input_metadata, product._input_metadata
+    return math.prod(own.shape) < math.prod(whole.shape)

@@ -1,0 +1,58 @@
+"""Steps that pass relevance instead of a gradient: the signal c of a tensor x means relevance x * c."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from seewhy.explainers.rules.affine import Affine
+from seewhy.explainers.rules.keeper import Keeper, Kept
+from seewhy.explainers.rules.local_rule import Step
+from seewhy.explainers.rules.relevance_rules import Rule, bounded_rule
+
+
+class AffineStep(Step):
+    """A convolution or dense layer (with its batch normalisation) under one of the relevance rules."""
+
+    def __init__(self, layer: Affine, rule: Rule, keeper: Keeper, result: Tensor | None = None) -> None:
+        self.layer = layer
+        self.rule = rule
+        self.keeper = keeper
+        self.result = result
+        self.kept: list[Kept]
+
+    def forward(self, *operands: Tensor) -> Tensor:
+        """The layer's result, or the one that is known already. Operands: x, and in the first layer its bounds."""
+        result, self.result = self.result, None
+        if result is None:
+            result = self.layer.apply(operands[0], self.layer.weight, self.layer.bias)
+        self.kept = [self.keeper.keep(values) for values in (result, *operands)]
+        return result
+
+    def backward(self, signal: Tensor) -> tuple[Tensor | None, ...]:
+        """The rule, or the rule for bounded pixels in the first layer."""
+        result, *operands = (kept.take() for kept in self.kept)
+        if len(operands) == 3:
+            return bounded_rule(self.layer, operands[0], operands[1], operands[2], result * signal)
+        return (self.rule(self.layer, operands[0], result, signal),)
+
+
+class Ratio(Step):
+    """An activation y = f(x) with f(0) = 0: its argument takes all the relevance of its result, c_x = c_y y / x."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor], in_place: bool) -> None:
+        self.function = function
+        self.in_place = in_place
+        self.ratio: Tensor
+
+    def forward(self, *operands: Tensor) -> Tensor:
+        """f(x)."""
+        (values,) = operands
+        result = self.function(values)
+        self.ratio = result / (values + (values == 0))
+        return values.copy_(result) if self.in_place else result
+
+    def backward(self, signal: Tensor) -> tuple[Tensor | None, ...]:
+        """y / x times the signal."""
+        return (signal * self.ratio,)

@@ -1,0 +1,158 @@
+"""DeepLift is exact: closed forms, a peer, and a gap of nothing on every kind of network that it accepts."""
+
+import warnings
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from seewhy.errors import Incompatible, UserError
+from seewhy.explainers.deep_lift import DeepLift
+from seewhy.explainers.integrated_gradients import IntegratedGradients
+from tiny import classifier_of, linear_classifier, random_images, small_cnn
+
+EXACT = 1e-3
+
+
+class Functional(nn.Module):
+    """Every nonlinearity as a function or a method, one of them twice, in place where that is possible."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 3)
+        self.again = nn.Conv2d(6, 6, 3)
+        self.act = nn.ReLU(inplace=True)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.act(functional.relu6(self.conv(images)))
+        gate = torch.sigmoid(features.mean((2, 3), keepdim=True))
+        features = self.act(self.again(features * gate) + 0.1)
+        features = functional.max_pool2d(functional.hardswish(features), 3, 2)
+        return self.head(functional.gelu(features).mean((2, 3)))
+
+
+def test_on_a_linear_network_it_is_weight_times_difference() -> None:
+    classifier, weights = linear_classifier()
+    images, targets = random_images(3, 8), torch.tensor([0, 1, 2])
+    expected = (weights[targets] * (images - 0.5)).sum(1)
+    maps = DeepLift(baseline="grey", probe_batch_size=2)(classifier, images, targets)
+    torch.testing.assert_close(maps, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_on_one_rectifier_it_is_the_rescale_rule() -> None:
+    """relu(w.x - 1) with x from black: the whole change, shared in proportion to w x."""
+    layer = nn.Linear(3, 1)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[2.0, 1.0, -1.0]]))
+        layer.bias.fill_(-1.0)
+    classifier = classifier_of(nn.Sequential(nn.Flatten(), layer, nn.ReLU()), 1, 1, normalised=False)
+    image = torch.tensor([0.9, 0.8, 0.1]).view(1, 3, 1, 1)
+    contributions = torch.tensor([1.8, 0.8, -0.1])
+    change = contributions.sum() - 1
+    per_unit = change / contributions.sum()
+    maps = DeepLift(probe_batch_size=1)(classifier, image, torch.tensor([0]))
+    assert float(maps) == pytest.approx(float((contributions * per_unit).sum()), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet", "test_convnext", "mobilenetv3_small_050"])
+def test_it_is_exact_or_refused_on_timm_networks(name: str) -> None:
+    torch.manual_seed(0)
+    network = timm.create_model(name, pretrained=False, num_classes=5).eval()
+    classifier = classifier_of(network, 64, 5)
+    images, targets = random_images(2, 64), torch.tensor([1, 4])
+    try:
+        result = DeepLift(probe_batch_size=4).attribute(classifier, images, targets)
+    except Incompatible as refused:
+        assert name == "test_convnext", refused
+        return
+    assert float(result.facts["completeness_gap_relative"].max()) < EXACT
+
+
+def test_functions_methods_reuse_and_in_place_are_seen() -> None:
+    torch.manual_seed(1)
+    classifier = classifier_of(Functional().eval(), 16, 4)
+    result = DeepLift(probe_batch_size=3).attribute(classifier, random_images(4, 16), torch.tensor([0, 1, 2, 3]))
+    assert float(result.facts["completeness_gap_relative"].max()) < EXACT
+
+
+def test_it_differs_from_the_gradient_and_agrees_with_it_where_the_network_is_linear() -> None:
+    classifier = small_cnn()
+    images, targets = random_images(2, 32), torch.tensor([3, 7])
+    found = DeepLift(probe_batch_size=4)(classifier, images, targets)
+    path = IntegratedGradients(n_steps=200, probe_batch_size=64)(classifier, images, targets)
+    torch.testing.assert_close(found.sum((1, 2)), path.sum((1, 2)), rtol=5e-2, atol=1e-3)
+
+
+def test_a_transformer_is_refused_with_the_module_and_an_alternative() -> None:
+    network = timm.create_model("test_vit", pretrained=False, num_classes=5).eval()
+    size = network.patch_embed.img_size[0]
+    with pytest.raises(Incompatible, match=r"layer_norm.*module '.*norm.*use integrated_gradients"):
+        DeepLift(probe_batch_size=2)(classifier_of(network, size, 5), random_images(1, size), torch.tensor([0]))
+
+
+def test_an_unknown_baseline_is_refused() -> None:
+    with pytest.raises(UserError, match=r"explainer.baseline='pink'"):
+        DeepLift(baseline="pink")
+
+
+def pool_multiplier(image: Tensor, baseline: Tensor, signal: Tensor) -> Tensor:
+    """The slow twin for a 2x2 maximum: its change goes to the image's or the baseline's largest position."""
+    found = torch.zeros_like(image)
+    for channel, row, column in torch.cartesian_prod(*(torch.arange(side) for side in signal.shape)).tolist():
+        window = (channel, slice(2 * row, 2 * row + 2), slice(2 * column, 2 * column + 2))
+        one, other = image[window].flatten(), baseline[window].flatten()
+        first, second = int(one.argmax()), int(other.argmax())
+        change = one[first] - other[second]
+        place = first if change > 0 else second
+        share = 1.0 if first == second else change / (one[place] - other[place]) if change else 0.0
+        found[channel, 2 * row + place // 2, 2 * column + place % 2] += share * signal[channel, row, column]
+    return found
+
+
+def rescale(image: Tensor, baseline: Tensor, signal: Tensor) -> Tensor:
+    """The slow twin of the rescale rule for max(x, 0)."""
+    distance = image - baseline
+    return signal * torch.where(distance == 0, (image > 0).float(), (image.relu() - baseline.relu()) / distance)
+
+
+@pytest.mark.parametrize("pool_first", [False, True])
+def test_pools_and_rectifiers_equal_the_slow_twin(pool_first: bool) -> None:
+    torch.manual_seed(0)
+    conv, head, pool = nn.Conv2d(3, 4, 3), nn.Linear(36, 10), nn.MaxPool2d(2)
+    between = [pool, nn.ReLU()] if pool_first else [nn.ReLU(), pool]
+    classifier = classifier_of(nn.Sequential(conv, *between, nn.Flatten(), head).eval(), 8, 10)
+    image = random_images(1, 8)
+    with torch.no_grad():
+        one, other = (conv((each - classifier.mean) / classifier.std)[0] for each in (image, torch.zeros_like(image)))
+        signal = head.weight[3].view(4, 3, 3)
+        if pool_first:
+            signal = pool_multiplier(one, other, rescale(pool(one), pool(other), signal))
+        else:
+            signal = rescale(one, other, pool_multiplier(one.relu(), other.relu(), signal))
+        expected = (functional.conv_transpose2d(signal[None], conv.weight) / classifier.std * image).sum(1)
+    maps = DeepLift(probe_batch_size=4)(classifier, image, torch.tensor([3]))
+    torch.testing.assert_close(maps, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("between", [nn.ReLU(), nn.MaxPool2d(2), nn.Sigmoid()])
+def test_captum_agrees_where_it_has_one_kind_of_nonlinearity(between: nn.Module) -> None:
+    """With rectifiers and pools together captum 0.9 departs from the slow twin above, though it is complete as well."""
+    attr = pytest.importorskip("captum.attr")
+    torch.manual_seed(0)
+    features = 36 if isinstance(between, nn.MaxPool2d) else 144
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), between, nn.Flatten(), nn.Linear(features, 10))
+    classifier = classifier_of(network.eval(), 8, 10)
+    images, targets = random_images(2, 8), torch.tensor([3, 7])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = attr.DeepLift(classifier.network).attribute(
+            (images - classifier.mean) / classifier.std,
+            baselines=(torch.zeros_like(images) - classifier.mean) / classifier.std,
+            target=targets,
+        )
+    ours = DeepLift(probe_batch_size=4)(classifier, images, targets)
+    torch.testing.assert_close(ours, theirs.sum(1).detach(), rtol=1e-3, atol=1e-5)
