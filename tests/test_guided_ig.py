@@ -77,12 +77,19 @@ def test_a_step_moves_the_weakest_values_and_keeps_to_its_bounds() -> None:
     lengths, strength = torch.ones(1, 8), torch.tensor([[8.0, 1, 6, 2, 5, 3, 4, 7]])
     position = torch.zeros(1, 8)
     for step in range(10):
-        position = explainer.advance(position, strength, lengths, step)
+        position = explainer.advance(position, strength.clone(), lengths, step)
         assert float(position.mean()) == pytest.approx((step + 1) / 10)
         assert float((position - (step + 1) / 10).abs().max()) <= 0.15 + 1e-6
         if step == 0:
             assert position.tolist()[0] == pytest.approx([0, 0.25, 0, 0.25, 0, 0.15, 0.15, 0])
     assert position.tolist() == [[1.0] * 8]
+
+
+def test_gradients_that_are_not_numbers_end_as_a_map_that_says_so() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
+    nn.init.constant_(network[1].weight, math.nan)
+    maps = GuidedIg(n_steps=3, probe_batch_size=4)(classifier_of(network, 8, 3), random_images(1, 8), torch.tensor([1]))
+    assert bool(maps.isnan().all())
 
 
 def test_values_that_do_not_differ_from_the_baseline_get_nothing() -> None:

@@ -106,7 +106,10 @@ class GuidedIg(CompleteExplainer):
         position = position.clamp(min=low)
         strength.masked_fill_(position >= high, math.inf)
         ahead = share * total - (position * lengths).sum(1, dtype=torch.float64)
-        while (behind := ahead > CLOSE * total).any():
+        for _ in range(math.ceil(lengths.shape[1] / count)):  # all have moved after that, unless gradients are NaN
+            behind = ahead > CLOSE * total
+            if not bool(behind.any()):
+                break
             threshold = strength.new_full((len(strength), 1), -1.0)
             threshold[behind, 0] = smallest(strength[behind], count).clamp(max=torch.finfo(strength.dtype).max)
             chosen = strength <= threshold
