@@ -36,12 +36,17 @@ class Batch(NamedTuple):
     label_names: list[str]
     """The true class in words, empty where it is unknown; it may be a class that the classifier does not know."""
     skipped: list[Skipped]
+    masks: Tensor | None = None
+    """bool [batch, height, width], true on the object; all false where an image has no mask; None without masks."""
 
     def first(self, count: int) -> Batch:
         """The first `count` images."""
         names, paths, words = self.names[:count], self.paths[:count], self.label_names[:count]
-        return Batch(self.images[:count], self.labels[:count], names, paths, words, self.skipped)
+        masks = None if self.masks is None else self.masks[:count]
+        return Batch(self.images[:count], self.labels[:count], names, paths, words, self.skipped, masks)
 
     def to(self, device: torch.device | str, **options: Any) -> Batch:
         """The batch with its tensors on `device` (Lightning calls this instead of walking through every name)."""
-        return self._replace(images=self.images.to(device, **options), labels=self.labels.to(device, **options))
+        masks = None if self.masks is None else self.masks.to(device, **options)
+        images, labels = self.images.to(device, **options), self.labels.to(device, **options)
+        return self._replace(images=images, labels=labels, masks=masks)

@@ -16,6 +16,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from seewhy.data.image_dataset import ImageFiles, Item, collate, printable
+from seewhy.data.mask_file import find_masks
 from seewhy.data.names import image_names
 from seewhy.errors import UserError
 from seewhy.models.facts import IMAGENET_MEAN, IMAGENET_STD, Facts
@@ -50,7 +51,8 @@ class Folder(LightningDataModule):
     Files are found by extension in all folders below, hidden ones left out, and sorted. The true class comes from the
     csv file `labels` (default: labels.csv in the folder; columns `file` and `label` and / or `class`), else from the
     first folder below `root` (root/<class>/image.jpg). `limit` takes the first images; where classes come from folders
-    it takes one image of each class in turn, so that every class has its share. UserError where nothing is found.
+    it takes one image of each class in turn, so that every class has its share. `masks` is a folder with a picture for
+    each image, under the same path, that is not black where the object is. UserError where nothing is found.
     """
 
     left_out: frozenset[str] = frozenset()
@@ -103,9 +105,13 @@ class Folder(LightningDataModule):
             labels = csv_labels(found, table, self.facts.classes)
         else:
             labels = [Label(class_index(each.folder, self.facts.classes), each.folder) for each in found]
+        words = [self.facts.classes[label.number] if label.number >= 0 else label.name for label in labels]
+        masks: list[Path | None] = [None] * len(found)
+        if self.masks is not None:
+            masks = find_masks([each.path for each in found], [each.base for each in found], self.masks)
         items = [
-            Item(each.path, name, label.number, self.facts.classes[label.number] if label.number >= 0 else label.name)
-            for each, name, label in zip(found, names, labels, strict=True)
+            Item(each.path, name, label.number, word, mask)
+            for each, name, label, word, mask in zip(found, names, labels, words, masks, strict=True)
         ]
         chosen = range(len(items)) if table is not None else take_turns([label.name for label in labels])
         self.items = [items[position] for position in sorted(list(chosen)[: self.limit])]
@@ -122,7 +128,7 @@ class Folder(LightningDataModule):
     def test_dataloader(self) -> DataLoader[Batch]:
         """The images in order; files that cannot be read are in `Batch.skipped`."""
         data = ImageFiles(self.items, self.facts)
-        gather = partial(collate, size=self.facts.size)
+        gather = partial(collate, size=self.facts.size, masked=self.masks is not None)
         return DataLoader(data, self.batch_size, num_workers=self.num_workers, collate_fn=gather)  # type: ignore[arg-type]
 
     def describe(self) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from seewhy.data.image_file import read_image
+from seewhy.data.mask_file import fit_mask, read_mask
 from seewhy.errors import UnreadableImage
 from seewhy.models.facts import Facts
 from seewhy.preprocess import resize_and_crop, to_unit_range
@@ -28,13 +29,15 @@ class Item(NamedTuple):
     name: str
     label: int = -1
     label_name: str = ""
+    mask: Path | None = None
 
 
 class Record(NamedTuple):
-    """One image, float32 [3, size, size] in [0, 1], and the item it belongs to."""
+    """One image, float32 [3, size, size] in [0, 1], the item it belongs to, and its mask, bool [size, size]."""
 
     image: Tensor
     item: Item
+    mask: Tensor
 
 
 class ImageFiles(Dataset[Record | Skipped]):
@@ -57,13 +60,22 @@ class ImageFiles(Dataset[Record | Skipped]):
             picture = read_image(item.path)
         except UnreadableImage as error:
             return Skipped(printable(item.path), str(error))
+        try:
+            mask = None if item.mask is None else read_mask(item.mask, (picture.shape[1], picture.shape[2]))
+        except UnreadableImage as error:
+            return Skipped(printable(item.path), f"its mask {printable(item.mask or Path())}: {error}")
         if self.corrupt is not None:
             picture = self.corrupt(picture, item.name)
-        return Record(to_unit_range(resize_and_crop(picture, self.facts)), item)
+        size = self.facts.size
+        fitted = torch.zeros(size, size, dtype=torch.bool) if mask is None else fit_mask(mask, self.facts)
+        return Record(to_unit_range(resize_and_crop(picture, self.facts)), item, fitted)
 
 
-def collate(records: Sequence[Record | Skipped], size: int) -> Batch:
-    """One batch with images float32 [n, 3, size, size], n being the number of files that could be read (perhaps 0)."""
+def collate(records: Sequence[Record | Skipped], size: int, masked: bool = False) -> Batch:
+    """One batch with images float32 [n, 3, size, size], n being the number of files that could be read (perhaps 0).
+
+    It has masks bool [n, size, size] if `masked`.
+    """
     read = [record for record in records if isinstance(record, Record)]
     skipped = [record for record in records if isinstance(record, Skipped)]
     items = [record.item for record in read]
@@ -74,6 +86,7 @@ def collate(records: Sequence[Record | Skipped], size: int) -> Batch:
         paths=[printable(item.path) for item in items],
         label_names=[item.label_name for item in items],
         skipped=skipped,
+        masks=torch.stack([record.mask for record in read]) if masked and read else None,
     )
 
 

@@ -29,6 +29,9 @@ class ImageMetric(Metric):
     columns: ClassVar[tuple[str, ...]] = ()
     """Columns beside the score, such as ("coverage",); they are written as `<name>_<column>`."""
 
+    needs_masks: ClassVar[bool] = False
+    """Whether the metric compares maps with masks of the object."""
+
     def __init__(self) -> None:
         super().__init__()
         for column in ("score", *self.columns):

@@ -1,0 +1,68 @@
+"""Measure the explanations of the test loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+
+from seewhy.classifier import Classifier, Passes
+from seewhy.explainers.base import Explainer
+from seewhy.measure_batch import evidence_of, measurable, measure_batch
+from seewhy.metrics.base import ImageMetric
+from seewhy.run_folder import RunFolder
+from seewhy.types import Batch
+
+
+class Faithfulness(Callback):
+    """Adds the value of every metric to the facts of each explanation; comes after the callback `attribution`."""
+
+    def __init__(
+        self,
+        metrics: Mapping[str, ImageMetric],
+        explainer: Explainer,
+        folder: str,
+        seed: int = 0,
+        probe_batch_size: int | str = "auto",
+    ) -> None:
+        self.metrics = dict(metrics)
+        self.explainer = explainer
+        self.folder = RunFolder(Path(folder))
+        self.options: dict[str, Any] = {"seed": seed, "probe_batch_size": probe_batch_size}
+        self.left_out: list[str] = []
+        self.seconds = 0.0
+        self.passes = Passes()
+
+    def on_test_batch_end(  # type: ignore[override]
+        self, trainer: Trainer, pl_module: Classifier, outputs: dict[str, Any], batch: Batch, *place: int
+    ) -> None:
+        """Measure the explanations of the batch, count passes and seconds."""
+        explanations = outputs.get("explanations", [])
+        if not self.metrics or not explanations:
+            return
+        self.metrics, left_out = measurable(self.metrics, batch.masks is not None)
+        self.left_out += left_out
+        rows = torch.tensor([batch.names.index(one.name) for one in explanations])
+        masks = None if batch.masks is None else batch.masks[rows.to(batch.masks.device)]
+        before, start = Passes(pl_module.passes.forward, pl_module.passes.backward), time.perf_counter()
+        with trainer.precision_plugin.forward_context():
+            evidence = evidence_of(pl_module, explanations, self.explainer, masks=masks, **self.options)
+            outputs["explanations"] = measure_batch(evidence, explanations, self.metrics)
+        spent = pl_module.passes.since(before)
+        self.seconds += time.perf_counter() - start
+        self.passes = Passes(self.passes.forward + spent.forward, self.passes.backward + spent.backward)
+
+    def record(self) -> dict[str, Any]:
+        """What the run's record says of the metrics."""
+        if not self.metrics:
+            return {}
+        return {
+            "metrics": {name: metric.variant for name, metric in self.metrics.items()},
+            "metrics_left_out": self.left_out,
+            "metric_passes": {"forward": self.passes.forward, "backward": self.passes.backward},
+            "metric_seconds": round(self.seconds, 3),
+        }
