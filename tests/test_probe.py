@@ -151,3 +151,18 @@ def test_auto_is_measured_once_for_each_kind(monkeypatch: pytest.MonkeyPatch) ->
     probe = Probe(small_cnn(), IMAGES[0])
     assert [probe.limit(kind) for kind in (False, True, False, True)] == [4, 2, 4, 2]
     assert asked == [False, True]
+
+
+def test_several_results_of_a_pass_are_joined_and_a_pass_that_does_not_fit_is_made_again() -> None:
+    sizes = []
+
+    def one(chunk: Tensor) -> tuple[Tensor, Tensor]:
+        sizes.append(len(chunk))
+        if len(chunk) > 3:
+            raise torch.OutOfMemoryError
+        return chunk, -chunk
+
+    up, down = Probe(small_cnn(), IMAGES[0], 16).in_passes(one, 7, gradient=True, images_each=2)
+    assert up.tolist() == list(range(7))
+    assert torch.equal(down, -up)
+    assert sizes == [7, 3, 3, 1]

@@ -37,7 +37,7 @@ class Probe:
         return self._limits[gradient]
 
     def chunks(self, total: int, gradient: bool) -> Iterator[Tensor]:
-        """The indices 0 .. total - 1 in order, in pieces that fit into one pass."""
+        """The indices 0 .. total - 1 in order, in pieces that fit into one pass of this probe."""
         start = 0
         while start < total:
             stop = min(total, start + self.limit(gradient))
@@ -47,11 +47,11 @@ class Probe:
     def logits(self, images: Images) -> Tensor:
         """Logits [n, classes] without gradients, in as many passes as needed."""
 
-        def one(chunk: slice) -> Tensor:
+        def one(chunk: Tensor) -> tuple[Tensor]:
             with torch.no_grad():
-                return self.classifier(images[chunk]).float()
+                return (self.classifier(images[_span(chunk)]).float(),)
 
-        return self._in_passes(one, len(images), gradient=False)
+        return self.in_passes(one, len(images), gradient=False)[0]
 
     def scores(self, images: Images, targets: Targets) -> Tensor:
         """The target's logit [n] for each image, without gradients."""
@@ -63,30 +63,41 @@ class Probe:
 
     def score_and_gradient(self, images: Images, targets: Targets) -> tuple[Tensor, Tensor]:
         """(the target's logit [n], its gradient [n, 3, height, width])."""
-        scores = images.new_empty(len(images))
 
-        def one(chunk: slice) -> Tensor:
-            leaves = images[chunk].detach().requires_grad_()
+        def one(chunk: Tensor) -> tuple[Tensor, Tensor]:
+            leaves = images[_span(chunk)].detach().requires_grad_()
             with torch.enable_grad():
-                score = self.classifier(leaves).float().gather(1, targets[chunk][:, None])[:, 0]
+                score = self.classifier(leaves).float().gather(1, targets[_span(chunk)][:, None])[:, 0]
                 (gradient,) = torch.autograd.grad(score.sum(), leaves)
-            scores[chunk] = score.detach()
-            return gradient
+            return score.detach(), gradient
 
-        return scores, self._in_passes(one, len(images), gradient=True)
+        scores, gradient = self.in_passes(one, len(images), gradient=True)
+        return scores, gradient
 
-    def _in_passes(self, one: Callable[[slice], Tensor], total: int, gradient: bool) -> Tensor:
-        """The results of all chunks, one after the other; after an out-of-memory error with half the batch size."""
-        done: list[Tensor] = []
+    def in_passes(
+        self, one: Callable[[Tensor], tuple[Tensor, ...]], total: int, gradient: bool, images_each: int = 1
+    ) -> tuple[Tensor, ...]:
+        """What `one` makes of the indices of each pass, one after the other; each a tensor with one row per index.
+
+        `images_each` is how many images `one` has in the network at once for an index. After an out-of-memory error the
+        pass is made again with half the size.
+        """
+        done: list[tuple[Tensor, ...]] = []
         start = 0
         while start < total or not done:
-            limit = self.limit(gradient)
+            limit = max(1, self.limit(gradient) // images_each)
+            count = min(limit, total - start)
             try:
-                done.append(one(slice(start, min(total, start + limit))))
+                done.append(one(torch.arange(start, start + count, device=self._image.device)))
             except (torch.OutOfMemoryError, RuntimeError) as error:
-                if limit == 1 or not out_of_memory(error):
+                if count <= 1 or not out_of_memory(error):
                     raise
-                self._limits[gradient] = max(1, min(limit, total - start) // 2)
+                self._limits[gradient] = max(1, count * images_each // 2)
                 continue
-            start += limit
-        return torch.cat(done) if len(done) > 1 else done[0]
+            start += count
+        return tuple(torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*done, strict=True))
+
+
+def _span(chunk: Tensor) -> slice:
+    """Consecutive indices as a slice, which copies nothing."""
+    return slice(int(chunk[0]), int(chunk[-1]) + 1) if len(chunk) else slice(0, 0)

@@ -30,11 +30,12 @@ class AttentionGradient(Explainer):
 
     def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
         size = (images.shape[2], images.shape[3])
-        maps = []
-        for chunk in probe.chunks(len(images), gradient=True):
+
+        def one(chunk: Tensor) -> tuple[Tensor]:
             steps = self._steps(probe, images[chunk], targets[chunk])
-            maps.append(enlarge(read_out(steps, probe.classifier.network, size, self.name), size))
-        return Attributed(torch.cat(maps))
+            return (enlarge(read_out(steps, probe.classifier.network, size, self.name), size),)
+
+        return Attributed(probe.in_passes(one, len(images), gradient=True)[0])
 
     def _steps(self, probe: Probe, images: Images, targets: Targets) -> list[Tensor]:
         """I + mean over heads of ReLU(d logit / d A * A) [batch, tokens, tokens] of every layer: R is their product."""

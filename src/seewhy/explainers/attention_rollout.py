@@ -35,11 +35,12 @@ class AttentionRollout(Explainer):
 
     def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
         size = (images.shape[2], images.shape[3])
-        maps = []
-        for chunk in probe.chunks(len(images), gradient=False):
+
+        def one(chunk: Tensor) -> tuple[Tensor]:
             steps = self._steps(probe, images[chunk])
-            maps.append(enlarge(read_out(steps, probe.classifier.network, size, self.name), size))
-        return Attributed(torch.cat(maps))
+            return (enlarge(read_out(steps, probe.classifier.network, size, self.name), size),)
+
+        return Attributed(probe.in_passes(one, len(images), gradient=False)[0])
 
     def _steps(self, probe: Probe, images: Images) -> list[Tensor]:
         """B_1 ... B_L [batch, tokens, tokens]."""

@@ -87,10 +87,11 @@ class GradientCam(Cam):
 
     def coarse(self, probe: Probe, layer: CamLayer, images: Images, targets: Targets) -> Tensor:
         """The combination of activations and gradient, batch by batch."""
-        maps = []
-        for chunk in probe.chunks(len(images), gradient=True):
-            maps.append(self.combine(*layer.features_and_gradient(images[chunk], targets[chunk])))
-        return torch.cat(maps)
+
+        def one(chunk: Tensor) -> tuple[Tensor]:
+            return (self.combine(*layer.features_and_gradient(images[chunk], targets[chunk])),)
+
+        return probe.in_passes(one, len(images), gradient=True)[0]
 
     @abstractmethod
     def combine(self, features: Tensor, gradient: Tensor) -> Tensor:

@@ -46,12 +46,13 @@ class DeepLift(CompleteExplainer):
 
     def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
         baselines = self.baselines(images)
-        maps, changes = [], []
-        for chunk in probe.chunks(len(images), gradient=True):
+
+        def one(chunk: Tensor) -> tuple[Tensor, Tensor]:
             multipliers, change = self._multipliers(probe, images[chunk], baselines[chunk], targets[chunk])
-            maps.append((multipliers * (images[chunk] - baselines[chunk])).sum(1))
-            changes.append(change)
-        return self._measured(torch.cat(maps), torch.cat(changes))
+            return (multipliers * (images[chunk] - baselines[chunk])).sum(1), change
+
+        maps, change = probe.in_passes(one, len(images), gradient=True)
+        return self._measured(maps, change)
 
     def _multipliers(self, probe: Probe, images: Images, baselines: Images, targets: Targets) -> tuple[Images, Tensor]:
         """(multipliers [n, 3, height, width], f(image) - f(baseline) [n])."""

@@ -28,12 +28,13 @@ class EigenCam(Cam):
 
     def coarse(self, probe: Probe, layer: CamLayer, images: Images, targets: Targets) -> Tensor:
         """A v for each image."""
-        maps = []
-        for chunk in probe.chunks(len(images), gradient=False):
+
+        def one(chunk: Tensor) -> tuple[Tensor]:
             features, _ = layer.features(images[chunk])
             flat = features.flatten(2).transpose(1, 2)
-            maps.append(first_component(flat, self.centred).unflatten(1, features.shape[2:]))
-        return torch.cat(maps)
+            return (first_component(flat, self.centred).unflatten(1, features.shape[2:]),)
+
+        return probe.in_passes(one, len(images), gradient=False)[0]
 
     def passes_per_image(self, **size: Any) -> tuple[int, int]:
         """One forward."""

@@ -55,12 +55,12 @@ class Lrp(Explainer):
         return ", ".join([f"rule={self.rule}", *(f"{name}={getattr(self, name)}" for name in used[self.rule])])
 
     def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
-        maps, scores = [], []
-        for chunk in probe.chunks(len(images), gradient=True):
+        def one(chunk: Tensor) -> tuple[Tensor, Tensor]:
             relevance, score = self._relevance(probe.classifier, images[chunk], targets[chunk])
-            maps.append(relevance.sum(1))
-            scores.append(score)
-        attributions, score = torch.cat(maps), torch.cat(scores).double()
+            return relevance.sum(1), score
+
+        attributions, score = probe.in_passes(one, len(images), gradient=True)
+        score = score.double()
         gap = attributions.double().sum((1, 2)) - score
         relative = gap.abs() / score.abs().clamp_min(SMALLEST_SCORE)
         return Attributed(attributions, {"conservation_gap_relative": relative.float()})

@@ -43,8 +43,7 @@ class ScoreCam(Cam):
         return weighted(features, scores.softmax(1).nan_to_num(0.0))
 
     def _features(self, probe: Probe, layer: CamLayer, images: Images) -> Tensor:
-        chunks = probe.chunks(len(images), gradient=False)
-        return torch.cat([layer.features(images[chunk])[0] for chunk in chunks])
+        return probe.in_passes(lambda chunk: layer.features(images[chunk])[:1], len(images), gradient=False)[0]
 
     def passes_per_image(self, **size: Any) -> tuple[int, int] | None:
         """One forward and one for each channel that is not constant; None where their number depends on the layer."""
