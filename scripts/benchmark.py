@@ -34,9 +34,9 @@ CHEAP = {"n_masks": 400, "n_samples": 20, "n_steps": 50, "channels": 64}
 SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "integrated_gradients": ({"n_steps": 20}, {"n_steps": 1000}),
     "ig_smooth_grad_sq": ({"n_samples": 1}, {"n_samples": 100}),
-    "smooth_grad": ({"n_samples": 1}, {"n_samples": 1000}),
+    "smooth_grad": ({"n_samples": 20}, {"n_samples": 1000}),
     "gradient_shap": ({"n_samples": 20}, {"n_samples": 1000}),
-    "occlusion": ({"stride": 8}, {"stride": 1}),
+    "occlusion": ({"stride": 3}, {"stride": 1}),
     "rise": ({"n_masks": 100}, {"n_masks": 8000}),
     "kernel_shap": ({"n_samples": 100}, {"n_samples": 2000}),
     "lime": ({"n_samples": 100}, {"n_samples": 2000}),

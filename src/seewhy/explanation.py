@@ -55,5 +55,7 @@ class Explanation:
     """Network and weights in words, such as `mobilenetv3 (shipped: mobilenetv3.safetensors)`."""
     facts: Mapping[str, float] = field(default_factory=dict)
     """Further numbers about this map, such as `completeness_gap_relative` or the `n_steps` used."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """What was measured of this map, such as `deletion`."""
     warnings: tuple[str, ...] = ()
     """What a reader must know before trusting this map, such as `completeness gap 12 % is over 5 %`."""

@@ -42,14 +42,14 @@ def evidence_of(
 def measure_batch(
     evidence: Evidence, explanations: Sequence[Explanation], metrics: Mapping[str, ImageMetric]
 ) -> list[Explanation]:
-    """The explanations with the value of every metric among their facts."""
+    """The explanations with the value of every metric."""
     measured: dict[str, list[float]] = {}
     for metric in metrics.values():
         given = evidence.classifier, evidence.images, evidence.targets, evidence.attributions
         values = metric(*given, evidence=evidence)
         measured |= {column: each.tolist() for column, each in values.items()}
     return [
-        dataclasses.replace(one, facts={**one.facts, **{name: values[row] for name, values in measured.items()}})
+        dataclasses.replace(one, metrics={**one.metrics, **{name: values[row] for name, values in measured.items()}})
         for row, one in enumerate(explanations)
     ]
 

@@ -60,4 +60,4 @@ def results_table(explanations: list[Explanation]) -> Table:
 def _number(key: str, value: float, warn: bool) -> str:
     if key == "completeness_gap_relative":
         return f"[yellow]{100 * value:.2f} %[/]" if warn else f"{100 * value:.2f} %"
-    return f"{value:.0f}" if value == round(value) else f"{value:.4g}"
+    return f"{value:.0f}" if value % 1 == 0 else f"{value:.4g}"

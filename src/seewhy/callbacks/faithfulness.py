@@ -19,7 +19,7 @@ from seewhy.types import Batch
 
 
 class Faithfulness(Callback):
-    """Adds the value of every metric to the facts of each explanation; comes after the callback `attribution`."""
+    """Adds the value of every metric to each explanation; comes after the callback `attribution`."""
 
     def __init__(
         self,

@@ -48,7 +48,7 @@ class Tables(Callback):
         for made in explanations.values():
             self.metrics += [
                 {"image": made.name, "explainer": made.explainer, "metric": metric, "value": repr(value)}
-                for metric, value in made.facts.items()
+                for metric, value in {**made.facts, **made.metrics}.items()
             ]
         self.skipped += [one._asdict() for one in outputs.get("skipped", batch.skipped)]
 

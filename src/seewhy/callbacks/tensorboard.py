@@ -32,7 +32,7 @@ class TensorBoard(Callback):
     ) -> None:
         """Log the numbers of one batch."""
         for made in outputs.get("explanations", []):
-            for metric, value in made.facts.items():
+            for metric, value in {**made.facts, **made.metrics}.items():
                 self._write(trainer, "add_scalar", f"per_image/{metric}", value, len(self.names))
                 self.values.setdefault(metric, []).append(value)
             self.names.append(made.name)
