@@ -24,7 +24,7 @@ class ImageMetric(Metric):
     """
 
     full_state_update = False
-    higher_is_better: ClassVar[bool | None]  # type: ignore[misc]
+    higher_is_better: bool | None
     """The direction of the first column; None where neither end is better."""
     columns: ClassVar[tuple[str, ...]] = ()
     """Columns beside the score, such as ("coverage",); they are written as `<name>_<column>`."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from seewhy.classifier import Classifier
 from seewhy.errors import UserError
 from seewhy.explainers.base import Explainer
+from seewhy.explainers.baselines import baseline_images
 from seewhy.probe import Probe
 from seewhy.types import Attributions, Images, Targets
 
@@ -65,6 +66,14 @@ class Evidence:
     def scores(self, space: str = "logit") -> Tensor:
         """The target's logit or softmax probability [batch] of the images themselves."""
         return target_scores(self.logits(), self.targets, space)
+
+    def baseline(self, name: str) -> Images:
+        """The baseline of that name [batch, 3, height, width] beside each image."""
+        return self.once(("baseline", name), lambda: baseline_images(name, self.images, self.seed))
+
+    def baseline_logits(self, name: str) -> Tensor:
+        """The classifier's logits [batch, classes] of the baseline of that name."""
+        return self.once(("baseline logits", name), lambda: self.probe.logits(self.baseline(name)))
 
     def need_explainer(self, metric: str) -> Explainer:
         """The explainer; UserError where the maps came without one."""

@@ -1,0 +1,76 @@
+"""Partly seen images: the points of perturbation curves before they go through the network."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from seewhy.image_seed import image_generator
+from seewhy.metrics.evidence import Evidence
+from seewhy.metrics.imputation import impute
+from seewhy.metrics.ranking import Ranking
+
+NOISY_LINEAR = "noisy_linear"
+"""Hidden pixels are imputed from their neighbours instead of taken from a baseline image."""
+
+
+class Curve(NamedTuple):
+    """Which pixels change, in which order, and what stands in the place of those that are not seen."""
+
+    change: str
+    """`deletion` hides pixels of the image, `insertion` shows them on the baseline."""
+    first: str
+    """`largest` or `smallest` attribution."""
+    baseline: str
+    among: str = "all"
+    """`all` pixels, or only those with `positive` attribution; the others stay as they are at the start."""
+
+    @property
+    def label(self) -> str:
+        """Such as deletion/black; largest first, the positive pixels come in the same order as all of them."""
+        if self.first == "largest":
+            return f"{self.change}/{self.baseline}"
+        among = "_positive" if self.among == "positive" else ""
+        return f"{self.change}_smallest{among}_first/{self.baseline}"
+
+
+class Seen(NamedTuple):
+    """The pixels of one image that are seen: those with rank from start to stop - 1, or all others."""
+
+    baseline: str
+    image: int
+    start: int
+    stop: int
+    inside: bool
+
+
+def seen_after(curve: Curve, image: int, count: int, ranked: Ranking) -> Seen:
+    """The pixels of an image that are seen after `count` changes; the same pixels are the same `Seen` on any curve."""
+    pixels = ranked.order.shape[1]
+    last = ranked.positive[image] if curve.among == "positive" else pixels
+    start, stop = (0, count) if curve.first == "largest" else (last - count, last)
+    inside = curve.change == "insertion"
+    if start == stop:
+        start, stop, inside = 0, 0 if inside else pixels, True
+    elif not inside and start == 0:
+        start, stop, inside = (stop, pixels, True) if stop < pixels else (0, 0, True)
+    elif not inside and stop == pixels:
+        start, stop, inside = 0, start, True
+    return Seen(curve.baseline, image, start, stop, inside)
+
+
+def perturbed(evidence: Evidence, ranked: Ranking, part: list[Seen], image: Tensor) -> Tensor:
+    """The images [n, 3, height, width] of which only the pixels of `part` are seen."""
+    facts = torch.tensor([(seen.start, seen.stop, seen.inside) for seen in part], device=image.device)
+    ranks = ranked.ranks[image]
+    inside = (ranks >= facts[:, :1]) & (ranks < facts[:, 1:2])
+    shown = (inside == facts[:, 2:].bool()).view(len(part), 1, *evidence.images.shape[2:])
+    images = evidence.images[image]
+    baseline = part[0].baseline
+    if baseline != NOISY_LINEAR:
+        return torch.where(shown, images, evidence.baseline(baseline)[image])
+    generators = [image_generator(evidence.seed, each, "noisy linear imputation") for each in images]
+    pieces = zip(images, ~shown[:, 0], generators, strict=True)
+    return torch.stack([impute(each, hidden, generator) for each, hidden, generator in pieces])
