@@ -53,11 +53,13 @@ def seen_after(curve: Curve, image: int, count: int, ranked: Ranking) -> Seen:
     start, stop = (0, count) if curve.first == "largest" else (last - count, last)
     inside = curve.change == "insertion"
     if start == stop:
-        start, stop, inside = 0, 0 if inside else pixels, True
-    elif not inside and start == 0:
-        start, stop, inside = (stop, pixels, True) if stop < pixels else (0, 0, True)
+        start = stop = 0
+    if not inside and start == 0:
+        start, stop, inside = stop, pixels, True
     elif not inside and stop == pixels:
         start, stop, inside = 0, start, True
+    if start == stop:
+        start = stop = 0
     return Seen(curve.baseline, image, start, stop, inside)
 
 

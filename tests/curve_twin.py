@@ -1,0 +1,119 @@
+"""Perturbation metrics word for word from their papers: one image, one pixel, one pass at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from seewhy.classifier import Classifier
+from seewhy.metrics.base import ImageMetric
+from seewhy.metrics.deletion import Deletion
+from seewhy.metrics.evidence import Evidence
+from seewhy.metrics.insertion import Insertion
+from seewhy.metrics.morf_lerf import MorfLerf
+from seewhy.metrics.necessity_ordering import NecessityOrdering
+from seewhy.metrics.road import Road
+from seewhy.metrics.sufficiency_ordering import SufficiencyOrdering
+from seewhy.metrics.tpn import Tpn
+from seewhy.metrics.tps import Tps
+from tiny import classifier_of
+
+METRICS: tuple[type[ImageMetric], ...] = (
+    Deletion,
+    Insertion,
+    MorfLerf,
+    Road,
+    NecessityOrdering,
+    SufficiencyOrdering,
+    Tpn,
+    Tps,
+)
+
+Score = Callable[[Tensor], float]
+
+
+def curved_classifier(seed: int = 0) -> Classifier:
+    """8x8 pixels, 3 classes, a hidden layer: perturbations interact."""
+    torch.manual_seed(seed)
+    hidden = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 36, 3))
+    return classifier_of(hidden, 8, 3)
+
+
+def scorer(classifier: Classifier, target: int, space: str) -> Score:
+    def score(image: Tensor) -> float:
+        with torch.no_grad():
+            logits = classifier(image[None])[0].double()
+        return float(logits.softmax(0)[target] if space == "probability" else logits[target])
+
+    return score
+
+
+def visits(attribution: Tensor, positive: bool = False) -> list[tuple[int, int]]:
+    """(row, column) from the largest value to the smallest; all values must differ."""
+    height, width = attribution.shape
+    places = [(row, column) for row in range(height) for column in range(width)]
+    assert len({float(attribution[place]) for place in places}) == len(places)
+    kept = [place for place in places if not positive or attribution[place] > 0]
+    return sorted(kept, key=lambda place: -float(attribution[place]))
+
+
+def walk(score: Score, start: Tensor, end: Tensor, places: list[tuple[int, int]]) -> list[float]:
+    """The score of `start`, then after each of the places takes its value from `end`."""
+    image = start.clone()
+    scores = [score(image)]
+    for row, column in places:
+        image[:, row, column] = end[:, row, column]
+        scores.append(score(image))
+    return scores
+
+
+def auc(scores: list[float]) -> float:
+    """As in the RISE paper's code: (sum - half the first - half the last) / steps."""
+    return (sum(scores) - scores[0] / 2 - scores[-1] / 2) / (len(scores) - 1)
+
+
+def necessity(score: Score, image: Tensor, attribution: Tensor) -> tuple[float, float]:
+    black = torch.zeros_like(image)
+    removed = walk(score, image, black, visits(attribution, positive=True))
+    undivided = sum(max(value - score(black), 0) for value in removed) / len(removed)
+    return undivided / (score(image) - score(black)), undivided
+
+
+def sufficiency(score: Score, image: Tensor, attribution: Tensor) -> tuple[float, float]:
+    black = torch.zeros_like(image)
+    shown = walk(score, black, image, visits(attribution, positive=True))
+    low, high = score(black), score(image)
+    undivided = sum(min(max(value, low), high) - low for value in shown) / len(shown)
+    return undivided / (high - low), undivided
+
+
+def proportionality(score: Score, image: Tensor, attribution: Tensor, removing: bool) -> float:
+    """The integral over 100,000 values of k of the gap between the curves, each normalised and clamped."""
+    black = torch.zeros_like(image)
+    low, high = score(black), score(image)
+    start, end = (image, black) if removing else (black, image)
+    places = visits(attribution, positive=True)
+    lines = []
+    for order in (places, places[::-1]):
+        values = np.array([float(attribution[place]) for place in order])
+        heights = np.maximum(np.array(walk(score, start, end, order)), low)
+        heights = heights if removing else np.minimum(heights, high)
+        share = np.concatenate([[0], np.cumsum(values)]) / values.sum()
+        middle = (np.arange(100_000) + 0.5) / 100_000
+        lines.append(np.interp(middle, share, (heights - low) / (high - low)))
+    return float(np.abs(lines[0] - lines[1]).mean())
+
+
+def evidence_of(classifier: Classifier, images: Tensor, targets: Tensor, maps: Tensor, **options: Any) -> Evidence:
+    return Evidence(classifier, images, targets, maps, **({"probe_batch_size": 16} | options))
+
+
+def measured(metric: ImageMetric, evidence: Evidence) -> dict[str, Tensor]:
+    """What `compute` gives after one update with this evidence."""
+    images, maps = evidence.images, evidence.attributions
+    metric.update(evidence.classifier, images, evidence.targets, maps, evidence=evidence)
+    return metric.compute()

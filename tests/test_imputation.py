@@ -1,0 +1,80 @@
+"""Noisy linear imputation against a dense solution, closed forms and Quantus."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from seewhy.metrics import imputation
+from seewhy.metrics.imputation import impute
+from tiny import random_images
+
+SHAPES = {(-1, -1): 1, (-1, 0): 2, (-1, 1): 1, (0, -1): 2, (0, 1): 2, (1, -1): 1, (1, 0): 2, (1, 1): 1}
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(3)
+
+
+def dense(image: Tensor, hidden: Tensor) -> Tensor:
+    """Every pixel one equation: seen pixels keep their value, hidden ones are the mean of their neighbours."""
+    height, width = hidden.shape
+    left, right = np.eye(height * width), image.double().flatten(1).numpy().T.copy()
+    for row, column in hidden.nonzero().tolist():
+        line = row * width + column
+        right[line] = 0
+        beside = {
+            (row + down) * width + column + over: weight
+            for (down, over), weight in SHAPES.items()
+            if 0 <= row + down < height and 0 <= column + over < width
+        }
+        for place, weight in beside.items():
+            left[line, place] = -weight / sum(beside.values())
+    return torch.from_numpy(np.linalg.solve(left, right).T.reshape(image.shape))
+
+
+def some_hidden(share: float) -> Tensor:
+    return torch.rand(9, 7, generator=generator()) < share
+
+
+@pytest.mark.parametrize("share", [0.2, 0.6, 0.95])
+def test_the_sparse_solution_is_the_dense_one_with_noise(share: float) -> None:
+    image, hidden = random_images(1, 9)[0][:, :, :7], some_hidden(share)
+    noise = 0.01 * torch.randn(3, 9, 7, generator=generator())
+    expected = torch.where(hidden, (dense(image, hidden) + noise).clamp(0, 1), image.double())
+    torch.testing.assert_close(impute(image, hidden, generator()), expected.float(), rtol=0, atol=1e-6)
+
+
+def test_a_ramp_continues_over_a_hole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(imputation, "NOISE", 0.0)
+    image = torch.linspace(0, 1, 9).expand(3, 9, 9).clone()
+    hidden = torch.zeros(9, 9, dtype=torch.bool)
+    hidden[3:6, 2:7] = True
+    torch.testing.assert_close(impute(image, hidden, generator()), image)
+
+
+def test_one_seen_pixel_colours_everything_and_seen_pixels_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    image, hidden = random_images(1, 8)[0], torch.ones(8, 8, dtype=torch.bool)
+    hidden[5, 2] = False
+    filled = impute(image, hidden, generator())
+    assert torch.equal(filled[:, 5, 2], image[:, 5, 2])
+    assert 0.005 < float((filled - image[:, 5:6, 2:3])[:, hidden].std()) < 0.015
+    monkeypatch.setattr(imputation, "NOISE", 0.0)
+    torch.testing.assert_close(impute(image, hidden, generator()), image[:, 5:6, 2:3].expand(3, 8, 8))
+
+
+def test_nothing_hidden_is_the_image() -> None:
+    image = random_images(1, 8)[0]
+    assert torch.equal(impute(image, torch.zeros(8, 8, dtype=torch.bool), generator()), image)
+
+
+@pytest.mark.oracle
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_quantus_imputes_the_same(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    functions = pytest.importorskip("quantus.functions.perturb_func")
+    monkeypatch.setattr(imputation, "NOISE", 0.0)
+    image, hidden = random_images(1, 8)[0], torch.rand(8, 8, generator=generator()) < share
+    indices = hidden.flatten().nonzero()[:, 0].numpy()
+    theirs = functions.noisy_linear_imputation(image.numpy(), indices, noise=0.0)
+    torch.testing.assert_close(impute(image, hidden, generator()), torch.from_numpy(theirs).float())
