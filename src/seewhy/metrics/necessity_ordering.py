@@ -17,6 +17,7 @@ class NecessityOrdering(PositivePixels):
     b the baseline (black by default), f the target's logit. Lower is better; f(image) counts as 1 and a score below f(b)
     as 0. A map without positive pixels gets 1: nothing is removed. NaN where f(image) <= f(b) or the map is not
     finite. Column `undivided` is the printed formula, before the division; `coverage` is P / pixels.
+    Maps of different coverage average over different pixels: a sparse map is not rewarded for what it leaves out.
     Between the steps (see `PositivePixels`) the clamped score is taken as a straight line; with a step of one pixel the
     formula is exact. The index i = 0 is part of the sum, which makes 1 / (P + 1) the right divisor.
     Wang, Mardziel, Datta, Fredrikson: Interpreting interpretations, organizing attribution methods by criteria,

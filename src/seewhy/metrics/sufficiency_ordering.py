@@ -17,6 +17,7 @@ class SufficiencyOrdering(PositivePixels):
     of them from the image, f the target's logit. Higher is better; range [0, 1]. A map without positive pixels gets
     0: nothing is shown. NaN where f(image) <= f(b), also in column `undivided` (the printed formula, before the
     division), as the clamp has no range then, and where the map is not finite. Column `coverage` is P / pixels.
+    Maps of different coverage average over different pixels: a sparse map is not rewarded for what it leaves out.
     Between the steps (see `PositivePixels`) the clamped score is taken as a straight line; with a step of one pixel the
     formula is exact.
     Wang, Mardziel, Datta, Fredrikson: Interpreting interpretations, organizing attribution methods by criteria,
