@@ -22,7 +22,7 @@ class Ranking:
     order: Tensor
     """int64 [batch, pixels]: the pixel at each rank."""
     ranks: Tensor
-    """int64 [batch, pixels]: the rank of each pixel, 0 for the largest attribution."""
+    """int32 [batch, pixels]: the rank of each pixel, 0 for the largest attribution."""
     values: Tensor
     """float32 [batch, pixels]: the attributions in that order."""
     positive: list[int]
@@ -55,8 +55,8 @@ def _rank(evidence: Evidence) -> Ranking:
     shuffled = torch.stack([_shuffle(evidence, image) for image in evidence.images]).to(maps.device)
     sorting = maps.gather(1, shuffled).argsort(dim=1, descending=True, stable=True)
     order = shuffled.gather(1, sorting)
-    positions = torch.arange(maps.shape[1], device=maps.device).expand_as(order)
-    ranks = torch.empty_like(order).scatter_(1, order, positions)
+    positions = torch.arange(maps.shape[1], dtype=torch.int32, device=maps.device).expand_as(order)
+    ranks = torch.empty_like(positions, memory_format=torch.contiguous_format).scatter_(1, order, positions)
     return Ranking(order, ranks, maps.gather(1, order), (maps > 0).sum(1).tolist(), finite.tolist())
 
 

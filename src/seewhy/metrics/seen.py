@@ -7,10 +7,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from seewhy.explainers.coalitions import runs
 from seewhy.image_seed import image_generator
 from seewhy.metrics.evidence import Evidence
 from seewhy.metrics.imputation import impute
 from seewhy.metrics.ranking import Ranking
+from seewhy.types import Images
 
 NOISY_LINEAR = "noisy_linear"
 """Hidden pixels are imputed from their neighbours instead of taken from a baseline image."""
@@ -63,16 +65,23 @@ def seen_after(curve: Curve, image: int, count: int, ranked: Ranking) -> Seen:
     return Seen(curve.baseline, image, start, stop, inside)
 
 
-def perturbed(evidence: Evidence, ranked: Ranking, part: list[Seen], image: Tensor) -> Tensor:
-    """The images [n, 3, height, width] of which only the pixels of `part` are seen."""
+def perturbed(evidence: Evidence, ranked: Ranking, part: list[Seen], image: Tensor) -> Images:
+    """The images [n, 3, height, width] of which only the pixels of `part` are seen; `image` [n] names their rows."""
     facts = torch.tensor([(seen.start, seen.stop, seen.inside) for seen in part], device=image.device)
-    ranks = ranked.ranks[image]
-    inside = (ranks >= facts[:, :1]) & (ranks < facts[:, 1:2])
-    shown = (inside == facts[:, 2:].bool()).view(len(part), 1, *evidence.images.shape[2:])
-    images = evidence.images[image]
-    baseline = part[0].baseline
+    made = evidence.images.new_empty(len(part), *evidence.images.shape[1:])
+    for item, rows in runs(image):
+        start, stop, inside = facts[rows].to(torch.int32)[:, :, None, None].unbind(1)
+        ranks = ranked.ranks[item].view(1, *evidence.images.shape[2:])
+        shown = ((ranks >= start) & (ranks < stop)) == inside.bool()
+        _fill(evidence, part[0].baseline, item, shown, made[rows])
+    return made
+
+
+def _fill(evidence: Evidence, baseline: str, item: int, shown: Tensor, made: Images) -> None:
+    """Writes one image, seen where `shown` [n, height, width] is true, into `made` [n, 3, height, width]."""
+    image = evidence.images[item]
     if baseline != NOISY_LINEAR:
-        return torch.where(shown, images, evidence.baseline(baseline)[image])
-    generators = [image_generator(evidence.seed, each, "noisy linear imputation") for each in images]
-    pieces = zip(images, ~shown[:, 0], generators, strict=True)
-    return torch.stack([impute(each, hidden, generator) for each, hidden, generator in pieces])
+        torch.where(shown[:, None], image, evidence.baseline(baseline)[item], out=made)
+        return
+    for one, hidden in zip(made, ~shown, strict=True):
+        one.copy_(impute(image, hidden, image_generator(evidence.seed, image, "noisy linear imputation")))
