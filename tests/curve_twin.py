@@ -117,3 +117,24 @@ def measured(metric: ImageMetric, evidence: Evidence) -> dict[str, Tensor]:
     images, maps = evidence.images, evidence.attributions
     metric.update(evidence.classifier, images, evidence.targets, maps, evidence=evidence)
     return metric.compute()
+
+
+TARGETS = torch.tensor([1, 1, 0])
+"""Of `curved_classifier` and `random_images(3, 8)`: logits 0.64 and 0.45 above a black image, and 0.97 below it."""
+POSITIVE = (NecessityOrdering, SufficiencyOrdering, Tpn, Tps)
+RANKING = (Deletion, Insertion, MorfLerf, Road)
+FULL = {"n_steps": 64}
+
+
+def signed_maps(count: int = 3, seed: int = 1) -> Tensor:
+    return torch.randn(count, 8, 8, generator=torch.Generator().manual_seed(seed))
+
+
+def weighted_sum(weights: list[float], size: int = 2) -> Classifier:
+    """Logit 0 is sum over pixels p of weights[p] * (mean of the channels at p); logit 1 is 0."""
+    layer = nn.Linear(3 * size * size, 2)
+    with torch.no_grad():
+        layer.weight.zero_()
+        layer.weight[0] = torch.tensor(weights).repeat(3) / 3
+        layer.bias.zero_()
+    return classifier_of(nn.Sequential(nn.Flatten(), layer), size, 2, normalised=False)
