@@ -81,6 +81,17 @@ class Evidence:
             raise UserError(f"{metric} explains again and needs the explainer that made the maps: pass explainer=")
         return self.explainer
 
+    def need_masks(self, metric: str) -> Tensor:
+        """The masks bool [batch, height, width], beside the maps; UserError where the images came without any."""
+        if self.masks is None:
+            raise UserError(f"{metric} compares the map with where the object is: set data.masks to a folder of masks")
+        return self.masks.to(self.attributions.device, torch.bool)
+
+    def finite_maps(self) -> tuple[Attributions, Tensor]:
+        """(the maps, zero where one holds a value that is not finite; whether each map is finite, bool [batch])."""
+        finite = self.attributions.isfinite().flatten(1).all(1)
+        return self.attributions.masked_fill(~finite[:, None, None], 0), finite
+
 
 SPACES = ("logit", "probability")
 

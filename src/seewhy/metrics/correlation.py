@@ -1,0 +1,41 @@
+"""Correlations between rows of numbers, and between maps."""
+
+from __future__ import annotations
+
+import torch
+from scipy.stats import rankdata
+from torch import Tensor
+
+from seewhy.types import Attributions
+
+ROUNDING = 1e-10
+"""A spread below this share of the values is rounding, not a difference."""
+
+
+def pearson(first: Tensor, second: Tensor) -> Tensor:
+    """Pearson's correlation [batch] of each row of two tensors [batch, n]; NaN where a row is constant or not finite."""
+    centred = [values.double() - values.double().mean(1, keepdim=True) for values in (first, second)]
+    spreads = [values.norm(dim=1) for values in centred]
+    constant = torch.zeros(len(first), dtype=torch.bool, device=first.device)
+    for spread, values in zip(spreads, (first, second), strict=True):
+        constant |= spread <= ROUNDING * values.double().norm(dim=1)
+    correlation = (centred[0] * centred[1]).sum(1) / (spreads[0] * spreads[1])
+    return correlation.clamp(-1, 1).masked_fill(constant, torch.nan)
+
+
+def spearman(first: Tensor, second: Tensor) -> Tensor:
+    """Spearman's rank correlation [batch] of each row, ties with their mean rank; NaN as in `pearson`."""
+    ranks = [torch.from_numpy(rankdata(values.cpu().numpy(), axis=1)) for values in (first, second)]
+    return pearson(*ranks).to(first.device)
+
+
+def map_similarity(original: Attributions, other: Attributions) -> Tensor:
+    """Spearman's rank correlation of the signed values of two maps of the same image [batch].
+
+    A constant other map has nothing in common with the original: 0. NaN where the original is constant, or a value of
+    either is not finite.
+    """
+    rows, others = original.flatten(1), other.flatten(1)
+    finite = rows.isfinite().all(1) & others.isfinite().all(1)
+    varied, blank = (rows != rows[:, :1]).any(1), (others == others[:, :1]).all(1)
+    return spearman(rows, others).where(~(blank & varied), 0).where(finite, torch.nan)

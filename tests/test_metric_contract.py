@@ -1,0 +1,171 @@
+"""What holds for every metric: one value per image, whatever the batch, and a classifier that is left as it was."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from torch import Tensor
+from torchmetrics import MetricCollection
+
+from seewhy.classifier import Passes
+from seewhy.explainers.integrated_gradients import IntegratedGradients
+from seewhy.metrics.base import ImageMetric
+from seewhy.metrics.evidence import Evidence
+from test_explainer_contract import assert_same, state_of
+from tiny import random_images, small_cnn
+
+YAMLS = sorted((Path(__file__).parents[1] / "configs" / "metric").glob("*.yaml"))
+CHEAP = {"n_samples": 6, "n_layers": 2, "n_steps": 6, "steps": 6}
+"""Smaller settings for the fields that only decide the cost."""
+EXPLAINER = IntegratedGradients(n_steps=4, probe_batch_size=5)
+IMAGES = random_images(2, 32)
+TARGETS = small_cnn()(IMAGES).detach().argmax(1)
+MASKS = torch.zeros(2, 32, 32, dtype=torch.bool)
+MASKS[0, 4:20, 8:16] = True
+MASKS[1, 20:, 5:9] = True
+MAPS = EXPLAINER(small_cnn(), IMAGES, TARGETS)
+
+every_metric = pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
+
+
+def metric_of(path: Path) -> ImageMetric:
+    root: Any = OmegaConf.create({"seed": 0, "probe_batch_size": 5, "metric": OmegaConf.load(path)})
+    (config,) = root.metric.values()
+    for key, value in CHEAP.items():
+        if isinstance(config.get(key), int):
+            config[key] = value
+    return instantiate(config, _convert_="object")
+
+
+def evidence_of(rows: slice | list[int] = slice(None), maps: Tensor = MAPS, **options: Any) -> dict[str, Any]:
+    """The arguments of `update` for some of the images."""
+    settings = {"explainer": EXPLAINER, "masks": MASKS[rows], "probe_batch_size": 5} | options
+    arguments = {"classifier": small_cnn(), "images": IMAGES[rows], "targets": TARGETS[rows]}
+    arguments["attributions"] = maps[rows]
+    return arguments | {"evidence": Evidence(*arguments.values(), **settings)}
+
+
+def measured(path: Path, *updates: dict[str, Any]) -> dict[str, Tensor]:
+    metric = metric_of(path)
+    for update in updates:
+        metric.update(**update)
+    return metric.compute()
+
+
+def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert list(found) == list(expected)
+    for label, values in found.items():
+        torch.testing.assert_close(values, expected[label], rtol=1e-3, atol=1e-4, equal_nan=True, msg=label)
+
+
+@every_metric
+def test_a_yaml_names_its_metric(path: Path) -> None:
+    assert re.match(r"# .{20,}", path.read_text().split("\n")[0])
+    assert list(OmegaConf.load(path)) == [path.stem], "the key is the name: several can be picked"
+    metric = metric_of(path)
+    assert metric.name == path.stem
+    assert len(metric.variant) > 20
+    assert metric.higher_is_better in (True, False, None)
+    assert metric.full_state_update is False
+    text = type(metric).__doc__ or ""
+    assert "NaN" in text, "when it is not defined"
+    assert re.search(r"\b(19|20)\d\d\b", text), "the paper"
+
+
+def test_variants_tell_metrics_apart() -> None:
+    metrics = [metric_of(path) for path in YAMLS]
+    assert len({(type(metric), metric.variant) for metric in metrics}) == len(metrics)
+
+
+@every_metric
+def test_one_value_per_image_and_nothing_left_behind(path: Path) -> None:
+    metric, arguments = metric_of(path), evidence_of()
+    before = state_of(arguments["classifier"])
+    with torch.inference_mode():
+        arguments["evidence"] = Evidence(
+            *list(arguments.values())[:4], explainer=EXPLAINER, masks=MASKS, probe_batch_size=5
+        )
+        metric.update(**arguments)
+    assert_same(before, state_of(arguments["classifier"]))
+    found = metric.compute()
+    assert list(found) == [metric.name, *(f"{metric.name}_{column}" for column in metric.columns)]
+    for values in found.values():
+        assert values.shape == (2,)
+        assert values.dtype == torch.float32
+        assert bool(values.isfinite().all())
+        assert not values.requires_grad
+    metric.reset()
+    metric.update(**evidence_of([1]))
+    assert_equal(metric.compute(), {label: values[1:] for label, values in found.items()})
+
+
+@every_metric
+def test_values_do_not_depend_on_batch_order_or_probe_size(path: Path) -> None:
+    together = measured(path, evidence_of())
+    assert_equal(measured(path, evidence_of([0]), evidence_of([1])), together)
+    assert_equal(measured(path, evidence_of([1, 0])), {label: values.flip(0) for label, values in together.items()})
+    for probe_batch_size in (1, 16):
+        assert_equal(measured(path, evidence_of(probe_batch_size=probe_batch_size)), together)
+
+
+def test_all_in_one_collection_give_what_each_gives_alone() -> None:
+    chosen = {path.stem: metric_of(path) for path in YAMLS}
+    collection = MetricCollection(dict(chosen), compute_groups=False)  # type: ignore[arg-type]
+    collection.update(**evidence_of())
+    together = collection.compute()
+    alone = {label: values for path in YAMLS for label, values in measured(path, evidence_of()).items()}
+    assert set(together) == set(alone), "no column has two owners"
+    assert_equal({label: together[label] for label in alone}, alone)
+
+
+def test_shared_evidence_saves_passes() -> None:
+    shared = evidence_of()
+    for path in YAMLS:
+        metric_of(path).update(**shared)
+    counted = Passes()
+    for path in YAMLS:
+        alone = evidence_of()
+        metric_of(path).update(**alone)
+        counted.forward += alone["classifier"].passes.forward
+    assert shared["classifier"].passes.forward < counted.forward
+
+
+@every_metric
+@pytest.mark.parametrize("kind", ["zero", "constant", "negative", "nan", "infinite"])
+def test_a_degenerate_map_has_a_value_and_spares_its_neighbour(path: Path, kind: str) -> None:
+    maps = MAPS.clone()
+    if kind == "negative":
+        maps[0] = -maps[0].abs() - 0.1
+    elif kind in ("zero", "constant"):
+        maps[0] = 0 if kind == "zero" else 0.5
+    else:
+        maps[0, 3, 4] = torch.nan if kind == "nan" else torch.inf
+    found, expected = measured(path, evidence_of(maps=maps)), measured(path, evidence_of())
+    for label, values in found.items():
+        torch.testing.assert_close(values[1], expected[label][1], rtol=1e-3, atol=1e-4, equal_nan=True, msg=label)
+        assert not bool(values.isinf().any()), label
+    if kind in ("nan", "infinite"):
+        assert bool(found[path.stem][0].isnan()), "a broken map has no score"
+
+
+@every_metric
+def test_after_an_error_the_classifier_is_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    metric, arguments = metric_of(path), evidence_of()
+    metric.update(**arguments)
+    if arguments["classifier"].passes == Passes():
+        pytest.skip("never asks the network")
+    arguments = evidence_of()
+    before = state_of(arguments["classifier"])
+
+    def broken(self: torch.nn.Linear, features: Tensor) -> Tensor:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(torch.nn.Linear, "forward", broken)
+        metric.update(**arguments)
+    assert_same(before, state_of(arguments["classifier"]))
+    assert all(len(values) == 2 for values in metric.compute().values()), "a failed batch adds no row"
