@@ -108,8 +108,7 @@ def test_values_do_not_depend_on_batch_order_or_probe_size(path: Path) -> None:
     together = measured(path, evidence_of())
     assert_equal(measured(path, evidence_of([0]), evidence_of([1])), together)
     assert_equal(measured(path, evidence_of([1, 0])), {label: values.flip(0) for label, values in together.items()})
-    for probe_batch_size in (1, 16):
-        assert_equal(measured(path, evidence_of(probe_batch_size=probe_batch_size)), together)
+    assert_equal(measured(path, evidence_of(probe_batch_size=16)), together)
 
 
 def test_all_in_one_collection_give_what_each_gives_alone() -> None:
@@ -135,21 +134,20 @@ def test_shared_evidence_saves_passes() -> None:
 
 
 @every_metric
-@pytest.mark.parametrize("kind", ["zero", "constant", "negative", "nan", "infinite"])
-def test_a_degenerate_map_has_a_value_and_spares_its_neighbour(path: Path, kind: str) -> None:
-    maps = MAPS.clone()
-    if kind == "negative":
-        maps[0] = -maps[0].abs() - 0.1
-    elif kind in ("zero", "constant"):
-        maps[0] = 0 if kind == "zero" else 0.5
-    else:
-        maps[0, 3, 4] = torch.nan if kind == "nan" else torch.inf
-    found, expected = measured(path, evidence_of(maps=maps)), measured(path, evidence_of())
-    for label, values in found.items():
-        torch.testing.assert_close(values[1], expected[label][1], rtol=1e-3, atol=1e-4, equal_nan=True, msg=label)
-        assert not bool(values.isinf().any()), label
-    if kind in ("nan", "infinite"):
-        assert bool(found[path.stem][0].isnan()), "a broken map has no score"
+def test_a_degenerate_map_has_a_value_and_spares_its_neighbour(path: Path) -> None:
+    kinds = {"zero": 0 * MAPS[0], "constant": 0 * MAPS[0] + 0.5, "negative": -MAPS[0].abs() - 0.1}
+    kinds |= {"nan": MAPS[0].clone(), "infinite": MAPS[0].clone(), "good": MAPS[0]}
+    kinds["nan"][3, 4], kinds["infinite"][3, 4] = torch.nan, torch.inf
+    rows = [0] * len(kinds)
+    update = {"classifier": small_cnn(), "images": IMAGES[rows], "targets": TARGETS[rows]}
+    update["attributions"] = torch.stack(list(kinds.values()))
+    options = {"explainer": EXPLAINER, "masks": MASKS[rows], "probe_batch_size": 5}
+    found = measured(path, update | {"evidence": Evidence(*update.values(), **options)})
+    assert_equal({label: values[-1:] for label, values in found.items()}, measured(path, evidence_of([0])))
+    assert not any(bool(values.isinf().any()) for values in found.values())
+    score = dict(zip(kinds, found[path.stem].tolist(), strict=True))
+    assert score["nan"] != score["nan"], "a broken map has no score"
+    assert score["infinite"] != score["infinite"], "a broken map has no score"
 
 
 @every_metric

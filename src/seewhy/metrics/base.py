@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -74,6 +75,16 @@ class ImageMetric(Metric):
         """{"<name>": [n], "<name>_<column>": [n]} over all images seen."""
         labels = {"score": self.name} | {column: f"{self.name}_{column}" for column in self.columns}
         return {label: _joined(getattr(self, column)) for column, label in labels.items()}
+
+    def _wrap_compute(self, compute: Callable[[], dict[str, Tensor]]) -> Callable[[], dict[str, Tensor]]:
+        """Torchmetrics makes a scalar of the value of a single image: keep it a row."""
+        wrapped = super()._wrap_compute(compute)
+
+        @functools.wraps(compute)
+        def rows() -> dict[str, Tensor]:
+            return {label: values.reshape(-1) for label, values in wrapped().items()}
+
+        return rows
 
     def plot(self, *arguments: Any, **options: Any) -> Any:
         """Curves and intervals are drawn from the tables, not here."""
