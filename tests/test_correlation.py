@@ -1,0 +1,44 @@
+"""Correlations by hand and against scipy."""
+
+import math
+
+import pytest
+import torch
+from scipy import stats
+
+from seewhy.metrics.correlation import map_similarity, pearson, spearman
+
+ROWS = torch.randn(4, 30, generator=torch.Generator().manual_seed(0))
+OTHERS = (ROWS + torch.randn(4, 30, generator=torch.Generator().manual_seed(1))).mul(2).round()
+"""With ties."""
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(pearson, stats.pearsonr), (spearman, stats.spearmanr)])
+def test_each_row_equals_scipy(ours, theirs) -> None:
+    expected = [theirs(first, second).statistic for first, second in zip(ROWS.numpy(), OTHERS.numpy(), strict=True)]
+    torch.testing.assert_close(ours(ROWS, OTHERS), torch.tensor(expected, dtype=torch.float64))
+
+
+def test_bounds_by_hand() -> None:
+    assert pearson(ROWS, 3 * ROWS + 1).tolist() == pytest.approx([1] * 4)
+    assert spearman(ROWS, -ROWS.exp()).tolist() == pytest.approx([-1] * 4)
+    assert spearman(torch.tensor([[1.0, 2, 3]]), torch.tensor([[1.0, 3, 2]])).tolist() == pytest.approx([0.5])
+
+
+def test_a_constant_row_has_no_correlation() -> None:
+    constant = torch.full((1, 30), 0.1)
+    assert pearson(ROWS[:1], constant).isnan().all()
+    assert spearman(constant, ROWS[:1]).isnan().all()
+
+
+def test_a_blank_other_map_has_nothing_in_common_and_a_blank_map_no_similarity() -> None:
+    maps = ROWS.view(4, 5, 6)
+    blank = torch.full((4, 5, 6), 0.3)
+    assert map_similarity(maps, blank).tolist() == [0] * 4
+    assert map_similarity(blank, maps).isnan().all()
+    for value in (math.nan, math.inf):
+        broken = maps.clone()
+        broken[0, 0, 0] = value
+        assert map_similarity(broken, maps).isnan().tolist() == [True, False, False, False]
+        assert map_similarity(maps, broken).isnan().tolist() == [True, False, False, False]
+    assert map_similarity(maps, torch.full((4, 5, 6), math.nan)).isnan().all()
