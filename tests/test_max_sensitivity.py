@@ -96,13 +96,14 @@ def test_it_equals_captum() -> None:
     def bare(images: Tensor | tuple[Tensor]) -> Tensor:
         return images if isinstance(images, Tensor) else images[0]
 
-    expected = metrics.sensitivity_max(
-        lambda images, target: explainer(classifier, bare(images), target.expand(len(bare(images)))),
-        image,
-        lambda images: noisy(image[0], 6, 0.1)[: len(bare(images))],
-        n_perturb_samples=6,
-        target=target,
-    )
+    def explain(images: Tensor | tuple[Tensor], target: Tensor) -> tuple[Tensor]:
+        copies = bare(images)
+        return (explainer(classifier, copies, target.expand(len(copies))),)
+
+    def perturb(images: Tensor | tuple[Tensor]) -> Tensor:
+        return noisy(image[0], 6, 0.1)[: len(bare(images))]
+
+    expected = metrics.sensitivity_max(explain, image, perturb, n_perturb_samples=6, target=target)
     maps, metric = explainer(classifier, image, target), MaxSensitivity(n_samples=6, radius=0.1)
     evidence = Evidence(classifier, image, target, maps, explainer=explainer, seed=2, probe_batch_size=4)
     metric.update(classifier, image, target, maps, evidence=evidence)
