@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help install check lint types test explain train sweep methods tensorboard oracle clean distclean
+.PHONY: help install check lint types test explain train sweep report methods tensorboard oracle clean distclean
 
 PYTHON ?= python3
 ARGS ?=
@@ -40,6 +40,9 @@ train: $(RUNTIME) ## train a classifier and explain test images with it
 
 sweep: $(RUNTIME) ## explain the same images with every method
 	$(RUN) src/explain.py -m 'explainer=glob(*)' $(ARGS)
+
+report: $(RUNTIME) ## join the runs of a sweep: make report ARGS="runs=FOLDER"
+	$(RUN) src/report.py $(ARGS)
 
 methods: $(RUNTIME) ## measure which method is right on which network
 	$(RUN) scripts/methods.py $(ARGS)

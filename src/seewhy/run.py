@@ -117,6 +117,14 @@ def train(cfg: DictConfig, record: RunRecord) -> None:
     record.update(**training, **job.facts(), **job.results())
 
 
+def report(cfg: DictConfig, record: RunRecord) -> None:
+    """Compare finished runs."""
+    from seewhy.report.write import report as compare_runs
+
+    runs = [cfg.runs] if isinstance(cfg.runs, str) else [str(place) for place in cfg.runs or ()]
+    record.update(**compare_runs(runs, Path(cfg.output), cfg.seed, cfg.faithfulness))
+
+
 def execute(task: Callable[[DictConfig, RunRecord], None], cfg: DictConfig) -> None:
     """Run a task with its record; a user's mistake ends as one message and exit code 2, Ctrl-C as exit code 130.
 

@@ -1,0 +1,16 @@
+"""Join the runs of a sweep into one comparison: python src/report.py --help."""
+
+import hydra
+from omegaconf import DictConfig
+
+from seewhy import run
+
+
+@hydra.main(version_base="1.3", config_path="../configs", config_name="report")
+def main(cfg: DictConfig) -> None:
+    """Compose, read, compare."""
+    run.execute(run.report, cfg)
+
+
+if __name__ == "__main__":
+    main()

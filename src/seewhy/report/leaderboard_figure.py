@@ -1,0 +1,104 @@
+"""leaderboard.png: explainers x metrics, every mean with its interval."""
+
+from __future__ import annotations
+
+import math
+
+from matplotlib.figure import Figure
+
+from seewhy.colours import FRAME, GROUND, INK, MUTED
+from seewhy.errors import UserError
+from seewhy.metric_facts import ARROWS
+from seewhy.page import LEADING, Page, shorten, width_of, wrap
+from seewhy.report.comparison import Comparison
+from seewhy.report.marks import BODY, MARGIN, SMALL, STYLES, TITLE, kind_of, legend, line, mark
+from seewhy.report.scale import value_scale
+
+PANEL, GAP, ROW, LABELS = 330, 44, 36, 560
+WIDEST = 2600
+NOTE = (
+    "Lines are 95 % bootstrap intervals of the mean (BCa). Beating random: Wilcoxon's signed-rank test on the same images, "
+    "with p below 0.05 after Holm's correction. The dashed line is the mean of random. Explainers are sorted by mean rank; "
+    "controls are grey."
+)
+
+
+def leaderboard_figure(comparison: Comparison) -> Figure:
+    """One panel per metric with a direction, one row per explainer; raises UserError without such a metric."""
+    metrics = list(comparison.ranks)
+    if not metrics:
+        raise UserError("no metric with a direction was measured; run with metric=[...]")
+    names = [str(name) for name in comparison.leaderboard.index]
+    bold = max(width_of(shorten(name, 1e9, BODY), BODY) for name in names)
+    page = Page(WIDEST)
+    labels = min(LABELS, math.ceil(page.pixels(bold)) + 10)
+    fitting = max(1, (WIDEST - 2 * MARGIN - labels) // (PANEL + GAP))
+    bands = -(-len(metrics) // fitting)
+    columns = -(-len(metrics) // bands)
+    page = Page(max(1300, 2 * MARGIN + labels + columns * (PANEL + GAP)))
+    y = heading(page, comparison)
+    y = legend(page, y, _kinds(comparison, names, metrics)) + 14
+    for band in range(bands):
+        y = _band(page, y, comparison, names, metrics[band * columns : (band + 1) * columns], labels)
+    y = page.lines(MARGIN, y, wrap(NOTE, page.points(page.width - 2 * MARGIN), SMALL), SMALL, MUTED)
+    return page.finish(y + MARGIN * 0.6)
+
+
+def heading(page: Page, comparison: Comparison) -> float:
+    """The line that says what is compared; the y below it."""
+    joined = comparison.joined
+    said = f"{joined.model}: {len(joined.explainers)} explainers on the same {joined.images:,} images"
+    said += f", target: {joined.target}"
+    lines = wrap(said, page.points(page.width - 2 * MARGIN), TITLE, True)
+    return page.lines(MARGIN, MARGIN * 0.6, lines, TITLE, weight="bold") + 6
+
+
+def _kinds(comparison: Comparison, names: list[str], metrics: list[str]) -> list[str]:
+    used = {kind_of(comparison, name, metric) for name in names for metric in metrics}
+    return [kind for kind in STYLES if kind in used]
+
+
+def _band(page: Page, y: float, comparison: Comparison, names: list[str], metrics: list[str], labels: int) -> float:
+    """One line of panels; the y below their axes."""
+    titles = [wrap(metric.replace("_", " "), page.points(PANEL), BODY, True) for metric in metrics]
+    step = page.pixels(LEADING * BODY)
+    top = y + step * max(map(len, titles)) + step + 4
+    bottom = top + ROW * len(names)
+    for row, name in enumerate(names):
+        if row % 2 == 0:
+            page.box(MARGIN, top + row * ROW, page.width - 2 * MARGIN, ROW, GROUND)
+        control = bool(comparison.leaderboard["control"][name])
+        text = shorten(name, page.points(labels - 10), BODY)
+        page.text(MARGIN + 4, top + (row + 0.5) * ROW + page.pixels(0.36 * BODY), text, BODY, MUTED if control else INK)
+    for column, (metric, title) in enumerate(zip(metrics, titles, strict=True)):
+        x = MARGIN + labels + column * (PANEL + GAP) + GAP / 2
+        fact = comparison.joined.facts[metric]
+        page.lines(x, top - step * (len(title) + 1) - 4, title, BODY, weight="bold")
+        page.lines(x, top - step - 4, [f"{ARROWS[fact.better]} {fact.better} is better"], SMALL, MUTED)
+        _panel(page, x, top, bottom, comparison, names, metric)
+    return bottom + 2.6 * page.pixels(LEADING * SMALL)
+
+
+def _panel(
+    page: Page, x: float, top: float, bottom: float, comparison: Comparison, names: list[str], metric: str
+) -> None:
+    cells = [comparison.mean(name, metric) for name in names]
+    scale = value_scale([value for cell in cells for value in cell], x, x + PANEL)
+    line(page, [x, x + PANEL], [bottom, bottom], FRAME)
+    step = page.pixels(LEADING * SMALL)
+    for place, label in scale.ticks(4):
+        line(page, [place, place], [top, bottom], FRAME, 0.6, zorder=1)
+        page.text(place, bottom + step, label, SMALL, MUTED, ha="center")
+    control = comparison.joined.control
+    if control is not None and math.isfinite(comparison.mean(control, metric)[0]):
+        place = scale(comparison.mean(control, metric)[0])
+        line(page, [place, place], [top, bottom], MUTED, 1.0, linestyle=(0, (4, 3)))
+    for row, (name, (mean, low, high)) in enumerate(zip(names, cells, strict=True)):
+        y = top + (row + 0.5) * ROW
+        if not math.isfinite(mean):
+            page.text(x + PANEL / 2, y + page.pixels(0.36 * SMALL), "no value", SMALL, MUTED, ha="center")
+            continue
+        kind = kind_of(comparison, name, metric)
+        if math.isfinite(low):
+            line(page, [scale(low), scale(high)], [y, y], STYLES[kind]["color"], 1.8, zorder=3)
+        mark(page, scale(mean), y, kind)

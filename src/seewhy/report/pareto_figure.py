@@ -1,0 +1,143 @@
+"""pareto.png: how faithful the explainers are for what they cost."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+from matplotlib.figure import Figure
+
+from seewhy.colours import FRAME, INK, MUTED
+from seewhy.errors import UserError
+from seewhy.page import LEADING, Page, shorten, width_of, wrap
+from seewhy.report.comparison import Comparison
+from seewhy.report.front import pareto_front
+from seewhy.report.leaderboard_figure import heading
+from seewhy.report.marks import BODY, MARGIN, SMALL, VERMILION, line, mark
+from seewhy.report.place_labels import Box, place_labels
+from seewhy.report.scale import Scale, cost_scale, value_scale
+
+WIDTH, HEIGHT, GAP, LEFT = 1150, 860, 70, 110
+COSTS = {"passes": "passes through the network per image (forward and backward)", "seconds": "seconds per image"}
+RANK = "mean_rank"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the vertical axis shows, for each explainer with a value."""
+
+    words: str
+    names: list[str]
+    values: list[float]
+    ends: list[tuple[float, float]]
+    """The interval of each value; NaN where there is none."""
+    lower_is_better: bool
+
+
+def standing(comparison: Comparison, metric: str | None = None) -> Standing:
+    """The mean of one metric with its intervals, or (None) the mean rank over the metrics that rank every explainer.
+
+    Raises UserError for a metric that was not measured or has no direction, and where there is no mean rank.
+    """
+    chosen = metric or RANK
+    if chosen not in (RANK, *comparison.ranks):
+        raise UserError(f"faithfulness={metric} is none of the metrics with a direction: {', '.join(comparison.ranks)}")
+    board = comparison.leaderboard.dropna(subset=[chosen])
+    if board.empty:
+        raise UserError("no metric ranks every explainer, so there is no mean rank; set faithfulness=<metric>")
+    names, values = [str(name) for name in board.index], [float(value) for value in board[chosen]]
+    if metric is None:
+        shared = sum(len(ranks.explainers) == len(comparison.leaderboard) for ranks in comparison.ranks.values())
+        words = f"mean rank over {shared} metric{'s' if shared > 1 else ''} (1 is best)"
+        return Standing(words, names, values, [(math.nan, math.nan)] * len(names), True)
+    lower = comparison.joined.facts[metric].better == "lower"
+    words = f"{metric.replace('_', ' ')} ({'lower' if lower else 'higher'} is better)"
+    ends = [comparison.mean(name, metric)[1:] for name in names]
+    return Standing(words, names, values, [(low, high) for low, high in ends], lower)
+
+
+def pareto_figure(comparison: Comparison, metric: str | None = None) -> Figure:
+    """Faithfulness (better is up) against passes and against seconds; the front joins what nothing else beats in both."""
+    shown = standing(comparison, metric)
+    page = Page(2 * MARGIN + 2 * (LEFT + WIDTH) + GAP)
+    y = heading(page, comparison) + 20
+    ends = [end for pair in shown.ends for end in pair]
+    low, high = (y + HEIGHT, y) if not shown.lower_is_better else (y, y + HEIGHT)
+    across = value_scale([*shown.values, *ends], low, high, pad=0.09)
+    for number, (cost, words) in enumerate(COSTS.items()):
+        left = MARGIN + LEFT + number * (LEFT + WIDTH + GAP)
+        _panel(page, left, y, comparison, shown, cost, words, across)
+    bottom = y + HEIGHT + 3.4 * page.pixels(LEADING * BODY)
+    bottom = page.lines(
+        MARGIN, bottom, wrap(_note(comparison), page.points(page.width - 2 * MARGIN), SMALL), SMALL, MUTED
+    )
+    return page.finish(bottom + MARGIN * 0.6)
+
+
+def _note(comparison: Comparison) -> str:
+    said = "The line and the bold names are the Pareto front: no other explainer is both cheaper and better. Squares are controls."
+    devices = sorted(set(comparison.joined.explainers["device"]) - {""})
+    if len(devices) > 1:
+        return f"{said} Seconds were measured on {' and '.join(devices)}: do not compare them across devices."
+    return f"{said} Seconds were measured on {devices[0]}." if devices else said
+
+
+def _panel(
+    page: Page, left: float, top: float, comparison: Comparison, shown: Standing, cost: str, words: str, up: Scale
+) -> None:
+    costs = [float(comparison.leaderboard[cost][name]) for name in shown.names]
+    along = cost_scale(costs, left, left + WIDTH)
+    bottom = top + HEIGHT
+    _axes(page, left, top, along.ticks(8), up, words, shown.words)
+    known = [number for number, value in enumerate(costs) if math.isfinite(value)]
+    points = [(along(costs[number]), up(shown.values[number])) for number in known]
+    losses = shown.values if shown.lower_is_better else [-value for value in shown.values]
+    front = [known.index(number) for number in pareto_front(costs, losses)]
+    path = _steps([points[place] for place in front])
+    line(page, [x for x, _ in path], [y for _, y in path], VERMILION, 1.6)
+    avoid = [Box(min(a, c) - 3, min(b, d) - 3, max(a, c) + 3, max(b, d) + 3) for (a, b), (c, d) in pairwise(path)]
+    for place, number in enumerate(known):
+        low, high = shown.ends[number]
+        if math.isfinite(low):
+            x = points[place][0]
+            line(page, [x, x], [up(low), up(high)], MUTED, 1.2)
+            avoid.append(Box(x - 3, min(up(low), up(high)), x + 3, max(up(low), up(high))))
+        control = bool(comparison.leaderboard["control"][shown.names[number]])
+        mark(page, *points[place], "control" if control else "best" if place in front else "")
+    labels = [shorten(shown.names[number], 200, BODY) for number in known]
+    sizes = [(page.pixels(width_of(label, BODY)), page.pixels(BODY)) for label in labels]
+    boxes = place_labels(points, sizes, Box(left + 4, top + 4, left + WIDTH - 4, bottom - 4), avoid)
+    for place, (label, box) in enumerate(zip(labels, boxes, strict=True)):
+        _label(page, label, box, points[place], place in front)
+
+
+def _axes(
+    page: Page, left: float, top: float, ticks: list[tuple[float, str]], up: Scale, words: str, title: str
+) -> None:
+    bottom, step = top + HEIGHT, page.pixels(LEADING * SMALL)
+    for x, label in ticks:
+        line(page, [x, x], [top, bottom], FRAME, 0.6, zorder=1)
+        page.text(x, bottom + step, label, SMALL, MUTED, ha="center")
+    for y, label in up.ticks(8):
+        line(page, [left, left + WIDTH], [y, y], FRAME, 0.6, zorder=1)
+        page.text(left - 12, y + page.pixels(0.36 * SMALL), label, SMALL, MUTED, ha="right")
+    line(page, [left, left, left + WIDTH], [top, bottom, bottom], MUTED)
+    page.text(left + WIDTH / 2, bottom + 2.4 * step, words, BODY, INK, ha="center")
+    page.text(left - 78, top + HEIGHT / 2, title, BODY, INK, rotation=90, va="center", ha="right")
+
+
+def _steps(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The front as stairs: what is reached at a cost holds until something better is reached."""
+    path = points[:1]
+    for before, after in pairwise(points):
+        path += [(after[0], before[1]), after]
+    return path
+
+
+def _label(page: Page, label: str, box: Box, point: tuple[float, float], front: bool) -> None:
+    """The text in its box, and a thin line to the point where it stands apart."""
+    nearest = (min(max(point[0], box.left), box.right), min(max(point[1], box.top), box.bottom))
+    if math.dist(nearest, point) > 34:
+        line(page, [point[0], nearest[0]], [point[1], nearest[1]], MUTED, 0.7, zorder=1.5)
+    page.text(box.left, box.bottom - page.pixels(0.14 * BODY), label, BODY, INK, weight="bold" if front else "normal")

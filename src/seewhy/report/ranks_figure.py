@@ -1,0 +1,120 @@
+"""ranks.png: average ranks with Nemenyi's critical difference, one diagram per metric."""
+
+from __future__ import annotations
+
+import math
+
+from matplotlib.figure import Figure
+
+from seewhy.colours import INK, MUTED
+from seewhy.errors import UserError
+from seewhy.metric_facts import ARROWS
+from seewhy.page import LEADING, Page, shorten, width_of, wrap
+from seewhy.report.comparison import Comparison
+from seewhy.report.leaderboard_figure import heading
+from seewhy.report.marks import BLUE, BODY, MARGIN, SMALL, VERMILION, line
+from seewhy.report.scale import Scale
+from seewhy.statistics.ranks import Ranks
+from seewhy.statistics.significance import ALPHA
+
+AXIS, GAP, ROW, BAR, SIDE = 620, 70, 34, 13, 460
+NOTE = (
+    "Rank 1 is best. A thick bar joins explainers whose average ranks differ by less than the critical difference CD "
+    "(Nemenyi, 95 %): these images do not tell them apart. Ranks are over the images where every explainer has a value."
+)
+
+
+def ranks_figure(comparison: Comparison) -> Figure:
+    """The diagrams in two columns (Demsar, JMLR 2006); raises UserError where no metric ranks two explainers."""
+    shown = {metric: ranks for metric, ranks in comparison.ranks.items() if len(ranks.explainers) > 1 and ranks.n}
+    if not shown:
+        raise UserError("ranks need two explainers with values of one metric; give runs= of several explainers")
+    names = [name for ranks in shown.values() for name in ranks.explainers]
+    page = Page(100)
+    longest = max(page.pixels(width_of(shorten(name, 1e9, BODY), BODY)) for name in names)
+    side = min(SIDE, math.ceil(longest + page.pixels(width_of("  10.00", BODY))) + 24)
+    width = AXIS + 2 * side
+    columns = min(2, len(shown))
+    page = Page(2 * MARGIN + columns * (width + GAP) - GAP)
+    y = heading(page, comparison) + 10
+    items = list(shown.items())
+    for first in range(0, len(items), columns):
+        row = items[first : first + columns]
+        y = max(_diagram(page, MARGIN + i * (width + GAP), y, side, *item, comparison) for i, item in enumerate(row))
+    y = page.lines(MARGIN, y, wrap(NOTE, page.points(page.width - 2 * MARGIN), SMALL), SMALL, MUTED)
+    return page.finish(y + MARGIN * 0.6)
+
+
+def _diagram(page: Page, x: float, y: float, side: int, metric: str, ranks: Ranks, comparison: Comparison) -> float:
+    """One metric; the y below it."""
+    room = page.points(AXIS + 2 * side)
+    title = f"{metric.replace('_', ' ')} {ARROWS[comparison.joined.facts[metric].better]}"
+    y = page.lines(x, y, [shorten(title, room, BODY, bold=True)], BODY, weight="bold")
+    y = page.lines(x, y, wrap(_verdict(ranks), room, SMALL), SMALL, MUTED)
+    scale = Scale(1, len(ranks.explainers), x + side, x + side + AXIS)
+    told = ranks.p < ALPHA
+    if told:
+        y = _critical_difference(page, y, scale, ranks)
+    y += page.pixels(LEADING * SMALL) + 16
+    _axis(page, y, scale, len(ranks.explainers))
+    groups = ranks.groups() if told else []
+    below = y + 22
+    for number, (first, last) in enumerate(groups):
+        ends = [scale(ranks.average[first]) - 8, scale(ranks.average[last]) + 8]
+        line(page, ends, [below + number * BAR] * 2, VERMILION, 3.6, zorder=3)
+    return _names(page, x, y, below + len(groups) * BAR + ROW / 2, side, scale, ranks) + GAP * 0.7
+
+
+def _verdict(ranks: Ranks) -> str:
+    if math.isnan(ranks.p):
+        return ranks.note
+    p = "p < 0.0001" if ranks.p < 1e-4 else f"p = {ranks.p:.2g}"
+    end = "" if ranks.p < ALPHA else ": no difference found, so no bar is drawn"
+    note = f"; {ranks.note}" if ranks.note else ""
+    return f"n = {ranks.n} images, Friedman {p}{end}{note}"
+
+
+def _critical_difference(page: Page, y: float, scale: Scale, ranks: Ranks) -> float:
+    """The bar whose length is CD, above the start of the axis; the y below it."""
+    length = scale(1 + ranks.critical_difference) - scale(1)
+    middle = y + page.pixels(LEADING * SMALL) / 2
+    end = scale.start + min(length, scale.end - scale.start)
+    line(page, [scale.start, end], [middle, middle], VERMILION, 2)
+    for place in (scale.start, end):
+        line(page, [place, place], [middle - 6, middle + 6], VERMILION, 2)
+    said = f"CD = {ranks.critical_difference:.2f}" + (
+        " (longer than the axis)" if length > scale.end - scale.start else ""
+    )
+    page.text(end + 12, middle + page.pixels(0.36 * SMALL), said, SMALL, MUTED)
+    return y + page.pixels(LEADING * SMALL)
+
+
+def _axis(page: Page, y: float, scale: Scale, count: int) -> None:
+    line(page, [scale.start, scale.end], [y, y], INK, 1.2)
+    stride = -(-count // 12)
+    for place in range(1, count + 1):
+        labelled = (place - 1) % stride == 0
+        line(page, [scale(place)] * 2, [y - (9 if labelled else 5), y], INK, 1.0)
+        if labelled:
+            page.text(scale(place), y - 14, str(place), SMALL, MUTED, ha="center")
+
+
+def _names(page: Page, x: float, axis: float, y: float, side: int, scale: Scale, ranks: Ranks) -> float:
+    """The better half on the left and the rest on the right, each on a line of its own; the y below them."""
+    count = len(ranks.explainers)
+    half = -(-count // 2)
+    room = page.points(side - 24)
+    for place, (name, average) in enumerate(zip(ranks.explainers, ranks.average, strict=True)):
+        left = place < half
+        at = y + ROW * (place if left else count - 1 - place)
+        edge = x + side - 14 if left else x + side + AXIS + 14
+        line(page, [scale(average), scale(average), edge], [axis, at, at], BLUE if left else MUTED, 1.0)
+        text = shorten(name, room, BODY, f"  {average:.2f}") if left else _behind(name, average, room)
+        style = {"ha": "right"} if left else {"ha": "left"}
+        page.text(edge - 8 if left else edge + 8, at + page.pixels(0.36 * BODY), text, BODY, **style)
+    return y + ROW * half
+
+
+def _behind(name: str, average: float, room: float) -> str:
+    number = f"{average:.2f}  "
+    return number + shorten(name, room - width_of(number, BODY), BODY)

@@ -1,0 +1,91 @@
+"""From run folders to the tables, figures and words of a report."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+
+from seewhy.figures import png
+from seewhy.metric_facts import write_metric_facts
+from seewhy.report.comparison import Comparison, compare
+from seewhy.report.find_runs import Unused, find_runs
+from seewhy.report.join import join
+from seewhy.report.leaderboard_figure import leaderboard_figure
+from seewhy.report.leaderboard_table import leaderboard_table
+from seewhy.report.pareto_figure import pareto_figure
+from seewhy.report.ranks_figure import ranks_figure
+from seewhy.run_folder import RunFolder
+
+
+def report(runs: Iterable[str], folder: Path, seed: int = 0, faithfulness: str | None = None) -> dict[str, Any]:
+    """Compare the runs in and below `runs`, print the leaderboards, write tables and figures; what the record says of it.
+
+    `faithfulness` is the metric of the Pareto plot (None: the mean rank). Raises UserError where runs cannot be compared.
+    """
+    found, unused = find_runs(runs)
+    comparisons = [compare(joined, seed) for joined in join(found)]
+    out = RunFolder(folder)
+    write_tables(out, comparisons)
+    undrawn = [reason for made in comparisons for reason in write_figures(out, made, len(comparisons), faithfulness)]
+    _say(comparisons, unused, undrawn)
+    return {
+        "models": [made.joined.model for made in comparisons],
+        "images": comparisons[0].joined.images,
+        "runs": [str(run.folder) for run in found],
+        "unused": [one._asdict() for one in unused],
+    }
+
+
+def write_tables(out: RunFolder, comparisons: Sequence[Comparison]) -> None:
+    """leaderboard.csv, pairwise.csv, summary.csv with a column `model`, and metrics.json."""
+    for name in ("leaderboard", "pairwise", "summary"):
+        parts = []
+        for made in comparisons:
+            part: pd.DataFrame = getattr(made, name)
+            part = part.reset_index() if name == "leaderboard" else part.copy()
+            part.insert(0, "model", made.joined.model)
+            parts.append(part)
+        text = pd.concat(parts, ignore_index=True).to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        out.write_bytes(f"{name}.csv", text.encode())
+    facts = {metric: fact for made in comparisons for metric, fact in made.joined.facts.items()}
+    write_metric_facts(out, dict(sorted(facts.items())))
+
+
+def write_figures(out: RunFolder, made: Comparison, models: int, faithfulness: str | None) -> list[str]:
+    """leaderboard.png, pareto.png and ranks.png, below a folder per model where there are several; what is not drawn.
+
+    Raises UserError for a `faithfulness` that is not one of the metrics.
+    """
+    below = "" if models == 1 else re.sub(r"[^\w.-]+", "_", made.joined.model) + "/"
+    if not made.ranks:
+        return [f"{made.joined.model}: no metric with a direction was measured, so there is nothing to draw or to rank"]
+    out.write_bytes(f"{below}leaderboard.png", png(leaderboard_figure(made)))
+    undrawn = []
+    if faithfulness is not None or made.leaderboard["mean_rank"].notna().any():
+        out.write_bytes(f"{below}pareto.png", png(pareto_figure(made, faithfulness)))
+    else:
+        undrawn.append(
+            f"{made.joined.model}: no pareto.png, no metric ranks every explainer; set faithfulness=<metric>"
+        )
+    if any(len(ranks.explainers) > 1 and ranks.n for ranks in made.ranks.values()):
+        out.write_bytes(f"{below}ranks.png", png(ranks_figure(made)))
+    else:
+        undrawn.append(f"{made.joined.model}: no ranks.png, ranks need two explainers with values of one metric")
+    return undrawn
+
+
+def _say(comparisons: Sequence[Comparison], unused: Sequence[Unused], undrawn: Sequence[str]) -> None:
+    console = Console(highlight=False)
+    for made in comparisons:
+        console.print(leaderboard_table(made, console.width))
+    for one in unused:
+        console.print(
+            f"not used, {one.status}: {one.folder}: {one.reason}", style="yellow", markup=False, soft_wrap=True
+        )
+    for reason in undrawn:
+        console.print(reason, style="yellow", markup=False, soft_wrap=True)

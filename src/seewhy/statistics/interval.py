@@ -1,0 +1,91 @@
+"""The interval of a mean, also where the bootstrap has nothing to say."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Values: TypeAlias = NDArray[np.float64]
+RESAMPLES = 9999
+LEVEL = 0.95
+ROUGH = 10
+"""Below this many values the interval is called rough."""
+STACK = 2_000_000
+"""Resampled values in memory at once."""
+
+
+class Interval(NamedTuple):
+    """[low, high], both NaN where there is no interval, and what a reader must know about it."""
+
+    low: float
+    high: float
+    note: str
+
+
+def mean_intervals(samples: Sequence[Values], seed: int = 0) -> list[Interval]:
+    """The 95 % bootstrap interval of the mean of each sample of finite values [n], as `scipy.stats.bootstrap` gives it.
+
+    Bias corrected and accelerated, 9,999 resamples. Every sample is sorted first and starts with the same random
+    numbers, so neither the order of the values nor the company of other samples changes an interval. With less than three
+    values there is none; equal values give an interval without width; where the correction is not defined, the
+    percentile interval stands in. Each case is said in the note.
+
+    Efron, Better bootstrap confidence intervals, JASA 1987.
+    """
+    ordered = [np.sort(np.asarray(sample, dtype=np.float64)) for sample in samples]
+    found: dict[int, Interval] = {}
+    pending: dict[int, list[int]] = {}
+    for number, values in enumerate(ordered):
+        known = _degenerate(values)
+        if known is None:
+            pending.setdefault(len(values), []).append(number)
+        else:
+            found[number] = known
+    for size, numbers in pending.items():
+        made = _bootstrapped(np.stack([ordered[number] for number in numbers]), size, seed)
+        found |= dict(zip(numbers, made, strict=True))
+    return [found[number] for number in range(len(ordered))]
+
+
+def _degenerate(values: Values) -> Interval | None:
+    if len(values) < 3:
+        return Interval(np.nan, np.nan, f"n={len(values)}: too few for an interval")
+    if values[0] == values[-1]:
+        return Interval(float(values[0]), float(values[0]), f"all {len(values)} values are equal")
+    return None
+
+
+def _bootstrapped(stack: Values, size: int, seed: int) -> list[Interval]:
+    """Intervals of equally long samples [samples, size]."""
+    result = _bootstrap(stack, "BCa", seed)
+    note = f"n={size}: a rough interval" if size < ROUGH else ""
+    made = []
+    for values, low, high in zip(stack, result.low, result.high, strict=True):
+        if np.isfinite(low) and np.isfinite(high):
+            made.append(Interval(float(low), float(high), note))
+            continue
+        plain = _bootstrap(values[None], "percentile", seed)
+        reasons = [note] * bool(note) + ["percentile interval: BCa is not defined here"]
+        made.append(Interval(float(plain.low[0]), float(plain.high[0]), "; ".join(reasons)))
+    return made
+
+
+def _bootstrap(stack: Values, method: str, seed: int) -> Any:
+    batch = max(1, STACK // stack.size)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        return stats.bootstrap(
+            (stack,),
+            np.mean,
+            n_resamples=RESAMPLES,
+            batch=batch,
+            axis=-1,
+            confidence_level=LEVEL,
+            method=method,
+            rng=np.random.default_rng(seed),
+        ).confidence_interval
