@@ -51,7 +51,7 @@ def values(explainer: str, metric: str, images: int, effect: float) -> np.ndarra
 
 def write_run(
     folder: Path,
-    explainer: str,
+    method: str,
     metrics: Mapping[str, Sequence[float]] | None = None,
     *,
     images: int = 30,
@@ -62,15 +62,15 @@ def write_run(
 ) -> Path:
     """One run folder; `changes` replace entries of run.json, `order` the order of the images in its tables."""
     out = RunFolder(folder)
-    _, forward, backward, seconds = QUALITY.get(explainer, (0.5, 10, 0, 3.0))
+    _, forward, backward, seconds = QUALITY.get(method, (0.5, 10, 0, 3.0))
     record = {
         "status": "completed",
         "task": "explain",
-        "overrides": [f"explainer={explainer}"],
+        "overrides": [f"explainer={method}"],
         "seed": 0,
         "device": "cpu",
         "model": {"name": "efficientnet_lite0", "weights": "hub", "weights_sha256": "a" * 64},
-        "explainer": {"name": explainer, "parameters": "", "target": "predicted"},
+        "explainer": {"name": method, "parameters": "", "target": "predicted"},
         "images": images,
         "images_explained": images,
         "passes_per_image": {"forward": float(forward), "backward": float(backward)},
@@ -78,10 +78,10 @@ def write_run(
         "seconds": 9.0,
     } | changes
     out.write_json("run.json", record)
-    chosen = metrics or {metric: values(explainer, metric, images, effect) for metric in facts}
+    chosen = metrics or {metric: values(method, metric, images, effect) for metric in facts}
     places = list(range(images)) if order is None else list(order)
     rows = [
-        {"image": names(images)[place], "explainer": explainer, "metric": metric, "value": repr(float(found[place]))}
+        {"image": names(images)[place], "explainer": method, "metric": metric, "value": repr(float(found[place]))}
         for place in places
         for metric, found in chosen.items()
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable
 
 import numpy as np
@@ -12,10 +11,10 @@ from seewhy import views
 from seewhy.colours import ALERT_EDGE, ALERT_GROUND, ALERT_INK, MUTED, ColourMap, colour_map
 from seewhy.explanation import Explanation
 from seewhy.page import LEADING, Page, joined, shorten, width_of, wrap
+from seewhy.png import png as png
 
 METHOD, BODY, SMALL = 11.0, 8.5, 7.5
 MARGIN, GAP, BAR, BAR_SPACE = 44, 36, 30, 176
-FAST = {"compress_level": 2}
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -126,10 +125,3 @@ def _warnings(page: Page, y: float, warnings: Iterable[str]) -> float:
         page.lines(MARGIN + indent, y + 8, lines, BODY, ALERT_INK)
         y += height
     return y
-
-
-def png(figure: Figure, dpi: float | None = None) -> bytes:
-    """The figure as PNG bytes, the same for the same figure; `dpi` is the figure's own unless given."""
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=dpi or figure.dpi, metadata={"Software": None}, pil_kwargs=FAST)
-    return content.getvalue()

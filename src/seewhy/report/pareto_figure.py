@@ -15,7 +15,7 @@ from seewhy.report.comparison import Comparison
 from seewhy.report.front import pareto_front
 from seewhy.report.leaderboard_figure import heading
 from seewhy.report.marks import BODY, MARGIN, SMALL, VERMILION, line, mark
-from seewhy.report.place_labels import Box, place_labels
+from seewhy.report.place_labels import Box, leader, place_labels
 from seewhy.report.scale import Scale, cost_scale, value_scale
 
 WIDTH, HEIGHT, GAP, LEFT = 1150, 860, 70, 110
@@ -76,7 +76,7 @@ def pareto_figure(comparison: Comparison, metric: str | None = None) -> Figure:
 
 
 def _note(comparison: Comparison) -> str:
-    said = "The line and the bold names are the Pareto front: no other explainer is both cheaper and better. Squares are controls."
+    said = "Line and bold names: the Pareto front; nothing else is both cheaper and better. Squares are controls."
     devices = sorted(set(comparison.joined.explainers["device"]) - {""})
     if len(devices) > 1:
         return f"{said} Seconds were measured on {' and '.join(devices)}: do not compare them across devices."
@@ -137,7 +137,7 @@ def _steps(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 def _label(page: Page, label: str, box: Box, point: tuple[float, float], front: bool) -> None:
     """The text in its box, and a thin line to the point where it stands apart."""
-    nearest = (min(max(point[0], box.left), box.right), min(max(point[1], box.top), box.bottom))
-    if math.dist(nearest, point) > 34:
+    if leader(box, point):
+        nearest = (min(max(point[0], box.left), box.right), min(max(point[1], box.top), box.bottom))
         line(page, [point[0], nearest[0]], [point[1], nearest[1]], MUTED, 0.7, zorder=1.5)
     page.text(box.left, box.bottom - page.pixels(0.14 * BODY), label, BODY, INK, weight="bold" if front else "normal")

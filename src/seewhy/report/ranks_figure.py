@@ -51,18 +51,25 @@ def _diagram(page: Page, x: float, y: float, side: int, metric: str, ranks: Rank
     title = f"{metric.replace('_', ' ')} {ARROWS[comparison.joined.facts[metric].better]}"
     y = page.lines(x, y, [shorten(title, room, BODY, bold=True)], BODY, weight="bold")
     y = page.lines(x, y, wrap(_verdict(ranks), room, SMALL), SMALL, MUTED)
-    scale = Scale(1, len(ranks.explainers), x + side, x + side + AXIS)
+    first, last = _ends(ranks)
+    scale = Scale(first, last, x + side, x + side + AXIS)
     told = ranks.p < ALPHA
     if told:
         y = _critical_difference(page, y, scale, ranks)
     y += page.pixels(LEADING * SMALL) + 16
-    _axis(page, y, scale, len(ranks.explainers))
+    _axis(page, y, scale, first, last)
     groups = ranks.groups() if told else []
     below = y + 22
-    for number, (first, last) in enumerate(groups):
-        ends = [scale(ranks.average[first]) - 8, scale(ranks.average[last]) + 8]
+    for number, (best, worst) in enumerate(groups):
+        ends = [scale(ranks.average[best]) - 8, scale(ranks.average[worst]) + 8]
         line(page, ends, [below + number * BAR] * 2, VERMILION, 3.6, zorder=3)
     return _names(page, x, y, below + len(groups) * BAR + ROW / 2, side, scale, ranks) + GAP * 0.7
+
+
+def _ends(ranks: Ranks) -> tuple[int, int]:
+    """The ranks at the ends of the axis: all, or (over ten explainers) those that occur."""
+    count = len(ranks.explainers)
+    return (1, count) if count <= 10 else (math.floor(ranks.average[0]), math.ceil(ranks.average[-1] + 1e-9))
 
 
 def _verdict(ranks: Ranks) -> str:
@@ -76,7 +83,7 @@ def _verdict(ranks: Ranks) -> str:
 
 def _critical_difference(page: Page, y: float, scale: Scale, ranks: Ranks) -> float:
     """The bar whose length is CD, above the start of the axis; the y below it."""
-    length = scale(1 + ranks.critical_difference) - scale(1)
+    length = scale(scale.low + ranks.critical_difference) - scale.start
     middle = y + page.pixels(LEADING * SMALL) / 2
     end = scale.start + min(length, scale.end - scale.start)
     line(page, [scale.start, end], [middle, middle], VERMILION, 2)
@@ -89,11 +96,11 @@ def _critical_difference(page: Page, y: float, scale: Scale, ranks: Ranks) -> fl
     return y + page.pixels(LEADING * SMALL)
 
 
-def _axis(page: Page, y: float, scale: Scale, count: int) -> None:
+def _axis(page: Page, y: float, scale: Scale, first: int, last: int) -> None:
     line(page, [scale.start, scale.end], [y, y], INK, 1.2)
-    stride = -(-count // 12)
-    for place in range(1, count + 1):
-        labelled = (place - 1) % stride == 0
+    stride = -(-(last - first + 1) // 12)
+    for place in range(first, last + 1):
+        labelled = (place - first) % stride == 0
         line(page, [scale(place)] * 2, [y - (9 if labelled else 5), y], INK, 1.0)
         if labelled:
             page.text(scale(place), y - 14, str(place), SMALL, MUTED, ha="center")

@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from seewhy.figures import png
 from seewhy.metric_facts import write_metric_facts
+from seewhy.png import png
 from seewhy.report.comparison import Comparison, compare
 from seewhy.report.find_runs import Unused, find_runs
 from seewhy.report.join import join
