@@ -22,9 +22,15 @@ LOCAL = ("data.root=", "hydra.", "output=", "callbacks.", "probe_batch_size=", "
 """Overrides that say where something lies on one machine or what happens after the training."""
 
 
+def _portable(override: str) -> str:
+    """The override with a path of this machine replaced by FILE."""
+    key, _, value = override.partition("=")
+    return f"{key}=FILE" if key == "model.weights" and Path(value).is_file() else override
+
+
 def card(name: str, record: dict[str, Any], size: int, half: bool, note: str) -> str:
     """The model card as Markdown."""
-    overrides = [one for one in record["overrides"] if not one.startswith(LOCAL)]
+    overrides = [_portable(one) for one in record["overrides"] if not one.startswith(LOCAL)]
     facts, minutes = record["model"], record["training_seconds"] / 60
     lines = [
         f"# {name}",

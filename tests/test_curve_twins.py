@@ -29,6 +29,7 @@ from seewhy.metrics.deletion import Deletion
 from seewhy.metrics.imputation import impute
 from seewhy.metrics.insertion import Insertion
 from seewhy.metrics.morf_lerf import MorfLerf
+from seewhy.metrics.necessity_ordering import NecessityOrdering
 from seewhy.metrics.road import Road
 from tiny import linear_classifier, random_images
 

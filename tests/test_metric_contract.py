@@ -18,7 +18,8 @@ from seewhy.metrics.evidence import Evidence
 from test_explainer_contract import assert_same, state_of
 from tiny import random_images, small_cnn
 
-YAMLS = sorted((Path(__file__).parents[1] / "configs" / "metric").glob("*.yaml"))
+FOLDER = Path(__file__).parents[1] / "configs" / "metric"
+YAMLS = sorted(path for path in FOLDER.glob("*.yaml") if path.stem != "all")
 CHEAP = {"n_samples": 6, "n_layers": 2, "n_steps": 6, "steps": 6}
 """Smaller settings for the fields that only decide the cost."""
 EXPLAINER = IntegratedGradients(n_steps=4, probe_batch_size=5)
@@ -167,3 +168,7 @@ def test_after_an_error_the_classifier_is_as_it_was(path: Path, monkeypatch: pyt
         metric.update(**arguments)
     assert_same(before, state_of(arguments["classifier"]))
     assert all(len(values) == 2 for values in metric.compute().values()), "a failed batch adds no row"
+
+
+def test_all_is_every_metric() -> None:
+    assert list(OmegaConf.load(FOLDER / "all.yaml").defaults) == [path.stem for path in YAMLS]

@@ -9,12 +9,15 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
+from rich.console import Console
 
 from seewhy.classifier import Classifier, Passes
 from seewhy.explainers.base import Explainer
 from seewhy.measure_batch import evidence_of, measurable, measure_batch
 from seewhy.metrics.base import ImageMetric
+from seewhy.report.leaderboard_table import scores_table
 from seewhy.run_folder import RunFolder
+from seewhy.run_scores import CurveRow, ScoreRow, curve_rows, score_rows, write_curves, write_scores
 from seewhy.types import Batch
 
 
@@ -36,6 +39,8 @@ class Faithfulness(Callback):
         self.left_out: list[str] = []
         self.seconds = 0.0
         self.passes = Passes()
+        self.scores: list[ScoreRow] = []
+        self.curves: list[CurveRow] = []
 
     def on_test_batch_end(  # type: ignore[override]
         self, trainer: Trainer, pl_module: Classifier, outputs: dict[str, Any], batch: Batch, *place: int
@@ -52,9 +57,28 @@ class Faithfulness(Callback):
         with trainer.precision_plugin.forward_context():
             evidence = evidence_of(pl_module, explanations, self.explainer, masks=masks, **self.options)
             outputs["explanations"] = measure_batch(evidence, explanations, self.metrics)
+            self.scores += score_rows(outputs["explanations"])
+            self.curves += curve_rows(evidence, explanations)
         spent = pl_module.passes.since(before)
         self.seconds += time.perf_counter() - start
         self.passes = Passes(self.passes.forward + spent.forward, self.passes.backward + spent.backward)
+
+    def on_test_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+        """Write what was measured, and print its summary."""
+        if not self.scores:
+            return
+        seed, console = self.options["seed"], Console(highlight=False)
+        summary = write_scores(self.folder, self.metrics, self.scores, seed)
+        images = len({row.image for row in self.scores})
+        write_curves(self.folder, self.curves, f"{self.explainer.name} on {pl_module.name}, {images} images", seed)
+        console.print(scores_table(summary))
+        if self.left_out:
+            console.print(f"[yellow]left out without data.masks: {', '.join(self.left_out)}[/]")
+
+    def on_exception(self, trainer: Trainer, pl_module: Classifier, exception: BaseException) -> None:  # type: ignore[override]
+        """Keep what was measured before the error."""
+        if self.scores:
+            write_scores(self.folder, self.metrics, self.scores, self.options["seed"])
 
     def record(self) -> dict[str, Any]:
         """What the run's record says of the metrics."""

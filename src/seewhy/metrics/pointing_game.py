@@ -24,6 +24,7 @@ class PointingGame(ImageMetric):
     """
 
     higher_is_better = True
+    needs_masks = True
     columns = ("chance",)
 
     def __init__(self, tolerance: float = 0) -> None:

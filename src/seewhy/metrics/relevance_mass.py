@@ -22,6 +22,7 @@ class RelevanceMass(ImageMetric):
     """
 
     higher_is_better = True
+    needs_masks = True
     columns = ("chance",)
 
     @property

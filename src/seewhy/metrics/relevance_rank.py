@@ -23,6 +23,7 @@ class RelevanceRank(ImageMetric):
     """
 
     higher_is_better = True
+    needs_masks = True
     columns = ("chance",)
 
     @property
