@@ -5,20 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from rich.console import Console
 
 from seewhy.classifier import Classifier, Passes
 from seewhy.explainers.base import Explainer
 from seewhy.measure_batch import evidence_of, measurable, measure_batch
 from seewhy.metrics.base import ImageMetric
-from seewhy.report.leaderboard_table import scores_table
 from seewhy.run_folder import RunFolder
-from seewhy.run_scores import CurveRow, ScoreRow, curve_rows, score_rows, write_curves, write_scores
+from seewhy.score_rows import CurveRow, ScoreRow, curve_rows, score_rows
 from seewhy.types import Batch
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Faithfulness(Callback):
@@ -41,6 +42,8 @@ class Faithfulness(Callback):
         self.passes = Passes()
         self.scores: list[ScoreRow] = []
         self.curves: list[CurveRow] = []
+        self.summary: pd.DataFrame | None = None
+        """Of all images, once the loop has ended."""
 
     def on_test_batch_end(  # type: ignore[override]
         self, trainer: Trainer, pl_module: Classifier, outputs: dict[str, Any], batch: Batch, *place: int
@@ -64,20 +67,20 @@ class Faithfulness(Callback):
         self.passes = Passes(self.passes.forward + spent.forward, self.passes.backward + spent.backward)
 
     def on_test_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
-        """Write what was measured, and print its summary."""
+        """Write what was measured."""
         if not self.scores:
             return
-        seed, console = self.options["seed"], Console(highlight=False)
-        summary = write_scores(self.folder, self.metrics, self.scores, seed)
-        images = len({row.image for row in self.scores})
+        from seewhy.run_scores import write_curves, write_scores
+
+        seed, images = self.options["seed"], len({row.image for row in self.scores})
+        self.summary = write_scores(self.folder, self.metrics, self.scores, seed)
         write_curves(self.folder, self.curves, f"{self.explainer.name} on {pl_module.name}, {images} images", seed)
-        console.print(scores_table(summary))
-        if self.left_out:
-            console.print(f"[yellow]left out without data.masks: {', '.join(self.left_out)}[/]")
 
     def on_exception(self, trainer: Trainer, pl_module: Classifier, exception: BaseException) -> None:  # type: ignore[override]
         """Keep what was measured before the error."""
         if self.scores:
+            from seewhy.run_scores import write_scores
+
             write_scores(self.folder, self.metrics, self.scores, self.options["seed"])
 
     def record(self) -> dict[str, Any]:

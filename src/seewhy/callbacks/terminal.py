@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, Trainer
 from rich.console import Console
 
 from seewhy.callbacks.attribution import Attribution
+from seewhy.callbacks.faithfulness import Faithfulness
 from seewhy.classifier import Classifier
 from seewhy.explanation import Explanation
 from seewhy.terminal import results_table, work_ahead
@@ -50,7 +51,19 @@ class Terminal(Callback):
             self.console.print(results_table(self.shown))
         if self.count > len(self.shown):
             self.console.print(f"... and {self.count - len(self.shown):,} more in predictions.csv and metrics.csv")
+        self._print_scores(trainer)
         if self.warned:
             self.console.print(f"[yellow]{self.warned} of {self.count} maps carry a warning: see their figures[/]")
         if self.skipped:
             self.console.print(f"[yellow]{self.skipped} images were left out: see skipped.csv[/]")
+
+    def _print_scores(self, trainer: Trainer) -> None:
+        measuring = next((part for part in trainer.callbacks if isinstance(part, Faithfulness)), None)  # type: ignore[attr-defined]
+        if measuring is None or measuring.summary is None:
+            return
+        from seewhy.report.leaderboard_table import scores_table
+
+        self.console.print()
+        self.console.print(scores_table(measuring.summary))
+        if measuring.left_out:
+            self.console.print(f"[yellow]left out without data.masks: {', '.join(measuring.left_out)}[/]")
