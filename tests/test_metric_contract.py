@@ -24,7 +24,9 @@ CHEAP = {"n_samples": 6, "n_layers": 2, "n_steps": 6, "steps": 6}
 """Smaller settings for the fields that only decide the cost."""
 EXPLAINER = IntegratedGradients(n_steps=4, probe_batch_size=5)
 IMAGES = random_images(2, 32)
-TARGETS = small_cnn()(IMAGES).detach().argmax(1)
+LOGITS, BLACK = (small_cnn()(images).detach() for images in (IMAGES, 0 * IMAGES))
+TARGETS = (LOGITS - BLACK).masked_fill(LOGITS <= 0, -torch.inf).argmax(1)
+"""Classes whose score is positive and above that of a black image: every metric is defined."""
 MASKS = torch.zeros(2, 32, 32, dtype=torch.bool)
 MASKS[0, 4:20, 8:16] = True
 MASKS[1, 20:, 5:9] = True
