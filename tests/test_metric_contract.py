@@ -9,7 +9,6 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
-from torchmetrics import MetricCollection
 
 from seewhy.classifier import Passes
 from seewhy.explainers.integrated_gradients import IntegratedGradients
@@ -79,11 +78,6 @@ def test_a_yaml_names_its_metric(path: Path) -> None:
     assert re.search(r"\b(19|20)\d\d\b", text), "the paper"
 
 
-def test_variants_tell_metrics_apart() -> None:
-    metrics = [metric_of(path) for path in YAMLS]
-    assert len({(type(metric), metric.variant) for metric in metrics}) == len(metrics)
-
-
 @every_metric
 def test_one_value_per_image_and_nothing_left_behind(path: Path) -> None:
     metric, arguments = metric_of(path), evidence_of()
@@ -112,28 +106,6 @@ def test_values_do_not_depend_on_batch_order_or_probe_size(path: Path) -> None:
     assert_equal(measured(path, evidence_of([0]), evidence_of([1])), together)
     assert_equal(measured(path, evidence_of([1, 0])), {label: values.flip(0) for label, values in together.items()})
     assert_equal(measured(path, evidence_of(probe_batch_size=16)), together)
-
-
-def test_all_in_one_collection_give_what_each_gives_alone() -> None:
-    chosen = {path.stem: metric_of(path) for path in YAMLS}
-    collection = MetricCollection(dict(chosen), compute_groups=False)  # type: ignore[arg-type]
-    collection.update(**evidence_of())
-    together = collection.compute()
-    alone = {label: values for path in YAMLS for label, values in measured(path, evidence_of()).items()}
-    assert set(together) == set(alone), "no column has two owners"
-    assert_equal({label: together[label] for label in alone}, alone)
-
-
-def test_shared_evidence_saves_passes() -> None:
-    shared = evidence_of()
-    for path in YAMLS:
-        metric_of(path).update(**shared)
-    counted = Passes()
-    for path in YAMLS:
-        alone = evidence_of()
-        metric_of(path).update(**alone)
-        counted.forward += alone["classifier"].passes.forward
-    assert shared["classifier"].passes.forward < counted.forward
 
 
 @every_metric
