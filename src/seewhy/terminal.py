@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich.markup import escape
 from rich.table import Table
@@ -44,7 +44,9 @@ def results_table(explanations: list[Explanation]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     same = all(made.target.index == made.prediction.index for made in explanations)
     for title in ("image", "true class", "predicted", "p", *(() if same else ("target", "p"))):
-        table.add_column(title, justify="right" if title == "p" else "left", overflow="ellipsis", no_wrap=True)
+        number = title == "p"
+        justify: Literal["left", "right"] = "right" if number else "left"
+        table.add_column(title, justify=justify, overflow="ellipsis", no_wrap=True, min_width=5 if number else None)
     for key in keys:
         table.add_column("gap" if key == "completeness_gap_relative" else key.replace("_", " "), justify="right")
     for made in explanations:

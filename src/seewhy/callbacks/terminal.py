@@ -26,6 +26,7 @@ class Terminal(Callback):
         self.shown: list[Explanation] = []
         self.warned = 0
         self.skipped = 0
+        self.known = self.correct = 0
         self.console = Console(highlight=False)
 
     def on_test_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
@@ -38,7 +39,10 @@ class Terminal(Callback):
     def on_test_batch_end(  # type: ignore[override]
         self, trainer: Trainer, pl_module: Classifier, outputs: dict[str, Any], batch: Batch, *place: int
     ) -> None:
-        """Remember the rows that will be shown."""
+        """Remember the rows that will be shown, count right predictions."""
+        known = batch.labels >= 0
+        self.known += int(known.sum())
+        self.correct += int((outputs["logits"].argmax(1) == batch.labels)[known].sum())
         made = outputs.get("explanations", [])
         self.shown += made[: self.rows - len(self.shown)]
         self.count += len(made)
@@ -51,6 +55,9 @@ class Terminal(Callback):
             self.console.print(results_table(self.shown))
         if self.count > len(self.shown):
             self.console.print(f"... and {self.count - len(self.shown):,} more in predictions.csv and metrics.csv")
+        if self.known:
+            share = f"{100 * self.correct / self.known:.1f} %"
+            self.console.print(f"{self.correct:,} of {self.known:,} images of a known class predicted right ({share})")
         self._print_scores(trainer)
         if self.warned:
             self.console.print(f"[yellow]{self.warned} of {self.count} maps carry a warning: see their figures[/]")
