@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help install check lint types test explain train sweep report methods tensorboard oracle clean distclean
+.PHONY: help install check lint types test explain train synthesize sweep report methods tensorboard oracle clean distclean
 
 PYTHON ?= python3
 ARGS ?=
@@ -37,6 +37,9 @@ explain: $(RUNTIME) ## explain images with one method
 
 train: $(RUNTIME) ## train a classifier and explain test images with it
 	$(RUN) src/train.py $(ARGS)
+
+synthesize: $(RUNTIME) ## make fooling images or class visualizations
+	$(RUN) src/synthesize.py $(ARGS)
 
 sweep: $(RUNTIME) ## explain the same images with every method
 	$(RUN) src/explain.py -m 'explainer=glob(*)' $(ARGS)

@@ -125,6 +125,24 @@ def report(cfg: DictConfig, record: RunRecord) -> None:
     record.update(**compare_runs(runs, Path(cfg.output), cfg.seed, cfg.faithfulness))
 
 
+def synthesize(cfg: DictConfig, record: RunRecord) -> None:
+    """Make images with a loaded classifier; the synthesis writes them."""
+    from seewhy.synthesis.output import Output
+
+    synthesis = instantiate(cfg.synthesis, _convert_="object")
+    job = build(cfg)
+    record.update(**job.facts(), synthesis={"name": synthesis.name, **synthesis.parameters})
+    job.classifier.to(job.trainer.strategy.root_device)
+    output = Output(Path(cfg.output), job.trainer.loggers)
+    try:
+        with job.trainer.precision_plugin.forward_context():
+            made = synthesis.run(job.classifier, job.data, output)
+    finally:
+        output.finish()
+    passes = {"forward": job.classifier.passes.forward, "backward": job.classifier.passes.backward}
+    record.update(**made, passes=passes)
+
+
 def execute(task: Callable[[DictConfig, RunRecord], None], cfg: DictConfig) -> None:
     """Run a task with its record; a user's mistake ends as one message and exit code 2, Ctrl-C as exit code 130.
 

@@ -1,0 +1,16 @@
+"""Make images with a classifier, fooling images or class visualizations: python src/synthesize.py --help."""
+
+import hydra
+from omegaconf import DictConfig
+
+from seewhy import run
+
+
+@hydra.main(version_base="1.3", config_path="../configs", config_name="synthesize")
+def main(cfg: DictConfig) -> None:
+    """Compose, build, run."""
+    run.execute(run.synthesize, cfg)
+
+
+if __name__ == "__main__":
+    main()
