@@ -14,6 +14,10 @@ def choices(group: str) -> list[str]:
     return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
 
 
+def read_experiment(name: str) -> str:
+    return (CONFIGS / "experiment" / f"{name}.yaml").read_text()
+
+
 @pytest.mark.parametrize("model", sorted(set(choices("model")) - {"vgg16"}))
 def test_every_model_is_built_with_its_layers(model: str) -> None:
     cfg = composed("explain", [f"model={model}", "model.weights=random", "hydra.mode=RUN"])
@@ -37,10 +41,22 @@ def test_vgg16_is_built_without_drawing_its_weights() -> None:
     assert architecture.facts().size == 224
 
 
-@pytest.mark.parametrize("experiment", choices("experiment"))
+SYNTHESES = [name for name in choices("experiment") if "src/synthesize.py" in read_experiment(name)]
+
+
+@pytest.mark.parametrize("experiment", SYNTHESES)
+def test_every_synthesis_experiment_composes(experiment: str) -> None:
+    cfg = composed("synthesize", [f"experiment={experiment}", "hydra.mode=RUN"])
+    head = read_experiment(experiment)
+    assert all(word in head for word in ("# command:", "# cost:", "# expected:"))
+    assert f"experiment={experiment}" in head
+    assert experiment.endswith(instantiate(cfg.synthesis, _convert_="object").name)
+
+
+@pytest.mark.parametrize("experiment", sorted(set(choices("experiment")) - set(SYNTHESES)))
 def test_every_experiment_composes_for_training(experiment: str) -> None:
     cfg = composed("train", [f"experiment={experiment}", "hydra.mode=RUN"])
-    head = (CONFIGS / "experiment" / f"{experiment}.yaml").read_text()
+    head = read_experiment(experiment)
     assert all(word in head for word in ("# command:", "# cost:", "# expected:"))
     assert f"experiment={experiment}" in head
     architecture = instantiate(cfg.model.architecture)
@@ -58,7 +74,7 @@ def test_every_trainer_names_its_device(trainer: str) -> None:
     assert cfg.trainer.devices == (2 if trainer == "ddp" else 1)
 
 
-@pytest.mark.parametrize("group", ["data", "explainer", "optimization", "model"])
+@pytest.mark.parametrize("group", ["data", "explainer", "optimization", "model", "synthesis"])
 def test_every_yaml_starts_with_a_sentence_and_has_a_target(group: str) -> None:
     for path in sorted(Path(CONFIGS / group).glob("*.yaml")):
         first = path.read_text().split("\n")[0]

@@ -54,6 +54,8 @@ class FoolingImage(Synthesis):
     margin: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.target is True:  # a command line's target=true is a boolean
+            object.__setattr__(self, "target", "true")
         if not self.rate > 0:
             raise UserError(f"synthesis.rate={self.rate:g} must be positive: the L2 length of a step")
         if self.max_steps < 1:

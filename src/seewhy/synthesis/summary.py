@@ -14,40 +14,45 @@ from seewhy.views import share
 
 def fooling_table(shown: Sequence[FooledImage], total: int) -> Table:
     """One row per image: what it was, what it is taken for, and how large the change is."""
-    table = _table(("image", "predicted", "p", "taken for", "p(target)", "steps", "L2", "L∞", "PSNR"), left=(0, 1, 3))
-    for made in shown:
-        colour = "green" if made.success else "red"
-        table.add_row(
+    rows = [
+        (
             escape(made.name),
             escape(made.predicted.name),
-            f"{share(made.predicted.before)} → {share(made.predicted.after)}",
-            f"[{colour}]{escape(made.answer)}[/]",
+            share(made.predicted.before),
+            f"[{'green' if made.success else 'red'}]{escape(made.answer)}[/]",
             f"{share(made.target.before)} → {share(made.target.after)}",
             str(made.steps),
             f"{made.l2:.2f}",
             f"{made.linf * 255:.0f}/255",
-            f"{made.psnr:.1f} dB",
+            f"{made.psnr:.1f}",
         )
-    if total > len(shown):
-        table.caption = f"... and {total - len(shown):,} more in synthesis.csv"
-    return table
-
-
-def _table(titles: Sequence[str], left: Sequence[int]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left")
-    for place, title in enumerate(titles):
-        words = place in left
-        table.add_column(title, justify="left" if words else "right", overflow="ellipsis", no_wrap=True)
-    return table
+        for made in shown
+    ]
+    titles = ("image", "predicted", "p", "taken for", "p(target)", "steps", "L2", "L∞", "PSNR/dB")
+    return _table(titles, rows, words=(0, 1, 3), more=total - len(shown))
 
 
 def visualization_table(shown: Sequence[Visualization], total: int) -> Table:
-    """One row per class: the score at the first and the last kept step."""
-    table = _table(("class", "score", "probability"), left=(0,))
+    """One row per class: score and probability of the first and of the last kept frame."""
+    rows = []
     for made in shown:
         first, last = made.frames[0], made.frames[-1]
         score = f"{first.score:.4g} → {last.score:.4g}"
-        table.add_row(escape(made.name), score, f"{share(first.probability)} → {share(last.probability)}")
-    if total > len(shown):
-        table.caption = f"... and {total - len(shown):,} more in synthesis.csv"
+        rows.append((escape(made.name), score, f"{share(first.probability)} → {share(last.probability)}"))
+    return _table(("class", "score", "probability"), rows, words=(0,), more=total - len(shown))
+
+
+def _table(titles: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[int], more: int) -> Table:
+    """Columns of `words` give way where the terminal is narrow; numbers are never cut."""
+    table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left")
+    for place, title in enumerate(titles):
+        if place in words:
+            table.add_column(title, overflow="ellipsis", no_wrap=True)
+        else:
+            width = max(len(text) for text in (title, *(row[place] for row in rows)))
+            table.add_column(title, justify="right", no_wrap=True, min_width=width)
+    for row in rows:
+        table.add_row(*row)
+    if more:
+        table.caption = f"... and {more:,} more in synthesis.csv"
     return table
