@@ -10,6 +10,7 @@ from seewhy.errors import UserError
 from seewhy.models.architectures import Own
 from seewhy.models.build import classifier
 from seewhy.models.cifar_cnn import CifarCNN
+from seewhy.models.facts import IMAGENET_MEAN, IMAGENET_STD
 from seewhy.synthesis.canvas import COLOURS, Fourier
 from seewhy.synthesis.class_seed import class_generator
 from seewhy.synthesis.class_visualization import ClassVisualization
@@ -32,13 +33,14 @@ def last(made: Visualization) -> Tensor:
 
 
 def test_one_step_on_a_linear_network_in_closed_form() -> None:
-    """The gradient of w . image - l2 ||image||^2 is w - 2 l2 image, and the step is as long as the rate."""
+    """With image = std z + mean, w . image - l2 ||z||^2 has the gradient std w - 2 l2 z; the step is as long as the rate."""
     network, weights = linear_classifier(size=6)
     still = quick("cs231n", steps=1, jitter=0, blur=0.0, l2=0.1, rate=3.0, seed=5)
     (made,) = still.visualize(network, [2])
     start = torch.randn(3, 6, 6, generator=class_generator(5, 2))
-    gradient = weights[2] - 0.2 * start
-    expected = (start + 3.0 * gradient / gradient.norm()).clamp(0, 1)
+    mean, std = (torch.tensor(three).view(3, 1, 1) for three in (IMAGENET_MEAN, IMAGENET_STD))
+    gradient = std * weights[2] - 0.2 * start
+    expected = ((start + 3.0 * gradient / gradient.norm()) * std + mean).clamp(0, 1)
     assert torch.equal(last(made), as_bytes(expected))
     assert made.frames[-1].score == pytest.approx(
         float(network(as_bytes(expected)[None] / 255.0)[0, 2].detach()), rel=1e-5
@@ -50,7 +52,7 @@ def test_cs231n_is_the_plain_loop() -> None:
     (made,) = quick("cs231n", steps=steps, jitter=28, seed=1).visualize(network, [index])
     generator = class_generator(1, index)
     values = torch.randn(3, 32, 32, generator=generator)
-    mean, std = network.mean[0], network.std[0]
+    mean, std = (torch.tensor(three).view(3, 1, 1) for three in (IMAGENET_MEAN, IMAGENET_STD))
     for step in range(steps):
         down, right = torch.randint(0, 4 + 1, (2,), generator=generator).tolist()
         rolled = values.roll((down, right), (1, 2)).requires_grad_()
@@ -120,7 +122,7 @@ def test_an_image_does_not_depend_on_the_other_classes_or_on_the_batches(variant
 
 def test_the_penalty_makes_a_fourier_image_paler() -> None:
     free, bound = (quick("fourier", l2=l2).visualize(small_cnn(), [3])[0] for l2 in (0.0, 10.0))
-    mean = small_cnn().mean[0]
+    mean = torch.tensor(IMAGENET_MEAN).view(3, 1, 1)
     away = [float((last(one) / 255.0 - mean).square().sum()) for one in (free, bound)]
     assert away[1] < 0.5 * away[0]
 

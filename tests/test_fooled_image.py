@@ -56,7 +56,7 @@ def test_the_pictures_hold_true_values() -> None:
 def test_what_is_clipped_is_said() -> None:
     magnified = cells(fooled())[3]
     np.testing.assert_allclose(magnified.colours[0, 0], [1, 0.5, 0.5])
-    assert "16.7 % clipped" in str(magnified.titles)
+    assert "17 % clipped" in str(magnified.titles)
 
 
 @pytest.mark.parametrize(

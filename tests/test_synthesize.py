@@ -1,6 +1,7 @@
 """Whole runs of the command synthesize: what they leave behind and how they fail."""
 
 import csv
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from PIL import Image
+from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from seewhy import run
@@ -18,6 +20,9 @@ from seewhy.data.samples import SAMPLES
 from seewhy.models.architectures import Own
 from seewhy.models.build import classifier
 from seewhy.models.cifar_cnn import CifarCNN
+from seewhy.synthesis.fooled_image import Said
+from seewhy.synthesis.summary import fooling_table
+from test_fooled_image import fooled
 from test_run import CONFIGS, composed
 
 Runner = Callable[..., Path]
@@ -88,6 +93,19 @@ def test_fooling_images_leave_everything(runner: Runner, capsys: pytest.CaptureF
     assert [point.value for point in events.Scalars("per_image/steps")] == [float(row["steps"]) for row in table]
     printed = capsys.readouterr().out
     assert all(row["image"][:4] in printed for row in table)
+
+
+def test_numbers_are_never_cut_in_a_narrow_terminal() -> None:
+    names = "a very long name of an image", "a long name of a class"
+    made = fooled(
+        name=names[0], predicted=Said(names[1], 0.9, 1e-5), target=Said(names[1], 1e-5, 0.97), answer=names[1]
+    )
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(fooling_table([made] * 2, 5))
+    printed = console.export_text()
+    for whole in ("1e-05 → 0.97", " 4 ", "0.50", "16.8", "PSNR/dB", "and 3 more"):
+        assert whole in printed
+    assert max(map(len, printed.splitlines())) <= 80
 
 
 def test_class_visualizations_leave_everything(runner: Runner) -> None:

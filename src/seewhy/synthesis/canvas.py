@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from seewhy.models.facts import IMAGENET_MEAN, IMAGENET_STD
 from seewhy.types import Images
 
 COLOURS = ((0.566, 0.218, 0.058), (0.583, -0.006, -0.121), (0.582, -0.206, 0.065))
@@ -32,11 +33,12 @@ class Canvas(ABC):
 
 @dataclass(frozen=True)
 class Pixels(Canvas):
-    """The normalised pixels themselves: image = std * parameters + mean, from parameters ~ N(0, 1)."""
+    """Normalised pixels: image = IMAGENET_STD * parameters + IMAGENET_MEAN, from parameters ~ N(0, 1).
+
+    The units are those of ImageNet whatever the normalisation of the network, so that a step is as long for every one.
+    """
 
     size: int
-    mean: Tensor
-    std: Tensor
 
     def start(self, generator: torch.Generator) -> Tensor:
         """Normal noise [3, size, size]."""
@@ -44,11 +46,24 @@ class Pixels(Canvas):
 
     def images(self, parameters: Tensor) -> Images:
         """In [0, 1] once the parameters are clamped."""
-        return parameters * self.std + self.mean
+        mean, std = mean_and_std(parameters)
+        return parameters * std + mean
 
     def clamped(self, parameters: Tensor) -> Tensor:
         """The nearest parameters whose image is in [0, 1]."""
-        return ((parameters * self.std + self.mean).clamp(0, 1) - self.mean) / self.std
+        return normalised(self.images(parameters).clamp(0, 1))
+
+
+def normalised(images: Images) -> Tensor:
+    """(images - IMAGENET_MEAN) / IMAGENET_STD."""
+    mean, std = mean_and_std(images)
+    return (images - mean) / std
+
+
+def mean_and_std(like: Tensor) -> tuple[Tensor, Tensor]:
+    """ImageNet's channel means and standard deviations, [3, 1, 1] each, on the device of a tensor."""
+    mean, std = torch.tensor([IMAGENET_MEAN, IMAGENET_STD], device=like.device)[:, :, None, None]
+    return mean, std
 
 
 @dataclass(frozen=True)

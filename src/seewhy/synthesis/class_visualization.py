@@ -15,7 +15,7 @@ from seewhy.errors import UserError
 from seewhy.preprocess import to_unit_range
 from seewhy.probe import Probe
 from seewhy.synthesis.base import Synthesis, sheltered
-from seewhy.synthesis.canvas import Canvas, Fourier, Pixels
+from seewhy.synthesis.canvas import Canvas, Fourier, Pixels, mean_and_std, normalised
 from seewhy.synthesis.class_seed import class_generator
 from seewhy.synthesis.eight_bit import as_bytes
 from seewhy.synthesis.movement import moved
@@ -108,7 +108,7 @@ class ClassVisualization(Synthesis):
 def _canvas(recipe: Recipe, classifier: Classifier) -> Canvas:
     if recipe.parametrization == "fourier":
         return Fourier(classifier.facts.size, recipe.decay, recipe.contrast, recipe.saturation)
-    return Pixels(classifier.facts.size, classifier.mean, classifier.std)
+    return Pixels(classifier.facts.size)
 
 
 def _gradient(
@@ -126,8 +126,7 @@ def _gradient(
         jitter = round(recipe.jitter * images.shape[-1] / 224)
         seen = moved(images, generators, jitter, recipe.rotation, recipe.scale)
     score = probe.gradient(seen.detach(), targets)
-    mean, std = probe.classifier.mean, probe.classifier.std
-    penalty = -2 * recipe.l2 * (images.detach() - mean) / std**2
+    penalty = -2 * recipe.l2 * normalised(images.detach()) / mean_and_std(images)[1]
     (gradient,) = torch.autograd.grad([seen, images], leaves, [score, penalty])
     return gradient
 

@@ -57,7 +57,7 @@ def cells(made: FooledImage) -> list[Cell]:
     shown = made.target if made.success else made.predicted
     after = f"{made.answer} {share(shown.after)}" if made.answer == shown.name else made.answer
     clipped = float((MAGNIFIED * made.difference).abs().gt(0.5).float().mean())
-    saturated = f", {number(100 * clipped)} % clipped" if clipped else ""
+    saturated = f", {100 * clipped:.2g} % clipped" if clipped else ""
     return [
         Cell([("original", MUTED), (before, INK)], photograph(made.original)),
         Cell([("fooling image", MUTED), (after, RIGHT if made.success else WRONG)], photograph(made.saved)),

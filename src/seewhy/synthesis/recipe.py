@@ -17,7 +17,7 @@ class Recipe:
     """`fourier` (Adam on the spectrum) or `pixels` (normalised gradient steps on the pixels)."""
     steps: int
     rate: float
-    """Adam's learning rate, or the L2 length of a step in the network's normalised pixels."""
+    """Adam's learning rate, or the L2 length of a step in pixels normalised as usual for ImageNet."""
     l2: float
     """Weight of the squared L2 norm of the normalised image, which is taken from the score."""
     jitter: int

@@ -18,18 +18,16 @@ def fooling_table(shown: Sequence[FooledImage], total: int) -> Table:
         (
             escape(made.name),
             escape(made.predicted.name),
-            share(made.predicted.before),
             f"[{'green' if made.success else 'red'}]{escape(made.answer)}[/]",
             f"{share(made.target.before)} → {share(made.target.after)}",
             str(made.steps),
             f"{made.l2:.2f}",
-            f"{made.linf * 255:.0f}/255",
             f"{made.psnr:.1f}",
         )
         for made in shown
     ]
-    titles = ("image", "predicted", "p", "taken for", "p(target)", "steps", "L2", "L∞", "PSNR/dB")
-    return _table(titles, rows, words=(0, 1, 3), more=total - len(shown))
+    titles = ("image", "predicted", "taken for", "p(target)", "steps", "L2", "PSNR/dB")
+    return _table(titles, rows, words=(0, 1, 2), more=total - len(shown))
 
 
 def visualization_table(shown: Sequence[Visualization], total: int) -> Table:
