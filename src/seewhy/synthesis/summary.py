@@ -41,11 +41,11 @@ def visualization_table(shown: Sequence[Visualization], total: int) -> Table:
 
 
 def _table(titles: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[int], more: int) -> Table:
-    """Columns of `words` give way where the terminal is narrow; numbers are never cut."""
+    """Columns of `words` are folded where the terminal is narrow; numbers never are."""
     table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left")
     for place, title in enumerate(titles):
         if place in words:
-            table.add_column(title, overflow="ellipsis", no_wrap=True)
+            table.add_column(title, overflow="fold")
         else:
             width = max(len(text) for text in (title, *(row[place] for row in rows)))
             table.add_column(title, justify="right", no_wrap=True, min_width=width)
