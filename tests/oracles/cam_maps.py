@@ -1,0 +1,130 @@
+"""What pytorch-grad-cam and torchcam make of the same layer: their map at the layer's size, enlarged as ours is."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+from collections.abc import Callable
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from oracles.networks import Case, grid
+
+Maps = Callable[[Case], Tensor]
+
+
+def enlarged(small: Tensor, case: Case) -> Tensor:
+    return functional.interpolate(small[:, None].relu(), tuple(case.images.shape[2:]), mode="bilinear")[:, 0]
+
+
+def reshape(case: Case) -> Any:
+    """Both peers want to be told how tokens become a grid."""
+    return grid if hasattr(case.classifier.network, "patch_embed") else None
+
+
+class Aligned(nn.Module):
+    """In place of UpsamplingBilinear2d, whose corners are aligned."""
+
+    def __init__(self, size: Any) -> None:
+        super().__init__()
+        self.size = tuple(size)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return functional.interpolate(maps, self.size, mode="bilinear", align_corners=False)
+
+
+def grad_cam(name: str) -> Maps:
+    """A class of pytorch_grad_cam by name."""
+
+    def maps(case: Case) -> Tensor:
+        import pytorch_grad_cam as library
+        from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+        small: list[np.ndarray] = []
+        module = case.plain.network.get_submodule(case.layer)
+        with (
+            contextlib.redirect_stderr(io.StringIO()),
+            patch.object(torch.nn, "UpsamplingBilinear2d", Aligned),
+            getattr(library, name)(case.plain, [module], reshape_transform=reshape(case)) as cam,
+        ):
+            original = cam.get_cam_image
+
+            def kept(*arguments: Any) -> np.ndarray:
+                small.append(original(*arguments))
+                return small[-1]
+
+            cam.get_cam_image = kept
+            cam(case.images.clone().requires_grad_(), [ClassifierOutputTarget(int(target)) for target in case.targets])
+        return torch.from_numpy(np.asarray(small[0], np.float32))
+
+    return maps
+
+
+def at_image_size(maps: Maps) -> Maps:
+    return lambda case: enlarged(maps(case), case)
+
+
+def signed_like_the_mean(maps: Maps) -> Maps:
+    """A singular vector has no sign: ours is the one along the mean activation."""
+
+    def turned(case: Case) -> Tensor:
+        kept: list[Tensor] = []
+        handle = case.plain.network.get_submodule(case.layer).register_forward_hook(
+            lambda *parts: kept.append(parts[2])
+        )
+        with torch.no_grad():
+            case.plain(case.images)
+        handle.remove()
+        features = reshape(case)(kept[0]) if reshape(case) else kept[0]
+        small = maps(case)
+        alike = (small * features.mean(1)).sum((1, 2), keepdim=True)
+        return enlarged(torch.where(alike < 0, -small, small), case)
+
+    return turned
+
+
+def torchcam(name: str) -> Maps:
+    """A class of torchcam by name."""
+
+    def maps(case: Case) -> Tensor:
+        from torchcam import methods
+
+        options: dict[str, Any] = {"reshape_transform": reshape(case)} if reshape(case) else {}
+        images = case.images.clone().requires_grad_()
+        with getattr(methods, name)(case.plain, f"network.{case.layer}", **options) as extractor:
+            scores = case.plain(images)
+            (small,) = extractor(case.targets.tolist(), scores, normalized=False)
+        return enlarged(small.detach(), case)
+
+    return maps
+
+
+def torchcam_score(case: Case) -> Tensor:
+    """Its masks are stretched to [0, 1] before they are enlarged; here after, as in the paper."""
+    from torchcam.methods import ScoreCAM
+
+    original = ScoreCAM._upsample
+
+    def stretched(self: Any, activation: Tensor) -> Tensor:
+        return self._normalize(original(self, activation), 2)
+
+    with patch.object(ScoreCAM, "_upsample", stretched):
+        return torchcam("ScoreCAM")(case)
+
+
+def guided_backprop(case: Case) -> Tensor:
+    """pytorch_grad_cam's guided backprop, one image at a time; it leaves one ReLU for all behind."""
+    from pytorch_grad_cam import GuidedBackpropReLUModel
+
+    made = []
+    network = copy.deepcopy(case.rectified, {id(value): value for value in case.rectified.parameters()})
+    for image, target in zip(case.images, case.targets, strict=True):
+        found = GuidedBackpropReLUModel(network, device="cpu")(image[None].clone(), int(target))
+        made.append(torch.from_numpy(found.sum(-1)))
+    return torch.stack(made)

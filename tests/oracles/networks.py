@@ -1,0 +1,122 @@
+"""The networks of the comparison, each as our classifier and as the plain module that a peer gets."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from torch import Tensor, nn
+
+from conftest import ROOT
+from seewhy.classifier import Classifier
+from seewhy.data.samples import Samples
+from seewhy.models.layers import default_cam_layer
+
+NETWORKS = {
+    "cifar_cnn": ("model=cifar_cnn", "model.weights=shipped"),
+    "efficientnet_lite0": ("model=efficientnet_lite0", "model.weights=pretrained", "model.size=64"),
+    "squeezenet": ("model=squeezenet", "model.weights=random", "model.size=64"),
+    "vgg16": ("model=vgg16", "model.weights=random", "model.size=32"),
+    "vit_tiny": ("model=timm", "model.name=vit_tiny_patch16_224", "model.weights=random", "model.size=64"),
+}
+"""Overrides of the command's own config: small images keep the comparison short."""
+TRAINED = ("cifar_cnn", "efficientnet_lite0")
+CNNS = ("cifar_cnn", "efficientnet_lite0", "squeezenet", "vgg16")
+ALL = tuple(NETWORKS)
+
+
+class Plain(nn.Module):
+    """Normalisation and network without any code of ours: images in [0, 1] -> logits."""
+
+    def __init__(self, network: nn.Module, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", mean.clone())
+        self.register_buffer("std", std.clone())
+
+    def normalised(self, images: Tensor) -> Tensor:
+        return (images - self.mean) / self.std
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(self.normalised(images))
+
+
+@dataclass(frozen=True)
+class Case:
+    """Two sample images, the likeliest class of the first and the second likeliest of the second."""
+
+    classifier: Classifier
+    images: Tensor
+    targets: Tensor
+    layer: str
+
+    @cached_property
+    def plain(self) -> Plain:
+        """The same weights in a copy of the modules, whose activations do not work in place: hooks need that."""
+        network = self.classifier.network
+        shared = {id(value): value for value in network.parameters()}
+        copied = copy.deepcopy(network, shared)
+        for module in copied.modules():
+            if getattr(module, "inplace", False):
+                module.inplace = False  # type: ignore[assignment]
+        return Plain(copied, self.classifier.mean, self.classifier.std).eval()
+
+    def copied(self) -> Plain:
+        """`plain` once more, for a peer that changes modules; the weights are shared."""
+        return copy.deepcopy(self.plain, {id(value): value for value in self.plain.parameters()})
+
+    @cached_property
+    def rectified(self) -> Plain:
+        """`plain` with ReLU6 written as min(ReLU, 6): the same output, and a ReLU that peers know."""
+        rewritten = self.copied()
+        for module in list(rewritten.modules()):
+            for name, child in list(module.named_children()):
+                if isinstance(child, nn.ReLU6):
+                    setattr(module, name, nn.Sequential(nn.ReLU(), nn.Hardtanh(-1.0, 6.0)))
+        return rewritten.eval()
+
+    @cached_property
+    def double(self) -> Case:
+        """In double precision, on weights of its own."""
+        classifier = copy.deepcopy(self.classifier).double()
+        return Case(classifier, self.images.double(), self.targets, self.layer)
+
+    def steep(self, factor: float) -> Case:
+        """With all logits times `factor`: constants that peers add to denominators no longer count."""
+        network = self.classifier.network
+        last = [module for module in network.modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]
+        own = [last.weight] if last.bias is None else [last.weight, last.bias]
+        shared = {id(value): value for value in network.parameters() if all(value is not each for each in own)}
+        classifier = copy.deepcopy(self.classifier, shared)
+        last = [module for module in classifier.network.modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]
+        with torch.no_grad():
+            for value in (last.weight, last.bias):
+                if value is not None:
+                    value.mul_(factor)
+        return Case(classifier, self.images, self.targets, self.layer)
+
+
+@cache
+def case(name: str) -> Case:
+    """The network as the command would build it, with the project's sample images."""
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        config = compose("explain", list(NETWORKS[name]))
+    classifier = instantiate(config.model, _convert_="object")
+    data = Samples(facts=classifier.facts, limit=2)
+    data.setup("test")
+    images = next(iter(data.test_dataloader())).images
+    classifier.requires_grad_(False)
+    with torch.no_grad():
+        ranked = classifier(images).argsort(1, descending=True)
+    targets = torch.stack([ranked[0, 0], ranked[1, 1]])
+    return Case(classifier, images, targets, classifier.cam_layer or default_cam_layer(classifier, images))
+
+
+def grid(tokens: Tensor) -> Tensor:
+    """Tokens [batch, 1 + rows * columns, channels] of the vision transformer as [batch, channels, rows, columns]."""
+    side = round((tokens.shape[1] - 1) ** 0.5)
+    return tokens[:, 1:].transpose(1, 2).unflatten(2, (side, side))

@@ -1,0 +1,345 @@
+"""The table of the comparison: (method, peer, networks, tolerance, exceptions with their reasons).
+
+The tolerance bounds the largest difference in a map, as a share of the largest absolute value of the peer's map. Maps of
+class activation are compared after the same bilinear enlargement, because peers differ in how they enlarge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from torch import Tensor
+
+from oracles import cam_maps, captum_maps, pair_maps, twin_maps, zennit_maps
+from oracles.networks import ALL, CNNS, Case
+from seewhy.explainers.attention_gradient import AttentionGradient
+from seewhy.explainers.attention_rollout import AttentionRollout
+from seewhy.explainers.base import Explainer
+from seewhy.explainers.blur_ig import BlurIg
+from seewhy.explainers.deconvolution import Deconvolution
+from seewhy.explainers.deep_lift import DeepLift
+from seewhy.explainers.eigen_cam import EigenCam
+from seewhy.explainers.grad_cam import GradCam
+from seewhy.explainers.grad_cam_plus_plus import GradCamPlusPlus
+from seewhy.explainers.gradient_shap import GradientShap
+from seewhy.explainers.guided_backprop import GuidedBackprop
+from seewhy.explainers.guided_grad_cam import GuidedGradCam
+from seewhy.explainers.guided_ig import GuidedIg
+from seewhy.explainers.input_x_gradient import InputXGradient
+from seewhy.explainers.integrated_gradients import IntegratedGradients
+from seewhy.explainers.kernel_shap import KernelShap
+from seewhy.explainers.layer_cam import LayerCam
+from seewhy.explainers.lime import Lime
+from seewhy.explainers.lrp import Lrp
+from seewhy.explainers.noise_tunnel import NoiseTunnel
+from seewhy.explainers.occlusion import Occlusion
+from seewhy.explainers.saliency import Saliency
+from seewhy.explainers.score_cam import ScoreCam
+from seewhy.explainers.smooth_grad import SmoothGrad
+from seewhy.explainers.xrai import Xrai
+
+Maps = Callable[[Case], Tensor]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method beside one peer. `ours` and `case` adapt our side and the network, as `notes` says."""
+
+    method: Explainer
+    peer: str
+    theirs: Maps
+    tolerance: float
+    notes: str = ""
+    exceptions: Mapping[str, str] = field(default_factory=dict)
+    ours: Maps | None = None
+    case: Callable[[Case], Case] = lambda case: case
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        return tuple(name for name in ALL if name not in self.exceptions)
+
+    def maps(self, case: Case) -> Tensor:
+        if self.ours is not None:
+            return self.ours(case)
+        return self.method(case.classifier, case.images, case.targets)
+
+
+FLOAT = 1e-4
+DOUBLE = 1e-5
+B = {"probe_batch_size": 8}
+TUNNEL = {"n_samples": 3, "noise": 0.2, **B}
+STEPS = 4
+IG = IntegratedGradients(n_steps=STEPS)
+SHAP = GradientShap(n_samples=6, noise=0.1, **B)
+NO_RECTIFIERS = {"vit_tiny": "refused: GELU is no rectifier"}
+NO_RULE = {"vit_tiny": "refused: no rule for layer normalisation and attention"}
+TOKENS_AS_CHANNELS = {"vit_tiny": "captum has no way to turn tokens into a grid: its map is one row of 192 channels"}
+PAIR = "double precision, in which PAIR computes its points"
+NO_ATTENTION = dict.fromkeys(CNNS, "refused: a network without attention")
+SCORE_LAYERS = {"efficientnet_lite0": "blocks.2", "squeezenet": "features.2", "vgg16": "features.4"}
+FIVE_COPIES = (
+    "zennit makes five copies of 103 million weights; rule=composite compares the same rule on the convolutions"
+)
+
+
+def double(case: Case) -> Case:
+    return case.double
+
+
+def early(case: Case) -> Case:
+    """With a layer of few channels: each costs a pass on both sides."""
+    return replace(case, layer=SCORE_LAYERS.get(case.classifier.name, case.layer))
+
+
+def largest(values: Tensor) -> Tensor:
+    return values.abs().amax(1).detach()
+
+
+def total(values: Tensor) -> Tensor:
+    return values.sum(1).detach()
+
+
+def squared(explainer: NoiseTunnel, kind: str) -> Row:
+    theirs = captum_maps.noise_tunnel("IntegratedGradients", kind, 3, 0.2, n_steps=STEPS, baselines=0.0)
+    return Row(explainer, "captum", lambda case: total(theirs(case)), FLOAT, "our noise")
+
+
+def pair_weights(n_steps: int) -> Maps:
+    """PAIR gives n nodes from end to end the weight 1 / n each: riemann_left with n - 1 steps, and the last node."""
+
+    def maps(case: Case) -> Tensor:
+        left = IntegratedGradients(n_steps=n_steps - 1, rule="riemann_left", **B)
+        ends = InputXGradient(**B)(case.classifier, case.images, case.targets)
+        return (left(case.classifier, case.images, case.targets) * (n_steps - 1) + ends) / n_steps
+
+    return maps
+
+
+def up_to_a_factor(maps: Maps) -> Maps:
+    def scaled(case: Case) -> Tensor:
+        found = maps(case)
+        return found / found.amax((1, 2), keepdim=True)
+
+    return scaled
+
+
+GRADIENTS = [
+    Row(Saliency(**B), "captum", captum_maps.gradients("Saliency", largest), FLOAT),
+    Row(Saliency(**B), "saliency", pair_maps.saliency, DOUBLE, PAIR, case=double),
+    Row(InputXGradient(**B), "captum", captum_maps.gradients("InputXGradient", total), FLOAT),
+    Row(
+        IntegratedGradients(n_steps=6, **B),
+        "captum",
+        captum_maps.gradients("IntegratedGradients", total, n_steps=6, baselines=0.0),
+        FLOAT,
+        "Gauss-Legendre; the other rules: test_integrated_gradients",
+    ),
+    Row(
+        IntegratedGradients(n_steps=6, **B),
+        "saliency",
+        pair_maps.integrated_gradients(6),
+        DOUBLE,
+        "theirs weighs n nodes from end to end with 1 / n; ours put together from riemann_left and the last node; "
+        + PAIR,
+        ours=pair_weights(6),
+        case=double,
+    ),
+    Row(
+        SmoothGrad(n_samples=3, noise=0.15, **B),
+        "captum",
+        lambda case: largest(captum_maps.noise_tunnel("Saliency", "smoothgrad", 3, 0.15, abs=False)(case)),
+        FLOAT,
+        "our noise",
+    ),
+    Row(
+        SmoothGrad(n_samples=3, noise=0.15, **B),
+        "saliency",
+        pair_maps.smooth_grad(3, 0.15),
+        DOUBLE,
+        "our noise; " + PAIR,
+        case=double,
+    ),
+    Row(
+        NoiseTunnel(explainer=InputXGradient(), **TUNNEL),
+        "captum",
+        lambda case: total(captum_maps.noise_tunnel("InputXGradient", "smoothgrad", 3, 0.2)(case)),
+        FLOAT,
+        "our noise",
+    ),
+    squared(NoiseTunnel(explainer=IG, combine="mean", **TUNNEL), "smoothgrad"),
+    squared(NoiseTunnel(explainer=IG, combine="mean_of_squares", **TUNNEL), "smoothgrad_sq"),
+    squared(NoiseTunnel(explainer=IG, combine="variance", **TUNNEL), "vargrad"),
+    Row(SHAP, "captum", captum_maps.gradient_shap(SHAP), FLOAT, "our noise and our places on the path"),
+]
+
+CHANGED_BACKWARD = [
+    Row(
+        DeepLift(**B),
+        "captum",
+        captum_maps.deep_lift,
+        FLOAT,
+        "captum mended: a rule for ReLU6; a copy before each pool, because a ReLU reads its gradient before the pool "
+        "behind it has changed it; unpooling that adds up where windows overlap; single images, because its pool rule "
+        "hands the first image's gradient (grad_input[0]) to the whole batch",
+        NO_RULE,
+    ),
+    Row(
+        GuidedBackprop(**B), "captum", captum_maps.rectified("GuidedBackprop"), FLOAT, "ReLU6 rewritten", NO_RECTIFIERS
+    ),
+    Row(
+        GuidedBackprop(**B), "zennit", zennit_maps.rectified("GuidedBackprop"), FLOAT, "ReLU6 rewritten", NO_RECTIFIERS
+    ),
+    Row(GuidedBackprop(**B), "pytorch_grad_cam", cam_maps.guided_backprop, FLOAT, "ReLU6 rewritten", NO_RECTIFIERS),
+    Row(Deconvolution(**B), "captum", captum_maps.rectified("Deconvolution"), FLOAT, "ReLU6 rewritten", NO_RECTIFIERS),
+    Row(Deconvolution(**B), "zennit", zennit_maps.rectified("DeconvNet"), FLOAT, "ReLU6 rewritten", NO_RECTIFIERS),
+    *(
+        Row(
+            Lrp(rule=rule, **B),
+            "zennit",
+            zennit_maps.relevance(rule),
+            DOUBLE,
+            "double precision; batch norms folded and sums as modules for zennit; no bias in its z+ and z^B rules",
+            {**NO_RULE, "vgg16": FIVE_COPIES} if rule == "gamma" else NO_RULE,
+            case=double,
+        )
+        for rule in ("composite", "epsilon", "gamma", "z_plus")
+    ),
+    Row(
+        Lrp(rule="epsilon", epsilon=1e-6, **B),
+        "captum",
+        captum_maps.lrp_epsilon(1e-6),
+        DOUBLE,
+        "double precision",
+        {**NO_RULE, "efficientnet_lite0": "captum raises on Conv2dSame, BatchNormAct2d, Identity and Flatten"},
+        case=double,
+    ),
+]
+
+CAMS = [
+    Row(GradCam(**B), "captum", captum_maps.grad_cam, FLOAT, "", TOKENS_AS_CHANNELS),
+    Row(GradCam(**B), "pytorch_grad_cam", cam_maps.at_image_size(cam_maps.grad_cam("GradCAM")), FLOAT),
+    Row(GradCam(**B), "torchcam", cam_maps.torchcam("GradCAM"), FLOAT),
+    Row(
+        GradCamPlusPlus(**B),
+        "pytorch_grad_cam",
+        cam_maps.at_image_size(cam_maps.grad_cam("GradCAMPlusPlus")),
+        FLOAT,
+        "logits times 1000 on both sides, so that its constant 1e-6 does not count",
+        {
+            "vit_tiny": "theirs divides by 2 + S g, near 0 where the sum S of a normalised channel is negative; ours S >= 0"
+        },
+        case=lambda case: case.steep(1e3),
+    ),
+    Row(LayerCam(**B), "pytorch_grad_cam", cam_maps.at_image_size(cam_maps.grad_cam("LayerCAM")), FLOAT),
+    Row(LayerCam(**B), "torchcam", cam_maps.torchcam("LayerCAM"), FLOAT),
+    Row(
+        EigenCam(**B),
+        "pytorch_grad_cam",
+        cam_maps.signed_like_the_mean(cam_maps.grad_cam("EigenCAM")),
+        FLOAT,
+        "the sign, which theirs leaves to the decomposition, as ours",
+    ),
+    Row(
+        GuidedGradCam(**B),
+        "captum",
+        captum_maps.guided_grad_cam,
+        FLOAT,
+        "bilinear enlargement, ReLU6 rewritten",
+        NO_RECTIFIERS,
+    ),
+    *(
+        Row(
+            ScoreCam(**B),
+            peer,
+            up_to_a_factor(theirs),
+            FLOAT,
+            "up to a factor: constant channels have a share in their softmax, none in ours; corners not aligned and "
+            "masks stretched after their enlargement; layers with few channels",
+            ours=up_to_a_factor(
+                lambda case: ScoreCam(layer=case.layer, **B)(case.classifier, case.images, case.targets)
+            ),
+            case=early,
+        )
+        for peer, theirs in (
+            ("pytorch_grad_cam", cam_maps.at_image_size(cam_maps.grad_cam("ScoreCAM"))),
+            ("torchcam", cam_maps.torchcam_score),
+        )
+    ),
+]
+
+PERTURBATIONS = [
+    Row(Occlusion(window=16, stride=8, **B), "captum", captum_maps.occlusion(16, 8), FLOAT),
+    Row(
+        Occlusion(stride=1, **B),
+        "saliency",
+        pair_maps.occlusion(2),
+        FLOAT,
+        "theirs adds up what ours averages",
+        ours=lambda case: Occlusion(window=case.images.shape[-1] - 2, stride=1, **B)(
+            case.classifier, case.images, case.targets
+        ),
+    ),
+    Row(
+        Lime(n_segments=8, n_samples=24, **B),
+        "captum",
+        captum_maps.lime(8, 24, 0.25),
+        FLOAT,
+        "our superpixels, samples and weights; captum's own weights are distances of pixels, its own model a lasso",
+    ),
+    Row(
+        KernelShap(n_segments=3, **B),
+        "captum",
+        captum_maps.shapley_values(3),
+        FLOAT,
+        "exact Shapley values of few superpixels; captum's KernelShap draws at random and has no seed",
+    ),
+]
+
+PATHS = [
+    Row(
+        GuidedIg(n_steps=8, rule="riemann_left", **B),
+        "saliency",
+        pair_maps.guided_ig(8, 0.25, 0.02),
+        DOUBLE,
+        "their default fraction; " + PAIR,
+        case=double,
+    ),
+    Row(
+        BlurIg(n_steps=8, max_sigma=4.0, **B),
+        "saliency",
+        pair_maps.blur_ig(8, 4.0),
+        DOUBLE,
+        "our blur (theirs pads with black and cuts its kernel off) and our nodes; the mean of their sums from both ends; "
+        + PAIR,
+        case=double,
+    ),
+    Row(
+        Xrai(n_steps=3, scales=(6, 20), dilation=1, **B),
+        "saliency",
+        pair_maps.xrai(3, (6, 20), 1, lambda pixels: max(1, round(pixels / 1000))),
+        FLOAT,
+        "our superpixels (theirs are Felzenszwalb's), captum's integrated gradients; regions in the order of the choice, "
+        "as in the paper: theirs sorts them once more by density",
+    ),
+]
+
+ATTENTION = [
+    Row(AttentionRollout(**B), "slow twin", twin_maps.attention_rollout, FLOAT, "", NO_ATTENTION),
+    Row(AttentionGradient(**B), "slow twin", twin_maps.attention_gradient, FLOAT, "", NO_ATTENTION),
+]
+
+TABLE = [*GRADIENTS, *CHANGED_BACKWARD, *CAMS, *PERTURBATIONS, *PATHS, *ATTENTION]
+
+NOT_COMPARED = {
+    "grad_cam_plus_plus, torchcam": "its division by 2 g^2 + sum(A g^3) is lost (it divides a copy made by indexing with "
+    "a mask), so that its weights are sums of ReLU(g)^3",
+    "kernel_shap, captum KernelShap": "draws coalitions from the global generator; its exact ShapleyValues are compared",
+    "grad_cam, saliency": "its Grad-CAM has no way to a layer of its own: it is given activations and gradients",
+}
+
+WITHOUT_PEER = {
+    "rise": "the peers have none for torch; loop over masks and closed forms in test_rise",
+    "random": "a control; distribution in test_random",
+    "edges": "a control; closed forms in test_edges",
+}
