@@ -10,7 +10,8 @@ from conftest import ROOT
 from layer_twin import enlarged, signals
 from oracles.cam_maps import torchcam
 from oracles.networks import ALL, case
-from oracles.table import TABLE, WITHOUT_PEER, Row
+from oracles.row import Row
+from oracles.table import TABLE, WITHOUT_PEER
 from seewhy.errors import Incompatible
 from seewhy.explainers.cam import weighted
 

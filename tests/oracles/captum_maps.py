@@ -9,6 +9,7 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -190,6 +191,7 @@ def lime(n_segments: int, n_samples: int, kernel_width: float) -> Maps:
     """LimeBase with our superpixels, samples and weights, and scikit-learn's ridge regression."""
 
     def maps(case: Case) -> Tensor:
+        pytest.importorskip("sklearn")
         from captum._utils.models.linear_model import SkLearnRidge
 
         made = []

@@ -24,7 +24,12 @@ NETWORKS = {
     "vit_tiny": ("model=timm", "model.name=vit_tiny_patch16_224", "model.weights=random", "model.size=64"),
 }
 """Overrides of the command's own config: small images keep the comparison short."""
-TRAINED = ("cifar_cnn", "efficientnet_lite0")
+ALSO = {
+    "mobilenetv3": ("model=mobilenetv3", "model.weights=random", "model.size=64"),
+    "vgg16_cifar": ("model=vgg16_cifar", "model.weights=shipped"),
+    "silu": ("model=timm", "model.name=test_efficientnet", "model.weights=random", "model.size=64"),
+}
+"""Networks of the tests of traps alone."""
 CNNS = ("cifar_cnn", "efficientnet_lite0", "squeezenet", "vgg16")
 ALL = tuple(NETWORKS)
 
@@ -43,6 +48,13 @@ class Plain(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(self.normalised(images))
+
+
+class AtMostSix(nn.Module):
+    """min(., 6)."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features.clamp(max=6.0)
 
 
 @dataclass(frozen=True)
@@ -76,7 +88,7 @@ class Case:
         for module in list(rewritten.modules()):
             for name, child in list(module.named_children()):
                 if isinstance(child, nn.ReLU6):
-                    setattr(module, name, nn.Sequential(nn.ReLU(), nn.Hardtanh(-1.0, 6.0)))
+                    setattr(module, name, nn.Sequential(nn.ReLU(), AtMostSix()))
         return rewritten.eval()
 
     @cached_property
@@ -104,7 +116,7 @@ class Case:
 def case(name: str) -> Case:
     """The network as the command would build it, with the project's sample images."""
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        config = compose("explain", list(NETWORKS[name]))
+        config = compose("explain", list({**NETWORKS, **ALSO}[name]))
     classifier = instantiate(config.model, _convert_="object")
     data = Samples(facts=classifier.facts, limit=2)
     data.setup("test")

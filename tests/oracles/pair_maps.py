@@ -7,6 +7,7 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -50,9 +51,9 @@ def saliency(case: Case) -> Tensor:
 
 
 def smooth_grad(n_samples: int, noise: float) -> Maps:
-    from saliency.core.gradients import GradientSaliency
-
     def mask(picture: Picture, call: Callable[..., Any], image: Tensor) -> Picture:
+        from saliency.core.gradients import GradientSaliency
+
         drawn = iter(noise_of(image, "noise", n_samples).permute(0, 2, 3, 1).double().numpy())
         spread = noise / (picture.max() - picture.min())
         with patch.object(np.random, "normal", lambda mean, deviation, shape: next(drawn) * deviation):
@@ -65,20 +66,20 @@ def smooth_grad(n_samples: int, noise: float) -> Maps:
 
 
 def integrated_gradients(n_steps: int) -> Maps:
-    from saliency.core.integrated_gradients import IntegratedGradients
-
     def mask(picture: Picture, call: Callable[..., Any], image: Tensor) -> Picture:
+        from saliency.core.integrated_gradients import IntegratedGradients
+
         return IntegratedGradients().GetMask(picture, call, x_steps=n_steps).sum(-1)
 
     return lambda case: each(case, mask)
 
 
 def guided_ig(n_steps: int, fraction: float, max_distance: float) -> Maps:
-    from saliency.core import guided_ig as peer
-
     quantile = np.quantile
 
     def mask(picture: Picture, call: Callable[..., Any], image: Tensor) -> Picture:
+        from saliency.core import guided_ig as peer
+
         # NumPy 2.4 has dropped the old name of the argument
         with patch.object(
             peer.np, "quantile", lambda values, share, interpolation: quantile(values, share, method=interpolation)
@@ -95,9 +96,10 @@ def blur_ig(n_steps: int, max_sigma: float) -> Maps:
     Theirs takes the gradient at the sharper end of each step, ours the mean of both ends: the mean of their sums along
     the path and, with the other sign, against it.
     """
-    from saliency.core import blur_ig as peer
 
     def mask(picture: Picture, call: Callable[..., Any], image: Tensor) -> Picture:
+        from saliency.core import blur_ig as peer
+
         blur = Blur(image[None].double())
 
         def summed(position: Callable[[float], float]) -> Picture:
@@ -115,9 +117,10 @@ def blur_ig(n_steps: int, max_sigma: float) -> Maps:
 
 def occlusion(margin: int) -> Maps:
     """A window of the image's side less `margin`, at every pixel; theirs adds up what ours averages."""
-    from saliency.core.occlusion import Occlusion
 
     def mask(picture: Picture, call: Callable[..., Any], image: Tensor) -> Picture:
+        from saliency.core.occlusion import Occlusion
+
         side = len(picture)
         covering = np.convolve(np.ones(side - margin), np.ones(margin + 1))
         return Occlusion().GetMask(picture, call, size=side - margin)[..., 0] / np.outer(covering, covering)
@@ -127,10 +130,12 @@ def occlusion(margin: int) -> Maps:
 
 def xrai(n_steps: int, scales: tuple[int, ...], dilation: int, smallest: Callable[[int], int]) -> Maps:
     """Their greedy choice among our superpixels, from captum's integrated gradients; places instead of densities."""
-    from saliency.core import xrai as peer
-    from skimage.morphology import dilation as dilated
 
     def maps(case: Case) -> Tensor:
+        pytest.importorskip("skimage")
+        from saliency.core import xrai as peer
+        from skimage.morphology import dilation as dilated
+
         method = captum().IntegratedGradients(case.plain)
         parts = [
             method.attribute(case.images, baselines=value, target=case.targets, n_steps=n_steps) for value in (0.0, 1.0)

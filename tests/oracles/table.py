@@ -6,16 +6,11 @@ class activation are compared after the same bilinear enlargement, because peers
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-
-from torch import Tensor
-
 from oracles import cam_maps, captum_maps, pair_maps, twin_maps, zennit_maps
-from oracles.networks import ALL, CNNS, Case
+from oracles.networks import CNNS
+from oracles.row import Row, double, early, largest, pair_weights, total, up_to_a_factor
 from seewhy.explainers.attention_gradient import AttentionGradient
 from seewhy.explainers.attention_rollout import AttentionRollout
-from seewhy.explainers.base import Explainer
 from seewhy.explainers.blur_ig import BlurIg
 from seewhy.explainers.deconvolution import Deconvolution
 from seewhy.explainers.deep_lift import DeepLift
@@ -39,32 +34,6 @@ from seewhy.explainers.score_cam import ScoreCam
 from seewhy.explainers.smooth_grad import SmoothGrad
 from seewhy.explainers.xrai import Xrai
 
-Maps = Callable[[Case], Tensor]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One method beside one peer. `ours` and `case` adapt our side and the network, as `notes` says."""
-
-    method: Explainer
-    peer: str
-    theirs: Maps
-    tolerance: float
-    notes: str = ""
-    exceptions: Mapping[str, str] = field(default_factory=dict)
-    ours: Maps | None = None
-    case: Callable[[Case], Case] = lambda case: case
-
-    @property
-    def networks(self) -> tuple[str, ...]:
-        return tuple(name for name in ALL if name not in self.exceptions)
-
-    def maps(self, case: Case) -> Tensor:
-        if self.ours is not None:
-            return self.ours(case)
-        return self.method(case.classifier, case.images, case.targets)
-
-
 FLOAT = 1e-4
 DOUBLE = 1e-5
 B = {"probe_batch_size": 8}
@@ -77,51 +46,14 @@ NO_RULE = {"vit_tiny": "refused: no rule for layer normalisation and attention"}
 TOKENS_AS_CHANNELS = {"vit_tiny": "captum has no way to turn tokens into a grid: its map is one row of 192 channels"}
 PAIR = "double precision, in which PAIR computes its points"
 NO_ATTENTION = dict.fromkeys(CNNS, "refused: a network without attention")
-SCORE_LAYERS = {"efficientnet_lite0": "blocks.2", "squeezenet": "features.2", "vgg16": "features.4"}
 FIVE_COPIES = (
     "zennit makes five copies of 103 million weights; rule=composite compares the same rule on the convolutions"
 )
 
 
-def double(case: Case) -> Case:
-    return case.double
-
-
-def early(case: Case) -> Case:
-    """With a layer of few channels: each costs a pass on both sides."""
-    return replace(case, layer=SCORE_LAYERS.get(case.classifier.name, case.layer))
-
-
-def largest(values: Tensor) -> Tensor:
-    return values.abs().amax(1).detach()
-
-
-def total(values: Tensor) -> Tensor:
-    return values.sum(1).detach()
-
-
 def squared(explainer: NoiseTunnel, kind: str) -> Row:
     theirs = captum_maps.noise_tunnel("IntegratedGradients", kind, 3, 0.2, n_steps=STEPS, baselines=0.0)
     return Row(explainer, "captum", lambda case: total(theirs(case)), FLOAT, "our noise")
-
-
-def pair_weights(n_steps: int) -> Maps:
-    """PAIR gives n nodes from end to end the weight 1 / n each: riemann_left with n - 1 steps, and the last node."""
-
-    def maps(case: Case) -> Tensor:
-        left = IntegratedGradients(n_steps=n_steps - 1, rule="riemann_left", **B)
-        ends = InputXGradient(**B)(case.classifier, case.images, case.targets)
-        return (left(case.classifier, case.images, case.targets) * (n_steps - 1) + ends) / n_steps
-
-    return maps
-
-
-def up_to_a_factor(maps: Maps) -> Maps:
-    def scaled(case: Case) -> Tensor:
-        found = maps(case)
-        return found / found.amax((1, 2), keepdim=True)
-
-    return scaled
 
 
 GRADIENTS = [
@@ -306,9 +238,9 @@ PATHS = [
         case=double,
     ),
     Row(
-        BlurIg(n_steps=8, max_sigma=4.0, **B),
+        BlurIg(n_steps=9, max_sigma=4.0, **B),
         "saliency",
-        pair_maps.blur_ig(8, 4.0),
+        pair_maps.blur_ig(9, 4.0),
         DOUBLE,
         "our blur (theirs pads with black and cuts its kernel off) and our nodes; the mean of their sums from both ends; "
         + PAIR,
