@@ -140,7 +140,7 @@ def test_pools_and_rectifiers_equal_the_slow_twin(pool_first: bool) -> None:
 @pytest.mark.oracle
 @pytest.mark.parametrize("between", [nn.ReLU(), nn.MaxPool2d(2), nn.Sigmoid()])
 def test_captum_agrees_where_it_has_one_kind_of_nonlinearity(between: nn.Module) -> None:
-    """With rectifiers and pools together captum 0.9 departs from the slow twin above, though it is complete as well."""
+    """Where a pool follows a rectifier captum 0.9 loses its rule for pools; mended, it agrees: oracles/table.py."""
     attr = pytest.importorskip("captum.attr")
     torch.manual_seed(0)
     features = 36 if isinstance(between, nn.MaxPool2d) else 144

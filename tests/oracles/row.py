@@ -45,6 +45,11 @@ def double(case: Case) -> Case:
     return case.double
 
 
+def first(case: Case) -> Case:
+    """With one image, where the peer takes many single passes."""
+    return replace(case, images=case.images[:1], targets=case.targets[:1])
+
+
 def early(case: Case) -> Case:
     """With a layer of few channels: each costs a pass on both sides."""
     return replace(case, layer=SCORE_LAYERS.get(case.classifier.name, case.layer))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from oracles import cam_maps, captum_maps, pair_maps, twin_maps, zennit_maps
 from oracles.networks import CNNS
-from oracles.row import Row, double, early, largest, pair_weights, total, up_to_a_factor
+from oracles.row import Row, double, early, first, largest, pair_weights, total, up_to_a_factor
 from seewhy.explainers.attention_gradient import AttentionGradient
 from seewhy.explainers.attention_rollout import AttentionRollout
 from seewhy.explainers.blur_ig import BlurIg
@@ -225,6 +225,7 @@ PERTURBATIONS = [
         captum_maps.shapley_values(3),
         FLOAT,
         "exact Shapley values of few superpixels; captum's KernelShap draws at random and has no seed",
+        case=first,
     ),
 ]
 
@@ -235,7 +236,7 @@ PATHS = [
         pair_maps.guided_ig(8, 0.25, 0.02),
         DOUBLE,
         "their default fraction; " + PAIR,
-        case=double,
+        case=lambda case: first(case.double),
     ),
     Row(
         BlurIg(n_steps=9, max_sigma=4.0, **B),
@@ -244,7 +245,7 @@ PATHS = [
         DOUBLE,
         "our blur (theirs pads with black and cuts its kernel off) and our nodes; the mean of their sums from both ends; "
         + PAIR,
-        case=double,
+        case=lambda case: first(case.double),
     ),
     Row(
         Xrai(n_steps=3, scales=(6, 20), dilation=1, **B),
