@@ -31,6 +31,8 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "scripts")]
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 CHEAP = {"n_masks": 400, "n_samples": 20, "n_steps": 50, "channels": 64}
 """Settings that only decide the number of passes, cut down so that a method takes seconds."""
+ONCE = {"lime": {"n_samples": 300}, "kernel_shap": {"n_samples": 300}}
+"""Methods that cut an image into regions once: as many passes as make that small beside them, as in real use."""
 SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "integrated_gradients": ({"n_steps": 20}, {"n_steps": 1000}),
     "ig_smooth_grad_sq": ({"n_samples": 1}, {"n_samples": 100}),
@@ -109,7 +111,7 @@ def cheap(explainer: Any) -> Any:
     """The explainer with fewer passes; the costs per pass stay the same."""
     changed = {
         key: min(getattr(explainer, key), most)
-        for key, most in CHEAP.items()
+        for key, most in (CHEAP | ONCE.get(explainer.name, {})).items()
         if isinstance(getattr(explainer, key, None), int)
     }
     if hasattr(explainer, "channels"):
