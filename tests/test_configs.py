@@ -66,6 +66,13 @@ def test_every_experiment_composes_for_training(experiment: str) -> None:
     assert configured["lr_scheduler"]["interval"] == "step"
 
 
+@pytest.mark.parametrize("experiment", ["study2_experts", "study2_representers"])
+def test_every_experiment_on_a_loaded_model_composes_for_explaining(experiment: str) -> None:
+    cfg = composed("explain", [f"experiment={experiment}", "hydra.mode=RUN"])
+    assert f"src/explain.py experiment={experiment}" in (CONFIGS / "experiment" / f"{experiment}.yaml").read_text()
+    assert "optimization" not in cfg
+
+
 @pytest.mark.parametrize("trainer", choices("trainer"))
 def test_every_trainer_names_its_device(trainer: str) -> None:
     cfg = composed("explain", [f"trainer={trainer}", "hydra.mode=RUN"])

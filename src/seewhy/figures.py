@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from seewhy import views
+from seewhy.cells import cells
 from seewhy.colours import ALERT_EDGE, ALERT_GROUND, ALERT_INK, MUTED, ColourMap, colour_map
 from seewhy.explanation import Explanation
 from seewhy.page import LEADING, Page, joined, shorten, width_of, wrap
@@ -19,18 +20,23 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def panel(
-    explanation: Explanation, colours: str = "default", outlier_percent: float = 2.0, strength: float = 0.7
+    explanation: Explanation,
+    colours: str = "default",
+    outlier_percent: float = 2.0,
+    strength: float = 0.7,
+    shown: Sequence[str] = (),
 ) -> Figure:
-    """Original, heat map, overlay and, for signed methods, the positive and the negative part, in one row.
+    """Original and the views named in `shown`, in one row.
 
+    None: heat map, overlay and, for signed methods, the positive and the negative part.
     All pictures share the scale of `views.scale`; a map that is zero everywhere or not finite is named, not painted.
     """
     scale = views.scale(explanation.attribution, outlier_percent)
-    cells = views.cells(explanation, scale, colours, strength)
+    row = cells(explanation, scale, colours, strength, shown)
     height, width = _cell_size(*explanation.image.shape[-2:])
-    page = Page(2 * MARGIN + len(cells) * (width + GAP) - GAP + (BAR_SPACE if scale else 0))
+    page = Page(2 * MARGIN + len(row) * (width + GAP) - GAP + (BAR_SPACE if scale else 0))
     y = _header(page, explanation)
-    y = _row(page, y, cells, height, width)
+    y = _row(page, y, row, height, width)
     if scale:
         _colour_bar(
             page, y - height, height, scale, colour_map(colours, "signed" if explanation.signed else "unsigned")
@@ -61,12 +67,12 @@ def _header(page: Page, explanation: Explanation) -> float:
     return y + GAP / 2
 
 
-def _row(page: Page, y: float, cells: list[views.Cell], height: int, width: int) -> float:
+def _row(page: Page, y: float, row: list[views.Cell], height: int, width: int) -> float:
     room = page.points(width)
-    titles = [[(line, ink) for text, ink in cell.titles for line in wrap(text, room, BODY)] for cell in cells]
+    titles = [[(line, ink) for text, ink in cell.titles for line in wrap(text, room, BODY)] for cell in row]
     step = page.pixels(LEADING * BODY)
     top = round(y + step * max(map(len, titles)) + step / 3)
-    for number, (cell, lines) in enumerate(zip(cells, titles, strict=True)):
+    for number, (cell, lines) in enumerate(zip(row, titles, strict=True)):
         x, start = MARGIN + number * (width + GAP), top - step / 3 - step * len(lines)
         for line, ink in lines:
             start = page.lines(x, start, [line], BODY, ink)
@@ -106,6 +112,13 @@ def _caption(page: Page, y: float, explanation: Explanation, scale: float, outli
         facts = explanation.facts
         relative = number(100 * facts["completeness_gap_relative"])
         sentences.append(f"completeness gap {relative} % ({number(facts['completeness_gap'])} in logits)")
+    if "expert" in explanation.facts:
+        facts = explanation.facts
+        sign = "for" if facts["influence"] > 0 else "against"
+        sentences.append(
+            f"expert: unit {facts['expert']:.0f}, which speaks {sign} the target (influence {number(facts['influence'])}, "
+            f"activation {number(facts['activation'])})"
+        )
     width = page.points(page.width - 2 * MARGIN)
     for line in joined(sentences, width, SMALL):
         y = page.lines(MARGIN, y, wrap(line, width, SMALL), SMALL, MUTED)

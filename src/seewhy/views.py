@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seewhy.colours import INK, MUTED, RIGHT, WRONG, ColourMap, colour_map
+from seewhy.colours import INK, MUTED, RIGHT, WRONG, ColourMap
 from seewhy.errors import UserError
 from seewhy.explanation import Explanation, Prediction
 
@@ -111,35 +111,8 @@ def share(probability: float) -> str:
     return f"{probability:.2f}" if probability >= 0.005 else f"{probability:.1g}"
 
 
-def _original(explanation: Explanation) -> Cell:
+def original(explanation: Explanation) -> Cell:
+    """The image under what the classifier says of it."""
     prediction = explanation.prediction
     titles = [(f"predicted: {prediction.name} {share(prediction.probability)}", INK), verdict(prediction)]
     return Cell([title for title in titles if title[0]], photograph(explanation.image))
-
-
-def cells(explanation: Explanation, scale: float, colours: str, strength: float) -> list[Cell]:
-    """Original, heat map, overlay and, for a signed map, its two parts; original and a message where scale is 0."""
-    attribution, signed = explanation.attribution, explanation.signed
-    heading: Lines = [("heat map", INK), ("attribution of each pixel", MUTED)]
-    if not scale:
-        return [_original(explanation), Cell(heading, None, flaw(attribution))]
-    ramp = colour_map(colours, "signed" if signed else "unsigned")
-    normalised = normalise(attribution, scale, signed)
-    painted = overlay(explanation.image, normalised, ramp, strength)
-    row = [
-        _original(explanation),
-        Cell(heading, ramp(normalised)),
-        Cell([("overlay", INK), ("stronger colour, larger value", MUTED)], painted),
-    ]
-    if signed:
-        for_target, against = positive(attribution), negative(attribution)
-        row.append(_part("positive", "evidence for the target", for_target, scale, colours))
-        row.append(_part("negative", "evidence against the target", against, scale, colours))
-    return row
-
-
-def _part(kind: Literal["positive", "negative"], meaning: str, part: Tensor, scale: float, colours: str) -> Cell:
-    titles = [(f"{kind} only", INK), (meaning, MUTED)]
-    if not part.any():
-        return Cell(titles, None, f"no {kind} values")
-    return Cell(titles, colour_map(colours, kind)(normalise(part, scale, signed=False)))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 
+from seewhy.cells import check_views
 from seewhy.classifier import Classifier
 from seewhy.colours import colour_map
 from seewhy.explanation import Explanation
@@ -17,7 +19,7 @@ from seewhy.types import Batch
 
 
 class Figures(Callback):
-    """Writes figures/<image>.png and sheet.png (the first `maximum` images); the drawing itself is in `figures`."""
+    """Writes figures/<image>.png and sheet.png (the first `maximum` images); `views` names what a figure shows."""
 
     def __init__(
         self,
@@ -26,8 +28,11 @@ class Figures(Callback):
         outlier_percent: float = 2.0,
         strength: float = 0.7,
         maximum: int = 100,
+        views: Sequence[str] | None = None,
     ) -> None:
         colour_map(colours, "signed")
+        check_views(views or ())
+        self.views = tuple(views or ())
         self.folder = RunFolder(Path(folder))
         self.style = {"colours": colours, "outlier_percent": outlier_percent, "strength": strength}
         self.maximum = maximum
@@ -39,7 +44,7 @@ class Figures(Callback):
     ) -> None:
         """Draw the explanations of one batch."""
         for made in outputs.get("explanations", []):
-            self.folder.write_bytes(f"figures/{made.name}.png", png(panel(made, **self.style)))  # type: ignore[arg-type]
+            self.folder.write_bytes(f"figures/{made.name}.png", png(panel(made, shown=self.views, **self.style)))  # type: ignore[arg-type]
             self.count += 1
             if len(self.kept) < self.maximum:
                 self.kept.append(made)

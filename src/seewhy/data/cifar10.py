@@ -102,6 +102,17 @@ class CIFAR10(LightningDataModule):
             images = functional.interpolate(images, size=self.training_size, mode="bilinear", align_corners=False)
         return batch._replace(images=images)
 
+    def training_count(self) -> int:
+        """How many images the training part has."""
+        self.setup("fit")
+        return len(self.training_part)
+
+    def training_batch(self, positions: list[int]) -> Batch:
+        """Those images of the training part, not augmented, float32 in [0, 1] at the classifier's size."""
+        self.setup("fit")
+        batch = self.training_part.__getitems__(positions)
+        return batch._replace(images=to_unit_range(resize_and_crop(batch.images, self.facts)))
+
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled; the last incomplete batch is left out."""
         return self._loader(self.training_part, shuffle=True)

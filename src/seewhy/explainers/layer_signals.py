@@ -30,6 +30,34 @@ def activation_and_gradient(
     return output.detach().float(), gradient.float()
 
 
+def activation_and_gradients(
+    classifier: Classifier, layer: nn.Module, images: Images, quantities: Tensor
+) -> tuple[Tensor, Tensor]:
+    """(output z of `layer`, d q / d z [quantities, *z.shape]), both float32, from one forward pass.
+
+    `quantities` [quantities, batch, classes] are weights of the logits: q = sum over classes of weight x logit.
+    Incompatible as `activation_and_gradient`.
+    """
+    with torch.enable_grad(), _recorded(layer, differentiate=True) as outputs:
+        logits = classifier(images).float()
+        output = _last(outputs)
+        gradients = []
+        for weights in quantities if logits.requires_grad else []:
+            (gradient,) = torch.autograd.grad((logits * weights).sum(), output, retain_graph=True, allow_unused=True)
+            gradients += [] if gradient is None else [gradient.float()]
+    if len(gradients) < len(quantities):
+        raise Incompatible("the score does not depend on the chosen layer; set explainer.layer or model.cam_layer")
+    return output.detach().float(), torch.stack(gradients)
+
+
+def activation_with_graph(classifier: Classifier, layer: nn.Module, images: Images) -> Tensor:
+    """Output of `layer` with its graph down to `images`, which must require a gradient; counts a backward pass."""
+    with torch.enable_grad(), _recorded(layer, differentiate=False) as outputs:
+        classifier(images)
+    classifier.passes.backward += len(images)
+    return _last(outputs).float()
+
+
 def activation(classifier: Classifier, layer: nn.Module, images: Images) -> tuple[Tensor, Tensor]:
     """(output of `layer`, logits), both float32, without gradients; Incompatible as `activation_and_gradient`."""
     with torch.no_grad(), _recorded(layer, differentiate=False) as outputs:

@@ -1,0 +1,68 @@
+"""Which inner units speak for each class of a data set."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+
+from seewhy.classifier import Classifier
+from seewhy.figures import png
+from seewhy.influence.curve_figure import curve_figure
+from seewhy.influence.distribution import distribution
+from seewhy.influence.survey import CURVE, RANKING, Survey
+from seewhy.log_picture import log_picture
+from seewhy.run_folder import RunFolder
+from seewhy.types import Batch
+
+
+class Experts(Callback):
+    """Writes influences.safetensors and experts.csv before the loop, experts_curve.csv and its figure after it.
+
+    The influences are means over `images` training images, or over the images of the loop where the data have no
+    training set; the curve is measured on the first `limit` images of the loop.
+    """
+
+    def __init__(
+        self, folder: str, images: int = 5000, limit: int = 1000, count: int = 10, seed: int = 0, **options: Any
+    ) -> None:
+        self.folder = RunFolder(Path(folder))
+        self.images, self.limit, self.count, self.seed = images, limit, count, seed
+        self.options = options
+        self.facts: dict[str, Any] = {}
+        self.batches: list[Batch] = []
+
+    def on_test_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+        """Measure the influences, so that explainer.distribution=class can use them in the same run."""
+        start = time.perf_counter()
+        source, batches = distribution(trainer, self.images)
+        self.survey = Survey.of(pl_module, batches, **self.options)
+        self.folder.write_bytes("influences.safetensors", self.survey.influence.to_bytes())
+        self.folder.write_csv("experts.csv", RANKING, self.survey.ranking(self.count))
+        self.facts = self.survey.facts() | {"influences_from": source}
+        self.facts["influence_seconds"] = round(time.perf_counter() - start, 3)
+
+    def on_test_batch_end(  # type: ignore[override]
+        self, trainer: Trainer, pl_module: Classifier, outputs: dict[str, Any], batch: Batch, *place: int
+    ) -> None:
+        """Keep the first images for the curve."""
+        left = self.limit - sum(len(kept.names) for kept in self.batches)
+        if left > 0 and batch.names:
+            self.batches.append(batch.first(left))
+
+    def on_test_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+        """Measure and draw what is left of each class when only its experts are kept."""
+        curve, images = self.survey.curve(self.batches, self.seed)
+        if not curve:
+            return
+        self.folder.write_csv("experts_curve.csv", CURVE, self.survey.curve_rows(curve))
+        picture = png(curve_figure(curve, self.survey.part.name, images))
+        self.folder.write_bytes("figures/experts/curve.png", picture)
+        log_picture(trainer.loggers, "experts/curve", picture)
+        self.facts |= {"curve_images": images}
+
+    def record(self) -> dict[str, Any]:
+        """What the run's record says of the experts."""
+        return {"experts": self.facts}

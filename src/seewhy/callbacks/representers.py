@@ -1,0 +1,63 @@
+"""Which training images a decision rests on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor
+
+from seewhy.classifier import Classifier
+from seewhy.data.training_set import training_set
+from seewhy.figures import png
+from seewhy.log_picture import log_picture
+from seewhy.representers.report import Report, report
+from seewhy.run_folder import RunFolder
+from seewhy.targets import check_policy
+from seewhy.types import Batch
+
+
+class Representers(Callback):
+    """Writes representers.csv, importance.csv, consistency.csv and figures/representers/ for the first test images.
+
+    At most `limit` images are held until the loop ends; `pictures` of them are drawn. `options` are those of
+    `seewhy.representers.points.representer_points`.
+    """
+
+    def __init__(self, folder: str, target: str | int, limit: int = 1000, pictures: int = 16, **options: Any) -> None:
+        self.folder = RunFolder(Path(folder))
+        self.target = "true" if target is True else target  # a command line's target=true is a boolean
+        self.limit, self.pictures, self.options = limit, pictures, options
+        self.report: Report | None = None
+        self.batches: list[Batch] = []
+        self.logits: list[Tensor] = []
+
+    def on_test_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+        """Refuse an unknown target and data without a training set before any image is read."""
+        check_policy(self.target, pl_module.facts.classes)
+        training_set(trainer.datamodule, "callbacks=representers")  # type: ignore[attr-defined]
+
+    def on_test_batch_end(  # type: ignore[override]
+        self, trainer: Trainer, pl_module: Classifier, outputs: dict[str, Any], batch: Batch, *place: int
+    ) -> None:
+        """Keep the first images."""
+        left = self.limit - sum(len(kept.names) for kept in self.batches)
+        if left > 0 and batch.names:
+            self.batches.append(batch.first(left))
+            self.logits.append(outputs["logits"][:left])
+
+    def on_test_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+        """Refit, stream the values, write tables and pictures."""
+        if not self.batches:
+            return
+        data = training_set(trainer.datamodule, "callbacks=representers")  # type: ignore[attr-defined]
+        self.report = report(pl_module, data, self.batches, self.logits, self.target, **self.options)
+        self.report.write(self.folder)
+        for name, figure in self.report.figures(self.pictures):
+            path = self.folder.write_bytes(f"figures/representers/{name}.png", png(figure))
+            log_picture(trainer.loggers, f"representers/{name}", path.read_bytes())
+
+    def record(self) -> dict[str, Any]:
+        """What the run's record says of the refitted layer."""
+        return {"representers": self.report.facts()} if self.report else {}

@@ -1,0 +1,150 @@
+"""Influence-directed explanations: the inner unit with the largest influence, and what in the image drives it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seewhy.errors import UserError
+from seewhy.explainers.base import Attributed, Explainer
+from seewhy.explainers.baselines import baseline_images, check_baseline
+from seewhy.explainers.quadrature import check_rule
+from seewhy.explainers.straight_path import straight_path
+from seewhy.influence.data_influence import DataInfluence
+from seewhy.influence.quantity import compared_class, difference_of_scores
+from seewhy.influence.slice import Slice, check_reduction
+from seewhy.probe import Probe
+from seewhy.types import Images, Targets
+
+DISTRIBUTIONS = ("image", "path", "class", "dataset")
+ATTRIBUTIONS = ("input_x_gradient", "gradient", "integrated_gradients")
+SIGNS = {"positive": 1.0, "negative": -1.0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expert(Explainer):
+    """Expert = the unit j of `layer` with the largest influence chi_j; map = attribution of its activation to the image.
+
+    chi_j = mean of d q / d z_j over a distribution of interest: `image` (the image itself), `path` (from `baseline` to
+    the image, times z - z(baseline): internal integrated gradients), `class` (images of the target's class) or
+    `dataset` (both from the file `influences` that the callback `experts` writes). q is the target's logit, or with
+    `against` (a class or `runner_up`, the strongest other class) the target's less that one's. `sign` says which end is
+    the expert: positive, negative, or absolute. Units that are 0 on the image are passed over (`alive`), since nothing
+    in the image moves them. `attribution` is taken for the unit: input_x_gradient, gradient (both summed over the
+    channels) or integrated_gradients. Facts: the unit, its influence with its sign, its activation and how many were
+    passed over.
+    Leino, Sen, Datta, Fredrikson, Li: Influence-directed explanations for deep convolutional networks, ITC 2018.
+    """
+
+    layer: str | None = None
+    reduction: str = "mean"
+    distribution: str = "image"
+    against: str | int | None = None
+    sign: str = "positive"
+    alive: bool = True
+    attribution: str = "input_x_gradient"
+    influences: str | None = None
+    baseline: str = "black"
+    n_steps: int = 50
+    rule: str = "gauss_legendre"
+
+    def __post_init__(self) -> None:
+        check_reduction(self.reduction)
+        for key, known in (
+            ("distribution", DISTRIBUTIONS),
+            ("attribution", ATTRIBUTIONS),
+            ("sign", (*SIGNS, "absolute")),
+        ):
+            if getattr(self, key) not in known:
+                raise UserError(f"explainer.{key}={getattr(self, key)!r} is none of {', '.join(known)}")
+        check_baseline(self.baseline)
+        check_rule(self.rule)
+        if not isinstance(self.n_steps, int) or self.n_steps < 1:
+            raise UserError(f"explainer.n_steps={self.n_steps} must be a whole number from 1")
+        if self.distribution in ("class", "dataset") and self.influences is None:
+            raise UserError(
+                f"explainer.distribution={self.distribution} needs explainer.influences=<file>: the influences.safetensors "
+                "of a run with callbacks=experts, or ${output}/influences.safetensors of the same run"
+            )
+
+    @property
+    def parameters(self) -> str:
+        """Without the path where none is walked."""
+        hidden = {"seed", "probe_batch_size", "alive", "influences"} | (
+            set() if self._walks else {"baseline", "n_steps", "rule"}
+        )
+        return ", ".join(
+            f"{key}={value}" for key, value in vars(self).items() if key not in hidden and value is not None
+        )
+
+    @property
+    def _walks(self) -> bool:
+        return self.distribution == "path" or self.attribution == "integrated_gradients"
+
+    def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
+        part = Slice(probe.classifier, self.layer, self.reduction)
+        output, logits = part.activations(probe, images)
+        against = compared_class(self.against, logits, targets, probe.classifier.facts.classes)
+        activations = part.units(output, images, probe.classifier.network)
+        influence = self._influence(probe, part, images, targets, against, output)
+        units, passed_over = self._choose(influence, activations)
+        maps = self._map(probe, part, images, units).sum(1)
+        if against is not None:
+            maps = maps * (targets != against)[:, None, None]
+        rows = torch.arange(len(images), device=images.device)
+        facts = {"expert": units, "influence": influence[rows, units], "activation": activations[rows, units]}
+        return Attributed(maps, {**facts, "passed_over": passed_over})
+
+    def _influence(
+        self, probe: Probe, part: Slice, images: Images, targets: Targets, against: Tensor | None, output: Tensor
+    ) -> Tensor:
+        """chi [batch, units] of every image."""
+        network = probe.classifier.network
+        if self.influences is not None and self.distribution in ("class", "dataset"):
+            known = DataInfluence.read(Path(self.influences), probe.classifier, part)
+            return known.of_scores(targets, against, over_dataset=self.distribution == "dataset")
+        weights = difference_of_scores(targets, against, len(probe.classifier.facts.classes))
+        if self.distribution == "image":
+            _, gradient = part.influence(probe, images, weights[:, None])
+            return part.units(gradient[:, 0], images, network)
+        baselines = baseline_images(self.baseline, images, self.seed)
+        start, _ = part.activations(probe, baselines)
+        average = torch.zeros_like(output)
+        for image, share, points in self._path(probe, images, baselines):
+            _, gradient = part.influence(probe, points, weights[image][:, None])
+            average.index_add_(0, image, gradient[:, 0] * share.view(-1, *(1,) * (output.ndim - 1)))
+        return part.units(average * (output - start), images, network)
+
+    def _choose(self, influence: Tensor, activations: Tensor) -> tuple[Tensor, Tensor]:
+        """(expert [batch], units with more influence that were passed over [batch])."""
+        ranked = influence.abs() if self.sign == "absolute" else SIGNS[self.sign] * influence
+        usable = (activations != 0) | (~(activations != 0).any(1, keepdim=True)) | (not self.alive)
+        units = ranked.masked_fill(~usable, -torch.inf).argmax(1)
+        return units, ((ranked > ranked.gather(1, units[:, None])) & ~usable).sum(1).float()
+
+    def _map(self, probe: Probe, part: Slice, images: Images, units: Tensor) -> Images:
+        """The attribution [batch, 3, height, width] of each image's expert."""
+        if self.attribution != "integrated_gradients":
+            _, gradient = part.unit_gradient(probe, images, units)
+            return gradient if self.attribution == "gradient" else images * gradient
+        baselines = baseline_images(self.baseline, images, self.seed)
+        average = torch.zeros_like(images)
+        for image, share, points in self._path(probe, images, baselines):
+            _, gradient = part.unit_gradient(probe, points, units[image])
+            average.index_add_(0, image, gradient * share[:, None, None, None])
+        return average * (images - baselines)
+
+    def _path(self, probe: Probe, images: Images, baselines: Images) -> Iterator[tuple[Tensor, Tensor, Images]]:
+        return straight_path(probe, images, baselines, self.rule, self.n_steps)
+
+    def passes_per_image(self, **size: Any) -> tuple[int, int]:
+        """One forward for the activations, one way each for the influence and the map, or `n_steps` along a path."""
+        influence = {"image": 1, "path": self.n_steps}.get(self.distribution, 0)
+        drawn = self.n_steps if self.attribution == "integrated_gradients" else 1
+        start = 1 if self.distribution == "path" else 0
+        return 1 + start + influence + drawn, influence + drawn
