@@ -2,7 +2,8 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help install check lint types test explain train synthesize sweep report methods tensorboard oracle clean distclean
+.PHONY: help install check lint types test explain train robustness synthesize sweep report methods
+.PHONY: tensorboard oracle clean distclean
 
 PYTHON ?= python3
 ARGS ?=
@@ -40,6 +41,9 @@ train: $(RUNTIME) ## train a classifier and explain test images with it
 
 synthesize: $(RUNTIME) ## make fooling images or class visualizations
 	$(RUN) src/synthesize.py $(ARGS)
+
+robustness: $(RUNTIME) ## measure predictions and explanations under corruption
+	$(RUN) src/robustness.py $(ARGS)
 
 sweep: $(RUNTIME) ## explain the same images with every method
 	$(RUN) src/explain.py -m 'explainer=glob(*)' $(ARGS)

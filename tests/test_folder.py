@@ -16,7 +16,7 @@ from seewhy.data.image_dataset import ImageFiles, Item, Record, collate
 from seewhy.data.names import image_names
 from seewhy.errors import UserError
 from seewhy.models.facts import Facts
-from seewhy.types import Batch, Skipped
+from seewhy.types import Batch, Corrupted, Skipped
 
 FACTS = Facts(("house cat", "Dog", "sea lion"), 8, (0.5,) * 3, (0.5,) * 3)
 
@@ -104,20 +104,25 @@ def test_a_batch_without_images_keeps_its_shape() -> None:
     assert len(batch.skipped) == 2
 
 
-def test_corruption_sees_the_full_uint8_picture_and_its_name(tmp_path: Path) -> None:
+def test_corruption_sees_the_full_uint8_picture_once_and_leaves_the_image(tmp_path: Path) -> None:
     seen = []
 
-    def corrupt(picture: torch.Tensor, name: str) -> torch.Tensor:
-        seen.append((name, picture.dtype, tuple(picture.shape)))
-        return 255 - picture
+    def corrupt(picture: torch.Tensor) -> Corrupted:
+        seen.append((picture.dtype, tuple(picture.shape)))
+        return Corrupted(torch.full((2, 3, 8, 8), 7, dtype=torch.uint8), torch.zeros(0, 2, 8, 8), torch.tensor(0.5))
 
-    record = ImageFiles([Item(draw(tmp_path / "a.png", "black", (16, 12)), "a")], FACTS, corrupt)[0]
-    assert seen == [("a", torch.uint8, (3, 12, 16))]
-    assert isinstance(record, Record) and record.image.min() == 1
+    data = ImageFiles([Item(draw(tmp_path / "a.png", "black", (16, 12)), "a")], FACTS, corrupt)
+    record = data[0]
+    assert seen == [(torch.uint8, (3, 12, 16))]
+    assert isinstance(record, Record) and record.image.max() == 0
+    batch = collate([record, Skipped("b", "why"), record], size=8)
+    assert batch.corrupted is not None and batch.corrupted.pictures.shape == (2, 2, 3, 8, 8)
+    first = batch.first(1).corrupted
+    assert first is not None and first.pictures.shape == (1, 2, 3, 8, 8)
 
 
 def test_other_errors_are_raised(tmp_path: Path) -> None:
-    def corrupt(picture: torch.Tensor, name: str) -> torch.Tensor:
+    def corrupt(picture: torch.Tensor) -> Corrupted:
         raise RuntimeError("a bug")
 
     with pytest.raises(RuntimeError, match="a bug"):

@@ -17,14 +17,24 @@ def resize_and_crop(pictures: Tensor, facts: Facts) -> Tensor:
     """
     size = facts.size
     if pictures.shape[-2:] != (size, size) or facts.crop < 1:
-        height, width = pictures.shape[-2:]
-        short = int(size / facts.crop)
-        scale = short / min(height, width)
-        new = [short, max(short, int(width * scale))] if height <= width else [max(short, int(height * scale)), short]
-        mode = InterpolationMode(facts.interpolation)
-        pictures = functional.resize(pictures, new, mode, antialias=facts.interpolation != "nearest")
-        pictures = functional.center_crop(pictures, [size, size])
+        pictures = functional.center_crop(resize(pictures, facts), [size, size])
     return pictures
+
+
+def resize(pictures: Tensor, facts: Facts) -> Tensor:
+    """uint8 [..., 3, height, width] with the shorter side size / crop, not cut yet; unchanged where that is its size."""
+    mode = InterpolationMode(facts.interpolation)
+    new = fitted_size(pictures.shape[-2], pictures.shape[-1], facts)
+    return functional.resize(pictures, list(new), mode, antialias=facts.interpolation != "nearest")
+
+
+def fitted_size(height: int, width: int, facts: Facts) -> tuple[int, int]:
+    """(height, width) of a picture before it is cut: the shorter side is size / crop."""
+    short = int(facts.size / facts.crop)
+    scale = short / min(height, width)
+    if height <= width:
+        return short, max(short, int(width * scale))
+    return max(short, int(height * scale)), short
 
 
 def to_unit_range(pictures: Tensor) -> Tensor:

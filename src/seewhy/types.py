@@ -24,6 +24,17 @@ class Skipped(NamedTuple):
     reason: str
 
 
+class Corrupted(NamedTuple):
+    """The corrupted versions of one picture, or of a batch of them (then with a leading batch dimension)."""
+
+    pictures: Tensor
+    """uint8 [steps, 3, size, size]."""
+    sources: Tensor
+    """float32 [moving steps, 2, size, size]: where (x, y) each pixel came from, NaN where from outside."""
+    seconds: Tensor
+    """What the corruption took."""
+
+
 class Batch(NamedTuple):
     """Images on their way to the classifier, with what is known about each."""
 
@@ -38,12 +49,15 @@ class Batch(NamedTuple):
     skipped: list[Skipped]
     masks: Tensor | None = None
     """bool [batch, height, width], true on the object; all false where an image has no mask; None without masks."""
+    corrupted: Corrupted | None = None
+    """The corrupted versions of the same images, on the host; None where none were asked for."""
 
     def first(self, count: int) -> Batch:
         """The first `count` images."""
         names, paths, words = self.names[:count], self.paths[:count], self.label_names[:count]
         masks = None if self.masks is None else self.masks[:count]
-        return Batch(self.images[:count], self.labels[:count], names, paths, words, self.skipped, masks)
+        corrupted = None if self.corrupted is None else Corrupted(*(part[:count] for part in self.corrupted))
+        return Batch(self.images[:count], self.labels[:count], names, paths, words, self.skipped, masks, corrupted)
 
     def to(self, device: torch.device | str, **options: Any) -> Batch:
         """The batch with its tensors on `device` (Lightning calls this instead of walking through every name)."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
+from seewhy.corruptions.corrupter import Corrupter, images_per_batch
 from seewhy.data.tensor_dataset import TensorImages, augment
 from seewhy.errors import UserError
 from seewhy.models.facts import CIFAR10_CLASSES, Facts
@@ -40,6 +41,8 @@ class CIFAR10(LightningDataModule):
     """
 
     class_names = CIFAR10_CLASSES
+    corrupt: Corrupter | None = None
+    """Makes the corrupted versions of each test image where they are asked for."""
 
     def __init__(
         self,
@@ -52,6 +55,7 @@ class CIFAR10(LightningDataModule):
         shift: int = 4,
         augmentation: bool = True,
         download: bool = False,
+        num_workers: int = 0,
     ) -> None:
         super().__init__()
         self.root = Path(root)
@@ -63,6 +67,7 @@ class CIFAR10(LightningDataModule):
         self.shift = shift
         self.augmentation = augmentation
         self.download = download
+        self.num_workers = num_workers
         self.training_size = self.facts.size
         if not 0 < validation < 50_000:
             raise UserError(f"data.validation={validation} must leave training images: choose 1 to 49999")
@@ -122,8 +127,10 @@ class CIFAR10(LightningDataModule):
         return self._loader(self.validation_part)
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """The official test images in order."""
-        return self._loader(self.test_part)
+        """The official test images in order; only where they are corrupted do worker processes help."""
+        self.test_part.corrupt = self.corrupt
+        size = images_per_batch(max(self.batch_size, 250), self.corrupt)
+        return DataLoader(self.test_part, size, num_workers=self.num_workers, collate_fn=_as_it_is)
 
     def _loader(self, part: Dataset[Batch], shuffle: bool = False) -> DataLoader[Batch]:
         size = self.batch_size if shuffle else max(self.batch_size, 250)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
+from seewhy.corruptions.corrupter import Corrupter, images_per_batch
 from seewhy.data.image_dataset import ImageFiles, Item, collate, printable
 from seewhy.data.mask_file import find_masks
 from seewhy.data.names import image_names
@@ -59,6 +60,9 @@ class Folder(LightningDataModule):
     """First-level folders that are not read."""
 
     items: list[Item]
+
+    corrupt: Corrupter | None = None
+    """Makes the corrupted versions of each image where they are asked for."""
 
     def __init__(
         self,
@@ -127,9 +131,10 @@ class Folder(LightningDataModule):
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """The images in order; files that cannot be read are in `Batch.skipped`."""
-        data = ImageFiles(self.items, self.facts)
+        data = ImageFiles(self.items, self.facts, self.corrupt)
         gather = partial(collate, size=self.facts.size, masked=self.masks is not None)
-        return DataLoader(data, self.batch_size, num_workers=self.num_workers, collate_fn=gather)  # type: ignore[arg-type]
+        size = images_per_batch(self.batch_size, self.corrupt)
+        return DataLoader(data, size, num_workers=self.num_workers, collate_fn=gather)  # type: ignore[arg-type]
 
     def describe(self) -> str:
         """Such as `24 images of 3 classes in photographs`."""

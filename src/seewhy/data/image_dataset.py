@@ -16,10 +16,10 @@ from seewhy.data.mask_file import fit_mask, read_mask
 from seewhy.errors import UnreadableImage
 from seewhy.models.facts import Facts
 from seewhy.preprocess import resize_and_crop, to_unit_range
-from seewhy.types import Batch, Skipped
+from seewhy.types import Batch, Corrupted, Skipped
 
-Corrupt: TypeAlias = Callable[[Tensor, str], Tensor]
-"""(picture uint8 [3, height, width], name of the image) -> the corrupted picture, of the same kind."""
+Corrupt: TypeAlias = Callable[[Tensor], Corrupted]
+"""Picture uint8 [3, height, width] -> its corrupted versions at the classifier's size."""
 
 
 class Item(NamedTuple):
@@ -33,15 +33,16 @@ class Item(NamedTuple):
 
 
 class Record(NamedTuple):
-    """One image, float32 [3, size, size] in [0, 1], the item it belongs to, and its mask, bool [size, size]."""
+    """One image, float32 [3, size, size] in [0, 1], the item it belongs to, its mask, bool [size, size], and versions."""
 
     image: Tensor
     item: Item
     mask: Tensor
+    corrupted: Corrupted | None = None
 
 
 class ImageFiles(Dataset[Record | Skipped]):
-    """Reads, corrupts where `corrupt` is given, and fits each file to the classifier's size.
+    """Reads each file once and fits it to the classifier's size; `corrupt` adds its corrupted versions.
 
     A file that cannot be used becomes a `Skipped` with the reason; every other error is raised.
     """
@@ -64,11 +65,10 @@ class ImageFiles(Dataset[Record | Skipped]):
             mask = None if item.mask is None else read_mask(item.mask, (picture.shape[1], picture.shape[2]))
         except UnreadableImage as error:
             return Skipped(printable(item.path), f"its mask {printable(item.mask or Path())}: {error}")
-        if self.corrupt is not None:
-            picture = self.corrupt(picture, item.name)
         size = self.facts.size
         fitted = torch.zeros(size, size, dtype=torch.bool) if mask is None else fit_mask(mask, self.facts)
-        return Record(to_unit_range(resize_and_crop(picture, self.facts)), item, fitted)
+        corrupted = None if self.corrupt is None else self.corrupt(picture)
+        return Record(to_unit_range(resize_and_crop(picture, self.facts)), item, fitted, corrupted)
 
 
 def collate(records: Sequence[Record | Skipped], size: int, masked: bool = False) -> Batch:
@@ -87,7 +87,14 @@ def collate(records: Sequence[Record | Skipped], size: int, masked: bool = False
         label_names=[item.label_name for item in items],
         skipped=skipped,
         masks=torch.stack([record.mask for record in read]) if masked and read else None,
+        corrupted=stack([record.corrupted for record in read]),
     )
+
+
+def stack(versions: Sequence[Corrupted | None]) -> Corrupted | None:
+    """The versions of several pictures as one batch; None where there are none."""
+    made = [one for one in versions if one is not None]
+    return Corrupted(*(torch.stack(parts) for parts in zip(*made, strict=True))) if made else None
 
 
 def printable(path: Path) -> str:

@@ -9,11 +9,17 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
+from seewhy.data.image_dataset import Corrupt, stack
 from seewhy.types import Batch
 
 
 class TensorImages(Dataset[Batch]):
-    """uint8 pictures [n, 3, height, width] with labels [n]; `indices` are their positions in the original data set."""
+    """uint8 pictures [n, 3, height, width] with labels [n]; `indices` are their positions in the original data set.
+
+    `corrupt` adds the corrupted versions of each picture.
+    """
+
+    corrupt: Corrupt | None = None
 
     def __init__(
         self, pictures: Tensor, labels: Tensor, indices: Tensor, prefix: str, class_names: Sequence[str]
@@ -33,7 +39,9 @@ class TensorImages(Dataset[Batch]):
         labels = self.labels[chosen]
         names = [f"{self.prefix}_{index:05d}" for index in self.indices[chosen].tolist()]
         words = [self.class_names[label] for label in labels.tolist()]
-        return Batch(self.pictures[chosen], labels, names, names, words, [])
+        pictures = self.pictures[chosen]
+        corrupted = None if self.corrupt is None else stack([self.corrupt(picture) for picture in pictures])
+        return Batch(pictures, labels, names, names, words, [], corrupted=corrupted)
 
     def __getitem__(self, position: int) -> Batch:
         return self.__getitems__([position])

@@ -1,0 +1,16 @@
+"""Measure how decisions and their explanations change under corruption: python src/robustness.py --help."""
+
+import hydra
+from omegaconf import DictConfig
+
+from seewhy import run
+
+
+@hydra.main(version_base="1.3", config_path="../configs", config_name="robustness")
+def main(cfg: DictConfig) -> None:
+    """Compose, build, run."""
+    run.execute(run.explain, cfg)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""Measure the test images again under corruption, level by level."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch import Callback, Trainer
+from rich.console import Console
+
+from seewhy.classifier import Classifier, Passes
+from seewhy.corruptions.attack import Attack
+from seewhy.corruptions.corrupter import Corrupter
+from seewhy.corruptions.workers import worker_count
+from seewhy.errors import UserError
+from seewhy.explainers.base import Explainer
+from seewhy.metrics.base import ImageMetric
+from seewhy.robustness.curves import headlines
+from seewhy.robustness.floor import forward_floor
+from seewhy.robustness.gallery import Gallery
+from seewhy.robustness.known_maps import known_maps
+from seewhy.robustness.measure import Measurement
+from seewhy.robustness.report import results_table, write_figures, write_rows, write_summary
+from seewhy.robustness.summary import CLEAN, read_reference, summarise
+from seewhy.robustness.tensorboard import log_summary
+from seewhy.run_folder import RunFolder
+from seewhy.types import Batch
+
+if TYPE_CHECKING:
+    from seewhy.corruptions.corruption import Corruption
+
+
+class Robustness(Callback):
+    """Writes robustness.csv, robustness_summary.csv, curves, a heat table and sheets; comes last in the list.
+
+    The data module corrupts each image in its worker processes right after decoding it; attacks need the classifier and
+    are made here. `explain` limits the images that are explained (None: all). Clean maps of the callback `attribution`
+    are used where they explain the same class with the same explainer.
+    """
+
+    def __init__(
+        self,
+        corruptions: Mapping[str, Corruption | Attack] | None,
+        explainer: Explainer,
+        folder: str,
+        also: Mapping[str, Explainer] | None = None,
+        metrics: Mapping[str, ImageMetric] | None = None,
+        reference: str | None = None,
+        explain: int | None = None,
+        seed: int = 0,
+        probe_batch_size: int | str = "auto",
+        workers: int | str = "auto",
+        shown: int = 10,
+    ) -> None:
+        if not corruptions:
+            raise UserError("no corruption was picked: set corruption=study, corruption=all or 'corruption=[jpeg,fog]'")
+        self.attacks = {name: one for name, one in corruptions.items() if isinstance(one, Attack)}
+        self.corruptions = {name: one for name, one in corruptions.items() if not isinstance(one, Attack)}
+        self.explainers = {explainer.name: explainer, **(also or {})}
+        self.metrics = dict(metrics or {})
+        self.reference = None if reference is None else read_reference(reference)
+        self.folder = RunFolder(Path(folder))
+        self.explain = explain
+        self.options: dict[str, Any] = {"seed": seed, "probe_batch_size": probe_batch_size}
+        self.workers = worker_count(workers)
+        few = len(corruptions) <= 6
+        signed = {name: one.signed for name, one in self.explainers.items()}
+        self.gallery = Gallery(signed, maximum=shown, longest=240 if few else 120)
+        self.rows: list[dict[str, Any]] = []
+        self.seconds = {"corruption": 0.0, "waiting": 0.0}
+        self.explained = 0
+
+    def setup(self, trainer: Trainer, pl_module: Classifier, stage: str) -> None:  # type: ignore[override]
+        """Ask the data module for the corrupted versions of its test images."""
+        if stage != "test":
+            return
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if not hasattr(data, "corrupt"):
+            raise UserError(f"{type(data).__name__} cannot corrupt its images: use data=folder, samples or cifar10")
+        self.corrupter = Corrupter(self.corruptions, pl_module.facts, self.options["seed"])
+        data.corrupt = self.corrupter
+        data.num_workers = data.num_workers or (self.workers if self.corruptions else 0)
+
+    def on_test_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+        """Start the clock."""
+        given = self.explainers, self.metrics, self.corrupter.steps, self.corrupter.moving, self.attacks
+        self.measurement = Measurement(pl_module, *given, **self.options)
+        self.before = Passes(pl_module.passes.forward, pl_module.passes.backward)
+        self.started = self.mark = time.perf_counter()
+
+    def on_test_batch_start(  # type: ignore[override]
+        self, trainer: Trainer, pl_module: Classifier, batch: Batch, *place: int
+    ) -> None:
+        """Count the seconds that the network waited for images."""
+        self.seconds["waiting"] += time.perf_counter() - self.mark
+
+    def on_test_batch_end(  # type: ignore[override]
+        self, trainer: Trainer, pl_module: Classifier, outputs: dict[str, Any], batch: Batch, *place: int
+    ) -> None:
+        """Measure the corrupted versions of one batch."""
+        if len(batch.images):
+            left = len(batch.images) if self.explain is None else min(self.explain - self.explained, len(batch.images))
+            left = max(0, left)
+            with trainer.precision_plugin.forward_context():
+                known = known_maps(outputs, batch, outputs["logits"].argmax(1)[:left], self.explainers)
+                clean = self.measurement.clean(batch, outputs["logits"], left, known)
+                for measured in self.measurement.run(clean):
+                    self.rows += [row for line in measured.rows for row in line]
+                    self.gallery.add(measured)
+            self.explained += left
+            if batch.corrupted is not None:
+                self.seconds["corruption"] += float(batch.corrupted.seconds.sum())
+        self.mark = time.perf_counter()
+
+    def on_test_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+        """Write the tables and figures."""
+        self.total = time.perf_counter() - self.started
+        self.passes = pl_module.passes.since(self.before)
+        if not self.rows:
+            return
+        write_rows(self.folder, self._ordered())
+        summary = summarise(self._ordered(), self.reference, self.options["seed"])
+        write_summary(self.folder, summary)
+        images = sum(row["corruption"] == CLEAN for row in self.rows)
+        title = f"{pl_module.name} ({pl_module.origin})  ·  {images:,} image{'s' if images > 1 else ''}"
+        written = write_figures(self.folder, summary, self.gallery, title, list(self.explainers))
+        log_summary(trainer.loggers, summary, self.folder.path, written)
+        quantities = headlines(list(summary.quantity.unique()), list(self.explainers))
+        Console(highlight=False).print(results_table(summary, quantities))
+
+    def on_exception(self, trainer: Trainer, pl_module: Classifier, exception: BaseException) -> None:  # type: ignore[override]
+        """Keep the rows that were measured before the error."""
+        if self.rows:
+            write_rows(self.folder, self._ordered())
+
+    def _ordered(self) -> list[dict[str, Any]]:
+        """Image by image, and for each the clean image, the corruptions and the attacks, level by level."""
+        images = {name: place for place, name in enumerate(dict.fromkeys(row["image"] for row in self.rows))}
+        kinds = {name: place for place, name in enumerate((CLEAN, *self.corruptions, *self.attacks))}
+        return sorted(self.rows, key=lambda row: (images[row["image"]], kinds[row["corruption"]], row["level"]))
+
+    def record(self) -> dict[str, Any]:
+        """What the run's record says of the robustness: what was measured, where the time went, passes over floor."""
+        if not self.rows:
+            return {}
+        seconds = {**self.measurement.seconds, **self.seconds, "total": self.total}
+        network = sum(self.measurement.seconds.get(part, 0.0) for part in ("prediction", "explanation", "attack"))
+        images = sum(row["corruption"] == CLEAN for row in self.rows)
+        floor = forward_floor(self.measurement, images, self.explained)
+        forward = self.passes.forward - self.measurement.metric_passes
+        return {
+            "robustness": {
+                "corruptions": [*self.corruptions, *self.attacks],
+                "explainers": {name: one.parameters for name, one in self.explainers.items()},
+                "metrics": {name: metric.variant for name, metric in self.metrics.items()},
+                "images": images,
+                "images_explained": self.explained,
+                "workers": self.workers,
+                "seconds": {part: round(value, 3) for part, value in seconds.items()},
+                "waiting_share": round(self.seconds["waiting"] / self.total, 4),
+                "network_share": round(network / self.total, 4),
+                "forward_passes": forward,
+                "forward_passes_over_floor": None if floor is None else round(forward / floor, 4),
+            }
+        }
