@@ -15,6 +15,7 @@ from seewhy.classifier import Classifier
 from seewhy.corruptions.attack import Attack
 from seewhy.corruptions.corrupter import Step
 from seewhy.explainers.base import Explainer
+from seewhy.measure_batch import measurable
 from seewhy.metrics.base import ImageMetric
 from seewhy.metrics.evidence import Evidence
 from seewhy.probe import Probe
@@ -132,7 +133,7 @@ class Measurement:
         options: dict[str, Any] = {"seed": self.seed, "probe_batch_size": self.probe_batch_size}
         evidence = Evidence(self.classifier, images, targets, maps, explainer=explainer, masks=given, **options)
         before, values = self.classifier.passes.forward, {}
-        for metric in self.metrics.values():
+        for metric in measurable(self.metrics, masks is not None)[0].values():
             for column, scores in metric(self.classifier, images, targets, maps, evidence=evidence).items():
                 lost = metric.needs_masks and group.sources is not None
                 values[column] = (scores * torch.nan if lost else scores).unflatten(0, (-1, count))
