@@ -86,7 +86,7 @@ def test_make_lists_every_target_with_its_line() -> None:
 def test_ci_runs_all_that_make_check_runs() -> None:
     (parts,) = re.findall(r"^check: ([a-z ]+) ##", (ROOT / "Makefile").read_text(), re.MULTILINE)
     commands = re.findall(r"^make (.+)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
-    assert sorted(" ".join(commands).split()) == sorted(parts.split())
+    assert set(parts.split()) <= set(" ".join(commands).split())
 
 
 def test_no_committed_file_names_a_machine_or_a_registry() -> None:
