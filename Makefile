@@ -2,8 +2,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help install check lint types test explain train robustness synthesize sweep report methods
-.PHONY: tensorboard oracle clean distclean
+.PHONY: help install check lint types test explain train robustness synthesize sweep report methods tensorboard oracle clean distclean
 
 PYTHON ?= python3
 ARGS ?=

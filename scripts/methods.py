@@ -30,6 +30,10 @@ MODELS = (
 )
 CHEAP = {"n_masks": 200, "n_samples": 10}
 """Fewer samples than the yaml says: enough to see whether a method works."""
+FEW = {"occlusion": {"window": 16, "stride": 16}, "score_cam": {"channels": 32}, "kernel_shap": {"n_samples": 200}}
+"""The same for methods whose passes depend on other fields, or that need more samples than CHEAP allows."""
+SMALL = {"vgg16": 64}
+"""Pixels of the image for networks that are slow and not tied to a size."""
 
 
 def composed(model: str, method: str, weights: str) -> Any:
@@ -39,6 +43,7 @@ def composed(model: str, method: str, weights: str) -> Any:
     group, _, name = model.partition(":")
     overrides = [f"model={group}", f"model.weights={weights}", f"explainer={method}"]
     overrides += [f"model.name={name}"] if name else []
+    overrides += [f"model.size={SMALL[model]}"] if model in SMALL else []
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         return compose("explain", overrides)
 
@@ -118,6 +123,7 @@ def measure(models: list[str], methods: list[str]) -> tuple[dict[tuple[str, str]
                 for key, value in CHEAP.items():
                     if key in config:
                         config[key] = min(config[key], value)
+                config.update(FEW.get(method, {}))
             explainer = instantiate(config, _convert_="object")
             cells[method, model], reason = verdict(classifier, explainer, image, target)
             if reason:

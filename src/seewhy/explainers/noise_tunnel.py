@@ -63,7 +63,8 @@ class NoiseTunnel(Explainer):
     @property
     def parameters(self) -> str:
         """Those of the method inside, then those of the noise."""
-        inside = f"{self.explainer.name}({self.explainer.parameters})"
+        settings = f"({self.explainer.parameters})" if self.explainer.parameters else ""
+        inside = f"{self.explainer.name}{settings}"
         return f"explainer={inside}, n_samples={self.n_samples}, noise={self.noise}, combine={self.combine}"
 
     @property
