@@ -115,3 +115,10 @@ def test_a_cost_of_nothing_has_its_own_place() -> None:
     assert scale(200) - scale(20) == pytest.approx(scale(20) - scale(2))
     assert "0" not in [label for _, label in cost_scale([2.0, 30.0], 0, 100).ticks(8)]
     assert cost_scale([0.0], 0, 100).ticks(8)[0][1] == "0"
+
+
+@pytest.mark.parametrize("costs", [[0.0, 2.0], [1.2, 1.9], [3.0, 40.0], [2.0, 12345.0]])
+def test_no_two_ticks_of_costs_read_the_same(costs: list[float]) -> None:
+    labels = [label for _, label in cost_scale(costs, 0, 100).ticks(6)]
+    assert len(labels) >= 1
+    assert len(set(labels)) == len(labels)

@@ -48,7 +48,7 @@ class CostScale:
         values = LogLocator(subs=subs, numticks=most).tick_values(10**low, 10**high)
         inside = [float(value) for value in values if low <= math.log10(value) <= high]
         zero = [(self.scale(self.zero), "0")] if self.zero is not None else []
-        return zero + [(self(value), f"{value:,g}" if value < 1 else f"{value:,.0f}") for value in inside]
+        return zero + [(self(value), f"{value:.3g}" if value < 100 else f"{value:,.0f}") for value in inside]
 
 
 def value_scale(values: list[float], start: float, end: float, pad: float = 0.06) -> Scale:
