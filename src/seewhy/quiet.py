@@ -11,6 +11,8 @@ MESSAGES = (
     r".*does not have many workers.*",
     # Lightning on accelerators that are there but were not asked for
     r".*available but not used.*",
+    # Lightning on a machine where Slurm is installed; a process on its own is what was asked for
+    r".*`srun` command is available.*",
     # a schedule is created before the first optimiser step: Lightning's order of calls
     r".*lr_scheduler\.step\(\).*",
     # fewer batches than log_every_n_steps in a short run

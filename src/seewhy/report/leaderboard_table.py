@@ -75,19 +75,33 @@ def short(value: float) -> str:
     return f"{value:.3f}" if 0.01 <= abs(value) < 1 or value == 0 else f"{value:.3g}"
 
 
-def scores_table(summary: pd.DataFrame) -> Table:
-    """The summary of one explainer for the terminal, one metric a row: mean [low, high], median, n, failures, note."""
+def scores_table(summary: pd.DataFrame) -> RenderableType:
+    """The summary of one explainer for the terminal, one metric a row: mean [low, high], median, n, failures; then notes.
+
+    A note that all rows share stands once, below the table.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("metric", "", "mean", "95 % interval", "median", "n", "failures"):
-        table.add_column(title, justify="left" if title in ("metric", "") else "right")
-    table.add_column("note", overflow="fold", style="yellow")
+    table.add_column("metric", overflow="fold")
+    table.add_column("")
+    for title in ("mean", "95 % interval", "median", "n", "failures"):
+        table.add_column(title, justify="right", no_wrap=True)
     arrows: dict[str, str] = {direction or "none": arrow for direction, arrow in ARROWS.items()}
     for row in summary.to_dict("records"):
         interval = "" if math.isnan(row["low"]) else f"[{short(row['low'])}, {short(row['high'])}]"
         mean, median = ("" if row["n"] == 0 else short(row[key]) for key in ("mean", "median"))
-        cells = [row["metric"], arrows[row["better"]], mean, interval, median, row["n"], row["failures"], row["note"]]
+        cells = [row["metric"], arrows[row["better"]], mean, interval, median, row["n"], row["failures"]]
         table.add_row(*(escape(str(cell)) for cell in cells))
-    return table
+    noted = summary[summary["note"] != ""]
+    notes = []
+    for note, rows in noted.groupby("note"):
+        about = "every score" if len(rows) == len(summary) else _some([str(name) for name in rows["metric"]])
+        notes.append(Text(f"{about}: {note}", style="yellow"))
+    return Group(table, *notes)
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{', '.join(names[:3])}{more}"
 
 
 def summary_notes(summary: pd.DataFrame) -> list[str]:
@@ -95,7 +109,5 @@ def summary_notes(summary: pd.DataFrame) -> list[str]:
     noted = summary[summary["note"] != ""]
     found = []
     for note, rows in noted.groupby("note"):
-        cells = [f"{row.explainer} {row.metric}" for row in rows.itertuples()]
-        more = f" and {len(cells) - 3} more" if len(cells) > 3 else ""
-        found.append(f"{note}: {', '.join(cells[:3])}{more}")
+        found.append(f"{note}: {_some([f'{row.explainer} {row.metric}' for row in rows.itertuples()])}")
     return found
