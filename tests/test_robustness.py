@@ -47,7 +47,8 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def test_a_run_leaves_tables_figures_and_curves(runner: Runner, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = runner("corruption=[jpeg,rotation,fgsm]", "+explainer@also.edges=edges")
+    measured = ["metric=[deletion]", "metric.deletion.n_steps=3"]
+    folder = runner("corruption=[jpeg,rotation,fgsm]", "+explainer@also.edges=edges", *measured)
     table = rows(folder / "robustness.csv")
     assert len(table) == 3 * (1 + 3 * 5)
     assert [(row["corruption"], row["level"]) for row in table[:3]] == [("clean", "0"), ("jpeg", "1"), ("jpeg", "2")]
@@ -60,8 +61,10 @@ def test_a_run_leaves_tables_figures_and_curves(runner: Runner, capsys: pytest.C
     for row in table:
         assert (row["attacked_class"] == "airplane") == (row["corruption"] == "fgsm")
         assert -1 <= float(row["edges_ssim"]) <= 1
+        assert 0 < float(row["saliency_deletion"]) < 1
     names = {path.name for path in (folder / "robustness").iterdir()}
     assert {"table.png", "curves_prediction.png", "curves_saliency.png", "level_5_edges.png", "level_1.png"} <= names
+    assert "curves_metric_deletion.png" in names
     assert all(width(folder / "robustness" / name) > 400 for name in names)
     record = json.loads((folder / "run.json").read_text())["robustness"]
     assert record["forward_passes_over_floor"] == 1.0

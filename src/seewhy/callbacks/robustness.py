@@ -125,7 +125,8 @@ class Robustness(Callback):
         write_summary(self.folder, summary)
         images = sum(row["corruption"] == CLEAN for row in self.rows)
         title = f"{pl_module.name} ({pl_module.origin})  ·  {images:,} image{'s' if images > 1 else ''}"
-        written = write_figures(self.folder, summary, self.gallery, title, list(self.explainers))
+        names = list(self.explainers), list(self.metrics)
+        written = write_figures(self.folder, summary, self.gallery, title, *names)
         log_summary(trainer.loggers, summary, self.folder.path, written)
         quantities = headlines(list(summary.quantity.unique()), list(self.explainers))
         Console(highlight=False).print(results_table(summary, quantities))

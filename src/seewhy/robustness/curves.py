@@ -20,7 +20,8 @@ COLUMNS = 5
 def curves(summary: pd.DataFrame, quantities: dict[str, str], title: str) -> Figure:
     """One panel per corruption; `quantities` maps the columns that are drawn to their names in the legend.
 
-    Points are means over the images, bands their 95 % intervals; level 0 is the clean image.
+    Points are means over the images, bands their 95 % intervals; level 0 is the clean image. The axis goes from 0 to 1,
+    and further where the numbers do.
     """
     table = by_level(summary[summary.quantity.isin(list(quantities))])
     names = [name for name in table.corruption.unique() if name != CLEAN]
@@ -30,7 +31,9 @@ def curves(summary: pd.DataFrame, quantities: dict[str, str], title: str) -> Fig
     height = 2.1 * rows + 1.35
     figure = Figure((width, height), dpi=130, facecolor="white")
     FigureCanvasAgg(figure)
-    lowest = min(0.0, float(table[["value", "low"]].min().min()))
+    ends = table[["value", "low", "high"]]
+    lowest, highest = min(0.0, float(ends.min().min())), max(1.0, float(ends.max().max()))
+    room = 0.04 * (highest - lowest)
     levels = int(table.level.max())
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for place, axes in enumerate(grid.flat):
@@ -38,7 +41,7 @@ def curves(summary: pd.DataFrame, quantities: dict[str, str], title: str) -> Fig
             axes.set_visible(False)
             continue
         _panel(axes, table, names[place], quantities)
-        axes.set(ylim=(lowest - 0.03, 1.05), xlim=(-0.2, levels + 0.2), xticks=range(levels + 1))
+        axes.set(ylim=(lowest - room, highest + room), xlim=(-0.2, levels + 0.2), xticks=range(levels + 1))
         axes.tick_params(labelsize=7, colors=MUTED, labelbottom=place + columns >= len(names))
     figure.suptitle(title, x=0.02, ha="left", fontsize=9, fontweight="bold", color=INK, parse_math=False)
     handles, labels = grid[0, 0].get_legend_handles_labels()
@@ -83,3 +86,12 @@ def drawn(columns: Sequence[str], explainers: Sequence[str]) -> dict[str, str]:
         wanted[f"{name}_top10"] = f"{name.replace('_', ' ')}: top 10 % in common"
         wanted[f"{name}_ssim"] = f"{name.replace('_', ' ')}: SSIM"
     return {column: words for column, words in wanted.items() if column in set(columns)}
+
+
+def measured(columns: Sequence[str], explainers: Sequence[str], metrics: Sequence[str]) -> dict[str, dict[str, str]]:
+    """For each metric that was taken on the corrupted images: the explainers' columns and their names in the legend."""
+    found = {}
+    for metric in metrics:
+        lines = {f"{name}_{metric}": f"{name.replace('_', ' ')}: {metric}" for name in explainers}
+        found[metric] = {column: words for column, words in lines.items() if column in set(columns)}
+    return {metric: lines for metric, lines in found.items() if lines}

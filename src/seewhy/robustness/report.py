@@ -9,7 +9,7 @@ import pandas as pd
 from rich.table import Table
 
 from seewhy.figures import png
-from seewhy.robustness.curves import curves, drawn
+from seewhy.robustness.curves import curves, drawn, measured
 from seewhy.robustness.gallery import Gallery
 from seewhy.robustness.heat_table import heat_table
 from seewhy.robustness.sheet import levels_of, robustness_sheet
@@ -46,7 +46,12 @@ def write_summary(folder: RunFolder, summary: pd.DataFrame) -> None:
 
 
 def write_figures(
-    folder: RunFolder, summary: pd.DataFrame, gallery: Gallery, title: str, explainers: Sequence[str]
+    folder: RunFolder,
+    summary: pd.DataFrame,
+    gallery: Gallery,
+    title: str,
+    explainers: Sequence[str],
+    metrics: Sequence[str] = (),
 ) -> dict[str, int]:
     """Draw everything; {file name: level as a step for TensorBoard}."""
     there = list(summary.quantity.unique())
@@ -56,6 +61,8 @@ def write_figures(
         lines = {name: words for name, words in drawn(there, [explainer]).items() if name.startswith(f"{explainer}_")}
         if lines:
             figures[f"curves_{explainer}"] = curves(summary, lines, title)
+    for metric, lines in measured(there, explainers, metrics).items():
+        figures[f"curves_metric_{metric}"] = curves(summary, lines, title)
     written = {f"robustness/{name}.png": 0 for name in figures}
     for name, figure in figures.items():
         folder.write_bytes(f"robustness/{name}.png", png(figure))
