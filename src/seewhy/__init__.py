@@ -1,0 +1,46 @@
+"""Explain the decisions of image classifiers, and measure how far the explanations can be trusted.
+
+    from seewhy import explain
+
+    explanations = explain("efficientnet_lite0", "photographs", explainer="grad_cam", metrics=["deletion", "insertion"])
+    explanations[0].figure()
+    explanations.table()
+
+Nothing heavy is imported before a name is used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from seewhy.errors import UserError
+    from seewhy.explain_images import explain
+    from seewhy.explanation import Explanation
+    from seewhy.explanations import Explanations
+    from seewhy.models.load import load_classifier
+
+__all__ = ["Explanation", "Explanations", "UserError", "explain", "load_classifier"]
+
+_HOMES = {
+    "Explanation": "seewhy.explanation",
+    "Explanations": "seewhy.explanations",
+    "UserError": "seewhy.errors",
+    "explain": "seewhy.explain_images",
+    "load_classifier": "seewhy.models.load",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The public name from its module, which is imported now."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names, for completion."""
+    return list(__all__)

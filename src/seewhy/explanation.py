@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 @dataclass(frozen=True)
@@ -59,3 +63,16 @@ class Explanation:
     """What was measured of this map, such as `deletion`."""
     warnings: tuple[str, ...] = ()
     """What a reader must know before trusting this map, such as `completeness gap 12 % is over 5 %`."""
+
+    def figure(self, **style: Any) -> Image:
+        """The figure of a run's figures/<image>.png; `style` goes to `seewhy.figures.panel` (colours, strength, shown)."""
+        from seewhy.figures import panel
+        from seewhy.png import picture
+
+        return picture(panel(self, **style))
+
+    def _repr_png_(self) -> bytes:
+        from seewhy.figures import panel
+        from seewhy.png import png
+
+        return png(panel(self))

@@ -14,6 +14,7 @@ from seewhy.explainers.base import Explainer
 from seewhy.explanation import Explanation
 from seewhy.metrics.base import ImageMetric
 from seewhy.metrics.evidence import Evidence
+from seewhy.types import Batch
 
 
 def evidence_of(
@@ -37,6 +38,14 @@ def evidence_of(
         seed=seed,
         probe_batch_size=probe_batch_size,
     )
+
+
+def masks_of(batch: Batch, explanations: Sequence[Explanation]) -> Tensor | None:
+    """The masks [n, height, width] of the images of a batch that were explained; None without masks."""
+    if batch.masks is None:
+        return None
+    rows = torch.tensor([batch.names.index(one.name) for one in explanations], device=batch.masks.device)
+    return batch.masks[rows]
 
 
 def measure_batch(

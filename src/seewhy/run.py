@@ -75,13 +75,29 @@ def build(cfg: DictConfig) -> Job:
     seed_everything(cfg.seed, workers=True, verbose=False)
     optimization = instantiate(cfg.optimization) if "optimization" in cfg else None
     callbacks = [instantiate(part) for part in cfg.callbacks.values() if part]
-    classifier = instantiate(cfg.model, _partial_=True, _convert_="object")(optimization=optimization)
-    data = instantiate(cfg.data, _partial_=True, _convert_="object")(facts=classifier.facts)
+    classifier = build_classifier(cfg, optimization=optimization)
+    data = build_data(cfg, facts=classifier.facts)
     loggers = [instantiate(part) for part in cfg.logger.values() if part]
-    trainer = instantiate(
-        cfg.trainer, callbacks=callbacks, logger=loggers or False, default_root_dir=cfg.output, _convert_="all"
-    )
+    trainer = build_trainer(cfg, callbacks=callbacks, logger=loggers or False, default_root_dir=cfg.output)
     return Job(classifier, data, trainer)
+
+
+def build_classifier(cfg: DictConfig, **options: Any) -> Classifier:
+    """The classifier of the group `model`; `options` are further arguments of `seewhy.models.build.classifier`."""
+    built: Classifier = instantiate(cfg.model, _partial_=True, _convert_="object")(**options)
+    return built
+
+
+def build_data(cfg: DictConfig, **options: Any) -> LightningDataModule:
+    """The data module of the group `data`; `options` are further arguments, such as the classifier's `facts`."""
+    data: LightningDataModule = instantiate(cfg.data, _partial_=True, _convert_="object")(**options)
+    return data
+
+
+def build_trainer(cfg: DictConfig, **options: Any) -> Trainer:
+    """The trainer of the group `trainer`, which knows device and precision."""
+    trainer: Trainer = instantiate(cfg.trainer, **options, _convert_="all")
+    return trainer
 
 
 def explain(cfg: DictConfig, record: RunRecord) -> None:

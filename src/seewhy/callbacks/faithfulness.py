@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from lightning.pytorch import Callback, Trainer
 
 from seewhy.classifier import Classifier, Passes
 from seewhy.explainers.base import Explainer
-from seewhy.measure_batch import evidence_of, measurable, measure_batch
+from seewhy.measure_batch import evidence_of, masks_of, measurable, measure_batch
 from seewhy.metrics.base import ImageMetric
 from seewhy.run_folder import RunFolder
 from seewhy.score_rows import CurveRow, ScoreRow, curve_rows, score_rows
@@ -54,8 +53,7 @@ class Faithfulness(Callback):
             return
         self.metrics, left_out = measurable(self.metrics, batch.masks is not None)
         self.left_out += left_out
-        rows = torch.tensor([batch.names.index(one.name) for one in explanations])
-        masks = None if batch.masks is None else batch.masks[rows.to(batch.masks.device)]
+        masks = masks_of(batch, explanations)
         before, start = Passes(pl_module.passes.forward, pl_module.passes.backward), time.perf_counter()
         with trainer.precision_plugin.forward_context():
             evidence = evidence_of(pl_module, explanations, self.explainer, masks=masks, **self.options)

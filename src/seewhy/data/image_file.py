@@ -35,6 +35,12 @@ def read_image(path: str | Path) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(_rgb(image).transpose(2, 0, 1)))
 
 
+def picture_of(image: Image.Image) -> Tensor:
+    """A Pillow image of any mode as uint8 [3, height, width], as `read_image` makes it of a file with that content."""
+    _check_size(*image.size)
+    return torch.from_numpy(np.ascontiguousarray(_rgb(_upright(image)).transpose(2, 0, 1)))
+
+
 def _check_file(path: Path) -> None:
     try:
         status = path.stat()
