@@ -43,18 +43,23 @@ def curves_figure(table: pd.DataFrame, heading: str, seed: int = 0) -> Figure:
 
 def mean_curve(table: pd.DataFrame, seed: int = 0) -> tuple[NDArray[np.float64], ...]:
     """(shares, mean probability, low, high) of one curve on a common grid, as far as at least one image reaches."""
-    curves = []
-    for _, points in table.groupby("image"):
-        points = points.sort_values("share")
-        share, value = points["share"].to_numpy(), points["probability"].to_numpy()
-        inside = (share[0] <= GRID) & (share[-1] >= GRID)
-        curves.append(np.where(inside, np.interp(GRID, share, value), np.nan))
-    stack = np.array(curves)
+    stack = on_grid(table, "probability")
     reached = np.isfinite(stack).any(0)
     samples = [column[np.isfinite(column)] for column in stack.T[reached]]
     intervals = mean_intervals(samples, seed)
     low, high = (np.array([getattr(one, end) for one in intervals]) for end in ("low", "high"))
     return GRID[reached], np.array([sample.mean() for sample in samples]), low, high
+
+
+def on_grid(table: pd.DataFrame, quantity: str) -> NDArray[np.float64]:
+    """The curve of each image at the shares of GRID, [images, 51]; NaN beyond the shares that an image reaches."""
+    curves = []
+    for _, points in table.groupby("image"):
+        points = points.sort_values("share")
+        share, value = points["share"].to_numpy(), points[quantity].to_numpy()
+        inside = (share[0] <= GRID) & (share[-1] >= GRID)
+        curves.append(np.where(inside, np.interp(GRID, share, value), np.nan))
+    return np.array(curves)
 
 
 def _words(curve: str) -> str:

@@ -60,7 +60,7 @@ class Experts(Callback):
         self.folder.write_csv("experts_curve.csv", CURVE, self.survey.curve_rows(curve))
         picture = png(curve_figure(curve, self.survey.part.name, images))
         self.folder.write_bytes("figures/experts/curve.png", picture)
-        log_picture(trainer.loggers, "experts/curve", picture)
+        log_picture(trainer.loggers, "experts/curve", picture, trainer.global_step)
         self.facts |= {"curve_images": images}
 
     def record(self) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class Representers(Callback):
         self.report.write(self.folder)
         for name, figure in self.report.figures(self.pictures):
             path = self.folder.write_bytes(f"figures/representers/{name}.png", png(figure))
-            log_picture(trainer.loggers, f"representers/{name}", path.read_bytes())
+            log_picture(trainer.loggers, f"representers/{name}", path.read_bytes(), trainer.global_step)
 
     def record(self) -> dict[str, Any]:
         """What the run's record says of the refitted layer."""

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-import io
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import pandas as pd
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from PIL import Image
 
+from seewhy.callbacks.attribution import Attribution
+from seewhy.callbacks.faithfulness import Faithfulness
 from seewhy.classifier import Classifier
+from seewhy.curve_figure import GRID, on_grid
+from seewhy.hyperparameters import Value, explainer_parameters, log_hyperparameters
+from seewhy.log_picture import log_picture
+from seewhy.score_rows import CurveRow
 from seewhy.types import Batch
+
+Kind = TypeVar("Kind", bound=Callback)
 
 
 class TensorBoard(Callback):
-    """Logs each image's numbers with the image's place in the run as step, their means, the sheet and the config.
+    """Logs numbers, curves, pictures, the config, and one row of the HPARAMS tab.
 
-    Pictures are those that the callback `figures` wrote: at most `maximum` panels.
+    Steps: per_image/* the place of the image in the run; curves/* the percentage of the pixels; everything else the
+    training step of the network (0 for a loaded one). Pictures are those that the callback `figures` wrote: at most
+    `maximum` panels. Comes after the callbacks whose numbers it logs.
     """
 
     def __init__(self, folder: str, maximum: int = 16) -> None:
@@ -38,22 +48,59 @@ class TensorBoard(Callback):
             self.names.append(made.name)
 
     def on_test_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
-        """Log means and pictures."""
-        for metric, values in self.values.items():
-            self._write(trainer, "add_scalar", f"mean/{metric}", float(np.mean(values)), 0)
-        self._picture(trainer, "sheet", self.folder / "sheet.png")
-        for name in self.names[: self.maximum]:
-            self._picture(trainer, f"explanation/{name}", self.folder / "figures" / f"{name}.png")
+        """Log curves, pictures, config, and the row of the run."""
+        step = trainer.global_step
+        for tag, percent, value in curve_points(_callback(trainer, Faithfulness)):
+            self._write(trainer, "add_scalar", tag, value, percent)
+        panels = {f"explanation/{name}": f"figures/{name}.png" for name in self.names[: self.maximum]}
+        for tag, name in {"sheet": "sheet.png", "curves": "curves.png", **panels}.items():
+            if (self.folder / name).is_file():
+                log_picture(trainer.loggers, tag, (self.folder / name).read_bytes(), step)
         config = self.folder / ".hydra" / "config.yaml"
         if config.is_file():
-            self._write(trainer, "add_text", "config", f"```yaml\n{config.read_text()}\n```", 0)
+            self._write(trainer, "add_text", "config", f"```yaml\n{config.read_text()}\n```", step)
+        log_hyperparameters(trainer.loggers, *self._row(trainer, pl_module), step)
 
-    def _picture(self, trainer: Trainer, tag: str, path: Path) -> None:
-        if path.is_file():
-            pixels = np.asarray(Image.open(io.BytesIO(path.read_bytes())).convert("RGB"))
-            self._write(trainer, "add_image", tag, pixels, 0, dataformats="HWC")
+    def _row(self, trainer: Trainer, classifier: Classifier) -> tuple[dict[str, Value], dict[str, float]]:
+        """(what was chosen, what came out)."""
+        explaining, measuring = _callback(trainer, Attribution), _callback(trainer, Faithfulness)
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        chosen: dict[str, Value] = {"model": classifier.name, "weights": classifier.origin, "data": type(data).__name__}
+        found = {f"mean/{name}": _mean(values) for name, values in self.values.items()}
+        found |= {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("test/")}
+        if explaining is not None:
+            chosen |= {"target": str(explaining.target), **explainer_parameters(explaining.explainer)}
+            record = explaining.record()
+            found |= {f"passes_per_image/{way}": passes for way, passes in record["passes_per_image"].items()}
+            found |= {"seconds/attribution": record["attribution_seconds"], "images": record["images_explained"]}
+        if measuring is not None and measuring.metrics:
+            found["seconds/metrics"] = measuring.record()["metric_seconds"]
+        return chosen, found
 
-    def _write(self, trainer: Trainer, method: str, *values: Any, **options: Any) -> None:
+    def _write(self, trainer: Trainer, method: str, *values: Any) -> None:
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                getattr(logger.experiment, method)(*values, **options)
+                getattr(logger.experiment, method)(*values)
+
+
+def _callback(trainer: Trainer, kind: type[Kind]) -> Kind | None:
+    return next((part for part in trainer.callbacks if isinstance(part, kind)), None)  # type: ignore[attr-defined]
+
+
+def _mean(values: list[float]) -> float:
+    """Over the images for which there is a value; NaN where there is none."""
+    known = np.array(values)[np.isfinite(values)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def curve_points(measuring: Faithfulness | None) -> Iterator[tuple[str, int, float]]:
+    """(tag, percentage of the pixels, mean over the images that reach it) of every perturbation curve."""
+    if measuring is None or not measuring.curves:
+        return
+    table = pd.DataFrame(measuring.curves, columns=list(CurveRow._fields))
+    for curve, rows in table.groupby("curve"):
+        for quantity in ("probability", "logit"):
+            values = on_grid(rows, quantity)
+            for share, column in zip(GRID, values.T, strict=True):
+                if np.isfinite(column).any():
+                    yield f"curves/{curve}/{quantity}", round(100 * share), float(np.nanmean(column))
