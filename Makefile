@@ -20,6 +20,33 @@ help: ## show this list
 
 install: $(DEVELOPMENT) ## create .venv with the pinned versions (PYTHON=python3.12 chooses the interpreter)
 
+explain: $(RUNTIME) ## explain images with one method
+	$(RUN) src/explain.py $(ARGS)
+
+train: $(RUNTIME) ## train a classifier and explain test images with it
+	$(RUN) src/train.py $(ARGS)
+
+robustness: $(RUNTIME) ## measure predictions and explanations under corruption
+	$(RUN) src/robustness.py $(ARGS)
+
+synthesize: $(RUNTIME) ## make fooling images or class visualizations
+	$(RUN) src/synthesize.py $(ARGS)
+
+sweep: $(RUNTIME) ## explain the same images with every method
+	$(RUN) src/explain.py -m 'explainer=glob(*)' $(ARGS)
+
+report: $(RUNTIME) ## join the runs of a sweep: make report ARGS="runs=FOLDER"
+	$(RUN) src/report.py $(ARGS)
+
+tensorboard: $(RUNTIME) ## browse the runs in logbook/outputs
+	$(RUN) -m tensorboard.main --logdir logbook/outputs $(ARGS)
+
+methods: $(RUNTIME) ## measure which method is right on which network
+	$(RUN) scripts/methods.py $(ARGS)
+
+test: $(DEVELOPMENT) ## run the tests and the examples in docstrings (pytest)
+	$(RUN) -m pytest $(ARGS)
+
 check: lint types test ## what CI runs: lint, types and test
 
 lint: $(DEVELOPMENT) ## check style and formatting (ruff)
@@ -28,33 +55,6 @@ lint: $(DEVELOPMENT) ## check style and formatting (ruff)
 
 types: $(DEVELOPMENT) ## check the type annotations (mypy)
 	$(RUN) -m mypy
-
-test: $(DEVELOPMENT) ## run the tests and the examples in docstrings (pytest)
-	$(RUN) -m pytest $(ARGS)
-
-explain: $(RUNTIME) ## explain images with one method
-	$(RUN) src/explain.py $(ARGS)
-
-train: $(RUNTIME) ## train a classifier and explain test images with it
-	$(RUN) src/train.py $(ARGS)
-
-synthesize: $(RUNTIME) ## make fooling images or class visualizations
-	$(RUN) src/synthesize.py $(ARGS)
-
-robustness: $(RUNTIME) ## measure predictions and explanations under corruption
-	$(RUN) src/robustness.py $(ARGS)
-
-sweep: $(RUNTIME) ## explain the same images with every method
-	$(RUN) src/explain.py -m 'explainer=glob(*)' $(ARGS)
-
-report: $(RUNTIME) ## join the runs of a sweep: make report ARGS="runs=FOLDER"
-	$(RUN) src/report.py $(ARGS)
-
-methods: $(RUNTIME) ## measure which method is right on which network
-	$(RUN) scripts/methods.py $(ARGS)
-
-tensorboard: $(RUNTIME) ## browse the runs in logbook/outputs
-	$(RUN) -m tensorboard.main --logdir logbook/outputs $(ARGS)
 
 oracle: $(DEVELOPMENT) ## install the reference implementations that some tests compare with
 	@scripts/bootstrap "$(PYTHON)" '.[oracle]'

@@ -4,8 +4,10 @@ import hydra
 from omegaconf import DictConfig
 
 from seewhy import run
+from seewhy.command import command
 
 
+@command
 @hydra.main(version_base="1.3", config_path="../configs", config_name="explain")
 def main(cfg: DictConfig) -> None:
     """Compose, build, run."""

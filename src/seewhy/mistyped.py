@@ -24,6 +24,8 @@ def nearest(word: str, known: Iterable[str], count: int = 3) -> list[str]:
     plain: dict[str, str] = {}
     for one in known:
         plain.setdefault(_plain(one), one)
+    if _plain(word) in plain:
+        return [plain[_plain(word)]]
     return [plain[match] for match in difflib.get_close_matches(_plain(word), plain, n=count, cutoff=0.6)]
 
 
@@ -60,7 +62,7 @@ def unknown_choice(path: str, options: list[str], configs: Path) -> UserError:
         return UserError(f"there is no config {path!r}")
     return UserError(
         f"{group}={choice}: there is no {group} {choice!r}; {_meant([f'{group}={one}' for one in nearest(choice, options)])}"
-        f"choices: {', '.join(options)}"
+        f"\n  choices: {', '.join(options)}"
     )
 
 
@@ -78,8 +80,8 @@ def unknown_key(
     meant = _meant([f"{prefix}{one}{rest}=" for one in nearest(name, keys)])
     elsewhere = choices_with(place, name, configs) if configs and place and not meant else []
     if elsewhere:
-        meant = f"choices with such a key: {place}={', '.join(elsewhere)}; "
-    listed = f"keys of {of}: " if place else "groups and keys: "
+        meant = f"choices with such a key: {place}={', '.join(elsewhere)}"
+    listed = f"\n  keys of {of}: " if place else "\n  groups and keys: "
     return UserError(f"{full_key}=: there is no such key; {meant}{listed}{', '.join(keys) or 'none'}")
 
 
@@ -90,7 +92,7 @@ def choices_with(group: str, key: str, configs: Path) -> list[str]:
 
 
 def _meant(likely: list[str]) -> str:
-    return f"did you mean {' or '.join(likely)}? " if likely else ""
+    return f"did you mean {' or '.join(likely)}?" if likely else ""
 
 
 def _unreadable(error: OverrideParseException) -> UserError:

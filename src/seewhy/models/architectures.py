@@ -147,6 +147,7 @@ class Timm(Architecture):
             return None if find_spec(self.package) else absent
         if hub.timm_snapshot(self.name) or hub.reachable(hub.timm_home()):
             return None
+        self._cfg()  # a name that timm does not know is told from weights that are not at hand
         return f"timm's weights of {self.name} are not in the Hugging Face cache and the hub cannot be reached"
 
     def pretrained(self, network: nn.Module) -> tuple[StateDict, str]:
