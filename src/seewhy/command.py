@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
-from hydra.errors import ConfigCompositionException, OverrideParseException
+from hydra.errors import HydraException
 
 from seewhy import help_page
 from seewhy.compose import CONFIGS
@@ -33,7 +33,7 @@ def command(start: Callable[[], None]) -> Callable[[], None]:
         os.environ[FULL] = "1"  # Hydra then hands its errors on instead of printing them
         try:
             start()
-        except (ConfigCompositionException, OverrideParseException) as error:
+        except HydraException as error:
             mistake = explain_mistake(error, CONFIGS, Path(sys.argv[0]).stem)
             print(wrapped(f"error: {mistake}"), file=sys.stderr)
             raise SystemExit(2) from None

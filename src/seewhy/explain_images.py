@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from hydra.utils import instantiate
 
 from seewhy import run
+from seewhy.build_part import build_part
 from seewhy.classifier import Classifier
 from seewhy.compose import compose
 from seewhy.data.given_images import Given, batches, in_given_order, is_paths, roots_of
@@ -68,8 +68,8 @@ def explain(
     given: dict[str, Any] = {"classes": classes, "size": size, "mean": mean, "std": std}
     classifier = named_classifier(cfg, given) if isinstance(model, str) else load_classifier(model, **given)
     check_policy("true" if target is True else target, classifier.facts.classes)
-    method = explainer if isinstance(explainer, Explainer) else instantiate(cfg.explainer)
-    chosen: dict[str, ImageMetric] = instantiate(cfg.metric, _convert_="all")
+    method = explainer if isinstance(explainer, Explainer) else build_part(cfg.explainer, "explainer")
+    chosen: dict[str, ImageMetric] = build_part(cfg.metric, "metric", "all")
     made = Explanations()
     with run.build_trainer(cfg, logger=False).precision_plugin.forward_context():
         for batch in _batches(cfg, classifier, images):

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
+from seewhy.build_part import build_part
 from seewhy.errors import Incompatible, UserError
 from seewhy.models.build import choose_origin
 from seewhy.quiet import quieten
 from seewhy.record import RunRecord
+from seewhy.settings import check_settings
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, Trainer
@@ -65,7 +67,8 @@ def build(cfg: DictConfig) -> Job:
 
     Cheap checks come first: missing weights are reported before torch, timm or Lightning are imported.
     """
-    choose_origin(cfg.model.name, instantiate(cfg.model.architecture), str(cfg.model.weights))
+    architecture = build_part(cfg.model.architecture, "model.architecture")
+    choose_origin(cfg.model.name, architecture, str(cfg.model.weights))
 
     import torch
     from lightning.pytorch import seed_everything
@@ -73,30 +76,30 @@ def build(cfg: DictConfig) -> Job:
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     seed_everything(cfg.seed, workers=True, verbose=False)
-    optimization = instantiate(cfg.optimization) if "optimization" in cfg else None
-    callbacks = [instantiate(part) for part in cfg.callbacks.values() if part]
+    optimization = build_part(cfg.optimization, "optimization") if "optimization" in cfg else None
+    callbacks = [build_part(part, f"callbacks.{name}") for name, part in cfg.callbacks.items() if part]
     classifier = build_classifier(cfg, optimization=optimization)
     data = build_data(cfg, facts=classifier.facts)
-    loggers = [instantiate(part) for part in cfg.logger.values() if part]
+    loggers = [build_part(part, f"logger.{name}") for name, part in cfg.logger.items() if part]
     trainer = build_trainer(cfg, callbacks=callbacks, logger=loggers or False, default_root_dir=cfg.output)
     return Job(classifier, data, trainer)
 
 
 def build_classifier(cfg: DictConfig, **options: Any) -> Classifier:
     """The classifier of the group `model`; `options` are further arguments of `seewhy.models.build.classifier`."""
-    built: Classifier = instantiate(cfg.model, _partial_=True, _convert_="object")(**options)
+    built: Classifier = build_part(cfg.model, "model", "object", _partial_=True)(**options)
     return built
 
 
 def build_data(cfg: DictConfig, **options: Any) -> LightningDataModule:
     """The data module of the group `data`; `options` are further arguments, such as the classifier's `facts`."""
-    data: LightningDataModule = instantiate(cfg.data, _partial_=True, _convert_="object")(**options)
+    data: LightningDataModule = build_part(cfg.data, "data", "object", _partial_=True)(**options)
     return data
 
 
 def build_trainer(cfg: DictConfig, **options: Any) -> Trainer:
     """The trainer of the group `trainer`, which knows device and precision."""
-    trainer: Trainer = instantiate(cfg.trainer, **options, _convert_="all")
+    trainer: Trainer = build_part(cfg.trainer, "trainer", "all", **options)
     return trainer
 
 
@@ -145,7 +148,7 @@ def synthesize(cfg: DictConfig, record: RunRecord) -> None:
     """Make images with a loaded classifier; the synthesis writes them."""
     from seewhy.synthesis.output import Output
 
-    synthesis = instantiate(cfg.synthesis, _convert_="object")
+    synthesis = build_part(cfg.synthesis, "synthesis", "object")
     job = build(cfg)
     record.update(**job.facts(), synthesis={"name": synthesis.name, **synthesis.parameters})
     job.classifier.to(job.trainer.strategy.root_device)
@@ -168,6 +171,7 @@ def execute(task: Callable[[DictConfig, RunRecord], None], cfg: DictConfig) -> N
     hydra = HydraConfig.get()
     record = RunRecord(Path(cfg.output), cfg.task, list(hydra.overrides.task), cfg.seed)
     try:
+        check_settings(cfg, hydra.overrides.task)
         task(cfg, record)
     except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into the latter
         record.update(status="interrupted")

@@ -12,14 +12,17 @@ from typing import Any, BinaryIO
 
 
 class RunFolder:
-    """Atomic files below one folder: a name either holds the whole content or does not exist."""
+    """Atomic files below one folder: a name either holds the whole content or does not exist.
+
+    A name that leads out of the folder (`..`, an absolute path, a link to another place) is a ValueError.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def write(self, name: str, fill: Callable[[BinaryIO], None]) -> Path:
         """Let `fill` write to an open binary file that takes the place of `name` when it is complete."""
-        target = self.path / name
+        target = self._inside(name)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
@@ -30,6 +33,14 @@ class RunFolder:
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
+        return target
+
+    def _inside(self, name: str) -> Path:
+        target = self.path / name
+        folder = self.path.resolve()
+        plain = target.name not in ("", "..") and "\0" not in name and ".." not in Path(name).parts
+        if not plain or Path(name).is_absolute() or not target.parent.resolve().is_relative_to(folder):
+            raise ValueError(f"{name!r} leads out of the run folder {self.path}")
         return target
 
     def write_bytes(self, name: str, content: bytes) -> Path:

@@ -14,6 +14,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from seewhy.corruptions.corrupter import Corrupter, images_per_batch
+from seewhy.data.loading import check_loading
 from seewhy.data.tensor_dataset import TensorImages, augment
 from seewhy.errors import UserError
 from seewhy.models.facts import CIFAR10_CLASSES, Facts
@@ -69,6 +70,9 @@ class CIFAR10(LightningDataModule):
         self.download = download
         self.num_workers = num_workers
         self.training_size = self.facts.size
+        check_loading(batch_size, num_workers)
+        if limit is not None and limit < 1:
+            raise UserError(f"data.limit={limit} leaves no image: give at least 1, or null for all")
         if not 0 < validation < 50_000:
             raise UserError(f"data.validation={validation} must leave training images: choose 1 to 49999")
 

@@ -17,6 +17,8 @@ from torch.utils.data import DataLoader
 
 from seewhy.corruptions.corrupter import Corrupter, images_per_batch
 from seewhy.data.image_dataset import ImageFiles, Item, collate, printable
+from seewhy.data.image_file import MAX_PIXELS
+from seewhy.data.loading import check_loading
 from seewhy.data.mask_file import find_masks
 from seewhy.data.names import image_names
 from seewhy.errors import UserError
@@ -53,7 +55,8 @@ class Folder(LightningDataModule):
     csv file `labels` (default: labels.csv in the folder; columns `file` and `label` and / or `class`), else from the
     first folder below `root` (root/<class>/image.jpg). `limit` takes the first images; where classes come from folders
     it takes one image of each class in turn, so that every class has its share. `masks` is a folder with a picture for
-    each image, under the same path, that is not black where the object is. UserError where nothing is found.
+    each image, under the same path, that is not black where the object is. An image of more than `max_pixels` is left
+    out before it is decoded. UserError where nothing is found.
     """
 
     left_out: frozenset[str] = frozenset()
@@ -73,10 +76,14 @@ class Folder(LightningDataModule):
         limit: int | None = None,
         labels: str | None = None,
         masks: str | None = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         super().__init__()
         if limit is not None and limit < 1:
             raise UserError(f"data.limit={limit} leaves no image: give at least 1, or null for all")
+        check_loading(batch_size, num_workers)
+        if max_pixels < 1:
+            raise UserError(f"data.max_pixels={max_pixels} refuses every image: give at least 1")
         self.root = root
         self.facts = facts or Facts((), 224, IMAGENET_MEAN, IMAGENET_STD)
         self.batch_size = batch_size
@@ -84,14 +91,15 @@ class Folder(LightningDataModule):
         self.limit = limit
         self.labels = labels
         self.masks = masks
+        self.max_pixels = max_pixels
         self.items = []
 
     def roots(self) -> list[Path]:
         """The folders, files and patterns to look into."""
         if self.root is None or not self.root:
             raise UserError("data.root is not set: give a folder, an image or a pattern, such as data.root=photographs")
-        given = [self.root] if isinstance(self.root, str | Path) else list(self.root)
-        return [Path(root).expanduser() for root in given]
+        given = list(self.root) if isinstance(self.root, Sequence) and not isinstance(self.root, str) else [self.root]
+        return [Path(str(root)).expanduser() for root in given]
 
     def setup(self, stage: str = "test") -> None:
         """Find the files, name them and look up their classes; done once."""
@@ -131,7 +139,7 @@ class Folder(LightningDataModule):
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """The images in order; files that cannot be read are in `Batch.skipped`."""
-        data = ImageFiles(self.items, self.facts, self.corrupt)
+        data = ImageFiles(self.items, self.facts, self.corrupt, self.max_pixels)
         gather = partial(collate, size=self.facts.size, masked=self.masks is not None)
         size = images_per_batch(self.batch_size, self.corrupt)
         return DataLoader(data, size, num_workers=self.num_workers, collate_fn=gather)  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from seewhy.data.image_file import read_image
+from seewhy.data.image_file import MAX_PIXELS, read_image
 from seewhy.data.mask_file import fit_mask, read_mask
 from seewhy.errors import UnreadableImage
 from seewhy.models.facts import Facts
@@ -47,10 +48,13 @@ class ImageFiles(Dataset[Record | Skipped]):
     A file that cannot be used becomes a `Skipped` with the reason; every other error is raised.
     """
 
-    def __init__(self, items: Sequence[Item], facts: Facts, corrupt: Corrupt | None = None) -> None:
+    def __init__(
+        self, items: Sequence[Item], facts: Facts, corrupt: Corrupt | None = None, max_pixels: int = MAX_PIXELS
+    ) -> None:
         self.items = list(items)
         self.facts = facts
         self.corrupt = corrupt
+        self.max_pixels = max_pixels
 
     def __len__(self) -> int:
         return len(self.items)
@@ -58,11 +62,15 @@ class ImageFiles(Dataset[Record | Skipped]):
     def __getitem__(self, position: int) -> Record | Skipped:
         item = self.items[position]
         try:
-            picture = read_image(item.path)
+            picture = read_image(item.path, self.max_pixels)
         except UnreadableImage as error:
             return Skipped(printable(item.path), str(error))
         try:
-            mask = None if item.mask is None else read_mask(item.mask, (picture.shape[1], picture.shape[2]))
+            mask = (
+                None
+                if item.mask is None
+                else read_mask(item.mask, (picture.shape[1], picture.shape[2]), self.max_pixels)
+            )
         except UnreadableImage as error:
             return Skipped(printable(item.path), f"its mask {printable(item.mask or Path())}: {error}")
         size = self.facts.size
@@ -98,5 +106,9 @@ def stack(versions: Sequence[Corrupted | None]) -> Corrupted | None:
 
 
 def printable(path: Path) -> str:
-    r"""The path as text that every file can hold: bytes that are not UTF-8 are written as `\xe9`."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    r"""The path as one line of text that every file and terminal can hold.
+
+    Bytes that are not UTF-8 and control characters (a new line, an escape sequence) are written as `\xe9`.
+    """
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(f"\\x{ord(one):02x}" if unicodedata.category(one) == "Cc" else one for one in text)

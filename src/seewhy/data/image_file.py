@@ -8,31 +8,33 @@ import stat
 import warnings
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from seewhy.data.image_kind import image_kind
+from seewhy.data.rgb import rgb
 from seewhy.errors import UnreadableImage
 
 MAX_PIXELS = 100_000_000
+"""Of the largest image that is read; it takes at most about 8 bytes of memory for each pixel."""
 MAX_ASPECT_RATIO = 100
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM")
 
 
-def read_image(path: str | Path) -> Tensor:
+def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Tensor:
     """The picture in a file as uint8 [3, height, width], RGB, turned as its EXIF orientation asks.
 
     Of an animation the first frame. Transparency shows white behind it; 16-bit grey v becomes v / 257; floating-point
     grey is scaled from [0, 1], or taken as it is up to 255. Raises UnreadableImage with the reason where the file is
-    missing, damaged, over MAX_PIXELS (known from the header, before decoding) or longer than MAX_ASPECT_RATIO:1.
+    missing, damaged, over `max_pixels` (known from the header, before decoding) or longer than MAX_ASPECT_RATIO:1.
     """
     path = Path(path)
     _check_file(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        image = _decode(path)
-    return torch.from_numpy(np.ascontiguousarray(_rgb(image).transpose(2, 0, 1)))
+        image = _decode(path, max_pixels)
+        return torch.from_numpy(rgb(image))
 
 
 def picture_of(image: Image.Image) -> Tensor:
@@ -61,31 +63,41 @@ def _check_file(path: Path) -> None:
         raise UnreadableImage("the file is empty")
 
 
-def _decode(path: Path) -> Image.Image:
+def _decode(path: Path, max_pixels: int) -> Image.Image:
     """The first frame, upright. Pillow raises errors of many kinds on damaged files; all mean that it is unreadable."""
+    pillows = Image.MAX_IMAGE_PIXELS
     try:
+        Image.MAX_IMAGE_PIXELS = max_pixels
         with path.open("rb") as file:
             image: Image.Image = Image.open(file, formats=FORMATS)
-            _check_size(*image.size)
+            _check_size(*image.size, max_pixels)
             image.load()
             return _upright(image)
     except UnreadableImage:
         raise
     except Image.DecompressionBombError:
-        raise UnreadableImage(f"it has more than {MAX_PIXELS // 1_000_000} million pixels") from None
+        raise UnreadableImage(f"it has more than {max_pixels:,} pixels (data.max_pixels)") from None
     except UnidentifiedImageError:
-        raise UnreadableImage("its content is not an image of a known format") from None
+        raise UnreadableImage(f"its content is not an image of a known format{_found(path)}") from None
     except OSError as error:
         raise UnreadableImage(_words(error)) from None
     except Exception as error:
         raise UnreadableImage(f"the file is damaged ({type(error).__name__}: {error})") from error
+    finally:
+        Image.MAX_IMAGE_PIXELS = pillows
 
 
-def _check_size(width: int, height: int) -> None:
+def _found(path: Path) -> str:
+    with path.open("rb") as file:
+        kind = image_kind(file.read(512))
+    return f": {kind}" if kind else ""
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
     if min(width, height) < 1:
         raise UnreadableImage(f"{width} x {height} pixels leave nothing to see")
-    if width * height > MAX_PIXELS:
-        raise UnreadableImage(f"{width} x {height} is more than {MAX_PIXELS // 1_000_000} million pixels")
+    if width * height > max_pixels:
+        raise UnreadableImage(f"{width} x {height} is more than the {max_pixels:,} pixels of data.max_pixels")
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
         raise UnreadableImage(
             f"{width} x {height} pixels is longer than {MAX_ASPECT_RATIO}:1: "
@@ -110,39 +122,3 @@ def _words(error: OSError) -> str:
     if "truncated" in str(error).lower():
         return "the file is truncated"
     return f"the file is damaged ({error})"
-
-
-def _rgb(image: Image.Image) -> np.ndarray:
-    """uint8 [height, width, 3] of an image in any of Pillow's modes."""
-    if image.mode == "F" or image.mode == "I" or image.mode.startswith("I;16"):
-        values = np.asarray(image)
-        grey = _from_float(values) if image.mode == "F" else _from_16_bit(values.astype(np.int64))
-        transparent = image.info.get("transparency")
-        if isinstance(transparent, int):
-            grey[values == transparent] = 255
-        return np.repeat(grey[:, :, None], 3, axis=2)
-    try:
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            white = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(white, image)
-        return np.array(image.convert("RGB"))
-    except ValueError:
-        raise UnreadableImage(f"its colour mode {image.mode} has no way to RGB") from None
-
-
-def _from_16_bit(values: np.ndarray) -> np.ndarray:
-    if values.min() < 0 or values.max() > 65535:
-        raise UnreadableImage(f"its grey values {values.min()}..{values.max()} are outside 0..65535")
-    return ((values + 128) // 257).astype(np.uint8)
-
-
-def _from_float(values: np.ndarray) -> np.ndarray:
-    if not np.isfinite(values).all():
-        raise UnreadableImage("it holds values that are not finite")
-    if values.min() < 0 or values.max() > 255:
-        raise UnreadableImage(
-            f"its floating-point values {values.min():g}..{values.max():g} are in neither [0, 1] nor [0, 255]"
-        )
-    scaled: np.ndarray = np.rint(values * 255 if values.max() <= 1 else values).astype(np.uint8)
-    return scaled

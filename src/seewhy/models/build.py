@@ -29,7 +29,7 @@ def choose_origin(name: str, architecture: Architecture, weights: str) -> str:
     if weights not in ("auto", "pretrained", "shipped"):
         if weights != "random" and not Path(weights).is_file():
             raise UserError(
-                f"model.weights={weights}: there is no such file; "
+                f"model.weights={weights}: {'it is not a file' if Path(weights).exists() else 'there is no such file'}; "
                 "give a path, or one of auto, pretrained, shipped, random"
             )
         return weights
@@ -122,15 +122,23 @@ def class_names(classes: str | int | Sequence[str] | None) -> tuple[str, ...] | 
     if classes is None:
         return None
     if isinstance(classes, int):
+        if classes < 1:
+            raise UserError(f"model.classes={classes} must be at least 1")
         return tuple(f"class {index}" for index in range(classes))
     if not isinstance(classes, str):
+        if not classes:
+            raise UserError("model.classes=[] names no class")
         return tuple(str(name) for name in classes)
     if classes == "cifar10":
         return CIFAR10_CLASSES
     if classes == "imagenet":
         return imagenet_classes()
     if Path(classes).is_file():
-        return tuple(line for line in Path(classes).read_text().splitlines() if line.strip())
+        lines = Path(classes).read_text(encoding="utf-8-sig", errors="replace").splitlines()
+        names = tuple(line.strip() for line in lines if line.strip())
+        if not names:
+            raise UserError(f"model.classes={classes} is empty: write one class name a line")
+        return names
     raise UserError(f"model.classes={classes!r}: give imagenet, cifar10, a number, a list of names, or a text file")
 
 

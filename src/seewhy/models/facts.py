@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +17,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR10_STD = (0.2470, 0.2435, 0.2616)
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+LARGEST_SIZE = 8192
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 
 
@@ -34,8 +37,12 @@ class Facts:
     interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise UserError(f"model.size={self.size} must be at least 1 pixel")
+        if not 1 <= self.size <= LARGEST_SIZE:
+            raise UserError(f"model.size={self.size} must be at least 1 pixel and at most {LARGEST_SIZE}")
+        if any(unicodedata.category(one) == "Cc" for name in self.classes for one in name):
+            raise UserError("a class name holds a control character, such as a new line; set model.classes")
+        if not all(math.isfinite(number) for number in (*self.mean, *self.std)):
+            raise UserError(f"model.mean={list(self.mean)} and model.std={list(self.std)} must be finite")
         if len(self.mean) != 3 or len(self.std) != 3:
             raise UserError(
                 f"model.mean={list(self.mean)} and model.std={list(self.std)} need one number for each of R, G, B"
@@ -60,11 +67,14 @@ class Facts:
 
     @staticmethod
     def from_metadata(metadata: Mapping[str, str] | None) -> Facts | None:
-        """Read back what `to_metadata` wrote; None where a file carries no facts."""
-        if not metadata or "facts" not in metadata:
+        """Read back what `to_metadata` wrote; None where a file carries no facts, UserError where they are damaged."""
+        if not isinstance(metadata, Mapping) or "facts" not in metadata:
             return None
-        fields = json.loads(metadata["facts"])
-        facts: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
-        }
-        return Facts(**facts)
+        try:
+            fields = json.loads(metadata["facts"])
+            facts = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+            return Facts(**facts)
+        except UserError:
+            raise
+        except (TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise UserError(f"its facts (classes, size, mean, ...) are damaged: {error}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,10 @@ from seewhy.models.facts import Facts
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Keys under which training scripts commonly put the state dict."""
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
+LARGEST_RATIO = 4
+"""How many times larger than the file the contents of an archive may be."""
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], Facts | None]:
@@ -25,29 +29,57 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], Facts | None]:
     Nothing in the file is executed: pickled objects other than tensors and plain containers are refused.
     """
     if not path.is_file():
-        raise UserError(f"model.weights={path}: there is no such file")
+        raise UserError(f"model.weights={path}: {'it is not a file' if path.exists() else 'there is no such file'}")
+    if path.stat().st_size == 0:
+        raise UserError(f"model.weights={path}: the file is empty; is it complete?")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     if path.suffix not in (".pt", ".pth", ".ckpt", ".bin"):
         raise UserError(f"model.weights={path}: expected .safetensors, .pt, .pth or .ckpt")
+    _check_size(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        if "GLOBAL" in str(error):
+    except Exception as error:  # a damaged pickle raises errors of any kind
+        if "GLOBAL" in str(error) or "weights_only" in str(error):
             raise UserError(
                 f"model.weights={path} holds pickled objects, which could run code; save network.state_dict() instead"
             ) from error
         raise UserError(f"model.weights={path} cannot be read ({_first_line(error)}); is it complete?") from error
-    facts = Facts.from_metadata(content.get("seewhy")) if isinstance(content, dict) else None
-    return _state_dict(content, path), facts
+    metadata = content.get("seewhy") if isinstance(content, dict) else None
+    return _state_dict(content, path), _facts(metadata, path)
+
+
+def _check_size(path: Path) -> None:
+    """UserError where an archive unpacks to far more than its size: torch itself stores tensors uncompressed."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise UserError(f"model.weights={path} cannot be read ({_first_line(error)}); is it complete?") from error
+    if unpacked > LARGEST_RATIO * path.stat().st_size:
+        raise UserError(
+            f"model.weights={path} unpacks to {unpacked:,} bytes, more than {LARGEST_RATIO} times its size: no state "
+            "dict does; save network.state_dict() with torch.save, or as safetensors"
+        )
+
+
+def _facts(metadata: Any, path: Path) -> Facts | None:
+    try:
+        return Facts.from_metadata(metadata)
+    except UserError as error:
+        raise UserError(f"model.weights={path}: {error}") from error
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Facts | None]:
     try:
         with safe_open(path, framework="pt") as file:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-            return state, Facts.from_metadata(file.metadata())
-    except (SafetensorError, OSError) as error:
+            return state, _facts(file.metadata(), path)
+    except UserError:
+        raise
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError, MemoryError) as error:
         raise UserError(f"model.weights={path} cannot be read ({_first_line(error)}); is it complete?") from error
 
 
@@ -59,7 +91,10 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     for wrapper in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+    named = isinstance(content, dict) and all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
+    )
+    if not named or not content:
         raise UserError(f"model.weights={path} is not a state dict (names with tensors)")
     for prefix in ("network.", "module."):
         if content and all(key.startswith(prefix) for key in content):
@@ -83,6 +118,16 @@ def fit_weights(network: nn.Module, state: dict[str, Tensor], origin: str) -> No
         if shapes and not missing and not unexpected:
             report.append("for weights with another number of classes set model.classes (a number, names, or cifar10)")
         raise UserError("\n".join(report))
+    kinds = [
+        f"{key} is {value.dtype} ({str(value.layout).removeprefix('torch.')})"
+        for key, value in state.items()
+        if value.layout != torch.strided
+        or value.is_meta
+        or value.is_quantized
+        or value.dtype not in (FLOATS if expected[key].is_floating_point() else WHOLE)
+    ]
+    if kinds:
+        raise UserError("\n".join([f"the weights ({origin}) hold tensors of other types:", *_listed("type", kinds)]))
     damaged = [key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
     if damaged:
         raise UserError("\n".join([f"the weights ({origin}) hold NaN or infinite values:", *_listed("in", damaged)]))
