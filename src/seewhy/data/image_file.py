@@ -67,7 +67,7 @@ def _decode(path: Path, max_pixels: int) -> Image.Image:
     """The first frame, upright. Pillow raises errors of many kinds on damaged files; all mean that it is unreadable."""
     pillows = Image.MAX_IMAGE_PIXELS
     try:
-        Image.MAX_IMAGE_PIXELS = max_pixels
+        Image.MAX_IMAGE_PIXELS = None  # `_check_size` comes before any pixel is decoded
         with path.open("rb") as file:
             image: Image.Image = Image.open(file, formats=FORMATS)
             _check_size(*image.size, max_pixels)
@@ -75,8 +75,6 @@ def _decode(path: Path, max_pixels: int) -> Image.Image:
             return _upright(image)
     except UnreadableImage:
         raise
-    except Image.DecompressionBombError:
-        raise UnreadableImage(f"it has more than {max_pixels:,} pixels (data.max_pixels)") from None
     except UnidentifiedImageError:
         raise UnreadableImage(f"its content is not an image of a known format{_found(path)}") from None
     except OSError as error:
