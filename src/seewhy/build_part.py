@@ -105,7 +105,9 @@ def check_type(value: Any, annotation: str, key: str) -> None:
     kind = "None" if value is None else type(value).__name__
     if kind in allowed or (kind == "list" and lists):
         return
-    if (kind == "int" and "float" in allowed) or (kind == "bool" and "str" in allowed):  # a word such as target=true
+    if kind == "int" and not {"float", "Path"}.isdisjoint(allowed):  # a folder may be called 2024
+        return
+    if kind == "bool" and "str" in allowed:  # a word such as target=true
         return
     words = [WORDS.get(one, "a list" if one in lists else "a path") for one in allowed]
     raise UserError(f"{key}={value} must be {' or '.join(dict.fromkeys(words))}")

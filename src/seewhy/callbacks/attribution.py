@@ -11,6 +11,7 @@ import numpy as np
 from lightning.pytorch import Callback, Trainer
 
 from seewhy.classifier import Classifier, Passes
+from seewhy.errors import UserError
 from seewhy.explain_batch import explain_batch
 from seewhy.explainers.base import Explainer
 from seewhy.run_folder import RunFolder
@@ -25,6 +26,8 @@ class Attribution(Callback):
     """
 
     def __init__(self, explainer: Explainer, folder: str, target: str | int = "predicted", limit: int | None = None):
+        if limit is not None and limit < 0:
+            raise UserError(f"callbacks.attribution.limit={limit} must be 0 or more, or null for all images")
         self.explainer = explainer
         self.folder = RunFolder(Path(folder))
         self.target = "true" if target is True else target  # a command line's target=true is a boolean

@@ -44,6 +44,12 @@ class Faithfulness(Callback):
         self.summary: pd.DataFrame | None = None
         """Of all images, once the loop has ended."""
 
+    def on_test_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+        """Refuse metrics that all need masks where there are none, before any image is explained."""
+        data = getattr(trainer, "datamodule", None)
+        if self.metrics and hasattr(data, "masks"):
+            measurable(self.metrics, data.masks is not None)
+
     def on_test_batch_end(  # type: ignore[override]
         self, trainer: Trainer, pl_module: Classifier, outputs: dict[str, Any], batch: Batch, *place: int
     ) -> None:

@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, Trainer
 from seewhy.cells import check_views
 from seewhy.classifier import Classifier
 from seewhy.colours import colour_map
+from seewhy.errors import UserError
 from seewhy.explanation import Explanation
 from seewhy.figures import panel, png
 from seewhy.run_folder import RunFolder
@@ -32,6 +33,12 @@ class Figures(Callback):
     ) -> None:
         colour_map(colours, "signed")
         check_views(views or ())
+        if not 0 <= outlier_percent < 100:
+            raise UserError(f"callbacks.figures.outlier_percent={outlier_percent} must be from 0 to below 100")
+        if not 0 <= strength <= 1:
+            raise UserError(f"callbacks.figures.strength={strength} must be from 0 to 1")
+        if maximum < 0:
+            raise UserError(f"callbacks.figures.maximum={maximum} must be 0 or more")
         self.views = tuple(views or ())
         self.folder = RunFolder(Path(folder))
         self.style = {"colours": colours, "outlier_percent": outlier_percent, "strength": strength}

@@ -11,6 +11,8 @@ from seewhy.models.architectures import Architecture, imagenet_classes
 from seewhy.models.facts import CIFAR10_CLASSES, Facts
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from seewhy.classifier import Classifier
     from seewhy.optimization import Optimization
 
@@ -100,6 +102,8 @@ def classifier(
     if state is not None:
         fit_weights(network, state, origin)
     network.eval()
+    if size is not None:
+        _check_size(network, size)
     built = Classifier(
         network,
         facts,
@@ -115,6 +119,18 @@ def classifier(
         if layer is not None:
             built.layer(layer)
     return built
+
+
+def _check_size(network: nn.Module, size: int) -> None:
+    """UserError where the network cannot take images of that size."""
+    import torch
+
+    try:
+        with torch.no_grad():
+            network(torch.zeros(1, 3, size, size))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        reason = str(error).split("\n")[0] or type(error).__name__
+        raise UserError(f"model.size={size} does not suit the network ({reason}); null is its own size") from error
 
 
 def class_names(classes: str | int | Sequence[str] | None) -> tuple[str, ...] | None:

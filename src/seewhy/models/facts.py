@@ -41,8 +41,9 @@ class Facts:
             raise UserError(f"model.size={self.size} must be at least 1 pixel and at most {LARGEST_SIZE}")
         if any(unicodedata.category(one) == "Cc" for name in self.classes for one in name):
             raise UserError("a class name holds a control character, such as a new line; set model.classes")
-        if not all(math.isfinite(number) for number in (*self.mean, *self.std)):
-            raise UserError(f"model.mean={list(self.mean)} and model.std={list(self.std)} must be finite")
+        numbers = (*self.mean, *self.std)
+        if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
+            raise UserError(f"model.mean={list(self.mean)} and model.std={list(self.std)} must be finite numbers")
         if len(self.mean) != 3 or len(self.std) != 3:
             raise UserError(
                 f"model.mean={list(self.mean)} and model.std={list(self.std)} need one number for each of R, G, B"

@@ -40,7 +40,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], Facts | None]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle raises errors of any kind
-        if "GLOBAL" in str(error) or "weights_only" in str(error):
+        if "GLOBAL" in str(error):
             raise UserError(
                 f"model.weights={path} holds pickled objects, which could run code; save network.state_dict() instead"
             ) from error
@@ -84,6 +84,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Facts | None]:
 
 
 def _first_line(error: Exception) -> str:
+    if str(error).startswith("Weights only load failed"):
+        return "it is not a state dict as torch.save writes it"
     return str(error).split("\n")[0][:200] or type(error).__name__
 
 
