@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from seewhy.build_part import build_part
 from seewhy.errors import UserError
@@ -84,8 +85,6 @@ def test_a_target_behind_an_interpolation_is_found(runner: Runner, capsys: pytes
 def test_trust_is_given_on_the_command_line_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from omegaconf import OmegaConf
-
     from seewhy.settings import check_settings
 
     cfg = OmegaConf.create({"seed": 0, "trust_config": True, "x": {"_target_": "mine.Explainer"}})
@@ -99,4 +98,4 @@ def test_trust_is_given_on_the_command_line_alone(
 
 def test_a_known_name_that_is_no_class_is_refused() -> None:
     with pytest.raises(UserError, match="is not a class of torch"):
-        build_part({"_target_": "torch.optim.lr_scheduler.Counter"}, "optimization.schedule")
+        build_part(OmegaConf.create({"_target_": "torch.optim.lr_scheduler.Counter"}), "optimization.schedule")

@@ -46,7 +46,7 @@ class Faithfulness(Callback):
 
     def on_test_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         """Refuse metrics that all need masks where there are none, before any image is explained."""
-        data = getattr(trainer, "datamodule", None)
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
         if self.metrics and hasattr(data, "masks"):
             measurable(self.metrics, data.masks is not None)
 

@@ -39,8 +39,8 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Tensor:
 
 def picture_of(image: Image.Image) -> Tensor:
     """A Pillow image of any mode as uint8 [3, height, width], as `read_image` makes it of a file with that content."""
-    _check_size(*image.size)
-    return torch.from_numpy(np.ascontiguousarray(_rgb(_upright(image)).transpose(2, 0, 1)))
+    _check_size(*image.size, MAX_PIXELS)
+    return torch.from_numpy(rgb(_upright(image)))
 
 
 def _check_file(path: Path) -> None:

@@ -73,7 +73,9 @@ class Facts:
             return None
         try:
             fields = json.loads(metadata["facts"])
-            facts = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+            facts: dict[str, Any] = {
+                key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
+            }
             return Facts(**facts)
         except UserError:
             raise
