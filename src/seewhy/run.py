@@ -169,9 +169,10 @@ def execute(task: Callable[[DictConfig, RunRecord], None], cfg: DictConfig) -> N
     """
     quieten()
     hydra = HydraConfig.get()
-    record = RunRecord(Path(cfg.output), cfg.task, list(hydra.overrides.task), cfg.seed)
+    overrides: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
+    record = RunRecord(Path(cfg.output), cfg.task, overrides, cfg.seed)
     try:
-        check_settings(cfg, hydra.overrides.task)
+        check_settings(cfg, overrides)
         task(cfg, record)
     except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into the latter
         record.update(status="interrupted")
