@@ -3,7 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
-from seewhy import run
+from seewhy import go_on, run
 from seewhy.command import command
 
 
@@ -15,4 +15,5 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    go_on.take_up("explain")
     main()

@@ -113,7 +113,7 @@ def test_same_seed_same_bytes_whatever_the_workers_and_the_order(runner: Runner,
     compared = [
         path.relative_to(first) for path in sorted(first.rglob("*.*")) if path.suffix in (".npy", ".png", ".csv")
     ]
-    assert len(compared) == 3 + 3 + 1 + 3
+    assert len(compared) == 3 + 3 + 1 + 3 + 3  # maps, figures, the sheet, its pictures, tables
     for path in compared:
         assert (first / path).read_bytes() == (again / path).read_bytes(), path
     for new, old in zip("zyx", names, strict=True):

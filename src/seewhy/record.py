@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import shlex
 import subprocess
@@ -20,11 +21,13 @@ class RunRecord:
     """run.json, written when the run starts (status `running`) and again whenever more is known.
 
     Status ends as `completed`, `failed` or `refused` (with the reason; a method that the network does not allow), or
-    `interrupted`.
+    `interrupted`. `earlier` lists earlier attempts in the same folder. Only the first of several processes `writes`.
     """
 
-    def __init__(self, folder: Path, task: str, overrides: list[str], seed: int) -> None:
+    def __init__(self, folder: Path, task: str, overrides: list[str], seed: int, writes: bool = True) -> None:
         self.folder = RunFolder(folder)
+        self.writes = writes
+        self.before = _content(folder / "run.json")
         self.started = datetime.now()
         self.content: dict[str, Any] = {
             "status": "running",
@@ -38,6 +41,8 @@ class RunRecord:
             "platform": platform.platform(),
             "versions": installed_versions(),
         }
+        if task == "explain" and self.before:
+            self.content["earlier"] = _attempts(self.before)
         self.update()
 
     def seconds(self) -> float:
@@ -48,7 +53,27 @@ class RunRecord:
         """Add or replace values and write the file anew."""
         self.content |= values
         self.content["seconds"] = self.seconds()
-        self.folder.write_json("run.json", self.content)
+        if self.writes:
+            self.folder.write_json("run.json", self.content)
+
+    def restore(self) -> None:
+        """Put back the record that was there before."""
+        if self.writes and self.before:
+            self.folder.write_json("run.json", self.before)
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _attempts(before: dict[str, Any]) -> list[dict[str, Any]]:
+    """When the run was begun before in the same folder, and how that ended; `running` where it was killed."""
+    last = {key: before.get(key) for key in ("started", "seconds", "status")}
+    return [*before.get("earlier", []), last]
 
 
 def git_state(folder: Path) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,9 +16,14 @@ from hydra.types import RunMode
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
+from seewhy import go_on
 from seewhy.build_part import build_part
 from seewhy.errors import Incompatible, UserError
+from seewhy.interrupt import FULL, Stop, signals
+from seewhy.journal.plan import ChangedRun, decisive
+from seewhy.journal.shard import Shard
 from seewhy.models.build import choose_origin
+from seewhy.processes import is_first_process
 from seewhy.quiet import quieten
 from seewhy.record import RunRecord
 from seewhy.settings import check_settings
@@ -74,6 +82,7 @@ def build(cfg: DictConfig) -> Job:
     from lightning.pytorch import seed_everything
 
     if cfg.threads is not None:
+        os.environ.setdefault("OMP_NUM_THREADS", str(cfg.threads))  # of further processes; Lightning would divide
         torch.set_num_threads(cfg.threads)
     seed_everything(cfg.seed, workers=True, verbose=False)
     optimization = build_part(cfg.optimization, "optimization") if "optimization" in cfg else None
@@ -104,9 +113,17 @@ def build_trainer(cfg: DictConfig, **options: Any) -> Trainer:
 
 
 def explain(cfg: DictConfig, record: RunRecord) -> None:
-    """Test a loaded classifier on the data; the callbacks explain."""
+    """Test a loaded classifier on the data; the callbacks explain. What the run folder holds already is left out."""
+    shard = Shard.of(cfg.get("shard"))
     job = build(cfg)
-    record.update(**job.facts())
+    if job.trainer.world_size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN and "SLURM_NTASKS" not in os.environ:
+        raise UserError("trainer=ddp starts the command again, so it cannot be in a sweep (-m) outside Slurm")
+    record.update(**job.facts(), **({"shard": str(shard)} if shard.total > 1 else {}))
+    if cfg.task == "explain":
+        from seewhy.callbacks.journaling import Journaling
+
+        config = decisive(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
+        job.trainer.callbacks.append(Journaling(cfg.output, config, record.content["overrides"], shard))  # type: ignore[attr-defined]
     job.trainer.test(job.classifier, job.data, verbose=False)
     record.update(**job.results())
 
@@ -137,10 +154,15 @@ def train(cfg: DictConfig, record: RunRecord) -> None:
 
 
 def report(cfg: DictConfig, record: RunRecord) -> None:
-    """Compare finished runs."""
+    """Compare finished runs, or merge the shards of one."""
+    from seewhy.report.merge import find_shards, merge
     from seewhy.report.write import report as compare_runs
 
     runs = [cfg.runs] if isinstance(cfg.runs, str) else [str(place) for place in cfg.runs or ()]
+    shards = find_shards(runs)
+    if shards:
+        record.update(**merge(shards, Path(cfg.output)))
+        return
     record.update(**compare_runs(runs, Path(cfg.output), cfg.seed, cfg.faithfulness))
 
 
@@ -169,27 +191,45 @@ def execute(task: Callable[[DictConfig, RunRecord], None], cfg: DictConfig) -> N
     """
     quieten()
     hydra = HydraConfig.get()
+    first = is_first_process()
     overrides: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
-    record = RunRecord(Path(cfg.output), cfg.task, overrides, cfg.seed)
+    record = RunRecord(Path(cfg.output), cfg.task, overrides, cfg.seed, writes=first)
     try:
         check_settings(cfg, overrides)
-        task(cfg, record)
+        with signals():
+            task(cfg, record)
     except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into the latter
-        record.update(status="interrupted")
-        print(f"\ninterrupted; what was done lies in {cfg.output}", file=sys.stderr)
-        raise SystemExit(130) from None
+        reason = "SIGTERM" if Stop.signum == signal.SIGTERM else "Ctrl-C"
+        raise SystemExit(_interrupted(cfg, record, reason) if first else 0) from None
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise SystemExit(_interrupted(cfg, record, f"{error.strerror}: {error.filename or cfg.output}")) from None
         mistake = user_error(error)
-        status = "refused" if isinstance(mistake, Incompatible) else "failed"
-        record.update(status=status, reason=str(mistake or repr(error)))
+        if isinstance(mistake, ChangedRun):
+            record.restore()
+        else:
+            status = "refused" if isinstance(mistake, Incompatible) else "failed"
+            record.update(status=status, reason=str(mistake or repr(error)))
         if mistake is None:
             raise
-        print(f"{'refused' if status == 'refused' else 'error'}: {mistake}", file=sys.stderr)
-        if hydra.mode == RunMode.RUN:
+        if first:
+            print(f"{'refused' if isinstance(mistake, Incompatible) else 'error'}: {mistake}", file=sys.stderr)
+        if hydra.mode == RunMode.RUN or isinstance(mistake, ChangedRun):
             raise SystemExit(2) from None
         return
     record.update(status="completed")
-    print(f"run folder: {cfg.output}")
+    if first:
+        print(f"run folder: {cfg.output}")
+
+
+def _interrupted(cfg: DictConfig, record: RunRecord, reason: str) -> int:
+    """Say what was done and how to go on; the exit code."""
+    with contextlib.suppress(OSError):  # the disk may be full
+        record.update(status="interrupted", reason=reason)
+    print(f"\ninterrupted ({reason}); what was done lies in {cfg.output}", file=sys.stderr)
+    if cfg.task == "explain":
+        print(f"to go on: {go_on.command(cfg.task, cfg.output)}", file=sys.stderr)
+    return 143 if reason == "SIGTERM" else 130
 
 
 def user_error(error: BaseException | None) -> UserError | None:

@@ -56,9 +56,13 @@ class RunFolder:
         return self.write_bytes(name, (json.dumps(content, indent=2, default=str) + "\n").encode())
 
     def write_csv(self, name: str, columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> Path:
-        """Write rows under the given columns; a missing value is an empty cell."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(columns), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        return self.write_bytes(name, text.getvalue().encode())
+        """Write rows under the given columns, one at a time; a missing value is an empty cell."""
+
+        def fill(file: BinaryIO) -> None:
+            text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
+            writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+            text.detach()
+
+        return self.write(name, fill)

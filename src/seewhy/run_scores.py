@@ -2,37 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
-from seewhy.metric_facts import facts_of, write_metric_facts
-from seewhy.metrics.base import ImageMetric
+from seewhy.journal.journal import Journal
+from seewhy.metric_facts import MetricFact, write_metric_facts
 from seewhy.run_folder import RunFolder
-from seewhy.score_rows import CurveRow, ScoreRow
+from seewhy.score_rows import CurveRow, ScoreRow, score_rows
 from seewhy.statistics.summary import summarise
 
 
 def write_scores(
-    folder: RunFolder, metrics: Mapping[str, ImageMetric], scores: Sequence[ScoreRow], seed: int = 0
-) -> pd.DataFrame:
-    """Write metrics.json and summary.csv; the summary."""
-    facts = facts_of(metrics.values())
+    folder: RunFolder, facts: Mapping[str, MetricFact], journal: Journal, seed: int = 0
+) -> pd.DataFrame | None:
+    """Write metrics.json and summary.csv; the summary, None where nothing was measured."""
+    rows = [row for entry in journal.entries() for row in score_rows(entry.explanations())]
+    if not rows:
+        return None
     write_metric_facts(folder, facts)
-    summary = summarise(pd.DataFrame(scores, columns=list(ScoreRow._fields)), facts, seed)
+    summary = summarise(pd.DataFrame(rows, columns=list(ScoreRow._fields)), facts, seed)
     text = summary.to_csv(index=False, float_format="%.6g", lineterminator="\n")
     folder.write_bytes("summary.csv", text.encode())
     return summary
 
 
-def write_curves(folder: RunFolder, rows: Sequence[CurveRow], heading: str, seed: int = 0) -> None:
-    """Write curves.csv and curves.png, where a metric was read off a curve."""
-    if not rows:
+def write_curves(folder: RunFolder, journal: Journal, heading: str, seed: int = 0) -> None:
+    """Write curves.csv and curves.png, where a metric was read off a curve; the heading gets the number of images."""
+    table = pd.DataFrame(_points(journal), columns=["image", "curve", "share", "probability"])
+    if not len(table):
         return
     from seewhy.curve_figure import curves_figure
     from seewhy.png import png
 
-    table = pd.DataFrame(rows, columns=list(CurveRow._fields))
-    text = table.to_csv(index=False, float_format="%.7g", lineterminator="\n")
-    folder.write_bytes("curves.csv", text.encode())
-    folder.write_bytes("curves.png", png(curves_figure(table, heading, seed)))
+    rows = (_printed(row) for entry in journal.entries() for row in entry.curves)
+    folder.write_csv("curves.csv", CurveRow._fields, rows)
+    images = sum(bool(one.metrics) for one in journal.explanations())
+    folder.write_bytes("curves.png", png(curves_figure(table, f"{heading}, {images} images", seed)))
+
+
+def _points(journal: Journal) -> Iterator[tuple[str, str, float, float]]:
+    for entry in journal.entries():
+        for row in entry.curves:
+            yield row.image, row.curve, row.share, row.probability
+
+
+def _printed(row: CurveRow) -> dict[str, str]:
+    """Seven significant digits; an empty cell where there is no value."""
+    numbers = {name: getattr(row, name) for name in ("share", "logit", "probability")}
+    words = {"image": row.image, "explainer": row.explainer, "curve": row.curve}
+    return words | {name: "" if value != value else f"{value:.7g}" for name, value in numbers.items()}

@@ -25,6 +25,8 @@ class Experts(Callback):
     training set; the curve is measured on the first `limit` images of the loop.
     """
 
+    whole_run = True  # needs every image in one process
+
     def __init__(
         self, folder: str, images: int = 5000, limit: int = 1000, count: int = 10, seed: int = 0, **options: Any
     ) -> None:

@@ -7,21 +7,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Trainer
 
+from seewhy.callbacks.journaled import Journaled
 from seewhy.classifier import Classifier, Passes
 from seewhy.explainers.base import Explainer
+from seewhy.journal.entry import Cost
 from seewhy.measure_batch import evidence_of, masks_of, measurable, measure_batch
+from seewhy.metric_facts import facts_of
 from seewhy.metrics.base import ImageMetric
 from seewhy.run_folder import RunFolder
-from seewhy.score_rows import CurveRow, ScoreRow, curve_rows, score_rows
+from seewhy.score_rows import curve_rows
 from seewhy.types import Batch
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-class Faithfulness(Callback):
+class Faithfulness(Journaled):
     """Adds the value of every metric to each explanation; comes after the callback `attribution`."""
 
     def __init__(
@@ -36,11 +39,6 @@ class Faithfulness(Callback):
         self.explainer = explainer
         self.folder = RunFolder(Path(folder))
         self.options: dict[str, Any] = {"seed": seed, "probe_batch_size": probe_batch_size}
-        self.left_out: list[str] = []
-        self.seconds = 0.0
-        self.passes = Passes()
-        self.scores: list[ScoreRow] = []
-        self.curves: list[CurveRow] = []
         self.summary: pd.DataFrame | None = None
         """Of all images, once the loop has ended."""
 
@@ -57,43 +55,41 @@ class Faithfulness(Callback):
         explanations = outputs.get("explanations", [])
         if not self.metrics or not explanations:
             return
-        self.metrics, left_out = measurable(self.metrics, batch.masks is not None)
-        self.left_out += left_out
+        metrics, outputs["left_out"] = measurable(self.metrics, batch.masks is not None)
         masks = masks_of(batch, explanations)
         before, start = Passes(pl_module.passes.forward, pl_module.passes.backward), time.perf_counter()
         with trainer.precision_plugin.forward_context():
             evidence = evidence_of(pl_module, explanations, self.explainer, masks=masks, **self.options)
-            outputs["explanations"] = measure_batch(evidence, explanations, self.metrics)
-            self.scores += score_rows(outputs["explanations"])
-            self.curves += curve_rows(evidence, explanations)
+            outputs["explanations"] = measure_batch(evidence, explanations, metrics)
+            outputs["curves"] = curve_rows(evidence, explanations)
+        for metric in metrics.values():
+            metric.reset()  # the values are kept in the journal, not here
         spent = pl_module.passes.since(before)
-        self.seconds += time.perf_counter() - start
-        self.passes = Passes(self.passes.forward + spent.forward, self.passes.backward + spent.backward)
+        cost = Cost(spent.forward, spent.backward, time.perf_counter() - start)
+        outputs.setdefault("costs", {})["metrics"] = cost
 
-    def on_test_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
-        """Write what was measured."""
-        if not self.scores:
+    def measured(self) -> dict[str, ImageMetric]:
+        """The metrics that could be taken."""
+        return {name: one for name, one in self.metrics.items() if name not in self.left_out}
+
+    @property
+    def left_out(self) -> list[str]:
+        """The names of the metrics that could not be taken."""
+        return self.kept.totals().left_out
+
+    def write(self, trainer: Trainer, classifier: Classifier) -> None:
+        """summary.csv, metrics.json and the curves of all finished images."""
+        if not self.metrics:
             return
         from seewhy.run_scores import write_curves, write_scores
 
-        seed, images = self.options["seed"], len({row.image for row in self.scores})
-        self.summary = write_scores(self.folder, self.metrics, self.scores, seed)
-        write_curves(self.folder, self.curves, f"{self.explainer.name} on {pl_module.name}, {images} images", seed)
-
-    def on_exception(self, trainer: Trainer, pl_module: Classifier, exception: BaseException) -> None:  # type: ignore[override]
-        """Keep what was measured before the error."""
-        if self.scores:
-            from seewhy.run_scores import write_scores
-
-            write_scores(self.folder, self.metrics, self.scores, self.options["seed"])
+        seed, journal = self.options["seed"], self.kept.journal
+        self.summary = write_scores(self.folder, facts_of(self.measured().values()), journal, seed)
+        write_curves(self.folder, journal, f"{self.explainer.name} on {classifier.name}", seed)
 
     def record(self) -> dict[str, Any]:
         """What the run's record says of the metrics."""
         if not self.metrics:
             return {}
-        return {
-            "metrics": {name: metric.variant for name, metric in self.metrics.items()},
-            "metrics_left_out": self.left_out,
-            "metric_passes": {"forward": self.passes.forward, "backward": self.passes.backward},
-            "metric_seconds": round(self.seconds, 3),
-        }
+        variants = {name: metric.variant for name, metric in self.measured().items()}
+        return {"metrics": variants, **self.kept.totals().metric_record()}

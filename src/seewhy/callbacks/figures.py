@@ -6,20 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Trainer
 
+from seewhy.callbacks.journaled import Journaled
 from seewhy.cells import check_views
 from seewhy.classifier import Classifier
 from seewhy.colours import colour_map
 from seewhy.errors import UserError
-from seewhy.explanation import Explanation
 from seewhy.figures import panel, png
+from seewhy.journal.pictures import draw_sheet, keep_picture
 from seewhy.run_folder import RunFolder
-from seewhy.sheet import sheet
 from seewhy.types import Batch
 
 
-class Figures(Callback):
+class Figures(Journaled):
     """Writes figures/<image>.png and sheet.png (the first `maximum` images); `views` names what a figure shows."""
 
     def __init__(
@@ -41,30 +41,24 @@ class Figures(Callback):
             raise UserError(f"callbacks.figures.maximum={maximum} must be 0 or more")
         self.views = tuple(views or ())
         self.folder = RunFolder(Path(folder))
-        self.style = {"colours": colours, "outlier_percent": outlier_percent, "strength": strength}
+        self.style: dict[str, Any] = {"colours": colours, "outlier_percent": outlier_percent, "strength": strength}
         self.maximum = maximum
         self.count = 0
-        self.kept: list[Explanation] = []
 
     def on_test_batch_end(  # type: ignore[override]
         self, trainer: Trainer, pl_module: Classifier, outputs: dict[str, Any], batch: Batch, *place: int
     ) -> None:
-        """Draw the explanations of one batch."""
+        """Draw the explanations of one batch, keep the pictures that the sheet may need."""
         for made in outputs.get("explanations", []):
-            self.folder.write_bytes(f"figures/{made.name}.png", png(panel(made, shown=self.views, **self.style)))  # type: ignore[arg-type]
+            self.folder.write_bytes(f"figures/{made.name}.png", png(panel(made, shown=self.views, **self.style)))
+            if self.count < self.maximum:
+                keep_picture(self.folder, made)
             self.count += 1
-            if len(self.kept) < self.maximum:
-                self.kept.append(made)
 
-    def on_test_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
-        """Draw the sheet."""
-        self.draw_sheet()
-
-    def on_exception(self, trainer: Trainer, pl_module: Classifier, exception: BaseException) -> None:  # type: ignore[override]
-        """Keep what was explained before the error."""
-        self.draw_sheet()
-
-    def draw_sheet(self) -> None:
+    def write(self, trainer: Trainer, classifier: Classifier) -> None:
         """All images at a glance, where there is at least one."""
-        if self.kept:
-            self.folder.write_bytes("sheet.png", png(sheet(self.kept, total=self.count, **self.style)))  # type: ignore[arg-type]
+        draw_sheet(self.folder, self.kept.journal, self.maximum, self.style)
+
+    def record(self) -> dict[str, Any]:
+        """What the run's record says of the drawing."""
+        return {"sheet": {"maximum": self.maximum, "style": self.style}}

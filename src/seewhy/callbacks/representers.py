@@ -25,6 +25,8 @@ class Representers(Callback):
     `seewhy.representers.points.representer_points`.
     """
 
+    whole_run = True  # needs every image in one process
+
     def __init__(self, folder: str, target: str | int, limit: int = 1000, pictures: int = 16, **options: Any) -> None:
         self.folder = RunFolder(Path(folder))
         self.target = "true" if target is True else target  # a command line's target=true is a boolean

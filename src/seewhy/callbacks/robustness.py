@@ -40,6 +40,8 @@ class Robustness(Callback):
     are used where they explain the same class with the same explainer.
     """
 
+    whole_run = True  # needs every image in one process
+
     def __init__(
         self,
         corruptions: Mapping[str, Corruption | Attack] | None,

@@ -13,74 +13,81 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from seewhy.callbacks.attribution import Attribution
 from seewhy.callbacks.faithfulness import Faithfulness
+from seewhy.callbacks.journaling import Journaling, journaling
 from seewhy.classifier import Classifier
 from seewhy.curve_figure import GRID, on_grid
 from seewhy.hyperparameters import Value, explainer_parameters, log_hyperparameters
+from seewhy.journal.journal import Journal
 from seewhy.log_picture import log_picture
 from seewhy.score_rows import CurveRow
-from seewhy.types import Batch
 
 Kind = TypeVar("Kind", bound=Callback)
 
 
 class TensorBoard(Callback):
-    """Logs numbers, curves, pictures, the config, and one row of the HPARAMS tab.
+    """Logs, when the loop has ended, numbers, curves, pictures, the config, and one row of the HPARAMS tab.
 
     Steps: per_image/* the place of the image in the run; curves/* the percentage of the pixels; everything else the
     training step of the network (0 for a loaded one). Pictures are those that the callback `figures` wrote: at most
     `maximum` panels. Comes after the callbacks whose numbers it logs.
     """
 
+    journaling: Journaling
+
     def __init__(self, folder: str, maximum: int = 16) -> None:
         self.folder = Path(folder)
         self.maximum = maximum
-        self.names: list[str] = []
-        self.values: dict[str, list[float]] = {}
 
-    def on_test_batch_end(  # type: ignore[override]
-        self, trainer: Trainer, pl_module: Classifier, outputs: dict[str, Any], batch: Batch, *place: int
-    ) -> None:
-        """Log the numbers of one batch."""
-        for made in outputs.get("explanations", []):
-            for metric, value in {**made.facts, **made.metrics}.items():
-                self._write(trainer, "add_scalar", f"per_image/{metric}", value, len(self.names))
-                self.values.setdefault(metric, []).append(value)
-            self.names.append(made.name)
+    def setup(self, trainer: Trainer, pl_module: Classifier, stage: str) -> None:  # type: ignore[override]
+        """Join the journal."""
+        self.journaling = journaling(trainer, self.folder)
 
     def on_test_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
-        """Log curves, pictures, config, and the row of the run."""
-        step = trainer.global_step
-        for tag, percent, value in curve_points(_callback(trainer, Faithfulness)):
+        """Log all of it."""
+        if not trainer.is_global_zero:
+            return
+        step, names = trainer.global_step, list[str]()
+        values: dict[str, list[float]] = {}
+        for place, made in enumerate(self.journaling.journal.explanations()):
+            for metric, value in {**made.facts, **made.metrics}.items():
+                self._write(trainer, "add_scalar", f"per_image/{metric}", value, place)
+                values.setdefault(metric, []).append(value)
+            names += [made.name] if place < self.maximum else []
+        for tag, percent, value in curve_points(self.journaling.journal):
             self._write(trainer, "add_scalar", tag, value, percent)
-        panels = {f"explanation/{name}": f"figures/{name}.png" for name in self.names[: self.maximum]}
+        panels = {f"explanation/{name}": f"figures/{name}.png" for name in names}
         for tag, name in {"sheet": "sheet.png", "curves": "curves.png", **panels}.items():
             if (self.folder / name).is_file():
                 log_picture(trainer.loggers, tag, (self.folder / name).read_bytes(), step)
         config = self.folder / ".hydra" / "config.yaml"
         if config.is_file():
             self._write(trainer, "add_text", "config", f"```yaml\n{config.read_text()}\n```", step)
-        log_hyperparameters(trainer.loggers, *self._row(trainer, pl_module), step)
-
-    def _row(self, trainer: Trainer, classifier: Classifier) -> tuple[dict[str, Value], dict[str, float]]:
-        """(what was chosen, what came out)."""
-        explaining, measuring = _callback(trainer, Attribution), _callback(trainer, Faithfulness)
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        chosen: dict[str, Value] = {"model": classifier.name, "weights": classifier.origin, "data": type(data).__name__}
-        found = {f"mean/{name}": _mean(values) for name, values in self.values.items()}
-        found |= {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("test/")}
-        if explaining is not None:
-            chosen |= {"target": str(explaining.target), **explainer_parameters(explaining.explainer)}
-            record = explaining.record()
-            found |= {f"passes_per_image/{way}": passes for way, passes in record["passes_per_image"].items()}
-            found |= {"seconds/attribution": record["attribution_seconds"], "images": record["images_explained"]}
-        if measuring is not None and measuring.metrics:
-            found["seconds/metrics"] = measuring.record()["metric_seconds"]
-        return chosen, found
+        means = {f"mean/{name}": _mean(column) for name, column in values.items()}
+        log_hyperparameters(trainer.loggers, *_row(trainer, pl_module, means), step)
 
     def _write(self, trainer: Trainer, method: str, *values: Any) -> None:
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 getattr(logger.experiment, method)(*values)
+
+
+def _row(
+    trainer: Trainer, classifier: Classifier, means: dict[str, float]
+) -> tuple[dict[str, Value], dict[str, float]]:
+    """(what was chosen, what came out)."""
+    explaining, measuring = _callback(trainer, Attribution), _callback(trainer, Faithfulness)
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    chosen: dict[str, Value] = {"model": classifier.name, "weights": classifier.origin, "data": type(data).__name__}
+    found = dict(means)
+    found |= {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("test/")}
+    if explaining is not None:
+        chosen |= {"target": str(explaining.target), **explainer_parameters(explaining.explainer)}
+        record = explaining.record()
+        found |= {f"passes_per_image/{way}": passes for way, passes in record["passes_per_image"].items()}
+        found |= {"seconds/attribution": record["attribution_seconds"], "images": record["images_explained"]}
+    if measuring is not None and measuring.metrics:
+        found["seconds/metrics"] = measuring.record()["metric_seconds"]
+    return chosen, found
 
 
 def _callback(trainer: Trainer, kind: type[Kind]) -> Kind | None:
@@ -93,14 +100,15 @@ def _mean(values: list[float]) -> float:
     return float(known.mean()) if known.size else float("nan")
 
 
-def curve_points(measuring: Faithfulness | None) -> Iterator[tuple[str, int, float]]:
+def curve_points(journal: Journal) -> Iterator[tuple[str, int, float]]:
     """(tag, percentage of the pixels, mean over the images that reach it) of every perturbation curve."""
-    if measuring is None or not measuring.curves:
+    rows = [row for entry in journal.entries() for row in entry.curves]
+    if not rows:
         return
-    table = pd.DataFrame(measuring.curves, columns=list(CurveRow._fields))
-    for curve, rows in table.groupby("curve"):
+    table = pd.DataFrame(rows, columns=list(CurveRow._fields))
+    for curve, part in table.groupby("curve"):
         for quantity in ("probability", "logit"):
-            values = on_grid(rows, quantity)
+            values = on_grid(part, quantity)
             for share, column in zip(GRID, values.T, strict=True):
                 if np.isfinite(column).any():
                     yield f"curves/{curve}/{quantity}", round(100 * share), float(np.nanmean(column))

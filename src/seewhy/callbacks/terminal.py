@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,59 +11,59 @@ from rich.console import Console
 
 from seewhy.callbacks.attribution import Attribution
 from seewhy.callbacks.faithfulness import Faithfulness
+from seewhy.callbacks.journaling import Journaling, journaling
 from seewhy.classifier import Classifier
-from seewhy.explanation import Explanation
 from seewhy.terminal import results_table, work_ahead
-from seewhy.types import Batch
 
 
 class Terminal(Callback):
     """Says before the loop what will be done and what it costs, and after it what came out and where it lies."""
 
+    journaling: Journaling
+
     def __init__(self, folder: str, rows: int = 40) -> None:
         self.folder = Path(folder)
         self.rows = rows
-        self.count = 0
-        self.shown: list[Explanation] = []
-        self.warned = 0
-        self.skipped = 0
-        self.known = self.correct = 0
         self.console = Console(highlight=False)
+
+    def setup(self, trainer: Trainer, pl_module: Classifier, stage: str) -> None:  # type: ignore[override]
+        """Join the journal."""
+        self.journaling = journaling(trainer, self.folder)
 
     def on_test_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         """Print the work ahead."""
+        if not trainer.is_global_zero:
+            return
         explaining = next((part for part in trainer.callbacks if isinstance(part, Attribution)), None)  # type: ignore[attr-defined]
         loaders: Any = trainer.test_dataloaders
-        images = sum(len(loader.dataset) for loader in (loaders if isinstance(loaders, list) else [loaders]))
+        listed = loaders if isinstance(loaders, list) else [loaders]
+        images = self.journaling.images or sum(len(loader.dataset) for loader in listed)
         self.console.print(work_ahead(pl_module, explaining, images), soft_wrap=True)
-
-    def on_test_batch_end(  # type: ignore[override]
-        self, trainer: Trainer, pl_module: Classifier, outputs: dict[str, Any], batch: Batch, *place: int
-    ) -> None:
-        """Remember the rows that will be shown, count right predictions."""
-        known = batch.labels >= 0
-        self.known += int(known.sum())
-        self.correct += int((outputs["logits"].argmax(1) == batch.labels)[known].sum())
-        made = outputs.get("explanations", [])
-        self.shown += made[: self.rows - len(self.shown)]
-        self.count += len(made)
-        self.warned += sum(bool(one.warnings) for one in made)
-        self.skipped += len(outputs.get("skipped", []))
+        if self.journaling.done:
+            self.console.print(f"going on: {self.journaling.done:,} of {images:,} images are done")
 
     def on_test_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         """Print the table and the folder."""
-        if self.shown:
-            self.console.print(results_table(self.shown))
-        if self.count > len(self.shown):
-            self.console.print(f"... and {self.count - len(self.shown):,} more in predictions.csv and metrics.csv")
-        if self.known:
-            share = f"{100 * self.correct / self.known:.1f} %"
-            self.console.print(f"{self.correct:,} of {self.known:,} images of a known class predicted right ({share})")
+        if not trainer.is_global_zero:
+            return
+        totals = self.journaling.totals()
+        shown = list(islice(self.journaling.journal.explanations(), self.rows))
+        if shown:
+            self.console.print(results_table(shown))
+        if totals.explained > len(shown):
+            self.console.print(f"... and {totals.explained - len(shown):,} more in predictions.csv and metrics.csv")
+        if totals.known:
+            share = f"{100 * totals.correct / totals.known:.1f} %"
+            self.console.print(
+                f"{totals.correct:,} of {totals.known:,} images of a known class predicted right ({share})"
+            )
         self._print_scores(trainer)
-        if self.warned:
-            self.console.print(f"[yellow]{self.warned} of {self.count} maps carry a warning: see their figures[/]")
-        if self.skipped:
-            self.console.print(f"[yellow]{self.skipped} images were left out: see skipped.csv[/]")
+        if totals.warned:
+            self.console.print(
+                f"[yellow]{totals.warned} of {totals.explained} maps carry a warning: see their figures[/]"
+            )
+        if totals.skipped:
+            self.console.print(f"[yellow]{totals.skipped} images were left out: see skipped.csv[/]")
 
     def _print_scores(self, trainer: Trainer) -> None:
         measuring = next((part for part in trainer.callbacks if isinstance(part, Faithfulness)), None)  # type: ignore[attr-defined]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -59,6 +60,13 @@ class ImageFiles(Dataset[Record | Skipped]):
     def __len__(self) -> int:
         return len(self.items)
 
+    def fingerprint(self) -> dict[str, str]:
+        """Digests of the names and classes, and of the sizes and times of the files: what tells data apart."""
+        names = [(item.name, item.label, item.label_name) for item in self.items]
+        files = [_state(path) for item in self.items for path in (item.path, item.mask) if path is not None]
+        sizes, times = zip(*files, strict=True) if files else ((), ())
+        return {"names": _digest(names), "sizes of files": _digest(sizes), "times of files": _digest(times)}
+
     def __getitem__(self, position: int) -> Record | Skipped:
         item = self.items[position]
         try:
@@ -77,6 +85,18 @@ class ImageFiles(Dataset[Record | Skipped]):
         fitted = torch.zeros(size, size, dtype=torch.bool) if mask is None else fit_mask(mask, self.facts)
         corrupted = None if self.corrupt is None else self.corrupt(picture)
         return Record(to_unit_range(resize_and_crop(picture, self.facts)), item, fitted, corrupted)
+
+
+def _state(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
+
+
+def _digest(values: Sequence[object]) -> str:
+    return hashlib.blake2b("\n".join(map(repr, values)).encode(errors="backslashreplace"), digest_size=8).hexdigest()
 
 
 def collate(records: Sequence[Record | Skipped], size: int, masked: bool = False) -> Batch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import torch
@@ -33,9 +34,15 @@ class TensorImages(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.labels)
 
+    def fingerprint(self) -> dict[str, str]:
+        """Digests of the names and classes, and of the pixels: what tells data apart."""
+        names = repr((self.prefix, self.indices.tolist(), self.labels.tolist(), list(self.class_names))).encode()
+        parts = {"names": names, "pixels": self.pictures.contiguous().numpy().tobytes()}
+        return {part: hashlib.blake2b(content, digest_size=8).hexdigest() for part, content in parts.items()}
+
     def __getitems__(self, positions: list[int]) -> Batch:
         """One batch, gathered with one index operation; its images are still uint8."""
-        chosen = torch.as_tensor(positions)
+        chosen = torch.as_tensor(positions, dtype=torch.int64)
         labels = self.labels[chosen]
         names = [f"{self.prefix}_{index:05d}" for index in self.indices[chosen].tolist()]
         words = [self.class_names[label] for label in labels.tolist()]

@@ -27,7 +27,7 @@ def find_runs(places: Iterable[str]) -> tuple[list[Run], list[Unused]]:
     asked = list(places)
     if not asked:
         raise UserError("runs is not set: give runs=<folder>, a pattern in quotes, or 'runs=[one,two]'")
-    paths = sorted({path for place in asked for path in _records(place)})
+    paths = sorted({path for place in asked for path in records_in(place)})
     runs: list[Run] = []
     unused: list[Unused] = []
     for path in paths:
@@ -45,7 +45,8 @@ def find_runs(places: Iterable[str]) -> tuple[list[Run], list[Unused]]:
     return runs, unused
 
 
-def _records(place: str) -> list[Path]:
+def records_in(place: str) -> list[Path]:
+    """Every run.json in and below a folder or the matches of a pattern. Raises UserError where there is none."""
     folders = [Path(place)] if Path(place).is_dir() else [Path(match) for match in sorted(glob.glob(place))]
     records = {record.resolve() for folder in folders for record in folder.rglob("run.json")}
     if not records:

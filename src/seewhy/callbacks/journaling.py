@@ -1,0 +1,169 @@
+"""Keep what each batch of the test loop gave, and leave out what was kept before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+from torch.nn import functional
+
+from seewhy.classifier import Classifier
+from seewhy.data.whole_batches import WholeBatches, partition
+from seewhy.errors import UserError
+from seewhy.explain_batch import predictions
+from seewhy.interrupt import end_on_signals
+from seewhy.journal.entry import Entry, Seen
+from seewhy.journal.journal import Journal
+from seewhy.journal.plan import check_same
+from seewhy.journal.shard import Shard
+from seewhy.journal.totals import Totals
+from seewhy.types import Batch
+
+
+class Journaling(Callback):
+    """Writes the journal entry of each batch; comes last, so that all other work on the batch is done.
+
+    `config` are the decisive keys of a run that can be taken up again: its finished batches are left out of the loop,
+    and a folder that holds another run is refused. None: the journal only lasts for this loop.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        config: Mapping[str, Any] | None = None,
+        overrides: Sequence[str] = (),
+        shard: Shard | None = None,
+    ) -> None:
+        self.journal = Journal(Path(folder))
+        self.config, self.overrides, self.shard = config, list(overrides), shard or Shard()
+        self.images = self.done = 0
+        """Images of this run or shard, and those among them that were finished before it began."""
+        self.batches: list[list[int]] = []
+        self.numbers: list[int] | None = None
+        """Of the batches in this process; None: all, in order."""
+        self.begun = False
+        """Whether the journal in the folder is that of this run."""
+        self._totals: Totals | None = None
+
+    def setup(self, trainer: Trainer, pl_module: Classifier, stage: str) -> None:  # type: ignore[override]
+        """Choose the batches of this process before any is read."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if stage != "test":
+            self.journal.begin({})
+            return
+        self._totals = None
+        if data is None:
+            self.journal.begin({})
+            self.begun = True
+            return
+        loader = data.test_dataloader()
+        whole = [type(part).__name__ for part in trainer.callbacks if getattr(part, "whole_run", False)]  # type: ignore[attr-defined]
+        if whole and (trainer.world_size > 1 or self.shard.total > 1):
+            raise UserError(
+                f"{', '.join(whole)} needs every image in one process: leave out shard= and set trainer.devices=1"
+            )
+        self.batches = partition(loader) if self.config is not None and not whole else partition(loader, None)
+        chosen = self.shard.part(range(len(self.batches)))
+        finished = self._begin(self._plan(trainer, pl_module, loader), whole, trainer.is_global_zero)
+        self.begun = True
+        self.images = sum(len(self.batches[number]) for number in chosen)
+        self.done = sum(len(self.batches[number]) for number in finished)
+        left = [number for number in chosen if number not in finished]
+        self.numbers = left[trainer.global_rank :: trainer.world_size]
+        cut = [self.batches[number] for number in self.numbers]
+        data.test_dataloader = lambda: WholeBatches(loader, cut)
+
+    def _plan(self, trainer: Trainer, classifier: Classifier, loader: Any) -> dict[str, Any]:
+        known = getattr(loader.dataset, "fingerprint", dict)
+        return {
+            "config": dict(self.config or {}),
+            "overrides": self.overrides,
+            "weights": classifier.weights_sha256,
+            "device": trainer.strategy.root_device.type,
+            "images": len(loader.dataset),
+            "batches": len(self.batches),
+            "data": known() if self.config is not None else {},
+            "shard": str(self.shard),
+        }
+
+    def _begin(self, plan: dict[str, Any], whole: list[str], first: bool) -> set[int]:
+        """The numbers of the batches that need not be computed again; a new journal where there are none."""
+        before = self.journal.plan() if self.config is not None and not whole else None
+        finished = set(self.journal.finished()) if before else set()
+        if before and finished:
+            check_same(before, plan, str(self.journal.folder.path))
+        elif first:
+            self.journal.begin(plan)
+        return finished
+
+    def on_test_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+        """Lightning has put its own handlers of signals in the place of ours by now."""
+        end_on_signals(getattr(trainer.strategy, "launcher", None))
+
+    def first(self, batch_idx: int, size: int) -> int:
+        """The position in the data set of the first image of a batch of this loop."""
+        if self.numbers is None:
+            return batch_idx * size
+        return self.batches[self.numbers[batch_idx]][0]
+
+    def on_test_batch_end(  # type: ignore[override]
+        self,
+        trainer: Trainer,
+        pl_module: Classifier,
+        outputs: dict[str, Any],
+        batch: Batch,
+        batch_idx: int,
+        *place: int,
+    ) -> None:
+        """Keep the batch: from here on it is finished."""
+        if self.numbers is not None and batch_idx >= len(self.numbers):
+            return
+        number = batch_idx if self.numbers is None else self.numbers[batch_idx]
+        self.journal.write(number, _entry(pl_module, outputs, batch))
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+        """Wait for the other processes, so that the tables hold the batches of all."""
+        trainer.strategy.barrier("journal")
+        for name, value in self.totals().logged().items():
+            pl_module.log(name, value, sync_dist=trainer.world_size > 1)
+
+    def totals(self) -> Totals:
+        """Of all finished images; read once when the loop has ended."""
+        self._totals = self._totals or Totals.of(self.journal)
+        return self._totals
+
+    def teardown(self, trainer: Trainer, pl_module: Classifier, stage: str) -> None:  # type: ignore[override]
+        """Give the data module its own loader back."""
+        vars(trainer.datamodule or self).pop("test_dataloader", None)  # type: ignore[attr-defined]
+
+
+def _entry(classifier: Classifier, outputs: Mapping[str, Any], batch: Batch) -> Entry:
+    logits = outputs["logits"]
+    said = predictions(classifier, batch, logits) if len(batch.images) else []
+    made = {one.name: one for one in outputs.get("explanations", [])}
+    losses = functional.cross_entropy(logits.float(), batch.labels.clamp_min(0), reduction="none").tolist()
+    return Entry(
+        images=[
+            Seen(name, path, prediction, None if label < 0 else loss, made.get(name))
+            for name, path, prediction, label, loss in zip(
+                batch.names, batch.paths, said, batch.labels.tolist(), losses, strict=True
+            )
+        ],
+        skipped=list(outputs.get("skipped", batch.skipped)),
+        curves=outputs.get("curves", []),
+        costs=outputs.get("costs", {}),
+        left_out=outputs.get("left_out", []),
+        stored=outputs.get("stored", {}),
+    )
+
+
+def journaling(trainer: Trainer, folder: Path) -> Journaling:
+    """The callback of this trainer that keeps the journal; added at the end where there is none yet."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    found = next((part for part in callbacks if isinstance(part, Journaling)), None)
+    if found is None:
+        found = Journaling(str(folder))
+        callbacks.append(found)
+    return found
