@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help install check lint types test explain train robustness synthesize sweep report methods tensorboard oracle clean distclean
+.PHONY: help install check lint types test explain train robustness synthesize sweep report methods tensorboard oracle browser clean distclean
 
 PYTHON ?= python3
 ARGS ?=
@@ -59,6 +59,10 @@ types: $(DEVELOPMENT) ## check the type annotations (mypy)
 oracle: $(DEVELOPMENT) ## install the reference implementations that some tests compare with
 	@scripts/bootstrap "$(PYTHON)" '.[oracle]'
 	$(RUN) -m pip install -q -c constraints.txt --no-deps quantus
+
+browser: $(DEVELOPMENT) ## install what the tests of report.html in a browser need (beside Chromium), and run them
+	@scripts/bootstrap "$(PYTHON)" '.[browser]'
+	$(RUN) -m pytest -m browser $(ARGS)
 
 clean: ## remove caches
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage build src/*.egg-info

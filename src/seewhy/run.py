@@ -27,6 +27,7 @@ from seewhy.processes import is_first_process
 from seewhy.quiet import quieten
 from seewhy.record import RunRecord
 from seewhy.settings import check_settings
+from seewhy.sweep import PAGED
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, Trainer
@@ -163,7 +164,8 @@ def report(cfg: DictConfig, record: RunRecord) -> None:
     if shards:
         record.update(**merge(shards, Path(cfg.output)))
         return
-    record.update(**compare_runs(runs, Path(cfg.output), cfg.seed, cfg.faithfulness))
+    command = record.content["command"]
+    record.update(**compare_runs(runs, Path(cfg.output), cfg.seed, cfg.faithfulness, bool(cfg.page), command))
 
 
 def synthesize(cfg: DictConfig, record: RunRecord) -> None:
@@ -218,6 +220,10 @@ def execute(task: Callable[[DictConfig, RunRecord], None], cfg: DictConfig) -> N
             raise SystemExit(2) from None
         return
     record.update(status="completed")
+    if first and hydra.mode == RunMode.RUN and record.content["task"] in PAGED and cfg.get("page"):
+        from seewhy.report.write_page import attempt, page_of
+
+        attempt(lambda: page_of(Path(cfg.output), cfg.seed))
     if first:
         print(f"run folder: {cfg.output}")
 

@@ -12,9 +12,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+PAGED = ("explain", "robustness")
+"""Tasks that end with report.html: one for a run, one for all jobs of a sweep."""
+
 
 class SweepSummary(Callback):
-    """Prints one line per job of a multirun and ends with exit code 2 where a job failed.
+    """Prints one line per job of a multirun, writes their report.html and ends with exit code 2 where a job failed.
 
     A method that a network does not allow (status `refused`) is an answer, not a failure.
     """
@@ -30,6 +33,10 @@ class SweepSummary(Callback):
         for name, record in zip(varied(records), records, strict=True):
             if "reason" in record:
                 console.print(escape(f"{name}: {record['reason']}"), soft_wrap=True)
+        if config.task in PAGED and config.get("page") and any(record["status"] == "completed" for record in records):
+            from seewhy.report.write_page import attempt, page_of
+
+            attempt(lambda: page_of(folder, config.seed))
         console.print(f"sweep folder: {folder}", soft_wrap=True)
         if any(record["status"] == "failed" for record in records):
             raise SystemExit(2)

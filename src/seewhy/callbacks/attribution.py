@@ -86,9 +86,14 @@ class Attribution(Callback):
 
     def record(self) -> dict[str, Any]:
         """What the run's record says of the attributions."""
-        explainer = {"name": self.explainer.name, "parameters": self.explainer.parameters, "target": self.target}
         return {
-            "explainer": explainer,
+            "explainer": {
+                "name": self.explainer.name,
+                "parameters": self.explainer.parameters,
+                "target": self.target,
+                "signed": self.explainer.signed,
+                "tolerance": getattr(self.explainer, "tolerance", None),
+            },
             **self.journaling.totals().attribution_record(),
             "attribution_form": self.form.words,
         }

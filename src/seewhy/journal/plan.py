@@ -9,7 +9,7 @@ from typing import Any
 from seewhy.errors import UserError
 
 FREE = re.compile(
-    r"output|resume|shard|threads|logger(\..*)?"
+    r"output|page|resume|shard|threads|logger(\..*)?"
     r"|data\.num_workers|(.*\.)?probe_batch_size"
     r"|trainer\.(accelerator|devices|num_nodes|strategy|default_root_dir|log_every_n_steps|enable_.*)"
     r"|callbacks\.\w+\.folder|callbacks\.(figures|tensorboard|terminal|progress)\.(?!_target_$).*"

@@ -63,7 +63,7 @@ def merge(parts: Sequence[Part], folder: Path) -> dict[str, Any]:
     out, journal = RunFolder(folder), Journal(folder)
     journal.begin(first.plan | {"shard": "1/1", "overrides": _whole(first.plan["overrides"])})
     for part in parts:
-        for name in ("attributions", "figures", FOLDER):
+        for name in ("attributions", "images", "figures", FOLDER):
             _join(part.folder / name, folder / name)
     _check_names(journal)
     write_tables(out, journal)

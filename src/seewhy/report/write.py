@@ -22,10 +22,18 @@ from seewhy.report.ranks_figure import ranks_figure
 from seewhy.run_folder import RunFolder
 
 
-def report(runs: Iterable[str], folder: Path, seed: int = 0, faithfulness: str | None = None) -> dict[str, Any]:
+def report(
+    runs: Iterable[str],
+    folder: Path,
+    seed: int = 0,
+    faithfulness: str | None = None,
+    page: bool = False,
+    command: str = "",
+) -> dict[str, Any]:
     """Compare the runs in and below `runs`, print the leaderboards, write tables and figures; what the record says of it.
 
     `faithfulness` is the metric of the Pareto plot (None: the mean rank). Raises UserError where runs cannot be compared.
+    `page` writes report.html too, which names the `command`.
     """
     found, unused = find_runs(runs)
     comparisons = [compare(joined, seed) for joined in join(found)]
@@ -33,6 +41,11 @@ def report(runs: Iterable[str], folder: Path, seed: int = 0, faithfulness: str |
     write_tables(out, comparisons)
     undrawn = [reason for made in comparisons for reason in write_figures(out, made, len(comparisons), faithfulness)]
     _say(comparisons, unused, undrawn)
+    if page:
+        from seewhy.report.write_page import attempt, write_page
+
+        drawn = {made.joined.model: _drawn(out, made, len(comparisons)) for made in comparisons}
+        attempt(lambda: write_page(out, comparisons, found, unused, drawn, seed, command))
     return {
         "models": [made.joined.model for made in comparisons],
         "images": comparisons[0].joined.images,
@@ -61,7 +74,7 @@ def write_figures(out: RunFolder, made: Comparison, models: int, faithfulness: s
 
     Raises UserError for a `faithfulness` that is not one of the metrics.
     """
-    below = "" if models == 1 else re.sub(r"[^\w.-]+", "_", made.joined.model) + "/"
+    below = _below(made, models)
     if not made.ranks:
         return [f"{made.joined.model}: no metric with a direction was measured, so there is nothing to draw or to rank"]
     out.write_bytes(f"{below}leaderboard.png", png(leaderboard_figure(made)))
@@ -77,6 +90,16 @@ def write_figures(out: RunFolder, made: Comparison, models: int, faithfulness: s
     else:
         undrawn.append(f"{made.joined.model}: no ranks.png, ranks need two explainers with values of one metric")
     return undrawn
+
+
+def _below(made: Comparison, models: int) -> str:
+    return "" if models == 1 else re.sub(r"[^\w.-]+", "_", made.joined.model) + "/"
+
+
+def _drawn(out: RunFolder, made: Comparison, models: int) -> dict[str, bytes]:
+    """The figures of one model that were written."""
+    folder = out.path / _below(made, models)
+    return {path.name: path.read_bytes() for path in folder.glob("*.png")}
 
 
 def _say(comparisons: Sequence[Comparison], unused: Sequence[Unused], undrawn: Sequence[str]) -> None:

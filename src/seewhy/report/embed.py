@@ -1,0 +1,53 @@
+"""Bytes inside a page: pictures as data addresses, data as JSON that cannot leave its script element."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+from typing import Any
+
+from markupsafe import Markup
+from PIL import Image
+
+LARGE = 250_000
+KINDS = {b"\x89PNG": "png", b"RIFF": "webp"}
+ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+
+
+def base64_of(content: bytes) -> str:
+    """The bytes in the letters that HTML and JSON leave alone."""
+    return base64.b64encode(content).decode("ascii")
+
+
+def data_address(picture: bytes) -> str:
+    """A PNG or WebP as the address of an image."""
+    return f"data:image/{KINDS[picture[:4]]};base64,{base64_of(picture)}"
+
+
+def smaller(picture: bytes) -> bytes:
+    """A figure as WebP, a third of its PNG, where that is large enough for the saving to be worth the time."""
+    if len(picture) <= LARGE:
+        return picture
+    content = io.BytesIO()
+    Image.open(io.BytesIO(picture)).convert("RGB").save(content, format="WEBP", quality=88, method=1)
+    return content.getvalue()
+
+
+def script_json(content: Any) -> Markup:
+    """JSON for a script element: no text in it can end the element; NaN and infinity become null."""
+    text = json.dumps(_finite(content), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for sign, escaped in ESCAPES.items():
+        text = text.replace(sign, escaped)
+    return Markup(text)
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return content
