@@ -1,0 +1,43 @@
+"""Run the five studies and write their pages.
+
+usage: python scripts/logbook.py [key=value ...]      keys: the first lines of configs/logbook.yaml
+
+Every part of a study is a command that a person can give. What needs data or weights that are not at hand is not run, and
+the page says so; a committed page is not replaced by one that rests on fewer parts. Runs: logbook/outputs/logbook/.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))
+
+
+def main(words: list[str]) -> int:
+    """Run first, write afterwards: a page that is written would change the checkout under the runs."""
+    from seewhy.errors import UserError
+    from seewhy.logbook.run_part import run_study
+    from seewhy.logbook.studies import asked
+    from seewhy.logbook.write import write_index, write_page
+
+    logbook = ROOT / "logbook"
+    try:
+        wanted = asked(ROOT / "configs" / "logbook.yaml", words)
+        outputs = logbook / "outputs" / "logbook"
+        ran = [run_study(study, wanted.inputs, ROOT, outputs, wanted.reuse) for study in wanted.studies]
+        for study, one in zip(wanted.studies, ran, strict=True):
+            print(write_page(study, one, logbook, wanted.force))
+        write_index(logbook, ROOT / "README.md")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    if "--help" in sys.argv or "-h" in sys.argv:
+        print(__doc__)
+        raise SystemExit(0)
+    raise SystemExit(main(sys.argv[1:]))
