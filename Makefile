@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help install check lint types test explain train robustness synthesize sweep report methods logbook tensorboard oracle browser clean distclean
+.PHONY: help install check lint types test explain train robustness synthesize sweep report methods logbook benchmark tensorboard oracle browser clean distclean
 
 PYTHON ?= python3
 ARGS ?=
@@ -43,6 +43,9 @@ tensorboard: $(RUNTIME) ## browse the runs in logbook/outputs
 
 methods: $(RUNTIME) ## measure which method is right on which network
 	$(RUN) scripts/methods.py $(ARGS)
+
+benchmark: $(RUNTIME) ## measure every method and metric beside its floor and its peers (ARGS="--full")
+	$(RUN) scripts/benchmark.py $(ARGS)
 
 logbook: $(RUNTIME) ## run the five studies and write their pages
 	$(RUN) scripts/logbook.py $(ARGS)

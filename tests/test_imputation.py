@@ -78,3 +78,12 @@ def test_quantus_imputes_the_same(share: float, monkeypatch: pytest.MonkeyPatch)
     indices = hidden.flatten().nonzero()[:, 0].numpy()
     theirs = functions.noisy_linear_imputation(image.numpy(), indices, noise=0.0)
     torch.testing.assert_close(impute(image, hidden, generator()), torch.from_numpy(theirs).float())
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 9), (13, 13), (32, 7)])
+def test_the_order_of_elimination_takes_each_pixel_once_and_a_line_last(height: int, width: int) -> None:
+    places = imputation.dissection(height, width)
+    assert sorted(places.ravel().tolist()) == list(range(height * width))
+    if max(height, width) > 4:
+        last = places >= height * width - min(height, width)
+        assert last.any(axis=0).sum() == 1 or last.any(axis=1).sum() == 1

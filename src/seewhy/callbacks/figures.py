@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ from seewhy.cells import check_views
 from seewhy.classifier import Classifier
 from seewhy.colours import colour_map
 from seewhy.errors import UserError
-from seewhy.figures import panel, png
+from seewhy.figure_writer import FigureWriter
+from seewhy.figures import panel
 from seewhy.journal.pictures import draw_sheet, keep_picture
 from seewhy.run_folder import RunFolder
 from seewhy.types import Batch
@@ -43,6 +46,7 @@ class Figures(Journaled):
         self.folder = RunFolder(Path(folder))
         self.style: dict[str, Any] = {"colours": colours, "outlier_percent": outlier_percent, "strength": strength}
         self.maximum = maximum
+        self.writer = FigureWriter(self.folder)
         self.count = 0
 
     def on_test_batch_end(  # type: ignore[override]
@@ -50,10 +54,21 @@ class Figures(Journaled):
     ) -> None:
         """Draw the explanations of one batch, keep the pictures that the sheet may need."""
         for made in outputs.get("explanations", []):
-            self.folder.write_bytes(f"figures/{made.name}.png", png(panel(made, shown=self.views, **self.style)))
+            draw = partial(panel, made, shown=self.views, **self.style)
+            outputs.setdefault("pending", []).append(self.writer.add(f"figures/{made.name}.png", draw))
             if self.count < self.maximum:
                 keep_picture(self.folder, made)
             self.count += 1
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+        """Wait for the figures, before anything is made of them."""
+        self.writer.finish()
+
+    def on_exception(self, trainer: Trainer, pl_module: Classifier, exception: BaseException) -> None:  # type: ignore[override]
+        """Keep what was explained before the error."""
+        with suppress(Exception):
+            self.writer.finish()
+        super().on_exception(trainer, pl_module, exception)
 
     def write(self, trainer: Trainer, classifier: Classifier) -> None:
         """All images at a glance, where there is at least one."""

@@ -30,6 +30,7 @@ class Journaled(Callback):
         """Keep what was computed before the error, as far as it can be written."""
         if trainer.is_global_zero and self.journaling is not None and self.journaling.begun:
             with contextlib.suppress(OSError):
+                self.journaling.settle()
                 self.write(trainer, pl_module)
 
     def write(self, trainer: Trainer, classifier: Classifier) -> None:

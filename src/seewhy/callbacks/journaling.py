@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,8 @@ class Journaling(Callback):
         """Of the batches in this process; None: all, in order."""
         self.begun = False
         """Whether the journal in the folder is that of this run."""
+        self.waiting: deque[tuple[int, Entry, Sequence[Future[Any]]]] = deque()
+        """Batches that are done but for their figures."""
         self._totals: Totals | None = None
 
     def setup(self, trainer: Trainer, pl_module: Classifier, stage: str) -> None:  # type: ignore[override]
@@ -117,14 +121,27 @@ class Journaling(Callback):
         batch_idx: int,
         *place: int,
     ) -> None:
-        """Keep the batch: from here on it is finished."""
+        """Keep the batch, which is finished from there on; one whose figures are still being drawn waits for them."""
         if self.numbers is not None and batch_idx >= len(self.numbers):
             return
         number = batch_idx if self.numbers is None else self.numbers[batch_idx]
-        self.journal.write(number, _entry(pl_module, outputs, batch))
+        self.waiting.append((number, _entry(pl_module, outputs, batch), outputs.get("pending", [])))
+        while self.waiting and all(one.done() for one in self.waiting[0][2]):
+            self._keep(*self.waiting.popleft())
+
+    def settle(self) -> None:
+        """Keep the batches whose figures were still being drawn."""
+        while self.waiting:
+            wait(self.waiting[0][2])
+            self._keep(*self.waiting.popleft())
+
+    def _keep(self, number: int, entry: Entry, pending: Sequence[Future[Any]]) -> None:
+        if not any(one.cancelled() or one.exception() for one in pending):
+            self.journal.write(number, entry)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
-        """Wait for the other processes, so that the tables hold the batches of all."""
+        """Wait for the figures and the other processes, so that the tables hold the batches of all."""
+        self.settle()
         trainer.strategy.barrier("journal")
         for name, value in self.totals().logged().items():
             pl_module.log(name, value, sync_dist=trainer.world_size > 1)

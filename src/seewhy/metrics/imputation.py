@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -39,10 +41,15 @@ def impute(image: Tensor, hidden: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _solve(image: NDArray[np.float64], hidden: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Values [3, unknowns] of the hidden pixels: a sparse, symmetric and positive definite system."""
+    """Values [3, unknowns] of the hidden pixels: a sparse, symmetric and positive definite system.
+
+    The unknowns are numbered by nested dissection, so that the factors stay sparse without a search for an order.
+    """
     number = np.full(np.add(hidden.shape, 2), -2)
     number[1:-1, 1:-1] = -1
-    rows, columns = (index + 1 for index in np.nonzero(hidden))
+    rows, columns = np.nonzero(hidden)
+    order = np.argsort(dissection(*hidden.shape)[rows, columns])
+    rows, columns = rows[order] + 1, columns[order] + 1
     unknowns = len(rows)
     number[rows, columns] = np.arange(unknowns)
     padded = np.pad(image, ((0, 0), (1, 1), (1, 1)))
@@ -57,5 +64,31 @@ def _solve(image: NDArray[np.float64], hidden: NDArray[np.bool_]) -> NDArray[np.
     entries.append((diagonal, np.arange(unknowns), np.arange(unknowns)))
     values, first, second = (np.concatenate(parts) for parts in zip(*entries, strict=True))
     system = csc_matrix((values, (first, second)), shape=(unknowns, unknowns))
-    factors = splu(system, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
-    return factors.solve(known).T
+    factors = splu(system, permc_spec="NATURAL", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
+    solved = np.empty((len(image), unknowns))
+    solved[:, order] = factors.solve(known).T
+    return solved
+
+
+@lru_cache(maxsize=4)
+def dissection(height: int, width: int) -> NDArray[np.int64]:
+    """The place of each pixel in the order of elimination: the halves of a rectangle first, then the line between.
+
+    George: Nested dissection of a regular finite element mesh, SIAM Journal on Numerical Analysis 10, 1973.
+    """
+    places = np.empty((height, width), dtype=np.int64)
+    _number(places, 0)
+    return places
+
+
+def _number(block: NDArray[np.int64], first: int) -> None:
+    rows, columns = block.shape
+    if max(rows, columns) <= 4:
+        block[...] = first + np.arange(block.size).reshape(block.shape)
+    elif rows < columns:
+        _number(block.T, first)
+    else:
+        middle = rows // 2
+        _number(block[:middle], first)
+        _number(block[middle + 1 :], first + middle * columns)
+        block[middle] = first + (rows - 1) * columns + np.arange(columns)

@@ -1,0 +1,153 @@
+"""The command: options, the parts in order, the files they leave behind."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarking.place import ROOT
+from benchmarking.row import Row
+
+PARTS = ("methods", "metrics", "peers", "memory", "scaling", "start", "data", "adaptive")
+LIBRARIES = ("captum", "cams", "saliency", "zennit", "quantus")
+
+
+def parsed(arguments: list[str]) -> argparse.Namespace:
+    """The options; `--quick` is the default."""
+    from benchmarking import methods, metrics
+
+    parser = argparse.ArgumentParser(
+        prog="python scripts/benchmark.py",
+        description="Time over floor, passes, memory and peers; writes logbook/benchmark.md and benchmark.csv.",
+    )
+    pace = parser.add_mutually_exclusive_group()
+    pace.add_argument("--quick", action="store_true", help="under three minutes (default)")
+    pace.add_argument("--full", action="store_true", help="all methods and metrics as they are used: about 20 minutes")
+    parser.add_argument("--models", nargs="+", metavar="NAME", help="timm:NAME for any timm network")
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS, metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--methods", nargs="*", choices=methods.NAMES, metavar="NAME")
+    parser.add_argument("--metrics", nargs="*", choices=metrics.NAMES, metavar="NAME")
+    parser.add_argument("--peers", nargs="*", default=LIBRARIES, choices=LIBRARIES, metavar="LIBRARY")
+    parser.add_argument("--device", default="cpu", help="cpu | cuda")
+    parser.add_argument("--threads", type=int, help="of torch (default: all cores)")
+    parser.add_argument("--images", type=int, help="default: 4, or 32 with --full")
+    parser.add_argument("--repeats", type=int, help="default: 3, or 5 with --full")
+    parser.add_argument(
+        "--size", type=int, help="pixels (default: the model's own; 96 in a quick run without --models)"
+    )
+    parser.add_argument("--folder", type=Path, default=ROOT / "logbook", help="where the page goes")
+    options = parser.parse_args(arguments)
+    full = options.full
+    if not full and not options.models and not options.size:
+        options.size = 96
+    options.models = options.models or (["efficientnet_lite0", "vgg16_cifar"] if full else ["efficientnet_lite0"])
+    options.methods = list(methods.NAMES) if options.methods is None else options.methods
+    options.metrics = list(metrics.NAMES) if options.metrics is None else options.metrics
+    options.images = options.images or (32 if full else 4)
+    options.repeats = options.repeats or (5 if full else 3)
+    return options
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, then write the page, the table and the figure."""
+    given = sys.argv[1:] if arguments is None else arguments
+    options = parsed(given)
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["XDG_CACHE_HOME"] = cache  # the best batch sizes are found anew
+        import torch
+
+        from benchmarking import machine, page, scaling, scaling_figure
+
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        rows: list[Row] = []
+        floors: list[str] = []
+        for row in measured(options, floors):
+            rows.append(row)
+            print(_line(row, time.perf_counter() - started), file=sys.stderr, flush=True)
+        lines = _scaling(options)
+        rows += scaling.rows("cifar_cnn", lines)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    if lines:
+        scaling_figure.draw(lines, options.folder / "benchmark.png", f"cifar_cnn on {options.device}")
+    facts = machine.facts(options.device, time.perf_counter() - started, shlex.join(given))
+    page.write_csv(options.folder / "benchmark.csv", rows)
+    page.write_page(options.folder / "benchmark.md", rows, lines, facts, options.device, floors)
+    print(f"written: {options.folder / 'benchmark.md'}")
+
+
+def measured(options: argparse.Namespace, floors: list[str]) -> Iterator[Row]:
+    """All rows but those of the scaling; each model's bare passes in words are added to `floors`."""
+    from benchmarking import adaptive, data_path, memory, methods, metrics, start
+    from benchmarking.compare import peer_rows
+    from benchmarking.floor import best_sizes, measured_floor, remember
+    from benchmarking.subject import build
+
+    quick = not options.full
+    for model in options.models:
+        subject = build(model, options.images, options.device, options.size)
+        sizes = best_sizes(subject.classifier, subject.images[:1], budget=0.7 if quick else 3)
+        floor = measured_floor(subject.classifier, subject.images[:1], sizes)
+        floors.append(
+            f"bare pass of {model} at {subject.images.shape[-1]} pixels: forward {1 / floor.forward:.0f} images/s at batch "
+            f"{sizes[0]}, with gradient {1 / floor.gradient:.0f} images/s at batch {sizes[1]}"
+        )
+        remember(subject.classifier, subject.images[0], sizes)
+        if "methods" in options.parts:
+            yield from methods.method_rows(subject, options.methods, sizes, options.repeats, quick)
+        if "metrics" in options.parts:
+            yield from metrics.metric_rows(subject, options.metrics, sizes, options.repeats, quick)
+        if "peers" in options.parts:
+            yield from peer_rows(subject, _peers(options, subject, sizes[1]), options.repeats)
+    if "adaptive" in options.parts:
+        yield adaptive.adaptive_row(subject.first(4), 200 if quick else 1000)
+    if "memory" in options.parts:
+        model, pixels = ("cifar_cnn", None) if quick else (options.models[0], options.size or 96)
+        yield from memory.memory_rows(model, options.methods, options.device, quick, pixels)
+    if "start" in options.parts:
+        yield from start.start_rows(options.models[0], 1 if quick else options.repeats)
+    if "data" in options.parts:
+        count, explainer = (40, "saliency") if quick else (500, "saliency")
+        yield from data_path.data_rows(options.models[0], count, explainer)
+
+
+def _peers(options: argparse.Namespace, subject: object, best: int) -> list[object]:
+    from torch import nn
+
+    from benchmarking.peers import cam_methods, captum_methods, pair_methods, quantus_metrics, zennit_methods
+
+    quick, size = not options.full, subject.images.shape[-1]  # type: ignore[attr-defined]
+    pooled = any(isinstance(module, nn.MaxPool2d) for module in subject.classifier.modules())  # type: ignore[attr-defined]
+    makers = {
+        "captum": lambda: captum_methods.peers(best, quick, size, pooled),
+        "cams": lambda: cam_methods.peers(quick),
+        "saliency": lambda: pair_methods.peers(best, quick),
+        "zennit": zennit_methods.peers,
+        "quantus": lambda: quantus_metrics.peers(quick),
+    }
+    wanted = {*options.methods, *options.metrics}
+    return [
+        peer for name in options.peers for peer in makers[name]() if peer.method in wanted or peer.method[:3] == "ig_"
+    ]
+
+
+def _scaling(options: argparse.Namespace) -> list:  # type: ignore[type-arg]
+    if "scaling" not in options.parts:
+        return []
+    from benchmarking import scaling
+    from benchmarking.subject import build
+
+    return list(scaling.lines(build("cifar_cnn", 16, options.device), not options.full))
+
+
+def _line(row: Row, seconds: float) -> str:
+    """What a person reads while it works."""
+    ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
+    return f"{seconds:6.0f} s  {row.part:8} {row.model:20} {row.name} {row.setting[:60]}  {ratio}  {row.note[:60]}"

@@ -1,0 +1,75 @@
+"""Ours and a peer in turn: first the values, then the seconds."""
+
+from __future__ import annotations
+
+import importlib.util
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from benchmarking.clock import Spread, in_turn, ratio
+from benchmarking.peers.peer import Peer, difference
+from benchmarking.row import Row
+from benchmarking.subject import Subject
+
+SHARE_OF_MEMORY = 0.5
+"""Of the free memory that a peer may need to be run."""
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that is free now."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    return int(lines["MemAvailable"].split()[0]) * 1024
+
+
+def peer_rows(subject: Subject, peers: Sequence[Peer], repeats: int) -> Iterator[Row]:
+    """A row for each peer; one that is missing, too large or broken says so in its note."""
+    for peer in peers:
+        yield _row(subject.first(peer.images), peer, repeats)
+
+
+def _row(subject: Subject, peer: Peer, repeats: int) -> Row:
+    common = {"part": "peer", "model": subject.classifier.name, "name": peer.method, "images": len(subject.images)}
+    setting = f"{peer.library}: {peer.setting}"
+    if importlib.util.find_spec(peer.library) is None:
+        return Row(**common, setting=setting, note="not installed")  # type: ignore[arg-type]
+    need = peer.at_once * len(subject.images) * subject.bytes_of_a_gradient if peer.at_once else 0
+    if need > SHARE_OF_MEMORY * free_bytes(subject.device):
+        note = f"not run: would keep {need / 1e9:.0f} GB, extrapolated from one image"
+        return Row(**common, setting=setting, megabytes=need / 1e6, note=note)  # type: ignore[arg-type]
+    try:
+        found = _compare(subject, peer)
+        measured = in_turn(
+            {"ours": lambda: peer.ours(subject), "theirs": lambda: peer.theirs(subject)}, repeats, subject.device
+        )
+    except Exception as error:
+        words = traceback.format_exception_only(error)[-1].split("\n")[0]
+        return Row(**common, setting=setting, note=f"theirs raises {words[:150]}")  # type: ignore[arg-type]
+    spread = ratio(measured["theirs"], measured["ours"])
+    seconds = Spread.of(measured["ours"]).median / len(subject.images)
+    note = peer.note
+    if peer.tolerance is not None and found is not None and found > peer.tolerance:
+        note = f"VALUES DIFFER by more than {peer.tolerance:g}; {note}".rstrip("; ")
+    return Row(
+        **common,  # type: ignore[arg-type]
+        setting=setting,
+        seconds=seconds,
+        ratio=spread.median,
+        smallest=spread.smallest,
+        largest=spread.largest,
+        megabytes=need / 1e6 if need else None,
+        difference=found,
+        note=note,
+    )
+
+
+def _compare(subject: Subject, peer: Peer) -> float | None:
+    """The largest difference of the values; None where they are not meant to be equal."""
+    if peer.tolerance is None:
+        return None
+    ours, theirs = peer.check or (peer.ours, peer.theirs)
+    return difference(ours(subject), theirs(subject), peer.affine)

@@ -1,0 +1,109 @@
+"""A whole run beside its network time: decoding, corrupting, drawing and writing should cost next to nothing."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from PIL import Image
+
+from benchmarking.clock import synchronise
+from benchmarking.floor import Floor, best_sizes, measured_floor, remember
+from benchmarking.place import ROOT
+from benchmarking.row import Row
+from seewhy.quiet import quieten
+from seewhy.run import build
+
+CORRUPTION = "gaussian_noise"
+
+
+def pictures(folder: Path, count: int) -> None:
+    """The sample photographs again and again, turned around every second time, as JPEG files."""
+    samples = sorted((ROOT / "logbook" / "images" / "photographs").glob("*.jpg"))
+    for number in range(count):
+        source = samples[number % len(samples)]
+        target = folder / f"{number:04d}.jpg"
+        if number // len(samples) % 2:
+            Image.open(source).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(target, quality=90)
+        else:
+            shutil.copy(source, target)
+
+
+def data_rows(model: str, count: int, explainer: str) -> Iterator[Row]:
+    """The run as a whole, and the parts of it that are not the network, each measured alone."""
+    quieten()
+    with tempfile.TemporaryDirectory() as place:
+        folder, output = Path(place) / "pictures", Path(place) / "run"
+        folder.mkdir()
+        pictures(folder, count)
+        job = build(_config(model, explainer, folder, output))
+        decoding = _decoding(job.data)
+        job.classifier.to(job.trainer.strategy.root_device)
+        image = next(iter(job.data.test_dataloader())).images[:1].to(job.classifier.mean.device)
+        sizes = best_sizes(job.classifier, image, budget=0.5)
+        remember(job.classifier, image[0], sizes)
+        before = measured_floor(job.classifier, image, sizes)
+        job.classifier.passes.forward = job.classifier.passes.backward = 0
+        start = time.perf_counter()
+        job.trainer.test(job.classifier, job.data, verbose=False)
+        synchronise(image.device)
+        whole, passes = time.perf_counter() - start, job.classifier.passes
+        network = (_seconds(before, passes) + _seconds(measured_floor(job.classifier, image, sizes), passes)) / 2
+        parts = {"decoding": decoding, "drawing and writing figures": _drawing(job), "corrupting": _corrupting(folder)}
+    common: dict[str, Any] = {"part": "data", "model": model, "images": count}
+    note = f"{explainer}; network {network:.2f} s of {whole:.2f} s"
+    yield Row(**common, name="whole run", seconds=whole / count, ratio=whole / network, note=note)
+    for name, seconds in parts.items():
+        note = "for one level of " + CORRUPTION if name == "corrupting" else "measured alone"
+        yield Row(**common, name=name, seconds=seconds, ratio=seconds * count / whole, note=f"share of the run; {note}")
+
+
+def _seconds(floor: Floor, passes: Any) -> float:
+    return floor.seconds(passes)
+
+
+def _config(model: str, explainer: str, folder: Path, output: Path) -> Any:
+    overrides = [f"model={model}", f"explainer={explainer}", "data=folder", f"data.root={folder}", f"output={output}"]
+    overrides += ["logger={}", "~callbacks.progress", "~callbacks.terminal"]
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        return compose("explain", overrides)
+
+
+def _decoding(data: Any) -> float:
+    """Seconds for each image of reading, resizing and cropping in one process."""
+    data.setup("test")
+    start = time.perf_counter()
+    count = sum(len(batch.images) for batch in data.test_dataloader())
+    return (time.perf_counter() - start) / count
+
+
+def _drawing(job: Any) -> float:
+    """Seconds for each figure, drawn and written."""
+    from seewhy.callbacks.figures import Figures
+    from seewhy.figures import panel, png
+
+    made = next(part for part in job.trainer.callbacks if isinstance(part, Figures)).kept[:4]
+    panel(made[0])
+    start = time.perf_counter()
+    for one in made:
+        png(panel(one))
+    return (time.perf_counter() - start) / len(made)
+
+
+def _corrupting(folder: Path) -> float:
+    """Seconds for each picture and level."""
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        cfg = compose("robustness", [f"corruption=[{CORRUPTION}]"])
+    corruption = instantiate(cfg.corruption[CORRUPTION], _convert_="all")
+    picture = np.asarray(Image.open(next(iter(sorted(folder.glob("*.jpg"))))).convert("RGB"))
+    start = time.perf_counter()
+    for seed in range(5):
+        corruption.corrupt(picture, 3, seed)
+    return (time.perf_counter() - start) / 5

@@ -1,0 +1,95 @@
+"""Every attribution method beside its floor."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from benchmarking.clock import Spread, seconds
+from benchmarking.floor import counted, measured_floor, work
+from benchmarking.place import ROOT
+from benchmarking.row import Row
+from benchmarking.subject import Subject, explainer_named
+from seewhy.classifier import Passes
+from seewhy.errors import Incompatible
+from seewhy.explainers.base import Explainer
+
+NAMES = tuple(sorted(path.stem for path in (ROOT / "configs" / "explainer").glob("*.yaml")))
+CHEAP = {"n_masks": 400, "n_samples": 20, "n_steps": 50, "channels": 64}
+"""Settings that only decide the number of passes, cut down so that a method takes seconds."""
+QUICK = {"n_masks": 48, "n_samples": 4, "n_steps": 12, "channels": 16}
+ONCE = {"lime": {"n_samples": 300}, "kernel_shap": {"n_samples": 300}}
+"""Methods that cut an image into regions once: as many passes as make that small beside them, as in real use."""
+
+
+def cheap(explainer: Explainer, quick: bool) -> Explainer:
+    """The explainer with fewer passes; the costs per pass stay the same."""
+    most = (QUICK if quick else CHEAP) | ({} if quick else ONCE.get(explainer.name, {}))
+    changed: dict[str, Any] = {
+        key: min(getattr(explainer, key), count)
+        for key, count in most.items()
+        if isinstance(getattr(explainer, key, None), int)
+    }
+    if hasattr(explainer, "channels"):
+        changed["channels"] = most["channels"]
+    if hasattr(explainer, "explainer"):
+        changed["explainer"] = cheap(explainer.explainer, quick)
+    return dataclasses.replace(explainer, **changed)
+
+
+def images_for(explainer: Explainer, subject: Subject, budget: int) -> int:
+    """As many images as `budget` passes allow, from two to all."""
+    classes = len(subject.classifier.facts.classes)
+    passes = explainer.passes_per_image(size=subject.images.shape[-1], classes=classes)
+    return (
+        len(subject.images)
+        if passes is None or not sum(passes)
+        else max(2, min(len(subject.images), budget // sum(passes)))
+    )
+
+
+def method_rows(
+    subject: Subject, names: Sequence[str], sizes: tuple[int, int], repeats: int, quick: bool
+) -> Iterator[Row]:
+    """A row for each method that the network allows."""
+    for name in names:
+        explainer = cheap(explainer_named(name), quick)
+        part = subject.first(images_for(explainer, subject, 60 if quick else 500))
+        yield timed(part, name, explainer, sizes, repeats)
+
+
+def timed(subject: Subject, name: str, explainer: Explainer, sizes: tuple[int, int], repeats: int) -> Row:
+    """Seconds and passes for each image, and their ratio to the floor, which is measured before and after each turn."""
+    classifier, images, targets = subject.classifier, subject.images, subject.targets
+    common: dict[str, Any] = {"part": "method", "model": classifier.name, "name": name, "images": len(images)}
+    try:
+        explainer(classifier, images[:1], targets[:1])
+    except Incompatible as refused:
+        return Row(**common, note=f"refused: {str(refused).split(';')[0][:120]}")
+    multiple = work(classifier, images[:1], lambda: explainer(classifier, images[:1], targets[:1]))
+    spent, ratios, passes = [], [], Passes()
+    floor = measured_floor(classifier, images[:1], sizes)
+    for _ in range(repeats):
+        earlier = Passes(classifier.passes.forward, classifier.passes.backward)
+        spent.append(seconds(lambda: explainer(classifier, images, targets), subject.device) / len(images))
+        passes = counted(classifier, earlier, len(images))
+        after = measured_floor(classifier, images[:1], sizes)
+        bare = (floor.seconds(passes) + after.seconds(passes)) / 2
+        floor = after
+        ratios.append(spent[-1] / bare if bare else float("nan"))
+    return Row(
+        **common,
+        setting=explainer.parameters,
+        seconds=Spread.of(spent).median,
+        forward=passes.forward,
+        backward=passes.backward,
+        work=multiple,
+        note=f"computes {multiple:.2f} x its passes" if multiple and multiple > 1.03 else "",
+        **(_spread(ratios) if passes.forward else {}),
+    )
+
+
+def _spread(ratios: list[float]) -> dict[str, float]:
+    spread = Spread.of(ratios)
+    return {"ratio": spread.median, "smallest": spread.smallest, "largest": spread.largest}

@@ -1,0 +1,81 @@
+"""Every metric, and sets of metrics that share passes, beside the floor of the passes they make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from benchmarking.clock import Spread, seconds
+from benchmarking.floor import counted, measured_floor
+from benchmarking.place import ROOT
+from benchmarking.row import Row
+from benchmarking.subject import Subject, explainer_named, metric_named
+from seewhy.classifier import Passes
+from seewhy.metrics.base import ImageMetric
+from seewhy.metrics.evidence import Evidence
+
+NAMES = tuple(sorted(path.stem for path in (ROOT / "configs" / "metric").glob("*.yaml") if path.stem != "all"))
+CURVES = (
+    "deletion insertion morf_lerf necessity_ordering sufficiency_ordering tpn tps average_drop increase_in_confidence"
+).split()
+"""Metrics that read the same perturbation curves, and those of one pass."""
+QUICK = {"n_steps": 10, "n_samples": 8, "n_layers": 2, "shares": (0.1, 0.5, 0.9)}
+
+
+def built(name: str, quick: bool) -> ImageMetric:
+    """The metric of the config, with fewer steps and samples where it must be quick."""
+    metric = metric_named(name)
+    for key, value in QUICK.items() if quick else ():
+        if hasattr(metric, key):
+            setattr(metric, key, value)
+    return metric
+
+
+def sets(names: Sequence[str]) -> dict[str, Sequence[str]]:
+    """Each metric alone, the curves together, and everything."""
+    found: dict[str, Sequence[str]] = {name: (name,) for name in names}
+    if set(CURVES) <= set(names):
+        found["curves together"] = CURVES
+    if len(names) == len(NAMES):
+        found["all together"] = NAMES
+    return found
+
+
+def metric_rows(
+    subject: Subject, names: Sequence[str], sizes: tuple[int, int], repeats: int, quick: bool
+) -> Iterator[Row]:
+    """A row for each metric and each set."""
+    for name, members in sets(names).items():
+        yield _timed(
+            subject.first(2 if quick else 8), name, [built(member, quick) for member in members], sizes, repeats
+        )
+
+
+def _timed(subject: Subject, name: str, metrics: Sequence[ImageMetric], sizes: tuple[int, int], repeats: int) -> Row:
+    classifier, images, maps = subject.classifier, subject.images, subject.maps
+    explainer = explainer_named("input_x_gradient")
+
+    def measure() -> None:
+        given = classifier, images, subject.targets, maps
+        evidence = Evidence(*given, explainer=explainer, masks=subject.masks)
+        for metric in metrics:
+            metric.reset()
+            metric.update(*given, evidence=evidence)
+
+    measure()
+    spent, ratios, passes = [], [], Passes()
+    floor = measured_floor(classifier, images[:1], sizes)
+    for _ in range(repeats):
+        earlier = Passes(classifier.passes.forward, classifier.passes.backward)
+        spent.append(seconds(measure, subject.device) / len(images))
+        passes = counted(classifier, earlier, len(images))
+        after = measured_floor(classifier, images[:1], sizes)
+        bare, floor = (floor.seconds(passes) + after.seconds(passes)) / 2, after
+        ratios.append(spent[-1] / bare if bare else float("nan"))
+    spread = Spread.of(ratios)
+    few: dict[str, Any] = {}
+    if passes.forward:
+        few = {"ratio": spread.median, "smallest": spread.smallest, "largest": spread.largest}
+    common = {"part": "metric", "model": classifier.name, "name": name, "images": len(images)}
+    middle = Spread.of(spent).median
+    return Row(**common, seconds=middle, forward=passes.forward, backward=passes.backward, **few)  # type: ignore[arg-type]

@@ -1,0 +1,139 @@
+"""The page and the table of the benchmark."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from benchmarking.goals import goals
+from benchmarking.place import ROOT
+from benchmarking.row import COLUMNS, Row
+from benchmarking.scaling import Line
+
+NOTES = ROOT / "scripts" / "benchmarking" / "optimisations.md"
+"""Kept by hand: what each optimisation should gain, and what it did."""
+HEAD = """# The benchmark
+
+Written by `make benchmark`; the section on optimisations is kept in `scripts/benchmarking/optimisations.md`, the numbers
+of this page are in [benchmark.csv](benchmark.csv).
+
+**Floor**: the passes that were made, times the bare pass (a forward, or a forward with the gradient of the image) at its
+fastest batch size, measured before and after each turn. **Peers** run in turn with ours on the same tensors, weights,
+dtype and threads: a ratio of 2 is twice the time of ours. All numbers are medians, with the smallest and the largest
+turn in brackets. `difference`: the largest between the values, as a share of the largest value of the peer, taken before
+the timing; empty where values cannot be equal, as the note says.
+"""
+
+
+def write_csv(path: Path, rows: Sequence[Row]) -> None:
+    """All rows."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(row.cells() for row in rows)
+
+
+def write_page(
+    path: Path, rows: Sequence[Row], lines: Sequence[Line], facts: Mapping[str, str], device: str, floors: Sequence[str]
+) -> None:
+    """Goals first, then the tables."""
+    parts = [HEAD, *(f"- {key}: {value}" for key, value in facts.items()), *(f"- {floor}" for floor in floors), ""]
+    parts += ["## Goals", "", "| goal | | measured |", "|---|---|---|"]
+    parts += [f"| {goal.wanted} | {goal.verdict} | {goal.found} |" for goal in goals(rows, device)]
+    for part, title in {"method": "Attribution methods", "metric": "Metrics, of maps of `input_x_gradient`"}.items():
+        parts += ["", f"## {title}", "", *_floor_table([row for row in rows if row.part == part])]
+    parts += ["", "## Peers", "", *_peer_table([row for row in rows if row.part == "peer"])]
+    parts += ["", "## Memory of a process", "", *_memory_table([row for row in rows if row.part == "memory"])]
+    if lines:
+        parts += [
+            "",
+            "## Scaling",
+            "",
+            "![Time and memory against the amount of work](benchmark.png)",
+            "",
+            *_lines(lines),
+        ]
+    rest = [row for row in rows if row.part in ("start", "data", "adaptive")]
+    parts += ["", "## Start, data path, adaptive steps", "", *_rest_table(rest), "", NOTES.read_text().strip(), ""]
+    path.write_text("\n".join(parts))
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "" if value is None else f"{value:.{digits}g}"
+
+
+def _spread(row: Row) -> str:
+    if row.ratio is None:
+        return ""
+    many = row.smallest is not None and row.smallest != row.largest
+    return f"{row.ratio:.2f}" + (f" ({row.smallest:.2f} – {row.largest:.2f})" if many else "")
+
+
+def _table(head: Sequence[str], lines: Sequence[Sequence[object]]) -> list[str]:
+    if not lines:
+        return ["Not measured in this run."]
+    written = ["| " + " | ".join(str(cell) for cell in line) + " |" for line in lines]
+    return ["| " + " | ".join(head) + " |", "|---" * len(head) + "|", *written]
+
+
+def _floor_table(rows: Sequence[Row]) -> list[str]:
+    head = ("model", "name", "images", "s per image", "forward", "backward", "over floor", "")
+    return _table(
+        head,
+        [
+            (
+                row.model,
+                f"`{row.name}`",
+                row.images,
+                _number(row.seconds),
+                row.forward,
+                row.backward,
+                _spread(row),
+                row.note,
+            )
+            if row.seconds is not None
+            else (row.model, f"`{row.name}`", "", "", "", "", "", row.note)
+            for row in rows
+        ],
+    )
+
+
+def _peer_table(rows: Sequence[Row]) -> list[str]:
+    head = ("model", "name", "peer", "images", "ours, s per image", "theirs / ours", "difference", "note")
+    return _table(
+        head,
+        [
+            (row.model, f"`{row.name}`", row.setting, row.images, _number(row.seconds), _spread(row),
+             _number(row.difference, 1), row.note)
+            for row in rows
+        ],
+    )  # fmt: skip
+
+
+def _memory_table(rows: Sequence[Row]) -> list[str]:
+    lines = [
+        (row.name, row.note, row.setting, "" if row.megabytes is None else f"{row.megabytes:.0f}", _spread(row))
+        for row in rows
+    ]
+    return _table(("method", "small setting", "large setting", "MB", "ratio"), lines)
+
+
+def _lines(lines: Sequence[Line]) -> list[str]:
+    return _table(
+        ("axis", "method", "seconds for each", "R² of a straight line", "largest / smallest peak"),
+        [
+            (line.axis, f"`{line.method}`", _number(line.slope), f"{line.straightness:.4f}", f"{line.memory_ratio:.2f}")
+            for line in lines
+        ],
+    )
+
+
+def _rest_table(rows: Sequence[Row]) -> list[str]:
+    return _table(
+        ("part", "model", "what", "seconds", "ratio", "note"),
+        [
+            (row.part, row.model, f"{row.name} {row.setting}".strip(), _number(row.seconds), _spread(row), row.note)
+            for row in rows
+        ],
+    )

@@ -1,0 +1,42 @@
+"""One line of the benchmark's table."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured of one method, metric, setting or part; what does not apply is None."""
+
+    part: str
+    """`method`, `metric`, `peer`, `memory`, `scaling`, `start` or `data`."""
+    model: str
+    name: str
+    setting: str = ""
+    images: int | None = None
+    seconds: float | None = None
+    """Per image, the median."""
+    forward: int | None = None
+    backward: int | None = None
+    ratio: float | None = None
+    """To the floor; of a peer: its seconds over ours."""
+    smallest: float | None = None
+    largest: float | None = None
+    megabytes: float | None = None
+    difference: float | None = None
+    """Of a peer: the largest difference from ours as a share of its largest value."""
+    work: float | None = None
+    """Multiplications over those of the counted passes."""
+    note: str = ""
+
+    def cells(self) -> dict[str, Any]:
+        """The row for a CSV file."""
+        return {
+            key: "" if value is None else f"{value:.6g}" if isinstance(value, float) else value
+            for key, value in asdict(self).items()
+        }
+
+
+COLUMNS = tuple(field.name for field in fields(Row))

@@ -1,0 +1,32 @@
+"""What a run imports: nothing heavy that its config does not use."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from conftest import ROOT
+
+HEAVY = "captum albumentations cv2 pandas skimage sklearn timm huggingface_hub jinja2 tensorboard".split()
+"""Modules that neither torch, lightning nor hydra load by themselves."""
+RUN = """
+import runpy, sys
+sys.argv = ["explain.py", *sys.argv[1:]]
+runpy.run_path("src/explain.py", run_name="__main__")
+print("loaded:", *sys.modules)
+"""
+
+
+def loaded(*overrides: str) -> set[str]:
+    """The modules of a process that ran the explain command."""
+    command = [sys.executable, "-c", RUN, *overrides]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_a_saliency_run_without_metrics_loads_no_heavy_module(tmp_path: Path) -> None:
+    given = ["model=cifar_cnn", "explainer=saliency", "data.limit=1", "probe_batch_size=1", "logger=[]", "trainer=cpu"]
+    modules = loaded(*given, f"hydra.run.dir={tmp_path}")
+    assert "seewhy.explainers.saliency" in modules
+    assert not modules & set(HEAVY)
+    assert "seewhy.metrics.road" not in modules
