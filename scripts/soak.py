@@ -7,6 +7,7 @@ python scripts/soak.py --kills 20 data=cifar10 data.root=FOLDER data.limit=5000
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import shlex
@@ -14,39 +15,55 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import linear_regression
+from typing import NamedTuple
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 PRODUCTS = ("*.csv", "*.npy", "*.npz", "metrics.json", "curves.png")
 FIXED = ["model=cifar_cnn", "callbacks=numbers", "trainer=cpu", "threads=1", "probe_batch_size=64", "logger={}"]
 
 
-@dataclass
-class Watched:
-    """What a process was seen to hold: (finished batches, megabytes, open files) from time to time."""
+class Sample(NamedTuple):
+    """What the process held at one moment."""
 
-    samples: list[tuple[int, float, int]] = field(default_factory=list)
+    job: str
+    batches: int
+    """Finished batches of that job."""
+    megabytes: float
+    files: int
 
-    def look(self, process: int, batches: int) -> None:
-        """Add a sample of a running process."""
-        try:
-            pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
-            files = len(os.listdir(f"/proc/{process}/fd"))
-        except OSError:
-            return
-        self.samples.append((batches, pages * os.sysconf("SC_PAGE_SIZE") / 2**20, files))
 
-    def flat(self, total: int) -> tuple[float, int, int, float]:
-        """(MB per 1 % of the run after its first tenth, fewest and most open files, most MB)."""
-        late = [sample for sample in self.samples if sample[0] >= total / 10]
-        shares = [100 * batches / total for batches, _, _ in late]
-        sizes = [size for _, size, _ in late]
-        centre, mean = sum(shares) / len(shares), sum(sizes) / len(sizes)
-        spread = sum((share - centre) ** 2 for share in shares) or 1.0
-        slope = sum((share - centre) * (size - mean) for share, size in zip(shares, sizes, strict=True)) / spread
-        opened = [files for *_, files in late]
-        return slope, min(opened), max(opened), max(sizes)
+def look(process: int, folder: Path) -> Sample | None:
+    """The job at work, which is the last with a finished batch; None before and after it."""
+    jobs = sorted({path.parents[1] for path in folder.glob("*/journal/0*.json")}, key=lambda job: job.name)
+    try:
+        pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+        files = len(os.listdir(f"/proc/{process}/fd"))
+    except OSError:
+        return None
+    size = pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+    return Sample(jobs[-1].name, batches(jobs[-1]), size, files) if jobs else None
+
+
+def flat(samples: list[Sample], folder: Path) -> str:
+    """The slope of the memory over the images after the first tenth of each job, and the open files there."""
+    lines = []
+    for job in dict.fromkeys(sample.job for sample in samples):
+        total = batches(folder / job)
+        images = json.loads((folder / job / "run.json").read_text())["images"]
+        late = [each for each in samples if each.job == job and total / 10 <= each.batches < total]
+        if len(late) < 3:
+            lines.append(f"{job}: too short to see anything")
+            continue
+        x = [each.batches * images / total / 1000 for each in late]
+        slope = linear_regression(x, [each.megabytes for each in late]).slope
+        sizes, opened = [[getattr(each, part) for each in late] for part in ("megabytes", "files")]
+        lines.append(
+            f"{job}: {slope:+.2f} MB per 1,000 images ({min(sizes):.0f} to {max(sizes):.0f} MB), "
+            f"{min(opened)} to {max(opened)} open files, {len(late)} looks"
+        )
+    return "\n".join(lines)
 
 
 def start(folder: Path, overrides: list[str]) -> subprocess.Popen[bytes]:
@@ -56,31 +73,38 @@ def start(folder: Path, overrides: list[str]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
 
+def batches(job: Path) -> int:
+    """Those that a job has finished."""
+    return sum(1 for _ in job.glob("journal/0*.json"))
+
+
 def finished(folder: Path) -> int:
     """Batches that all jobs of a sweep have finished."""
-    return sum(1 for _ in folder.glob("*/journal/0*.json"))
+    return sum(map(batches, folder.glob("*/")))
 
 
-def undisturbed(folder: Path, overrides: list[str]) -> tuple[Watched, float]:
-    """(what the process held, seconds) of a sweep that nobody stops."""
-    begun, watched, process = time.monotonic(), Watched(), start(folder, overrides)
+def undisturbed(folder: Path, overrides: list[str]) -> tuple[list[Sample], float]:
+    """(what the process held from time to time, seconds) of a sweep that nobody stops."""
+    begun, process = time.monotonic(), start(folder, overrides)
+    samples: list[Sample] = []
     while process.poll() is None:
-        watched.look(process.pid, finished(folder))
-        time.sleep(0.5)
+        sample = look(process.pid, folder)
+        samples += [sample] if sample else []
+        time.sleep(0.25)
     if process.returncode:
         raise SystemExit(f"the undisturbed sweep failed: see {folder}.txt")
-    return watched, time.monotonic() - begun
+    return samples, time.monotonic() - begun
 
 
-def killed(folder: Path, overrides: list[str], total: int, kills: int, seed: int) -> list[int]:
-    """How many batches were finished at each kill -9, the last attempt being left alone."""
+def killed(folder: Path, overrides: list[str], total: int, kills: int, seed: int, pause: float) -> list[int]:
+    """How many batches were finished at each kill -9, up to `pause` seconds after one; the last attempt is left alone."""
     moments = random.Random(seed)
     survived = []
     for target in sorted(moments.randrange(total) for _ in range(kills)):
         process = start(folder, overrides)
         while process.poll() is None and finished(folder) < target:
             time.sleep(0.05)
-        time.sleep(moments.random())
+        time.sleep(pause * moments.random())
         if process.poll() is None:
             survived.append(finished(folder))
             os.killpg(process.pid, signal.SIGKILL)
@@ -116,13 +140,11 @@ def main() -> None:
     folder.mkdir(parents=True)
     overrides += [f"explainer={given.explainers}", f"metric=[{given.metrics}]"]
     print("overrides:", shlex.join(overrides))
-    watched, seconds = undisturbed(folder / "undisturbed", overrides)
+    samples, seconds = undisturbed(folder / "undisturbed", overrides)
     total = finished(folder / "undisturbed")
-    slope, fewest, most, largest = watched.flat(total)
     print(f"undisturbed: {total} batches in {seconds:.0f} s")
-    print(f"memory after the first tenth: {slope:+.3f} MB per 1 % of the run, at most {largest:.0f} MB")
-    print(f"open files after the first tenth: {fewest} to {most}")
-    survived = killed(folder / "killed", overrides, total, given.kills, given.seed)
+    print(f"after the first tenth of each job:\n{flat(samples, folder / 'undisturbed')}", flush=True)
+    survived = killed(folder / "killed", overrides, total, given.kills, given.seed, seconds / total / 4)
     print(f"kill -9: {len(survived)} times, after {', '.join(map(str, survived))} of {total} batches")
     files, size, different = compare(folder / "undisturbed", folder / "killed")
     print(f"compared: {files} files, {size:,} bytes; {len(different)} differ {' '.join(different[:5])}")
