@@ -16,6 +16,7 @@ from seewhy.callbacks.tables import Tables
 from seewhy.curve_figure import GRID, curves_figure, mean_curve
 from seewhy.errors import UserError
 from seewhy.explainers.saliency import Saliency
+from seewhy.journal.journal import Journal
 from seewhy.measure_batch import measurable
 from seewhy.metrics.base import ImageMetric
 from seewhy.metrics.deletion import Deletion
@@ -96,3 +97,17 @@ def test_a_mean_curve_is_that_of_straight_lines_and_stops_with_the_last_image() 
     np.testing.assert_allclose(shares, GRID)
     np.testing.assert_allclose(mean, np.where(GRID <= 0.5, (1 - GRID + 0.5) / 2, 1 - GRID))
     assert curves_figure(table, "a heading").get_size_inches()[0] > 3
+
+
+def test_only_the_first_images_are_drawn_and_all_are_in_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from seewhy import run_scores
+
+    monkeypatch.setattr(run_scores, "DRAWN", 3)
+    run(tmp_path, {"deletion": Deletion(n_steps=8), "necessity_ordering": NecessityOrdering(n_steps=8)})
+    drawn = list(run_scores._points(Journal(tmp_path)))
+    written = pd.read_csv(tmp_path / "curves.csv")
+    assert {image for image, *_ in drawn} == {"image0", "image1", "image2"}
+    assert len(drawn) == (written.image != "image3").sum()
+    assert set(written.image) == {f"image{row}" for row in range(4)}

@@ -238,6 +238,9 @@ def _interrupted(cfg: DictConfig, record: RunRecord, reason: str) -> int:
     print(f"\ninterrupted ({reason}); what was done lies in {cfg.output}", file=sys.stderr)
     if cfg.task == "explain":
         print(f"to go on: {go_on.command(cfg.task, cfg.output)}", file=sys.stderr)
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            sweep = HydraConfig.get().sweep.dir
+            print(f"to go on with the sweep: the same command with hydra.sweep.dir={sweep}", file=sys.stderr)
     return 143 if reason == "SIGTERM" else 130
 
 

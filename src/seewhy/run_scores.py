@@ -12,6 +12,9 @@ from seewhy.run_folder import RunFolder
 from seewhy.score_rows import CurveRow, ScoreRow, score_rows
 from seewhy.statistics.summary import summarise
 
+DRAWN = 10_000
+"""Images whose curves are in memory at once, to be drawn; curves.csv has those of all."""
+
 
 def write_scores(
     folder: RunFolder, facts: Mapping[str, MetricFact], journal: Journal, seed: int = 0
@@ -38,13 +41,18 @@ def write_curves(folder: RunFolder, journal: Journal, heading: str, seed: int = 
     rows = (_printed(row) for entry in journal.entries() for row in entry.curves)
     folder.write_csv("curves.csv", CurveRow._fields, rows)
     images = sum(bool(one.metrics) for one in journal.explanations())
-    folder.write_bytes("curves.png", png(curves_figure(table, f"{heading}, {images} images", seed)))
+    words = f"{images} images" if images <= DRAWN else f"the first {DRAWN:,} of {images:,} images"
+    folder.write_bytes("curves.png", png(curves_figure(table, f"{heading}, {words}", seed)))
 
 
 def _points(journal: Journal) -> Iterator[tuple[str, str, float, float]]:
+    """The points of the first images."""
+    images: set[str] = set()
     for entry in journal.entries():
-        for row in entry.curves:
-            yield row.image, row.curve, row.share, row.probability
+        images.update(list(dict.fromkeys(row.image for row in entry.curves))[: DRAWN - len(images)])
+        yield from ((row.image, row.curve, row.share, row.probability) for row in entry.curves if row.image in images)
+        if len(images) == DRAWN:
+            return
 
 
 def _printed(row: CurveRow) -> dict[str, str]:
