@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from seewhy import run
-from seewhy.callbacks import attribution
+from seewhy.callbacks import attribution, journaled
 from seewhy.data.samples import SAMPLES
 from seewhy.errors import UserError
 from seewhy.go_on import with_earlier_overrides
@@ -119,6 +119,19 @@ def test_a_stopped_run_ends_in_order_and_goes_on(
     assert record(folder)["status"] == "completed"
     assert record(folder)["images_explained"] == 7
     assert [one["status"] for one in record(folder)["earlier"]] == ["interrupted"]  # type: ignore[attr-defined]
+
+
+def test_a_long_run_does_not_make_tables_while_a_scheduler_waits(
+    undisturbed: tuple[Path, dict[str, bytes]], tmp_path: Path, count: Count, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journaled, "QUICK", 1)
+    for stop, made in ((terminate, False), (interrupt, True)):
+        folder = tmp_path / stop.__name__
+        count.calls, count.stop = 0, (3, stop)
+        with pytest.raises(SystemExit):
+            explain(folder, undisturbed[0])
+        assert (folder / "predictions.csv").is_file() == made
+        assert set(Journal(folder).finished()) == {0, 1}
 
 
 def test_a_finished_run_is_not_computed_again(

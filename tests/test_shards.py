@@ -20,7 +20,7 @@ FIGURES = ["callbacks=[attribution,faithfulness,tables,figures]", "data.batch_si
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Data, the unsplit run `whole`, and its shards in `shards`: three batches of two in three shards, one image unreadable."""
+    """Data, the unsplit run `whole`, and its shards in `shards`: three batches in three shards, one image unreadable."""
     folder = tmp_path_factory.mktemp("shards")
     data = images(folder / "data", 5)
     explain(folder / "whole", data, *FIGURES)
@@ -43,6 +43,13 @@ def test_merged_shards_are_the_unsplit_run(base: Path, tmp_path: Path) -> None:
         assert merged[key] == whole[key], key
     assert merged["status"] == "completed"
     assert [len(rows(base / "shards" / part / "predictions.csv")) for part in "123"] == [2, 2, 1]
+
+
+def test_tables_do_not_depend_on_the_figures(base: Path, tmp_path: Path) -> None:
+    explain(tmp_path, base / "data")
+    made, expected = products(tmp_path), products(base / "whole")
+    assert len(made) == 5 + 7
+    assert made == {name: content for name, content in expected.items() if name in made}
 
 
 @pytest.mark.parametrize(

@@ -203,8 +203,8 @@ def execute(task: Callable[[DictConfig, RunRecord], None], cfg: DictConfig) -> N
         check_settings(cfg, overrides)
         with signals():
             task(cfg, record)
-    except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into the latter
-        reason = "SIGTERM" if Stop.signum == signal.SIGTERM else "Ctrl-C"
+    except (KeyboardInterrupt, SystemExit) as stop:
+        reason = _reason(stop)
         raise SystemExit(_interrupted(cfg, record, reason) if first else 0) from None
     except Exception as error:
         if isinstance(error, OSError) and error.errno in FULL:
@@ -229,6 +229,13 @@ def execute(task: Callable[[DictConfig, RunRecord], None], cfg: DictConfig) -> N
         attempt(lambda: page_of(Path(cfg.output), cfg.seed))
     if first:
         print(f"run folder: {cfg.output}")
+
+
+def _reason(stop: BaseException) -> str:
+    """Who ended the run: Lightning turns Ctrl-C into an exit with code 1; schedulers' helpers exit with others."""
+    if Stop.signum == signal.SIGTERM:
+        return "SIGTERM"
+    return "Ctrl-C" if isinstance(stop, KeyboardInterrupt) or stop.args == (1,) else "asked to exit"
 
 
 def _interrupted(cfg: DictConfig, record: RunRecord, reason: str) -> int:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 
 from lightning.pytorch import Callback, Trainer
 
 from seewhy.callbacks.journaling import Journaling, journaling
 from seewhy.classifier import Classifier
+from seewhy.interrupt import Stop
 from seewhy.run_folder import RunFolder
+
+QUICK = 200
+"""Batches whose tables are made in the seconds that a scheduler leaves between SIGTERM and SIGKILL."""
 
 
 class Journaled(Callback):
@@ -29,6 +34,8 @@ class Journaled(Callback):
     def on_exception(self, trainer: Trainer, pl_module: Classifier, exception: BaseException) -> None:  # type: ignore[override]
         """Keep what was computed before the error, as far as it can be written."""
         if trainer.is_global_zero and self.journaling is not None and self.journaling.begun:
+            if Stop.signum == signal.SIGTERM and len(self.journaling.journal.batches()) > QUICK:
+                return
             with contextlib.suppress(OSError):
                 self.journaling.settle()
                 self.write(trainer, pl_module)

@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
-from torch.nn import functional
 
 from seewhy.classifier import Classifier
 from seewhy.data.whole_batches import WholeBatches, partition
 from seewhy.errors import UserError
-from seewhy.explain_batch import predictions
 from seewhy.interrupt import end_on_signals
-from seewhy.journal.entry import Entry, Seen
+from seewhy.journal.entry_of import entry_of
 from seewhy.journal.journal import Journal
 from seewhy.journal.plan import check_same
 from seewhy.journal.shard import Shard
@@ -125,7 +123,7 @@ class Journaling(Callback):
         if self.numbers is not None and batch_idx >= len(self.numbers):
             return
         number = batch_idx if self.numbers is None else self.numbers[batch_idx]
-        self.waiting.append((number, _entry(pl_module, outputs, batch), outputs.get("pending", [])))
+        self.waiting.append((number, entry_of(pl_module, outputs, batch), outputs.get("pending", [])))
         while self.waiting and all(one.done() for one in self.waiting[0][2]):
             self._keep(*self.waiting.popleft())
 
@@ -154,26 +152,6 @@ class Journaling(Callback):
     def teardown(self, trainer: Trainer, pl_module: Classifier, stage: str) -> None:  # type: ignore[override]
         """Give the data module its own loader back."""
         vars(trainer.datamodule or self).pop("test_dataloader", None)  # type: ignore[attr-defined]
-
-
-def _entry(classifier: Classifier, outputs: Mapping[str, Any], batch: Batch) -> Entry:
-    logits = outputs["logits"]
-    said = predictions(classifier, batch, logits) if len(batch.images) else []
-    made = {one.name: one for one in outputs.get("explanations", [])}
-    losses = functional.cross_entropy(logits.float(), batch.labels.clamp_min(0), reduction="none").tolist()
-    return Entry(
-        images=[
-            Seen(name, path, prediction, None if label < 0 else loss, made.get(name))
-            for name, path, prediction, label, loss in zip(
-                batch.names, batch.paths, said, batch.labels.tolist(), losses, strict=True
-            )
-        ],
-        skipped=list(outputs.get("skipped", batch.skipped)),
-        curves=outputs.get("curves", []),
-        costs=outputs.get("costs", {}),
-        left_out=outputs.get("left_out", []),
-        stored=outputs.get("stored", {}),
-    )
 
 
 def journaling(trainer: Trainer, folder: Path) -> Journaling:
