@@ -34,10 +34,11 @@ class Journaled(Callback):
     def on_exception(self, trainer: Trainer, pl_module: Classifier, exception: BaseException) -> None:  # type: ignore[override]
         """Keep what was computed before the error, as far as it can be written."""
         if trainer.is_global_zero and self.journaling is not None and self.journaling.begun:
+            with contextlib.suppress(OSError):
+                self.journaling.settle()
             if Stop.signum == signal.SIGTERM and len(self.journaling.journal.batches()) > QUICK:
                 return
             with contextlib.suppress(OSError):
-                self.journaling.settle()
                 self.write(trainer, pl_module)
 
     def write(self, trainer: Trainer, classifier: Classifier) -> None:

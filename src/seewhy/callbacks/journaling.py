@@ -14,6 +14,7 @@ from seewhy.classifier import Classifier
 from seewhy.data.whole_batches import WholeBatches, partition
 from seewhy.errors import UserError
 from seewhy.interrupt import end_on_signals
+from seewhy.journal.entry import Entry
 from seewhy.journal.entry_of import entry_of
 from seewhy.journal.journal import Journal
 from seewhy.journal.plan import check_same
