@@ -110,7 +110,7 @@ def test_covered_windows_leave_everything_else() -> None:
 def test_passes_equal_the_formula_and_batches_are_filled_across_images() -> None:
     classifier, sizes = small_cnn(), []
     classifier.network.register_forward_pre_hook(lambda module, images: sizes.append(len(images[0])))
-    explainer = Occlusion(window=16, stride=8, probe_batch_size=8)
+    explainer = Occlusion(window=16, stride=8, incremental=False, probe_batch_size=8)
     explainer(classifier, IMAGES, TARGETS)
     forward, backward = explainer.passes_per_image(size=32)
     assert (forward, backward) == (10, 0)

@@ -48,7 +48,7 @@ class Explainer(ABC):
     @property
     def parameters(self) -> str:
         """The parameters that decide the maps, in words."""
-        hidden = {"seed", "probe_batch_size"}
+        hidden = {"seed", "probe_batch_size", "incremental"}
         shown = {key: value for key, value in vars(self).items() if key not in hidden and value is not None}
         return ", ".join(f"{key}={value}" for key, value in shown.items())
 

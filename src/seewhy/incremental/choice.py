@@ -1,0 +1,50 @@
+"""Whether windows are computed incrementally: where the network allows it and where it pays."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from seewhy.batch_size import out_of_memory
+from seewhy.errors import Incompatible
+from seewhy.incremental.drops import planned_drops
+from seewhy.incremental.network import incremental_network
+from seewhy.incremental.recording import Unrecordable
+from seewhy.probe import Probe
+from seewhy.types import Images, Targets
+
+LEAST_GAIN = 1.2
+"""How many times faster than full passes incremental ones must be expected to be."""
+FEWEST_WINDOWS = 64
+"""For fewer windows in all, recording the network costs as much as it can save."""
+
+
+def incremental_drops(
+    probe: Probe,
+    images: Images,
+    cover: Images,
+    targets: Targets,
+    tops: list[int],
+    lefts: list[int],
+    window: int,
+    must: bool,
+) -> Tensor | None:
+    """f(x) - f(x with a window of `cover`) [batch, windows] at `tops` x `lefts`, row by row.
+
+    Where it `must` not be incremental, None says that full passes are to be made: the network cannot be replayed, it
+    would not pay, or memory ran out. Otherwise Incompatible where it cannot.
+    """
+    if not must and len(images) * len(tops) * len(lefts) < FEWEST_WINDOWS:
+        return None
+    try:
+        network = incremental_network(probe, images, cover, tops, lefts, window)
+        if not must and network.plan.gain(len(images)) < LEAST_GAIN:
+            return None
+        return planned_drops(network, probe, images, cover, targets)
+    except Unrecordable as reason:
+        if must:
+            raise Incompatible(f"the network cannot be replayed: {reason}; set explainer.incremental=auto") from reason
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if must or not out_of_memory(error):
+            raise
+    return None
