@@ -23,8 +23,8 @@ class Occlusion(Explainer):
     `window` and `stride` are in pixels; where None, a fifteenth and a twenty-eighth of the shorter side (15 and 8 at
     224 pixels), at least 4 and 2. The last window of each row and column ends at the border: every pixel is covered.
     With `incremental` only what a window can change is computed again, layer by layer, and pasted into the activations of
-    the clean image: the same map up to rounding. `auto` does so where it is expected to be at least 1.2 times as fast as
-    full passes, false never, true always (Incompatible where the network cannot be replayed).
+    the clean image: the same map up to rounding. `auto` does so on processors where it is expected to be at least 1.2
+    times as fast as full passes, false never, true always (Incompatible where the network cannot be replayed).
     Zeiler, Fergus: Visualizing and understanding convolutional networks, ECCV 2014.
     """
 

@@ -32,9 +32,11 @@ def incremental_drops(
     """f(x) - f(x with a window of `cover`) [batch, windows] at `tops` x `lefts`, row by row.
 
     Where it `must` not be incremental, None says that full passes are to be made: the network cannot be replayed, it
-    would not pay, or memory ran out. Otherwise Incompatible where it cannot.
+    would not pay, memory ran out, or the device is no processor (its costs were never measured). Otherwise
+    Incompatible where it cannot.
     """
-    if not must and len(images) * len(tops) * len(lefts) < FEWEST_WINDOWS:
+    few = len(images) * len(tops) * len(lefts) < FEWEST_WINDOWS
+    if not must and (few or images.device.type != "cpu"):
         return None
     try:
         network = incremental_network(probe, images, cover, tops, lefts, window)

@@ -15,6 +15,8 @@ SPARSE = 4
 FEW = 32
 CALL = 300_000
 """Starting the operations of one node takes as long as this many multiplications."""
+PREPARING = 50_000_000
+"""Recording and planning one node takes as long as this many multiplications."""
 
 
 def part_cost(node: Node, channels: int, height: Any, width: Any) -> Any:

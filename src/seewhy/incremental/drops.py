@@ -33,7 +33,7 @@ def planned_drops(network: IncrementalNetwork, probe: Probe, images: Images, cov
             every = torch.cartesian_prod(part - part[0], group.rows, group.columns)
             every = every[changed[part[every[:, 0]], every[:, 1], every[:, 2]]]
             spent += len(every) * group.multiplications
-            for chunk in every.split(network.windows_at_once(group, limit, images.device.type)) if len(every) else ():
+            for chunk in every.split(network.windows_at_once(group, limit)) if len(every) else ():
                 windows = Windows(*chunk.unbind(1))
                 image = windows.images.to(images.device)
                 logits = network.covered(group, clean, cover[here], windows).float()

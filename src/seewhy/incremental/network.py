@@ -20,8 +20,6 @@ from seewhy.types import Images
 
 CLOSE = 1e-4
 """Logits of the replay may differ from the network's by this share of the largest one."""
-MOST_WINDOWS = {"cpu": 64}
-"""On a processor, more windows at once only leave its caches; elsewhere memory is the bound."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +51,9 @@ class IncrementalNetwork:
         kept = sum(torch.Size(node.shape).numel() for key in self.keys if (node := self.nodes[key[0]]) is not None)
         return max(1, limit * self.plan.peak // max(1, kept))
 
-    def windows_at_once(self, group: Group, limit: int, device: str) -> int:
+    def windows_at_once(self, group: Group, limit: int) -> int:
         """How many windows of a group take as much memory as `limit` images in the network."""
-        return min(max(1, limit * self.plan.peak // group.peak), MOST_WINDOWS.get(device, 1 << 30))
+        return max(1, limit * self.plan.peak // group.peak)
 
 
 def incremental_network(

@@ -8,7 +8,7 @@ from itertools import accumulate, product
 
 from torch import Tensor
 
-from seewhy.incremental.cost import CALL, multiplications, part_cost, whole_cost
+from seewhy.incremental.cost import CALL, PREPARING, multiplications, part_cost, whole_cost
 from seewhy.incremental.layers import Window
 from seewhy.incremental.nodes import Nodes, shape_read
 from seewhy.incremental.region import Region, Side, must_crop, sides_of
@@ -54,13 +54,14 @@ class Plan:
         return made / max(1, self.multiplications * sum(group.windows for group in self.groups))
 
     def gain(self, images: int) -> float:
-        """How many times faster than whole images it should be, for so many images at once."""
+        """How many times faster than whole images it should be, for so many images, with the time to prepare it."""
         windows = images * sum(group.windows for group in self.groups)
         return self.cost * windows / self._expected(images)
 
     def _expected(self, images: int) -> float:
+        prepared = max(len(group.regions) for group in self.groups) * PREPARING
         calls = sum(len(group.regions) for group in self.groups) * CALL
-        return calls + images * sum(group.cost * group.windows for group in self.groups)
+        return prepared + calls + images * sum(group.cost * group.windows for group in self.groups)
 
 
 def make_plan(nodes: Nodes, rows: Span, columns: Span, images: int) -> Plan:
