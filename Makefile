@@ -50,8 +50,8 @@ benchmark: $(RUNTIME) ## measure every method and metric beside its floor and it
 logbook: $(RUNTIME) ## run the five studies and write their pages
 	$(RUN) scripts/logbook.py $(ARGS)
 
-test: $(DEVELOPMENT) ## run the tests and the examples in docstrings (pytest)
-	$(RUN) -m pytest $(ARGS)
+test: $(DEVELOPMENT) ## run the tests and the examples in docstrings (pytest, two processes of one thread)
+	$(RUN) -m pytest -n 2 $(ARGS)
 
 check: lint types test ## what CI runs: lint, types and test
 

@@ -25,7 +25,15 @@ def loaded(*overrides: str) -> set[str]:
 
 
 def test_a_saliency_run_without_metrics_loads_no_heavy_module(tmp_path: Path) -> None:
-    given = ["model=cifar_cnn", "explainer=saliency", "data.limit=1", "probe_batch_size=1", "logger=[]", "trainer=cpu"]
+    given = [
+        "model=cifar_cnn",
+        "explainer=saliency",
+        "data.limit=1",
+        "probe_batch_size=1",
+        "logger=[]",
+        "trainer=cpu",
+        "page=false",
+    ]
     modules = loaded(*given, f"hydra.run.dir={tmp_path}")
     assert "seewhy.explainers.saliency" in modules
     assert not modules & set(HEAVY)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import pandas as pd
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -15,11 +13,10 @@ from seewhy.callbacks.attribution import Attribution
 from seewhy.callbacks.faithfulness import Faithfulness
 from seewhy.callbacks.journaling import Journaling, journaling
 from seewhy.classifier import Classifier
-from seewhy.curve_figure import GRID, on_grid
-from seewhy.hyperparameters import Value, explainer_parameters, log_hyperparameters
-from seewhy.journal.journal import Journal
 from seewhy.log_picture import log_picture
-from seewhy.score_rows import CurveRow
+
+if TYPE_CHECKING:
+    from seewhy.hyperparameters import Value
 
 Kind = TypeVar("Kind", bound=Callback)
 
@@ -44,8 +41,11 @@ class TensorBoard(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         """Log all of it."""
-        if not trainer.is_global_zero:
+        if not trainer.is_global_zero or not any(isinstance(one, TensorBoardLogger) for one in trainer.loggers):
             return
+        from seewhy.curve_points import curve_points
+        from seewhy.hyperparameters import log_hyperparameters
+
         step, names = trainer.global_step, list[str]()
         values: dict[str, list[float]] = {}
         for place, made in enumerate(self.journaling.journal.explanations()):
@@ -75,6 +75,8 @@ def _row(
     trainer: Trainer, classifier: Classifier, means: dict[str, float]
 ) -> tuple[dict[str, Value], dict[str, float]]:
     """(what was chosen, what came out)."""
+    from seewhy.hyperparameters import explainer_parameters
+
     explaining, measuring = _callback(trainer, Attribution), _callback(trainer, Faithfulness)
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     chosen: dict[str, Value] = {"model": classifier.name, "weights": classifier.origin, "data": type(data).__name__}
@@ -98,17 +100,3 @@ def _mean(values: list[float]) -> float:
     """Over the images for which there is a value; NaN where there is none."""
     known = np.array(values)[np.isfinite(values)]
     return float(known.mean()) if known.size else float("nan")
-
-
-def curve_points(journal: Journal) -> Iterator[tuple[str, int, float]]:
-    """(tag, percentage of the pixels, mean over the images that reach it) of every perturbation curve."""
-    rows = [row for entry in journal.entries() for row in entry.curves]
-    if not rows:
-        return
-    table = pd.DataFrame(rows, columns=list(CurveRow._fields))
-    for curve, part in table.groupby("curve"):
-        for quantity in ("probability", "logit"):
-            values = on_grid(part, quantity)
-            for share, column in zip(GRID, values.T, strict=True):
-                if np.isfinite(column).any():
-                    yield f"curves/{curve}/{quantity}", round(100 * share), float(np.nanmean(column))
