@@ -280,6 +280,8 @@ def test_resume_takes_the_arguments_of_the_run(undisturbed: tuple[Path, dict[str
     assert with_earlier_overrides(["seed=1"], "robustness") == ["seed=1"]
     with pytest.raises(UserError, match=r"robustness\.py cannot be taken up"):
         with_earlier_overrides([f"resume={folder}"], "robustness")
+    with pytest.raises(UserError, match=r"hydra\.sweep\.dir=<its folder>"):
+        with_earlier_overrides(["-m", f"resume={folder}"], "explain")
     with pytest.raises(UserError, match="has no journal of a run: give the folder"):
         with_earlier_overrides([f"resume={tmp_path}"], "explain")
 

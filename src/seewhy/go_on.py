@@ -24,6 +24,10 @@ def with_earlier_overrides(arguments: Sequence[str], task: str) -> list[str]:
         return given
     if task != "explain":
         raise UserError(f"{task}.py cannot be taken up where it ended, only explain.py can: leave out resume=")
+    if {"-m", "--multirun"} & set(arguments):
+        raise UserError(
+            "resume= goes on with one run; give the command of a sweep again, with hydra.sweep.dir=<its folder>"
+        )
     from seewhy.journal.journal import Journal
 
     folder = Path(asked[-1]).expanduser()

@@ -222,6 +222,8 @@ def execute(task: Callable[[DictConfig, RunRecord], None], cfg: DictConfig) -> N
         if hydra.mode == RunMode.RUN or isinstance(mistake, ChangedRun):
             raise SystemExit(2) from None
         return
+    finally:
+        gc.collect()  # the next job of a sweep shall not find the data of this one in memory
     record.update(status="completed")
     if first and hydra.mode == RunMode.RUN and record.content["task"] in PAGED and cfg.get("page"):
         from seewhy.report.write_page import attempt, page_of
