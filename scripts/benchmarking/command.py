@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarking.place import ROOT
 from benchmarking.row import Row
 
-PARTS = ("methods", "metrics", "peers", "memory", "scaling", "start", "data", "adaptive")
+PARTS = ("methods", "metrics", "peers", "memory", "scaling", "start", "data", "adaptive", "below")
 LIBRARIES = ("captum", "cams", "saliency", "zennit", "quantus")
 
 
@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def measured(options: argparse.Namespace, floors: list[str]) -> Iterator[Row]:
     """All rows but those of the scaling; each model's bare passes in words are added to `floors`."""
-    from benchmarking import adaptive, data_path, memory, methods, metrics, start
+    from benchmarking import adaptive, below, data_path, memory, methods, metrics, start
     from benchmarking.compare import peer_rows
     from benchmarking.floor import best_sizes, measured_floor, remember
     from benchmarking.subject import build
@@ -108,6 +108,8 @@ def measured(options: argparse.Namespace, floors: list[str]) -> Iterator[Row]:
             yield from peer_rows(subject, _peers(options, subject, sizes[1]), options.repeats)
     if "adaptive" in options.parts:
         yield adaptive.adaptive_row(subject.first(4), 200 if quick else 1000)
+    if "below" in options.parts:
+        yield from below.below_rows(options.device, quick, options.repeats)
     if "memory" in options.parts:
         model, pixels = ("cifar_cnn", None) if quick else (options.models[0], options.size or 96)
         yield from memory.memory_rows(model, options.methods, options.device, quick, pixels)

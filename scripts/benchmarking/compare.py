@@ -11,7 +11,7 @@ import torch
 
 from benchmarking.clock import Spread, in_turn, ratio
 from benchmarking.peers.peer import Peer, difference
-from benchmarking.row import Row
+from benchmarking.row import DIFFER, Row
 from benchmarking.subject import Subject
 
 SHARE_OF_MEMORY = 0.5
@@ -53,7 +53,7 @@ def _row(subject: Subject, peer: Peer, repeats: int) -> Row:
     seconds = Spread.of(measured["ours"]).median / len(subject.images)
     note = peer.note
     if peer.tolerance is not None and found is not None and found > peer.tolerance:
-        note = f"VALUES DIFFER by more than {peer.tolerance:g}; {note}".rstrip("; ")
+        note = f"{DIFFER} by more than {peer.tolerance:g}; {note}".rstrip("; ")
     return Row(
         **common,  # type: ignore[arg-type]
         setting=setting,

@@ -33,6 +33,8 @@ def cheap(explainer: Explainer, quick: bool) -> Explainer:
     }
     if hasattr(explainer, "channels"):
         changed["channels"] = most["channels"]
+    if hasattr(explainer, "incremental"):
+        changed["incremental"] = False  # full passes, which have a floor
     if hasattr(explainer, "explainer"):
         changed["explainer"] = cheap(explainer.explainer, quick)
     return dataclasses.replace(explainer, **changed)

@@ -54,8 +54,16 @@ def write_page(
             "",
             *_lines(lines),
         ]
-    rest = [row for row in rows if row.part in ("start", "data", "adaptive")]
-    parts += ["", "## Start, data path, adaptive steps", "", *_rest_table(rest), "", NOTES.read_text().strip(), ""]
+    rest = [row for row in rows if row.part in ("start", "data", "adaptive", "below")]
+    parts += [
+        "",
+        "## Start, data path, adaptive steps, incremental occlusion",
+        "",
+        *_rest_table(rest),
+        "",
+        NOTES.read_text().strip(),
+        "",
+    ]
     path.write_text("\n".join(parts))
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+DIFFER = "VALUES DIFFER"
+"""How the note of a row begins whose values are not those that they are compared with."""
+
 
 @dataclass(frozen=True)
 class Row:
     """What was measured of one method, metric, setting or part; what does not apply is None."""
 
     part: str
-    """`method`, `metric`, `peer`, `memory`, `scaling`, `start` or `data`."""
+    """`method`, `metric`, `peer`, `memory`, `scaling`, `start`, `data`, `adaptive` or `below`."""
     model: str
     name: str
     setting: str = ""

@@ -1,0 +1,44 @@
+"""Below the floor: occlusion that computes again only what a window can change, beside full forward passes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+from benchmarking.clock import Spread, in_turn, ratio
+from benchmarking.peers.peer import difference
+from benchmarking.row import DIFFER, Row
+from benchmarking.subject import build
+from seewhy.explainers.occlusion import Occlusion
+
+GOALS = {"vgg16": 3.0, "efficientnet_lite0": 2.0}
+"""How many times as fast it should be."""
+TOLERANCE = 1e-4
+"""Of the largest value of the map."""
+
+
+def below_rows(device: str, quick: bool, repeats: int) -> Iterator[Row]:
+    """A row for each network of the goals (quick: the small one, with fewer windows); `ratio` is full over incremental."""
+    stride = 28 if quick else 15
+    for model in ("efficientnet_lite0",) if quick else GOALS:
+        subject = build(model, 1, device, 224)
+        full = Occlusion(window=15, stride=stride, incremental=False)
+        image = (subject.classifier, subject.images, subject.targets)
+        calls = {"full": partial(full, *image), "incremental": partial(replace(full, incremental=True), *image)}
+        found = difference(calls["incremental"](), calls["full"](), False)
+        measured = in_turn(calls, 1 if model == "vgg16" else repeats, subject.device, warm=False)
+        spread = ratio(measured["full"], measured["incremental"])
+        yield Row(
+            "below",
+            model,
+            "occlusion",
+            f"window 15, stride {stride}, 224 pixels",
+            images=1,
+            seconds=Spread.of(measured["incremental"]).median,
+            ratio=spread.median,
+            smallest=spread.smallest,
+            largest=spread.largest,
+            difference=found,
+            note=f"{DIFFER} by more than {TOLERANCE:g}" if found > TOLERANCE else f"values within {found:.0e}",
+        )
