@@ -33,8 +33,9 @@ def work_ahead(classifier: Classifier, explaining: Attribution | None, images: i
     if cost is None:
         lines.append(f"{chosen:,} images; the passes per image depend on the image")
     else:
-        total = chosen * (cost[0] + cost[1])
-        lines.append(f"{chosen:,} images x ({cost[0]:,} forward + {cost[1]:,} backward passes), {total:,} in all")
+        total, bound = chosen * (cost[0] + cost[1]), "at most " if getattr(explainer, "incremental", False) else ""
+        passes = f"{cost[0]:,} forward + {cost[1]:,} backward passes"
+        lines.append(f"{chosen:,} images x {bound}({passes}), {total:,} in all")
     return "\n".join(lines)
 
 
