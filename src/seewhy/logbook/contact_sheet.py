@@ -25,8 +25,8 @@ TITLE, LABEL, RESOLUTION = 9.0, 7.5, 100
 OUTLIERS, STRENGTH = 10.0, 0.85
 """More saturated than a figure of its own: a tile is small."""
 NOTE = (
-    "Predicted class and probability above each image; every map has its own scale. Signed maps: blue speaks for the class, "
-    "orange against it."
+    "Predicted class and probability above each image; every map has its own scale. Signed maps: red speaks for the class, "
+    "blue against it."
 )
 
 
