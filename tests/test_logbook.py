@@ -15,7 +15,9 @@ from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 from PIL import Image
 
+from seewhy.colours import colour_map
 from seewhy.errors import UserError
+from seewhy.logbook.contact_sheet import NOTE
 from seewhy.logbook.front import read_front
 from seewhy.logbook.index import BEGIN, END, fronts, in_readme, index
 from seewhy.logbook.ordering_toy import linear_toy, ordering_toy
@@ -295,3 +297,9 @@ def test_the_yaml_is_what_was_asked() -> None:
     assert list(loaded.inputs) == ["cifar10", "squeezenet", "mobilenetv3", "mobilenetv3_small"]
     assert all(loaded[name] is None for name in loaded.inputs)
     assert sys.executable
+
+
+def test_the_caption_names_the_colours_as_they_are() -> None:
+    supports, opposes = (colour_map("default", "signed")(value) for value in (1.0, -1.0))
+    assert supports[0] > supports[2] and opposes[2] > opposes[0]
+    assert "red speaks for the class, blue against it" in NOTE
