@@ -17,8 +17,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from seewhy import run
 from seewhy.models.cifar_cnn import CifarCNN
-from test_run import Runner, runner
+from test_run import Runner, composed, runner
 
 __all__ = ["runner"]
 
@@ -305,3 +306,12 @@ def test_a_folder_without_masks_is_named(refused: Check, tmp_path: Path, masks: 
     given = masked(tmp_path, None)
     given[2] = f"data.masks={tmp_path / masks}"
     assert f"data.masks={tmp_path / masks}" in refused(*given)
+
+
+def test_an_output_that_is_a_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = tmp_path / "taken"
+    place.write_text("")
+    with pytest.raises(SystemExit) as stop:
+        run.execute(run.explain, composed("explain", [f"output={place}", "hydra.mode=RUN"]))
+    assert stop.value.code == 2
+    assert f"output={place} is a file" in capsys.readouterr().err

@@ -197,6 +197,9 @@ def execute(task: Callable[[DictConfig, RunRecord], None], cfg: DictConfig) -> N
     quieten()
     hydra = HydraConfig.get()
     first = is_first_process()
+    if Path(cfg.output).exists() and not Path(cfg.output).is_dir():
+        print(f"error: output={cfg.output} is a file; name a folder for the run", file=sys.stderr)
+        raise SystemExit(2)
     overrides: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
     record = RunRecord(Path(cfg.output), cfg.task, overrides, cfg.seed, writes=first)
     try:
