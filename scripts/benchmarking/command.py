@@ -27,8 +27,8 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
         description="Time over floor, passes, memory and peers; writes logbook/benchmark.md and benchmark.csv.",
     )
     pace = parser.add_mutually_exclusive_group()
-    pace.add_argument("--quick", action="store_true", help="under three minutes (default)")
-    pace.add_argument("--full", action="store_true", help="all methods and metrics as they are used: about 20 minutes")
+    pace.add_argument("--quick", action="store_true", help="few images, small sizes (default)")
+    pace.add_argument("--full", action="store_true", help="methods and metrics as they are used")
     parser.add_argument("--models", nargs="+", metavar="NAME", help="timm:NAME for any timm network")
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS, metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--methods", nargs="*", choices=methods.NAMES, metavar="NAME")
