@@ -1,16 +1,10 @@
 """The benchmark: whole on a tiny network, its arithmetic by hand."""
 
 import csv
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-
-from conftest import ROOT
-
-sys.path.append(str(ROOT / "scripts"))
-
 from benchmarking.clock import Spread, in_turn, ratio
 from benchmarking.command import main
 from benchmarking.compare import peer_rows

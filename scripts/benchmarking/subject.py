@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from torch import Tensor, nn
+from torch import Tensor
 
+from benchmarking.peers.plain import Plain, plain_of, rectified
 from benchmarking.place import ROOT
 from seewhy.classifier import Classifier
 from seewhy.data.samples import Samples
@@ -19,32 +19,6 @@ from seewhy.explainers.base import Explainer
 from seewhy.explainers.input_x_gradient import InputXGradient
 from seewhy.metrics.base import ImageMetric
 from seewhy.models.layers import default_cam_layer
-
-
-class Plain(nn.Module):
-    """Normalisation and network alone: images in [0, 1] -> logits."""
-
-    def __init__(self, network: nn.Module, mean: Tensor, std: Tensor) -> None:
-        super().__init__()
-        self.network = network
-        self.register_buffer("mean", mean.clone())
-        self.register_buffer("std", std.clone())
-
-    def normalised(self, images: Tensor) -> Tensor:
-        """What the network itself sees."""
-        return (images - self.mean) / self.std
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits."""
-        return self.network(self.normalised(images))
-
-
-class AtMostSix(nn.Module):
-    """min(., 6)."""
-
-    def forward(self, features: Tensor) -> Tensor:
-        """The smaller of each value and six."""
-        return features.clamp(max=6.0)
 
 
 @dataclass(frozen=True)
@@ -80,23 +54,13 @@ class Subject:
 
     @cached_property
     def plain(self) -> Plain:
-        """The same weights in modules without a line of ours; activations do not work in place: hooks need that."""
-        network = self.classifier.network
-        copied = copy.deepcopy(network, {id(value): value for value in network.parameters()})
-        for module in copied.modules():
-            if getattr(module, "inplace", False):
-                module.inplace = False  # type: ignore[assignment]
-        return Plain(copied, self.classifier.mean, self.classifier.std).to(self.device).eval()
+        """The network without a line of ours, on the same weights."""
+        return plain_of(self.classifier).to(self.device)
 
     @cached_property
     def rectified(self) -> Plain:
-        """`plain` with ReLU6 written as min(ReLU, 6): the same output, and a ReLU that peers know."""
-        rewritten = copy.deepcopy(self.plain, {id(value): value for value in self.plain.parameters()})
-        for module in list(rewritten.modules()):
-            for name, child in list(module.named_children()):
-                if isinstance(child, nn.ReLU6):
-                    setattr(module, name, nn.Sequential(nn.ReLU(), AtMostSix()))
-        return rewritten.eval()
+        """`plain` with ReLU6 written as min(ReLU, 6)."""
+        return rectified(self.plain)
 
     @cached_property
     def bytes_of_a_gradient(self) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 
 import torch
+from benchmarking.peers.plain import Plain, plain_of, rectified, sharing_weights
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch import Tensor, nn
@@ -34,29 +35,6 @@ CNNS = ("cifar_cnn", "efficientnet_lite0", "squeezenet", "vgg16")
 ALL = tuple(NETWORKS)
 
 
-class Plain(nn.Module):
-    """Normalisation and network without any code of ours: images in [0, 1] -> logits."""
-
-    def __init__(self, network: nn.Module, mean: Tensor, std: Tensor) -> None:
-        super().__init__()
-        self.network = network
-        self.register_buffer("mean", mean.clone())
-        self.register_buffer("std", std.clone())
-
-    def normalised(self, images: Tensor) -> Tensor:
-        return (images - self.mean) / self.std
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.network(self.normalised(images))
-
-
-class AtMostSix(nn.Module):
-    """min(., 6)."""
-
-    def forward(self, features: Tensor) -> Tensor:
-        return features.clamp(max=6.0)
-
-
 @dataclass(frozen=True)
 class Case:
     """Two sample images, the likeliest class of the first and the second likeliest of the second."""
@@ -68,28 +46,17 @@ class Case:
 
     @cached_property
     def plain(self) -> Plain:
-        """The same weights in a copy of the modules, whose activations do not work in place: hooks need that."""
-        network = self.classifier.network
-        shared = {id(value): value for value in network.parameters()}
-        copied = copy.deepcopy(network, shared)
-        for module in copied.modules():
-            if getattr(module, "inplace", False):
-                module.inplace = False  # type: ignore[assignment]
-        return Plain(copied, self.classifier.mean, self.classifier.std).eval()
+        """The network without a line of ours, on the same weights."""
+        return plain_of(self.classifier)
 
     def copied(self) -> Plain:
         """`plain` once more, for a peer that changes modules; the weights are shared."""
-        return copy.deepcopy(self.plain, {id(value): value for value in self.plain.parameters()})
+        return sharing_weights(self.plain)
 
     @cached_property
     def rectified(self) -> Plain:
-        """`plain` with ReLU6 written as min(ReLU, 6): the same output, and a ReLU that peers know."""
-        rewritten = self.copied()
-        for module in list(rewritten.modules()):
-            for name, child in list(module.named_children()):
-                if isinstance(child, nn.ReLU6):
-                    setattr(module, name, nn.Sequential(nn.ReLU(), AtMostSix()))
-        return rewritten.eval()
+        """`plain` with ReLU6 written as min(ReLU, 6)."""
+        return rectified(self.plain)
 
     @cached_property
     def double(self) -> Case:

@@ -2,50 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from benchmarking.peers.zennit_network import canonical
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from oracles.networks import Case
 
 Maps = Callable[[Case], Tensor]
 TINY = 1e-12
 """zennit's stabiliser: in double precision it does not count."""
-
-
-class Residual(nn.Module):
-    """A block and its shortcut, added by zennit's module so that its rule for sums applies."""
-
-    def __init__(self, block: nn.Module) -> None:
-        super().__init__()
-        from zennit.layer import Sum
-
-        block.has_skip = False  # type: ignore[assignment]
-        self.block, self.sum = block, Sum()
-
-    def forward(self, features: Tensor) -> Tensor:
-        return self.sum(torch.stack([self.block(features), features], -1))
-
-
-def canonical(network: nn.Module) -> nn.Module:
-    """The same function with batch norms folded into convolutions and residual sums as modules."""
-    network = copy.deepcopy(network, {id(value): value for value in network.parameters()})
-    for parent in list(network.modules()):
-        convolution: tuple[str, nn.Conv2d] | None = None
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.BatchNorm2d) and convolution is not None:
-                setattr(parent, convolution[0], fuse_conv_bn_eval(convolution[1], child))
-                setattr(parent, name, getattr(child, "act", nn.Identity()))
-            convolution = (name, child) if isinstance(child, nn.Conv2d) else None
-    for parent in list(network.modules()):
-        for name, child in list(parent.named_children()):
-            if getattr(child, "has_skip", False):
-                setattr(parent, name, Residual(child))
-    return network.eval()
 
 
 def relevance(rule: str, epsilon: float = 1e-6, gamma: float = 0.25) -> Maps:

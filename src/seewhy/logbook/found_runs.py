@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from seewhy.errors import UserError
 from seewhy.report.run_files import Run, read_record, read_run
 from seewhy.statistics.interval import mean_intervals
+from seewhy.stored_map import read_map
 
 
 class Mean(NamedTuple):
@@ -68,7 +69,7 @@ def mean(sample: Iterable[float], seed: int = 0) -> Mean:
 
 def maps(run: Run) -> Mapping[str, NDArray[np.float32]]:
     """The attribution maps by image, in the order of the images' names."""
-    return {name: np.load(run.folder / "attributions" / f"{name}.npy") for name in run.predictions.index}
+    return {name: read_map(run.folder, str(name)).numpy() for name in run.predictions.index}
 
 
 def rank_correlation(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
