@@ -1,5 +1,9 @@
 """Explain the decisions of a classifier: python src/explain.py --help."""
 
+from seewhy import interrupt
+
+interrupt.exit_while_starting()
+
 import hydra
 from omegaconf import DictConfig
 

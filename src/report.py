@@ -1,5 +1,9 @@
 """Join the runs of a sweep into one comparison: python src/report.py --help."""
 
+from seewhy import interrupt
+
+interrupt.exit_while_starting()
+
 import hydra
 from omegaconf import DictConfig
 

@@ -1,5 +1,9 @@
 """Measure how decisions and their explanations change under corruption: python src/robustness.py --help."""
 
+from seewhy import interrupt
+
+interrupt.exit_while_starting()
+
 import hydra
 from omegaconf import DictConfig
 

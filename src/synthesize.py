@@ -1,5 +1,9 @@
 """Make images with a classifier, fooling images or class visualizations: python src/synthesize.py --help."""
 
+from seewhy import interrupt
+
+interrupt.exit_while_starting()
+
 import hydra
 from omegaconf import DictConfig
 

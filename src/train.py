@@ -1,5 +1,9 @@
 """Train a classifier, test its best checkpoint, explain test images with it: python src/train.py --help."""
 
+from seewhy import interrupt
+
+interrupt.exit_while_starting()
+
 import hydra
 from omegaconf import DictConfig
 

@@ -2,13 +2,17 @@
 
 import random
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
-from killing import start, stop, wait_for
+import pytest
+
+from killing import SOURCE, start, stop, wait_for
 from test_resume import explain, images, products, record
 
-BUSY = ["explainer=rise", "explainer.n_masks=200", "data.batch_size=1", "callbacks=[attribution,faithfulness,tables]"]
+BUSY = ["explainer=rise", "explainer.n_masks=800", "data.batch_size=1", "callbacks=[attribution,faithfulness,tables]"]
 GIVEN = [
     "metric=[deletion,sparseness]",
     "++metric.deletion.n_steps=4",
@@ -29,7 +33,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     assert stop(process, signal.SIGKILL)[0] == -signal.SIGKILL
     assert record(folder)["status"] == "running"
     process = start(tmp_path, "explain.py", f"resume={folder}")
-    wait_for(process, folder, 4)
+    wait_for(process, folder, 1)
     time.sleep(moments.random() / 10)
     code, errors = stop(process, signal.SIGINT)
     assert code == 130, errors
@@ -40,3 +44,12 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     explain(tmp_path / "undisturbed", data, *BUSY)
     assert len(products(folder)) == 8 + 7
     assert products(folder) == products(tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize("script", ["explain", "report", "robustness", "synthesize", "train"])
+def test_ctrl_c_while_a_command_starts_is_one_line(script: str, tmp_path: Path) -> None:
+    (tmp_path / "hydra.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    run = f"import runpy; runpy.run_path({str(SOURCE / script)!r} + '.py', run_name='__main__')"
+    begin = f"import sys; sys.path.insert(1, {str(SOURCE)!r}); {run}"
+    done = subprocess.run([sys.executable, "-c", begin], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr, done.stdout) == (130, "\ninterrupted (Ctrl-C)\n", "")

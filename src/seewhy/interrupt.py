@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,22 @@ class Stop:
     """The signal that ended the run in this process; None while nobody has asked for it."""
 
     signum: int | None = None
+
+
+def exit_while_starting() -> None:
+    """From now on Ctrl-C ends a command with one line and exit code 130: nothing has begun that must be closed.
+
+    A run sets its own handlers while it works, see `signals`.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+
+    def end(signum: int, frame: object) -> None:
+        Stop.signum = signum
+        print("\ninterrupted (Ctrl-C)", file=sys.stderr)
+        raise SystemExit(128 + signum)
+
+    signal.signal(signal.SIGINT, end)
 
 
 @contextmanager

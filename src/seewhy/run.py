@@ -240,7 +240,8 @@ def _reason(stop: BaseException) -> str:
     """Who ended the run: Lightning turns Ctrl-C into an exit with code 1; schedulers' helpers exit with others."""
     if Stop.signum == signal.SIGTERM:
         return "SIGTERM"
-    return "Ctrl-C" if isinstance(stop, KeyboardInterrupt) or stop.args == (1,) else "asked to exit"
+    by_hand = isinstance(stop, KeyboardInterrupt) or stop.args in ((1,), (128 + signal.SIGINT,))
+    return "Ctrl-C" if by_hand else "asked to exit"
 
 
 def _interrupted(cfg: DictConfig, record: RunRecord, reason: str) -> int:
