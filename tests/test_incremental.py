@@ -310,7 +310,7 @@ def test_attention_falls_back_to_full_passes() -> None:
 
 def test_a_record_that_no_longer_holds_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("seewhy.incremental.layers.Convolution.folded", lambda self, scale, shift: self)
-    classifier = classifier_of(network_of("residual"), 32, 4)
+    classifier = classifier_of(network_of("residual"), 32, 4, fold=False)
     with pytest.raises(Incompatible, match="does not give the same logits"):
         Occlusion(incremental=True, probe_batch_size=8)(classifier, random_images(1, 32), torch.tensor([1]))
 

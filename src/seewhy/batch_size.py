@@ -117,7 +117,13 @@ def _key(classifier: Classifier, image: Tensor, gradient: bool) -> str:
     device = torch.cuda.get_device_name(image.device) if image.device.type == "cuda" else image.device.type
     autocast = str(torch.get_autocast_dtype(image.device.type)) if torch.is_autocast_enabled() else "float32"
     parts = [classifier.name, parameters, tuple(image.shape), device, torch.get_num_threads(), os.cpu_count()]
-    parts += [torch.__version__, autocast, classifier.channels_last, "gradient" if gradient else "forward"]
+    parts += [
+        torch.__version__,
+        autocast,
+        classifier.channels_last,
+        classifier.folding.enabled,
+        "gradient" if gradient else "forward",
+    ]
     return " ".join(str(part) for part in parts)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from seewhy.models.facts import Facts
+from seewhy.models.folding import Folding
 from seewhy.models.layers import find_layer
 from seewhy.optimization import Optimization
 from seewhy.types import Batch, Images
@@ -50,6 +51,7 @@ class Classifier(LightningModule):
         cam_layer: str | None = None,
         influence_layer: str | None = None,
         channels_last: bool = False,
+        fold: bool = True,
         optimization: Optimization | None = None,
     ) -> None:
         super().__init__()
@@ -63,6 +65,8 @@ class Classifier(LightningModule):
         self.optimization = optimization
         self.channels_last = channels_last
         self.passes = Passes()
+        self.folding = Folding(self.network, fold)
+        self._depth = 0
         self.register_buffer("mean", torch.tensor(facts.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(facts.std).view(1, 3, 1, 1), persistent=False)
 
@@ -71,7 +75,7 @@ class Classifier(LightningModule):
         normalised = (images - self.mean) / self.std
         if self.channels_last:
             normalised = normalised.contiguous(memory_format=torch.channels_last)
-        logits: Tensor = self.network(normalised)
+        logits: Tensor = self.folding.run(self.network, normalised) if self._depth else self.network(normalised)
         self.passes.forward += len(images)
         if logits.requires_grad and not self.training:
             logits.register_hook(self._count_backward)
@@ -86,19 +90,32 @@ class Classifier(LightningModule):
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Evaluation mode and parameters without gradients inside the block; everything as it was after it."""
+        """Evaluation mode and parameters without gradients inside the block; everything as it was after it.
+
+        Batch normalisations are folded into their convolutions inside, with the weights at its beginning.
+        """
         modes = {module: module.training for module in self.modules()}
         trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        self.eval()
+        if any(modes.values()):
+            self.eval()
         for parameter in trainable:
             parameter.requires_grad_(False)
+        self._depth += 1
         try:
+            self.folding.refresh(self.network, self._example)
             yield
         finally:
+            self._depth -= 1
             for module, mode in modes.items():
-                module.training = mode
+                if module.training != mode:
+                    module.training = mode
             for parameter in trainable:
                 parameter.requires_grad_(True)
+
+    def _example(self) -> Tensor:
+        """A normalised image of noise [1, 3, size, size]."""
+        shape = 1, 3, self.facts.size, self.facts.size
+        return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.mean)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross-entropy of one batch, logged with its accuracy as train/loss and train/accuracy."""

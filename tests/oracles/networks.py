@@ -81,9 +81,12 @@ class Case:
 
 @cache
 def case(name: str) -> Case:
-    """The network as the command would build it, with the project's sample images."""
+    """The network as the command would build it, with the project's sample images; computed as the peers compute it.
+
+    Folded normalisations round otherwise, and a gate of ReLU6 that stands at its edge may then open or close.
+    """
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        config = compose("explain", list({**NETWORKS, **ALSO}[name]))
+        config = compose("explain", [*{**NETWORKS, **ALSO}[name], "model.fold=false"])
     classifier = instantiate(config.model, _convert_="object")
     data = Samples(facts=classifier.facts, limit=2)
     data.setup("test")

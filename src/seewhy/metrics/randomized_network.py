@@ -85,6 +85,7 @@ def _copied(classifier: Classifier) -> Classifier:
         cam_layer=classifier.cam_layer,
         influence_layer=classifier.influence_layer,
         channels_last=classifier.channels_last,
+        fold=classifier.folding.enabled,
     )
     return twin.to(classifier.mean.device).eval()
 

@@ -63,13 +63,15 @@ def classifier(
     cam_layer: str | None = None,
     influence_layer: str | None = None,
     channels_last: bool = True,
+    fold: bool = True,
     width: float | None = None,
     seed: int = 0,
     optimization: Optimization | None = None,
 ) -> Classifier:
     """The classifier with its weights and facts; what is None comes from the weights.
 
-    `width` multiplies the channels of networks that have such a setting.
+    `fold`: while explaining, batch normalisations are computed by the convolutions before them (float rounding apart the
+    same values). `width` multiplies the channels of networks that have such a setting.
     """
     choice = choose_origin(name, architecture, weights)
 
@@ -113,6 +115,7 @@ def classifier(
         cam_layer=cam_layer,
         influence_layer=influence_layer,
         channels_last=channels_last,
+        fold=fold,
         optimization=optimization,
     )
     for layer in (cam_layer, influence_layer):
