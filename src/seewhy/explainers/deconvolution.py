@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import torch
 from torch.autograd.graph import Node
 
 from seewhy.explainers.rules.rectified_gradient import RectifiedGradient
-from seewhy.explainers.rules.rectifiers import below_upper_bound
+from seewhy.explainers.rules.rectifiers import upper_bound
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,10 +22,13 @@ class Deconvolution(RectifiedGradient):
 
     def change_rule(self, rectifier: Node) -> None:
         """The ReLU's own result is replaced; the bound of a ReLU6 keeps its true derivative."""
-        below = below_upper_bound(rectifier)
+        bounded = upper_bound(rectifier)
 
-        def deconvolve(inner: object, outer: tuple) -> tuple:  # type: ignore[type-arg]
-            positive = outer[0].clamp(min=0)
-            return ((positive if below is None else positive * below),) + (None,) * (len(inner) - 1)  # type: ignore[arg-type]
+        def deconvolve(inner: tuple, outer: tuple) -> tuple:  # type: ignore[type-arg]
+            if bounded is None:
+                signal = outer[0].clamp(min=0)
+            else:
+                signal = torch.ops.aten.hardtanh_backward(outer[0], bounded[0], -math.inf, bounded[1]).clamp_(min=0)
+            return signal, *(None for _ in inner[1:])
 
         rectifier.register_hook(deconvolve)

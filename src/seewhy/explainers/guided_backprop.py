@@ -19,5 +19,9 @@ class GuidedBackprop(RectifiedGradient):
     """
 
     def change_rule(self, rectifier: Node) -> None:
-        """Negative gradients stop before the ReLU's own rule is applied."""
-        rectifier.register_prehook(lambda gradients: (gradients[0].clamp(min=0), *gradients[1:]))
+        """Negative gradients stop behind the ReLU's own rule, in the memory that this has just written."""
+
+        def guide(inner: tuple, outer: object) -> tuple:  # type: ignore[type-arg]
+            return inner[0].clamp_(min=0), *inner[1:]
+
+        rectifier.register_hook(guide)

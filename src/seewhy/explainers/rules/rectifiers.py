@@ -88,15 +88,14 @@ def is_rectifier(node: Node) -> bool:
     return (getattr(node, bound) if isinstance(bound, str) else bound) == 0
 
 
-def below_upper_bound(node: Node) -> Tensor | None:
-    """Where the argument is under the upper bound (6 for ReLU6); None for a rectifier without one."""
+def upper_bound(node: Node) -> tuple[Tensor, float] | None:
+    """(values, bound): the bound cuts where the values reach it (6 for ReLU6); None for a rectifier without one."""
     name = UPPER_BOUND.get(operation(node))
     bound = getattr(node, name) if name else None
     if bound is None:
         return None
     saved: Any = getattr(node, "_saved_self", None)
-    values: Tensor = saved if saved is not None else node._saved_result  # type: ignore[attr-defined]
-    return values < bound
+    return (saved if saved is not None else node._saved_result), float(bound)  # type: ignore[attr-defined]
 
 
 def node_is_own_factor(node: Node, product: Node | None) -> bool:
