@@ -36,7 +36,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--peers", nargs="*", default=LIBRARIES, choices=LIBRARIES, metavar="LIBRARY")
     parser.add_argument("--device", default="cpu", help="cpu | cuda")
     parser.add_argument("--threads", type=int, help="of torch (default: all cores)")
-    parser.add_argument("--images", type=int, help="default: 4, or 32 with --full")
+    parser.add_argument("--images", type=int, help="at most (default: 32)")
     parser.add_argument("--repeats", type=int, help="default: 3, or 5 with --full")
     parser.add_argument(
         "--size", type=int, help="pixels (default: the model's own; 96 in a quick run without --models)"
@@ -49,7 +49,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     options.models = options.models or (["efficientnet_lite0", "vgg16_cifar"] if full else ["efficientnet_lite0"])
     options.methods = list(methods.NAMES) if options.methods is None else options.methods
     options.metrics = list(metrics.NAMES) if options.metrics is None else options.metrics
-    options.images = options.images or (32 if full else 4)
+    options.images = options.images or 32
     options.repeats = options.repeats or (5 if full else 3)
     return options
 

@@ -20,6 +20,8 @@ from seewhy.classifier import Classifier, Passes
 from seewhy.run_folder import RunFolder
 
 SIZES = {"cpu": (1, 2, 4, 8, 16, 32, 64), "cuda": (8, 16, 32, 64, 128, 256, 512)}
+AS_FAST = 0.03
+"""Of batch sizes that are as fast as the fastest up to this share, the smallest is taken."""
 LONGEST = 0.6
 """Seconds of a pass after which no larger batch is tried."""
 
@@ -73,7 +75,7 @@ def _best_size(classifier: Classifier, image: Tensor, gradient: bool, budget: fl
             again = bare_pass(classifier, image.expand(size, -1, -1, -1), gradient)
             found[size] = min(found[size], again)
         rounds += 1
-    return min(found, key=lambda size: found[size])
+    return next(size for size in found if found[size] <= (1 + AS_FAST) * min(found.values()))
 
 
 def remember(classifier: Classifier, image: Tensor, sizes: tuple[int, int]) -> None:
@@ -84,19 +86,18 @@ def remember(classifier: Classifier, image: Tensor, sizes: tuple[int, int]) -> N
     RunFolder(cache.parent).write_json(cache.name, batch_size._read_cache() | known)
 
 
-def measured_floor(classifier: Classifier, image: Tensor, sizes: tuple[int, int], passes: int = 5) -> Floor:
-    """The bare passes at given batch sizes: of each the median of some passes."""
-    forward, gradient = (
-        statistics.median(bare_pass(classifier, image.expand(size, -1, -1, -1), with_gradient) for _ in range(passes))
-        for size, with_gradient in zip(sizes, (False, True), strict=True)
-    )
-    return Floor(forward, gradient, sizes)
+def measured_floor(
+    classifier: Classifier, image: Tensor, sizes: tuple[int, int], rounds: int = 5, needed: Passes | None = None
+) -> Floor:
+    """The bare passes at given batch sizes: of each the median of some rounds; 0 for a kind that is not `needed`."""
 
+    def measured(size: int, gradient: bool) -> float:
+        images = image.expand(size, -1, -1, -1)
+        return statistics.median(bare_pass(classifier, images, gradient) for _ in range(rounds))
 
-def counted(classifier: Classifier, earlier: Passes, images: int) -> Passes:
-    """The passes for each image since `earlier`."""
-    spent = classifier.passes.since(earlier)
-    return Passes(round(spent.forward / images), round(spent.backward / images))
+    forward = needed is None or needed.forward > needed.backward
+    gradient = needed is None or needed.backward > 0
+    return Floor(measured(sizes[0], False) if forward else 0.0, measured(sizes[1], True) if gradient else 0.0, sizes)
 
 
 class Multiplications(TorchDispatchMode):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -67,6 +66,7 @@ def explain_once(model: str, method: str, setting: dict[str, Any], device: str, 
     sys.path.insert(0, str(ROOT / "src"))
     import torch
 
+    from benchmarking import peak
     from benchmarking.subject import build, explainer_named
 
     subject = build(model, 1, device, pixels)
@@ -74,8 +74,7 @@ def explain_once(model: str, method: str, setting: dict[str, Any], device: str, 
         method, "probe_batch_size=8", *(f"explainer.{key}={value}" for key, value in setting.items())
     )
     explainer(subject.classifier, subject.images, subject.targets)
-    on_device = torch.cuda.max_memory_allocated() if device.startswith("cuda") else 0
-    print(on_device / 2**20 if on_device else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(peak.megabytes(torch.device(device)))
 
 
 if __name__ == "__main__":

@@ -6,12 +6,11 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from benchmarking.clock import Spread, seconds
-from benchmarking.floor import counted, measured_floor, work
+from benchmarking.floor import work
+from benchmarking.over_floor import over_floor
 from benchmarking.place import ROOT
-from benchmarking.row import Row
+from benchmarking.row import Row, spread_cells
 from benchmarking.subject import Subject, explainer_named
-from seewhy.classifier import Passes
 from seewhy.errors import Incompatible
 from seewhy.explainers.base import Explainer
 
@@ -57,41 +56,28 @@ def method_rows(
     """A row for each method that the network allows."""
     for name in names:
         explainer = cheap(explainer_named(name), quick)
-        part = subject.first(images_for(explainer, subject, 60 if quick else 500))
-        yield timed(part, name, explainer, sizes, repeats)
+        part = subject.first(images_for(explainer, subject, 48 if quick else 500))
+        yield timed(part, name, explainer, sizes, repeats, rounds=2 if quick else 5)
 
 
-def timed(subject: Subject, name: str, explainer: Explainer, sizes: tuple[int, int], repeats: int) -> Row:
-    """Seconds and passes for each image, and their ratio to the floor, which is measured before and after each turn."""
+def timed(
+    subject: Subject, name: str, explainer: Explainer, sizes: tuple[int, int], repeats: int, rounds: int = 5
+) -> Row:
+    """Seconds and passes for each image, and their ratio to the floor."""
     classifier, images, targets = subject.classifier, subject.images, subject.targets
     common: dict[str, Any] = {"part": "method", "model": classifier.name, "name": name, "images": len(images)}
     try:
-        explainer(classifier, images[:1], targets[:1])
+        multiple = work(classifier, images[:1], lambda: explainer(classifier, images[:1], targets[:1]))
     except Incompatible as refused:
         return Row(**common, note=f"refused: {str(refused).split(';')[0][:120]}")
-    multiple = work(classifier, images[:1], lambda: explainer(classifier, images[:1], targets[:1]))
-    spent, ratios, passes = [], [], Passes()
-    floor = measured_floor(classifier, images[:1], sizes)
-    for _ in range(repeats):
-        earlier = Passes(classifier.passes.forward, classifier.passes.backward)
-        spent.append(seconds(lambda: explainer(classifier, images, targets), subject.device) / len(images))
-        passes = counted(classifier, earlier, len(images))
-        after = measured_floor(classifier, images[:1], sizes)
-        bare = (floor.seconds(passes) + after.seconds(passes)) / 2
-        floor = after
-        ratios.append(spent[-1] / bare if bare else float("nan"))
+    found = over_floor(classifier, images, lambda: explainer(classifier, images, targets), sizes, repeats, rounds)
     return Row(
         **common,
         setting=explainer.parameters,
-        seconds=Spread.of(spent).median,
-        forward=passes.forward,
-        backward=passes.backward,
+        seconds=found.seconds.median,
+        forward=found.passes.forward,
+        backward=found.passes.backward,
         work=multiple,
         note=f"computes {multiple:.2f} x its passes" if multiple and multiple > 1.03 else "",
-        **(_spread(ratios) if passes.forward else {}),
+        **spread_cells(found.ratio),
     )
-
-
-def _spread(ratios: list[float]) -> dict[str, float]:
-    spread = Spread.of(ratios)
-    return {"ratio": spread.median, "smallest": spread.smallest, "largest": spread.largest}

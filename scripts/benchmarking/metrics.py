@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-from benchmarking.clock import Spread, seconds
-from benchmarking.floor import counted, measured_floor
+from benchmarking.over_floor import over_floor
 from benchmarking.place import ROOT
-from benchmarking.row import Row
+from benchmarking.row import Row, spread_cells
 from benchmarking.subject import Subject, explainer_named, metric_named
-from seewhy.classifier import Passes
 from seewhy.metrics.base import ImageMetric
 from seewhy.metrics.evidence import Evidence
 
@@ -46,12 +43,13 @@ def metric_rows(
 ) -> Iterator[Row]:
     """A row for each metric and each set."""
     for name, members in sets(names).items():
-        yield _timed(
-            subject.first(2 if quick else 8), name, [built(member, quick) for member in members], sizes, repeats
-        )
+        part, rounds = (subject.first(4), 2) if quick else (subject.first(8), 5)
+        yield _timed(part, name, [built(member, quick) for member in members], sizes, repeats, rounds)
 
 
-def _timed(subject: Subject, name: str, metrics: Sequence[ImageMetric], sizes: tuple[int, int], repeats: int) -> Row:
+def _timed(
+    subject: Subject, name: str, metrics: Sequence[ImageMetric], sizes: tuple[int, int], repeats: int, rounds: int
+) -> Row:
     classifier, images, maps = subject.classifier, subject.images, subject.maps
     explainer = explainer_named("input_x_gradient")
 
@@ -62,20 +60,14 @@ def _timed(subject: Subject, name: str, metrics: Sequence[ImageMetric], sizes: t
             metric.reset()
             metric.update(*given, evidence=evidence)
 
-    measure()
-    spent, ratios, passes = [], [], Passes()
-    floor = measured_floor(classifier, images[:1], sizes)
-    for _ in range(repeats):
-        earlier = Passes(classifier.passes.forward, classifier.passes.backward)
-        spent.append(seconds(measure, subject.device) / len(images))
-        passes = counted(classifier, earlier, len(images))
-        after = measured_floor(classifier, images[:1], sizes)
-        bare, floor = (floor.seconds(passes) + after.seconds(passes)) / 2, after
-        ratios.append(spent[-1] / bare if bare else float("nan"))
-    spread = Spread.of(ratios)
-    few: dict[str, Any] = {}
-    if passes.forward:
-        few = {"ratio": spread.median, "smallest": spread.smallest, "largest": spread.largest}
-    common = {"part": "metric", "model": classifier.name, "name": name, "images": len(images)}
-    middle = Spread.of(spent).median
-    return Row(**common, seconds=middle, forward=passes.forward, backward=passes.backward, **few)  # type: ignore[arg-type]
+    found = over_floor(classifier, images, measure, sizes, repeats, rounds)
+    return Row(
+        "metric",
+        classifier.name,
+        name,
+        images=len(images),
+        seconds=found.seconds.median,
+        forward=found.passes.forward,
+        backward=found.passes.backward,
+        **spread_cells(found.ratio),
+    )

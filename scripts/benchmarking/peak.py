@@ -19,7 +19,7 @@ def reset(device: torch.device) -> None:
 
 
 def megabytes(device: torch.device) -> float:
-    """The peak in MB."""
+    """The peak in MB (Linux: of this program alone; `getrusage` also knows what started it)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     status = Path("/proc/self/status")

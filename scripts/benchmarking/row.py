@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from benchmarking.clock import Spread
+
 DIFFER = "VALUES DIFFER"
 """How the note of a row begins whose values are not those that they are compared with."""
 
@@ -43,3 +45,8 @@ class Row:
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
+
+
+def spread_cells(spread: Spread | None) -> dict[str, float]:
+    """The columns of a ratio; none where there is none."""
+    return {} if spread is None else {"ratio": spread.median, "smallest": spread.smallest, "largest": spread.largest}

@@ -93,7 +93,7 @@ def build(cfg: DictConfig) -> Job:
     data = build_data(cfg, facts=classifier.facts)
     loggers = [build_part(part, f"logger.{name}") for name, part in cfg.logger.items() if part]
     trainer = build_trainer(cfg, callbacks=callbacks, logger=loggers or False, default_root_dir=cfg.output)
-    if HydraConfig.get().mode == RunMode.RUN:
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.RUN:
         gc.freeze()  # what is loaded by now stays: no collection needs to look at it again
     return Job(classifier, data, trainer)
 
