@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import shlex
 import sys
@@ -27,8 +28,8 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
         description="Time over floor, passes, memory and peers; writes logbook/benchmark.md and benchmark.csv.",
     )
     pace = parser.add_mutually_exclusive_group()
-    pace.add_argument("--quick", action="store_true", help="few images, small sizes (default)")
-    pace.add_argument("--full", action="store_true", help="methods and metrics as they are used")
+    pace.add_argument("--quick", action="store_true", help="some methods and metrics, small sizes (default)")
+    pace.add_argument("--full", action="store_true", help="all methods and metrics, as they are used")
     parser.add_argument("--models", nargs="+", metavar="NAME", help="timm:NAME for any timm network")
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS, metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--methods", nargs="*", choices=methods.NAMES, metavar="NAME")
@@ -37,7 +38,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", help="cpu | cuda")
     parser.add_argument("--threads", type=int, help="of torch (default: all cores)")
     parser.add_argument("--images", type=int, help="at most (default: 32)")
-    parser.add_argument("--repeats", type=int, help="default: 3, or 5 with --full")
+    parser.add_argument("--repeats", type=int, help="turns of each row (default: 2, or 3 with --full)")
     parser.add_argument(
         "--size", type=int, help="pixels (default: the model's own; 96 in a quick run without --models)"
     )
@@ -47,10 +48,12 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     if not full and not options.models and not options.size:
         options.size = 96
     options.models = options.models or (["efficientnet_lite0", "vgg16_cifar"] if full else ["efficientnet_lite0"])
-    options.methods = list(methods.NAMES) if options.methods is None else options.methods
-    options.metrics = list(metrics.NAMES) if options.metrics is None else options.metrics
+    if options.methods is None:
+        options.methods = list(methods.NAMES if full else methods.QUICK_NAMES)
+    if options.metrics is None:
+        options.metrics = list(metrics.NAMES if full else metrics.QUICK_NAMES)
     options.images = options.images or 32
-    options.repeats = options.repeats or (5 if full else 3)
+    options.repeats = options.repeats or (3 if full else 2)
     return options
 
 
@@ -67,20 +70,25 @@ def main(arguments: list[str] | None = None) -> None:
 
         if options.threads:
             torch.set_num_threads(options.threads)
+        gc.collect()
+        gc.freeze()  # as a run does: collections need not walk over what is loaded
         rows: list[Row] = []
         floors: list[str] = []
-        for row in measured(options, floors):
-            rows.append(row)
-            print(_line(row, time.perf_counter() - started), file=sys.stderr, flush=True)
-        lines = _scaling(options)
-        rows += scaling.rows("cifar_cnn", lines)
-    options.folder.mkdir(parents=True, exist_ok=True)
-    if lines:
-        scaling_figure.draw(lines, options.folder / "benchmark.png", f"cifar_cnn on {options.device}")
-    facts = machine.facts(options.device, time.perf_counter() - started, shlex.join(given))
-    page.write_csv(options.folder / "benchmark.csv", rows)
-    page.write_page(options.folder / "benchmark.md", rows, lines, facts, options.device, floors)
-    print(f"written: {options.folder / 'benchmark.md'}")
+        lines: list[scaling.Line] = []
+        try:
+            for row in measured(options, floors):
+                rows.append(row)
+                print(_line(row, time.perf_counter() - started), file=sys.stderr, flush=True)
+            lines = _scaling(options)
+            rows += scaling.rows("cifar_cnn", lines)
+        finally:  # an error at the end does not lose what was measured before it
+            options.folder.mkdir(parents=True, exist_ok=True)
+            if lines:
+                scaling_figure.draw(lines, options.folder / "benchmark.png", f"cifar_cnn on {options.device}")
+            facts = machine.facts(options.device, time.perf_counter() - started, shlex.join(given))
+            page.write_csv(options.folder / "benchmark.csv", rows)
+            page.write_page(options.folder / "benchmark.md", rows, lines, facts, options.device, floors)
+            print(f"written: {options.folder / 'benchmark.md'}")
 
 
 def measured(options: argparse.Namespace, floors: list[str]) -> Iterator[Row]:
@@ -93,7 +101,7 @@ def measured(options: argparse.Namespace, floors: list[str]) -> Iterator[Row]:
     quick = not options.full
     for model in options.models:
         subject = build(model, options.images, options.device, options.size)
-        sizes = best_sizes(subject.classifier, subject.images[:1], budget=0.7 if quick else 3)
+        sizes = best_sizes(subject.classifier, subject.images[:1], budget=0.4 if quick else 3)
         floor = measured_floor(subject.classifier, subject.images[:1], sizes)
         floors.append(
             f"bare pass of {model} at {subject.images.shape[-1]} pixels: forward {1 / floor.forward:.0f} images/s at batch "
@@ -106,8 +114,8 @@ def measured(options: argparse.Namespace, floors: list[str]) -> Iterator[Row]:
             yield from metrics.metric_rows(subject, options.metrics, sizes, options.repeats, quick)
         if "peers" in options.parts:
             yield from peer_rows(subject, _peers(options, subject, sizes[1]), options.repeats)
-    if "adaptive" in options.parts:
-        yield adaptive.adaptive_row(subject.first(4), 200 if quick else 1000)
+        if "adaptive" in options.parts and model == options.models[0]:
+            yield from adaptive.adaptive_rows(subject.first(2 if quick else 4), sizes[1], 100 if quick else 1000)
     if "below" in options.parts:
         yield from below.below_rows(options.device, quick, options.repeats)
     if "memory" in options.parts:
@@ -116,7 +124,7 @@ def measured(options: argparse.Namespace, floors: list[str]) -> Iterator[Row]:
     if "start" in options.parts:
         yield from start.start_rows(options.models[0], 1 if quick else options.repeats)
     if "data" in options.parts:
-        count, explainer = (40, "saliency") if quick else (500, "saliency")
+        count, explainer = (16, "saliency") if quick else (500, "saliency")
         yield from data_path.data_rows(options.models[0], count, explainer)
 
 
@@ -135,9 +143,7 @@ def _peers(options: argparse.Namespace, subject: object, best: int) -> list[obje
         "quantus": lambda: quantus_metrics.peers(quick),
     }
     wanted = {*options.methods, *options.metrics}
-    return [
-        peer for name in options.peers for peer in makers[name]() if peer.method in wanted or peer.method[:3] == "ig_"
-    ]
+    return [peer for name in options.peers for peer in makers[name]() if peer.method in wanted]
 
 
 def _scaling(options: argparse.Namespace) -> list:  # type: ignore[type-arg]

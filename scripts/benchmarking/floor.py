@@ -70,7 +70,7 @@ def _best_size(classifier: Classifier, image: Tensor, gradient: bool, budget: fl
         if found[size] * size > LONGEST:
             break
     start, rounds = time.perf_counter(), 0
-    while rounds < 3 or time.perf_counter() - start < budget:
+    while rounds < 2 or time.perf_counter() - start < budget:
         for size in found:
             again = bare_pass(classifier, image.expand(size, -1, -1, -1), gradient)
             found[size] = min(found[size], again)

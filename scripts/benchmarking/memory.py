@@ -24,7 +24,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "blur_ig": ({"n_steps": 20}, {"n_steps": 400}),
 }
 """Of each method a small and a large setting whose peak must be the same."""
-IN_QUICK = ("integrated_gradients", "occlusion")
+IN_QUICK = ("integrated_gradients",)
 
 
 def memory_rows(model: str, names: Sequence[str], device: str, quick: bool, pixels: int | None = None) -> Iterator[Row]:

@@ -15,6 +15,10 @@ from seewhy.errors import Incompatible
 from seewhy.explainers.base import Explainer
 
 NAMES = tuple(sorted(path.stem for path in (ROOT / "configs" / "explainer").glob("*.yaml")))
+QUICK_NAMES = (
+    "saliency integrated_gradients smooth_grad gradient_shap guided_backprop deep_lift lrp grad_cam occlusion rise lime"
+).split()
+"""One of each kind, for a look in minutes."""
 CHEAP = {"n_masks": 400, "n_samples": 20, "n_steps": 50, "channels": 64}
 """Settings that only decide the number of passes, cut down so that a method takes seconds."""
 QUICK = {"n_masks": 48, "n_samples": 4, "n_steps": 12, "channels": 16}
@@ -56,12 +60,12 @@ def method_rows(
     """A row for each method that the network allows."""
     for name in names:
         explainer = cheap(explainer_named(name), quick)
-        part = subject.first(images_for(explainer, subject, 48 if quick else 500))
-        yield timed(part, name, explainer, sizes, repeats, rounds=2 if quick else 5)
+        part = subject.first(images_for(explainer, subject, 32 if quick else 200))
+        yield timed(part, name, explainer, sizes, repeats, rounds=1 if quick else 3)
 
 
 def timed(
-    subject: Subject, name: str, explainer: Explainer, sizes: tuple[int, int], repeats: int, rounds: int = 5
+    subject: Subject, name: str, explainer: Explainer, sizes: tuple[int, int], repeats: int, rounds: int = 3
 ) -> Row:
     """Seconds and passes for each image, and their ratio to the floor."""
     classifier, images, targets = subject.classifier, subject.images, subject.targets

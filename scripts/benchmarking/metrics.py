@@ -12,6 +12,8 @@ from seewhy.metrics.base import ImageMetric
 from seewhy.metrics.evidence import Evidence
 
 NAMES = tuple(sorted(path.stem for path in (ROOT / "configs" / "metric").glob("*.yaml") if path.stem != "all"))
+QUICK_NAMES = "deletion morf_lerf average_drop road infidelity max_sensitivity sparseness random_logit".split()
+"""One of each kind, for a look in minutes."""
 CURVES = (
     "deletion insertion morf_lerf necessity_ordering sufficiency_ordering tpn tps average_drop increase_in_confidence"
 ).split()
@@ -43,7 +45,7 @@ def metric_rows(
 ) -> Iterator[Row]:
     """A row for each metric and each set."""
     for name, members in sets(names).items():
-        part, rounds = (subject.first(4), 2) if quick else (subject.first(8), 5)
+        part, rounds = (subject.first(4), 1) if quick else (subject.first(8), 3)
         yield _timed(part, name, [built(member, quick) for member in members], sizes, repeats, rounds)
 
 

@@ -95,7 +95,8 @@ class Classifier(LightningModule):
         Batch normalisations are folded into their convolutions inside, with the weights at its beginning.
         """
         modes = {module: module.training for module in self.modules()}
-        trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        parameters = (parameter for module in modes for parameter in module._parameters.values())
+        trainable = [parameter for parameter in parameters if parameter is not None and parameter.requires_grad]
         if any(modes.values()):
             self.eval()
         for parameter in trainable:

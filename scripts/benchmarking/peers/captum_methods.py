@@ -155,7 +155,7 @@ def both(
 
 def paths(best: int, quick: bool) -> list[Peer]:
     """Methods of many gradients."""
-    steps, samples, inner = (8, 4, 4) if quick else (50, 50, 10)
+    steps, samples, inner = (12, 12, 2) if quick else (50, 50, 10)
     ig = {"n_steps": steps, "baselines": 0.0}
     found = both(
         IntegratedGradients(n_steps=steps), "IntegratedGradients", lambda attr, s: attr.IntegratedGradients(s.plain),
@@ -248,5 +248,5 @@ def superpixels(name: str, samples: int, per_pass: int) -> Call:
 
 def peers(best: int, quick: bool, size: int, pooled: bool) -> list[Peer]:
     """All of them; `best` is the batch size of the fastest bare pass, `pooled` whether the network has a max pooling."""
-    window, stride = (size // 4, size // 8) if quick else (max(4, size // 15), max(2, size // 14))
+    window, stride = (size // 4, size // 8) if quick else (max(4, size // 14), max(2, size // 14))
     return [*one_pass(pooled), *paths(best, quick), *regions(best, quick, window, stride)]

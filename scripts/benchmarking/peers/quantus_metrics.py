@@ -89,6 +89,12 @@ def _explain(subject: Subject) -> Callable[..., Any]:
     return explain
 
 
+def probabilities(subject: Subject, curve: Curve, counts: list[int]) -> Tensor:
+    """Those of the targets along a curve, where so many pixels are gone."""
+    with torch.no_grad(), subject.classifier.frozen():
+        return torch.stack(curve_scores(evidence_of(subject), curve, [counts] * len(subject.images)))[..., 1]
+
+
 def flipping(n_steps: int) -> Peer:
     """Pixel flipping: the curve of our deletion without its first point."""
 
@@ -101,10 +107,7 @@ def flipping(n_steps: int) -> Peer:
     def curve(subject: Subject) -> Tensor:
         pixels = subject.images[0, 0].numel()
         counts = [min(pixels, step * (pixels // n_steps)) for step in range(1, n_steps + 1)]
-        found = curve_scores(
-            evidence_of(subject), Curve("deletion", "largest", "black"), [counts] * len(subject.images)
-        )
-        return torch.stack(found)[..., 1]
+        return probabilities(subject, Curve("deletion", "largest", "black"), counts)
 
     return Peer("deletion", "quantus", f"PixelFlipping, {n_steps} steps", curve, theirs(make, softmax=True), 1e-3)
 
@@ -148,7 +151,7 @@ def road() -> Peer:
         pixels = subject.images[0, 0].numel()
         counts = [int(share / 100 * pixels) for share in SHARES]
         morf = Curve("deletion", "largest", NOISY_LINEAR)
-        return torch.stack(curve_scores(evidence_of(subject), morf, [counts] * len(subject.images)))[..., 1]
+        return probabilities(subject, morf, counts)
 
     def hidden(subject: Subject) -> Tensor:
         values = subject.maps[0].cpu()

@@ -13,7 +13,7 @@ MOVED = 16
 SPARSE = 4
 """A multiplication for outputs that see few inputs (depthwise convolutions, pooling) takes as long as this many."""
 FEW = 32
-CALL = 300_000
+CALL = 6_000_000
 """Starting the operations of one node takes as long as this many multiplications."""
 PREPARING = 50_000_000
 """Recording and planning one node takes as long as this many multiplications."""

@@ -1,0 +1,53 @@
+"""A call beside the floor of the passes that it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from benchmarking.clock import Spread, seconds
+from benchmarking.floor import measured_floor
+from seewhy.classifier import Classifier, Passes
+
+
+@dataclass(frozen=True)
+class OverFloor:
+    """Seconds of a call for each image, its passes for each image, and their ratio to the floor (None without passes)."""
+
+    seconds: Spread
+    passes: Passes
+    ratio: Spread | None
+
+
+def over_floor(
+    classifier: Classifier,
+    images: Tensor,
+    call: Callable[[], object],
+    sizes: tuple[int, int],
+    repeats: int,
+    rounds: int,
+) -> OverFloor:
+    """`repeats` turns after a first one that warms up; the floor is the median of some `rounds` before and after each."""
+    passes = _counted(classifier, call, len(images))
+
+    def floor() -> float:
+        return measured_floor(classifier, images[:1], sizes, rounds, passes).seconds(passes)
+
+    spent, ratios = [], []
+    before = floor() if passes.forward else 0.0
+    for _ in range(repeats):
+        spent.append(seconds(call, images.device) / len(images))
+        if passes.forward:
+            after = floor()
+            ratios.append(2 * spent[-1] / (before + after))
+            before = after
+    return OverFloor(Spread.of(spent), passes, Spread.of(ratios) if ratios else None)
+
+
+def _counted(classifier: Classifier, call: Callable[[], object], images: int) -> Passes:
+    earlier = Passes(classifier.passes.forward, classifier.passes.backward)
+    call()
+    spent = classifier.passes.since(earlier)
+    return Passes(round(spent.forward / images), round(spent.backward / images))
