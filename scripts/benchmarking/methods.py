@@ -26,9 +26,14 @@ ONCE = {"lime": {"n_samples": 300}, "kernel_shap": {"n_samples": 300}}
 """Methods that cut an image into regions once: as many passes as make that small beside them, as in real use."""
 
 
+IN_TURN = {"guided_ig": {"n_steps": 8}}
+"""Methods whose steps wait for each other: few steps of many images, so that their passes are as full as in real use."""
+
+
 def cheap(explainer: Explainer, quick: bool) -> Explainer:
     """The explainer with fewer passes; the costs per pass stay the same."""
-    most = (QUICK if quick else CHEAP) | ({} if quick else ONCE.get(explainer.name, {}))
+    most = (QUICK if quick else CHEAP) | IN_TURN.get(explainer.name, {})
+    most |= {} if quick else ONCE.get(explainer.name, {})
     changed: dict[str, Any] = {
         key: min(getattr(explainer, key), count)
         for key, count in most.items()
