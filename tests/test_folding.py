@@ -124,6 +124,17 @@ def test_a_copy_has_its_own() -> None:
     assert not torch.allclose(twin(random_images(1, SIZE)), classifier(random_images(1, SIZE)))
 
 
+def test_the_pairs_of_a_copied_network_are_known() -> None:
+    classifier = classifier_with()
+    assert pairs(classifier) == ["first", "second"]
+    twin = classifier_of(copy.deepcopy(classifier.network), SIZE, 4)
+    twin.folding = classifier.folding.of_copy(twin.network)
+    assert [pair.convolution for pair in twin.folding.pairs or ()] == [twin.network.first, twin.network.second]
+    twin.network.second.bias.data.add_(1)  # type: ignore[union-attr,operator]
+    assert_same(twin)
+    assert_same(classifier)
+
+
 def test_what_hooks_see_is_what_the_layers_compute() -> None:
     classifier, seen = classifier_with(), []
     classifier.network.first.register_forward_hook(lambda module, given, output: seen.append(output))  # type: ignore[union-attr]

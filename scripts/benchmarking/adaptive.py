@@ -11,7 +11,7 @@ from benchmarking.row import Row
 from benchmarking.subject import Subject
 from seewhy.explainers.integrated_gradients import IntegratedGradients
 
-GRID = (10, 20, 30, 50, 75, 100, 150, 200, 300, 400, 600, 1000)
+GRID = (10, 20, 30, 50, 75, 100, 150, 200, 300, 400, 600)
 TOLERANCE = 0.01
 
 

@@ -47,7 +47,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     full = options.full
     if not full and not options.models and not options.size:
         options.size = 96
-    options.models = options.models or (["efficientnet_lite0", "vgg16_cifar"] if full else ["efficientnet_lite0"])
+    options.models = options.models or ["efficientnet_lite0"]
     if options.methods is None:
         options.methods = list(methods.NAMES if full else methods.QUICK_NAMES)
     if options.metrics is None:
@@ -115,7 +115,7 @@ def measured(options: argparse.Namespace, floors: list[str]) -> Iterator[Row]:
         if "peers" in options.parts:
             yield from peer_rows(subject, _peers(options, subject, sizes[1]), options.repeats)
         if "adaptive" in options.parts and model == options.models[0]:
-            yield from adaptive.adaptive_rows(subject.first(2 if quick else 4), sizes[1], 100 if quick else 1000)
+            yield from adaptive.adaptive_rows(subject.first(2 if quick else 4), sizes[1], 100 if quick else 600)
     if "below" in options.parts:
         yield from below.below_rows(options.device, quick, options.repeats)
     if "memory" in options.parts:

@@ -26,14 +26,17 @@ ONCE = {"lime": {"n_samples": 300}, "kernel_shap": {"n_samples": 300}}
 """Methods that cut an image into regions once: as many passes as make that small beside them, as in real use."""
 
 
+NESTED = {"n_samples": 4, "n_steps": 10}
+"""Noisy copies of a method that has steps itself: the product of both is what counts."""
 IN_TURN = {"guided_ig": {"n_steps": 8}}
 """Methods whose steps wait for each other: few steps of many images, so that their passes are as full as in real use."""
 
 
-def cheap(explainer: Explainer, quick: bool) -> Explainer:
+def cheap(explainer: Explainer, quick: bool, nested: bool = False) -> Explainer:
     """The explainer with fewer passes; the costs per pass stay the same."""
     most = (QUICK if quick else CHEAP) | IN_TURN.get(explainer.name, {})
     most |= {} if quick else ONCE.get(explainer.name, {})
+    most |= NESTED if nested or hasattr(explainer, "explainer") else {}
     changed: dict[str, Any] = {
         key: min(getattr(explainer, key), count)
         for key, count in most.items()
@@ -44,7 +47,7 @@ def cheap(explainer: Explainer, quick: bool) -> Explainer:
     if hasattr(explainer, "incremental"):
         changed["incremental"] = False  # full passes, which have a floor
     if hasattr(explainer, "explainer"):
-        changed["explainer"] = cheap(explainer.explainer, quick)
+        changed["explainer"] = cheap(explainer.explainer, quick, nested=True)
     return dataclasses.replace(explainer, **changed)
 
 

@@ -45,7 +45,7 @@ def metric_rows(
 ) -> Iterator[Row]:
     """A row for each metric and each set."""
     for name, members in sets(names).items():
-        part, rounds = (subject.first(4), 1) if quick else (subject.first(8), 3)
+        part, rounds = (subject.first(4), 1) if quick else (subject.first(4), 3)
         yield _timed(part, name, [built(member, quick) for member in members], sizes, repeats, rounds)
 
 

@@ -30,6 +30,7 @@ from seewhy.explainers.segments import slic
 from seewhy.explainers.smooth_grad import SmoothGrad
 
 LIBRARY = "captum"
+TUNNELS = {"smoothgrad": "mean", "smoothgrad_sq": "mean_of_squares", "vargrad": "variance"}
 OWN_NUMBERS = "random numbers of its own: equality with ours is tested"
 
 
@@ -155,7 +156,7 @@ def both(
 
 def paths(best: int, quick: bool) -> list[Peer]:
     """Methods of many gradients."""
-    steps, samples, inner = (12, 12, 2) if quick else (50, 50, 10)
+    steps, samples = (12, 12) if quick else (50, 20)
     ig = {"n_steps": steps, "baselines": 0.0}
     found = both(
         IntegratedGradients(n_steps=steps), "IntegratedGradients", lambda attr, s: attr.IntegratedGradients(s.plain),
@@ -166,17 +167,20 @@ def paths(best: int, quick: bool) -> list[Peer]:
         samples, {"nt_samples_batch_size": max(1, best // 2)}, reduce=largest, note=OWN_NUMBERS,
         options={"nt_type": "smoothgrad", "nt_samples": samples, "stdevs": 0.15, "abs": False},
     )  # fmt: skip
-    for kind, combine in {"smoothgrad": "mean", "smoothgrad_sq": "mean_of_squares", "vargrad": "variance"}.items():
-        if quick and kind != "smoothgrad_sq":
-            continue
-        found += both(
-            NoiseTunnel(explainer=IntegratedGradients(n_steps=steps), n_samples=inner, combine=combine),
-            f"NoiseTunnel of IntegratedGradients, {kind}",
-            lambda attr, s: attr.NoiseTunnel(attr.IntegratedGradients(s.plain)), steps * inner,
-            {"nt_samples_batch_size": 1, "internal_batch_size": best}, note=OWN_NUMBERS,
-            options={**ig, "nt_type": kind, "nt_samples": inner, "stdevs": 0.2},
-        )  # fmt: skip
+    for kind in ("smoothgrad_sq",) if quick else TUNNELS:
+        found.append(tunnel(kind, steps, 2 if quick else 10, "defaults", steps * (2 if quick else 10), {}))
+        tuned = {"nt_samples_batch_size": 1, "internal_batch_size": best}
+        found.append(tunnel(kind, 10, 2 if quick else 4, "in batches of " + str(best), 0, tuned))
     return [*found, shap(samples)]
+
+
+def tunnel(kind: str, steps: int, samples: int, words: str, at_once: int, tuned: dict[str, Any]) -> Peer:
+    """Noisy copies of integrated gradients; with the defaults all points of all copies are in the network at once."""
+    options = {"n_steps": steps, "baselines": 0.0, "nt_type": kind, "nt_samples": samples, "stdevs": 0.2, **tuned}
+    ours = NoiseTunnel(explainer=IntegratedGradients(n_steps=steps), n_samples=samples, combine=TUNNELS[kind])
+    theirs = call(lambda attr, s: attr.NoiseTunnel(attr.IntegratedGradients(s.plain)), total, **options)
+    setting = f"NoiseTunnel of IntegratedGradients, {kind}, {steps} x {samples}, {words}"
+    return Peer(ours.name, LIBRARY, setting, mine(ours), theirs, at_once=at_once, note=OWN_NUMBERS, images=2)
 
 
 def shap(samples: int) -> Peer:

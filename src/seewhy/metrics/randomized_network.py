@@ -85,8 +85,8 @@ def _copied(classifier: Classifier) -> Classifier:
         cam_layer=classifier.cam_layer,
         influence_layer=classifier.influence_layer,
         channels_last=classifier.channels_last,
-        fold=classifier.folding.enabled,
     )
+    twin.folding = classifier.folding.of_copy(twin.network)
     return twin.to(classifier.mean.device).eval()
 
 

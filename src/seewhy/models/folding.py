@@ -124,6 +124,16 @@ class Folding:
                     self._find(run, example())
             fold(self.pairs)
 
+    def of_copy(self, network: nn.Module) -> Folding:
+        """The same pairs in a copy of the network: it need not be looked over again."""
+        made = Folding(network, self.enabled)
+        if self.pairs is not None:
+            names = {module: name for name, module in self.network.named_modules()}
+            twins = dict(network.named_modules())
+            both = ((twins[names[pair.convolution]], twins[names[pair.normalisation]]) for pair in self.pairs)
+            made.pairs = [Pair(*pair) for pair in both]  # type: ignore[arg-type]
+        return made
+
     def run(self, network: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
         """The network's result with its pairs folded."""
         try:
