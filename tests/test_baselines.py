@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from torchvision.transforms.v2 import functional
 
 from seewhy.errors import UserError
 from seewhy.explainers.baselines import BASELINES, RANDOM_BASELINES, baseline_images, random_baseline
+from seewhy.gaussian_blur import gaussian_blur
 from tiny import random_images
 
 IMAGES = random_images(3, 16)
@@ -74,3 +76,13 @@ def test_random_ones_have_the_stated_distribution() -> None:
 def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(UserError, match="baseline='zero' is none of black, white"):
         baseline_images("zero", IMAGES)
+
+
+SHAPES = [((20, 33), (19, 7), 3.0), ((9, 9), (1, 9), 5.0), ((1, 4), (1, 3), 0.5)]
+
+
+@pytest.mark.parametrize(("size", "window", "sigma"), SHAPES)
+def test_the_blur_is_that_of_torchvision(size: tuple[int, int], window: tuple[int, int], sigma: float) -> None:
+    images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    expected = functional.gaussian_blur(images, [window[1], window[0]], [sigma, sigma])
+    torch.testing.assert_close(gaussian_blur(images, window, sigma), expected)

@@ -130,7 +130,8 @@ class Classifier(LightningModule):
         """Logits of the batch for the callbacks; `seewhy.callbacks.journaling` logs test/loss and test/accuracy."""
         if not len(batch.images):
             return {"logits": batch.images.new_zeros(0, len(self.facts.classes))}
-        return {"logits": self(batch.images)}
+        with self.frozen():
+            return {"logits": self(batch.images)}
 
     def _loss(self, batch: Batch, stage: str) -> Tensor:
         return self._log(stage, self(batch.images), batch.labels)

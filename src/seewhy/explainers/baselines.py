@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional
 
 from seewhy.errors import UserError
+from seewhy.gaussian_blur import gaussian_blur
 from seewhy.image_seed import image_generator
 from seewhy.types import Images
 
@@ -35,8 +35,8 @@ def baseline_images(name: str, images: Images, seed: int = 0) -> Images:
         return images.mean((2, 3), keepdim=True).expand_as(images).clone()
     if name == "blurred":
         sigma = min(images.shape[2:]) / 8
-        size = [min(2 * round(2 * sigma) + 1, 2 * ((side - 1) // 2) + 1) for side in reversed(images.shape[2:])]
-        return functional.gaussian_blur(images, size, [sigma, sigma])
+        rows, columns = (min(2 * round(2 * sigma) + 1, 2 * ((side - 1) // 2) + 1) for side in images.shape[2:])
+        return gaussian_blur(images, (rows, columns), sigma).clamp(0, 1)
     drawn = [random_baseline(name, image.shape, image_generator(seed, image, "baseline")) for image in images]
     return torch.stack(drawn).to(images)
 
