@@ -10,6 +10,7 @@ from benchmarking.command import main
 from benchmarking.compare import peer_rows
 from benchmarking.floor import Floor, work
 from benchmarking.goals import goals
+from benchmarking.page import read_csv
 from benchmarking.peers.peer import Peer, difference
 from benchmarking.row import Row
 from benchmarking.scaling import Line
@@ -54,6 +55,17 @@ def test_the_whole_command_on_a_tiny_network(tmp_path: Path, capsys: pytest.Capt
     assert "## Goals" in page
     assert "every attribution method at most 1.10 x its floor" in page
     assert "## Optimisations" in page
+
+
+def test_rows_of_other_parts_are_kept_on_request(tmp_path: Path) -> None:
+    few = ["--models", "cifar_cnn", "--images", "2", "--repeats", "1", "--folder", str(tmp_path)]
+    main([*few, "--parts", "methods", "--methods", "saliency"])
+    main([*few, "--parts", "metrics", "--metrics", "sparseness", "--keep"])
+    with (tmp_path / "benchmark.csv").open(newline="") as file:
+        assert [row["name"] for row in csv.DictReader(file)] == ["saliency", "sparseness"]
+    assert (tmp_path / "benchmark.md").read_text().count("- measured at commit") == 2
+    main([*few, "--parts", "metrics", "--metrics", "complexity"])
+    assert [row.name for row in read_csv(tmp_path / "benchmark.csv")] == ["complexity"]
 
 
 def test_calls_are_made_in_turn() -> None:

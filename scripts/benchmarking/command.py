@@ -42,6 +42,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--size", type=int, help="pixels (default: the model's own; 96 in a quick run without --models)"
     )
+    parser.add_argument("--keep", action="store_true", help="rows of other parts that are in the folder stay there")
     parser.add_argument("--folder", type=Path, default=ROOT / "logbook", help="where the page goes")
     options = parser.parse_args(arguments)
     full = options.full
@@ -85,10 +86,15 @@ def main(arguments: list[str] | None = None) -> None:
             options.folder.mkdir(parents=True, exist_ok=True)
             if lines:
                 scaling_figure.draw(lines, options.folder / "benchmark.png", f"cifar_cnn on {options.device}")
+            before, table = options.folder / "benchmark.md", options.folder / "benchmark.csv"
+            if options.keep:
+                made = {row.part for row in rows}
+                rows = [row for row in page.read_csv(table) if row.part not in made] + rows
+            earlier = page.runs_before(before) if options.keep else []
             facts = machine.facts(options.device, time.perf_counter() - started, shlex.join(given))
-            page.write_csv(options.folder / "benchmark.csv", rows)
-            page.write_page(options.folder / "benchmark.md", rows, lines, facts, options.device, floors)
-            print(f"written: {options.folder / 'benchmark.md'}")
+            page.write_csv(table, rows)
+            page.write_page(before, rows, lines, facts, options.device, floors, earlier)
+            print(f"written: {before}")
 
 
 def measured(options: argparse.Namespace, floors: list[str]) -> Iterator[Row]:

@@ -13,6 +13,7 @@ from benchmarking.scaling import Line
 
 NOTES = ROOT / "scripts" / "benchmarking" / "optimisations.md"
 """Kept by hand: what each optimisation should gain, and what it did."""
+RUN = "- measured at commit"
 HEAD = """# The benchmark
 
 Written by `make benchmark`; the section on optimisations is kept in `scripts/benchmarking/optimisations.md`, the numbers
@@ -35,11 +36,32 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
         writer.writerows(row.cells() for row in rows)
 
 
+def read_csv(path: Path) -> list[Row]:
+    """The rows of an earlier run; none where there is no such file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return [Row.from_cells(cells) for cells in csv.DictReader(file)]
+
+
+def runs_before(path: Path) -> list[str]:
+    """What an earlier page says of the runs that made it: commit, command and time."""
+    return [line for line in path.read_text().splitlines() if line.startswith(RUN)] if path.is_file() else []
+
+
 def write_page(
-    path: Path, rows: Sequence[Row], lines: Sequence[Line], facts: Mapping[str, str], device: str, floors: Sequence[str]
+    path: Path,
+    rows: Sequence[Row],
+    lines: Sequence[Line],
+    facts: Mapping[str, str],
+    device: str,
+    floors: Sequence[str],
+    earlier: Sequence[str] = (),
 ) -> None:
-    """Goals first, then the tables."""
-    parts = [HEAD, *(f"- {key}: {value}" for key, value in facts.items()), *(f"- {floor}" for floor in floors), ""]
+    """Goals first, then the tables; `earlier` are the runs whose rows were kept."""
+    about = {key: value for key, value in facts.items() if key not in ("commit", "command", "took")}
+    run = f"{RUN} {facts['commit']}: `{facts['command']}`, {facts['took']}" + "".join(f"; {floor}" for floor in floors)
+    parts = [HEAD, *(f"- {key}: {value}" for key, value in about.items()), *earlier, run, ""]
     parts += ["## Goals", "", "| goal | | measured |", "|---|---|---|"]
     parts += [f"| {goal.wanted} | {goal.verdict} | {goal.found} |" for goal in goals(rows, device)]
     for part, title in {"method": "Attribution methods", "metric": "Metrics, of maps of `input_x_gradient`"}.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -42,6 +43,16 @@ class Row:
             key: "" if value is None else f"{value:.6g}" if isinstance(value, float) else value
             for key, value in asdict(self).items()
         }
+
+    @classmethod
+    def from_cells(cls, cells: Mapping[str, str]) -> Row:
+        """The row that `cells` were made of."""
+        kinds = {field.name: str(field.type) for field in fields(cls)}
+        given: dict[str, Any] = {}
+        for key, text in cells.items():
+            number = int if kinds[key].startswith("int") else float if kinds[key].startswith("float") else str
+            given[key] = text if number is str else number(text) if text else None
+        return cls(**given)
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
