@@ -131,7 +131,7 @@ class Folding:
             names = {module: name for name, module in self.network.named_modules()}
             twins = dict(network.named_modules())
             both = ((twins[names[pair.convolution]], twins[names[pair.normalisation]]) for pair in self.pairs)
-            made.pairs = [Pair(*pair) for pair in both]  # type: ignore[arg-type]
+            made.pairs = [Pair(*pair) for pair in both]
         return made
 
     def run(self, network: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
