@@ -227,7 +227,7 @@ def test_an_error_in_the_network_leaves_it_as_it_was() -> None:
     with classifier.frozen(), pytest.raises(RuntimeError):
         classifier(torch.zeros(1, 5, SIZE, SIZE))
     with classifier.frozen(), pytest.raises(RuntimeError):
-        classifier.folding.run(classifier.network, torch.zeros(1, 5, SIZE, SIZE))
+        classifier.folding.run(torch.zeros(1, 5, SIZE, SIZE))
     assert not any("forward" in vars(module) for module in classifier.modules())
     assert_same(classifier)
 

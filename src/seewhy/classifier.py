@@ -75,7 +75,7 @@ class Classifier(LightningModule):
         normalised = (images - self.mean) / self.std
         if self.channels_last:
             normalised = normalised.contiguous(memory_format=torch.channels_last)
-        logits: Tensor = self.folding.run(self.network, normalised) if self._depth else self.network(normalised)
+        logits: Tensor = self.folding.run(normalised) if self._depth else self.network(normalised)
         self.passes.forward += len(images)
         if logits.requires_grad and not self.training:
             logits.register_hook(self._count_backward)
@@ -103,7 +103,7 @@ class Classifier(LightningModule):
             parameter.requires_grad_(False)
         self._depth += 1
         try:
-            self.folding.refresh(self.network, self._example)
+            self.folding.refresh(self._example)
             yield
         finally:
             self._depth -= 1

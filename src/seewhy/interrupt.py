@@ -29,7 +29,6 @@ def exit_while_starting() -> None:
         return
 
     def end(signum: int, frame: object) -> None:
-        Stop.signum = signum
         print("\ninterrupted (Ctrl-C)", file=sys.stderr)
         raise SystemExit(128 + signum)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.nn.modules import module as hooks
+
+from seewhy.explainers.rules.graph import sources
 
 CLOSE = 1e-4
 """Logits of the folded network may differ from the network's by this share of the largest one."""
@@ -113,15 +116,15 @@ class Folding:
         self.enabled = enabled
         self.pairs: list[Pair] | None = None
 
-    def refresh(self, run: Callable[[Tensor], Tensor], example: Callable[[], Tensor]) -> None:
-        """Take the weights as they are now; the first time, find the pairs with a pass `run` over an `example`."""
+    def refresh(self, example: Callable[[], Tensor]) -> None:
+        """Take the weights as they are now; the first time, find the pairs with a pass over an `example`."""
         if not self.enabled:
             return
         with torch.inference_mode(False):
             if self.pairs is None:
                 self.pairs = []
                 if any(_named(module) in NORMALISATIONS for module in self.network.modules()):
-                    self._find(run, example())
+                    self._find(example())
             fold(self.pairs)
 
     def of_copy(self, network: nn.Module) -> Folding:
@@ -134,14 +137,15 @@ class Folding:
             made.pairs = [Pair(*pair) for pair in both]
         return made
 
-    def run(self, network: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+    def run(self, values: Tensor) -> Tensor:
         """The network's result with its pairs folded."""
         try:
             with self._folded():
-                return network(values)
+                result: Tensor = self.network(values)
         except Changed:
             self.pairs = []
-        return network(values)
+            result = self.network(values)
+        return result
 
     @contextmanager
     def off(self) -> Iterator[None]:
@@ -166,13 +170,13 @@ class Folding:
         if finished and not all(read):
             raise Changed
 
-    def _find(self, run: Callable[[Tensor], Tensor], example: Tensor) -> None:
+    def _find(self, example: Tensor) -> None:
         try:
-            pairs, logits = _found(self.network, run, example)
+            pairs, logits = _found(self.network, example)
             fold(pairs)
             self.pairs = pairs
             with torch.no_grad():
-                folded = self.run(run, example)
+                folded = self.run(example)
         except RuntimeError:  # what the network refuses, it refuses again where it is used
             self.pairs = []
             return
@@ -180,7 +184,7 @@ class Folding:
             self.pairs = []
 
 
-def _found(network: nn.Module, run: Callable[[Tensor], Tensor], example: Tensor) -> tuple[list[Pair], Tensor]:
+def _found(network: nn.Module, example: Tensor) -> tuple[list[Pair], Tensor]:
     """(pairs, logits): seen in the graph of a pass, where the normalisation is all that hangs on the convolution."""
     made: dict[Node, nn.Module] = {}
     calls: dict[nn.Module, list[Node | None]] = {}
@@ -199,35 +203,30 @@ def _found(network: nn.Module, run: Callable[[Tensor], Tensor], example: Tensor)
     ]
     try:
         with torch.enable_grad():
-            logits = run(example.requires_grad_())
+            logits = network(example.requires_grad_())
     finally:
         for handle in handles:
             handle.remove()
-    readers = _readers(logits.grad_fn)
+    readers = _readers(logits)
     pairs = []
     for module, nodes in calls.items():
         if _named(module) not in NORMALISATIONS or len(nodes) != 1 or nodes[0] is None or not _is_fixed(module):
             continue
         convolution = made.get(nodes[0])
-        if convolution is not None and len(calls[convolution]) == 1 and readers.get(nodes[0]) == 1:
+        if convolution is not None and len(calls[convolution]) == 1 and readers[nodes[0]] == 1:
             pairs.append(Pair(convolution, module))  # type: ignore[arg-type]
     example.requires_grad_(False)
     return pairs, logits.detach()
 
 
-def _readers(root: Node | None) -> dict[Node, int]:
-    """How many nodes of the graph read each node."""
-    readers: dict[Node, int] = {}
-    waiting, seen = [root], {root}
+def _readers(result: Tensor) -> Counter[Node]:
+    """How many nodes of the result's graph read each node."""
+    readers: Counter[Node] = Counter()
+    waiting = [result.grad_fn] if result.grad_fn is not None else []
     while waiting:
-        node = waiting.pop()
-        for source, _ in node.next_functions if node is not None else ():
-            if source is None:
-                continue
-            readers[source] = readers.get(source, 0) + 1
-            if source not in seen:
-                seen.add(source)
-                waiting.append(source)
+        read = sources(waiting.pop())
+        waiting += [source for source in set(read) if source not in readers]
+        readers.update(read)
     return readers
 
 
@@ -243,7 +242,7 @@ def _own(statistic: Tensor | None) -> Tensor:
 
 def _all_watched() -> bool:
     """Whether a hook is set on every module there is."""
-    return bool(hooks._global_forward_hooks or hooks._global_forward_pre_hooks or hooks._global_backward_hooks)
+    return any(getattr(hooks, f"_global{name}") for name in HOOKS)
 
 
 def _named(module: nn.Module) -> str:
