@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from lightning.pytorch import Callback
 from PIL import Image
 
 from benchmarking.clock import synchronise
-from benchmarking.floor import Floor, best_sizes, measured_floor, remember
+from benchmarking.floor import best_sizes, measured_floor, remember
 from benchmarking.place import ROOT
 from benchmarking.row import Row
 from seewhy.quiet import quieten
@@ -63,12 +64,12 @@ def data_rows(model: str, count: int, explainer: str) -> Iterator[Row]:
         sizes = best_sizes(job.classifier, image, budget=0.5)
         remember(job.classifier, image[0], sizes)
         before = measured_floor(job.classifier, image, sizes)
-        job.classifier.passes.forward = job.classifier.passes.backward = 0
+        earlier = replace(job.classifier.passes)
         start = time.perf_counter()
         job.trainer.test(job.classifier, job.data, verbose=False)
         synchronise(image.device)
-        whole, passes = time.perf_counter() - start, job.classifier.passes
-        network = (_seconds(before, passes) + _seconds(measured_floor(job.classifier, image, sizes), passes)) / 2
+        whole, passes = time.perf_counter() - start, job.classifier.passes.since(earlier)
+        network = (before.seconds(passes) + measured_floor(job.classifier, image, sizes).seconds(passes)) / 2
         parts = {"decoding": decoding, "drawing and writing figures": _drawing(kept), "corrupting": _corrupting(folder)}
     common: dict[str, Any] = {"part": "data", "model": model, "images": count}
     note = f"{explainer}; network {network:.2f} s of {whole:.2f} s"
@@ -76,10 +77,6 @@ def data_rows(model: str, count: int, explainer: str) -> Iterator[Row]:
     for name, seconds in parts.items():
         note = "for one level of " + CORRUPTION if name == "corrupting" else "measured alone"
         yield Row(**common, name=name, seconds=seconds, ratio=seconds * count / whole, note=f"share of the run; {note}")
-
-
-def _seconds(floor: Floor, passes: Any) -> float:
-    return floor.seconds(passes)
 
 
 def _config(model: str, explainer: str, folder: Path, output: Path) -> Any:

@@ -13,12 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.font_manager import FontProperties, get_font
 from matplotlib.ft2font import FT2Font, LoadFlags
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from seewhy.colours import FRAME, GROUND, INK, MUTED
+from seewhy.words import FAMILY, Words, file_of
 
 RESOLUTION = 200
 """Pixels an inch of a panel, at which a pixel of the image covers a whole number of pixels of the figure."""
@@ -28,7 +29,7 @@ LEADING = 1.4
 
 @cache
 def _font(bold: bool) -> FT2Font:
-    return get_font(findfont(FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal")))
+    return get_font(file_of(bold))
 
 
 @cache
@@ -136,9 +137,10 @@ class Page:
 
     def text(self, x: float, y: float, text: str, size: float, colour: str = INK, **style: Any) -> None:
         """One literal line whose left end (`ha` moves it) stands on the baseline y."""
-        font = FontProperties(family="DejaVu Sans", weight=style.pop("weight", "normal"), size=size)
+        font = FontProperties(family=FAMILY, weight=style.pop("weight", "normal"), size=size)
         options = {"va": "baseline", "color": colour, "parse_math": False, "usetex": False, **style}
-        self.axes.text(x, y, text, fontproperties=font, **options)
+        words = Words(x, y, text, fontproperties=font, transform=self.axes.transData, **options)
+        self.axes.add_artist(words)
 
     def lines(self, x: float, y: float, lines: Iterable[str], size: float, colour: str = INK, **style: Any) -> float:
         """Lines of text from y downwards; the y below them."""
@@ -155,7 +157,7 @@ class Page:
 
     def box(self, x: float, y: float, width: float, height: float, fill: str) -> None:
         """A rectangle without an edge."""
-        self.axes.add_patch(Rectangle((x, y), width, height, facecolor=fill, edgecolor="none", linewidth=0))
+        self.axes.add_artist(Rectangle((x, y), width, height, facecolor=fill, edgecolor="none", linewidth=0))
 
     def blank(self, x: float, y: float, width: float, height: float, message: str, size: float) -> None:
         """A grey rectangle with a message in the place of a picture."""
