@@ -13,7 +13,7 @@ from benchmarking.goals import goals
 from benchmarking.page import read_csv
 from benchmarking.peers.peer import Peer, difference
 from benchmarking.row import Row
-from benchmarking.scaling import Line
+from benchmarking.scaling import Line, lines_of
 from benchmarking.subject import Subject
 
 from seewhy.classifier import Passes
@@ -124,6 +124,8 @@ def test_goals_hold_miss_or_are_not_measured() -> None:
         Row("method", "net", "saliency", ratio=1.05),
         Row("method", "net", "lrp", ratio=3.3, work=3.1),
         Row("peer", "net", "deletion", "quantus: PixelFlipping", ratio=3.0),
+        Row("adaptive", "net", "integrated_gradients", "n_steps=auto, 22 steps on average", ratio=0.2),
+        Row("adaptive", "net", "integrated_gradients", "captum: IntegratedGradients to 1 %", ratio=4.0),
     ]
     found = {goal.wanted: goal for goal in goals(rows, "cpu")}
     assert found["every attribution method at most 1.10 x its floor"].verdict == "misses"
@@ -131,6 +133,8 @@ def test_goals_hold_miss_or_are_not_measured() -> None:
     assert found["... and at most 1.10 x what its rules compute"].verdict == "holds"
     assert found["pixel flipping at least 2.5 x Quantus"].verdict == "holds"
     assert found["peak memory over settings flat within 10 %"].verdict == "not measured"
+    assert found["IG to 1 %: at most half the smallest fixed number of steps"].verdict == "holds"
+    assert found["... and to 1 % completeness at least 5 x Captum's fewest fixed steps"].verdict == "misses"
 
 
 def test_a_straight_line_and_flat_memory() -> None:
@@ -138,3 +142,13 @@ def test_a_straight_line_and_flat_memory() -> None:
     assert line.slope == pytest.approx(0.5)
     assert line.straightness == pytest.approx(1)
     assert line.memory_ratio == pytest.approx(1.1)
+
+
+def test_the_lines_of_an_earlier_run_are_read_from_its_rows() -> None:
+    rows = [
+        Row("scaling", "net", "saliency", f"images={count}", seconds=0.5 * count, megabytes=100.0) for count in (1, 3)
+    ] + [Row("method", "net", "saliency"), Row("scaling", "net", "rise", "steps=7", seconds=1.0, megabytes=50.0)]
+    assert lines_of(rows) == [
+        Line("images", "saliency", [1, 3], [0.5, 1.5], [100.0, 100.0]),
+        Line("steps", "rise", [7], [1.0], [50.0]),
+    ]

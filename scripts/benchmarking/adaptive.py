@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
+from dataclasses import replace
 
-from benchmarking.clock import in_turn, ratio
-from benchmarking.peers.captum_methods import call, mine, total
+from benchmarking.compare import peer_rows
+from benchmarking.peers.captum_methods import LIBRARY, call, mine, total
+from benchmarking.peers.peer import Peer
 from benchmarking.row import Row
 from benchmarking.subject import Subject
 from seewhy.explainers.integrated_gradients import IntegratedGradients
@@ -15,7 +16,7 @@ GRID = (10, 20, 30, 50, 75, 100, 150, 200, 300, 400, 600)
 TOLERANCE = 0.01
 
 
-def adaptive_rows(subject: Subject, best: int, most: int = 1000) -> Iterator[Row]:
+def adaptive_rows(subject: Subject, best: int, most: int) -> Iterator[Row]:
     """The mean number of steps with `n_steps=auto`, and its share of the smallest fixed number that is enough for all.
 
     Where there is such a number, Captum's time with it (the same nodes, in batches of `best`) beside that of `auto`.
@@ -36,24 +37,21 @@ def adaptive_rows(subject: Subject, best: int, most: int = 1000) -> Iterator[Row
         ratio=used / (enough or most),
         note=f"{100 * reached:.0f} % of the images reach it; {words}",
     )
-    if enough and importlib.util.find_spec("captum"):
-        yield _beside_captum(subject, automatic, enough, best)
+    if enough:
+        peer = _beside_captum(automatic, enough, best, len(subject.images))
+        yield from (replace(row, part="adaptive") for row in peer_rows(subject, [peer], 1))
 
 
-def _beside_captum(subject: Subject, automatic: IntegratedGradients, steps: int, best: int) -> Row:
+def _beside_captum(automatic: IntegratedGradients, steps: int, best: int, images: int) -> Peer:
     options = {"n_steps": steps, "baselines": 0.0, "internal_batch_size": best}
-    theirs = call(lambda attr, s: attr.IntegratedGradients(s.plain), total, **options)
-    calls = {"ours": lambda: mine(automatic)(subject), "theirs": lambda: theirs(subject)}
-    measured = in_turn(calls, 1, subject.device, warm=False)
-    return Row(
-        part="peer",
-        model=subject.classifier.name,
-        name="integrated_gradients",
-        setting=f"captum: IntegratedGradients to 1 %, n_steps={steps}, internal_batch_size={best}",
-        images=len(subject.images),
-        seconds=measured["ours"][0] / len(subject.images),
-        ratio=ratio(measured["theirs"], measured["ours"]).median,
+    return Peer(
+        automatic.name,
+        LIBRARY,
+        f"IntegratedGradients to 1 %, n_steps={steps}, internal_batch_size={best}",
+        mine(automatic),
+        call(lambda attr, s: attr.IntegratedGradients(s.plain), total, **options),
         note="ours n_steps=auto: every image within 1 % with both, with as few steps as that takes",
+        images=images,
     )
 
 

@@ -75,31 +75,28 @@ def main(arguments: list[str] | None = None) -> None:
         gc.freeze()  # as a run does: collections need not walk over what is loaded
         rows: list[Row] = []
         floors: list[str] = []
-        lines: list[scaling.Line] = []
         try:
             for row in measured(options, floors):
                 rows.append(row)
                 print(_line(row, time.perf_counter() - started), file=sys.stderr, flush=True)
-            lines = _scaling(options)
-            rows += scaling.rows("cifar_cnn", lines)
         finally:  # an error at the end does not lose what was measured before it
             options.folder.mkdir(parents=True, exist_ok=True)
-            if lines:
-                scaling_figure.draw(lines, options.folder / "benchmark.png", f"cifar_cnn on {options.device}")
-            before, table = options.folder / "benchmark.md", options.folder / "benchmark.csv"
+            file, table = options.folder / "benchmark.md", options.folder / "benchmark.csv"
             if options.keep:
                 made = {row.part for row in rows}
                 rows = [row for row in page.read_csv(table) if row.part not in made] + rows
-            earlier = page.runs_before(before) if options.keep else []
+            earlier = page.runs_before(file) if options.keep else []
             facts = machine.facts(options.device, time.perf_counter() - started, shlex.join(given))
             page.write_csv(table, rows)
-            page.write_page(before, rows, lines, facts, options.device, floors, earlier)
-            print(f"written: {before}")
+            page.write_page(file, rows, facts, options.device, floors, earlier)
+            if lines := scaling.lines_of(rows):
+                scaling_figure.draw(lines, options.folder / "benchmark.png", f"{scaling.MODEL} on {options.device}")
+            print(f"written: {file}")
 
 
 def measured(options: argparse.Namespace, floors: list[str]) -> Iterator[Row]:
-    """All rows but those of the scaling; each model's bare passes in words are added to `floors`."""
-    from benchmarking import adaptive, below, data_path, memory, methods, metrics, start
+    """All rows; each model's bare passes in words are added to `floors`."""
+    from benchmarking import adaptive, below, data_path, memory, methods, metrics, scaling, start
     from benchmarking.compare import peer_rows
     from benchmarking.floor import best_sizes, measured_floor, remember
     from benchmarking.subject import build
@@ -127,11 +124,13 @@ def measured(options: argparse.Namespace, floors: list[str]) -> Iterator[Row]:
     if "memory" in options.parts:
         model, pixels = ("cifar_cnn", None) if quick else (options.models[0], options.size or 96)
         yield from memory.memory_rows(model, options.methods, options.device, quick, pixels)
+    if "scaling" in options.parts:
+        yield from scaling.scaling_rows(options.device, quick, options.threads)
     if "start" in options.parts:
         yield from start.start_rows(options.models[0], 1 if quick else options.repeats)
     if "data" in options.parts:
-        count, explainer = (16, "saliency") if quick else (500, "saliency")
-        yield from data_path.data_rows(options.models[0], count, explainer)
+        for explainer, count in data_path.RUNS["quick" if quick else "full"].items():
+            yield from data_path.data_rows(options.models[0], count, explainer)
 
 
 def _peers(options: argparse.Namespace, subject: object, best: int) -> list[object]:
@@ -150,15 +149,6 @@ def _peers(options: argparse.Namespace, subject: object, best: int) -> list[obje
     }
     wanted = {*options.methods, *options.metrics}
     return [peer for name in options.peers for peer in makers[name]() if peer.method in wanted]
-
-
-def _scaling(options: argparse.Namespace) -> list:  # type: ignore[type-arg]
-    if "scaling" not in options.parts:
-        return []
-    from benchmarking import scaling
-    from benchmarking.subject import build
-
-    return list(scaling.lines(build("cifar_cnn", 16, options.device), not options.full))
 
 
 def _line(row: Row, seconds: float) -> str:

@@ -24,6 +24,8 @@ from seewhy.quiet import quieten
 from seewhy.run import build
 
 CORRUPTION = "gaussian_noise"
+RUNS = {"quick": {"saliency": 16}, "full": {"saliency": 500, "integrated_gradients": 64}}
+"""How many images are explained with what: the cheapest method, and one of many passes."""
 
 
 class Kept(Callback):
@@ -71,8 +73,8 @@ def data_rows(model: str, count: int, explainer: str) -> Iterator[Row]:
         whole, passes = time.perf_counter() - start, job.classifier.passes.since(earlier)
         network = (before.seconds(passes) + measured_floor(job.classifier, image, sizes).seconds(passes)) / 2
         parts = {"decoding": decoding, "drawing and writing figures": _drawing(kept), "corrupting": _corrupting(folder)}
-    common: dict[str, Any] = {"part": "data", "model": model, "images": count}
-    note = f"{explainer}; network {network:.2f} s of {whole:.2f} s"
+    common: dict[str, Any] = {"part": "data", "model": model, "setting": explainer, "images": count}
+    note = f"network {network:.2f} s of {whole:.2f} s"
     yield Row(**common, name="whole run", seconds=whole / count, ratio=whole / network, note=note)
     for name, seconds in parts.items():
         note = "for one level of " + CORRUPTION if name == "corrupting" else "measured alone"

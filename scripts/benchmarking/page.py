@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarking.goals import goals
 from benchmarking.place import ROOT
 from benchmarking.row import COLUMNS, Row
-from benchmarking.scaling import Line
+from benchmarking.scaling import Line, lines_of
 
 NOTES = ROOT / "scripts" / "benchmarking" / "optimisations.md"
 """Kept by hand: what each optimisation should gain, and what it did."""
@@ -52,7 +52,6 @@ def runs_before(path: Path) -> list[str]:
 def write_page(
     path: Path,
     rows: Sequence[Row],
-    lines: Sequence[Line],
     facts: Mapping[str, str],
     device: str,
     floors: Sequence[str],
@@ -68,7 +67,7 @@ def write_page(
         parts += ["", f"## {title}", "", *_floor_table([row for row in rows if row.part == part])]
     parts += ["", "## Peers", "", *_peer_table([row for row in rows if row.part == "peer"])]
     parts += ["", "## Memory of a process", "", *_memory_table([row for row in rows if row.part == "memory"])]
-    if lines:
+    if lines := lines_of(rows):
         parts += [
             "",
             "## Scaling",

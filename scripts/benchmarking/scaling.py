@@ -1,17 +1,22 @@
-"""Time and memory against images, steps, windows, noise samples and probe batch size."""
+"""Time and memory against images, steps, windows, noise samples and probe batch size, in a process of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from benchmarking import peak
 from benchmarking.clock import Spread, seconds
+from benchmarking.place import ROOT
 from benchmarking.row import Row
-from benchmarking.subject import Subject, explainer_named
+from benchmarking.subject import Subject, build, explainer_named
 
 AXES: dict[str, tuple[str, str, tuple[int, ...]]] = {
     "images": ("saliency", "", (1, 3, 10, 30, 100, 300, 1000)),
@@ -22,6 +27,8 @@ AXES: dict[str, tuple[str, str, tuple[int, ...]]] = {
 }
 """Axis: method, the field that is changed, its values."""
 IN_QUICK = ("images", "steps")
+MODEL = "cifar_cnn"
+"""Small, so that what is not the network shows."""
 
 
 @dataclass(frozen=True)
@@ -52,25 +59,48 @@ class Line:
         return max(self.megabytes) / min(self.megabytes)
 
 
-def lines(subject: Subject, quick: bool, most_images: int = 1000) -> Iterator[Line]:
-    """Each axis on a small network."""
+def scaling_rows(device: str, quick: bool, threads: int | None = None) -> Iterator[Row]:
+    """A row for each point, measured where nothing else was loaded before."""
+    command = [sys.executable, "-m", "benchmarking.scaling", json.dumps([device, quick, threads])]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT / "scripts")
+    for axis, method, amount, spent, highest in json.loads(done.stdout.splitlines()[-1]):
+        yield Row(
+            "scaling", MODEL, method, f"{axis}={amount}", seconds=spent, megabytes=highest, note="seconds in all"
+        )  # fmt: skip
+
+
+def lines_of(rows: Sequence[Row]) -> list[Line]:
+    """The lines whose points are among the rows."""
+    points: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        if row.part == "scaling":
+            points.setdefault((row.setting.partition("=")[0], row.name), []).append(row)
+    return [
+        Line(
+            axis,
+            method,
+            [int(row.setting.partition("=")[2]) for row in line],
+            [row.seconds or 0.0 for row in line],
+            [row.megabytes or 0.0 for row in line],
+        )
+        for (axis, method), line in points.items()
+    ]
+
+
+def measured(subject: Subject, quick: bool, most_images: int = 1000) -> Iterator[tuple[str, str, int, float, float]]:
+    """(axis, method, amount, seconds, peak in MB) of each point of each axis."""
     for axis, (method, field, values) in AXES.items():
         if quick and axis not in IN_QUICK:
             continue
-        chosen = values[:: 3 if quick else 1]
-        chosen = tuple(value for value in chosen if field or value <= most_images)
-        amounts, times, peaks = [], [], []
-        for value in chosen:
+        for value in values[:: 3 if quick else 1]:
+            if axis == "images" and value > most_images:
+                continue
             part = _repeated(subject, value) if axis == "images" else subject.first(2)
             overrides = [f"explainer.{field}={value}"] if field else []
             fixed = [] if axis == "probe batch size" else ["probe_batch_size=16"]
             fixed += ["explainer.window=8"] if axis == "windows" else []
             explainer = explainer_named(method, *fixed, *overrides)
-            spent, highest = _measured(part, explainer)
-            amounts.append(_windows(subject, value) if axis == "windows" else value)
-            times.append(spent)
-            peaks.append(highest)
-        yield Line(axis, method, amounts, times, peaks)
+            yield (axis, method, _windows(subject, value) if axis == "windows" else value, *_measured(part, explainer))
 
 
 def _measured(part: Subject, explainer: Any) -> tuple[float, float]:
@@ -96,16 +126,13 @@ def _windows(subject: Subject, stride: int) -> int:
     return passes[0] if passes else 0
 
 
-def rows(model: str, found: list[Line]) -> Iterator[Row]:
-    """The points of the lines."""
-    for line in found:
-        for amount, spent, highest in zip(line.amounts, line.seconds, line.megabytes, strict=True):
-            yield Row(
-                "scaling",
-                model,
-                line.method,
-                f"{line.axis}={amount}",
-                seconds=spent,
-                megabytes=highest,
-                note="seconds in all",
-            )
+def main(device: str, quick: bool, threads: int | None) -> None:
+    """The body of such a process: prints its points."""
+    if threads:
+        torch.set_num_threads(threads)
+    print(json.dumps(list(measured(build(MODEL, 16, device), quick))))
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT / "src"))
+    main(*json.loads(sys.argv[1]))

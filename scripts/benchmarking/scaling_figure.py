@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -11,7 +12,7 @@ from benchmarking.scaling import Line
 from seewhy.colours import INK, MUTED
 
 
-def draw(lines: list[Line], path: Path, title: str) -> None:
+def draw(lines: Sequence[Line], path: Path, title: str) -> None:
     """Seconds above, peak memory below, one column for each axis."""
     figure = Figure(figsize=(2.6 * len(lines), 4.6), dpi=100, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
