@@ -10,7 +10,6 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.nn.grad import conv2d_input
 
 
 @dataclass(frozen=True)
@@ -25,8 +24,8 @@ class Affine:
         """The layer's result with other weights."""
 
     @abstractmethod
-    def transposed(self, signal: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
-        """The signal of the result carried back to the shape of the argument."""
+    def transposed(self, signal: Tensor, weight: Tensor, values: Tensor) -> Tensor:
+        """The signal of the result carried back to the layer's argument, as `values` in shape and order in memory."""
 
     def rescaled(self, factor: Tensor, shift: Tensor) -> Self:
         """The layer followed by factor * outputs + shift, one number for each output channel (batch normalisation)."""
@@ -42,7 +41,7 @@ class Dense(Affine):
         """[..., inputs] -> [..., outputs]."""
         return functional.linear(values, weight, bias)
 
-    def transposed(self, signal: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
+    def transposed(self, signal: Tensor, weight: Tensor, values: Tensor) -> Tensor:
         """[..., outputs] -> [..., inputs]."""
         return signal @ weight
 
@@ -60,9 +59,17 @@ class Convolution(Affine):
         """[batch, channels, rows, columns] -> [batch, outputs, rows, columns]."""
         return functional.conv2d(values, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
-    def transposed(self, signal: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
+    def transposed(self, signal: Tensor, weight: Tensor, values: Tensor) -> Tensor:
         """The transposed convolution."""
-        return conv2d_input(shape, weight, signal, self.stride, self.padding, self.dilation, self.groups)
+        geometry = (*map(_pair, (self.stride, self.padding, self.dilation)), False, [0, 0], self.groups)
+        found: Tensor = torch.ops.aten.convolution_backward(
+            signal, values, weight, None, *geometry, [True, False, False]
+        )[0]
+        return found
+
+
+def _pair(number: Any) -> list[int]:
+    return [number, number] if isinstance(number, int) else [*number] * (2 // len(number))
 
 
 def affine_layer(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Affine, Tensor] | None:

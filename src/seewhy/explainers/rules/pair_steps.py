@@ -13,12 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seewhy.explainers.rules.blocks import in_blocks
 from seewhy.explainers.rules.elementwise import Elementwise, derivative
 from seewhy.explainers.rules.keeper import Keeper, Kept
 from seewhy.explainers.rules.local_rule import Step
 
 SAME = 1e-6
 """Differences up to this size count as none for curved functions: the derivative is the limit of the multiplier."""
+CUTTING = frozenset("clamp clamp_max clamp_min clip hardtanh relu relu6".split())
 PIECEWISE_LINEAR = frozenset("abs clamp clamp_max clamp_min clip hardsigmoid hardtanh leaky_relu prelu relu6".split())
 
 
@@ -72,14 +74,46 @@ class Secant(PairStep):
         return (signal * self.multiplier,)
 
 
-class ReluSecant(Secant):
-    """`Secant` for max(x, 0): the share of the way from b to x that is positive, max(x, b) / |x - b| within 0 and 1."""
+class ClampSecant(Secant):
+    """`Secant` for min(max(x, low), high): the share of the way from b to x that lies between the bounds.
+
+    With t = max(x, b) and d = |x - b| that is (t - low) / d less (t - high) / d, each within 0 and 1: no difference of
+    two results is taken, which would round where x is near b. The smallest number in d makes x = b the limit: 1
+    between the bounds, else 0.
+    """
+
+    def __init__(
+        self, keeper: Keeper, call: Callable[[], Tensor] | None, function: Elementwise, bounds: tuple[float, float]
+    ) -> None:
+        super().__init__(keeper, call, function)
+        self.low, self.high = bounds
 
     def compare(self, *baselines: Tensor) -> None:
-        """The smallest number in the denominator makes x = b the limit: 1 for x > 0, else 0."""
-        image, baseline = self.kept[0].take(), baselines[0]
+        """The share, block by block."""
+        image = self.kept[0].take()
+        self.multiplier = torch.empty_like(image)
+        in_blocks(self._share, self.multiplier, image, baselines[0].expand_as(image))
+
+    def _share(self, share: Tensor, image: Tensor, baseline: Tensor) -> None:
         distance = (image - baseline).abs_().add_(torch.finfo(image.dtype).tiny)
-        self.multiplier = torch.maximum(image, baseline).div_(distance).clamp_(0, 1)
+        top = torch.maximum(image, baseline)
+        if self.low == -torch.inf:
+            share.fill_(1)
+        else:
+            torch.sub(top, self.low, out=share).div_(distance).clamp_(0, 1)
+        if self.high < torch.inf:
+            share.sub_(top.sub_(self.high).div_(distance).clamp_(0, 1))
+
+
+def bounds_of(function: Elementwise, like: Tensor) -> tuple[float, float] | None:
+    """(low, high) of a function that cuts numbers off at two bounds and leaves the others; None for any other."""
+    if function.name not in CUTTING:
+        return None
+    try:
+        low, high = function.function(like.new_tensor([-torch.inf, torch.inf])).tolist()
+    except (RuntimeError, ValueError):  # a bound for each element
+        return None
+    return low, high
 
 
 class Product(PairStep):

@@ -15,7 +15,15 @@ from seewhy.explainers.rules.graph import is_linear, operation
 from seewhy.explainers.rules.graph_watch import GraphWatch
 from seewhy.explainers.rules.keeper import Keeper
 from seewhy.explainers.rules.local_rule import run
-from seewhy.explainers.rules.pair_steps import MaxPool, PairStep, Product, ReluSecant, Secant, pool_with_places
+from seewhy.explainers.rules.pair_steps import (
+    ClampSecant,
+    MaxPool,
+    PairStep,
+    Product,
+    Secant,
+    bounds_of,
+    pool_with_places,
+)
 
 PRODUCTS = frozenset(
     getattr(owner, name)
@@ -94,5 +102,7 @@ class PairWatch(GraphWatch):
         found = elementwise(func, args, kwargs)
         if found is None:
             return None, ()
-        kind = ReluSecant if found.name == "relu" else Secant
-        return kind(self._keeper, call, found), (found.argument,)
+        bounds = bounds_of(found, found.argument)
+        if bounds is not None:
+            return ClampSecant(self._keeper, call, found, bounds), (found.argument,)
+        return Secant(self._keeper, call, found), (found.argument,)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from seewhy.explainers.rules.affine import Affine
+from seewhy.explainers.rules.blocks import in_blocks
 
 Rule = Callable[[Affine, Tensor, Tensor, Tensor], Tensor]
 
@@ -22,10 +23,14 @@ TINY = 1e-9
 def epsilon_rule(epsilon: float) -> Rule:
     """r_i = sum_j x_i w_ij / (z_j + epsilon sign(z_j)) r_j: absorbs what the bias and epsilon contribute."""
 
-    def rule(layer: Affine, values: Tensor, result: Tensor, signal: Tensor) -> Tensor:
+    def share_of(share: Tensor, result: Tensor, signal: Tensor) -> None:
         size = result.abs()
-        share = size / (size + max(epsilon, TINY**2))
-        return layer.transposed(share.mul_(signal), layer.weight, values.shape)
+        torch.div(size, size + max(epsilon, TINY**2), out=share).mul_(signal)
+
+    def rule(layer: Affine, values: Tensor, result: Tensor, signal: Tensor) -> Tensor:
+        share = torch.empty_like(result)
+        in_blocks(share_of, share, result, signal)
+        return layer.transposed(share, layer.weight, values)
 
     return rule
 
@@ -36,34 +41,60 @@ def gamma_rule(gamma: float) -> Rule:
     For inputs that are never negative and z_j > 0 this is w_ij + gamma max(w_ij, 0), as published.
     """
 
-    def rule(layer: Affine, values: Tensor, result: Tensor, signal: Tensor) -> Tensor:
-        signed = bool(values.amin() < 0)
+    def share_of(total: Tensor, result: Tensor, signal: Tensor) -> None:
         # |z + gamma * (terms of z's sign)|, because the terms of the other sign are z minus those
         size = result.abs()
-        total = positive_terms(layer, values, signed).mul_(gamma).add_(result, alpha=-gamma / 2)
-        total.add_(size, alpha=1 + gamma / 2).add_(TINY)
-        return _boosted(layer, values, size.div_(total).mul_(signal), result < 0, gamma, signed)
+        total.mul_(gamma).add_(result, alpha=-gamma / 2).add_(size, alpha=1 + gamma / 2).add_(TINY)
+        torch.div(size, total, out=total).mul_(signal)
+
+    def rule(layer: Affine, values: Tensor, result: Tensor, signal: Tensor) -> Tensor:
+        signed = bool(values.amin() < 0)
+        share = positive_terms(layer, values, signed)
+        in_blocks(share_of, share, result, signal)
+        return _boosted(layer, values, share, result, gamma, signed)
 
     return rule
 
 
-def _boosted(layer: Affine, values: Tensor, share: Tensor, falling: Tensor, gamma: float, signed: bool) -> Tensor:
+def _boosted(layer: Affine, values: Tensor, share: Tensor, result: Tensor, gamma: float, signed: bool) -> Tensor:
     """The shares carried back with the terms of the result's sign taken (1 + gamma) times.
 
-    W- = W - W+ saves computing with the negative weights, which matter where an input or a result is negative.
+    With s the shares, f those of negative results, and T(s, W) for s carried back with the weights W, an input x >= 0
+    gets T(s + gamma f, W) + T(s - 2 f, gamma W+), and x < 0 gets T((1 + gamma) s - gamma f, W) - T(s - 2 f, gamma W+):
+    W- = W - W+ saves computing with the negative weights.
     """
-    plus = layer.weight.clamp(min=0)
-    fallen = share * falling
-    any_fallen = bool(fallen.any())
-    if not any_fallen and not signed:
-        return layer.transposed(share, plus.mul_(gamma).add_(layer.weight), values.shape)
-    extra = layer.transposed(share.sub(fallen, alpha=2) if any_fallen else share, plus, values.shape).mul_(gamma)
-    whole = layer.transposed(share, layer.weight, values.shape)
-    fell = layer.transposed(fallen, layer.weight, values.shape).mul_(gamma) if any_fallen else None
+    plus = layer.weight.clamp(min=0).mul_(gamma)
+    fallen = _of_negative(share, result)
+    if fallen is None and not signed:
+        return layer.transposed(share, plus.add_(layer.weight), values)
+    extra = layer.transposed(share if fallen is None else share.sub(fallen, alpha=2), plus, values)
+    rising = layer.transposed(share if fallen is None else share.add(fallen, alpha=gamma), layer.weight, values)
     if not signed:
-        return whole.add_(extra) if fell is None else whole.add_(extra).add_(fell)
-    rose = whole * gamma if fell is None else (whole * gamma).sub_(fell)
-    return whole + torch.where(values < 0, rose - extra, extra if fell is None else extra + fell)
+        return rising.add_(extra)
+    if fallen is None:
+        falling = rising * (1 + gamma)
+    else:
+        falling = layer.transposed(share.mul_(1 + gamma).sub_(fallen, alpha=gamma), layer.weight, values)
+    in_blocks(_by_sign, rising, falling, extra, values)
+    return rising
+
+
+def _of_negative(share: Tensor, result: Tensor) -> Tensor | None:
+    """The shares where the result is negative, 0 elsewhere; None where all of them are 0."""
+    fallen = torch.empty_like(share)
+    found = []
+
+    def take(fallen: Tensor, share: Tensor, result: Tensor) -> None:
+        torch.mul(share, result < 0, out=fallen)
+        found.append(bool(fallen.any()))
+
+    in_blocks(take, fallen, share, result)
+    return fallen if any(found) else None
+
+
+def _by_sign(rising: Tensor, falling: Tensor, extra: Tensor, values: Tensor) -> None:
+    """rising + extra; falling - extra where the value is negative."""
+    rising.copy_(torch.where(values < 0, falling - extra, rising + extra))
 
 
 def z_plus_rule() -> Rule:
@@ -73,10 +104,10 @@ def z_plus_rule() -> Rule:
         signed = bool(values.amin() < 0)
         raising = positive_terms(layer, values, signed, with_bias=False)
         share = (signal * result).div_(raising + TINY).mul_(raising > 0)
-        carried = layer.transposed(share, layer.weight.clamp(min=0), values.shape)
+        carried = layer.transposed(share, layer.weight.clamp(min=0), values)
         if not signed:
             return carried
-        return torch.where(values < 0, layer.transposed(share, layer.weight.clamp(max=0), values.shape), carried)
+        return torch.where(values < 0, layer.transposed(share, layer.weight.clamp(max=0), values), carried)
 
     return rule
 
@@ -92,9 +123,8 @@ def bounded_rule(
     plus, minus = layer.weight.clamp(min=0), layer.weight.clamp(max=0)
     total = layer.apply(values, layer.weight) - layer.apply(low[:1], plus) - layer.apply(high[:1], minus)
     signal = (relevance / (total + TINY)).mul_(total > 0)
-    shape = values.shape
-    whole = layer.transposed(signal, layer.weight, shape)
-    part = layer.transposed(signal, plus, shape)
+    whole = layer.transposed(signal, layer.weight, values)
+    part = layer.transposed(signal, plus, values)
     return whole, -part, part - whole
 
 

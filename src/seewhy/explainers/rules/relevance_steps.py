@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from seewhy.explainers.rules.affine import Affine
+from seewhy.explainers.rules.blocks import in_blocks
 from seewhy.explainers.rules.keeper import Keeper, Kept
 from seewhy.explainers.rules.local_rule import Step
 from seewhy.explainers.rules.relevance_rules import Rule, bounded_rule
@@ -50,9 +52,15 @@ class Ratio(Step):
         """f(x)."""
         (values,) = operands
         result = self.function(values)
-        self.ratio = result / (values + (values == 0))
+        self.ratio = torch.empty_like(values)
+        in_blocks(_ratio, self.ratio, result, values)
         return values.copy_(result) if self.in_place else result
 
     def backward(self, signal: Tensor) -> tuple[Tensor | None, ...]:
         """y / x times the signal."""
         return (signal * self.ratio,)
+
+
+def _ratio(ratio: Tensor, result: Tensor, values: Tensor) -> None:
+    """y / x; 0 where both are 0."""
+    torch.div(result, values + (values == 0), out=ratio)
