@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
-from seewhy.metrics.correlation import map_similarity, pearson, spearman
+from seewhy.metrics.correlation import map_similarity, pearson, ranks, spearman
 
 ROWS = torch.randn(4, 30, generator=torch.Generator().manual_seed(0))
 OTHERS = (ROWS + torch.randn(4, 30, generator=torch.Generator().manual_seed(1))).mul(2).round()
@@ -42,3 +42,21 @@ def test_a_blank_other_map_has_nothing_in_common_and_a_blank_map_no_similarity()
         assert map_similarity(broken, maps).isnan().tolist() == [True, False, False, False]
         assert map_similarity(maps, broken).isnan().tolist() == [True, False, False, False]
     assert map_similarity(maps, torch.full((4, 5, 6), math.nan)).isnan().all()
+
+
+@pytest.mark.parametrize("kind", ["random", "ties", "constant", "infinite", "one"])
+def test_ranks_are_those_of_scipy(kind: str) -> None:
+    rows = {
+        "random": torch.randn(3, 500, generator=torch.Generator().manual_seed(0)),
+        "ties": torch.randint(0, 9, (3, 100), generator=torch.Generator().manual_seed(0)).float(),
+        "constant": torch.zeros(2, 7),
+        "infinite": torch.tensor([[1.0, torch.inf, -torch.inf, torch.inf, 0.0, -0.0]]),
+        "one": torch.ones(2, 1),
+    }[kind]
+    assert ranks(rows).tolist() == stats.rankdata(rows.numpy(), axis=1).tolist()
+
+
+def test_a_row_with_nan_has_no_ranks() -> None:
+    found = ranks(torch.tensor([[1.0, torch.nan, 0.0], [1.0, 2.0, 0.0]]))
+    assert found[0].isnan().all()
+    assert found[1].tolist() == [2, 3, 1]

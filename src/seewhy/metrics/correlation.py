@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 
 from seewhy.types import Attributions
@@ -25,8 +25,25 @@ def pearson(first: Tensor, second: Tensor) -> Tensor:
 
 def spearman(first: Tensor, second: Tensor) -> Tensor:
     """Spearman's rank correlation [batch] of each row, ties with their mean rank; NaN as in `pearson`."""
-    ranks = [torch.from_numpy(rankdata(values.cpu().numpy(), axis=1)) for values in (first, second)]
-    return pearson(*ranks).to(first.device)
+    return pearson(ranks(first), ranks(second)).to(first.device)
+
+
+def ranks(rows: Tensor) -> Tensor:
+    """Ranks from 1 within each row of [batch, n], float64 on the host; ties share their mean, a row with NaN is all NaN.
+
+    numpy sorts several times as fast as the routine behind `scipy.stats.rankdata`, with the same result.
+    """
+    values = rows.detach().cpu().numpy()
+    order = np.argsort(values, axis=1)
+    found = np.empty(values.shape)
+    for row, places, into in zip(values, order, found, strict=True):
+        rising = row[places]
+        begins = np.flatnonzero(np.concatenate([[True], rising[1:] != rising[:-1]]))
+        lengths = np.diff(begins, append=len(row))
+        into[places] = np.repeat(begins + (lengths + 1) / 2, lengths)
+        if np.isnan(rising[-1]):
+            into[:] = np.nan
+    return torch.from_numpy(found)
 
 
 def map_similarity(original: Attributions, other: Attributions) -> Tensor:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from seewhy.classifier import Classifier
 from seewhy.explainers.base import Explainer
@@ -27,35 +28,84 @@ class RandomizedNetwork:
     def __init__(self, classifier: Classifier, seed: int) -> None:
         self.classifier = classifier
         self.seed = seed
-        self.copy = _copied(classifier)
         self.layers = layers_of(classifier.network)
+        self.random: set[str] = set()
+        """Names of the modules with random parameters."""
 
     def randomize(self, *layers: Layer) -> None:
         """Draw the parameters of these layers anew."""
-        for name in (module for layer in layers for module in layer):
-            for key, parameter in self._module(name).named_parameters(recurse=False):
-                values = parameter.data.double()
-                noise = torch.randn(values.shape, generator=_generator(self.seed, f"{name}.{key}"), dtype=values.dtype)
-                parameter.data.copy_(values.mean() + values.std(correction=0) * noise.to(values.device))
+        self.random.update(*layers)
 
     def restore(self, layer: Layer) -> None:
         """Give a layer the parameters of the classifier again."""
-        originals = dict(self.classifier.network.named_modules())
-        for name in layer:
-            for key, parameter in self._module(name).named_parameters(recurse=False):
-                parameter.data.copy_(originals[name].get_parameter(key).data)
+        self.random.difference_update(layer)
+
+    @property
+    def copy(self) -> Classifier:
+        """The copy with its parameters as they are to be now; the next network's copy may be the same one."""
+        known = _kept(self.classifier)
+        originals, modules = (dict(each.network.named_modules()) for each in (self.classifier, known.twin))
+        for name, module in modules.items():
+            module._buffers.update(originals[name]._buffers)
+            for key, parameter in module.named_parameters(recurse=False):
+                parameter.data = originals[name].get_parameter(key).data
+        for name in sorted(self.random & modules.keys()):
+            for key, parameter in modules[name].named_parameters(recurse=False):
+                parameter.data = known.drawn(self.seed, f"{name}.{key}", originals[name].get_parameter(key).data)
+        return known.twin
 
     def explain(self, explainer: Explainer, images: Images, targets: Targets) -> Attributions:
         """The maps that the explainer draws of the copy; its passes count as the classifier's."""
-        earlier = copy.copy(self.copy.passes)
-        maps = explainer(self.copy, images, targets)
-        spent = self.copy.passes.since(earlier)
+        twin = self.copy
+        earlier = copy.copy(twin.passes)
+        maps = explainer(twin, images, targets)
+        spent = twin.passes.since(earlier)
         self.classifier.passes.forward += spent.forward
         self.classifier.passes.backward += spent.backward
         return maps
 
-    def _module(self, name: str) -> nn.Module:
-        return self.copy.network.get_submodule(name)
+
+class Kept:
+    """A copy of a classifier, and the random parameters that were drawn for it: as many numbers as it has parameters."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.modules = _modules(classifier)
+        self.twin = _copied(classifier)
+        self._seed: int | None = None
+        self._drawn: dict[str, tuple[tuple[float, float], Tensor]] = {}
+
+    def drawn(self, seed: int, name: str, original: Tensor) -> Tensor:
+        """A parameter drawn anew, unless it was drawn before with this seed, mean and standard deviation."""
+        if seed != self._seed:
+            self._seed, self._drawn = seed, {}
+        values = original.double()
+        moments = float(values.mean()), float(values.std(correction=0))
+        if name not in self._drawn or self._drawn[name][0] != moments:
+            noise = torch.randn(values.shape, generator=_generator(seed, name), dtype=values.dtype)
+            self._drawn[name] = moments, (moments[0] + moments[1] * noise).to(original)
+        return self._drawn[name][1]
+
+
+_KEPT: WeakKeyDictionary[Classifier, Kept] = WeakKeyDictionary()
+
+
+def _kept(classifier: Classifier) -> Kept:
+    """What was made for this classifier before, while its modules and their hooks are the same."""
+    known = _KEPT.get(classifier)
+    if known is None or known.modules != _modules(classifier):
+        known = _KEPT[classifier] = Kept(classifier)
+    else:
+        known.twin.folding = classifier.folding.of_copy(known.twin.network)
+    return known
+
+
+def _modules(classifier: Classifier) -> list[tuple[object, ...]]:
+    """Names, identities and hooks of the modules, and where they are."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    found: list[tuple[object, ...]] = [(classifier.mean.device,)]
+    for name, module in classifier.network.named_modules():
+        found.append((name, id(module), *(tuple(getattr(module, hook)) for hook in hooks)))
+    return found
 
 
 def layers_of(network: nn.Module) -> list[Layer]:
@@ -75,9 +125,14 @@ def layers_of(network: nn.Module) -> list[Layer]:
 
 
 def _copied(classifier: Classifier) -> Classifier:
-    """The same classifier around a copy of its network, without what a training has attached to it."""
+    """The same classifier around a copy of its network, without what a training has attached to it.
+
+    The copy reads the classifier's own numbers: it never writes any.
+    """
+    tensors = [*classifier.network.parameters(), *classifier.network.buffers()]
+    shared = {id(each): nn.Parameter(each.data, False) if isinstance(each, nn.Parameter) else each for each in tensors}
     twin = Classifier(
-        copy.deepcopy(classifier.network),
+        copy.deepcopy(classifier.network, shared),
         classifier.facts,
         name=classifier.name,
         origin=classifier.origin,
