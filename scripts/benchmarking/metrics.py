@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from benchmarking.over_floor import over_floor
+from benchmarking.over_floor import counted, over_floor
 from benchmarking.place import ROOT
 from benchmarking.row import Row, spread_cells
 from benchmarking.subject import Subject, explainer_named, metric_named
@@ -19,6 +19,9 @@ CURVES = (
 ).split()
 """Metrics that read the same perturbation curves, and those of one pass."""
 QUICK = {"n_steps": 10, "n_samples": 8, "n_layers": 2, "shares": (0.1, 0.5, 0.9)}
+
+FEWEST, BUDGET = 4, 32
+"""As many images as `BUDGET` forward passes allow: a metric of one pass for each image fills a batch, as in real use."""
 
 
 def built(name: str, quick: bool) -> ImageMetric:
@@ -45,29 +48,30 @@ def metric_rows(
 ) -> Iterator[Row]:
     """A row for each metric and each set."""
     for name, members in sets(names).items():
-        part, rounds = (subject.first(4), 1) if quick else (subject.first(4), 3)
-        yield _timed(part, name, [built(member, quick) for member in members], sizes, repeats, rounds)
+        yield _timed(subject, name, [built(member, quick) for member in members], sizes, repeats, 1 if quick else 3)
 
 
 def _timed(
     subject: Subject, name: str, metrics: Sequence[ImageMetric], sizes: tuple[int, int], repeats: int, rounds: int
 ) -> Row:
-    classifier, images, maps = subject.classifier, subject.images, subject.maps
     explainer = explainer_named("input_x_gradient")
 
-    def measure() -> None:
-        given = classifier, images, subject.targets, maps
-        evidence = Evidence(*given, explainer=explainer, masks=subject.masks)
+    def measure(part: Subject) -> None:
+        given = part.classifier, part.images, part.targets, part.maps
+        evidence = Evidence(*given, explainer=explainer, masks=part.masks)
         for metric in metrics:
             metric.reset()
             metric.update(*given, evidence=evidence)
 
-    found = over_floor(classifier, images, measure, sizes, repeats, rounds)
+    few = subject.first(FEWEST)
+    passes = counted(few.classifier, lambda: measure(few), FEWEST)
+    part = subject.first(max(FEWEST, min(len(subject.images), BUDGET // max(1, passes.forward))))
+    found = over_floor(part.classifier, part.images, lambda: measure(part), sizes, repeats, rounds)
     return Row(
         "metric",
-        classifier.name,
+        part.classifier.name,
         name,
-        images=len(images),
+        images=len(part.images),
         seconds=found.seconds.median,
         forward=found.passes.forward,
         backward=found.passes.backward,

@@ -30,7 +30,7 @@ def over_floor(
     rounds: int,
 ) -> OverFloor:
     """`repeats` turns after a first one that warms up; the floor is the median of some `rounds` before and after each."""
-    passes = _counted(classifier, call, len(images))
+    passes = counted(classifier, call, len(images))
 
     def floor() -> float:
         return measured_floor(classifier, images[:1], sizes, rounds, passes).seconds(passes)
@@ -46,7 +46,8 @@ def over_floor(
     return OverFloor(Spread.of(spent), passes, Spread.of(ratios) if ratios else None)
 
 
-def _counted(classifier: Classifier, call: Callable[[], object], images: int) -> Passes:
+def counted(classifier: Classifier, call: Callable[[], object], images: int) -> Passes:
+    """The passes of a call for each of its images."""
     earlier = Passes(classifier.passes.forward, classifier.passes.backward)
     call()
     spent = classifier.passes.since(earlier)
