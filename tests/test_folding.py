@@ -57,7 +57,7 @@ def pairs(classifier: Classifier) -> list[str]:
     """The names of the folded convolutions."""
     with classifier.frozen():
         names = {module: name for name, module in classifier.network.named_modules()}
-        return sorted(names[pair.convolution] for pair in classifier.folding.pairs or ())
+        return sorted(names[chain.convolution] for chain in classifier.folding.chains or ())
 
 
 def assert_same(classifier: Classifier, count: int = 2) -> None:
@@ -129,7 +129,7 @@ def test_the_pairs_of_a_copied_network_are_known() -> None:
     assert pairs(classifier) == ["first", "second"]
     twin = classifier_of(copy.deepcopy(classifier.network), SIZE, 4)
     twin.folding = classifier.folding.of_copy(twin.network)
-    assert [pair.convolution for pair in twin.folding.pairs or ()] == [twin.network.first, twin.network.second]
+    assert [chain.convolution for chain in twin.folding.chains or ()] == [twin.network.first, twin.network.second]
     twin.network.second.bias.data.add_(1)  # type: ignore[union-attr,operator]
     assert_same(twin)
     assert_same(classifier)

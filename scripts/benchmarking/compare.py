@@ -10,11 +10,12 @@ from pathlib import Path
 import torch
 
 from benchmarking.clock import Spread, in_turn, ratio
+from benchmarking.ordinary_pages import ordinary_pages
 from benchmarking.peers.peer import Peer, difference
 from benchmarking.row import DIFFER, Row
 from benchmarking.subject import Subject
 
-SHARE_OF_MEMORY = 0.5
+SHARE_OF_MEMORY = 0.8
 """Of the free memory that a peer may need to be run."""
 
 
@@ -41,11 +42,14 @@ def _row(subject: Subject, peer: Peer, repeats: int) -> Row:
     if need > SHARE_OF_MEMORY * free_bytes(subject.device):
         note = f"not run: would keep {need / 1e9:.0f} GB, extrapolated from one image"
         return Row(**common, setting=setting, megabytes=need / 1e6, note=note)  # type: ignore[arg-type]
+
+    def theirs() -> None:
+        with ordinary_pages():
+            peer.theirs(subject)
+
     try:
         found = _compare(subject, peer)
-        measured = in_turn(
-            {"ours": lambda: peer.ours(subject), "theirs": lambda: peer.theirs(subject)}, repeats, subject.device
-        )
+        measured = in_turn({"ours": lambda: peer.ours(subject), "theirs": theirs}, repeats, subject.device)
     except Exception as error:
         words = traceback.format_exception_only(error)[-1].split("\n")[0]
         return Row(**common, setting=setting, note=f"theirs raises {words[:150]}")  # type: ignore[arg-type]

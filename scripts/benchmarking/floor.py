@@ -127,10 +127,11 @@ def work(classifier: Classifier, image: Tensor, call: Callable[[], object]) -> f
 
     A rule that needs several convolutions for each layer on the way back is above 1, and so is its time over the floor.
     """
+    bare_pass(classifier, image, False)  # looks the network over, which is done once
+    forward = multiplications(lambda: bare_pass(classifier, image, False))
+    gradient = multiplications(lambda: bare_pass(classifier, image, True))
     earlier = Passes(classifier.passes.forward, classifier.passes.backward)
     made = multiplications(call)
     passes = classifier.passes.since(earlier)
-    forward = multiplications(lambda: bare_pass(classifier, image, False))
-    gradient = multiplications(lambda: bare_pass(classifier, image, True))
     bare = (passes.forward - passes.backward) * forward + passes.backward * gradient
     return made / bare if bare else None

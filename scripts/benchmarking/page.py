@@ -21,10 +21,11 @@ of this page are in [benchmark.csv](benchmark.csv).
 
 **Floor**: the passes that were made, times the bare pass (a forward, or a forward with the gradient of the image) at its
 fastest batch size, measured before and after each turn. **Peers** run in turn with ours on the same tensors, weights,
-dtype and threads: a ratio of 2 is twice the time of ours. All numbers are medians, with the smallest and the largest
-turn in brackets. `difference`: the largest between the values, as a share of the largest value of the peer, taken before
-the timing with `model.fold=false`, the arithmetic of the peers (folded layers round otherwise: a gate of ReLU6 at its edge
-may flip, as it does between float32 and float64); empty where values cannot be equal, as the note says.
+dtype and threads, with memory as they come by it (pages of 4 kB; seewhy asks for large ones): a ratio of 2 is twice the
+time of ours. All numbers are medians, with the smallest and the largest turn in brackets. `difference`: the largest
+between the values, as a share of the largest value of the peer, taken before the timing with `model.fold=false`, the
+arithmetic of the peers (folded layers round otherwise: a gate of ReLU6 at its edge may flip, as it does between float32
+and float64); empty where values cannot be equal, as the note says.
 """
 
 

@@ -11,6 +11,7 @@ Nothing heavy is imported before a name is used.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from seewhy.explanation import Explanation
     from seewhy.explanations import Explanations
     from seewhy.models.load import load_classifier
+
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+"""torch asks Linux for pages of 2 MB where a tensor is that large: without, a quarter of a pass with gradients goes into
+clearing pages of 4 kB, more in large batches. Read when torch allocates for the first time; set it to 0 to do without."""
 
 __all__ = ["Explanation", "Explanations", "UserError", "explain", "load_classifier"]
 

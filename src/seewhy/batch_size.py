@@ -121,7 +121,7 @@ def _key(classifier: Classifier, image: Tensor, gradient: bool) -> str:
         torch.__version__,
         autocast,
         classifier.channels_last,
-        classifier.folding.enabled,
+        "folded" if classifier.folding.enabled else "layer by layer",
         "gradient" if gradient else "forward",
     ]
     return " ".join(str(part) for part in parts)

@@ -92,7 +92,7 @@ class Classifier(LightningModule):
     def frozen(self) -> Iterator[None]:
         """Evaluation mode and parameters without gradients inside the block; everything as it was after it.
 
-        Batch normalisations are folded into their convolutions inside, with the weights at its beginning.
+        Inside, convolutions compute the normalisations and activations behind them, with the weights at its beginning.
         """
         modes = {module: module.training for module in self.modules()}
         parameters = (parameter for module in modes for parameter in module._parameters.values())

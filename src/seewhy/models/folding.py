@@ -1,10 +1,11 @@
-"""Batch normalisation with fixed statistics, computed by the convolution before it."""
+"""Convolutions that compute the normalisation and the activation behind them."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,79 +14,27 @@ from torch.autograd.graph import Node
 from torch.nn.modules import module as hooks
 
 from seewhy.explainers.rules.graph import sources
+from seewhy.models.chain import HOOKS, Chain, Changed
+from seewhy.models.fused_convolution import activation_of
 
 CLOSE = 1e-4
 """Logits of the folded network may differ from the network's by this share of the largest one."""
 CONVOLUTIONS = ("torch.nn.modules.conv.Conv2d", "timm.layers.conv2d_same.Conv2dSame")
 NORMALISATIONS = ("torch.nn.modules.batchnorm.BatchNorm2d", "timm.layers.norm_act.BatchNormAct2d")
 """Exact types, whose forward is known: other subclasses may do more than their parent."""
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-
-
-class Changed(Exception):
-    """The network did not run as it did when it was looked over."""
-
-
-class Pair:
-    """A convolution and the normalisation that is the only one to read it.
-
-    In evaluation mode BN(w * x + b) = (s w) * x + (s b + t) with s = gamma / sqrt(variance + eps), t = beta - s mean.
-    """
-
-    def __init__(self, convolution: nn.Conv2d, normalisation: nn.BatchNorm2d) -> None:
-        self.convolution = convolution
-        self.normalisation = normalisation
-        self.parameters: dict[str, Tensor] = {}
-        self._output: Tensor | None = None
-        self._version: int | None = None
-
-    def is_watched(self) -> bool:
-        """Whether someone looks at either module: the values between the two are then computed as they are."""
-        both = self.convolution, self.normalisation
-        return any("forward" in vars(each) or any(getattr(each, name) for name in HOOKS) for each in both)
-
-    def begin(self) -> None:
-        """Run the two as one from now on, until `end`."""
-        self._output = None
-        self.convolution.__dict__["forward"] = self._convolve
-        self.normalisation.__dict__["forward"] = self._normalise
-
-    def end(self) -> bool:
-        """Run the two as themselves again; whether the normalisation has read the convolution."""
-        for each in (self.convolution, self.normalisation):
-            each.__dict__.pop("forward", None)
-        finished, self._output = self._output is None, None
-        return finished
-
-    def _convolve(self, values: Tensor) -> Tensor:
-        if self._output is not None:
-            raise Changed
-        module = self.convolution
-        own = module._parameters
-        module.__dict__["_parameters"] = self.parameters
-        try:
-            output = type(module).forward(module, values)
-        finally:
-            module.__dict__["_parameters"] = own
-        self._output, self._version = output, _version(output)
-        return output
-
-    def _normalise(self, values: Tensor) -> Tensor:
-        if values is not self._output or _version(values) != self._version:
-            raise Changed
-        self._output = None
-        if type(self.normalisation) is nn.BatchNorm2d:
-            return values
-        activated: Tensor = self.normalisation.act(self.normalisation.drop(values))  # type: ignore[operator]
-        return activated
 
 
 @torch.no_grad()
-def fold(pairs: Sequence[Pair]) -> None:
-    """Fold the parameters of the pairs as they are now."""
-    if not pairs:
-        return
-    normalisations = [pair.normalisation for pair in pairs]
+def fold(chains: Sequence[Chain]) -> None:
+    """Fold the parameters of the chains as they are now."""
+    for chain in chains:
+        chain.parameters = dict(chain.convolution._parameters)
+    folded = [chain for chain in chains if chain.normalisation is not None]
+    if folded:
+        _fold([_own(chain.normalisation) for chain in folded], folded)
+
+
+def _fold(normalisations: list[nn.BatchNorm2d], chains: Sequence[Chain]) -> None:
     scales = torch._foreach_add(
         [_own(each.running_var) for each in normalisations], [each.eps for each in normalisations]
     )
@@ -97,53 +46,58 @@ def fold(pairs: Sequence[Pair]) -> None:
     torch._foreach_neg_(shifts)
     if affine:
         torch._foreach_add_([shifts[index] for index in affine], [normalisations[index].bias for index in affine])
-    weights = [pair.convolution.weight for pair in pairs]
+    weights = [chain.convolution.weight for chain in chains]
     folded = torch._foreach_mul(weights, [scale.view(-1, 1, 1, 1) for scale in scales])
-    for pair, weight, scale, shift in zip(pairs, folded, scales, shifts, strict=True):
-        bias = pair.convolution.bias
-        pair.parameters = {"weight": weight, "bias": shift if bias is None else shift + bias * scale}
+    for chain, weight, scale, shift in zip(chains, folded, scales, shifts, strict=True):
+        bias = chain.convolution.bias
+        chain.parameters = {"weight": weight, "bias": shift if bias is None else shift + bias * scale}
 
 
 class Folding:
-    """The pairs of a network; its modules and parameters are as they were outside of a pass.
+    """The chains of a network; its modules and parameters are as they were outside of a pass.
 
-    A pair is taken apart where a hook is set on one of its modules, and all of them where a pass does not run as the
+    A chain is taken apart where a hook is set on one of its modules, and all of them where a pass does not run as the
     first one did. Nothing is folded where the folded logits are not those of the network.
     """
 
     def __init__(self, network: nn.Module, enabled: bool = True) -> None:
         self.network = network
         self.enabled = enabled
-        self.pairs: list[Pair] | None = None
+        self.chains: list[Chain] | None = None
 
     def refresh(self, example: Callable[[], Tensor]) -> None:
-        """Take the weights as they are now; the first time, find the pairs with a pass over an `example`."""
+        """Take the weights as they are now; the first time, find the chains with a pass over an `example`."""
         if not self.enabled:
             return
         with torch.inference_mode(False):
-            if self.pairs is None:
-                self.pairs = []
-                if any(_named(module) in NORMALISATIONS for module in self.network.modules()):
+            if self.chains is None:
+                self.chains = []
+                if any(_follows(module) for module in self.network.modules()):
                     self._find(example())
-            fold(self.pairs)
+            fold(self.chains)
 
     def of_copy(self, network: nn.Module) -> Folding:
-        """The same pairs in a copy of the network: it need not be looked over again."""
+        """The same chains in a copy of the network: it need not be looked over again."""
         made = Folding(network, self.enabled)
-        if self.pairs is not None:
+        if self.chains is not None:
             names = {module: name for name, module in self.network.named_modules()}
-            twins = dict(network.named_modules())
-            both = ((twins[names[pair.convolution]], twins[names[pair.normalisation]]) for pair in self.pairs)
-            made.pairs = [Pair(*pair) for pair in both]
+            twins: dict[str, Any] = dict(network.named_modules())
+            made.chains = []
+            for chain in self.chains:
+                parts = (chain.convolution, chain.normalisation, chain.activation, *chain.around)
+                own: list[Any] = [None if each is None else twins[names[each]] for each in parts]
+                twin = Chain(own[0], own[1], own[2], own[3:])
+                twin.fused = chain.fused
+                made.chains.append(twin)
         return made
 
     def run(self, values: Tensor) -> Tensor:
-        """The network's result with its pairs folded."""
+        """The network's result with its chains folded."""
         try:
             with self._folded():
                 result: Tensor = self.network(values)
         except Changed:
-            self.pairs = []
+            self.chains = []
             result = self.network(values)
         return result
 
@@ -158,49 +112,88 @@ class Folding:
 
     @contextmanager
     def _folded(self) -> Iterator[None]:
-        pairs = [] if _all_watched() or not self.enabled else [one for one in self.pairs or () if not one.is_watched()]
-        for pair in pairs:
-            pair.begin()
+        usable = self.enabled and not _all_watched()
+        chains = [chain for chain in self.chains or () if not chain.is_watched()] if usable else []
+        for chain in chains:
+            chain.begin()
+        for module in {chain.activation for chain in chains if chain.activation is not None}:
+            waiting = [chain for chain in chains if chain.activation is module]
+            module.__dict__["forward"] = partial(_activate, module, waiting)
         finished = False
         try:
             yield
             finished = True
         finally:
-            read = [pair.end() for pair in pairs]
+            read = [chain.end() for chain in chains]
         if finished and not all(read):
             raise Changed
 
     def _find(self, example: Tensor) -> None:
         try:
-            pairs, logits = _found(self.network, example)
-            fold(pairs)
-            self.pairs = pairs
-            with torch.no_grad():
+            chains, logits = _found(self.network, example)
+            fold(chains)
+            self.chains = chains
+            with torch.no_grad(), _remembered(chains):
                 folded = self.run(example)
         except RuntimeError:  # what the network refuses, it refuses again where it is used
-            self.pairs = []
+            self.chains = []
             return
         if not bool((folded - logits).abs().max() <= CLOSE * logits.abs().max()):
-            self.pairs = []
+            self.chains = []
+        self.chains = [chain for chain in self.chains if chain.is_useful]
 
 
-def _found(network: nn.Module, example: Tensor) -> tuple[list[Pair], Tensor]:
-    """(pairs, logits): seen in the graph of a pass, where the normalisation is all that hangs on the convolution."""
-    made: dict[Node, nn.Module] = {}
-    calls: dict[nn.Module, list[Node | None]] = {}
+@contextmanager
+def _remembered(chains: Sequence[Chain]) -> Iterator[None]:
+    """A pass inside which shows the chains whose result is written over later: it must not be kept for a gradient."""
+    for chain in chains:
+        chain.remember = True
+    try:
+        yield
+    finally:
+        for chain in chains:
+            chain.remember = False
+            if chain.was_written():
+                chain.fused = None
 
-    def after(module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
-        is_convolution = _named(module) in CONVOLUTIONS
-        node = output.grad_fn if is_convolution else arguments[0].grad_fn
-        calls.setdefault(module, []).append(node)
-        if is_convolution and node is not None:
-            made[node] = module
 
-    handles = [
-        module.register_forward_hook(after)
-        for module in network.modules()
-        if _named(module) in (*CONVOLUTIONS, *NORMALISATIONS)
-    ]
+def _activate(module: nn.Module, chains: Sequence[Chain], values: Tensor) -> Tensor:
+    """What an activation computes, unless a chain has done so."""
+    for chain in chains:
+        done = chain.activate(values)
+        if done is not None:
+            return done
+    result: Tensor = type(module).forward(module, values)
+    return result
+
+
+class _Calls:
+    """What each module reads and makes in one pass, as nodes of its graph; None for what does not depend on the image."""
+
+    def __init__(self) -> None:
+        self.read: dict[nn.Module, list[Node | None]] = {}
+        self.made: dict[nn.Module, list[Node | None]] = {}
+
+    def before(self, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        """A module is about to run; it may write over its argument."""
+        self.read.setdefault(module, []).append(arguments[0].grad_fn)
+
+    def after(self, module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
+        """A module has run."""
+        self.made.setdefault(module, []).append(output.grad_fn)
+
+    def only(self, module: nn.Module) -> Node | None:
+        """What a module made that ran once; None for any other."""
+        made = self.made.get(module, [])
+        return made[0] if len(made) == 1 else None
+
+
+def _found(network: nn.Module, example: Tensor) -> tuple[list[Chain], Tensor]:
+    """(chains, logits): seen in the graph of a pass, where nothing else hangs on what is inside of a chain."""
+    calls, handles = _Calls(), []
+    for module in network.modules():
+        if _named(module) in CONVOLUTIONS or _follows(module):
+            handles += [module.register_forward_pre_hook(calls.before), module.register_forward_hook(calls.after)]
     try:
         with torch.enable_grad():
             logits = network(example.requires_grad_())
@@ -208,15 +201,41 @@ def _found(network: nn.Module, example: Tensor) -> tuple[list[Pair], Tensor]:
         for handle in handles:
             handle.remove()
     readers = _readers(logits)
-    pairs = []
-    for module, nodes in calls.items():
-        if _named(module) not in NORMALISATIONS or len(nodes) != 1 or nodes[0] is None or not _is_fixed(module):
+    reader = {node: module for module, nodes in calls.read.items() if _follows(module) for node in nodes if node}
+
+    def behind(node: Node | None) -> nn.Module | None:
+        """The module that alone reads a result."""
+        return reader.get(node) if node is not None and readers[node] == 1 else None
+
+    chains, holders = [], _holders(network)
+    for module in calls.made:
+        if _named(module) not in CONVOLUTIONS:
             continue
-        convolution = made.get(nodes[0])
-        if convolution is not None and len(calls[convolution]) == 1 and readers[nodes[0]] == 1:
-            pairs.append(Pair(convolution, module))  # type: ignore[arg-type]
+        normalisation: Any = behind(calls.only(module))
+        activation: nn.Module | None = None
+        if normalisation is not None and _named(normalisation) not in NORMALISATIONS:
+            normalisation, activation = None, normalisation
+        elif normalisation is not None and not (_is_fixed(normalisation) and calls.only(normalisation) is not None):
+            continue
+        elif type(normalisation) is nn.BatchNorm2d:
+            activation = behind(calls.only(normalisation))
+            activation = activation if activation_of(activation) is not None else None
+        if normalisation is not None or activation is not None:
+            parts = [each for each in (module, normalisation, activation) if each is not None]
+            around = set.union(*(holders[each] for each in parts[:-1])) - holders[parts[-1]]
+            chains.append(Chain(module, normalisation, activation, list(around)))  # type: ignore[arg-type]
     example.requires_grad_(False)
-    return pairs, logits.detach()
+    return chains, logits.detach()
+
+
+def _holders(network: nn.Module) -> dict[nn.Module, set[nn.Module]]:
+    """The modules that each module is a part of."""
+    holders: dict[nn.Module, set[nn.Module]] = {}
+    for holder in network.modules():
+        for part in holder.modules():
+            if part is not holder:
+                holders.setdefault(part, set()).add(holder)
+    return holders
 
 
 def _readers(result: Tensor) -> Counter[Node]:
@@ -235,9 +254,9 @@ def _is_fixed(module: Any) -> bool:
     return not module.training and module.running_mean is not None and module.running_var is not None
 
 
-def _own(statistic: Tensor | None) -> Tensor:
-    assert statistic is not None, "only a normalisation with fixed statistics is folded"
-    return statistic
+def _own(part: Any) -> Any:
+    assert part is not None, "only a normalisation with fixed statistics is folded"
+    return part
 
 
 def _all_watched() -> bool:
@@ -249,5 +268,6 @@ def _named(module: nn.Module) -> str:
     return f"{type(module).__module__}.{type(module).__qualname__}"
 
 
-def _version(values: Tensor) -> int | None:
-    return None if values.is_inference() else values._version
+def _follows(module: nn.Module) -> bool:
+    """Whether a module can be computed by the convolution before it."""
+    return _named(module) in NORMALISATIONS or activation_of(module) is not None
