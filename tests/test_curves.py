@@ -17,7 +17,7 @@ from seewhy.metrics.seen import Curve
 from seewhy.metrics.sufficiency_ordering import SufficiencyOrdering
 from seewhy.metrics.tpn import Tpn
 from seewhy.metrics.tps import Tps
-from tiny import random_images
+from tiny import looked_over, random_images
 
 TARGETS = torch.tensor([0, 2])
 
@@ -76,7 +76,7 @@ def test_values_do_not_depend_on_who_measured_first() -> None:
 
 
 def test_batches_are_filled_across_images_and_never_larger(monkeypatch: pytest.MonkeyPatch) -> None:
-    classifier, sizes = curved_classifier(), []
+    classifier, sizes = looked_over(curved_classifier()), []
     forward = classifier.network.forward
     monkeypatch.setattr(classifier.network, "forward", lambda batch: (sizes.append(len(batch)), forward(batch))[1])
     evidence = evidence_of(classifier, random_images(2, 8), TARGETS, maps())

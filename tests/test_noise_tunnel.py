@@ -14,7 +14,7 @@ from seewhy.explainers.saliency import Saliency
 from seewhy.explainers.smooth_grad import SmoothGrad
 from seewhy.image_seed import image_generator
 from seewhy.probe import Probe
-from tiny import linear_classifier, random_images, small_cnn
+from tiny import linear_classifier, looked_over, random_images, small_cnn
 
 IMAGES, TARGETS = random_images(3, 32), torch.tensor([3, 7, 3])
 COMBINE = {"mean": "smoothgrad", "mean_of_squares": "smoothgrad_sq", "variance": "vargrad"}
@@ -118,7 +118,7 @@ def test_the_network_and_the_method_inside_never_see_more_than_a_probe_batch(mon
         return inner(self, probe, images, targets)
 
     monkeypatch.setattr(IntegratedGradients, "per_channel", watch)
-    classifier = small_cnn()
+    classifier = looked_over(small_cnn())
     classifier.network.register_forward_pre_hook(lambda module, arguments: seen.append(len(arguments[0])))
     tunnel = NoiseTunnel(explainer=IntegratedGradients(n_steps=3), n_samples=9, probe_batch_size=4)
     tunnel(classifier, IMAGES, TARGETS)

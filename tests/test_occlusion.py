@@ -7,7 +7,7 @@ from seewhy.classifier import Classifier, Passes
 from seewhy.errors import UserError
 from seewhy.explainers.baselines import baseline_images
 from seewhy.explainers.occlusion import Occlusion, cover_windows, positions
-from tiny import linear_classifier, random_images, small_cnn
+from tiny import linear_classifier, looked_over, random_images, small_cnn
 
 IMAGES, TARGETS = random_images(3, 32), torch.tensor([3, 7, 3])
 
@@ -108,7 +108,7 @@ def test_covered_windows_leave_everything_else() -> None:
 
 
 def test_passes_equal_the_formula_and_batches_are_filled_across_images() -> None:
-    classifier, sizes = small_cnn(), []
+    classifier, sizes = looked_over(small_cnn()), []
     classifier.network.register_forward_pre_hook(lambda module, images: sizes.append(len(images[0])))
     explainer = Occlusion(window=16, stride=8, incremental=False, probe_batch_size=8)
     explainer(classifier, IMAGES, TARGETS)

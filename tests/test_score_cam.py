@@ -11,7 +11,7 @@ from layer_twin import enlarged, signals
 from seewhy.classifier import Classifier
 from seewhy.errors import UserError
 from seewhy.explainers.score_cam import ScoreCam, stretch, varied_channels
-from tiny import classifier_of, random_images, small_cnn
+from tiny import classifier_of, looked_over, random_images, small_cnn
 
 
 def twin(classifier: Classifier, layer: str, image: Tensor, target: int, chosen: list[int] | None = None) -> Tensor:
@@ -80,7 +80,7 @@ def test_masks_run_from_0_to_1() -> None:
 
 
 def test_batches_are_filled_and_bounded() -> None:
-    classifier, images = small_cnn(), random_images(3, 32)
+    classifier, images = looked_over(small_cnn()), random_images(3, 32)
     sizes: list[int] = []
     handle = classifier.network.register_forward_pre_hook(lambda _, arguments: sizes.append(len(arguments[0])))
     ScoreCam(probe_batch_size=7)(classifier, images, torch.tensor([0, 1, 2]))

@@ -34,6 +34,12 @@ def small_cnn(seed: int = 0) -> Classifier:
     return classifier_of(CifarCNN(), 32, 10, cam_layer="relu2", influence_layer="relu4")
 
 
+def looked_over(classifier: Classifier) -> Classifier:
+    """The same classifier after the two passes of one image in which its layers are looked over, once and for all."""
+    with classifier.frozen():
+        return classifier
+
+
 def random_images(count: int, size: int, seed: int = 0) -> Tensor:
     """Uniform images in [0, 1]."""
     return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed))

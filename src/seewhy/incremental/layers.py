@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from seewhy.incremental.span import Reach
+from seewhy.models.fused_convolution import Activation, usable
+from seewhy.models.fused_convolution import convolve as activated
 
 Pair = tuple[Reach, Reach]
 
@@ -45,7 +47,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Convolution:
-    """Weights of a convolution; a normalisation with fixed statistics that follows can be folded into them."""
+    """A convolution; normalisation with fixed statistics and then an activation that follow can be made a part of it."""
 
     weight: Tensor
     bias: Tensor | None
@@ -53,13 +55,19 @@ class Convolution:
     padding: tuple[int, int]
     dilation: tuple[int, int]
     groups: int
+    activation: tuple[Activation, Pointwise] | None = None
+    """As one operation with the convolution, and by itself where that cannot be."""
 
     def window(self) -> Window:
         """The convolution as a layer."""
         weight = self.weight.contiguous(memory_format=torch.channels_last)
+        geometry = list(self.stride), list(self.dilation), self.groups
 
         def convolve(images: Tensor, padding: tuple[int, int]) -> Tensor:
-            return functional.conv2d(images, weight, self.bias, self.stride, padding, self.dilation, self.groups)
+            if self.activation is not None and usable(images, weight, self.activation[0]):
+                return activated(images, weight, self.bias, (list(padding), *geometry), self.activation[0])
+            made = functional.conv2d(images, weight, self.bias, self.stride, padding, self.dilation, self.groups)
+            return made if self.activation is None else self.activation[1].apply(made)
 
         kernel = self.weight.shape[2:]
         reach = [Reach(*axis) for axis in zip(kernel, self.stride, self.padding, self.dilation, strict=True)]
@@ -76,7 +84,7 @@ class Convolution:
         """The convolution followed by scale * x + shift for each channel."""
         weight = (self.weight.double() * scale.view(-1, 1, 1, 1)).to(self.weight)
         bias = shift if self.bias is None else self.bias.double() * scale + shift
-        return Convolution(weight, bias.to(self.weight), self.stride, self.padding, self.dilation, self.groups)
+        return replace(self, weight=weight, bias=bias.to(self.weight))
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from seewhy.incremental.layers import Convolution, Joined, Layer, Pointwise, Window
 from seewhy.incremental.recording import Record, Step, Value
-from seewhy.incremental.rules import in_place, layer_of, plain, scale_and_shift
+from seewhy.incremental.rules import activation_of, in_place, layer_of, plain, scale_and_shift
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def shape_read(nodes: Nodes, node: Node) -> tuple[int, ...]:
 
 
 def nodes_of(record: Record) -> Nodes:
-    """The nodes of a network, with normalisations folded into convolutions."""
+    """The nodes of a network, with normalisations and activations made a part of convolutions."""
     uses = Counter(value for step in record.steps for value in step.inputs)
     uses[record.result] += 1
     whole_outputs = {value.step for value in uses if value.output}
@@ -68,11 +68,11 @@ def nodes_of(record: Record) -> Nodes:
         inputs = tuple(step.inputs)
         source = inputs[0].step if inputs else 0
         before, alone = kinds[source], len(inputs) == 1 and uses[inputs[0]] == 1
-        factors = scale_and_shift(step) if isinstance(before, Convolution) and alone and kind is not None else None
-        if factors is not None and isinstance(before, Convolution) and before.weight.dtype in EXACT:
-            kind, folded = before.folded(*factors), made[source]
-            assert folded is not None, "the convolution was not folded before"
-            inputs, made[source] = folded.inputs, None
+        joined = _joined(before, step) if isinstance(before, Convolution) and alone and kind is not None else None
+        if joined is not None:
+            kind, part = joined, made[source]
+            assert part is not None, "the convolution was not joined with another step"
+            inputs, made[source] = part.inputs, None
         elif isinstance(kind, Pointwise) and alone and isinstance(before, Convolution | Joined | Window):
             kind = in_place(step) or kind
         local = kind is not None and all(found is not None and found.local for found in (made[v.step] for v in inputs))
@@ -80,3 +80,14 @@ def nodes_of(record: Record) -> Nodes:
         layer = kind.window() if isinstance(kind, Convolution) else kind
         made.append(Node(step, inputs, layer, local, step.shapes[0][1:] if step.shapes else ()))
     return made
+
+
+def _joined(convolution: Convolution, step: Step) -> Convolution | None:
+    """Both as one convolution; None where they cannot be."""
+    if convolution.activation is not None:
+        return None
+    factors = scale_and_shift(step)
+    if factors is not None:
+        return convolution.folded(*factors) if convolution.weight.dtype in EXACT else None
+    activation = activation_of(step)
+    return None if activation is None else replace(convolution, activation=activation)

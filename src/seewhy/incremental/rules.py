@@ -6,16 +6,20 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seewhy.incremental.layers import Convolution, Joined, Layer, Moved, Pointwise
 from seewhy.incremental.pooling import average_pool, max_pool
 from seewhy.incremental.recording import Step, Value
+from seewhy.models import fused_convolution
+from seewhy.models.fused_convolution import Activation
 
 POINTWISE = frozenset(
     "relu relu6 hardtanh silu hardswish hardsigmoid sigmoid tanh gelu elu leaky_relu softplus mish clamp clamp_min "
     "clamp_max abs neg exp sqrt square pow add sub rsub mul div maximum minimum clone alias detach _to_copy".split()
 )
+MODULES = {"relu": nn.ReLU, "hardtanh": nn.Hardtanh, "hardswish": nn.Hardswish, "silu": nn.SiLU}
+"""Activations by the names of their operations."""
 NORMALISATION = {"native_batch_norm": 7, "cudnn_batch_norm": 7, "_native_batch_norm_legit_no_training": 6}
 """Batch normalisation by name, and where its epsilon stands among the arguments."""
 
@@ -49,6 +53,17 @@ def in_place(step: Step) -> Pointwise | None:
         return operation(*positional, **keywords)
 
     return Pointwise(apply)
+
+
+def activation_of(step: Step) -> tuple[Activation, Pointwise] | None:
+    """The activation that a step is, where a convolution can compute it, and the step over its input."""
+    alone = in_place(step)
+    module = MODULES.get(name_of(step))
+    numbers = step.arguments(1)[1:-1]
+    if alone is None or module is None or any(isinstance(number, Value | Tensor) for number in numbers):
+        return None
+    found = fused_convolution.activation_of(module(*numbers))
+    return None if found is None else (found, alone)
 
 
 def layer_of(step: Step, shapes: list[tuple[int, ...]]) -> Layer | Convolution | None:

@@ -81,7 +81,7 @@ def fused(module: nn.Conv2d, parameters: Mapping[str, Tensor | None], values: Te
     if values.requires_grad and torch.is_grad_enabled():
         result: Tensor = _Fused.apply(values, weight, bias, geometry, activation)
     else:
-        result = _run(values, weight, bias, geometry, activation)
+        result = convolve(values, weight, bias, geometry, activation)
     if not any(cut):
         return result
     rows, columns = (slice(edge.cut, edge.cut + edge.results) for edge in edges)
@@ -116,7 +116,8 @@ def _edge(module: nn.Conv2d, axis: int, length: int) -> _Edge:
 Geometry = tuple[list[int], list[int], list[int], int]
 
 
-def _run(values: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, activation: Activation) -> Tensor:
+def convolve(values: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, activation: Activation) -> Tensor:
+    """The activated convolution without a gradient, of what is `usable`; `geometry`: padding, stride, dilation, groups."""
     given = (*geometry, activation.name, activation.numbers, "")
     result: Tensor = torch.ops.mkldnn._convolution_pointwise(values, weight, bias, *given)
     return result
@@ -130,7 +131,7 @@ class _Fused(torch.autograd.Function):
         ctx: Any, values: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, activation: Activation
     ) -> Tensor:
         """The result."""
-        result = _run(values, weight, bias, geometry, activation)
+        result = convolve(values, weight, bias, geometry, activation)
         ctx.save_for_backward(values, weight, result)
         ctx.geometry, ctx.activation = geometry, activation
         return result
