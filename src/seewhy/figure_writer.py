@@ -7,9 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
-from seewhy.png import png
+from seewhy.png import Drawn, png
 from seewhy.run_folder import RunFolder
 
 WAITING = 16
@@ -29,7 +27,7 @@ class FigureWriter:
         self._pending: deque[Future[Path]] = deque()
         self._thread: ThreadPoolExecutor | None = None
 
-    def add(self, name: str, draw: Callable[[], Figure]) -> Future[Path]:
+    def add(self, name: str, draw: Callable[[], Drawn]) -> Future[Path]:
         """Write what `draw` returns under `name`; waits while too many figures are not yet drawn."""
         while self._pending and (self._pending[0].done() or len(self._pending) >= self.waiting):
             self._pending.popleft().result()

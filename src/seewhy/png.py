@@ -5,23 +5,32 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
+
+from seewhy.drawing import Drawing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Drawn: TypeAlias = "Drawing | Figure"
+"""What becomes a picture: a page of our own, or a chart of matplotlib."""
 
 LEVEL = 2
 """Of zlib: beyond it a figure takes a third longer for 1 % of its size."""
 
 
-def png(figure: Figure, dpi: float | None = None) -> bytes:
+def png(figure: Drawn, dpi: float | None = None) -> bytes:
     """The figure as PNG bytes, the same for the same figure; `dpi` is the figure's own unless given."""
+    if isinstance(figure, Drawing):
+        return encoded(figure.painted(dpi), dpi or figure.resolution)
     return encoded(_painted(figure, dpi or figure.dpi), dpi or figure.dpi)
 
 
-def picture(figure: Figure) -> Image.Image:
+def picture(figure: Drawn) -> Image.Image:
     """The figure as a picture that notebooks show and that can be saved in any format."""
     return Image.open(io.BytesIO(png(figure)))
 
@@ -50,7 +59,9 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def _painted(figure: Figure, dpi: float) -> NDArray[np.uint8]:
-    """The figure's pixels [rows, columns, 3]."""
+    """The pixels [rows, columns, 3] of a chart."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     own = figure.dpi
     try:
         figure.dpi = dpi
