@@ -60,7 +60,10 @@ def test_words_that_read_upwards_stand_where_those_of_matplotlib_stand(text: str
     assert one.sum() == pytest.approx(other.sum(), rel=0.15)
 
 
-@pytest.mark.parametrize("text", ["heat map", "attribution of each pixel", "T V A W . Y", "office ﬂat  ·  x"])
+@pytest.mark.parametrize(
+    "text",
+    ["heat map", "attribution of each pixel", "T V A W . Y", "office ﬂat  ·  x", "p=0.87 (1 = 0.417), n0144_2431"],
+)
 @pytest.mark.parametrize("bold", [False, True])
 def test_a_line_put_together_from_its_words_is_the_line(text: str, bold: bool) -> None:
     font = get_font(file_of(bold))

@@ -80,8 +80,10 @@ def overlay(
     grey = (red + green + blue) / 3
     opacity = strength * np.abs(normalised)
     tint = colour_map(np.sign(normalised) if colour_map.lowest < 0 else normalised)
-    painted: NDArray[np.float32] = ((1 - opacity) * grey)[..., None] + opacity[..., None] * tint
-    return painted
+    ground = (1 - opacity) * grey
+    for channel in range(3):
+        tint[..., channel] = ground + opacity * tint[..., channel]
+    return tint
 
 
 def flaw(attribution: Tensor) -> str:

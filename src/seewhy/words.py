@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache, lru_cache
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from seewhy.colours import rgb
 
 FAMILY = "DejaVu Sans"
 """The font of every figure; it comes with matplotlib."""
+PIECE = re.compile("[0-9]|[^0-9 ]+| ")
 SHIFT = {"left": 0.0, "center": 0.5, "right": 1.0}
 
 
@@ -68,20 +70,21 @@ class Ink(NamedTuple):
 
 @lru_cache(1024)
 def _line(text: str, pixels: float, bold: bool) -> Ink:
-    """A line put together from its words, each at a whole pixel.
+    """A line put together from its words and digits, each at a whole pixel.
 
-    FreeType needs a millisecond for a line, and most words come again.
+    FreeType needs a millisecond for a line. Most words of a figure come again in the next one, and its numbers do not.
     """
     start, inks = 0.0, list[Ink]()
-    for word in text.split(" "):
-        ink, advance = _word(word, pixels, bold)
-        inks.append(Ink(round(start) + ink.left, ink.below, ink.mask))
+    for piece in PIECE.findall(text):
+        ink, advance = _piece(piece, pixels, bold)
+        if piece != " ":
+            inks.append(Ink(round(start) + ink.left, ink.below, ink.mask))
         start += advance
+    if not inks:
+        return Ink(0, 0, np.zeros((1, 1), np.uint8))
     left, below = min(ink.left for ink in inks), min(ink.below for ink in inks)
-    top, right = (
-        max(first + ink.mask.shape[axis] for first, ink in zip(firsts, inks, strict=True))
-        for axis, firsts in enumerate(([ink.below for ink in inks], [ink.left for ink in inks]))
-    )
+    right = max(ink.left + ink.mask.shape[1] for ink in inks)
+    top = max(ink.below + ink.mask.shape[0] for ink in inks)
     mask = np.zeros((top - below, right - left), np.uint8)
     for ink in inks:
         row, column = top - ink.below - ink.mask.shape[0], ink.left - left
@@ -91,11 +94,11 @@ def _line(text: str, pixels: float, bold: bool) -> Ink:
 
 
 @lru_cache(4096)
-def _word(word: str, pixels: float, bold: bool) -> tuple[Ink, float]:
-    """A word, and how many pixels after its start the next one starts."""
+def _piece(text: str, pixels: float, bold: bool) -> tuple[Ink, float]:
+    """A word, a digit or a space, and how many pixels after its start the next one starts."""
     font = get_font(_file(bold))
     font.set_size(pixels, 72)
-    starts = font.set_text(word + "  ", 0.0, flags=get_hinting_flag())  # type: ignore[no-untyped-call]
+    starts = font.set_text(text + " ", 0.0, flags=get_hinting_flag())  # type: ignore[no-untyped-call]
     font.draw_glyphs_to_bitmap(antialiased=True)
     left, below = font.get_bitmap_offset()[0], -font.get_descent()
     return Ink(round(left / 64), round(below / 64) - 1, np.array(font.get_image())), float(starts[-1][0]) / 64
