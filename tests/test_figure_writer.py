@@ -8,9 +8,12 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from seewhy.callbacks.previews import Previews
 from seewhy.figure_writer import FigureWriter
 from seewhy.png import png
+from seewhy.preview import preview
 from seewhy.run_folder import RunFolder
+from test_figures import explanation
 
 
 def drawn(number: int) -> Figure:
@@ -92,3 +95,24 @@ def test_an_error_surfaces_while_more_is_added(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot be drawn"):
         writer.add("good.png", lambda: drawn(1))
     writer.finish()
+
+
+def test_other_files_take_their_turn_and_their_errors_surface(tmp_path: Path) -> None:
+    folder, writer = RunFolder(tmp_path), FigureWriter(RunFolder(tmp_path))
+    written = [writer.run(lambda n=n: folder.write_bytes(f"{n}.txt", bytes([n]))) for n in range(3)]
+    writer.finish()
+    assert [future.result().read_bytes() for future in written] == [b"\0", b"\1", b"\2"]
+    writer.run(lambda: folder.write_bytes("../out.txt", b""))
+    with pytest.raises(ValueError, match="leads out"):
+        writer.finish()
+
+
+def test_a_batch_waits_for_its_previews(tmp_path: Path) -> None:
+    shown, outputs = explanation(name="cat"), {}
+    outputs["explanations"] = [shown]
+    previews = Previews(str(tmp_path))
+    previews.on_test_batch_end(None, None, outputs, None, 0)  # type: ignore[arg-type]
+    (pending,) = outputs["pending"]
+    previews.on_test_epoch_end(None, None)  # type: ignore[arg-type]
+    assert pending.result() == tmp_path / "images" / f"{shown.name}.webp"
+    assert pending.result().read_bytes() == preview(shown.image)

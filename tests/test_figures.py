@@ -50,19 +50,25 @@ def explanation(size=32, signed=True, name="cat", file="image", parameters="", w
 
 
 def words(figure):
-    return [text.get_text() for text in figure.axes[0].texts]
+    return [line.text for line in figure.words]
 
 
 def assert_legible(figure):
-    renderer = figure.canvas.get_renderer()
-    boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in figure.axes[0].texts if text.get_text()]
-    page = figure.bbox
-    for text, box in boxes:
-        assert box.x0 >= 0 <= box.y0, text
-        assert box.x1 <= page.x1, text
-        assert box.y1 <= page.y1, text
-    for (one, first), (other, second) in combinations(boxes, 2):
-        assert not first.overlaps(second), (one, other)
+    boxes = []
+    for line in figure.words:
+        top, left, mask = line.placed(figure.resolution)
+        rows, columns = np.nonzero(mask)
+        if len(rows):
+            boxes.append(
+                (line.text, top + rows.min(), top + rows.max() + 1, left + columns.min(), left + columns.max() + 1)
+            )
+    for text, top, bottom, left, right in boxes:
+        assert top >= 0 <= left, text
+        assert bottom <= figure.height, text
+        assert right <= figure.width, text
+    for (one, *first), (other, *second) in combinations(boxes, 2):
+        apart = first[1] <= second[0] or second[1] <= first[0] or first[3] <= second[2] or second[3] <= first[2]
+        assert apart, (one, other)
 
 
 def pixels(figure, dpi=None):

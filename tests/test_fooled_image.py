@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from seewhy.figures import png
 from seewhy.synthesis.fooled_image import COLUMNS, FooledImage, Said
 from seewhy.synthesis.fooling_figure import cells, fooling_panel, fooling_sheet
-from test_figures import NAMES
+from test_figures import NAMES, assert_legible
 
 
 def fooled(**changes: object) -> FooledImage:
@@ -70,15 +69,11 @@ def test_what_is_clipped_is_said() -> None:
 )
 def test_the_headline_says_what_happened(changes: dict[str, object], words: str) -> None:
     figure = fooling_panel(fooled(**changes), "rate=1", "net")
-    assert words in str([text.get_text() for text in figure.axes[0].texts])
+    assert words in str([line.text for line in figure.words])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_word_leaves_the_page(name: str) -> None:
     made = fooled(name=name, predicted=Said(name, 0.8, 0.1), answer=name, target=Said(name, 0.1, 0.9))
     for figure in (fooling_panel(made, "rate=1", name), fooling_sheet([made, made], 7, "rate=1", name)):
-        png(figure)
-        width = figure.get_figwidth() * figure.dpi
-        for text in figure.axes[0].texts:
-            box = text.get_window_extent()
-            assert box.x0 >= 0 and box.x1 <= width, text.get_text()
+        assert_legible(figure)

@@ -13,7 +13,7 @@ from seewhy.synthesis.class_seed import class_generator
 from seewhy.synthesis.strip_figure import score_curves, strips
 from seewhy.synthesis.visualization import ANIMATED, Frame, Visualization, frame_steps, strip_steps
 from seewhy.synthesis.visualization_run import class_indices
-from test_figures import NAMES
+from test_figures import NAMES, assert_legible
 
 
 def visualization(name: str = "cat", steps: int = 100, size: int = 32) -> Visualization:
@@ -52,11 +52,7 @@ def test_the_animation_ends_on_the_result() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_no_word_leaves_the_page(name: str) -> None:
     figure = strips([visualization(name), visualization()], "a=1, " * 60, name)
-    png(figure)
-    width = figure.get_figwidth() * figure.dpi
-    for text in figure.axes[0].texts:
-        box = text.get_window_extent()
-        assert box.x0 >= 0 and box.x1 <= width, text.get_text()
+    assert_legible(figure)
 
 
 def test_the_curve_is_the_score_of_each_frame() -> None:

@@ -38,7 +38,7 @@ def check_views(views: Sequence[str]) -> None:
 
 def _heat_map(explanation: Explanation, scale: float, colours: str, strength: float) -> Cell:
     ramp = colour_map(colours, "signed" if explanation.signed else "unsigned")
-    painted = ramp(normalise(explanation.attribution, scale, explanation.signed))
+    painted = ramp.painted(normalise(explanation.attribution, scale, explanation.signed))
     return Cell([("heat map", INK), ("attribution of each pixel", MUTED)], painted)
 
 
@@ -61,7 +61,7 @@ def _part(kind: Literal["positive", "negative"], meaning: str, part: Tensor, sca
     titles = [(f"{kind} only", INK), (meaning, MUTED)]
     if not part.any():
         return Cell(titles, None, f"no {kind} values")
-    return Cell(titles, colour_map(colours, kind)(normalise(part, scale, signed=False)))
+    return Cell(titles, colour_map(colours, kind).painted(normalise(part, scale, signed=False)))
 
 
 def _point_cloud(explanation: Explanation, scale: float, colours: str, strength: float) -> Cell:
@@ -69,7 +69,7 @@ def _point_cloud(explanation: Explanation, scale: float, colours: str, strength:
     cloud = point_cloud(explanation.attribution, scale)
     if not cloud.any():
         return Cell(titles, None, "no positive values")
-    return Cell(titles, colour_map(colours, "positive" if explanation.signed else "unsigned")(cloud))
+    return Cell(titles, colour_map(colours, "positive" if explanation.signed else "unsigned").painted(cloud))
 
 
 def _binary_mask(explanation: Explanation, scale: float, colours: str, strength: float) -> Cell:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Literal, TypeAlias
 
 import matplotlib
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from seewhy.errors import UserError
 
 Kind: TypeAlias = Literal["signed", "positive", "negative", "unsigned"]
+Colours: TypeAlias = NDArray[np.floating] | NDArray[np.uint8]
+"""sRGB [..., 3], in [0, 1] or in 8 bits."""
 INK, MUTED, FRAME, GROUND = "#1f1f1f", "#5c5c5c", "#c4c4c4", "#f1f1f1"
 RIGHT, WRONG = "#00664f", "#b03400"
 ALERT_GROUND, ALERT_EDGE, ALERT_INK = "#fff0d9", "#d98200", "#6b3a00"
@@ -41,6 +43,18 @@ BLUE = (0.55, 0.165, 258.0)
 VERMILION = (0.55, 0.165, 40.0)
 
 
+@cache
+def rgb(colour: str) -> NDArray[np.uint8]:
+    """The three bytes of #rrggbb."""
+    return np.frombuffer(bytes.fromhex(colour.removeprefix("#")), np.uint8)
+
+
+def eight_bit(colours: Colours) -> NDArray[np.uint8]:
+    """The colours in 8 bits."""
+    scaled = np.rint(colours * 255) if np.issubdtype(colours.dtype, np.floating) else colours
+    return scaled.astype(np.uint8, copy=False)
+
+
 @dataclass(frozen=True, eq=False)
 class ColourMap:
     """Colours of the values from `lowest` (-1 or 0) to 1."""
@@ -52,10 +66,20 @@ class ColourMap:
 
     def __call__(self, values: NDArray[np.floating]) -> NDArray[np.float32]:
         """Values [...] -> sRGB float32 [..., 3] in [0, 1]."""
-        last = len(self.table) - 1
-        place = (np.clip(values, self.lowest, 1) - self.lowest) / (1 - self.lowest)
-        colours: NDArray[np.float32] = self.table[np.rint(place * last).astype(np.intp)]
-        return colours
+        return self.table.take(self._steps(values), axis=0)
+
+    def painted(self, values: NDArray[np.floating]) -> NDArray[np.uint8]:
+        """Values [...] -> sRGB in 8 bits [..., 3]."""
+        return self._bytes.take(self._steps(values), axis=0)
+
+    def _steps(self, values: NDArray[np.floating]) -> NDArray[np.intp]:
+        share = (np.clip(values, self.lowest, 1) - self.lowest) / (1 - self.lowest)
+        steps: NDArray[np.intp] = np.rint(share * (len(self.table) - 1)).astype(np.intp)
+        return steps
+
+    @cached_property
+    def _bytes(self) -> NDArray[np.uint8]:
+        return eight_bit(self.table)
 
 
 @cache

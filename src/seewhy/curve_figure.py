@@ -7,8 +7,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from seewhy.chart import Chart
 from seewhy.colours import FRAME, INK, MUTED
-from seewhy.page import LEADING, Page, wrap
+from seewhy.page import LEADING, wrap
 from seewhy.report.marks import BLUE, BODY, MARGIN, SMALL, TITLE, line
 from seewhy.report.scale import Scale
 from seewhy.statistics.interval import mean_intervals
@@ -26,7 +27,7 @@ def curves_figure(table: pd.DataFrame, heading: str, seed: int = 0) -> Figure:
     """One panel per curve of curves.csv (columns image, curve, share, probability), shares from 0 to 1."""
     names = sorted(table["curve"].unique())
     columns = min(COLUMNS, len(names))
-    page = Page(max(1100, 2 * MARGIN + columns * (PANEL + GAP)))
+    page = Chart(max(1100, 2 * MARGIN + columns * (PANEL + GAP)))
     width = page.points(page.width - 2 * MARGIN)
     y = page.lines(MARGIN, MARGIN * 0.6, wrap(heading, width, TITLE, True), TITLE, weight="bold") + 10
     for start in range(0, len(names), columns):
@@ -78,7 +79,7 @@ def _words(curve: str) -> str:
     return f"{change} / {baseline}".replace("_", " ")
 
 
-def _panel(page: Page, x: float, top: float, table: pd.DataFrame, seed: int) -> None:
+def _panel(page: Chart, x: float, top: float, table: pd.DataFrame, seed: int) -> None:
     across, upwards = Scale(0, 1, x, x + PANEL), Scale(0, 1, top + HEIGHT, top)
     step = page.pixels(LEADING * SMALL)
     for place, label in across.ticks(6):

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import pandas as pd
 
-from seewhy.curve_figure import GRID, on_grid
 from seewhy.journal.journal import Journal
 from seewhy.score_rows import CurveRow
 
@@ -17,6 +15,10 @@ def curve_points(journal: Journal) -> Iterator[tuple[str, int, float]]:
     rows = [row for entry in journal.entries() for row in entry.curves]
     if not rows:
         return
+    import pandas as pd  # takes longer than all else here, and a run without metrics needs no table
+
+    from seewhy.curve_figure import GRID, on_grid
+
     table = pd.DataFrame(rows, columns=list(CurveRow._fields))
     for curve, part in table.groupby("curve"):
         for quantity in ("probability", "logit"):

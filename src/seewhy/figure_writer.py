@@ -1,4 +1,4 @@
-"""Figures drawn and written beside the loop that makes what they show."""
+"""Figures and other pictures made and written beside the loop that makes what they show."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
-from seewhy.png import png
+from seewhy.png import Drawn, png
 from seewhy.run_folder import RunFolder
 
 WAITING = 16
@@ -29,13 +27,17 @@ class FigureWriter:
         self._pending: deque[Future[Path]] = deque()
         self._thread: ThreadPoolExecutor | None = None
 
-    def add(self, name: str, draw: Callable[[], Figure]) -> Future[Path]:
+    def add(self, name: str, draw: Callable[[], Drawn]) -> Future[Path]:
         """Write what `draw` returns under `name`; waits while too many figures are not yet drawn."""
+        return self.run(lambda: self.folder.write_bytes(name, png(draw())))
+
+    def run(self, write: Callable[[], Path]) -> Future[Path]:
+        """Let `write` make a file; waits as `add` does."""
         while self._pending and (self._pending[0].done() or len(self._pending) >= self.waiting):
             self._pending.popleft().result()
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="figures")
-        self._pending.append(self._thread.submit(lambda: self.folder.write_bytes(name, png(draw()))))
+        self._pending.append(self._thread.submit(write))
         return self._pending[-1]
 
     def finish(self) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from seewhy import views
 from seewhy.cells import cells
 from seewhy.colours import ALERT_EDGE, ALERT_GROUND, ALERT_INK, MUTED, ColourMap, colour_map
+from seewhy.drawing import Drawing
 from seewhy.explanation import Explanation
 from seewhy.page import LEADING, Page, joined, shorten, width_of, wrap
 from seewhy.png import png as png
@@ -25,7 +25,7 @@ def panel(
     outlier_percent: float = 2.0,
     strength: float = 0.7,
     shown: Sequence[str] = (),
-) -> Figure:
+) -> Drawing:
     """Original and the views named in `shown`, in one row.
 
     None: heat map, overlay and, for signed methods, the positive and the negative part.
@@ -85,7 +85,7 @@ def _row(page: Page, y: float, row: list[views.Cell], height: int, width: int) -
 
 def _colour_bar(page: Page, top: float, height: int, scale: float, ramp: ColourMap) -> None:
     x = page.width - MARGIN - BAR_SPACE + GAP
-    page.picture(x, top, BAR, height, ramp(np.linspace(1, ramp.lowest, height)[:, None]))
+    page.picture(x, top, BAR, height, ramp.painted(np.linspace(1, ramp.lowest, height)[:, None]))
     for value in (1.0, 0.5, 0.0, -0.5, -1.0):
         if value >= ramp.lowest:
             y = top + height * (1 - value) / (1 - ramp.lowest)
@@ -94,7 +94,7 @@ def _colour_bar(page: Page, top: float, height: int, scale: float, ramp: ColourM
     label = f"share of scale (1 = {number(scale)})"
     if width_of(label, SMALL) > page.points(height):
         label = shorten(f"1 = {number(scale)}", page.points(height), SMALL)
-    page.text(page.width - MARGIN, top + height / 2, label, SMALL, MUTED, rotation=90, va="center", ha="right")
+    page.text_upwards(page.width - MARGIN, top + height / 2, label, SMALL, MUTED)
 
 
 def number(value: float) -> str:

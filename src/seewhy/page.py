@@ -1,25 +1,18 @@
-"""A page laid out in pixels: measured text, pictures whose values are never interpolated."""
+"""A page laid out in pixels: measured text, boxes, pictures."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
-from functools import cache
-from typing import Any
+from functools import cache, lru_cache
 
 import numpy as np
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
-from matplotlib.backend_bases import RendererBase
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, get_font
+from matplotlib.font_manager import get_font
 from matplotlib.ft2font import FT2Font, LoadFlags
-from matplotlib.patches import Rectangle
-from numpy.typing import NDArray
 
-from seewhy.colours import FRAME, GROUND, INK, MUTED
-from seewhy.words import FAMILY, Words, file_of
+from seewhy.colours import FRAME, GROUND, INK, MUTED, Colours, eight_bit
+from seewhy.drawing import Box, Drawing, Part, Picture
+from seewhy.words import Words, file_of
 
 RESOLUTION = 200
 """Pixels an inch of a panel, at which a pixel of the image covers a whole number of pixels of the figure."""
@@ -44,12 +37,14 @@ def _known() -> frozenset[int]:
     return frozenset(_font(False).get_charmap()) & frozenset(_font(True).get_charmap())
 
 
+@lru_cache(4096)
 def literal(text: str) -> str:
     """The text on one line: any white space is one space, a character that the font lacks is a replacement mark."""
     line = " ".join(unicodedata.normalize("NFC", text).split())
     return "".join(c if ord(c) in _known() and c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
 
 
+@lru_cache(4096)
 def width_of(text: str, size: float, bold: bool = False) -> float:
     """Width of a literal text in points; 3 % over the sum of the advances, for hinting."""
     return 1.03 * size * sum(_advance(character, bold) for character in text)
@@ -90,42 +85,12 @@ def joined(parts: Iterable[str], width: float, size: float) -> list[str]:
     return lines
 
 
-class Picture(Artist):
-    """RGB [rows, columns, 3] in [0, 1] in a rectangle (x, y, width, height): each value a block, never interpolated.
-
-    The values are picked here because matplotlib's own resampling takes most of the time of a figure.
-    """
-
-    axes: Axes
-
-    def __init__(self, axes: Axes, colours: NDArray[np.floating], place: tuple[float, float, float, float]) -> None:
-        super().__init__()
-        self.place, self.zorder = place, 2
-        painted = np.rint(np.asarray(colours) * 255).astype(np.uint8)
-        self.values = np.pad(painted, ((0, 0), (0, 0), (0, 1)), constant_values=255)
-        axes.add_artist(self)
-
-    def draw(self, renderer: RendererBase) -> None:
-        """Paint the blocks, the first row at the top."""
-        x, y, width, height = self.place
-        (left, bottom), (right, top) = (
-            self.axes.transData.transform([(x, y + height), (x + width, y)]).round().astype(int)
-        )
-        rows = (np.arange(top - bottom - 1, -1, -1) + 0.5) / (top - bottom) * self.values.shape[0]
-        columns = (np.arange(right - left) + 0.5) / (right - left) * self.values.shape[1]
-        blocks = self.values[rows.astype(int)[:, None], columns.astype(int)]
-        renderer.draw_image(renderer.new_gc(), left, bottom, blocks)
-
-
-class Page:
-    """A white figure measured in pixels from its top left corner; `finish` gives it its height."""
+class Layout:
+    """Boxes and lines of type at places measured in pixels from the top left corner of a page."""
 
     def __init__(self, width: int, resolution: int = RESOLUTION) -> None:
         self.width, self.resolution = width, resolution
-        self.figure = Figure(dpi=resolution, facecolor="white")
-        FigureCanvasAgg(self.figure)
-        self.axes = self.figure.add_axes((0, 0, 1, 1))
-        self.axes.set_axis_off()
+        self.parts: list[Part] = []
 
     def pixels(self, points: float) -> float:
         """Points of type in pixels of the page."""
@@ -135,29 +100,45 @@ class Page:
         """Pixels of the page in points of type."""
         return pixels * 72 / self.resolution
 
-    def text(self, x: float, y: float, text: str, size: float, colour: str = INK, **style: Any) -> None:
+    def text(
+        self, x: float, y: float, text: str, size: float, colour: str = INK, ha: str = "left", weight: str = "normal"
+    ) -> None:
         """One literal line whose left end (`ha` moves it) stands on the baseline y."""
-        font = FontProperties(family=FAMILY, weight=style.pop("weight", "normal"), size=size)
-        options = {"va": "baseline", "color": colour, "parse_math": False, "usetex": False, **style}
-        words = Words(x, y, text, fontproperties=font, transform=self.axes.transData, **options)
-        self.axes.add_artist(words)
+        self.parts.append(Words(x, y, text, size, colour, ha, weight == "bold"))
 
-    def lines(self, x: float, y: float, lines: Iterable[str], size: float, colour: str = INK, **style: Any) -> float:
+    def text_upwards(self, x: float, y: float, text: str, size: float, colour: str = INK) -> None:
+        """One literal line that reads upwards, left of x, with its middle at y."""
+        self.parts.append(Words(x, y, text, size, colour, upwards=True))
+
+    def lines(
+        self,
+        x: float,
+        y: float,
+        lines: Iterable[str],
+        size: float,
+        colour: str = INK,
+        ha: str = "left",
+        weight: str = "normal",
+    ) -> float:
         """Lines of text from y downwards; the y below them."""
         step = self.pixels(LEADING * size)
         for line in lines:
-            self.text(x, y + 0.75 * step, line, size, colour, **style)
+            self.text(x, y + 0.75 * step, line, size, colour, ha, weight)
             y += step
         return y
 
-    def picture(self, x: float, y: float, width: float, height: float, colours: NDArray[np.floating]) -> None:
-        """An RGB array [rows, columns, 3] in [0, 1] in that rectangle, pixel by pixel, in a hairline frame."""
-        self.box(x - 1, y - 1, width + 2, height + 2, FRAME)
-        Picture(self.axes, colours, (x, y, width, height))
-
     def box(self, x: float, y: float, width: float, height: float, fill: str) -> None:
         """A rectangle without an edge."""
-        self.axes.add_artist(Rectangle((x, y), width, height, facecolor=fill, edgecolor="none", linewidth=0))
+        self.parts.append(Box(x, y, width, height, fill))
+
+
+class Page(Layout):
+    """A white page with pictures; `finish` gives it its height."""
+
+    def picture(self, x: float, y: float, width: float, height: float, colours: Colours) -> None:
+        """RGB [rows, columns, 3], in [0, 1] or in 8 bits, in that rectangle, pixel by pixel, in a hairline frame."""
+        self.box(x - 1, y - 1, width + 2, height + 2, FRAME)
+        self.parts.append(Picture(Box(x, y, width, height, FRAME), eight_bit(colours)))
 
     def blank(self, x: float, y: float, width: float, height: float, message: str, size: float) -> None:
         """A grey rectangle with a message in the place of a picture."""
@@ -167,9 +148,6 @@ class Page:
         lines = wrap(message, self.points(width) * 0.9, size, most=max(1, int(height / step)))
         self.lines(x + width / 2, y + (height - step * len(lines)) / 2, lines, size, MUTED, ha="center")
 
-    def finish(self, height: float) -> Figure:
-        """The figure, `height` pixels high."""
-        rows = round(height)
-        self.figure.set_size_inches(self.width / self.resolution, rows / self.resolution)
-        self.axes.set(xlim=(0, self.width), ylim=(rows, 0))
-        return self.figure
+    def finish(self, height: float) -> Drawing:
+        """The page, `height` pixels high."""
+        return Drawing(self.width, round(height), self.resolution, tuple(self.parts))

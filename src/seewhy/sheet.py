@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from seewhy import views
 from seewhy.colours import INK, MUTED, RIGHT, WRONG, colour_map
+from seewhy.drawing import Drawing
 from seewhy.errors import UserError
 from seewhy.explanation import Explanation
 from seewhy.page import LEADING, Page, shorten, width_of, wrap
@@ -47,7 +47,7 @@ def sheet(
     colours: str = "default",
     outlier_percent: float = 2.0,
     strength: float = 0.7,
-) -> Figure:
+) -> Drawing:
     """The first `maximum` explanations in a grid under one title line, at 100 pixels an inch.
 
     `total` is the number of images of the run where `explanations` are only some of them. Small images are enlarged by

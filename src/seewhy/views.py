@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seewhy.colours import INK, MUTED, RIGHT, WRONG, ColourMap
+from seewhy.colours import INK, MUTED, RIGHT, WRONG, ColourMap, Colours
 from seewhy.errors import UserError
 from seewhy.explanation import Explanation, Prediction
 
@@ -17,9 +18,10 @@ Lines: TypeAlias = list[tuple[str, str]]
 MARKS = {True: "\N{CHECK MARK} ", False: "\N{BALLOT X} ", None: ""}
 
 
-def values(map_or_image: Tensor) -> NDArray[np.float64]:
-    """The tensor as a float64 array on the host."""
-    array: NDArray[np.float64] = map_or_image.detach().double().cpu().numpy()
+def values(map_or_image: Tensor) -> NDArray[np.floating]:
+    """The tensor as an array on the host: float32 as it is, anything else as float64."""
+    tensor = map_or_image.detach()
+    array: NDArray[np.floating] = (tensor if tensor.dtype == torch.float32 else tensor.double()).cpu().numpy()
     return array
 
 
@@ -35,7 +37,7 @@ def scale(attribution: Tensor, outlier_percent: float = 2.0) -> float:
             f"outlier_percent={outlier_percent:g}: set callbacks.figures.outlier_percent from 0 to below 100"
         )
     rising = np.sort(np.abs(values(attribution)), axis=None)
-    mass = np.cumsum(rising)
+    mass = np.cumsum(rising, dtype=np.float64)
     if not mass.size or not np.isfinite(mass[-1]) or mass[-1] == 0:
         return 0.0
     return float(rising[np.searchsorted(mass, (100 - outlier_percent) * mass[-1] / 100)])
@@ -45,7 +47,7 @@ def normalise(attribution: Tensor, scale: float, signed: bool) -> NDArray[np.flo
     """attribution / scale, float32 [height, width], clipped to [-1, 1] (signed) or [0, 1]; zeros where scale is 0."""
     if scale == 0:
         return np.zeros(tuple(attribution.shape), np.float32)
-    return np.clip(values(attribution) / scale, -1 if signed else 0, 1).astype(np.float32)
+    return np.clip(values(attribution) / scale, -1 if signed else 0, 1).astype(np.float32, copy=False)
 
 
 def positive(attribution: Tensor) -> Tensor:
@@ -60,7 +62,7 @@ def negative(attribution: Tensor) -> Tensor:
 
 def photograph(image: Tensor) -> NDArray[np.float32]:
     """[3, height, width] in [0, 1] -> [height, width, 3], clipped, with 0 where a value is missing."""
-    return np.clip(np.nan_to_num(values(image)), 0, 1).transpose(1, 2, 0).astype(np.float32)
+    return np.fmin(np.fmax(values(image), 0), 1).transpose(1, 2, 0).astype(np.float32, copy=False)
 
 
 def overlay(
@@ -74,11 +76,14 @@ def overlay(
     """
     if not 0 <= strength <= 1:
         raise UserError(f"strength={strength:g}: set callbacks.figures.strength from 0 to 1")
-    grey = photograph(image).mean(axis=2, keepdims=True)
-    opacity = (strength * np.abs(normalised))[..., None]
+    red, green, blue = photograph(image).transpose(2, 0, 1)
+    grey = (red + green + blue) / 3
+    opacity = strength * np.abs(normalised)
     tint = colour_map(np.sign(normalised) if colour_map.lowest < 0 else normalised)
-    painted: NDArray[np.float32] = ((1 - opacity) * grey + opacity * tint).astype(np.float32)
-    return painted
+    ground = (1 - opacity) * grey
+    for channel in range(3):
+        tint[..., channel] = ground + opacity * tint[..., channel]
+    return tint
 
 
 def flaw(attribution: Tensor) -> str:
@@ -94,7 +99,7 @@ class Cell(NamedTuple):
     """One picture of the row under lines of (text, colour); `message` stands in for a picture that cannot be drawn."""
 
     titles: Lines
-    colours: NDArray[np.floating] | None
+    colours: Colours | None
     message: str = ""
 
 

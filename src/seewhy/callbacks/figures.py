@@ -55,9 +55,10 @@ class Figures(Journaled):
         """Draw the explanations of one batch, keep the pictures that the sheet may need."""
         for made in outputs.get("explanations", []):
             draw = partial(panel, made, shown=self.views, **self.style)
-            outputs.setdefault("pending", []).append(self.writer.add(f"figures/{made.name}.png", draw))
+            pending = outputs.setdefault("pending", [])
+            pending.append(self.writer.add(f"figures/{made.name}.png", draw))
             if self.count < self.maximum:
-                keep_picture(self.folder, made)
+                pending.append(self.writer.run(partial(keep_picture, self.folder, made)))
             self.count += 1
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]

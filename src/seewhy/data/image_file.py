@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from seewhy.data.image_kind import image_kind
@@ -104,7 +104,10 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    """The image itself where nothing says that it is turned: Pillow would copy it."""
     try:
+        if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+            return image
         turned = ImageOps.exif_transpose(image)
     except Exception:
         # Damaged EXIF data says nothing about the pixels: show them as they are stored.

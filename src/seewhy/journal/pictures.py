@@ -15,18 +15,16 @@ from PIL import Image
 
 from seewhy.explanation import Explanation
 from seewhy.journal.journal import FOLDER, Journal
-from seewhy.png import png
+from seewhy.png import encoded, png
 from seewhy.run_folder import RunFolder
-from seewhy.sheet import sheet
+from seewhy.sheet import RESOLUTION, sheet
 from seewhy.stored_map import read_map
 
 
-def keep_picture(folder: RunFolder, explanation: Explanation) -> None:
+def keep_picture(folder: RunFolder, explanation: Explanation) -> Path:
     """journal/images/<image>.png: the image in 8 bits, as every image that came from a file."""
     pixels = (explanation.image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    content = io.BytesIO()
-    Image.fromarray(pixels).save(content, "PNG", compress_level=1)
-    folder.write_bytes(f"{FOLDER}/images/{explanation.name}.png", content.getvalue())
+    return folder.write_bytes(f"{FOLDER}/images/{explanation.name}.png", encoded(pixels, RESOLUTION))
 
 
 def pictured(folder: Path, journal: Journal, maximum: int) -> list[Explanation]:

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from hydra.utils import instantiate
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
 from seewhy import views
 from seewhy.colours import MUTED, colour_map
 from seewhy.data.image_file import read_image
+from seewhy.drawing import Drawing
 from seewhy.logbook.found_runs import maps
 from seewhy.page import LEADING, Page, shorten, wrap
 from seewhy.preprocess import resize_and_crop, to_unit_range
@@ -38,7 +38,7 @@ def seen_images(run: Run) -> dict[str, torch.Tensor]:
     return {str(name): to_unit_range(resize_and_crop(read_image(Path(path)), facts)) for name, path in paths.items()}
 
 
-def contact_sheet(columns: Mapping[str, Run], shown: Sequence[str], note: str) -> Figure:
+def contact_sheet(columns: Mapping[str, Run], shown: Sequence[str], note: str) -> Drawing:
     """Originals under their predictions, then the overlay of each run under its title; one scale for each map."""
     first = next(iter(columns.values()))
     images = seen_images(first)

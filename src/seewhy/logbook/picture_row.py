@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 from PIL import Image
 
+from seewhy.drawing import Drawing
 from seewhy.page import LEADING, Page, shorten
 
 SIDE, GAP, MARGIN = 190, 8, 12
 LABEL, RESOLUTION = 8.0, 100
 
 
-def picture_row(pictures: Mapping[str, Path]) -> Figure:
+def picture_row(pictures: Mapping[str, Path]) -> Drawing:
     """One row of picture files under their words, all of one size."""
     page = Page(2 * MARGIN + len(pictures) * (SIDE + GAP) - GAP, RESOLUTION)
     top = round(MARGIN + page.pixels(LEADING * LABEL))
@@ -24,5 +24,5 @@ def picture_row(pictures: Mapping[str, Path]) -> Figure:
         page.lines(x, MARGIN / 2, [shorten(words, page.points(SIDE), LABEL)], LABEL)
         with Image.open(path) as picture:
             small = picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-        page.picture(x, top, SIDE, SIDE, np.asarray(small, np.float32) / 255)
+        page.picture(x, top, SIDE, SIDE, np.asarray(small))
     return page.finish(top + SIDE + MARGIN)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from matplotlib.figure import Figure
 from PIL import Image
 
 from seewhy.errors import UserError
-from seewhy.png import png
+from seewhy.png import Drawn, png
 
 LARGEST = 150_000
 """Bytes of one picture."""
@@ -17,7 +16,7 @@ THUMBNAIL = 320
 """Pixels of the longer side in the index."""
 
 
-def save_figure(figure: Figure, path: Path) -> None:
+def save_figure(figure: Drawn, path: Path) -> None:
     """A figure as WebP."""
     save_picture(Image.open(io.BytesIO(png(figure))), path)
 

@@ -6,10 +6,11 @@ import math
 
 from matplotlib.figure import Figure
 
+from seewhy.chart import Chart
 from seewhy.colours import FRAME, GROUND, INK, MUTED
 from seewhy.errors import UserError
 from seewhy.metric_facts import ARROWS
-from seewhy.page import LEADING, Page, shorten, width_of, wrap
+from seewhy.page import LEADING, shorten, width_of, wrap
 from seewhy.report.comparison import Comparison
 from seewhy.report.marks import BODY, MARGIN, SMALL, STYLES, TITLE, kind_of, legend, line, mark
 from seewhy.report.scale import value_scale
@@ -30,12 +31,12 @@ def leaderboard_figure(comparison: Comparison) -> Figure:
         raise UserError("no metric with a direction was measured; run with metric=[...]")
     names = [str(name) for name in comparison.leaderboard.index]
     bold = max(width_of(shorten(name, 1e9, BODY), BODY) for name in names)
-    page = Page(WIDEST)
+    page = Chart(WIDEST)
     labels = min(LABELS, math.ceil(page.pixels(bold)) + 10)
     fitting = max(1, (WIDEST - 2 * MARGIN - labels) // (PANEL + GAP))
     bands = -(-len(metrics) // fitting)
     columns = -(-len(metrics) // bands)
-    page = Page(max(1300, 2 * MARGIN + labels + columns * (PANEL + GAP)))
+    page = Chart(max(1300, 2 * MARGIN + labels + columns * (PANEL + GAP)))
     y = heading(page, comparison)
     y = legend(page, y, _kinds(comparison, names, metrics)) + 14
     for band in range(bands):
@@ -44,7 +45,7 @@ def leaderboard_figure(comparison: Comparison) -> Figure:
     return page.finish(y + MARGIN * 0.6)
 
 
-def heading(page: Page, comparison: Comparison) -> float:
+def heading(page: Chart, comparison: Comparison) -> float:
     """The line that says what is compared; the y below it."""
     joined = comparison.joined
     said = f"{joined.model}: {len(joined.explainers)} explainers on the same {joined.images:,} images"
@@ -58,7 +59,7 @@ def _kinds(comparison: Comparison, names: list[str], metrics: list[str]) -> list
     return [kind for kind in STYLES if kind in used]
 
 
-def _band(page: Page, y: float, comparison: Comparison, names: list[str], metrics: list[str], labels: int) -> float:
+def _band(page: Chart, y: float, comparison: Comparison, names: list[str], metrics: list[str], labels: int) -> float:
     """One line of panels; the y below their axes."""
     titles = [wrap(metric.replace("_", " "), page.points(PANEL), BODY, True) for metric in metrics]
     step = page.pixels(LEADING * BODY)
@@ -80,7 +81,7 @@ def _band(page: Page, y: float, comparison: Comparison, names: list[str], metric
 
 
 def _panel(
-    page: Page, x: float, top: float, bottom: float, comparison: Comparison, names: list[str], metric: str
+    page: Chart, x: float, top: float, bottom: float, comparison: Comparison, names: list[str], metric: str
 ) -> None:
     cells = [comparison.mean(name, metric) for name in names]
     scale = value_scale([value for cell in cells for value in cell], x, x + PANEL)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from seewhy.chart import Chart
 from seewhy.colours import INK, MUTED
-from seewhy.page import LEADING, Page, width_of
+from seewhy.page import LEADING, width_of
 from seewhy.report.comparison import Comparison
 
 BLUE, VERMILION = "#0072b2", "#d55e00"
@@ -31,14 +32,14 @@ WORDS = {
 }
 
 
-def mark(page: Page, x: float, y: float, kind: str) -> None:
+def mark(page: Chart, x: float, y: float, kind: str) -> None:
     """The mark of one kind at a place."""
     style = {"markersize": SIZE, "linestyle": "none", "zorder": 4, **STYLES[kind]}
     page.axes.plot([x], [y], **style)
 
 
 def line(
-    page: Page, xs: Iterable[float], ys: Iterable[float], colour: str = INK, width: float = 1.0, **style: Any
+    page: Chart, xs: Iterable[float], ys: Iterable[float], colour: str = INK, width: float = 1.0, **style: Any
 ) -> None:
     """A line through places."""
     page.axes.plot(
@@ -53,7 +54,7 @@ def kind_of(comparison: Comparison, explainer: str, metric: str) -> str:
     return "best" if best and verdict in ("yes", "") else verdict
 
 
-def legend(page: Page, y: float, kinds: Iterable[str]) -> float:
+def legend(page: Chart, y: float, kinds: Iterable[str]) -> float:
     """One line of marks with their words, broken where the page ends; the y below it."""
     x, step = float(MARGIN), page.pixels(LEADING * BODY)
     for kind in kinds:

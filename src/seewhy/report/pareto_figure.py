@@ -8,9 +8,10 @@ from itertools import pairwise
 
 from matplotlib.figure import Figure
 
+from seewhy.chart import Chart
 from seewhy.colours import FRAME, INK, MUTED
 from seewhy.errors import UserError
-from seewhy.page import LEADING, Page, shorten, width_of, wrap
+from seewhy.page import LEADING, shorten, width_of, wrap
 from seewhy.report.comparison import Comparison
 from seewhy.report.front import pareto_front
 from seewhy.report.leaderboard_figure import heading
@@ -60,7 +61,7 @@ def standing(comparison: Comparison, metric: str | None = None) -> Standing:
 def pareto_figure(comparison: Comparison, metric: str | None = None) -> Figure:
     """Faithfulness (better is up) against passes and against seconds; the front joins what nothing else beats in both."""
     shown = standing(comparison, metric)
-    page = Page(2 * MARGIN + 2 * (LEFT + WIDTH) + GAP)
+    page = Chart(2 * MARGIN + 2 * (LEFT + WIDTH) + GAP)
     y = heading(page, comparison) + 20
     ends = [end for pair in shown.ends for end in pair]
     low, high = (y + HEIGHT, y) if not shown.lower_is_better else (y, y + HEIGHT)
@@ -84,7 +85,7 @@ def _note(comparison: Comparison) -> str:
 
 
 def _panel(
-    page: Page, left: float, top: float, comparison: Comparison, shown: Standing, cost: str, words: str, up: Scale
+    page: Chart, left: float, top: float, comparison: Comparison, shown: Standing, cost: str, words: str, up: Scale
 ) -> None:
     costs = [float(comparison.leaderboard[cost][name]) for name in shown.names]
     along = cost_scale(costs, left, left + WIDTH)
@@ -113,7 +114,7 @@ def _panel(
 
 
 def _axes(
-    page: Page, left: float, top: float, ticks: list[tuple[float, str]], up: Scale, words: str, title: str
+    page: Chart, left: float, top: float, ticks: list[tuple[float, str]], up: Scale, words: str, title: str
 ) -> None:
     bottom, step = top + HEIGHT, page.pixels(LEADING * SMALL)
     for x, label in ticks:
@@ -124,7 +125,7 @@ def _axes(
         page.text(left - 12, y + page.pixels(0.36 * SMALL), label, SMALL, MUTED, ha="right")
     line(page, [left, left, left + WIDTH], [top, bottom, bottom], MUTED)
     page.text(left + WIDTH / 2, bottom + 2.4 * step, words, BODY, INK, ha="center")
-    page.text(left - 78, top + HEIGHT / 2, title, BODY, INK, rotation=90, va="center", ha="right")
+    page.text_upwards(left - 78, top + HEIGHT / 2, title, BODY, INK)
 
 
 def _steps(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -135,7 +136,7 @@ def _steps(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return path
 
 
-def _label(page: Page, label: str, box: Box, point: tuple[float, float], front: bool) -> None:
+def _label(page: Chart, label: str, box: Box, point: tuple[float, float], front: bool) -> None:
     """The text in its box, and a thin line to the point where it stands apart."""
     if leader(box, point):
         nearest = (min(max(point[0], box.left), box.right), min(max(point[1], box.top), box.bottom))

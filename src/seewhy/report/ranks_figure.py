@@ -6,10 +6,11 @@ import math
 
 from matplotlib.figure import Figure
 
+from seewhy.chart import Chart
 from seewhy.colours import INK, MUTED
 from seewhy.errors import UserError
 from seewhy.metric_facts import ARROWS
-from seewhy.page import LEADING, Page, shorten, width_of, wrap
+from seewhy.page import LEADING, shorten, width_of, wrap
 from seewhy.report.comparison import Comparison
 from seewhy.report.leaderboard_figure import heading
 from seewhy.report.marks import BLUE, BODY, MARGIN, SMALL, VERMILION, line
@@ -30,12 +31,12 @@ def ranks_figure(comparison: Comparison) -> Figure:
     if not shown:
         raise UserError("ranks need two explainers with values of one metric; give runs= of several explainers")
     names = [name for ranks in shown.values() for name in ranks.explainers]
-    page = Page(100)
+    page = Chart(100)
     longest = max(page.pixels(width_of(shorten(name, 1e9, BODY), BODY)) for name in names)
     side = min(SIDE, math.ceil(longest + page.pixels(width_of("  10.00", BODY))) + 24)
     width = AXIS + 2 * side
     columns = min(2, len(shown))
-    page = Page(2 * MARGIN + columns * (width + GAP) - GAP)
+    page = Chart(2 * MARGIN + columns * (width + GAP) - GAP)
     y = heading(page, comparison) + 10
     items = list(shown.items())
     for first in range(0, len(items), columns):
@@ -45,7 +46,7 @@ def ranks_figure(comparison: Comparison) -> Figure:
     return page.finish(y + MARGIN * 0.6)
 
 
-def _diagram(page: Page, x: float, y: float, side: int, metric: str, ranks: Ranks, comparison: Comparison) -> float:
+def _diagram(page: Chart, x: float, y: float, side: int, metric: str, ranks: Ranks, comparison: Comparison) -> float:
     """One metric; the y below it."""
     room = page.points(AXIS + 2 * side)
     title = f"{metric.replace('_', ' ')} {ARROWS[comparison.joined.facts[metric].better]}"
@@ -81,7 +82,7 @@ def _verdict(ranks: Ranks) -> str:
     return f"n = {ranks.n} images, Friedman {p}{end}{note}"
 
 
-def _critical_difference(page: Page, y: float, scale: Scale, ranks: Ranks) -> float:
+def _critical_difference(page: Chart, y: float, scale: Scale, ranks: Ranks) -> float:
     """The bar whose length is CD, above the start of the axis; the y below it."""
     length = scale(scale.low + ranks.critical_difference) - scale.start
     middle = y + page.pixels(LEADING * SMALL) / 2
@@ -96,7 +97,7 @@ def _critical_difference(page: Page, y: float, scale: Scale, ranks: Ranks) -> fl
     return y + page.pixels(LEADING * SMALL)
 
 
-def _axis(page: Page, y: float, scale: Scale, first: int, last: int) -> None:
+def _axis(page: Chart, y: float, scale: Scale, first: int, last: int) -> None:
     line(page, [scale.start, scale.end], [y, y], INK, 1.2)
     stride = -(-(last - first + 1) // 12)
     for place in range(first, last + 1):
@@ -106,7 +107,7 @@ def _axis(page: Page, y: float, scale: Scale, first: int, last: int) -> None:
             page.text(scale(place), y - 14, str(place), SMALL, MUTED, ha="center")
 
 
-def _names(page: Page, x: float, axis: float, y: float, side: int, scale: Scale, ranks: Ranks) -> float:
+def _names(page: Chart, x: float, axis: float, y: float, side: int, scale: Scale, ranks: Ranks) -> float:
     """The better half on the left and the rest on the right, each on a line of its own; the y below them."""
     count = len(ranks.explainers)
     half = -(-count // 2)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from matplotlib.figure import Figure
-
 from seewhy.colours import FRAME, INK, MUTED
+from seewhy.drawing import Drawing
 from seewhy.page import Page, shorten, wrap
 
 COLOURS = ("#8a8a8a", "#0072b2", "#d55e00", "#009e73")
@@ -14,7 +13,7 @@ MARGIN, HEIGHT, BAR, GAP, AXIS = 44, 420, 42, 40, 110
 TITLE, BODY, SMALL = 11.0, 8.5, 7.0
 
 
-def share_bars(title: str, note: str, groups: Sequence[str], kinds: Mapping[str, Sequence[float]]) -> Figure:
+def share_bars(title: str, note: str, groups: Sequence[str], kinds: Mapping[str, Sequence[float]]) -> Drawing:
     """One group of bars for each name in `groups`, a bar for each kind with its value on top; NaN leaves a gap."""
     side = len(kinds) * BAR + GAP
     page = Page(max(900, 2 * MARGIN + AXIS + len(groups) * side))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from seewhy.colours import INK, MUTED
 from seewhy.data.training_set import TrainingSet
+from seewhy.drawing import Drawing
 from seewhy.explanation import Prediction
 from seewhy.representers.bars import share_bars
 from seewhy.representers.gallery import Tile, importance_gallery, representer_gallery, signed
@@ -26,7 +26,7 @@ def point_figure(
     prediction: Prediction,
     target: str,
     classes: Sequence[str],
-) -> Figure:
+) -> Drawing:
     """The test image with the training images that speak most for and most against its target."""
     said, truth = f"predicted: {prediction.name} {share(prediction.probability)}", verdict(prediction)
     titles = [(f"representer points for {target}", INK), (f"image: {name}  ·  {said}", INK)]
@@ -56,7 +56,7 @@ def _tiles(data: TrainingSet, top: RunningTop, row: int, turn: int, target: str,
     ]
 
 
-def importance_figure(points: RepresenterPoints, data: TrainingSet, classes: Sequence[str], count: int = 20) -> Figure:
+def importance_figure(points: RepresenterPoints, data: TrainingSet, classes: Sequence[str], count: int = 20) -> Drawing:
     """The training images whose label fits the features least."""
     order = points.importance.argsort(descending=True, stable=True)[:count].tolist()
     batch = data.training_batch(order)
@@ -75,7 +75,7 @@ def importance_figure(points: RepresenterPoints, data: TrainingSet, classes: Seq
     return importance_gallery(tiles, title, note)
 
 
-def consistency_figure(points: RepresenterPoints, labels: Tensor, classes: Sequence[str]) -> Figure:
+def consistency_figure(points: RepresenterPoints, labels: Tensor, classes: Sequence[str]) -> Drawing:
     """Bars of the class consistency in both spaces, over all test images and (up to 20 classes) for each class."""
     present = [index for index in range(len(classes)) if bool((labels == index).any())]
     present = present if len(present) <= 20 else []

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from seewhy import views
 from seewhy.colours import INK, MUTED, RIGHT, WRONG
+from seewhy.drawing import Drawing
 from seewhy.figures import number
 from seewhy.page import LEADING, Page, shorten, wrap
 
@@ -51,7 +51,7 @@ def _tile_height(page: Page) -> float:
 
 def representer_gallery(
     image: Tensor, titles: views.Lines, excitatory: Sequence[Tile], inhibitory: Sequence[Tile], note: str
-) -> Figure:
+) -> Drawing:
     """The test image [3, height, width] under `titles`, and a row of tiles for each sign, strongest first."""
     columns = max(len(excitatory), len(inhibitory), 1)
     large = 2 * SIDE
@@ -74,7 +74,7 @@ def representer_gallery(
     return page.finish(y + MARGIN * 0.6)
 
 
-def importance_gallery(tiles: Sequence[Tile], title: str, note: str, columns: int = 5) -> Figure:
+def importance_gallery(tiles: Sequence[Tile], title: str, note: str, columns: int = 5) -> Drawing:
     """The tiles in rows, largest first."""
     page = Page(2 * MARGIN + columns * (SIDE + GAP) - GAP)
     room = page.points(page.width - 2 * MARGIN)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from seewhy.classifier import Classifier
 from seewhy.data.training_set import TrainingSet
+from seewhy.drawing import Drawing
 from seewhy.errors import UserError
 from seewhy.explain_batch import predictions
 from seewhy.explanation import Prediction
@@ -49,7 +49,7 @@ class Report:
         folder.write_csv("importance.csv", tables.IMPORTANCE, tables.importance_rows(self.points, self.classes))
         folder.write_csv("consistency.csv", tables.CONSISTENCY, tables.consistency_rows(self.points, self.names))
 
-    def figures(self, pictures: int) -> Iterator[tuple[str, Figure]]:
+    def figures(self, pictures: int) -> Iterator[tuple[str, Drawing]]:
         """(name, figure): the most influential training images, class consistency, the first test images."""
         yield "importance", importance_figure(self.points, self.data, self.classes)
         if bool((self.labels != UNKNOWN).any()):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from seewhy.colours import FRAME, GROUND, INK, MUTED, oklab_to_srgb
+from seewhy.drawing import Drawing
 from seewhy.page import LEADING, Page, shorten, wrap
 from seewhy.robustness.summary import CLEAN, values_of
 
@@ -15,7 +15,7 @@ TITLE, HEADER, BODY, NOTE = 10.0, 8.5, 8.0, 7.5
 MARGIN, GAP, CELL, ROW, NAMES = 20, 26, 46, 22, 130
 
 
-def heat_table(summary: pd.DataFrame, quantities: dict[str, str], title: str) -> Figure:
+def heat_table(summary: pd.DataFrame, quantities: dict[str, str], title: str) -> Drawing:
     """One block per quantity, one row per corruption, one column per level; darker is lower.
 
     Colours run from 0 to 1; a number below 0 has the colour of 0.

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
-from seewhy.figures import png
+from seewhy.png import Drawn, png
 from seewhy.robustness.curves import curves, drawn, measured
 from seewhy.robustness.gallery import Gallery
 from seewhy.robustness.heat_table import heat_table
@@ -55,7 +55,7 @@ def write_figures(
 ) -> dict[str, int]:
     """Draw everything; {file name: level as a step for TensorBoard}."""
     there = list(summary.quantity.unique())
-    figures = {"table": heat_table(summary, drawn(there, explainers), title)}
+    figures: dict[str, Drawn] = {"table": heat_table(summary, drawn(there, explainers), title)}
     figures["curves_prediction"] = curves(summary, drawn(there, ()), title)
     for explainer in explainers:
         lines = {name: words for name, words in drawn(there, [explainer]).items() if name.startswith(f"{explainer}_")}

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from matplotlib.figure import Figure
-
 from seewhy.colours import INK, MUTED, RIGHT, WRONG
 from seewhy.corruptions.corrupter import Step
+from seewhy.drawing import Drawing
 from seewhy.page import LEADING, Page, shorten, wrap
 from seewhy.robustness.gallery import Tile
 from seewhy.robustness.prediction_row import CLEAN
@@ -21,7 +20,7 @@ NARROWEST = 110
 
 def robustness_sheet(
     tiles: Mapping[str, Mapping[Step, Tile]], level: int, title: str, explainer: str | None = None
-) -> Figure:
+) -> Drawing:
     """One row per image: the original, then every corruption at that level, each over `class: probability`.
 
     A changed prediction is written in the colour of a wrong one, and the original is so where it is wrong. With

@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from seewhy.colours import INK, MUTED, RIGHT, WRONG
+from seewhy.drawing import Drawing
 from seewhy.figures import number
 from seewhy.page import joined, wrap
 from seewhy.synthesis.fooled_image import FooledImage
@@ -20,7 +20,7 @@ HEADING, BODY, SMALL = 11.0, 8.5, 7.5
 MAGNIFIED = 10
 
 
-def fooling_panel(made: FooledImage, parameters: str, classifier: str) -> Figure:
+def fooling_panel(made: FooledImage, parameters: str, classifier: str) -> Drawing:
     """Four pictures of one image: nothing is rescaled to its own range, and grey stands for no change."""
     height, width = made.original.shape[-2:]
     side = enlarged(height, 448), enlarged(width, 448)
@@ -35,7 +35,7 @@ def fooling_panel(made: FooledImage, parameters: str, classifier: str) -> Figure
     return page.finish(y + MARGIN * 0.7)
 
 
-def fooling_sheet(shown: Sequence[FooledImage], total: int, parameters: str, classifier: str) -> Figure:
+def fooling_sheet(shown: Sequence[FooledImage], total: int, parameters: str, classifier: str) -> Drawing:
     """The four pictures of every image, one image a row."""
     height, width = (max(made.original.shape[axis] for made in shown) for axis in (-2, -1))
     side = enlarged(height, 224), enlarged(width, 224)

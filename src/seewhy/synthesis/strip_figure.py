@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from seewhy.colours import INK, MUTED
+from seewhy.drawing import Drawing
 from seewhy.figures import number
 from seewhy.page import joined, wrap
 from seewhy.synthesis.picture_row import GAP, MARGIN, enlarged, page_of, picture_row
@@ -16,7 +17,7 @@ from seewhy.views import Cell, photograph, share
 HEADING, BODY, SMALL = 11.0, 8.5, 7.5
 
 
-def strips(shown: Sequence[Visualization], parameters: str, classifier: str) -> Figure:
+def strips(shown: Sequence[Visualization], parameters: str, classifier: str) -> Drawing:
     """One row of frames for each class, at 1, 25, 50, 75 and 100 % of the steps."""
     side = enlarged(shown[0].frames[0].pixels.shape[-1], 256)
     page = page_of(len(shown[0].strip), side)
