@@ -24,7 +24,7 @@ class Kept:
         self.version: int | None = None
 
     def settle(self) -> None:
-        """From here on a function that writes into the tensor unseen (compiled code) makes `take` raise."""
+        """From here on a function that writes into the tensor unseen (compiled code) makes `read` and `take` raise."""
         assert self.value is not None
         self.version = self.value._version
 
@@ -35,11 +35,16 @@ class Kept:
 
     def take(self) -> Tensor:
         """The tensor, which is then forgotten."""
+        value = self.read()
+        self.value = None
+        return value
+
+    def read(self) -> Tensor:
+        """The tensor."""
         value = self.value
         assert value is not None, "a remembered activation was asked for twice"
         if self.version is not None and value._version != self.version:
             raise RuntimeError("an activation that the way back needs was overwritten by a function that hides it")
-        self.value = None
         return value
 
 
