@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seewhy.explainers.rules.affine import memory_format
 from seewhy.explainers.rules.blocks import in_blocks_beside
 from seewhy.explainers.rules.elementwise import Elementwise, derivative
 from seewhy.explainers.rules.local_rule import Step
@@ -145,7 +146,7 @@ class MaxPool(PairStep):
         (image,), (baseline,) = operands, self.baselines
         highest, place = self.pool(image)
         highest_b, place_b = (each.expand_as(highest) for each in self.pool(baseline))
-        self.memory_format = _memory_format(image)
+        self.memory_format = memory_format(image)
         self.shape = image.shape
         change = highest - highest_b
         one = place == place_b
@@ -177,11 +178,6 @@ class MaxPool(PairStep):
         if self.memory_format == torch.channels_last:
             return found.unflatten(1, place.shape[2:]).permute(0, 3, 1, 2)
         return found.view(place.shape)
-
-
-def _memory_format(values: Tensor) -> torch.memory_format:
-    last = values.ndim == 4 and values.is_contiguous(memory_format=torch.channels_last) and not values.is_contiguous()
-    return torch.channels_last if last else torch.contiguous_format
 
 
 def pool_with_places(func: Any, args: tuple[Any, ...], kwargs: Any) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
