@@ -62,7 +62,8 @@ def gamma_rule(gamma: float) -> Rule:
 
 def _any_negative(share: Tensor, result: Tensor) -> bool:
     """Whether a negative result has a share."""
-    return bool(torch.ops.aten.hardtanh_backward(share, result, -torch.inf, 0).count_nonzero())
+    found = torch.ops.aten.hardtanh_backward(share, result, -torch.inf, 0)
+    return bool(found.amax() != 0) or bool(found.amin() != 0)
 
 
 def _boosted(layer: Affine, values: Tensor, share: Tensor, result: Tensor | None, gamma: float, signed: bool) -> Tensor:

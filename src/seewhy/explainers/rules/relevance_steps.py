@@ -43,20 +43,20 @@ class AffineStep(Step):
 class Ratio(Step):
     """An activation y = f(x) with f(0) = 0: its argument takes all the relevance of its result, c_x = c_y y / x.
 
-    `rectifies`: f is max(x, 0) up to a bound.
+    `high`: f is min(max(x, 0), high).
     """
 
-    def __init__(self, function: Callable[[Tensor], Tensor], in_place: bool, rectifies: bool = False) -> None:
+    def __init__(self, function: Callable[[Tensor], Tensor], in_place: bool, high: float | None = None) -> None:
         self.function = function
         self.in_place = in_place
-        self.rectifies = rectifies
+        self.high = high
         self.ratio: Tensor
 
     def forward(self, *operands: Tensor) -> Tensor:
         """f(x)."""
         (values,) = operands
         self.ratio = torch.empty_like(values)
-        if self.rectifies:
+        if self.high is not None:
             result = values if self.in_place else torch.empty_like(values)
             in_blocks(self._cut, self.ratio, result, values)
             return result
@@ -67,7 +67,7 @@ class Ratio(Step):
     def _cut(self, ratio: Tensor, result: Tensor, values: Tensor) -> None:
         """f(x), and f(x) / x where x > 0; else f(x) = 0 is divided by something positive."""
         torch.clamp(values, min=torch.finfo(values.dtype).tiny, out=ratio)
-        result.copy_(self.function(values))
+        torch.clamp(values, 0, self.high, out=result)
         torch.div(result, ratio, out=ratio)
 
     def backward(self, signal: Tensor) -> tuple[Tensor | None, ...]:

@@ -128,8 +128,8 @@ class RelevanceWatch(GraphWatch):
         if call.function(call.argument.detach().new_zeros(1)).abs().item() != 0:
             self.refuse(f"`{call.name}`, which is not 0 at 0,")
         bounds = bounds_of(call, call.argument)
-        rectifies = bounds is not None and bounds[0] == 0 < bounds[1]
-        return run(Ratio(call.function, call.in_place, rectifies), (call.argument,))
+        high = bounds[1] if bounds is not None and bounds[0] == 0 < bounds[1] else None
+        return run(Ratio(call.function, call.in_place, high), (call.argument,))
 
     def _at_image(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Padding or rearranging the image does the same to its bounds."""
