@@ -5,12 +5,16 @@ import warnings
 import pytest
 import timm
 import torch
+import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
 
+from seewhy.classifier import Passes
 from seewhy.errors import Incompatible, UserError
-from seewhy.explainers.deep_lift import DeepLift
+from seewhy.explainers.base import Attributed
+from seewhy.explainers.deep_lift import Baselines, DeepLift
 from seewhy.explainers.integrated_gradients import IntegratedGradients
+from seewhy.probe import Probe
 from tiny import classifier_of, linear_classifier, random_images, small_cnn
 
 EXACT = 1e-3
@@ -84,6 +88,96 @@ def test_it_differs_from_the_gradient_and_agrees_with_it_where_the_network_is_li
     found = DeepLift(probe_batch_size=4)(classifier, images, targets)
     path = IntegratedGradients(n_steps=200, probe_batch_size=64)(classifier, images, targets)
     torch.testing.assert_close(found.sum((1, 2)), path.sum((1, 2)), rtol=5e-2, atol=1e-3)
+
+
+class Fixed(DeepLift):
+    """With the same baseline, but as if it belonged to each image."""
+
+    def _pass(self, probe: Probe, baselines: Tensor, shared: bool) -> Baselines:
+        if shared:
+            raise AssertionError("not asked for")
+        return super()._pass(probe, baselines, shared)
+
+    def _attribute(self, probe: Probe, images: Tensor, targets: Tensor) -> Attributed:
+        return self._explained(probe, images, self.baselines(images), targets)
+
+
+@pytest.mark.parametrize("name", ["functional", "test_resnet", "mobilenetv3_small_050", "squeezenet1_1", "cnn"])
+@pytest.mark.parametrize("last", [False, True])
+def test_a_shared_baseline_is_what_one_beside_each_image_is(name: str, last: bool) -> None:
+    torch.manual_seed(0)
+    if name == "functional":
+        network, size = Functional().eval(), 16
+    elif name == "cnn":
+        network, size = nn.Sequential(*list(small_cnn().network.children())[:6], nn.Flatten(), nn.Linear(400, 10)), 32
+    elif name == "squeezenet1_1":
+        network, size = torchvision.models.squeezenet1_1(num_classes=10).eval(), 64
+    else:
+        network, size = timm.create_model(name, pretrained=False, num_classes=10).eval(), 64
+    classifier = classifier_of(network, size, 4 if name == "functional" else 10, channels_last=last)
+    images, targets = random_images(5, size), torch.tensor([0, 1, 3, 2, 1])
+    images[1, :, : size // 2] = 1
+    images[2] = 1
+    for limit, passes in ((2, 6), (8, 6)):
+        explainer = DeepLift(baseline="white", probe_batch_size=limit)
+        classifier.passes = Passes()
+        found = explainer.attribute(classifier, images, targets)
+        assert classifier.passes == Passes(passes, 5)
+        expected = Fixed(baseline="white", probe_batch_size=limit).attribute(classifier, images, targets)
+        torch.testing.assert_close(found.maps, expected.maps, rtol=0, atol=2e-4 * float(expected.maps.abs().max()))
+        assert float(found.maps[2].abs().max()) == 0, "the image is its baseline"
+        assert float(found.facts["completeness_gap_relative"][[0, 1, 3, 4]].max()) < EXACT
+
+
+class Merged(nn.Module):
+    """Images as channels of one: a baseline alone has another number of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = functional.relu(self.conv(images).flatten(0, 1)[None]).unflatten(1, (-1, 4))
+        return self.head(functional.relu(features[0]).mean((2, 3)))
+
+
+def test_a_network_that_merges_a_batch_gets_a_baseline_beside_each_image() -> None:
+    classifier, images = classifier_of(Merged().eval(), 8, 4), random_images(3, 8)
+    targets = torch.tensor([0, 1, 3])
+    together = DeepLift(probe_batch_size=4).attribute(classifier, images, targets)
+    alone = torch.cat([DeepLift(probe_batch_size=1)(classifier, images[[i]], targets[[i]]) for i in range(3)])
+    torch.testing.assert_close(together.maps, alone, rtol=1e-4, atol=1e-6)
+    assert float(together.facts["completeness_gap_relative"].max()) < EXACT
+
+
+@pytest.mark.parametrize(("baseline", "passes"), [("grey", 1), ("blurred", 0), ("mean", 0), ("noise", 0)])
+def test_a_baseline_that_depends_on_the_image_is_counted_for_each(baseline: str, passes: int) -> None:
+    explainer, classifier = DeepLift(baseline=baseline, probe_batch_size=2), small_cnn()
+    explainer(classifier, random_images(3, 32), torch.arange(3))
+    assert explainer.passes_per_call() == passes
+    assert explainer.passes_per_image() == (2 - passes, 1)
+    assert classifier.passes == Passes(4 if passes else 6, 3)
+
+
+class Choosing(nn.Module):
+    """One more rectifier where the images are bright, or where they are dark."""
+
+    def __init__(self, bright: bool) -> None:
+        super().__init__()
+        self.head, self.bright, self.calls = nn.Linear(12, 3), bright, 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.calls += 1
+        features = images.flatten(1).relu()
+        return self.head(features.relu() if (self.calls == 2) == self.bright else features)
+
+
+@pytest.mark.parametrize("bright", [False, True])
+def test_other_calls_for_images_than_for_baselines_are_refused(bright: bool) -> None:
+    classifier = classifier_of(Choosing(bright).eval(), 2, 3, normalised=False, fold=False)
+    with pytest.raises(Incompatible, match="called for some images and not for others"):
+        DeepLift(probe_batch_size=2)(classifier, random_images(1, 2), torch.tensor([0]))
 
 
 def test_a_transformer_is_refused_with_the_module_and_an_alternative() -> None:

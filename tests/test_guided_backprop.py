@@ -9,6 +9,7 @@ from torch.nn import functional
 from seewhy.errors import Incompatible
 from seewhy.explainers.deconvolution import Deconvolution
 from seewhy.explainers.guided_backprop import GuidedBackprop
+from seewhy.explainers.rules.keeper import Keeper
 from seewhy.explainers.saliency import Saliency
 from tiny import classifier_of, random_images, small_cnn
 
@@ -63,16 +64,95 @@ class Written(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         features = self.conv(images)
         ways = {"module": self.relu, "in place": self.relu_in_place, "function": functional.relu}
-        ways |= {"method": torch.Tensor.relu, "six": self.relu6}
+        ways |= {"method": torch.Tensor.relu, "six": self.relu6, "clamp": lambda values: values.clamp(min=0)}
         return self.head(ways[self.way](features).mean((2, 3)))
 
 
-@pytest.mark.parametrize("way", ["in place", "function", "method", "six"])
-def test_every_way_to_write_a_rectifier_is_guided(way: str) -> None:
+@pytest.mark.parametrize("way", ["in place", "function", "method", "six", "clamp"])
+@pytest.mark.parametrize("method", [GuidedBackprop, Deconvolution])
+def test_every_way_to_write_a_rectifier_is_guided(method: type, way: str) -> None:
     images, targets = random_images(2, 12), torch.tensor([1, 2])
-    module = GuidedBackprop(probe_batch_size=4)(classifier_of(Written("module").eval(), 12, 4), images, targets)
-    other = GuidedBackprop(probe_batch_size=4)(classifier_of(Written(way).eval(), 12, 4), images, targets)
+    module = method(probe_batch_size=4)(classifier_of(Written("module").eval(), 12, 4), images, targets)
+    other = method(probe_batch_size=4)(classifier_of(Written(way).eval(), 12, 4), images, targets)
     torch.testing.assert_close(other, module, rtol=1e-4, atol=1e-7)
+
+
+class Overwritten(nn.Module):
+    """Rectifiers whose results are written into later, or that write into a part of a tensor; or neither."""
+
+    def __init__(self, activation: nn.Module, in_place: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, 4)
+        self.activation, self.in_place = activation, in_place
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.activation(4 * self.conv(images))
+        other = features.roll(1, 1)
+        if self.in_place:
+            features -= other
+            features[:, :3].relu_()
+            features[:, 5:].mul_(2)
+        else:
+            features = features - other
+            features = torch.cat([features[:, :3].relu(), features[:, 3:5], 2 * features[:, 5:]], 1)
+        return self.head(features.mean((2, 3)))
+
+
+@pytest.mark.parametrize("method", [GuidedBackprop, Deconvolution])
+@pytest.mark.parametrize("activation", [nn.ReLU6(inplace=True), nn.ReLU6(), nn.ReLU(inplace=True)])
+def test_what_is_written_into_a_result_later_does_not_matter(method: type, activation: nn.Module) -> None:
+    images, targets = random_images(2, 12), torch.tensor([1, 2])
+    found, expected = (
+        method(probe_batch_size=4)(classifier_of(Overwritten(activation, in_place), 12, 4), images, targets)
+        for in_place in (True, False)
+    )
+    assert float(expected.abs().max()) > 0
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+class Gated(nn.Module):
+    """Squeeze-and-excitation whose gate is a hard sigmoid, by name or written as ReLU6; or a Swish written that way."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.squeeze, self.head, self.way = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 1), nn.Linear(8, 4), way
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = functional.relu(self.conv(images))
+        if self.way == "swish":
+            features = features * (functional.relu6(features + 3) / 6)
+        else:
+            squeezed = self.squeeze(features.mean((2, 3), keepdim=True))
+            written = functional.relu6(squeezed + 3) / 6
+            features = features * (functional.hardsigmoid(squeezed) if self.way == "named" else written)
+        return self.head(features.mean((2, 3)))
+
+
+@pytest.mark.parametrize("method", [GuidedBackprop, Deconvolution])
+def test_a_relu6_that_is_a_gate_keeps_its_derivative(method: type) -> None:
+    images, targets = random_images(2, 12), torch.tensor([1, 2])
+    found, expected = (
+        method(probe_batch_size=4)(classifier_of(Gated(way), 12, 4), images, targets) for way in ("written", "named")
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("method", [GuidedBackprop, Deconvolution])
+def test_a_hard_swish_written_as_relu6_is_refused(method: type) -> None:
+    with pytest.raises(Incompatible, match=r"`x \* hardtanh\(x\)`, an activation like Swish, in the network"):
+        method(probe_batch_size=4)(classifier_of(Gated("swish"), 12, 4), random_images(1, 12), torch.tensor([0]))
+
+
+def test_an_activation_that_is_overwritten_unseen_is_an_error() -> None:
+    values = torch.ones(3)
+    seen, unseen = Keeper().keep(values), Keeper().keep(values)
+    unseen.settle()
+    values += 1
+    assert torch.equal(seen.take(), torch.full((3,), 2.0)), "not settled: nothing is promised"
+    with pytest.raises(RuntimeError, match="overwritten"):
+        unseen.take()
 
 
 @pytest.mark.parametrize("method", [GuidedBackprop, Deconvolution])

@@ -11,9 +11,8 @@ from seewhy.explainers.deep_lift import DeepLift
 from seewhy.explainers.lrp import Lrp
 from seewhy.explainers.rules import blocks
 from seewhy.explainers.rules.affine import Convolution, Dense
-from seewhy.explainers.rules.blocks import in_blocks
+from seewhy.explainers.rules.blocks import in_blocks, in_blocks_beside
 from seewhy.explainers.rules.elementwise import elementwise
-from seewhy.explainers.rules.keeper import Keeper
 from seewhy.explainers.rules.pair_steps import ClampSecant, bounds_of
 from seewhy.explainers.rules.relevance_rules import gamma_rule
 from tiny import random_images, small_cnn
@@ -46,6 +45,21 @@ def test_tensors_in_another_order_are_handed_over_whole(monkeypatch: pytest.Monk
         assert torch.equal(out, given)
 
 
+def test_values_beside_each_image_or_beside_all_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images, other = torch.randn(5, 2, 3, 4, generator=generator), torch.randn(1, 2, 3, 4, generator=generator)
+
+    def add(out: Tensor, values: Tensor, beside: Tensor) -> None:
+        torch.add(values, beside, out=out)
+
+    for size in (7, 24, 48, 1000):
+        monkeypatch.setattr(blocks, "BLOCK", size)
+        for beside in (other, other.expand_as(images).contiguous(), other.to(memory_format=torch.channels_last)):
+            out = torch.zeros_like(images)
+            in_blocks_beside(add, (out, images), (beside,))
+            assert torch.equal(out, images + other)
+
+
 CALLS = {
     "relu": (functional.relu, (), 0, torch.inf),
     "relu6": (functional.relu6, (), 0, 6),
@@ -65,9 +79,8 @@ def test_the_share_between_two_bounds_is_the_slope_of_the_line(name: str) -> Non
     found = elementwise(func, (image, *options), {})
     assert found is not None
     assert bounds_of(found, image) == (low, high)
-    step = ClampSecant(Keeper(), lambda: func(image, *options), found, (low, high))
-    step.forward(image)
-    step.compare(baseline)
+    step = ClampSecant((baseline,), found, (low, high))
+    torch.testing.assert_close(step.forward(image), func(image, *options), rtol=0, atol=0)
     change = image.double() - baseline.double()
     slope = (func(image.double(), *options) - func(baseline.double(), *options)) / change
     inside = ((image > low) & (image < high)).double()

@@ -35,7 +35,8 @@ def work_ahead(classifier: Classifier, explaining: Attribution | None, images: i
     else:
         total, bound = chosen * (cost[0] + cost[1]), "at most " if getattr(explainer, "incremental", False) else ""
         passes = f"{cost[0]:,} forward + {cost[1]:,} backward passes"
-        lines.append(f"{chosen:,} images x {bound}({passes}), {total:,} in all")
+        beside = f", and {explainer.passes_per_call()} forward for each batch" if explainer.passes_per_call() else ""
+        lines.append(f"{chosen:,} images x {bound}({passes}), {total:,} in all{beside}")
     return "\n".join(lines)
 
 

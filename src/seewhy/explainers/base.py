@@ -82,6 +82,10 @@ class Explainer(ABC):
         """(forward, backward) passes that one image costs, or None where that is not known beforehand."""
         return None
 
+    def passes_per_call(self) -> int:
+        """Forward passes of a call beside those, however many images it has: a baseline that all of them share."""
+        return 0
+
 
 def _check(classifier: Classifier, images: Images, targets: Targets) -> None:
     if images.ndim != 4 or images.shape[1] != 3 or not len(images):

@@ -12,6 +12,8 @@ from seewhy.types import Images
 
 BASELINES = ("black", "white", "grey", "mean", "blurred", "noise", "uniform")
 RANDOM_BASELINES = ("noise", "uniform")
+CONSTANT_BASELINES = {"black": 0.0, "white": 1.0, "grey": 0.5}
+"""Those that are one value everywhere: the same beside every image."""
 
 
 def check_baseline(name: str) -> None:
@@ -28,9 +30,8 @@ def baseline_images(name: str, images: Images, seed: int = 0) -> Images:
     (seed, image).
     """
     check_baseline(name)
-    constants = {"black": 0.0, "white": 1.0, "grey": 0.5}
-    if name in constants:
-        return torch.full_like(images, constants[name])
+    if name in CONSTANT_BASELINES:
+        return torch.full_like(images, CONSTANT_BASELINES[name])
     if name == "mean":
         return images.mean((2, 3), keepdim=True).expand_as(images).clone()
     if name == "blurred":

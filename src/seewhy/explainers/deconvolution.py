@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch.autograd.graph import Node
 
+from seewhy.explainers.rules.cut_off import CutRule, deconvolved
 from seewhy.explainers.rules.rectified_gradient import RectifiedGradient
 from seewhy.explainers.rules.rectifiers import upper_bound
 
@@ -19,6 +21,8 @@ class Deconvolution(RectifiedGradient):
     Summed over the channels, or with `reduction=max` the largest |.|.
     Zeiler, Fergus: Visualizing and understanding convolutional networks, ECCV 2014.
     """
+
+    rule: ClassVar[CutRule] = staticmethod(deconvolved)
 
     def change_rule(self, rectifier: Node) -> None:
         """The ReLU's own result is replaced; the bound of a ReLU6 keeps its true derivative."""

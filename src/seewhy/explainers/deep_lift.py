@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +11,15 @@ from torch import Tensor
 
 from seewhy.errors import UserError
 from seewhy.explainers.base import Attributed
-from seewhy.explainers.baselines import baseline_images, check_baseline
+from seewhy.explainers.baselines import CONSTANT_BASELINES, baseline_images, check_baseline
 from seewhy.explainers.complete import CompleteExplainer, completeness_facts, completeness_warning
-from seewhy.explainers.rules.pair_watch import PairWatch
+from seewhy.explainers.rules.baseline_pass import BaselinePass
+from seewhy.explainers.rules.pair_watch import PairWatch, Unshared
 from seewhy.probe import Probe
 from seewhy.types import Images, Targets
+
+Baselines = tuple[BaselinePass, Tensor]
+"""What a pass of baselines left in the network, and its logits [n or 1, classes]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,26 +51,43 @@ class DeepLift(CompleteExplainer):
 
     def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
         baselines = self.baselines(images)
+        if self.baseline in CONSTANT_BASELINES:
+            shared = self._pass(probe, baselines[:1], shared=True)
+            with contextlib.suppress(Unshared):
+                return self._explained(probe, images, baselines, targets, shared)
+        return self._explained(probe, images, baselines, targets)
+
+    def _explained(
+        self, probe: Probe, images: Images, baselines: Images, targets: Targets, shared: Baselines | None = None
+    ) -> Attributed:
+        """The maps; with one pass of the baselines for each pass of the images, unless one is shared by all."""
 
         def one(chunk: Tensor) -> tuple[Tensor, Tensor]:
-            multipliers, change = self._multipliers(probe, images[chunk], baselines[chunk], targets[chunk])
+            own = shared or self._pass(probe, baselines[chunk], shared=False)
+            multipliers, change = self._multipliers(probe, images[chunk], own, targets[chunk])
             return (multipliers * (images[chunk] - baselines[chunk])).sum(1), change
 
         maps, change = probe.in_passes(one, len(images), gradient=True)
         return self._measured(maps, change)
 
-    def _multipliers(self, probe: Probe, images: Images, baselines: Images, targets: Targets) -> tuple[Images, Tensor]:
+    def _pass(self, probe: Probe, baselines: Images, shared: bool) -> Baselines:
+        with BaselinePass(shared) as seen:
+            return seen, probe.classifier(baselines)
+
+    def _multipliers(
+        self, probe: Probe, images: Images, baselines: Baselines, targets: Targets
+    ) -> tuple[Images, Tensor]:
         """(multipliers [n, 3, height, width], f(image) - f(baseline) [n])."""
         leaves = images.requires_grad_()
-        watch = PairWatch(probe.classifier.network, self.name, "integrated_gradients or occlusion")
-        with torch.enable_grad(), watch:
-            logits = probe.classifier(leaves)
-        watch.start_baselines()
-        with watch:
-            baseline_scores = probe.classifier(baselines).float().gather(1, targets[:, None])[:, 0]
+        seen, baseline_logits = baselines
+        watch = PairWatch(probe.classifier.network, self.name, "integrated_gradients or occlusion", seen)
         with torch.enable_grad():
+            with watch:
+                logits = probe.classifier(leaves)
+            watch.finish()
             scores = logits.float().gather(1, targets[:, None])[:, 0]
             (multipliers,) = torch.autograd.grad(scores.sum(), leaves)
+        baseline_scores = baseline_logits.float().expand_as(logits).gather(1, targets[:, None])[:, 0]
         return multipliers, scores.detach().double() - baseline_scores.double()
 
     def _measured(self, maps: Tensor, change: Tensor) -> Attributed:
@@ -80,5 +102,9 @@ class DeepLift(CompleteExplainer):
         return Attributed(maps, facts)
 
     def passes_per_image(self, **size: Any) -> tuple[int, int]:
-        """The image and its baseline forwards, the image backwards; the completeness gap costs nothing."""
-        return 2, 1
+        """The image each way, and forwards its baseline unless all share one; the completeness gap costs nothing."""
+        return 2 - self.passes_per_call(), 1
+
+    def passes_per_call(self) -> int:
+        """One for a baseline that is the same beside every image."""
+        return int(self.baseline in CONSTANT_BASELINES)

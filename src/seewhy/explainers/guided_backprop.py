@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch.autograd.graph import Node
 
+from seewhy.explainers.rules.cut_off import CutRule, guided
 from seewhy.explainers.rules.rectified_gradient import RectifiedGradient
 
 
@@ -17,6 +19,8 @@ class GuidedBackprop(RectifiedGradient):
     layers (Adebayo et al., Sanity checks for saliency maps, 2018): a picture of the image more than of the decision.
     Springenberg et al.: Striving for simplicity: the all convolutional net, 2015.
     """
+
+    rule: ClassVar[CutRule] = staticmethod(guided)
 
     def change_rule(self, rectifier: Node) -> None:
         """Negative gradients stop behind the ReLU's own rule, in the memory that this has just written."""

@@ -98,5 +98,5 @@ class Lrp(Explainer):
         return RelevanceWatch(classifier.network, self.name, *layers[self.rule], bounds if composite else None)
 
     def passes_per_image(self, **size: Any) -> tuple[int, int]:
-        """One pass each way; the gamma and z^B rules compute each layer up to three more times on the way back."""
+        """One pass each way; the gamma and z^B rules compute each layer once more, and up to twice on the way back."""
         return 1, 1

@@ -90,9 +90,12 @@ class NoiseTunnel(Explainer):
         return self.explainer._attribute(probe, copies, targets).maps[:, None]
 
     def passes_per_image(self, **size: Any) -> tuple[int, int] | None:
-        """Those of the method for each copy, without the passes for a completeness gap."""
+        """Those of the method for each copy, without the passes for a completeness gap.
+
+        None where the method makes some for each batch of copies: how large that is depends on the machine.
+        """
         passes = self.explainer.passes_per_image(**size)
-        if passes is None:
+        if passes is None or self.explainer.passes_per_call():
             return None
         forward = passes[1] if isinstance(self.explainer, ChannelMethod) else passes[0]
         return self.n_samples * forward, self.n_samples * passes[1]

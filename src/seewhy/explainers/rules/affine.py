@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -26,6 +26,17 @@ class Affine:
     @abstractmethod
     def transposed(self, signal: Tensor, weight: Tensor, values: Tensor) -> Tensor:
         """The signal of the result carried back to the layer's argument, as `values` in shape and order in memory."""
+
+    def transposed_sum(self, signals: Sequence[Tensor], weights: Sequence[Tensor], values: Tensor) -> Tensor:
+        """The sum of each signal carried back with its weight: one product where the layer allows."""
+        carried = self.transposed(signals[0], weights[0], values)
+        for signal, weight in zip(signals[1:], weights[1:], strict=True):
+            carried += self.transposed(signal, weight, values)
+        return carried
+
+    def transposed_each(self, signal: Tensor, weights: Sequence[Tensor], values: Tensor) -> Sequence[Tensor]:
+        """The signal carried back with each weight: one product where the layer allows."""
+        return [self.transposed(signal, weight, values) for weight in weights]
 
     def rescaled(self, factor: Tensor, shift: Tensor) -> Self:
         """The layer followed by factor * outputs + shift, one number for each output channel (batch normalisation)."""
@@ -66,6 +77,26 @@ class Convolution(Affine):
             signal, values, weight, None, *geometry, [True, False, False]
         )[0]
         return found
+
+    def transposed_sum(self, signals: Sequence[Tensor], weights: Sequence[Tensor], values: Tensor) -> Tensor:
+        """As if the signals were those of more outputs."""
+        if self.groups > 1:
+            return super().transposed_sum(signals, weights, values)
+        return self.transposed(torch.cat([*signals], 1), torch.cat([*weights]), values)
+
+    def transposed_each(self, signal: Tensor, weights: Sequence[Tensor], values: Tensor) -> Sequence[Tensor]:
+        """As if there were more inputs."""
+        if self.groups > 1:
+            return super().transposed_each(signal, weights, values)
+        shape = len(values), len(weights) * values.shape[1], *values.shape[2:]
+        more = torch.empty(shape, dtype=values.dtype, device=values.device, memory_format=memory_format(values))
+        return self.transposed(signal, torch.cat([*weights], 1), more).chunk(len(weights), 1)
+
+
+def memory_format(values: Tensor) -> torch.memory_format:
+    """In which order the elements of a tensor lie in memory."""
+    last = values.ndim == 4 and values.is_contiguous(memory_format=torch.channels_last) and not values.is_contiguous()
+    return torch.channels_last if last else torch.contiguous_format
 
 
 def _pair(number: Any) -> list[int]:

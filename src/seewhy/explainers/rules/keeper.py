@@ -17,16 +17,34 @@ WRITING_METHODS = frozenset(
 class Kept:
     """One remembered tensor; `value` is copied only if something is about to write into it."""
 
-    __slots__ = ("value",)
+    __slots__ = ("value", "version")
 
     def __init__(self, value: Tensor) -> None:
         self.value: Tensor | None = value
+        self.version: int | None = None
+
+    def settle(self) -> None:
+        """From here on a function that writes into the tensor unseen (compiled code) makes `read` and `take` raise."""
+        assert self.value is not None
+        self.version = self.value._version
+
+    def copy(self) -> None:
+        """Stand apart from what is going to be written into the tensor."""
+        if self.value is not None:
+            self.value, self.version = self.value.clone(), None
 
     def take(self) -> Tensor:
         """The tensor, which is then forgotten."""
+        value = self.read()
+        self.value = None
+        return value
+
+    def read(self) -> Tensor:
+        """The tensor."""
         value = self.value
         assert value is not None, "a remembered activation was asked for twice"
-        self.value = None
+        if self.version is not None and value._version != self.version:
+            raise RuntimeError("an activation that the way back needs was overwritten by a function that hides it")
         return value
 
 
@@ -51,8 +69,7 @@ class Keeper:
     def before_writing(self, values: Tensor) -> None:
         """Copy what is kept in the memory of `values`."""
         for kept in self._kept.pop(_memory(values), ()):
-            if kept.value is not None:
-                kept.value = kept.value.clone()
+            kept.copy()
 
 
 def written(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:

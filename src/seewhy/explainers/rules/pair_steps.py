@@ -6,16 +6,15 @@ wherever that has a closed form.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from seewhy.explainers.rules.blocks import in_blocks
+from seewhy.explainers.rules.affine import memory_format
+from seewhy.explainers.rules.blocks import in_blocks_beside
 from seewhy.explainers.rules.elementwise import Elementwise, derivative
-from seewhy.explainers.rules.keeper import Keeper, Kept
 from seewhy.explainers.rules.local_rule import Step
 
 SAME = 1e-6
@@ -25,84 +24,77 @@ PIECEWISE_LINEAR = frozenset("abs clamp clamp_max clamp_min clip hardsigmoid har
 
 
 class PairStep(Step):
-    """A step that sees the image first and the baseline second; the multipliers are known after the second.
+    """A step that knows its operands for the baseline, beside each image or [1, ...] for all of them."""
 
-    `call` is the step as the network wrote it, `keeper` remembers what the image's operands were.
-    """
-
-    def __init__(self, keeper: Keeper, call: Callable[[], Tensor] | None) -> None:
-        self.keeper = keeper
-        self.call = call
-        self.kept: list[Kept] = []
-
-    def forward(self, *operands: Tensor) -> Tensor:
-        """The result for the image."""
-        assert self.call is not None
-        self.kept = [self.keeper.keep(operand) for operand in operands]
-        result, self.call = self.call(), None
-        return result
-
-    @abstractmethod
-    def compare(self, *baselines: Tensor) -> Tensor | None:
-        """Fix the multipliers and forget the image's operands; the baseline's result where it is known by then."""
+    def __init__(self, baselines: tuple[Tensor, ...]) -> None:
+        self.baselines = baselines
 
 
 class Secant(PairStep):
     """Rescale rule for y = f(x), element by element: m = (f(x) - f(b)) / (x - b), f'(x) where x = b."""
 
-    def __init__(self, keeper: Keeper, call: Callable[[], Tensor] | None, function: Elementwise) -> None:
-        super().__init__(keeper, call)
+    def __init__(self, baselines: tuple[Tensor, ...], function: Elementwise) -> None:
+        super().__init__(baselines)
         self.function = function.function
+        self.in_place = function.in_place
         self.by_channel = function.name == "prelu"
         self.same = 0.0 if function.name in PIECEWISE_LINEAR else SAME
         self.multiplier: Tensor
 
-    def compare(self, *baselines: Tensor) -> None:
-        """The slope of the line through both points."""
-        image, baseline = self.kept[0].take(), baselines[0]
+    def forward(self, *operands: Tensor) -> Tensor:
+        """f(x); the slope of the line through both points is kept."""
+        (values,), (baseline,) = operands, self.baselines
+        result = self.function(values)
+        self.multiplier = torch.empty_like(result)
+        points = (self.multiplier, values, result), (baseline, self.function(baseline))
+        if self.by_channel:
+            self._slope(*points[0], *points[1])
+        else:
+            in_blocks_beside(self._slope, *points)
+        return values.copy_(result) if self.in_place else result
+
+    def _slope(self, slope: Tensor, image: Tensor, result: Tensor, baseline: Tensor, baseline_result: Tensor) -> None:
         change = image - baseline
-        self.multiplier = self.function(image).sub_(self.function(baseline)).div_(change)
+        torch.sub(result, baseline_result, out=slope).div_(change)
         same = change == 0 if self.same == 0 else change.abs_() <= self.same
         if same.any():
-            slopes = (
+            slope[same] = (
                 derivative(self.function, image)[same] if self.by_channel else derivative(self.function, image[same])
             )
-            self.multiplier[same] = slopes
 
     def backward(self, signal: Tensor) -> tuple[Tensor | None, ...]:
-        """m * signal."""
-        return (signal * self.multiplier,)
+        """m * signal, in the memory of m."""
+        return (self.multiplier.mul_(signal),)
 
 
 class ClampSecant(Secant):
     """`Secant` for min(max(x, low), high): the share of the way from b to x that lies between the bounds.
 
-    With t = max(x, b) and d = |x - b| that is (t - low) / d less (t - high) / d, each within 0 and 1: no difference of
-    two results is taken, which would round where x is near b. The smallest number in d makes x = b the limit: 1
-    between the bounds, else 0.
+    The difference of both results is exact or that of a bound and a number, so the quotient is rounded once and within
+    0 and 1. The smallest number above and below it makes x = b the limit: 1 between the bounds, else 0.
     """
 
-    def __init__(
-        self, keeper: Keeper, call: Callable[[], Tensor] | None, function: Elementwise, bounds: tuple[float, float]
-    ) -> None:
-        super().__init__(keeper, call, function)
+    def __init__(self, baselines: tuple[Tensor, ...], function: Elementwise, bounds: tuple[float, float]) -> None:
+        super().__init__(baselines, function)
         self.low, self.high = bounds
 
-    def compare(self, *baselines: Tensor) -> None:
-        """The share, block by block."""
-        image = self.kept[0].take()
-        self.multiplier = torch.empty_like(image)
-        in_blocks(self._share, self.multiplier, image, baselines[0].expand_as(image))
+    def forward(self, *operands: Tensor) -> Tensor:
+        """The numbers cut off, and the share, in one go over the memory."""
+        (values,), (baseline,) = operands, self.baselines
+        result = values if self.in_place else torch.empty_like(values)
+        self.multiplier = torch.empty_like(values)
+        smallest = torch.full_like(baseline, torch.finfo(baseline.dtype).tiny)
+        limit = torch.ops.aten.hardtanh_backward(smallest, baseline, self.low, self.high)
+        beside = baseline, self.function(baseline), limit
+        in_blocks_beside(self._share, (self.multiplier, values, result), beside)
+        return result
 
-    def _share(self, share: Tensor, image: Tensor, baseline: Tensor) -> None:
-        distance = (image - baseline).abs_().add_(torch.finfo(image.dtype).tiny)
-        top = torch.maximum(image, baseline)
-        if self.low == -torch.inf:
-            share.fill_(1)
-        else:
-            torch.sub(top, self.low, out=share).div_(distance).clamp_(0, 1)
-        if self.high < torch.inf:
-            share.sub_(top.sub_(self.high).div_(distance).clamp_(0, 1))
+    def _share(
+        self, share: Tensor, image: Tensor, result: Tensor, baseline: Tensor, baseline_result: Tensor, limit: Tensor
+    ) -> None:
+        change = (image - baseline).add_(torch.finfo(image.dtype).tiny)
+        torch.clamp(image, self.low, self.high, out=result)
+        torch.sub(result, baseline_result, out=share).add_(limit).div_(change)
 
 
 def bounds_of(function: Elementwise, like: Tensor) -> tuple[float, float] | None:
@@ -119,9 +111,16 @@ def bounds_of(function: Elementwise, like: Tensor) -> tuple[float, float] | None
 class Product(PairStep):
     """z = x * y, both depending on the image: m_x = (y + y_b) / 2 and m_y = (x + x_b) / 2, exact for the sum of both."""
 
-    def compare(self, *baselines: Tensor) -> None:
-        """The means of both factors."""
-        self.means = [(kept.take() + other).div_(2) for kept, other in zip(self.kept, baselines, strict=True)]
+    def __init__(self, baselines: tuple[Tensor, ...], call: Callable[[], Tensor]) -> None:
+        super().__init__(baselines)
+        self.call: Callable[[], Tensor] | None = call
+
+    def forward(self, *operands: Tensor) -> Tensor:
+        """The product as the network wrote it; the means of both factors are kept."""
+        assert self.call is not None
+        self.means = [(image + other).div_(2) for image, other in zip(operands, self.baselines, strict=True)]
+        result, self.call = self.call(), None
+        return result
 
     def backward(self, signal: Tensor) -> tuple[Tensor | None, ...]:
         """Each mean times the signal, summed where the factor was broadcast."""
@@ -137,32 +136,25 @@ class MaxPool(PairStep):
     those differences, so every multiplier is in [0, 1].
     """
 
-    def __init__(
-        self, keeper: Keeper, call: Callable[[], Tensor] | None, pool: Callable[[Tensor], tuple[Tensor, Tensor]]
-    ) -> None:
-        super().__init__(keeper, call)
+    def __init__(self, baselines: tuple[Tensor, ...], pool: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
+        super().__init__(baselines)
         self.pool = pool
         self.shares: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, *operands: Tensor) -> Tensor:
-        """The maxima."""
-        maximum, self.place = self.pool(operands[0])
-        self.kept = [self.keeper.keep(operands[0]), self.keeper.keep(maximum)]
-        self.call = None
-        return maximum
-
-    def compare(self, *baselines: Tensor) -> Tensor:
-        """The change of each maximum, shared out."""
-        (image, highest), baseline, place = (kept.take() for kept in self.kept), baselines[0], self.place
-        highest_b, place_b = self.pool(baseline)
-        self.memory_format = _memory_format(image)
+        """The maxima; the change of each, shared out, is kept."""
+        (image,), (baseline,) = operands, self.baselines
+        highest, place = self.pool(image)
+        highest_b, place_b = (each.expand_as(highest) for each in self.pool(baseline))
+        self.memory_format = memory_format(image)
         self.shape = image.shape
         change = highest - highest_b
         one = place == place_b
-        share = (change / (highest - self._at(place, baseline))).where(change > 0, 0.0).masked_fill_(one, 1.0)
+        at_b = self._at(place, baseline.expand_as(image))
+        share = (change / (highest - at_b)).where(change > 0, 0.0).masked_fill_(one, 1.0)
         share_b = (change / (self._at(place_b, image) - highest_b)).where(change < 0, 0.0).masked_fill_(one, 0.0)
         self.shares = [(place, share), (place_b, share_b)]
-        return highest_b
+        return highest
 
     def backward(self, signal: Tensor) -> tuple[Tensor | None, ...]:
         """The signal of each window to its two positions, added up over the windows."""
@@ -186,11 +178,6 @@ class MaxPool(PairStep):
         if self.memory_format == torch.channels_last:
             return found.unflatten(1, place.shape[2:]).permute(0, 3, 1, 2)
         return found.view(place.shape)
-
-
-def _memory_format(values: Tensor) -> torch.memory_format:
-    last = values.ndim == 4 and values.is_contiguous(memory_format=torch.channels_last) and not values.is_contiguous()
-    return torch.channels_last if last else torch.contiguous_format
 
 
 def pool_with_places(func: Any, args: tuple[Any, ...], kwargs: Any) -> Callable[[Tensor], tuple[Tensor, Tensor]]:

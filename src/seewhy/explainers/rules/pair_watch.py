@@ -1,4 +1,4 @@
-"""A forward pass of images and a second one of their baselines, whose nonlinear steps are told of both."""
+"""A forward pass of images whose nonlinear steps know what the baselines were there."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
-from torch.nn import functional
 
-from seewhy.explainers.rules.elementwise import SPELLINGS, elementwise
+from seewhy.explainers.rules.baseline_pass import POOLS, PRODUCTS, BaselinePass, may_be_nonlinear, operands_of
+from seewhy.explainers.rules.elementwise import elementwise
 from seewhy.explainers.rules.graph import is_linear, operation
 from seewhy.explainers.rules.graph_watch import GraphWatch
-from seewhy.explainers.rules.keeper import Keeper
 from seewhy.explainers.rules.local_rule import run
 from seewhy.explainers.rules.pair_steps import (
     ClampSecant,
@@ -25,84 +24,69 @@ from seewhy.explainers.rules.pair_steps import (
     pool_with_places,
 )
 
-PRODUCTS = frozenset(
-    getattr(owner, name)
-    for owner, names in (
-        (torch, ("mul", "multiply")),
-        (Tensor, ("mul", "multiply", "mul_", "multiply_", "__mul__", "__rmul__", "__imul__")),
-    )
-    for name in names
-)
-POOLS = {
-    functional.max_pool2d: functional.max_pool2d,
-    torch.max_pool2d: functional.max_pool2d,
-    functional.adaptive_max_pool2d: functional.adaptive_max_pool2d,
-}
+
+class Unshared(Exception):
+    """The network arranges a batch so that one baseline cannot be held against all images."""
 
 
 class PairWatch(GraphWatch):
-    """The first block runs the images with gradients, the second block the baselines without.
+    """The block runs images, after `baselines` has seen a pass of theirs.
 
-    After both, a backward pass from the images' logits gives multipliers instead of gradients. Nonlinear functions
-    without a rule are refused.
+    A backward pass from the images' logits then gives multipliers instead of gradients. Nonlinear functions without a
+    rule are refused.
     """
 
-    def __init__(self, network: nn.Module, method: str, alternatives: str) -> None:
+    def __init__(self, network: nn.Module, method: str, alternatives: str, baselines: BaselinePass) -> None:
         super().__init__(network, method, alternatives)
-        self._keeper = Keeper()
-        self._steps: list[tuple[Any, PairStep | None]] = []
-        self._next: int | None = None
-
-    def start_baselines(self) -> None:
-        """From here on the same calls are expected again, with the baselines."""
+        self._baselines = baselines
         self._next = 0
 
     def call(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """The result of the function, with an exact rule where it is nonlinear."""
-        if func in SPELLINGS or func in PRODUCTS or func in POOLS:
-            return self._image(func, args, kwargs) if self._next is None else self._baseline(func, args, kwargs)
-        self._keeper.protect(func, args, kwargs)
-        return func(*args, **kwargs)
+        if not may_be_nonlinear(func):
+            return func(*args, **kwargs)
+        expected, baselines = self._baselines.read(self._next)
+        self._next += 1
+        if expected is not func:
+            self._refuse_other_calls()
+        operands = operands_of(func, args, kwargs)
+        if not operands or not torch.is_grad_enabled() or not all(operand.requires_grad for operand in operands):
+            return func(*args, **kwargs)
+        self._check(operands, baselines)
+        return run(self._step(func, args, kwargs, baselines), operands)
+
+    def finish(self) -> None:
+        """To be called after the pass: the baselines must not have made further calls."""
+        if self._next != len(self._baselines):
+            self._refuse_other_calls()
 
     def visit(self, node: Node) -> None:
         """Everything but linear functions must have gone through a rule."""
         if not is_linear(node) and operation(node) != "LocalRule":
             self.refuse_node(node)
 
-    def _image(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        def call() -> Any:
-            self._keeper.protect(func, args, kwargs)
-            return func(*args, **kwargs)
+    def _refuse_other_calls(self) -> None:
+        self.refuse("functions that are called for some images and not for others")
 
-        step, operands = self._step(func, args, kwargs, call)
-        depends = torch.is_grad_enabled() and all(operand.requires_grad for operand in operands)
-        self._steps.append((func, step if depends else None))
-        return run(step, operands) if step is not None and depends else call()
-
-    def _baseline(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        assert self._next is not None
-        expected, step = self._steps[self._next] if self._next < len(self._steps) else (None, None)
-        self._next += 1
-        if expected is not func:
-            self.refuse("functions that are called for some images and not for others")
-        result = None if step is None else step.compare(*self._step(func, args, kwargs)[1])
-        return func(*args, **kwargs) if result is None else result
+    def _check(self, operands: tuple[Tensor, ...], baselines: tuple[Tensor, ...]) -> None:
+        """Each baseline must be of its image's shape, or one for all images."""
+        for image, baseline in zip(operands, baselines, strict=True):
+            beside = 1 if self._baselines.shared else len(image)
+            if baseline.shape != (beside, *image.shape[1:]):
+                if self._baselines.shared:
+                    raise Unshared
+                self._refuse_other_calls()
 
     def _step(
-        self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], call: Callable[[], Tensor] | None = None
-    ) -> tuple[PairStep | None, tuple[Tensor, ...]]:
-        """(the rule for a call or None, its operands)."""
+        self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], baselines: tuple[Tensor, ...]
+    ) -> PairStep:
+        """The rule for a call with operands."""
+        call: Callable[[], Tensor] = lambda: func(*args, **kwargs)  # noqa: E731
         if func in PRODUCTS:
-            operands = (*args, *kwargs.values())
-            if len(operands) != 2 or not all(isinstance(operand, Tensor) for operand in operands):
-                return None, ()
-            return Product(self._keeper, call), operands
+            return Product(baselines, call)
         if func in POOLS:
-            return MaxPool(self._keeper, call, pool_with_places(POOLS[func], args, kwargs)), (args[0],)
+            return MaxPool(baselines, pool_with_places(POOLS[func], args, kwargs))
         found = elementwise(func, args, kwargs)
-        if found is None:
-            return None, ()
+        assert found is not None
         bounds = bounds_of(found, found.argument)
-        if bounds is not None:
-            return ClampSecant(self._keeper, call, found, bounds), (found.argument,)
-        return Secant(self._keeper, call, found), (found.argument,)
+        return Secant(baselines, found) if bounds is None else ClampSecant(baselines, found, bounds)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch.autograd.graph import Node
 
 from seewhy.errors import UserError
 from seewhy.explainers.base import Attributed, Explainer
-from seewhy.explainers.rules.rectifiers import RectifierWatch
+from seewhy.explainers.rules.cut_off import CutRule
+from seewhy.explainers.rules.rectifiers import RectifierWatch, step_of
 from seewhy.probe import Probe
 from seewhy.types import Images, Targets
 
@@ -26,13 +27,16 @@ class RectifiedGradient(Explainer):
 
     reduction: str = "sum"
 
+    rule: ClassVar[CutRule]
+    """The backward rule of a rectifier that runs as a step."""
+
     def __post_init__(self) -> None:
         if self.reduction not in ("sum", "max"):
             raise UserError(f"explainer.reduction={self.reduction!r} must be sum or max")
 
     @abstractmethod
     def change_rule(self, rectifier: Node) -> None:
-        """Set the backward rule of one rectifier."""
+        """Set the same backward rule at a rectifier that autograd runs itself."""
 
     def rectified_gradient(self, probe: Probe, images: Images, targets: Targets) -> Images:
         """The changed gradient [batch, 3, height, width] of the target's logit."""
@@ -44,7 +48,11 @@ class RectifiedGradient(Explainer):
                 with watch:
                     logits = probe.classifier(leaves)
                 for rectifier in watch.rectifiers():
-                    self.change_rule(rectifier)
+                    step = step_of(rectifier)
+                    if step is None:
+                        self.change_rule(rectifier)
+                    else:
+                        step.rule = type(self).rule
                 score = logits.float().gather(1, targets[chunk][:, None]).sum()
                 gradients.append(torch.autograd.grad(score, leaves)[0])
         return torch.cat(gradients)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
+from seewhy.explainers.rules.cut_off import CutOff, cut_off
+from seewhy.explainers.rules.elementwise import SPELLINGS
 from seewhy.explainers.rules.graph import is_linear, is_product, operation, sources, spoken
 from seewhy.explainers.rules.graph_watch import GraphWatch
+from seewhy.explainers.rules.keeper import Keeper
+from seewhy.explainers.rules.local_rule import run
 
 LOWER_BOUND = {"Relu": 0.0, "Hardtanh": "_saved_min_val", "Clamp": "_saved_min", "ClampMin": "_saved_min"}
 """Functions that may be rectifiers, with the attribute that holds their lower bound."""
@@ -30,6 +36,8 @@ SCALING = frozenset(
 class RectifierWatch(GraphWatch):
     """Collects the rectifiers of one forward pass; Incompatible at any other activation.
 
+    Rectifiers that are called in the usual ways become steps (`CutOff`), whose rule can be replaced; those of compiled
+    code and clamps stay nodes of autograd.
     A sigmoid, hard sigmoid or softmax that only weighs other activations (a gate) is no activation function: its
     gradient stays as it is. One that multiplies its own argument is (Swish, hard-swish), and is refused.
     """
@@ -38,13 +46,25 @@ class RectifierWatch(GraphWatch):
         super().__init__(network, method, alternatives)
         self._candidates: dict[Node, str] = {}
         self._users: dict[Node, list[Node]] = {}
+        self._keeper = Keeper()
+
+    def call(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """The result of the function; that of a rectifier comes from a step."""
+        found = cut_off(func, args, kwargs, self._keeper) if func in SPELLINGS and torch.is_grad_enabled() else None
+        self._keeper.protect(func, args, kwargs)
+        if found is None:
+            return func(*args, **kwargs)
+        step, (argument, in_place) = found
+        result = run(step, (argument,))
+        step.kept.settle()
+        return argument.copy_(result) if in_place and result is not argument else result
 
     def visit(self, node: Node) -> None:
         """Remember the node and who uses it; refuse an unknown function or an activation that is no rectifier."""
         for source in sources(node):
             self._users.setdefault(source, []).append(node)
         name = operation(node)
-        if name in GATES or is_rectifier(node):
+        if name in GATES or step_of(node) is not None or is_rectifier(node):
             self._candidates[node] = self.module()
         elif not (is_linear(node) or is_product(node) or name in UNCHANGED or _only_bounded_above(node)):
             self.refuse_node(node)
@@ -55,7 +75,7 @@ class RectifierWatch(GraphWatch):
         for node, module in self._candidates.items():
             weighed = list(self._products(node))
             if any(node_is_own_factor(node, product) for product in weighed):
-                self._refuse_in(module, f"`x * {spoken(node)}(x)`, an activation like Swish,")
+                self._refuse_in(module, f"`x * {_function(node)}(x)`, an activation like Swish,")
             if operation(node) in GATES:
                 if not weighed or None in weighed:
                     self._refuse_in(module, f"`{spoken(node)}` as an activation")
@@ -80,6 +100,17 @@ class RectifierWatch(GraphWatch):
             else:
                 products.append(None)
         return products
+
+
+def step_of(node: Node) -> CutOff | None:
+    """The step that the node stands for, if it is a rectifier whose rule can be replaced."""
+    step = getattr(node, "step", None)
+    return step if isinstance(step, CutOff) else None
+
+
+def _function(node: Node) -> str:
+    step = step_of(node)
+    return spoken(node) if step is None else step.name
 
 
 def is_rectifier(node: Node) -> bool:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from seewhy.explainers.rules.affine import Affine
-from seewhy.explainers.rules.blocks import in_blocks
+from seewhy.explainers.rules.blocks import in_blocks, in_blocks_beside
 
 Rule = Callable[[Affine, Tensor, Tensor, Tensor], Tensor]
 
@@ -38,63 +38,63 @@ def epsilon_rule(epsilon: float) -> Rule:
 def gamma_rule(gamma: float) -> Rule:
     """The epsilon rule (epsilon = 0) with the terms x_i w_ij that have the sign of z_j taken (1 + gamma) times.
 
-    For inputs that are never negative and z_j > 0 this is w_ij + gamma max(w_ij, 0), as published.
+    For inputs that are never negative and z_j > 0 this is w_ij + gamma max(w_ij, 0), as published. A term t has the sign
+    of z in (|t| + t sign(z)) / 2, so the denominator is |z| (1 + gamma / 2) + gamma / 2 (sum of all |t|).
     """
-
-    def share_of(total: Tensor, result: Tensor, signal: Tensor) -> None:
-        # |z + gamma * (terms of z's sign)|, because the terms of the other sign are z minus those
-        size = result.abs()
-        total.mul_(gamma).add_(result, alpha=-gamma / 2).add_(size, alpha=1 + gamma / 2).add_(TINY)
-        torch.div(size, total, out=total).mul_(signal)
 
     def rule(layer: Affine, values: Tensor, result: Tensor, signal: Tensor) -> Tensor:
         signed = bool(values.amin() < 0)
-        share = positive_terms(layer, values, signed)
+        bias = None if layer.bias is None else layer.bias.abs()
+        share = layer.apply(values.abs() if signed else values, layer.weight.abs(), bias)
+        fallen = [False]
+
+        def share_of(total: Tensor, result: Tensor, signal: Tensor) -> None:
+            size = result.abs()
+            total.mul_(gamma / 2).add_(size, alpha=1 + gamma / 2).add_(TINY)
+            torch.div(size, total, out=total).mul_(signal)
+            fallen[0] = fallen[0] or _any_negative(total, result)
+
         in_blocks(share_of, share, result, signal)
-        return _boosted(layer, values, share, result, gamma, signed)
+        return _boosted(layer, values, share, result if fallen[0] else None, gamma, signed)
 
     return rule
 
 
-def _boosted(layer: Affine, values: Tensor, share: Tensor, result: Tensor, gamma: float, signed: bool) -> Tensor:
+def _any_negative(share: Tensor, result: Tensor) -> bool:
+    """Whether a negative result has a share."""
+    found = torch.ops.aten.hardtanh_backward(share, result, -torch.inf, 0)
+    return bool(found.amax() != 0) or bool(found.amin() != 0)
+
+
+def _boosted(layer: Affine, values: Tensor, share: Tensor, result: Tensor | None, gamma: float, signed: bool) -> Tensor:
     """The shares carried back with the terms of the result's sign taken (1 + gamma) times.
 
-    With s the shares, f those of negative results, and T(s, W) for s carried back with the weights W, an input x >= 0
-    gets T(s + gamma f, W) + T(s - 2 f, gamma W+), and x < 0 gets T((1 + gamma) s - gamma f, W) - T(s - 2 f, gamma W+):
-    W- = W - W+ saves computing with the negative weights.
+    With s the shares and T(s, W) for s carried back with the weights W, an input x gets
+    (1 + gamma / 2) T(s, W) + sign(x) gamma / 2 T(s sign(z), |W|). `result`: None where no negative one has a share.
     """
-    plus = layer.weight.clamp(min=0).mul_(gamma)
-    fallen = _of_negative(share, result)
-    if fallen is None and not signed:
-        return layer.transposed(share, plus.add_(layer.weight), values)
-    extra = layer.transposed(share if fallen is None else share.sub(fallen, alpha=2), plus, values)
-    rising = layer.transposed(share if fallen is None else share.add(fallen, alpha=gamma), layer.weight, values)
+    plain, size = layer.weight * (1 + gamma / 2), layer.weight.abs().mul_(gamma / 2)
+    if result is None and not signed:
+        return layer.transposed(share, plain.add_(size), values)
+    if result is None:
+        rising, falling = layer.transposed_each(share, (plain + size, plain - size), values)
+        return torch.where(values < 0, falling, rising)
+    turned = torch.empty_like(share)
+    in_blocks(_turn, turned, share, result)
     if not signed:
-        return rising.add_(extra)
-    if fallen is None:
-        falling = rising * (1 + gamma)
-    else:
-        falling = layer.transposed(share.mul_(1 + gamma).sub_(fallen, alpha=gamma), layer.weight, values)
-    in_blocks(_by_sign, rising, falling, extra, values)
-    return rising
+        return layer.transposed_sum((share, turned), (plain, size), values)
+    carried, extra = layer.transposed(share, plain, values), layer.transposed(turned, size, values)
+    in_blocks(_add_signed, carried, extra, values)
+    return carried
 
 
-def _of_negative(share: Tensor, result: Tensor) -> Tensor | None:
-    """The shares where the result is negative, 0 elsewhere; None where all of them are 0."""
-    fallen = torch.empty_like(share)
-    found = []
-
-    def take(fallen: Tensor, share: Tensor, result: Tensor) -> None:
-        torch.mul(share, result < 0, out=fallen)
-        found.append(bool(fallen.any()))
-
-    in_blocks(take, fallen, share, result)
-    return fallen if any(found) else None
+def _turn(turned: Tensor, share: Tensor, result: Tensor) -> None:
+    """The share times the sign of the result; where that is 0, so is the share."""
+    torch.mul(share, torch.sign(result), out=turned)
 
 
-def _by_sign(rising: Tensor, falling: Tensor, extra: Tensor, values: Tensor) -> None:
-    """rising + extra; falling - extra where the value is negative."""
-    rising.copy_(torch.where(values < 0, falling - extra, rising + extra))
+def _add_signed(carried: Tensor, extra: Tensor, values: Tensor) -> None:
+    """carried + extra; carried - extra where the value is negative."""
+    carried.add_(torch.where(values < 0, -extra, extra))
 
 
 def z_plus_rule() -> Rule:
@@ -121,10 +121,16 @@ def bounded_rule(
     image.
     """
     plus, minus = layer.weight.clamp(min=0), layer.weight.clamp(max=0)
-    total = layer.apply(values, layer.weight) - layer.apply(low[:1], plus) - layer.apply(high[:1], minus)
-    signal = (relevance / (total + TINY)).mul_(total > 0)
-    whole = layer.transposed(signal, layer.weight, values)
-    part = layer.transposed(signal, plus, values)
+    least = layer.apply(low[:1], plus) + layer.apply(high[:1], minus)
+    total = layer.apply(values, layer.weight)
+
+    def signal_of(total: Tensor, relevance: Tensor, least: Tensor) -> None:
+        total.sub_(least).clamp_(min=0)
+        torch.div(relevance, total + TINY, out=relevance)
+        torch.ops.aten.threshold_backward.grad_input(relevance, total, 0, grad_input=relevance)
+
+    in_blocks_beside(signal_of, (total, relevance), (least,))
+    whole, part = layer.transposed_each(relevance, (layer.weight, plus), values)
     return whole, -part, part - whole
 
 

@@ -41,24 +41,38 @@ class AffineStep(Step):
 
 
 class Ratio(Step):
-    """An activation y = f(x) with f(0) = 0: its argument takes all the relevance of its result, c_x = c_y y / x."""
+    """An activation y = f(x) with f(0) = 0: its argument takes all the relevance of its result, c_x = c_y y / x.
 
-    def __init__(self, function: Callable[[Tensor], Tensor], in_place: bool) -> None:
+    `high`: f is min(max(x, 0), high).
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor], in_place: bool, high: float | None = None) -> None:
         self.function = function
         self.in_place = in_place
+        self.high = high
         self.ratio: Tensor
 
     def forward(self, *operands: Tensor) -> Tensor:
         """f(x)."""
         (values,) = operands
-        result = self.function(values)
         self.ratio = torch.empty_like(values)
+        if self.high is not None:
+            result = values if self.in_place else torch.empty_like(values)
+            in_blocks(self._cut, self.ratio, result, values)
+            return result
+        result = self.function(values)
         in_blocks(_ratio, self.ratio, result, values)
         return values.copy_(result) if self.in_place else result
 
+    def _cut(self, ratio: Tensor, result: Tensor, values: Tensor) -> None:
+        """f(x), and f(x) / x where x > 0; else f(x) = 0 is divided by something positive."""
+        torch.clamp(values, min=torch.finfo(values.dtype).tiny, out=ratio)
+        torch.clamp(values, 0, self.high, out=result)
+        torch.div(result, ratio, out=ratio)
+
     def backward(self, signal: Tensor) -> tuple[Tensor | None, ...]:
-        """y / x times the signal."""
-        return (signal * self.ratio,)
+        """y / x times the signal, in the memory of the ratio."""
+        return (self.ratio.mul_(signal),)
 
 
 def _ratio(ratio: Tensor, result: Tensor, values: Tensor) -> None:

@@ -16,6 +16,7 @@ from seewhy.explainers.rules.graph import STRUCTURAL, is_linear, operation, spok
 from seewhy.explainers.rules.graph_watch import GraphWatch, tensors_in
 from seewhy.explainers.rules.keeper import Keeper
 from seewhy.explainers.rules.local_rule import run
+from seewhy.explainers.rules.pair_steps import bounds_of
 from seewhy.explainers.rules.relevance_rules import Rule
 from seewhy.explainers.rules.relevance_steps import AffineStep, Ratio
 
@@ -126,7 +127,9 @@ class RelevanceWatch(GraphWatch):
             return gate
         if call.function(call.argument.detach().new_zeros(1)).abs().item() != 0:
             self.refuse(f"`{call.name}`, which is not 0 at 0,")
-        return run(Ratio(call.function, call.in_place), (call.argument,))
+        bounds = bounds_of(call, call.argument)
+        high = bounds[1] if bounds is not None and bounds[0] == 0 < bounds[1] else None
+        return run(Ratio(call.function, call.in_place, high), (call.argument,))
 
     def _at_image(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Padding or rearranging the image does the same to its bounds."""
