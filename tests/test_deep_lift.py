@@ -250,3 +250,17 @@ def test_captum_agrees_where_it_has_one_kind_of_nonlinearity(between: nn.Module)
         )
     ours = DeepLift(probe_batch_size=4)(classifier, images, targets)
     torch.testing.assert_close(ours, theirs.sum(1).detach(), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("activation", [nn.SiLU, nn.GELU, nn.Tanh, nn.Softplus])
+def test_a_smooth_function_near_the_baseline_is_as_exact_as_far_from_it(activation: type[nn.Module]) -> None:
+    """A quotient of two numbers that are nearly the same would be off by whole per cents."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), activation(), nn.Conv2d(4, 4, 3), activation(), nn.Flatten())
+    classifier = classifier_of(nn.Sequential(network, nn.LazyLinear(3)), 8, 3)
+    images = random_images(2, 8) * torch.tensor([1e-5, 3e-3])[:, None, None, None]
+    with torch.no_grad():
+        classifier(images)
+    found = DeepLift()(classifier, images, torch.tensor([0, 1]))
+    exact = DeepLift()(classifier.double(), images.double(), torch.tensor([0, 1]))
+    torch.testing.assert_close(found, exact, rtol=1e-4, atol=1e-5 * float(exact.abs().amax((1, 2)).min()))
