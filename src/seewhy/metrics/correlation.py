@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from seewhy.finite import finite_rows
+from seewhy.metrics.evidence import Evidence
 from seewhy.types import Attributions
 
 ROUNDING = 1e-10
@@ -38,21 +40,32 @@ def ranks(rows: Tensor) -> Tensor:
     found = np.empty(values.shape)
     for row, places, into in zip(values, order, found, strict=True):
         rising = row[places]
-        begins = np.flatnonzero(np.concatenate([[True], rising[1:] != rising[:-1]]))
-        lengths = np.diff(begins, append=len(row))
-        into[places] = np.repeat(begins + (lengths + 1) / 2, lengths)
+        differ = rising[1:] != rising[:-1]
+        if differ.all():
+            into[places] = np.arange(1, len(row) + 1)
+        else:
+            begins = np.flatnonzero(np.concatenate([[True], differ]))
+            lengths = np.diff(begins, append=len(row))
+            into[places] = np.repeat(begins + (lengths + 1) / 2, lengths)
         if np.isnan(rising[-1]):
             into[:] = np.nan
     return torch.from_numpy(found)
 
 
-def map_similarity(original: Attributions, other: Attributions) -> Tensor:
+def similarity(evidence: Evidence, other: Attributions) -> Tensor:
+    """`map_similarity` of the maps under measurement with others; the maps' own ranks are found once."""
+    known = evidence.once("ranks of the maps", lambda: ranks(evidence.attributions.flatten(1)))
+    return map_similarity(evidence.attributions, other, known)
+
+
+def map_similarity(original: Attributions, other: Attributions, known: Tensor | None = None) -> Tensor:
     """Spearman's rank correlation of the signed values of two maps of the same image [batch].
 
     A constant other map has nothing in common with the original: 0. NaN where the original is constant, or a value of
-    either is not finite.
+    either is not finite. `known` are the ranks of the original where someone has them.
     """
     rows, others = original.flatten(1), other.flatten(1)
-    finite = rows.isfinite().all(1) & others.isfinite().all(1)
+    finite = finite_rows(rows) & finite_rows(others)
     varied, blank = (rows != rows[:, :1]).any(1), (others == others[:, :1]).all(1)
-    return spearman(rows, others).where(~(blank & varied), 0).where(finite, torch.nan)
+    alike = pearson(ranks(rows) if known is None else known, ranks(others)).to(rows.device)
+    return alike.where(~(blank & varied), 0).where(finite, torch.nan)

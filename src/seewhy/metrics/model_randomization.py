@@ -9,7 +9,7 @@ from torch import Tensor
 
 from seewhy.errors import UserError
 from seewhy.metrics.base import ImageMetric
-from seewhy.metrics.correlation import map_similarity
+from seewhy.metrics.correlation import similarity
 from seewhy.metrics.evidence import Evidence
 from seewhy.metrics.randomized_network import RandomizedNetwork
 from seewhy.types import Attributions
@@ -56,7 +56,7 @@ class ModelRandomization(ImageMetric):
     def measure(self, evidence: Evidence) -> Mapping[str, Tensor]:
         """One explanation for each image and step."""
         steps = self._cascade(evidence) if self.order == "cascading" else self._one_by_one(evidence)
-        found = torch.stack([map_similarity(evidence.attributions, maps) for maps in steps])
+        found = torch.stack([similarity(evidence, maps) for maps in steps])
         return {"score": found.mean(0), "last": found[-1]}
 
     def _cascade(self, evidence: Evidence) -> Iterator[Attributions]:
