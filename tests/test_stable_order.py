@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from seewhy.metrics.stable_order import largest_first
+from seewhy.metrics.stable_order import largest_first, sorted_keys
 
 
 def rows(kind: str) -> torch.Tensor:
@@ -28,3 +28,8 @@ def test_it_is_the_stable_sort(kind: str) -> None:
     before = values.clone()
     assert torch.equal(largest_first(values), before.argsort(dim=1, descending=True, stable=True))
     assert torch.equal(values, before)
+
+
+def test_keys_of_other_numbers_are_refused() -> None:
+    with pytest.raises(AssertionError, match="float64"):
+        sorted_keys(rows("double").numpy())
