@@ -10,6 +10,7 @@ from benchmarking.command import main
 from benchmarking.compare import peer_rows
 from benchmarking.floor import Floor, work
 from benchmarking.goals import goals
+from benchmarking.metrics import metric_rows
 from benchmarking.page import read_csv
 from benchmarking.peers.peer import Peer, difference
 from benchmarking.row import Row
@@ -86,6 +87,11 @@ def test_the_work_of_a_gradient_is_its_pass_and_of_many_steps_theirs() -> None:
     given = one.classifier, one.images, one.targets
     for explainer in (Saliency(probe_batch_size=4), IntegratedGradients(n_steps=3, probe_batch_size=4)):
         assert work(one.classifier, one.images, lambda chosen=explainer: chosen(*given)) == pytest.approx(1, abs=1e-3)
+
+
+def test_the_maps_of_a_metric_are_no_passes_of_its_own() -> None:
+    rows = list(metric_rows(subject(4), ["average_drop", "random_logit"], (2, 2), 1, True))
+    assert [(row.forward, row.backward) for row in rows] == [(2, 0), (1, 1)]
 
 
 def test_differences() -> None:

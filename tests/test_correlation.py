@@ -6,7 +6,10 @@ import pytest
 import torch
 from scipy import stats
 
-from seewhy.metrics.correlation import map_similarity, pearson, ranks, spearman
+from curve_twin import curved_classifier, evidence_of
+from seewhy.metrics import correlation
+from seewhy.metrics.correlation import map_similarity, pearson, ranks, similarity, spearman
+from tiny import random_images
 
 ROWS = torch.randn(4, 30, generator=torch.Generator().manual_seed(0))
 OTHERS = (ROWS + torch.randn(4, 30, generator=torch.Generator().manual_seed(1))).mul(2).round()
@@ -60,3 +63,13 @@ def test_a_row_with_nan_has_no_ranks() -> None:
     found = ranks(torch.tensor([[1.0, torch.nan, 0.0], [1.0, 2.0, 0.0]]))
     assert found[0].isnan().all()
     assert found[1].tolist() == [2, 3, 1]
+
+
+def test_the_maps_of_a_batch_are_ranked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = []
+    monkeypatch.setattr(correlation, "ranks", lambda rows: counted.append(len(rows)) or ranks(rows))
+    maps, others = ROWS[:, :16].view(4, 4, 4), OTHERS[:, :16].view(4, 4, 4)
+    evidence = evidence_of(curved_classifier(), random_images(4, 4), torch.zeros(4, dtype=torch.long), maps)
+    for other in (others, maps, others):
+        torch.testing.assert_close(similarity(evidence, other), map_similarity(maps, other), rtol=0, atol=0)
+    assert len(counted) == 1 + 3 + 3 * 2

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from seewhy.metrics import imputation
-from seewhy.metrics.imputation import impute
+from seewhy.metrics.imputation import impute, impute_each, noise
 from tiny import random_images
 
 SHAPES = {(-1, -1): 1, (-1, 0): 2, (-1, 1): 1, (0, -1): 2, (0, 1): 2, (1, -1): 1, (1, 0): 2, (1, 1): 1}
@@ -66,6 +66,17 @@ def test_one_seen_pixel_colours_everything_and_seen_pixels_stay(monkeypatch: pyt
 def test_nothing_hidden_is_the_image() -> None:
     image = random_images(1, 8)[0]
     assert torch.equal(impute(image, torch.zeros(8, 8, dtype=torch.bool), generator()), image)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_many_at_once_are_each_alone(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    images = [random_images(1, 9, seed=seed)[0][:, :, :7] for seed in (0, 0, 1, 2)]
+    hidden = torch.stack([some_hidden(share) for share in (0.2, 0.9, 0.0, 0.6)])
+    noises = [noise(image.shape, torch.Generator().manual_seed(place)) for place, image in enumerate(images)]
+    found = impute_each(images, hidden, noises)
+    for place, (image, where) in enumerate(zip(images, hidden, strict=True)):
+        assert torch.equal(found[place], impute(image, where, torch.Generator().manual_seed(place)))
 
 
 @pytest.mark.oracle

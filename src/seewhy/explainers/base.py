@@ -14,6 +14,7 @@ from torch import Tensor
 
 from seewhy.classifier import Classifier
 from seewhy.errors import UserError
+from seewhy.finite import all_finite
 from seewhy.probe import Probe
 from seewhy.types import Attributions, Images, Targets
 
@@ -99,5 +100,5 @@ def _check(classifier: Classifier, images: Images, targets: Targets) -> None:
         raise UserError(
             f"targets {targets.tolist()} must be from 0 to {classes - 1}: the network has {classes} classes"
         )
-    if not bool(images.isfinite().all()):
+    if not all_finite(images):
         raise UserError("images hold NaN or infinite values")

@@ -66,12 +66,14 @@ class BlurIg(CompleteExplainer):
         for probes in probe.chunks(total, gradient=True):
             around = torch.arange(int(probes[0]) - 1, int(probes[-1]) + 2, device=images.device).clamp(0, total - 1)
             blurred = blur(around // self.n_steps, sigmas[around % self.n_steps])
-            image, step = probes // self.n_steps, (probes % self.n_steps)[:, None, None, None]
-            here = blurred[1:-1]
-            sharper = torch.where(step == 0, here, blurred[:-2])
-            blurrier = torch.where(step == self.n_steps - 1, here, blurred[2:])
+            image, step = probes // self.n_steps, probes % self.n_steps
+            here, movement = blurred[1:-1], blurred[:-2] - blurred[2:]
+            for end in (step == 0).nonzero()[:, 0].tolist():
+                torch.sub(here[end], blurred[end + 2], out=movement[end])
+            for end in (step == self.n_steps - 1).nonzero()[:, 0].tolist():
+                torch.sub(blurred[end], here[end], out=movement[end])
             gradient = probe.gradient(here, targets[image])
-            attributions.index_add_(0, image, gradient * (sharper - blurrier) / 2)
+            attributions.index_add_(0, image, movement.mul_(gradient).div_(2))
         return attributions
 
     def reduce(self, per_channel: Images) -> Attributions:

@@ -47,6 +47,7 @@ def first_component(activations: Tensor, centred: bool) -> Tensor:
     From the eigenvectors of the smaller of A A' and A' A, in double precision.
     """
     values = activations.double()
+    means = values.mean(2)
     if centred:
         values = values - values.mean(1, keepdim=True)
     if values.shape[1] <= values.shape[2]:
@@ -55,5 +56,5 @@ def first_component(activations: Tensor, centred: bool) -> Tensor:
     else:
         vectors = torch.linalg.eigh(values.mT @ values).eigenvectors
         projected = (values @ vectors[..., -1:])[..., 0]
-    alike = (projected * activations.double().mean(2)).sum(1, keepdim=True)
+    alike = (projected * means).sum(1, keepdim=True)
     return torch.where(alike < 0, -projected, projected).float()

@@ -97,8 +97,11 @@ class GuidedIg(CompleteExplainer):
         """Where on their way from 0 to 1 the values [batch, values] are after a step.
 
         `strength` is |gradient| and is overwritten, `lengths` the |image - baseline| of each value; what need not move
-        is at 1.
+        is at 1. On a CPU one image after the other, whose values stay in the cache.
         """
+        if position.device.type == "cpu" and len(position) > 1:
+            rows = zip(position.split(1), strength.split(1), lengths.split(1), strict=True)
+            return torch.cat([self.advance(*row, step) for row in rows])
         share = (step + 1) / self.n_steps
         low, high = max(share - self.max_distance, 0.0), position.new_tensor(min(share + self.max_distance, 1.0))
         count = math.floor(self.fraction * (lengths.shape[1] - 1)) + 1
@@ -111,7 +114,8 @@ class GuidedIg(CompleteExplainer):
             if not bool(behind.any()):
                 break
             threshold = strength.new_full((len(strength), 1), -1.0)
-            threshold[behind, 0] = smallest(strength[behind], count).clamp(max=torch.finfo(strength.dtype).max)
+            waiting = strength if bool(behind.all()) else strength[behind]
+            threshold[behind, 0] = smallest(waiting, count).clamp(max=torch.finfo(strength.dtype).max)
             chosen = strength <= threshold
             room = (high - position).mul_(lengths).mul_(chosen).sum(1, dtype=torch.float64)
             part = torch.where(behind, ahead / room, 0.0).clamp(max=1)

@@ -27,7 +27,7 @@ class InputXGradient(Explainer):
 
     def per_channel(self, probe: Probe, images: Images, targets: Targets) -> Images:
         """image * gradient [batch, 3, height, width]."""
-        return images * probe.gradient(images, targets)
+        return probe.gradient(images, targets).mul_(images)
 
     def reduce(self, per_channel: Images) -> Attributions:
         """Sum over the channels."""

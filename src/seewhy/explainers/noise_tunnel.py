@@ -74,7 +74,7 @@ class NoiseTunnel(Explainer):
 
     def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
         noise = ImageNoise(self.seed, images, "noise")
-        moments = Moments(len(images))
+        moments = Moments(len(images), squares=self.combine != "mean")
         for probes in probe.chunks(len(images) * self.n_samples, gradient=True):
             image = probes // self.n_samples
             copies = noise.draw(image).mul_(self.noise).add_(images[image])
@@ -124,18 +124,21 @@ class Moments:
     Sums run over differences from an image's first sample, so that a variance far smaller than the mean is exact.
     """
 
-    def __init__(self, count: int) -> None:
-        self.count = count
+    def __init__(self, count: int, squares: bool = True) -> None:
+        self.count, self.has_squares = count, squares
 
     def add(self, image: Tensor, is_first: Tensor, values: Tensor) -> None:
         """Take samples [n, ...] of the images whose indices [n] are given; `is_first` marks an image's first one."""
         if not hasattr(self, "first"):
             self.first = values.new_zeros(self.count, *values.shape[1:], dtype=torch.float64)
-            self.sum, self.squares = torch.zeros_like(self.first), torch.zeros_like(self.first)
+            self.sum = torch.zeros_like(self.first)
+            self.squares = torch.zeros_like(self.first) if self.has_squares else None
         self.first[image[is_first]] = values[is_first].double()
-        beyond = values.double() - self.first[image]
-        self.sum.index_add_(0, image, beyond)
-        self.squares.index_add_(0, image, beyond.square_())
+        for item, value in zip(image.tolist(), values, strict=True):  # one after the other: each stays in the cache
+            beyond = value.double().sub_(self.first[item])
+            self.sum[item].add_(beyond)
+            if self.squares is not None:
+                self.squares[item].add_(beyond.square_())
 
     def combined(self, combine: str, n_samples: int) -> Tensor:
         """Mean, mean of squares or variance [count, ...] of the samples of each image."""
@@ -143,6 +146,7 @@ class Moments:
         mean = self.first + beyond
         if combine == "mean":
             return mean
+        assert self.squares is not None
         variance = (self.squares / n_samples - beyond**2).clamp_min_(0)
         return variance if combine == "variance" else variance + mean**2
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,10 +11,13 @@ from scipy import ndimage, sparse
 from torch import Tensor
 
 from seewhy.errors import UserError
+from seewhy.threads import in_threads
 from seewhy.types import Images
 
 COMPACTNESS = 10.0
 ITERATIONS = 10
+BAND = 32
+"""Rows of pixels whose distances are computed at once: what is needed for them stays in the cache of a core."""
 SMALLEST = 0.25
 """A loose piece of a superpixel smaller than this share of the average joins its nearest neighbour."""
 LAB_FROM_RGB = np.array(
@@ -28,8 +33,8 @@ def check_n_segments(n_segments: int, key: str = "n_segments") -> None:
 
 def segment_images(images: Images, n_segments: int) -> tuple[Tensor, list[int]]:
     """(labels int64 [batch, height, width], number of superpixels of each image)."""
-    labels = [slic(image, n_segments) for image in images]
-    return torch.stack(labels).to(images.device), [int(each.max()) + 1 for each in labels]
+    labels = in_threads(lambda rgb: _slic(_colours(rgb), n_segments), _host(images))
+    return torch.from_numpy(np.stack(labels)).to(images.device), [int(each.max()) + 1 for each in labels]
 
 
 def slic(image: Tensor, n_segments: int) -> Tensor:
@@ -40,25 +45,40 @@ def slic(image: Tensor, n_segments: int) -> Tensor:
     every device, with any number of threads.
     Achanta et al.: SLIC superpixels compared to state-of-the-art superpixel methods, PAMI 2012.
     """
-    _, height, width = image.shape
+    return torch.from_numpy(scales_of(image, (n_segments,))[0])
+
+
+def scales_of(image: Tensor, scales: Sequence[int]) -> list[NDArray[np.int64]]:
+    """`slic` of one image for each number of superpixels, beside each other."""
+    colours = _colours(_host(image))
+    return in_threads(lambda n_segments: _slic(colours, n_segments), scales)
+
+
+def _host(images: Tensor) -> NDArray[np.float64]:
+    return images.detach().cpu().double().numpy()
+
+
+def _slic(colours: NDArray[np.float32], n_segments: int) -> NDArray[np.int64]:
+    """Labels [height, width] of an image in CIELAB."""
+    _, height, width = colours.shape
     if n_segments > height * width:
         raise UserError(
             f"explainer.n_segments={n_segments} is more than the {height * width} pixels of the image; choose fewer"
         )
     side = (height * width / n_segments) ** 0.5
-    features = _features(image.detach().cpu().double().numpy(), COMPACTNESS / side)
+    positions = (np.indices((height, width)) * (COMPACTNESS / side)).astype(np.float32)
+    features = np.concatenate([colours, positions])
     down = max(1, round(height / side))
     labels = _connected(_cluster(features, (down, max(1, round(n_segments / down)))), SMALLEST * side**2)
-    return torch.from_numpy(labels.astype(np.int64))
+    return labels.astype(np.int64)
 
 
-def _features(rgb: NDArray[np.float64], scale: float) -> NDArray[np.float32]:
-    """L, a, b, scaled row and scaled column of each pixel: float32 [5, height, width]."""
+def _colours(rgb: NDArray[np.float64]) -> NDArray[np.float32]:
+    """L, a and b of each pixel: float32 [3, height, width]."""
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055).clip(0) ** 2.4)
     xyz = np.tensordot(LAB_FROM_RGB, linear, 1)
     x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
-    rows, columns = np.indices(rgb.shape[1:]) * scale
-    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z), rows, columns]).astype(np.float32)
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)]).astype(np.float32)
 
 
 def _cluster(features: NDArray[np.float32], grid: tuple[int, int]) -> NDArray[np.int64]:
@@ -66,23 +86,22 @@ def _cluster(features: NDArray[np.float32], grid: tuple[int, int]) -> NDArray[np
     height, width = features.shape[1:]
     rows, columns = np.arange(height) * grid[0] // height, np.arange(width) * grid[1] // width
     labels = rows[:, None] * grid[1] + columns
-    centres = _means(features, labels, np.zeros((5, grid[0] * grid[1]), np.float32))
+    planes = features.reshape(len(features), -1).astype(np.float64)
+    centres = _means(planes, labels, np.zeros((5, grid[0] * grid[1]), np.float32))
     for _ in range(ITERATIONS):
         moved = _nearest(features, centres.reshape(5, *grid), rows, columns)
         if np.array_equal(moved, labels):
             break
         labels = moved
-        centres = _means(features, labels, centres)
+        centres = _means(planes, labels, centres)
     return labels
 
 
-def _means(
-    features: NDArray[np.float32], labels: NDArray[np.int64], before: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Mean features [5, centres] of each centre's pixels; a centre without pixels stays where it was."""
+def _means(planes: NDArray[np.float64], labels: NDArray[np.int64], before: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Means [5, centres] of the planes [5, pixels] over each centre; one without pixels stays where it was."""
     count = before.shape[1]
     sizes = np.bincount(labels.ravel(), minlength=count)
-    sums = np.stack([np.bincount(labels.ravel(), plane.ravel(), count) for plane in features])
+    sums = np.stack([np.bincount(labels.ravel(), plane, count) for plane in planes])
     return np.where(sizes, sums / np.maximum(sizes, 1), before).astype(np.float32)
 
 
@@ -91,19 +110,22 @@ def _nearest(
 ) -> NDArray[np.int64]:
     """The nearest centre of the nine around each pixel's cell: |centre|^2 - 2 centre . pixel is smallest."""
     _, down, across = centres.shape
-    lengths = (centres**2).sum(0)
-    best = np.full(features.shape[1:], np.inf, np.float32)
-    labels = np.zeros(features.shape[1:], np.int64)
-    for row_step in (-1, 0, 1):
-        near_rows = (rows + row_step).clip(0, down - 1)
-        for column_step in (-1, 0, 1):
-            near_columns = (columns + column_step).clip(0, across - 1)
-            distance = lengths[:, near_columns][near_rows]
-            for centre, plane in zip(centres, features, strict=True):
-                distance -= (2 * centre)[:, near_columns][near_rows] * plane
-            nearer = distance < best
-            np.copyto(best, distance, where=nearer)
-            np.copyto(labels, near_rows[:, None] * across + near_columns, where=nearer)
+    lengths, twice = (centres**2).sum(0), 2 * centres
+    near_columns = (columns + np.array([[-1], [0], [1]])).clip(0, across - 1)
+    labels = np.empty(features.shape[1:], np.int64)
+    for row in range(down):
+        near_rows = np.array([[[row - 1]], [[row]], [[row + 1]]]).clip(0, down - 1)
+        near = (near_rows * across + near_columns).reshape(9, 1, -1)
+        start, end = np.searchsorted(rows, (row, row + 1))
+        for first in range(start, end, BAND):
+            band = slice(first, min(end, first + BAND))
+            distance, product = np.empty((2, len(near), band.stop - first, near.shape[2]), np.float32)
+            distance[:] = lengths.ravel()[near]
+            for centre, plane in zip(twice, features, strict=True):
+                distance -= np.multiply(centre.ravel()[near], plane[band], out=product)
+            best = distance.min(0)
+            for one, names in zip(distance[::-1], near[::-1], strict=True):  # of equal distances the first counts
+                np.copyto(labels[band], names, where=one == best)
     return labels
 
 

@@ -16,7 +16,7 @@ from seewhy.explainers.base import Attributed, Explainer
 from seewhy.explainers.baselines import baseline_images
 from seewhy.explainers.complete import completeness_facts
 from seewhy.explainers.integrated_gradients import IntegratedGradients
-from seewhy.explainers.segments import check_n_segments, slic
+from seewhy.explainers.segments import check_n_segments, scales_of
 from seewhy.probe import Probe
 from seewhy.types import Images, Targets
 
@@ -69,7 +69,7 @@ class Xrai(Explainer):
         dilation = round(min(images.shape[2:]) * 5 / 224) if self.dilation is None else self.dilation
         maps, taken = [], []
         for image, gradient in zip(images, gradients.cpu().double().numpy(), strict=True):
-            found = regions([slic(image, scale).numpy() for scale in self.scales], dilation)
+            found = regions(scales_of(image, self.scales), dilation)
             order = take(found, gradient.ravel(), max(1, round(gradient.size * SMALLEST)))
             values, before = np.empty(gradient.size), 0
             for pixels, _ in order:

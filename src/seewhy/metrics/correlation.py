@@ -6,6 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from seewhy.finite import finite_rows
+from seewhy.metrics.evidence import Evidence
+from seewhy.metrics.stable_order import new_values, places_of, sorted_keys
 from seewhy.types import Attributions
 
 ROUNDING = 1e-10
@@ -29,30 +32,39 @@ def spearman(first: Tensor, second: Tensor) -> Tensor:
 
 
 def ranks(rows: Tensor) -> Tensor:
-    """Ranks from 1 within each row of [batch, n], float64 on the host; ties share their mean, a row with NaN is all NaN.
+    """Ranks from 1 within float32 rows [batch, n], float64 on the host; ties share their mean, a row with NaN is all NaN.
 
-    numpy sorts several times as fast as the routine behind `scipy.stats.rankdata`, with the same result.
+    Several times as fast as the routine behind `scipy.stats.rankdata`, with the same result.
     """
     values = rows.detach().cpu().numpy()
-    order = np.argsort(values, axis=1)
+    unknown = np.isnan(values).any(1)
+    keys = sorted_keys(np.where(unknown[:, None], np.float32(0), values) if unknown.any() else values)
     found = np.empty(values.shape)
-    for row, places, into in zip(values, order, found, strict=True):
-        rising = row[places]
-        begins = np.flatnonzero(np.concatenate([[True], rising[1:] != rising[:-1]]))
-        lengths = np.diff(begins, append=len(row))
-        into[places] = np.repeat(begins + (lengths + 1) / 2, lengths)
-        if np.isnan(rising[-1]):
-            into[:] = np.nan
+    for places, differ, into in zip(places_of(keys), new_values(keys), found, strict=True):
+        if differ.all():
+            into[places] = np.arange(1, len(into) + 1)
+        else:
+            begins = np.flatnonzero(np.concatenate([[True], differ]))
+            lengths = np.diff(begins, append=len(into))
+            into[places] = np.repeat(begins + (lengths + 1) / 2, lengths)
+    found[unknown] = np.nan
     return torch.from_numpy(found)
 
 
-def map_similarity(original: Attributions, other: Attributions) -> Tensor:
+def similarity(evidence: Evidence, other: Attributions) -> Tensor:
+    """`map_similarity` of the maps under measurement with others; the maps' own ranks are found once."""
+    known = evidence.once("ranks of the maps", lambda: ranks(evidence.attributions.flatten(1)))
+    return map_similarity(evidence.attributions, other, known)
+
+
+def map_similarity(original: Attributions, other: Attributions, known: Tensor | None = None) -> Tensor:
     """Spearman's rank correlation of the signed values of two maps of the same image [batch].
 
     A constant other map has nothing in common with the original: 0. NaN where the original is constant, or a value of
-    either is not finite.
+    either is not finite. `known` are the ranks of the original where someone has them.
     """
     rows, others = original.flatten(1), other.flatten(1)
-    finite = rows.isfinite().all(1) & others.isfinite().all(1)
+    finite = finite_rows(rows) & finite_rows(others)
     varied, blank = (rows != rows[:, :1]).any(1), (others == others[:, :1]).all(1)
-    return spearman(rows, others).where(~(blank & varied), 0).where(finite, torch.nan)
+    alike = pearson(ranks(rows) if known is None else known, ranks(others)).to(rows.device)
+    return alike.where(~(blank & varied), 0).where(finite, torch.nan)

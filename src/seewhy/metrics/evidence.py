@@ -12,6 +12,7 @@ from seewhy.classifier import Classifier
 from seewhy.errors import UserError
 from seewhy.explainers.base import Explainer
 from seewhy.explainers.baselines import baseline_images
+from seewhy.finite import finite_rows
 from seewhy.probe import Probe
 from seewhy.types import Attributions, Images, Targets
 
@@ -89,7 +90,7 @@ class Evidence:
 
     def finite_maps(self) -> tuple[Attributions, Tensor]:
         """(the maps, zero where one holds a value that is not finite; whether each map is finite, bool [batch])."""
-        finite = self.attributions.isfinite().flatten(1).all(1)
+        finite = self.once("finite maps", lambda: finite_rows(self.attributions))
         return self.attributions.masked_fill(~finite[:, None, None], 0), finite
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csc_matrix
 from scipy.sparse.linalg import splu
 from torch import Tensor
+
+from seewhy.threads import in_threads
 
 NOISE = 0.01
 """Standard deviation of the noise, in units of the image range [0, 1], as published."""
@@ -31,13 +34,27 @@ def impute(image: Tensor, hidden: Tensor, generator: torch.Generator) -> Tensor:
     Rong, Leemann, Borisov, Kasneci, Kasneci: A consistent and efficient evaluation strategy for attribution methods,
     ICML 2022.
     """
-    filled = image.detach().cpu().double().clone()
-    noise = NOISE * torch.randn(image.shape, generator=generator)
-    where = hidden.cpu()
-    if where.any():
-        solved = torch.from_numpy(_solve(filled.numpy(), where.numpy()))
-        filled[:, where] = (solved + noise[:, where]).clamp(0, 1)
-    return filled.to(image)
+    return impute_each([image], hidden[None], [noise(image.shape, generator)])[0]
+
+
+def noise(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """What is added to the hidden pixels, drawn for all of them."""
+    return NOISE * torch.randn(shape, generator=generator)
+
+
+def impute_each(images: Sequence[Tensor], hidden: Tensor, noises: Sequence[Tensor]) -> Tensor:
+    """`impute` of images [3, height, width] under hidden [n, height, width] with noise that was drawn before: [n, 3, ...].
+
+    The systems are solved beside each other, one to a core.
+    """
+    knowns = [image.detach().cpu().double() for image in images]
+    wheres = hidden.cpu()
+    pairs = [(known.numpy(), where.numpy()) for known, where in zip(knowns, wheres, strict=True)]
+    solved = in_threads(lambda pair: _solve(*pair), pairs)
+    filled = torch.stack(knowns)
+    for one, where, values, drawn in zip(filled, wheres, solved, noises, strict=True):
+        one[:, where] = (torch.from_numpy(values) + drawn[:, where]).clamp(0, 1)
+    return filled.to(images[0])
 
 
 def _solve(image: NDArray[np.float64], hidden: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -45,26 +62,31 @@ def _solve(image: NDArray[np.float64], hidden: NDArray[np.bool_]) -> NDArray[np.
 
     The unknowns are numbered by nested dissection, so that the factors stay sparse without a search for an order.
     """
+    if not hidden.any():
+        return np.empty((len(image), 0))
     number = np.full(np.add(hidden.shape, 2), -2)
     number[1:-1, 1:-1] = -1
     rows, columns = np.nonzero(hidden)
     order = np.argsort(dissection(*hidden.shape)[rows, columns])
-    rows, columns = rows[order] + 1, columns[order] + 1
-    unknowns = len(rows)
-    number[rows, columns] = np.arange(unknowns)
-    padded = np.pad(image, ((0, 0), (1, 1), (1, 1)))
+    unknowns, across = len(order), hidden.shape[1] + 2
+    places = ((rows + 1) * across + columns + 1)[order]
+    number = number.ravel()
+    number[places] = np.arange(unknowns)
+    padded = np.pad(image, ((0, 0), (1, 1), (1, 1))).reshape(len(image), -1)
     diagonal, known = np.zeros(unknowns), np.zeros((unknowns, len(image)))
     entries = []
     for (down, right), weight in WEIGHTS.items():
-        beside = number[rows + down, columns + right]
+        near = places + (down * across + right)
+        beside = number[near]
         diagonal += weight * (beside > -2)
         seen, unseen = np.flatnonzero(beside == -1), np.flatnonzero(beside >= 0)
-        known[seen] += weight * padded[:, rows[seen] + down, columns[seen] + right].T
+        known[seen] += weight * padded[:, near[seen]].T
         entries.append((np.full(len(unseen), -weight), unseen, beside[unseen]))
     entries.append((diagonal, np.arange(unknowns), np.arange(unknowns)))
     values, first, second = (np.concatenate(parts) for parts in zip(*entries, strict=True))
     system = csc_matrix((values, (first, second)), shape=(unknowns, unknowns))
-    factors = splu(system, permc_spec="NATURAL", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
+    options = {"SymmetricMode": True}
+    factors = splu(system, permc_spec="NATURAL", diag_pivot_thresh=0.0, panel_size=1, relax=1, options=options)
     solved = np.empty((len(image), unknowns))
     solved[:, order] = factors.solve(known).T
     return solved

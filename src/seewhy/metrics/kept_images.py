@@ -9,6 +9,7 @@ from torch import Tensor
 
 from seewhy.errors import UserError
 from seewhy.metrics.evidence import Evidence, target_scores
+from seewhy.metrics.stable_order import largest_first
 from seewhy.types import Attributions
 
 SPACES_OF_MASKS = {"soft": "probability", "binary_logit": "logit", "top_half": "probability"}
@@ -65,7 +66,7 @@ def kept_masks(maps: Attributions, mask: str) -> Tensor:
     if mask == "binary_logit":
         return (maps > 0).to(maps)
     if mask == "top_half":
-        order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
+        order = largest_first(maps.flatten(1))
         half = order[:, : -(-order.shape[1] // 2)]
         return torch.zeros_like(maps).flatten(1).scatter_(1, half, 1).view_as(maps)
     positive = maps.clamp_min(0)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from seewhy.errors import UserError
 from seewhy.metrics.base import ImageMetric
-from seewhy.metrics.correlation import map_similarity
+from seewhy.metrics.correlation import similarity
 from seewhy.metrics.evidence import Evidence
 from seewhy.metrics.randomized_network import RandomizedNetwork
 from seewhy.types import Attributions
@@ -56,11 +56,11 @@ class ModelRandomization(ImageMetric):
     def measure(self, evidence: Evidence) -> Mapping[str, Tensor]:
         """One explanation for each image and step."""
         steps = self._cascade(evidence) if self.order == "cascading" else self._one_by_one(evidence)
-        found = torch.stack([map_similarity(evidence.attributions, maps) for maps in steps])
+        found = torch.stack([similarity(evidence, maps) for maps in steps])
         return {"score": found.mean(0), "last": found[-1]}
 
     def _cascade(self, evidence: Evidence) -> Iterator[Attributions]:
-        network = RandomizedNetwork(evidence.classifier, evidence.seed)
+        network = RandomizedNetwork(evidence.classifier, evidence.seed, fixed=True)
         count, done = len(network.layers), 0
         steps = min(self.n_layers or count, count)
         for step in range(1, steps):
@@ -71,7 +71,7 @@ class ModelRandomization(ImageMetric):
         yield fully_randomized_maps(evidence, self.name)
 
     def _one_by_one(self, evidence: Evidence) -> Iterator[Attributions]:
-        network = RandomizedNetwork(evidence.classifier, evidence.seed)
+        network = RandomizedNetwork(evidence.classifier, evidence.seed, fixed=True)
         count = len(network.layers)
         steps = min(self.n_layers or count, count)
         for position in torch.linspace(0 if steps > 1 else count - 1, count - 1, steps).round().int().tolist():
@@ -86,7 +86,7 @@ def fully_randomized_maps(evidence: Evidence, metric: str) -> Attributions:
     explainer = evidence.need_explainer(metric)
 
     def measure() -> Attributions:
-        network = RandomizedNetwork(evidence.classifier, evidence.seed)
+        network = RandomizedNetwork(evidence.classifier, evidence.seed, fixed=True)
         network.randomize(*network.layers)
         return network.explain(explainer, evidence.images, evidence.targets)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from seewhy.errors import UserError
 from seewhy.image_seed import image_generator
 from seewhy.metrics.base import ImageMetric
-from seewhy.metrics.correlation import map_similarity
+from seewhy.metrics.correlation import similarity
 from seewhy.metrics.evidence import Evidence
 from seewhy.types import Targets
 
@@ -35,7 +35,7 @@ class RandomLogit(ImageMetric):
         """One more explanation for each image."""
         explainer = evidence.need_explainer(self.name)
         other = explainer(evidence.classifier, evidence.images, other_classes(evidence))
-        return {"score": map_similarity(evidence.attributions, other)}
+        return {"score": similarity(evidence, other)}
 
 
 def other_classes(evidence: Evidence) -> Targets:

@@ -23,14 +23,17 @@ class RandomizedNetwork:
     A layer is a module with a parameter of two or more dimensions, in the order of definition, together with the modules
     behind it whose parameters are vectors (normalisations). To randomise it is to draw each of its parameters anew from a
     normal distribution with that parameter's own mean and standard deviation; the numbers belong to (seed, name).
+    `fixed`: the classifier's parameters stay the same as long as this object is used, and need not be looked at again.
     """
 
-    def __init__(self, classifier: Classifier, seed: int) -> None:
+    def __init__(self, classifier: Classifier, seed: int, fixed: bool = False) -> None:
         self.classifier = classifier
         self.seed = seed
+        self.fixed = fixed
         self.layers = layers_of(classifier.network)
         self.random: set[str] = set()
         """Names of the modules with random parameters."""
+        self._drawn: dict[str, Tensor] = {}
 
     def randomize(self, *layers: Layer) -> None:
         """Draw the parameters of these layers anew."""
@@ -51,7 +54,10 @@ class RandomizedNetwork:
                 parameter.data = originals[name].get_parameter(key).data
         for name in sorted(self.random & modules.keys()):
             for key, parameter in modules[name].named_parameters(recurse=False):
-                parameter.data = known.drawn(self.seed, f"{name}.{key}", originals[name].get_parameter(key).data)
+                full = f"{name}.{key}"
+                if not self.fixed or full not in self._drawn:
+                    self._drawn[full] = known.drawn(self.seed, full, originals[name].get_parameter(key).data)
+                parameter.data = self._drawn[full]
         return known.twin
 
     def explain(self, explainer: Explainer, images: Images, targets: Targets) -> Attributions:

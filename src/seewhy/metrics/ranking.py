@@ -9,6 +9,7 @@ from torch import Tensor
 
 from seewhy.image_seed import image_generator
 from seewhy.metrics.evidence import Evidence
+from seewhy.metrics.stable_order import largest_first
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,10 @@ def ranking(evidence: Evidence) -> Ranking:
 
 
 def _rank(evidence: Evidence) -> Ranking:
-    maps = evidence.attributions.flatten(1)
-    finite = maps.isfinite().all(1)
-    maps = maps.where(finite[:, None], 0)
+    maps, finite = evidence.finite_maps()
+    maps = maps.flatten(1)
     shuffled = torch.stack([_shuffle(evidence, image) for image in evidence.images]).to(maps.device)
-    sorting = maps.gather(1, shuffled).argsort(dim=1, descending=True, stable=True)
+    sorting = largest_first(maps.gather(1, shuffled))
     order = shuffled.gather(1, sorting)
     positions = torch.arange(maps.shape[1], dtype=torch.int32, device=maps.device).expand_as(order)
     ranks = torch.empty_like(positions, memory_format=torch.contiguous_format).scatter_(1, order, positions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from seewhy.explainers.coalitions import runs
 from seewhy.image_seed import image_generator
 from seewhy.metrics.evidence import Evidence
-from seewhy.metrics.imputation import impute
+from seewhy.metrics.imputation import impute_each, noise
 from seewhy.metrics.ranking import Ranking
 from seewhy.types import Images
 
@@ -68,20 +69,27 @@ def seen_after(curve: Curve, image: int, count: int, ranked: Ranking) -> Seen:
 def perturbed(evidence: Evidence, ranked: Ranking, part: list[Seen], image: Tensor) -> Images:
     """The images [n, 3, height, width] of which only the pixels of `part` are seen; `image` [n] names their rows."""
     facts = torch.tensor([(seen.start, seen.stop, seen.inside) for seen in part], device=image.device)
-    made = evidence.images.new_empty(len(part), *evidence.images.shape[1:])
+    shown = torch.empty(len(part), *evidence.images.shape[2:], dtype=torch.bool, device=image.device)
     for item, rows in runs(image):
         start, stop, inside = facts[rows].to(torch.int32)[:, :, None, None].unbind(1)
         ranks = ranked.ranks[item].view(1, *evidence.images.shape[2:])
-        shown = ((ranks >= start) & (ranks < stop)) == inside.bool()
-        _fill(evidence, part[0].baseline, item, shown, made[rows])
+        torch.eq((ranks >= start) & (ranks < stop), inside.bool(), out=shown[rows])
+    if part[0].baseline == NOISY_LINEAR:
+        return _imputed(evidence, image, ~shown)
+    cover = evidence.baseline(part[0].baseline)
+    made = evidence.images.new_empty(len(part), *evidence.images.shape[1:])
+    for item, rows in runs(image):
+        torch.where(shown[rows, None], evidence.images[item], cover[item], out=made[rows])
     return made
 
 
-def _fill(evidence: Evidence, baseline: str, item: int, shown: Tensor, made: Images) -> None:
-    """Writes one image, seen where `shown` [n, height, width] is true, into `made` [n, 3, height, width]."""
-    image = evidence.images[item]
-    if baseline != NOISY_LINEAR:
-        torch.where(shown[:, None], image, evidence.baseline(baseline)[item], out=made)
-        return
-    for one, hidden in zip(made, ~shown, strict=True):
-        one.copy_(impute(image, hidden, image_generator(evidence.seed, image, "noisy linear imputation")))
+def _imputed(evidence: Evidence, image: Tensor, hidden: Tensor) -> Images:
+    """The images [n, 3, height, width] of rows `image` [n] with the pixels under `hidden` [n, height, width] imputed."""
+
+    def drawn(item: int) -> Tensor:
+        one = evidence.images[item]
+        return noise(one.shape, image_generator(evidence.seed, one, "noisy linear imputation"))
+
+    rows = image.tolist()
+    noises = [evidence.once(("imputation noise", item), partial(drawn, item)) for item in rows]
+    return impute_each([evidence.images[item] for item in rows], hidden, noises)
