@@ -65,10 +65,8 @@ def _timed(
             metric.update(*given, evidence=evidence)
 
     few = subject.first(FEWEST)
-    assert few.maps is not None  # made before passes are counted
     passes = counted(few.classifier, lambda: measure(few), len(few.images))
     part = subject.first(max(FEWEST, min(len(subject.images), BUDGET // max(1, passes.forward))))
-    assert part.maps is not None
     found = over_floor(part.classifier, part.images, lambda: measure(part), sizes, repeats, rounds)
     return Row(
         "metric",

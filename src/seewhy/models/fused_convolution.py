@@ -11,6 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
+from torch.overrides import _get_current_function_mode_stack
+
+from seewhy.explainers.rules.blocks import in_blocks
 
 Backward = Callable[[Tensor, Tensor], Tensor]
 
@@ -22,6 +25,8 @@ class Activation:
     name: str
     numbers: tuple[float, ...] = ()
     backward: Backward | None = None
+    high: float | None = None
+    """Where it cuts off, if it is min(max(x, 0), high): a rectifier."""
 
 
 def activation_of(module: Any) -> Activation | None:
@@ -32,11 +37,16 @@ def activation_of(module: Any) -> Activation | None:
     """
     kind = f"{type(module).__module__}.{type(module).__qualname__}".removeprefix("torch.nn.modules.activation.")
     if kind == "ReLU":
-        return Activation("relu", (), lambda signal, result: torch.ops.aten.threshold_backward(signal, result, 0))
+        return Activation("relu", (), _above_zero, math.inf)
     if kind in ("ReLU6", "Hardtanh"):
         low, high = float(module.min_val), float(module.max_val)
-        return Activation("hardtanh", (low, high), _between(low, high))
+        return Activation("hardtanh", (low, high), _between(low, high), high if low == 0 < high else None)
     return {"Hardswish": Activation("hardswish"), "SiLU": Activation("swish")}.get(kind)
+
+
+def _above_zero(signal: Tensor, result: Tensor) -> Tensor:
+    found: Tensor = torch.ops.aten.threshold_backward(signal, result, 0)
+    return found
 
 
 def _between(low: float, high: float) -> Backward:
@@ -60,10 +70,15 @@ def usable(values: Tensor, weight: Tensor, activation: Activation) -> bool:
         and AVAILABLE
         and torch.backends.mkldnn.enabled
         and not torch.is_autocast_enabled("cpu")
-        and not torch._C._len_torch_function_stack()
+        and all(getattr(mode, "knows_fused", _nothing)(activation) for mode in _get_current_function_mode_stack())
         and not torch._C._len_torch_dispatch_stack()
         and torch._C._functorch.peek_interpreter_stack() is None
     )
+
+
+def _nothing(activation: Activation) -> bool:
+    """A mode that watches functions wants to see the activation, unless its method `knows_fused` says otherwise."""
+    return False
 
 
 def fused(module: nn.Conv2d, parameters: Mapping[str, Tensor | None], values: Tensor, activation: Activation) -> Tensor:
@@ -119,8 +134,33 @@ Geometry = tuple[list[int], list[int], list[int], int]
 def convolve(values: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, activation: Activation) -> Tensor:
     """The activated convolution without a gradient, of what is `usable`; `geometry`: padding, stride, dilation, groups."""
     given = (*geometry, activation.name, activation.numbers, "")
-    result: Tensor = torch.ops.mkldnn._convolution_pointwise(values, weight, bias, *given)
+    with torch._C.DisableTorchFunction():
+        result: Tensor = torch.ops.mkldnn._convolution_pointwise(values, weight, bias, *given)
     return result
+
+
+class FusedRectifier:
+    """The rectifier inside of a fused convolution, reached from its node in the graph as `step`.
+
+    `rule(out, signal, result, high)` writes what is passed back in place of the gradient, where it is set.
+    """
+
+    def __init__(self, name: str, high: float) -> None:
+        self.name = name
+        self.high = high
+        self.rule: Callable[[Tensor, Tensor, Tensor, float], None] | None = None
+
+    def backward(self, signal: Tensor, result: Tensor) -> Tensor:
+        """The rule, block by block."""
+        found = torch.empty_like(result)
+        rule = self.rule
+        assert rule is not None, "without a rule the gradient is passed back"
+
+        def compute(out: Tensor, signal: Tensor, result: Tensor) -> None:
+            rule(out, signal, result, self.high)
+
+        in_blocks(compute, found, signal, result)
+        return found
 
 
 class _Fused(torch.autograd.Function):
@@ -134,6 +174,7 @@ class _Fused(torch.autograd.Function):
         result = convolve(values, weight, bias, geometry, activation)
         ctx.save_for_backward(values, weight, result)
         ctx.geometry, ctx.activation = geometry, activation
+        ctx.step = None if activation.high is None else FusedRectifier(activation.name, activation.high)
         return result
 
     @staticmethod
@@ -142,7 +183,8 @@ class _Fused(torch.autograd.Function):
         """The gradient of the values alone: the parameters are constants."""
         values, weight, result = ctx.saved_tensors
         padding, stride, dilation, groups = ctx.geometry
-        signal = ctx.activation.backward(signals[0], result)
+        changed = ctx.step is not None and ctx.step.rule is not None
+        signal = (ctx.step if changed else ctx.activation).backward(signals[0], result)
         geometry = stride, padding, dilation, False, [0, 0], groups
         gradient = torch.ops.aten.convolution_backward(signal, values, weight, None, *geometry, [True, False, False])
         return gradient[0], None, None, None, None

@@ -16,6 +16,7 @@ from seewhy.explainers.rules.graph import is_linear, is_product, operation, sour
 from seewhy.explainers.rules.graph_watch import GraphWatch
 from seewhy.explainers.rules.keeper import Keeper
 from seewhy.explainers.rules.local_rule import run
+from seewhy.models.fused_convolution import Activation, FusedRectifier
 
 LOWER_BOUND = {"Relu": 0.0, "Hardtanh": "_saved_min_val", "Clamp": "_saved_min", "ClampMin": "_saved_min"}
 """Functions that may be rectifiers, with the attribute that holds their lower bound."""
@@ -58,6 +59,10 @@ class RectifierWatch(GraphWatch):
         result = run(step, (argument,))
         step.kept.settle()
         return argument.copy_(result) if in_place and result is not argument else result
+
+    def knows_fused(self, activation: Activation) -> bool:
+        """Whether the watch finds an activation that a convolution computes: a node of the graph with a step."""
+        return activation.high is not None
 
     def visit(self, node: Node) -> None:
         """Remember the node and who uses it; refuse an unknown function or an activation that is no rectifier."""
@@ -102,10 +107,10 @@ class RectifierWatch(GraphWatch):
         return products
 
 
-def step_of(node: Node) -> CutOff | None:
+def step_of(node: Node) -> CutOff | FusedRectifier | None:
     """The step that the node stands for, if it is a rectifier whose rule can be replaced."""
     step = getattr(node, "step", None)
-    return step if isinstance(step, CutOff) else None
+    return step if isinstance(step, CutOff | FusedRectifier) else None
 
 
 def _function(node: Node) -> str:
