@@ -147,7 +147,7 @@ def both(
             call(make, reduce, **options, **more),
             rest.get("tolerance"),
             at_once=count,
-            images=2,
+            images=rest.get("images", 2),
             note=rest.get("note", ""),
         )
         for setting, more, count in settings
@@ -161,6 +161,7 @@ def paths(best: int, quick: bool) -> list[Peer]:
     found = both(
         IntegratedGradients(n_steps=steps), "IntegratedGradients", lambda attr, s: attr.IntegratedGradients(s.plain),
         steps, {"internal_batch_size": best}, options=ig, tolerance=5e-3,
+        images=4,
     )  # fmt: skip
     found += both(
         SmoothGrad(n_samples=samples), "NoiseTunnel of Saliency", lambda attr, s: attr.NoiseTunnel(attr.Saliency(s.plain)),

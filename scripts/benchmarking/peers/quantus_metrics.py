@@ -95,7 +95,7 @@ def probabilities(subject: Subject, curve: Curve, counts: list[int]) -> Tensor:
         return torch.stack(curve_scores(evidence_of(subject), curve, [counts] * len(subject.images)))[..., 1]
 
 
-def flipping(n_steps: int) -> Peer:
+def flipping(n_steps: int, images: int) -> Peer:
     """Pixel flipping: the curve of our deletion without its first point."""
 
     def make(quantus: Any, subject: Subject) -> Any:
@@ -109,7 +109,9 @@ def flipping(n_steps: int) -> Peer:
         counts = [min(pixels, step * (pixels // n_steps)) for step in range(1, n_steps + 1)]
         return probabilities(subject, Curve("deletion", "largest", "black"), counts)
 
-    return Peer("deletion", "quantus", f"PixelFlipping, {n_steps} steps", curve, theirs(make, softmax=True), 1e-3)
+    return Peer(
+        "deletion", "quantus", f"PixelFlipping, {n_steps} steps", curve, theirs(make, softmax=True), 1e-3, images=images
+    )
 
 
 def faithfulness(n_samples: int) -> Peer:
@@ -264,6 +266,6 @@ def without_passes() -> list[Peer]:
 
 def peers(quick: bool) -> list[Peer]:
     """All of them, with fewer steps and samples where it must be quick."""
-    few = [flipping(8 if quick else 49), faithfulness(8 if quick else 100), road(), random_logit()]
+    few = [flipping(8, 8) if quick else flipping(49, 32), faithfulness(8 if quick else 100), road(), random_logit()]
     few += [max_sensitivity(2 if quick else 10), infidelity(4 if quick else 8), *without_passes()]
     return few if quick else [*few, randomization()]
