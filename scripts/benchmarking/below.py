@@ -10,6 +10,7 @@ from benchmarking.clock import Spread, in_turn, ratio
 from benchmarking.peers.peer import difference
 from benchmarking.row import DIFFER, Row
 from benchmarking.subject import build
+from seewhy.batch_size import fastest_batch_size
 from seewhy.classifier import Classifier
 from seewhy.explainers.occlusion import Occlusion
 
@@ -33,6 +34,8 @@ def below_rows(device: str, quick: bool, repeats: int) -> Iterator[Row]:
             with classifier.folding.off():
                 call()
 
+        with subject.classifier.folding.off():
+            fastest_batch_size(subject.classifier, subject.images[0], gradient=False)  # not a part of what is timed
         found = difference(calls["incremental"](), calls["full"](), False)
         measured = in_turn(
             {**calls, "layers": layers}, 1 if quick or model == "vgg16" else repeats, subject.device, warm=False
