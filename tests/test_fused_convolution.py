@@ -1,5 +1,6 @@
 """Convolutions that compute the activation behind them: the same numbers, and only where nobody looks in between."""
 
+import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -259,3 +260,37 @@ def test_a_second_derivative_is_refused_not_wrong() -> None:
         (first,) = torch.autograd.grad(classifier(images)[:, 0].square().sum(), images, create_graph=True)
         with pytest.raises(RuntimeError):
             torch.autograd.grad(first.sum(), images)
+
+
+def test_where_torch_cannot_fuse_normalisations_are_still_folded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> Tensor:
+        raise RuntimeError("could not create a primitive")
+
+    monkeypatch.setattr("seewhy.models.fused_convolution.convolve", refuse)
+    torch.manual_seed(0)
+    classifier = classifier_with(Blocks())
+    assert chains(classifier) == {"first": False}
+    assert FUSED not in both(classifier)[0]
+
+
+def test_a_module_that_is_called_by_name_is_left_alone() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.act, self.head = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Linear(4, 4)
+
+        def forward(self, values: Tensor) -> Tensor:
+            return self.head(self.act(input=self.conv(input=values)).mean((2, 3)))
+
+    classifier = classifier_with(Named())
+    assert chains(classifier) == {}
+    both(classifier)
+
+
+def test_a_classifier_that_was_looked_over_can_be_sent_to_another_process() -> None:
+    torch.manual_seed(0)
+    classifier = classifier_of(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU6(), nn.Flatten(), nn.Linear(400, 4)), SIZE, 4)
+    assert chains(classifier) == {"0": True}
+    again = pickle.loads(pickle.dumps(classifier))
+    assert chains(again) == {"0": True}
+    both(again)

@@ -131,16 +131,25 @@ class Folding:
     def _find(self, example: Tensor) -> None:
         try:
             chains, logits = _found(self.network, example)
-            fold(chains)
-            self.chains = chains
-            with torch.no_grad(), _remembered(chains):
-                folded = self.run(example)
         except RuntimeError:  # what the network refuses, it refuses again where it is used
-            self.chains = []
             return
-        if not bool((folded - logits).abs().max() <= CLOSE * logits.abs().max()):
-            self.chains = []
-        self.chains = [chain for chain in self.chains if chain.is_useful]
+        if not self._keep_if_same(chains, example, logits):
+            for chain in chains:
+                chain.fused = None
+            self._keep_if_same(chains, example, logits)
+
+    def _keep_if_same(self, chains: Sequence[Chain], example: Tensor, logits: Tensor) -> bool:
+        """Take these chains if the network's logits stay what they are; whether they do."""
+        self.chains = [chain for chain in chains if chain.is_useful]
+        fold(self.chains)
+        try:
+            with torch.no_grad(), _remembered(self.chains):
+                folded = self.run(example)
+            same = bool((folded - logits).abs().max() <= CLOSE * logits.abs().max())
+        except RuntimeError:  # this build of torch does not fuse what others do
+            same = False
+        self.chains = [chain for chain in self.chains if chain.is_useful] if same else []
+        return same
 
 
 @contextmanager
@@ -168,7 +177,10 @@ def _activate(module: nn.Module, chains: Sequence[Chain], values: Tensor) -> Ten
 
 
 class _Calls:
-    """What each module reads and makes in one pass, as nodes of its graph; None for what does not depend on the image."""
+    """What each module reads and makes in one pass, as nodes of its graph.
+
+    None for what does not depend on the image, and for a module that is called with its argument by name.
+    """
 
     def __init__(self) -> None:
         self.read: dict[nn.Module, list[Node | None]] = {}
@@ -176,11 +188,11 @@ class _Calls:
 
     def before(self, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         """A module is about to run; it may write over its argument."""
-        self.read.setdefault(module, []).append(arguments[0].grad_fn)
+        self.read.setdefault(module, []).append(arguments[0].grad_fn if arguments else None)
 
     def after(self, module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
         """A module has run."""
-        self.made.setdefault(module, []).append(output.grad_fn)
+        self.made.setdefault(module, []).append(output.grad_fn if arguments else None)
 
     def only(self, module: nn.Module) -> Node | None:
         """What a module made that ran once; None for any other."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -40,7 +41,7 @@ def activation_of(module: Any) -> Activation | None:
         return Activation("relu", (), _above_zero, math.inf)
     if kind in ("ReLU6", "Hardtanh"):
         low, high = float(module.min_val), float(module.max_val)
-        return Activation("hardtanh", (low, high), _between(low, high), high if low == 0 < high else None)
+        return Activation("hardtanh", (low, high), partial(_between, low, high), high if low == 0 < high else None)
     return {"Hardswish": Activation("hardswish"), "SiLU": Activation("swish")}.get(kind)
 
 
@@ -49,8 +50,9 @@ def _above_zero(signal: Tensor, result: Tensor) -> Tensor:
     return found
 
 
-def _between(low: float, high: float) -> Backward:
-    return lambda signal, result: torch.ops.aten.hardtanh_backward(signal, result, low, high)
+def _between(low: float, high: float, signal: Tensor, result: Tensor) -> Tensor:
+    found: Tensor = torch.ops.aten.hardtanh_backward(signal, result, low, high)
+    return found
 
 
 def fusible(module: nn.Conv2d) -> bool:

@@ -88,11 +88,11 @@ def gradient(out: Tensor, signal: Tensor, result: Tensor, high: float) -> None:
 def guided(out: Tensor, signal: Tensor, result: Tensor, high: float) -> None:
     """The gradient where it is positive."""
     gradient(out, signal, result, high)
-    out.clamp_(min=0)
+    out.relu_()
 
 
 def deconvolved(out: Tensor, signal: Tensor, result: Tensor, high: float) -> None:
     """The positive signal, whatever the argument was, up to the bound, which keeps its true derivative."""
-    torch.clamp(signal, min=0, out=out)
+    torch.ops.aten.threshold_backward.grad_input(signal, signal, 0, grad_input=out)
     if high < math.inf:
         torch.ops.aten.hardtanh_backward.grad_input(out, result, -math.inf, high, grad_input=out)
