@@ -47,7 +47,7 @@ def our_epoch(classifier: Any, data: Any, augment: bool) -> float:
     from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar, Timer
     from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-    from seewhy.optimization import Optimization
+    from seewhy.models.optimizers import Optimization
 
     data.augmentation = augment
     optimizer = partial(torch.optim.SGD, lr=0.03, momentum=0.9, nesterov=True, weight_decay=5e-4)
@@ -75,13 +75,13 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--augment", action="store_true", help="flip and shift in our loop")
     arguments = parser.parse_args()
-    from seewhy.quiet import quieten
+    from seewhy.cli.main import quieten
 
     quieten()
     from seewhy.data.cifar10 import CIFAR10
     from seewhy.models.architectures import Own
     from seewhy.models.build import classifier
-    from seewhy.models.cifar_cnn import CifarCNN
+    from seewhy.models.cifar_networks import CifarCNN
 
     data = CIFAR10(arguments.root, shift=2)
     data.setup("fit")

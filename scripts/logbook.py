@@ -17,10 +17,11 @@ sys.path.insert(0, str(ROOT / "src"))
 
 def main(words: list[str]) -> int:
     """Run first, write afterwards: a page that is written would change the checkout under the runs."""
-    from seewhy.errors import UserError
-    from seewhy.logbook.run_part import run_study
-    from seewhy.logbook.studies import asked
-    from seewhy.logbook.write import write_index, write_page
+    from studies.run_part import run_study
+    from studies.studies import asked
+    from studies.write import write_index, write_page
+
+    from seewhy.core.errors import UserError
 
     logbook = ROOT / "logbook"
     try:

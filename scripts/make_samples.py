@@ -15,10 +15,10 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
+from seewhy.core.types import CIFAR10_CLASSES
 from seewhy.data.cifar10 import read_part
 from seewhy.data.folder import find_images
-from seewhy.data.image_file import read_image
-from seewhy.models.facts import CIFAR10_CLASSES
+from seewhy.data.images import read_image
 
 IMAGES = Path(__file__).parents[1] / "logbook" / "images"
 

@@ -53,7 +53,7 @@ def load(model: str) -> Any:
     """The classifier with the weights that are at hand, else random ones."""
     from hydra.utils import instantiate
 
-    from seewhy.errors import MissingWeights
+    from seewhy.core.errors import MissingWeights
 
     for weights in ("auto", "random"):
         try:
@@ -66,8 +66,8 @@ def load(model: str) -> Any:
 
 def verdict(classifier: Any, explainer: Any, image: Any, target: Any) -> tuple[str, str]:
     """(cell, reason of a refusal) of one method on one network."""
-    from seewhy.errors import Incompatible
-    from seewhy.explain_batch import warnings_of
+    from seewhy.core.errors import Incompatible
+    from seewhy.explainers.batch import warnings_of
 
     try:
         attributed = explainer.attribute(classifier, image, target)
@@ -92,7 +92,7 @@ def percent(share: float) -> str:
 
 def image_for(classifier: Any) -> Any:
     """One sample image with the classifier's own preprocessing, [1, 3, size, size]."""
-    from seewhy.data.samples import Samples
+    from seewhy.data.folder import Samples
 
     data = Samples(facts=classifier.facts, limit=1)
     data.setup("test")

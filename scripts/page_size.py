@@ -19,10 +19,10 @@ import shutil
 import numpy as np
 import torch
 
-from seewhy.metric_facts import MetricFact, write_metric_facts
-from seewhy.preview import preview
-from seewhy.report.write_page import page_of
-from seewhy.run_folder import RunFolder
+from seewhy.core.files import RunFolder
+from seewhy.plots.heatmaps import preview
+from seewhy.report.write import page_of
+from seewhy.statistics.schema import MetricFact, write_metric_facts
 
 SIZE = 224
 FACTS = {"deletion": MetricFact("lower", "made up"), "insertion": MetricFact("higher", "made up")}

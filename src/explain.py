@@ -1,23 +1,23 @@
 """Explain the decisions of a classifier: python src/explain.py --help."""
 
-from seewhy import interrupt
+from seewhy.core import signals
 
-interrupt.exit_while_starting()
+signals.exit_while_starting()
 
 import hydra
 from omegaconf import DictConfig
 
-from seewhy import go_on, run
-from seewhy.command import command
+from seewhy.cli import resume, tasks
+from seewhy.cli.main import command
 
 
 @command
 @hydra.main(version_base="1.3", config_path="../configs", config_name="explain")
 def main(cfg: DictConfig) -> None:
     """Compose, build, run."""
-    run.execute(run.explain, cfg)
+    tasks.execute(tasks.explain, cfg)
 
 
 if __name__ == "__main__":
-    go_on.take_up("explain")
+    resume.take_up("explain")
     main()

@@ -1,21 +1,21 @@
 """Join the runs of a sweep into one comparison: python src/report.py --help."""
 
-from seewhy import interrupt
+from seewhy.core import signals
 
-interrupt.exit_while_starting()
+signals.exit_while_starting()
 
 import hydra
 from omegaconf import DictConfig
 
-from seewhy import run
-from seewhy.command import command
+from seewhy.cli import tasks
+from seewhy.cli.main import command
 
 
 @command
 @hydra.main(version_base="1.3", config_path="../configs", config_name="report")
 def main(cfg: DictConfig) -> None:
     """Compose, read, compare."""
-    run.execute(run.report, cfg)
+    tasks.execute(tasks.report, cfg)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,21 @@
 """Make images with a classifier, fooling images or class visualizations: python src/synthesize.py --help."""
 
-from seewhy import interrupt
+from seewhy.core import signals
 
-interrupt.exit_while_starting()
+signals.exit_while_starting()
 
 import hydra
 from omegaconf import DictConfig
 
-from seewhy import run
-from seewhy.command import command
+from seewhy.cli import tasks
+from seewhy.cli.main import command
 
 
 @command
 @hydra.main(version_base="1.3", config_path="../configs", config_name="synthesize")
 def main(cfg: DictConfig) -> None:
     """Compose, build, run."""
-    run.execute(run.synthesize, cfg)
+    tasks.execute(tasks.synthesize, cfg)
 
 
 if __name__ == "__main__":

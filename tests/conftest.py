@@ -19,6 +19,8 @@ torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parents[1]
 
+pytest_plugins = ("commands", "resuming")
+
 
 def is_local(address: Any) -> bool:
     """Whether a socket address stays on this machine: a Unix socket, localhost or a loopback address."""

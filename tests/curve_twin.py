@@ -9,17 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from seewhy.classifier import Classifier
-from seewhy.metrics.base import ImageMetric
-from seewhy.metrics.deletion import Deletion
-from seewhy.metrics.evidence import Evidence
-from seewhy.metrics.insertion import Insertion
-from seewhy.metrics.morf_lerf import MorfLerf
-from seewhy.metrics.necessity_ordering import NecessityOrdering
-from seewhy.metrics.road import Road
-from seewhy.metrics.sufficiency_ordering import SufficiencyOrdering
-from seewhy.metrics.tpn import Tpn
-from seewhy.metrics.tps import Tps
+from seewhy.metrics.base import Evidence, ImageMetric
+from seewhy.metrics.faithfulness.necessity_sufficiency import NecessityOrdering, SufficiencyOrdering, Tpn, Tps
+from seewhy.metrics.faithfulness.pixel_flipping import Deletion, Insertion, MorfLerf
+from seewhy.metrics.faithfulness.road import Road
+from seewhy.models.classifier import Classifier
 from tiny import classifier_of
 
 METRICS: tuple[type[ImageMetric], ...] = (

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from seewhy.journal.journal import Journal
+from seewhy.runs.journal import Journal
 
 SOURCE = Path(__file__).parents[1] / "src"
 LONGEST = 300.0

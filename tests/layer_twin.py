@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from seewhy.classifier import Classifier
+from seewhy.models.classifier import Classifier
 
 
 def signals(classifier: Classifier, layer: str, image: Tensor, target: int) -> tuple[Tensor, Tensor]:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from seewhy.metric_facts import MetricFact, write_metric_facts
-from seewhy.run_folder import RunFolder
+from seewhy.core.files import RunFolder
+from seewhy.statistics.schema import MetricFact, write_metric_facts
 
 FACTS = {
     "average_drop": MetricFact("lower", "soft mask, probability"),

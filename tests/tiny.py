@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from seewhy.classifier import Classifier
-from seewhy.models.cifar_cnn import CifarCNN
-from seewhy.models.facts import Facts
+from seewhy.core.types import Facts
+from seewhy.models.cifar_networks import CifarCNN
+from seewhy.models.classifier import Classifier
 
 
 def classifier_of(

@@ -10,9 +10,9 @@ from benchmarking.clock import Spread, in_turn, ratio
 from benchmarking.peers.peer import difference
 from benchmarking.row import DIFFER, Row
 from benchmarking.subject import build
-from seewhy.batch_size import fastest_batch_size
-from seewhy.classifier import Classifier
 from seewhy.explainers.occlusion import Occlusion
+from seewhy.models.batched import fastest_batch_size
+from seewhy.models.classifier import Classifier
 
 GOALS = {"vgg16": 3.0, "efficientnet_lite0": 2.0}
 """How many times as fast it should be."""

@@ -20,8 +20,8 @@ from benchmarking.clock import synchronise
 from benchmarking.floor import best_sizes, measured_floor, remember
 from benchmarking.place import ROOT
 from benchmarking.row import Row
-from seewhy.quiet import quieten
-from seewhy.run import build
+from seewhy.cli.main import quieten
+from seewhy.cli.tasks import build
 
 CORRUPTION = "gaussian_noise"
 RUNS = {"quick": {"saliency": 16}, "full": {"saliency": 500, "integrated_gradients": 64}}
@@ -98,8 +98,8 @@ def _decoding(data: Any) -> float:
 
 def _drawing(kept: Kept) -> float:
     """Seconds for each figure, drawn and written."""
-    from seewhy.figures import panel
-    from seewhy.png import png
+    from seewhy.plots.canvas import png
+    from seewhy.plots.explanation import panel
 
     panel(kept.explanations[0])
     start = time.perf_counter()

@@ -15,9 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from benchmarking.clock import synchronise
-from seewhy import batch_size
-from seewhy.classifier import Classifier, Passes
-from seewhy.run_folder import RunFolder
+from seewhy.core.files import RunFolder
+from seewhy.models import batched
+from seewhy.models.classifier import Classifier, Passes
 
 SIZES = {"cpu": (1, 2, 4, 8, 16, 32, 64), "cuda": (8, 16, 32, 64, 128, 256, 512)}
 AS_FAST = 0.03
@@ -81,9 +81,9 @@ def _best_size(classifier: Classifier, image: Tensor, gradient: bool, budget: fl
 def remember(classifier: Classifier, image: Tensor, sizes: tuple[int, int]) -> None:
     """Let `probe_batch_size=auto` take these sizes, as it does once it has measured on a machine that is not busy."""
     assert os.environ.get("XDG_CACHE_HOME"), "the user's own sizes must stay as they are"
-    known = {batch_size._key(classifier, image, bool(index)): size for index, size in enumerate(sizes)}
-    cache = batch_size._cache_file()
-    RunFolder(cache.parent).write_json(cache.name, batch_size._read_cache() | known)
+    known = {batched._key(classifier, image, bool(index)): size for index, size in enumerate(sizes)}
+    cache = batched._cache_file()
+    RunFolder(cache.parent).write_json(cache.name, batched._read_cache() | known)
 
 
 def measured_floor(

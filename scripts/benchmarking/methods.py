@@ -11,7 +11,7 @@ from benchmarking.over_floor import over_floor
 from benchmarking.place import ROOT
 from benchmarking.row import Row, spread_cells
 from benchmarking.subject import Subject, explainer_named
-from seewhy.errors import Incompatible
+from seewhy.core.errors import Incompatible
 from seewhy.explainers.base import Explainer
 
 NAMES = tuple(sorted(path.stem for path in (ROOT / "configs" / "explainer").glob("*.yaml")))

@@ -8,8 +8,7 @@ from benchmarking.over_floor import counted, over_floor
 from benchmarking.place import ROOT
 from benchmarking.row import Row, spread_cells
 from benchmarking.subject import Subject, explainer_named, metric_named
-from seewhy.metrics.base import ImageMetric
-from seewhy.metrics.evidence import Evidence
+from seewhy.metrics.base import Evidence, ImageMetric
 
 NAMES = tuple(sorted(path.stem for path in (ROOT / "configs" / "metric").glob("*.yaml") if path.stem != "all"))
 QUICK_NAMES = "deletion morf_lerf average_drop road infidelity max_sensitivity sparseness random_logit".split()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmarking.clock import Spread, seconds
 from benchmarking.floor import measured_floor
-from seewhy.classifier import Classifier, Passes
+from seewhy.models.classifier import Classifier, Passes
 
 
 @dataclass(frozen=True)

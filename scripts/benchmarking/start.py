@@ -55,8 +55,8 @@ def first_pass(model: str) -> None:
     start = time.perf_counter()
     from hydra import compose, initialize_config_dir
 
-    from seewhy.quiet import quieten
-    from seewhy.run import build
+    from seewhy.cli.main import quieten
+    from seewhy.cli.tasks import build
 
     quieten()
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from benchmarking.peers.plain import Plain, plain_of, rectified
 from benchmarking.place import ROOT
-from seewhy.classifier import Classifier
-from seewhy.data.samples import Samples
-from seewhy.errors import MissingWeights
+from seewhy.core.errors import MissingWeights
+from seewhy.data.folder import Samples
 from seewhy.explainers.base import Explainer
-from seewhy.explainers.input_x_gradient import InputXGradient
+from seewhy.explainers.gradient import InputXGradient
 from seewhy.metrics.base import ImageMetric
+from seewhy.models.classifier import Classifier
 from seewhy.models.layers import default_cam_layer
 
 

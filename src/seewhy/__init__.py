@@ -15,11 +15,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from seewhy.errors import UserError
-    from seewhy.explain_images import explain
-    from seewhy.explanation import Explanation
-    from seewhy.explanations import Explanations
-    from seewhy.models.load import load_classifier
+    from seewhy.api import Explanations, explain, load_classifier
+    from seewhy.core.errors import UserError
+    from seewhy.core.types import Explanation
 
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 """torch asks Linux for pages of 2 MB where a tensor is that large: without, a quarter of a pass with gradients goes into
@@ -28,11 +26,11 @@ clearing pages of 4 kB, more in large batches. Read when torch allocates for the
 __all__ = ["Explanation", "Explanations", "UserError", "explain", "load_classifier"]
 
 _HOMES = {
-    "Explanation": "seewhy.explanation",
-    "Explanations": "seewhy.explanations",
-    "UserError": "seewhy.errors",
-    "explain": "seewhy.explain_images",
-    "load_classifier": "seewhy.models.load",
+    "Explanation": "seewhy.core.types",
+    "Explanations": "seewhy.api",
+    "UserError": "seewhy.core.errors",
+    "explain": "seewhy.api",
+    "load_classifier": "seewhy.api",
 }
 
 

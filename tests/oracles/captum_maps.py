@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from oracles.networks import Case
+from seewhy.core.random import image_generator
 from seewhy.explainers.gradient_shap import GradientShap
-from seewhy.explainers.segments import slic
-from seewhy.image_seed import image_generator
+from seewhy.explainers.superpixels import slic
 
 Maps = Callable[[Case], Tensor]
 

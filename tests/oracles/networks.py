@@ -13,8 +13,8 @@ from hydra.utils import instantiate
 from torch import Tensor, nn
 
 from conftest import ROOT
-from seewhy.classifier import Classifier
-from seewhy.data.samples import Samples
+from seewhy.data.folder import Samples
+from seewhy.models.classifier import Classifier
 from seewhy.models.layers import default_cam_layer
 
 NETWORKS = {

@@ -14,7 +14,7 @@ from torch import Tensor
 from oracles.captum_maps import captum, noise_of
 from oracles.networks import Case
 from seewhy.explainers.blur_ig import Blur
-from seewhy.explainers.segments import slic
+from seewhy.explainers.superpixels import slic
 
 Maps = Callable[[Case], Tensor]
 Picture = np.ndarray

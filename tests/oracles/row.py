@@ -9,7 +9,7 @@ from torch import Tensor
 
 from oracles.networks import ALL, Case
 from seewhy.explainers.base import Explainer
-from seewhy.explainers.input_x_gradient import InputXGradient
+from seewhy.explainers.gradient import InputXGradient
 from seewhy.explainers.integrated_gradients import IntegratedGradients
 
 Maps = Callable[[Case], Tensor]

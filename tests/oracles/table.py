@@ -9,29 +9,20 @@ from __future__ import annotations
 from oracles import cam_maps, captum_maps, pair_maps, twin_maps, zennit_maps
 from oracles.networks import CNNS
 from oracles.row import Row, double, early, first, largest, pair_weights, total, up_to_a_factor
-from seewhy.explainers.attention_gradient import AttentionGradient
-from seewhy.explainers.attention_rollout import AttentionRollout
+from seewhy.explainers.attention import AttentionGradient, AttentionRollout
 from seewhy.explainers.blur_ig import BlurIg
-from seewhy.explainers.deconvolution import Deconvolution
+from seewhy.explainers.cam import EigenCam, GradCam, GradCamPlusPlus, LayerCam, ScoreCam
 from seewhy.explainers.deep_lift import DeepLift
-from seewhy.explainers.eigen_cam import EigenCam
-from seewhy.explainers.grad_cam import GradCam
-from seewhy.explainers.grad_cam_plus_plus import GradCamPlusPlus
+from seewhy.explainers.gradient import InputXGradient, Saliency
 from seewhy.explainers.gradient_shap import GradientShap
-from seewhy.explainers.guided_backprop import GuidedBackprop
-from seewhy.explainers.guided_grad_cam import GuidedGradCam
+from seewhy.explainers.guided_backprop import Deconvolution, GuidedBackprop, GuidedGradCam
 from seewhy.explainers.guided_ig import GuidedIg
-from seewhy.explainers.input_x_gradient import InputXGradient
 from seewhy.explainers.integrated_gradients import IntegratedGradients
 from seewhy.explainers.kernel_shap import KernelShap
-from seewhy.explainers.layer_cam import LayerCam
 from seewhy.explainers.lime import Lime
 from seewhy.explainers.lrp import Lrp
-from seewhy.explainers.noise_tunnel import NoiseTunnel
+from seewhy.explainers.noise_tunnel import NoiseTunnel, SmoothGrad
 from seewhy.explainers.occlusion import Occlusion
-from seewhy.explainers.saliency import Saliency
-from seewhy.explainers.score_cam import ScoreCam
-from seewhy.explainers.smooth_grad import SmoothGrad
 from seewhy.explainers.xrai import Xrai
 
 FLOAT = 1e-4

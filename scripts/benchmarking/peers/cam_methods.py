@@ -15,11 +15,7 @@ from benchmarking.peers.captum_methods import mine
 from benchmarking.peers.peer import Call, Peer
 from benchmarking.subject import Subject
 from seewhy.explainers.base import Explainer
-from seewhy.explainers.eigen_cam import EigenCam
-from seewhy.explainers.grad_cam import GradCam
-from seewhy.explainers.grad_cam_plus_plus import GradCamPlusPlus
-from seewhy.explainers.layer_cam import LayerCam
-from seewhy.explainers.score_cam import ScoreCam
+from seewhy.explainers.cam import EigenCam, GradCam, GradCamPlusPlus, LayerCam, ScoreCam
 
 EARLY = {"efficientnet_lite0": "blocks.2", "squeezenet": "features.2", "vgg16": "features.4"}
 """Layers of few channels for Score-CAM: each costs a pass on both sides."""

@@ -13,21 +13,17 @@ from torch import Tensor, nn
 from benchmarking.peers.peer import Call, Peer
 from benchmarking.subject import Subject
 from seewhy.explainers.base import Explainer
-from seewhy.explainers.deconvolution import Deconvolution
+from seewhy.explainers.cam import GradCam
 from seewhy.explainers.deep_lift import DeepLift
-from seewhy.explainers.grad_cam import GradCam
+from seewhy.explainers.gradient import InputXGradient, Saliency
 from seewhy.explainers.gradient_shap import GradientShap
-from seewhy.explainers.guided_backprop import GuidedBackprop
-from seewhy.explainers.guided_grad_cam import GuidedGradCam
-from seewhy.explainers.input_x_gradient import InputXGradient
+from seewhy.explainers.guided_backprop import Deconvolution, GuidedBackprop, GuidedGradCam
 from seewhy.explainers.integrated_gradients import IntegratedGradients
 from seewhy.explainers.kernel_shap import KernelShap
 from seewhy.explainers.lime import Lime
-from seewhy.explainers.noise_tunnel import NoiseTunnel
+from seewhy.explainers.noise_tunnel import NoiseTunnel, SmoothGrad
 from seewhy.explainers.occlusion import Occlusion
-from seewhy.explainers.saliency import Saliency
-from seewhy.explainers.segments import slic
-from seewhy.explainers.smooth_grad import SmoothGrad
+from seewhy.explainers.superpixels import slic
 
 LIBRARY = "captum"
 TUNNELS = {"smoothgrad": "mean", "smoothgrad_sq": "mean_of_squares", "vargrad": "variance"}

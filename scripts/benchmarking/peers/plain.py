@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
-from seewhy.classifier import Classifier
+from seewhy.models.classifier import Classifier
 
 Module = TypeVar("Module", bound=nn.Module)
 

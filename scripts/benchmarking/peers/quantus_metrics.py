@@ -15,15 +15,14 @@ from torch import Tensor
 
 from benchmarking.peers.peer import Call, Peer
 from benchmarking.subject import Subject, metric_named
-from seewhy.explainers.input_x_gradient import InputXGradient
-from seewhy.image_seed import image_generator
+from seewhy.core.random import image_generator
+from seewhy.explainers.gradient import InputXGradient
 from seewhy.metrics import imputation
-from seewhy.metrics.curves import curve_scores
-from seewhy.metrics.evidence import Evidence
+from seewhy.metrics.base import Evidence
+from seewhy.metrics.faithfulness.removal_correlation import subset_size
 from seewhy.metrics.imputation import impute
-from seewhy.metrics.random_logit import other_classes
-from seewhy.metrics.removal import subset_size
-from seewhy.metrics.seen import NOISY_LINEAR, Curve
+from seewhy.metrics.perturbation_curves import NOISY_LINEAR, Curve, curve_scores
+from seewhy.metrics.randomisation.random_logit import other_classes
 
 EXPLAINER = InputXGradient()
 SHARES = (10, 30, 50, 70, 90)

@@ -11,8 +11,7 @@ from benchmarking.peers.captum_methods import mine
 from benchmarking.peers.peer import Call, Peer
 from benchmarking.peers.zennit_network import canonical
 from benchmarking.subject import Plain, Subject
-from seewhy.explainers.deconvolution import Deconvolution
-from seewhy.explainers.guided_backprop import GuidedBackprop
+from seewhy.explainers.guided_backprop import Deconvolution, GuidedBackprop
 from seewhy.explainers.lrp import Lrp
 
 TINY = 1e-12

@@ -8,23 +8,23 @@ from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 
-from seewhy.callbacks.journaling import Journaling, journaling
-from seewhy.classifier import Classifier, Passes
-from seewhy.errors import UserError
-from seewhy.explain_batch import explain_batch
+from seewhy.callbacks.journal import Journaling, journaling
+from seewhy.core.errors import UserError
+from seewhy.core.files import RunFolder
+from seewhy.core.targets import check_policy
+from seewhy.core.types import Batch
 from seewhy.explainers.base import Explainer
-from seewhy.journal.entry import Cost
-from seewhy.run_folder import RunFolder
-from seewhy.stored_map import Form
-from seewhy.targets import check_policy
-from seewhy.types import Batch
+from seewhy.explainers.batch import explain_batch
+from seewhy.models.classifier import Classifier, Passes
+from seewhy.runs.attribution_files import Form
+from seewhy.runs.journal import Cost
 
 
 class Attribution(Callback):
     """Adds `explanations` and `skipped` to each test batch's outputs and stores the maps below attributions/.
 
     `limit` explains only images at the first places of the data set (None: all); `dtype` and `compressed` say how a map
-    is stored (see `seewhy.stored_map`).
+    is stored (see `seewhy.runs.attribution_files`).
     """
 
     journaling: Journaling

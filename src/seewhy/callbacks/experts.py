@@ -8,14 +8,14 @@ from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 
-from seewhy.classifier import Classifier
-from seewhy.figures import png
-from seewhy.influence.curve_figure import curve_figure
-from seewhy.influence.distribution import distribution
-from seewhy.influence.survey import CURVE, RANKING, Survey
-from seewhy.log_picture import log_picture
-from seewhy.run_folder import RunFolder
-from seewhy.types import Batch
+from seewhy.core.files import RunFolder
+from seewhy.core.types import Batch
+from seewhy.explainers.influence.experts import CURVE, RANKING, Survey
+from seewhy.explainers.influence.measure import distribution
+from seewhy.models.classifier import Classifier
+from seewhy.plots.expert_curve import curve_figure
+from seewhy.plots.explanation import png
+from seewhy.runs.tensorboard import log_picture
 
 
 class Experts(Callback):

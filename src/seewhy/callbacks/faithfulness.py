@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Trainer
 
-from seewhy.callbacks.journaled import Journaled
-from seewhy.classifier import Classifier, Passes
+from seewhy.callbacks.journal import Journaled
+from seewhy.core.files import RunFolder
+from seewhy.core.types import Batch
 from seewhy.explainers.base import Explainer
-from seewhy.journal.entry import Cost
-from seewhy.measure_batch import evidence_of, masks_of, measurable, measure_batch
-from seewhy.metric_facts import facts_of
 from seewhy.metrics.base import ImageMetric
-from seewhy.run_folder import RunFolder
-from seewhy.score_rows import curve_rows
-from seewhy.types import Batch
+from seewhy.metrics.batch import evidence_of, masks_of, measurable, measure_batch
+from seewhy.models.classifier import Classifier, Passes
+from seewhy.runs.journal import Cost, curve_rows
+from seewhy.statistics.schema import facts_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,7 +80,7 @@ class Faithfulness(Journaled):
         """summary.csv, metrics.json and the curves of all finished images."""
         if not self.metrics:
             return
-        from seewhy.run_scores import write_curves, write_scores
+        from seewhy.runs.tables import write_curves, write_scores
 
         seed, journal = self.options["seed"], self.kept.journal
         self.summary = write_scores(self.folder, facts_of(self.measured().values()), journal, seed)

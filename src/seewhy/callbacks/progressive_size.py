@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from seewhy.errors import UserError
+from seewhy.core.errors import UserError
 
 
 class ProgressiveSize(Callback):

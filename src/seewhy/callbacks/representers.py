@@ -8,21 +8,21 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
-from seewhy.classifier import Classifier
-from seewhy.data.training_set import training_set
-from seewhy.figures import png
-from seewhy.log_picture import log_picture
-from seewhy.representers.report import Report, report
-from seewhy.run_folder import RunFolder
-from seewhy.targets import check_policy
-from seewhy.types import Batch
+from seewhy.analyses.representers.report import Report, report
+from seewhy.core.files import RunFolder
+from seewhy.core.targets import check_policy
+from seewhy.core.types import Batch
+from seewhy.data.dataset import training_set
+from seewhy.models.classifier import Classifier
+from seewhy.plots.explanation import png
+from seewhy.runs.tensorboard import log_picture
 
 
 class Representers(Callback):
     """Writes representers.csv, importance.csv, consistency.csv and figures/representers/ for the first test images.
 
     At most `limit` images are held until the loop ends; `pictures` of them are drawn. `options` are those of
-    `seewhy.representers.points.representer_points`.
+    `seewhy.analyses.representers.points.representer_points`.
     """
 
     whole_run = True  # needs every image in one process

@@ -10,26 +10,22 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch import Callback, Trainer
 from rich.console import Console
 
-from seewhy.classifier import Classifier, Passes
-from seewhy.corruptions.attack import Attack
-from seewhy.corruptions.corrupter import Corrupter
-from seewhy.corruptions.workers import worker_count
-from seewhy.errors import UserError
+from seewhy.analyses.robustness.figures import headlines
+from seewhy.analyses.robustness.measure import Measurement, forward_floor, known_maps
+from seewhy.analyses.robustness.report import log_summary, results_table, write_figures, write_rows, write_summary
+from seewhy.analyses.robustness.sheets import Gallery
+from seewhy.analyses.robustness.summary import CLEAN, read_reference, summarise
+from seewhy.core.errors import UserError
+from seewhy.core.files import RunFolder
+from seewhy.core.types import Batch
+from seewhy.data.corruptions.attacks import Attack
+from seewhy.data.corruptions.corrupter import Corrupter, worker_count
 from seewhy.explainers.base import Explainer
 from seewhy.metrics.base import ImageMetric
-from seewhy.robustness.curves import headlines
-from seewhy.robustness.floor import forward_floor
-from seewhy.robustness.gallery import Gallery
-from seewhy.robustness.known_maps import known_maps
-from seewhy.robustness.measure import Measurement
-from seewhy.robustness.report import results_table, write_figures, write_rows, write_summary
-from seewhy.robustness.summary import CLEAN, read_reference, summarise
-from seewhy.robustness.tensorboard import log_summary
-from seewhy.run_folder import RunFolder
-from seewhy.types import Batch
+from seewhy.models.classifier import Classifier, Passes
 
 if TYPE_CHECKING:
-    from seewhy.corruptions.corruption import Corruption
+    from seewhy.data.corruptions.base import Corruption
 
 
 class Robustness(Callback):

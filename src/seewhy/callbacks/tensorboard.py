@@ -11,12 +11,12 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from seewhy.callbacks.attribution import Attribution
 from seewhy.callbacks.faithfulness import Faithfulness
-from seewhy.callbacks.journaling import Journaling, journaling
-from seewhy.classifier import Classifier
-from seewhy.log_picture import log_picture
+from seewhy.callbacks.journal import Journaling, journaling
+from seewhy.models.classifier import Classifier
+from seewhy.runs.tensorboard import log_picture
 
 if TYPE_CHECKING:
-    from seewhy.hyperparameters import Value
+    from seewhy.runs.tensorboard import Value
 
 Kind = TypeVar("Kind", bound=Callback)
 
@@ -43,8 +43,7 @@ class TensorBoard(Callback):
         """Log all of it."""
         if not trainer.is_global_zero or not any(isinstance(one, TensorBoardLogger) for one in trainer.loggers):
             return
-        from seewhy.curve_points import curve_points
-        from seewhy.hyperparameters import log_hyperparameters
+        from seewhy.runs.tensorboard import curve_points, log_hyperparameters
 
         step, names = trainer.global_step, list[str]()
         values: dict[str, list[float]] = {}
@@ -75,7 +74,7 @@ def _row(
     trainer: Trainer, classifier: Classifier, means: dict[str, float]
 ) -> tuple[dict[str, Value], dict[str, float]]:
     """(what was chosen, what came out)."""
-    from seewhy.hyperparameters import explainer_parameters
+    from seewhy.runs.tensorboard import explainer_parameters
 
     explaining, measuring = _callback(trainer, Attribution), _callback(trainer, Faithfulness)
     data: Any = trainer.datamodule  # type: ignore[attr-defined]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from seewhy.core.errors import UserError
+from seewhy.core.types import Facts
 from seewhy.data.folder import Folder
-from seewhy.errors import UserError
-from seewhy.models.facts import Facts
 
 PICTURES = "101_ObjectCategories"
 

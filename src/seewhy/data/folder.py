@@ -1,4 +1,7 @@
-"""Images from a folder, a file, a pattern or a list of those, with what is known of their classes."""
+"""Images from a folder, a file, a pattern or a list of those, with what is known of their classes.
+
+The images that come with the project.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +18,13 @@ from typing import NamedTuple
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from seewhy.corruptions.corrupter import Corrupter, images_per_batch
-from seewhy.data.image_dataset import ImageFiles, Item, collate, printable
-from seewhy.data.image_file import MAX_PIXELS
-from seewhy.data.loading import check_loading
-from seewhy.data.mask_file import find_masks
+from seewhy.core.errors import UserError
+from seewhy.core.types import CIFAR10_CLASSES, IMAGENET_MEAN, IMAGENET_STD, Batch, Facts
+from seewhy.data.corruptions.corrupter import Corrupter, images_per_batch
+from seewhy.data.dataset import ImageFiles, Item, check_loading, collate, printable
+from seewhy.data.images import MAX_PIXELS
+from seewhy.data.masks import find_masks
 from seewhy.data.names import image_names
-from seewhy.errors import UserError
-from seewhy.models.facts import IMAGENET_MEAN, IMAGENET_STD, Facts
-from seewhy.types import Batch
 
 EXTENSIONS = ("jpg", "jpeg", "jpe", "png", "webp", "bmp", "tif", "tiff", "gif", "ppm")
 
@@ -286,3 +287,30 @@ def _row_label(row: Mapping[str, str | None], classes: Sequence[str], place: str
         if 0 <= index < len(classes) and (not name or len(classes) == 1000 or _plain(classes[index]) == _plain(name)):
             return Label(index, classes[index])
     return Label(class_index(name, classes), name)
+
+
+SAMPLES = Path(__file__).parents[3] / "logbook" / "images"
+
+
+class Samples(Folder):
+    """`cifar10/` for classifiers of the CIFAR-10 classes, `photographs/` (ImageNet classes) for all others.
+
+    `root` takes the place of logbook/images; it holds folders of those names, each with its labels.csv.
+    """
+
+    def __init__(
+        self,
+        root: str | None = None,
+        facts: Facts | None = None,
+        batch_size: int = 8,
+        num_workers: int = 0,
+        limit: int | None = None,
+    ) -> None:
+        known = {name.casefold() for name in facts.classes} if facts else set()
+        folder = (Path(root) if root else SAMPLES) / ("cifar10" if known == set(CIFAR10_CLASSES) else "photographs")
+        if not folder.is_dir():
+            raise UserError(
+                f"the sample images are not in {folder}: set data.root to logbook/images of the project, "
+                "or show your own with data=folder data.root=<folder>"
+            )
+        super().__init__(folder, facts, batch_size, num_workers, limit)

@@ -1,10 +1,15 @@
-"""The attention matrices of a transformer, seen while it runs and without a change to any of its modules."""
+"""The attention matrices of a transformer, seen while it runs and without a change to any of its modules.
+
+Attention weighted by its gradient: which patches the target's score was read from.
+Attention rollout: which patches the output could have read, through all layers of attention.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +17,12 @@ from torch.autograd.graph import GradientEdge
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from seewhy.errors import Incompatible
-from seewhy.models.positions import token_grid
+from seewhy.core.errors import Incompatible, UserError
+from seewhy.core.types import Images, Targets
+from seewhy.explainers.base import Attributed, Explainer
+from seewhy.explainers.cam import enlarge
+from seewhy.models.batched import Probe
+from seewhy.models.layers import token_grid
 
 SOFTMAX = (torch.softmax, Tensor.softmax, functional.softmax)
 INSTEAD = "use explainer=grad_cam, which reads the tokens of any layer"
@@ -131,3 +140,102 @@ def pooled_tokens(network: nn.Module, prefix: int) -> slice:
     if not prefix or str(getattr(network, "global_pool", "token")) not in ("token", ""):
         return slice(prefix, None)
     return slice(0, 2 if getattr(network, "dist_token", None) is not None else 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionGradient(Explainer):
+    """The class token's row of R: R = I, then R += mean over heads of ReLU(d logit / d A * A) R for each layer.
+
+    A is the attention of a layer, in the order of execution. Without a class token the mean of the patches' rows.
+    Enlarged bilinearly; never negative, not normalised. Incompatible for networks without attention or with attention
+    in windows.
+    Chefer, Gur, Wolf: Generic attention-model explainability, ICCV 2021.
+    """
+
+    signed: ClassVar[bool] = False
+
+    def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
+        size = (images.shape[2], images.shape[3])
+
+        def one(chunk: Tensor) -> tuple[Tensor]:
+            steps = self._steps(probe, images[chunk], targets[chunk])
+            return (enlarge(read_out(steps, probe.classifier.network, size, self.name), size),)
+
+        return Attributed(probe.in_passes(one, len(images), gradient=True)[0])
+
+    def _steps(self, probe: Probe, images: Images, targets: Targets) -> list[Tensor]:
+        """I + mean over heads of ReLU(d logit / d A * A) [batch, tokens, tokens] of every layer: R is their product."""
+        matrices: list[Tensor] = []
+        places: list[Tensor | GradientEdge] = []
+
+        def seen(attention: Tensor, place: Tensor | GradientEdge) -> None:
+            check_global(attention, len(images), matrices[0].shape[-1] if matrices else None, self.name)
+            matrices.append(attention.detach())
+            places.append(place)
+
+        with torch.enable_grad(), WatchAttention(seen):
+            score = probe.classifier(images.detach().requires_grad_()).float().gather(1, targets[:, None]).sum()
+        gradients = torch.autograd.grad(score, places, allow_unused=True) if places else ()  # type: ignore[arg-type]
+        steps = []
+        for attention, gradient in zip(matrices, gradients, strict=True):
+            if gradient is not None:
+                step = (gradient.view_as(attention).float() * attention.float()).relu().mean(1)
+                step.diagonal(dim1=1, dim2=2).add_(1.0)
+                steps.append(step)
+        return steps
+
+    def passes_per_image(self, **size: Any) -> tuple[int, int]:
+        """One pass each way."""
+        return 1, 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionRollout(Explainer):
+    """The class token's row of R = B_L ... B_1, B = (mean over heads of A + I), rows scaled to sum 1; enlarged.
+
+    Does not depend on the target: it shows where the network looks, not what for. Without a class token the mean of
+    the patches' rows. `discard_ratio` sets that share of each layer's mean attention, its smallest values, to 0. In
+    [0, 1]. Incompatible for networks without attention or with attention in windows.
+    Abnar, Zuidema: Quantifying attention flow in transformers, ACL 2020.
+    """
+
+    discard_ratio: float = 0.0
+    signed: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.discard_ratio < 1:
+            raise UserError(f"explainer.discard_ratio={self.discard_ratio} must be in [0, 1): a share, such as 0.9")
+
+    def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
+        size = (images.shape[2], images.shape[3])
+
+        def one(chunk: Tensor) -> tuple[Tensor]:
+            steps = self._steps(probe, images[chunk])
+            return (enlarge(read_out(steps, probe.classifier.network, size, self.name), size),)
+
+        return Attributed(probe.in_passes(one, len(images), gradient=False)[0])
+
+    def _steps(self, probe: Probe, images: Images) -> list[Tensor]:
+        """B_1 ... B_L [batch, tokens, tokens]."""
+        steps: list[Tensor] = []
+
+        def seen(attention: Tensor, place: object) -> None:
+            check_global(attention, len(images), steps[0].shape[-1] if steps else None, self.name)
+            steps.append(self._step(attention.float().mean(1)))
+
+        with torch.no_grad(), WatchAttention(seen):
+            probe.classifier(images)
+        return steps
+
+    def _step(self, attention: Tensor) -> Tensor:
+        """B of one layer from its attention [batch, tokens, tokens], averaged over the heads."""
+        discarded = int(self.discard_ratio * attention[0].numel())
+        if discarded:
+            smallest = attention.flatten(1).topk(discarded, dim=1, largest=False).indices
+            attention = attention.flatten(1).scatter(1, smallest, 0.0).view_as(attention)
+        attention.diagonal(dim1=1, dim2=2).add_(1.0)
+        return attention / attention.sum(2, keepdim=True)
+
+    def passes_per_image(self, **size: Any) -> tuple[int, int]:
+        """One forward."""
+        return 1, 0

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seewhy.errors import UserError
-from seewhy.gaussian_blur import gaussian_blur
-from seewhy.image_seed import image_generator
-from seewhy.types import Images
+from seewhy.core.errors import UserError
+from seewhy.core.random import image_generator
+from seewhy.core.tensors import gaussian_blur
+from seewhy.core.types import Images
 
 BASELINES = ("black", "white", "grey", "mean", "blurred", "noise", "uniform")
 RANDOM_BASELINES = ("noise", "uniform")

@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seewhy.errors import UserError
-from seewhy.explainers.base import Attributed
-from seewhy.explainers.complete import CompleteExplainer
-from seewhy.probe import Probe
-from seewhy.types import Attributions, Images, Targets
+from seewhy.core.errors import UserError
+from seewhy.core.types import Attributions, Images, Targets
+from seewhy.explainers.base import Attributed, CompleteExplainer
+from seewhy.models.batched import Probe
 
 NEGLIGIBLE = 1e-8
 """Share of a frequency below which the blur has removed it."""

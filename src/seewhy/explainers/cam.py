@@ -1,4 +1,11 @@
-"""What class activation maps share: the layer, its grid of positions, and the way back to the size of the image."""
+"""What class activation maps share: the layer, its grid of positions, and the way back to the size of the image.
+
+Eigen-CAM: the strongest pattern in the activations of a layer, whatever the class.
+Grad-CAM: the channels of the last convolutional stage, weighted by their average gradient.
+Grad-CAM++: Grad-CAM whose positive gradients count alike for every occurrence of the class.
+LayerCAM: every position of every channel has its own weight, which also suits early, finer layers.
+Score-CAM: channels weighted by the score of the image seen through each of them.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from seewhy.errors import Incompatible
+from seewhy.core.errors import Incompatible, UserError
+from seewhy.core.types import Attributions, Images, Targets
 from seewhy.explainers.base import Attributed, Explainer
 from seewhy.explainers.layer_signals import activation, activation_and_gradient
-from seewhy.models.layers import default_cam_layer
-from seewhy.models.positions import as_grid
-from seewhy.probe import Probe
-from seewhy.types import Attributions, Images, Targets
+from seewhy.models.batched import Probe
+from seewhy.models.layers import as_grid, default_cam_layer
 
 
 class CamLayer:
@@ -110,3 +116,145 @@ def weighted(features: Tensor, weights: Tensor) -> Tensor:
 def enlarge(maps: Tensor, size: torch.Size | tuple[int, int]) -> Attributions:
     """Bilinear enlargement of maps [batch, rows, columns] to `size`."""
     return functional.interpolate(maps[:, None], tuple(size), mode="bilinear", align_corners=False)[:, 0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EigenCam(Cam):
+    """ReLU(A v), v = first principal component of the activations A [positions, channels], enlarged bilinearly.
+
+    Does not depend on the target. A has each channel's mean over the positions taken off first, which suits layers
+    with negative activations too; `centred=false` takes the singular vector of A as it is, as in the paper. The sign
+    of v is the one for which A v and the activations' mean over the channels have an inner product >= 0: with ReLU'd
+    activations and `centred=false`, A v then has no negative value. Never negative; not normalised.
+    Muhammad, Yeasin: Eigen-CAM, IJCNN 2020.
+    """
+
+    centred: bool = True
+
+    def coarse(self, probe: Probe, layer: CamLayer, images: Images, targets: Targets) -> Tensor:
+        """A v for each image."""
+
+        def one(chunk: Tensor) -> tuple[Tensor]:
+            features, _ = layer.features(images[chunk])
+            flat = features.flatten(2).transpose(1, 2)
+            return (first_component(flat, self.centred).unflatten(1, features.shape[2:]),)
+
+        return probe.in_passes(one, len(images), gradient=False)[0]
+
+    def passes_per_image(self, **size: Any) -> tuple[int, int]:
+        """One forward."""
+        return 1, 0
+
+
+def first_component(activations: Tensor, centred: bool) -> Tensor:
+    """Activations [batch, positions, channels] projected on their first right singular vector: [batch, positions].
+
+    From the eigenvectors of the smaller of A A' and A' A, in double precision.
+    """
+    values = activations.double()
+    means = values.mean(2)
+    if centred:
+        values = values - values.mean(1, keepdim=True)
+    if values.shape[1] <= values.shape[2]:
+        eigenvalues, vectors = torch.linalg.eigh(values @ values.mT)
+        projected = vectors[..., -1] * eigenvalues[:, -1:].clamp_min(0).sqrt()
+    else:
+        vectors = torch.linalg.eigh(values.mT @ values).eigenvectors
+        projected = (values @ vectors[..., -1:])[..., 0]
+    alike = (projected * means).sum(1, keepdim=True)
+    return torch.where(alike < 0, -projected, projected).float()
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradCam(GradientCam):
+    """ReLU(sum over channels k of a_k A_k), a_k = mean over positions of d logit / d A_k, enlarged bilinearly.
+
+    A is the output of `layer` (None: the classifier's own choice). Never negative; not normalised.
+    Selvaraju et al.: Grad-CAM, ICCV 2017.
+    """
+
+    def combine(self, features: Tensor, gradient: Tensor) -> Tensor:
+        """sum_k a_k A_k."""
+        return weighted(features, gradient.mean((2, 3)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradCamPlusPlus(GradientCam):
+    """ReLU(sum_k w_k A_k), w_k = sum_ij alpha_kij ReLU(g_kij), enlarged bilinearly; g = d logit / d A_k at (i, j).
+
+    alpha = g^2 / (2 g^2 + S_k g^3) with S_k = sum_ab A_kab. Where g > 0, the only places that count, alpha * g is
+    g / (2 + S_k g): computed so, no small constant is needed. The derivation assumes ReLU'd activations; a negative
+    S_k counts as 0, which keeps alpha within (0, 1/2]. Never negative; not normalised.
+    Chattopadhay et al.: Grad-CAM++, WACV 2018.
+    """
+
+    def combine(self, features: Tensor, gradient: Tensor) -> Tensor:
+        """sum_k w_k A_k."""
+        positive = gradient.relu()
+        totals = features.sum((2, 3), keepdim=True).relu()
+        return weighted(features, (positive / (2 + totals * positive)).sum((2, 3)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerCam(GradientCam):
+    """ReLU(sum_k ReLU(g_k) * A_k), g = d logit / d A, enlarged bilinearly. Never negative; not normalised.
+
+    Jiang et al.: LayerCAM, IEEE Transactions on Image Processing 2021.
+    """
+
+    def combine(self, features: Tensor, gradient: Tensor) -> Tensor:
+        """sum_k ReLU(g_k) A_k."""
+        return (gradient.relu() * features).sum(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreCam(Cam):
+    """ReLU(sum_k w_k A_k), w = softmax over the channels of f_target(image * H_k), enlarged bilinearly.
+
+    H_k is A_k enlarged bilinearly to the image and stretched to [0, 1]; f is the logit, whose value for the black
+    image, subtracted in the paper, cancels in the softmax. Channels that are the same everywhere say nothing about
+    positions and weigh 0. `channels=k` takes only the k channels of the largest variance over the positions and
+    gives the others weight 0. Never negative; not normalised.
+    Wang et al.: Score-CAM, CVPR Workshops 2020; few channels: FasterScore-CAM (Li, 2020).
+    """
+
+    channels: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.channels is not None and self.channels < 1:
+            raise UserError(f"explainer.channels={self.channels} must be at least 1, or null for all channels")
+
+    def coarse(self, probe: Probe, layer: CamLayer, images: Images, targets: Targets) -> Tensor:
+        """sum_k w_k A_k; the masked images of all channels and images fill the batches."""
+        features = self._features(probe, layer, images)
+        pairs = varied_channels(features, self.channels)
+        scores = features.new_full(features.shape[:2], -torch.inf)
+        for chunk in probe.chunks(len(pairs), gradient=False):
+            image, channel = pairs[chunk].unbind(1)
+            masks = stretch(enlarge(features[image, channel], images.shape[2:]))
+            scores[image, channel] = probe.scores(images[image] * masks[:, None], targets[image])
+        return weighted(features, scores.softmax(1).nan_to_num(0.0))
+
+    def _features(self, probe: Probe, layer: CamLayer, images: Images) -> Tensor:
+        return probe.in_passes(lambda chunk: layer.features(images[chunk])[:1], len(images), gradient=False)[0]
+
+    def passes_per_image(self, **size: Any) -> tuple[int, int] | None:
+        """One forward and one for each channel that is not constant; None where their number depends on the layer."""
+        return None if self.channels is None else (self.channels + 1, 0)
+
+
+def varied_channels(features: Tensor, most: int | None) -> Tensor:
+    """(image, channel) [n, 2] of the `most` channels of each image with the largest variance, none of them constant."""
+    flat = features.flatten(2)
+    varied = flat.amax(2) > flat.amin(2)
+    if most is not None and most < varied.shape[1]:
+        strongest = flat.var(2).topk(most, dim=1).indices
+        varied &= torch.zeros_like(varied).scatter_(1, strongest, True)
+    return varied.nonzero()
+
+
+def stretch(maps: Tensor) -> Tensor:
+    """Each map [n, height, width] moved and scaled so that its values run from 0 to 1; constant maps become 0."""
+    lowest, highest = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    spread = highest - lowest
+    return (maps - lowest) / torch.where(spread > 0, spread, 1.0)

@@ -9,14 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seewhy.errors import UserError
-from seewhy.explainers.base import Attributed
+from seewhy.core.errors import UserError
+from seewhy.core.types import Images, Targets
+from seewhy.explainers._backward_rules.deep_lift import BaselinePass, PairWatch, Unshared
+from seewhy.explainers.base import Attributed, CompleteExplainer, completeness_facts, completeness_warning
 from seewhy.explainers.baselines import CONSTANT_BASELINES, baseline_images, check_baseline
-from seewhy.explainers.complete import CompleteExplainer, completeness_facts, completeness_warning
-from seewhy.explainers.rules.baseline_pass import BaselinePass
-from seewhy.explainers.rules.pair_watch import PairWatch, Unshared
-from seewhy.probe import Probe
-from seewhy.types import Images, Targets
+from seewhy.models.batched import Probe
 
 Baselines = tuple[BaselinePass, Tensor]
 """What a pass of baselines left in the network, and its logits [n or 1, classes]."""

@@ -10,16 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seewhy.errors import UserError
+from seewhy.core.errors import UserError
+from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import Attributed, Explainer
 from seewhy.explainers.baselines import baseline_images, check_baseline
-from seewhy.explainers.quadrature import check_rule
-from seewhy.explainers.straight_path import straight_path
-from seewhy.influence.data_influence import DataInfluence
-from seewhy.influence.quantity import compared_class, difference_of_scores
-from seewhy.influence.slice import Slice, check_reduction
-from seewhy.probe import Probe
-from seewhy.types import Images, Targets
+from seewhy.explainers.influence.measure import (
+    DataInfluence,
+    Slice,
+    check_reduction,
+    compared_class,
+    difference_of_scores,
+)
+from seewhy.explainers.path_integrals import check_rule, straight_path
+from seewhy.models.batched import Probe
 
 DISTRIBUTIONS = ("image", "path", "class", "dataset")
 ATTRIBUTIONS = ("input_x_gradient", "gradient", "integrated_gradients")

@@ -11,18 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seewhy.core.errors import UnreadableImage, UserError
+from seewhy.core.random import image_generator
+from seewhy.core.types import Attributions, Facts, Images, Targets
 from seewhy.data.folder import find_images
-from seewhy.data.image_file import read_image
-from seewhy.errors import UnreadableImage, UserError
-from seewhy.explainers.base import Attributed
+from seewhy.data.images import read_image
+from seewhy.data.preprocessing import resize_and_crop, to_unit_range
+from seewhy.explainers.base import Attributed, CompleteExplainer
 from seewhy.explainers.baselines import BASELINES, RANDOM_BASELINES, baseline_images, check_baseline, random_baseline
-from seewhy.explainers.complete import CompleteExplainer
 from seewhy.explainers.noise_tunnel import ImageNoise, check_noise
-from seewhy.image_seed import image_generator
-from seewhy.models.facts import Facts
-from seewhy.preprocess import resize_and_crop, to_unit_range
-from seewhy.probe import Probe
-from seewhy.types import Attributions, Images, Targets
+from seewhy.models.batched import Probe
 
 IMAGE_ITSELF = "image"
 

@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seewhy.errors import UserError
-from seewhy.explainers.base import Attributed
+from seewhy.core.errors import UserError
+from seewhy.core.types import Attributions, Images, Targets
+from seewhy.explainers.base import Attributed, CompleteExplainer
 from seewhy.explainers.baselines import baseline_images, check_baseline
-from seewhy.explainers.complete import CompleteExplainer
-from seewhy.probe import Probe
-from seewhy.types import Attributions, Images, Targets
+from seewhy.models.batched import Probe
 
 RULES = ("trapezoid", "riemann_left")
 CLOSE = 1e-6

@@ -8,14 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seewhy.errors import UserError
-from seewhy.explainers.adaptive_path import START, AdaptivePath
-from seewhy.explainers.base import Attributed
+from seewhy.core.errors import UserError
+from seewhy.core.types import Attributions, Images, Targets
+from seewhy.explainers.base import Attributed, CompleteExplainer
 from seewhy.explainers.baselines import baseline_images, check_baseline
-from seewhy.explainers.complete import CompleteExplainer
-from seewhy.explainers.quadrature import check_rule, quadrature
-from seewhy.probe import Probe
-from seewhy.types import Attributions, Images, Targets
+from seewhy.explainers.path_integrals import START, AdaptivePath, check_rule, quadrature
+from seewhy.models.batched import Probe
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,15 +13,13 @@ from scipy.special import comb
 from torch import Tensor
 from torch.nn import functional
 
-from seewhy.errors import UserError
-from seewhy.explainers.base import Attributed
+from seewhy.core.errors import UserError
+from seewhy.core.random import image_generator
+from seewhy.core.types import Images, Targets
+from seewhy.explainers.base import Attributed, CompleteExplainer
 from seewhy.explainers.baselines import baseline_images, check_baseline
-from seewhy.explainers.coalitions import BLOCK, Coalitions
-from seewhy.explainers.complete import CompleteExplainer
-from seewhy.explainers.segments import check_n_segments, segment_images
-from seewhy.image_seed import image_generator
-from seewhy.probe import Probe
-from seewhy.types import Images, Targets
+from seewhy.explainers.superpixels import BLOCK, Coalitions, check_n_segments, segment_images
+from seewhy.models.batched import Probe
 
 EXACT = 11
 """Up to this number of superpixels all coalitions are evaluated: at most 2046."""

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from seewhy.classifier import Classifier
-from seewhy.errors import Incompatible
-from seewhy.types import Images, Targets
+from seewhy.core.errors import Incompatible
+from seewhy.core.types import Images, Targets
+from seewhy.models.classifier import Classifier
 
 
 def activation_and_gradient(

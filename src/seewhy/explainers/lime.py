@@ -10,14 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seewhy.errors import UserError
+from seewhy.core.errors import UserError
+from seewhy.core.random import image_generator
+from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import Attributed, Explainer
 from seewhy.explainers.baselines import baseline_images, check_baseline
-from seewhy.explainers.coalitions import BLOCK, Coalitions
-from seewhy.explainers.segments import check_n_segments, segment_images
-from seewhy.image_seed import image_generator
-from seewhy.probe import Probe
-from seewhy.types import Images, Targets
+from seewhy.explainers.superpixels import BLOCK, Coalitions, check_n_segments, segment_images
+from seewhy.models.batched import Probe
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,13 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seewhy.classifier import Classifier
-from seewhy.errors import Incompatible, UserError
+from seewhy.core.errors import Incompatible, UserError
+from seewhy.core.types import Images, Targets
+from seewhy.explainers._backward_rules.lrp import RelevanceWatch, Rule, epsilon_rule, gamma_rule, z_plus_rule
 from seewhy.explainers.base import Attributed, Explainer
-from seewhy.explainers.rules.relevance_rules import Rule, epsilon_rule, gamma_rule, z_plus_rule
-from seewhy.explainers.rules.relevance_watch import RelevanceWatch
-from seewhy.probe import Probe
-from seewhy.types import Images, Targets
+from seewhy.models.batched import Probe
+from seewhy.models.classifier import Classifier
 
 RULES = ("composite", "epsilon", "gamma", "z_plus")
 SMALLEST_SCORE = 1e-6

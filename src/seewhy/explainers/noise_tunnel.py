@@ -1,4 +1,7 @@
-"""Noise tunnel: a gradient method averaged, squared or compared over noisy copies of the image."""
+"""Noise tunnel: a gradient method averaged, squared or compared over noisy copies of the image.
+
+SmoothGrad: the gradient, averaged over noisy copies of the image.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,12 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from seewhy.errors import UserError
+from seewhy.core.errors import UserError
+from seewhy.core.random import image_generator
+from seewhy.core.types import Attributions, Images, Targets
 from seewhy.explainers.base import Attributed, Explainer
-from seewhy.image_seed import image_generator
-from seewhy.probe import Probe
-from seewhy.types import Attributions, Images, Targets
+from seewhy.explainers.gradient import Saliency
+from seewhy.models.batched import Probe
 
 COMBINATIONS = {"mean": "smooth_grad", "mean_of_squares": "smooth_grad_sq", "variance": "var_grad"}
 """Each way to combine the copies and the name that it is published under."""
@@ -157,3 +161,34 @@ def check_noise(n_samples: int, noise: float) -> None:
         raise UserError(f"explainer.n_samples={n_samples} must be a whole number from 1")
     if not math.isfinite(noise) or not 0 <= noise <= 1:
         raise UserError(f"explainer.noise={noise} must be from 0 to 1: it is a share of the value range, such as 0.15")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmoothGrad(Explainer):
+    """max over channels of |mean over noisy copies of d logit / d pixel|, never negative.
+
+    `noise` is the standard deviation as a share of the value range 1. `reduction=sum` gives the signed sum over the
+    channels. Smilkov, Thorat, Kim, Viégas, Wattenberg: SmoothGrad: removing noise by adding noise, 2017.
+    """
+
+    n_samples: int = 50
+    noise: float = 0.15
+    reduction: str = "max"
+
+    def __post_init__(self) -> None:
+        check_noise(self.n_samples, self.noise)
+        Saliency(reduction=self.reduction)
+
+    @property
+    def signed(self) -> bool:  # type: ignore[override]
+        """Whether the reduction keeps the sign."""
+        return self.reduction == "sum"
+
+    def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
+        gradient = Saliency(reduction=self.reduction)
+        tunnel = NoiseTunnel(explainer=gradient, n_samples=self.n_samples, noise=self.noise, seed=self.seed)
+        return tunnel._attribute(probe, images, targets)
+
+    def passes_per_image(self, **size: Any) -> tuple[int, int]:
+        """One pass each way for each copy."""
+        return self.n_samples, self.n_samples

@@ -8,12 +8,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from seewhy.errors import UserError
+from seewhy.core.errors import UserError
+from seewhy.core.types import Images, Targets
+from seewhy.explainers._incremental.network import incremental_drops
 from seewhy.explainers.base import Attributed, Explainer
 from seewhy.explainers.baselines import baseline_images, check_baseline
-from seewhy.incremental.choice import incremental_drops
-from seewhy.probe import Probe
-from seewhy.types import Images, Targets
+from seewhy.models.batched import Probe
 
 
 @dataclass(frozen=True, kw_only=True)

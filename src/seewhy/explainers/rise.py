@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from seewhy.errors import UserError
+from seewhy.core.errors import UserError
+from seewhy.core.random import image_generator
+from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import Attributed, Explainer
-from seewhy.explainers.coalitions import BLOCK, runs
-from seewhy.image_seed import image_generator
-from seewhy.probe import Probe
-from seewhy.types import Images, Targets
+from seewhy.explainers.superpixels import BLOCK, runs
+from seewhy.models.batched import Probe
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 from scipy import ndimage, sparse
 from torch import Tensor
 
-from seewhy.errors import UserError
-from seewhy.explainers.base import Attributed, Explainer
+from seewhy.core.errors import UserError
+from seewhy.core.types import Images, Targets
+from seewhy.explainers.base import Attributed, Explainer, completeness_facts
 from seewhy.explainers.baselines import baseline_images
-from seewhy.explainers.complete import completeness_facts
 from seewhy.explainers.integrated_gradients import IntegratedGradients
-from seewhy.explainers.segments import check_n_segments, scales_of
-from seewhy.probe import Probe
-from seewhy.types import Images, Targets
+from seewhy.explainers.superpixels import check_n_segments, scales_of
+from seewhy.models.batched import Probe
 
 BASELINES = ("black", "white")
 SMALLEST = 1 / 1000

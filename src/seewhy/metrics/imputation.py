@@ -12,7 +12,7 @@ from scipy.sparse import csc_matrix
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
-from seewhy.threads import in_threads
+from seewhy.core.tensors import in_threads
 
 NOISE = 0.01
 """Standard deviation of the noise, in units of the image range [0, 1], as published."""

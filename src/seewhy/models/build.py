@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seewhy.errors import MissingWeights, UserError
+from seewhy.core.errors import MissingWeights, UserError
+from seewhy.core.types import CIFAR10_CLASSES, Facts
 from seewhy.models.architectures import Architecture, imagenet_classes
-from seewhy.models.facts import CIFAR10_CLASSES, Facts
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from seewhy.classifier import Classifier
-    from seewhy.optimization import Optimization
+    from seewhy.models.classifier import Classifier
+    from seewhy.models.optimizers import Optimization
 
 SHIPPED = Path(__file__).parent.parent / "weights"
 """Weights that this project trained, each with a model card beside it."""
@@ -77,7 +77,7 @@ def classifier(
 
     import torch
 
-    from seewhy.classifier import Classifier
+    from seewhy.models.classifier import Classifier
     from seewhy.models.weights import fit_weights, read_weights, weights_sha256
 
     state, carried = None, None

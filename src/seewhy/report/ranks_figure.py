@@ -6,17 +6,16 @@ import math
 
 from matplotlib.figure import Figure
 
-from seewhy.chart import Chart
-from seewhy.colours import INK, MUTED
-from seewhy.errors import UserError
-from seewhy.metric_facts import ARROWS
-from seewhy.page import LEADING, shorten, width_of, wrap
+from seewhy.core.errors import UserError
+from seewhy.plots.axes import BLUE, BODY, MARGIN, SMALL, VERMILION, Scale, line
+from seewhy.plots.canvas import LEADING, shorten, width_of, wrap
+from seewhy.plots.charts import Chart
+from seewhy.plots.colormaps import INK, MUTED
 from seewhy.report.comparison import Comparison
-from seewhy.report.leaderboard_figure import heading
-from seewhy.report.marks import BLUE, BODY, MARGIN, SMALL, VERMILION, line
-from seewhy.report.scale import Scale
+from seewhy.report.leaderboard import heading
 from seewhy.statistics.ranks import Ranks
-from seewhy.statistics.significance import ALPHA
+from seewhy.statistics.schema import ARROWS
+from seewhy.statistics.tests import ALPHA
 
 AXIS, GAP, ROW, BAR, SIDE = 620, 70, 34, 13, 460
 NOTE = (

@@ -1,25 +1,30 @@
-"""From run folders to the tables, figures and words of a report."""
+"""From run folders to the tables, figures and words of a report.
+
+report.html beside the tables of a report, in a run folder, or in a sweep folder.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from rich.console import Console
 
-from seewhy.metric_facts import write_metric_facts
-from seewhy.png import png
-from seewhy.report.comparison import Comparison, compare
-from seewhy.report.find_runs import Unused, find_runs
-from seewhy.report.join import join
-from seewhy.report.leaderboard_figure import leaderboard_figure
-from seewhy.report.leaderboard_table import leaderboard_table
+from seewhy.core.errors import UserError
+from seewhy.core.files import RunFolder
+from seewhy.plots.canvas import png
+from seewhy.report.comparison import Comparison, compare, join
+from seewhy.report.html.content import page_content
+from seewhy.report.html.render import render
+from seewhy.report.leaderboard import leaderboard_figure, leaderboard_table
 from seewhy.report.pareto_figure import pareto_figure
 from seewhy.report.ranks_figure import ranks_figure
-from seewhy.run_folder import RunFolder
+from seewhy.report.runs import Run, Unused, find_runs
+from seewhy.statistics.schema import write_metric_facts
 
 
 def report(
@@ -42,8 +47,6 @@ def report(
     undrawn = [reason for made in comparisons for reason in write_figures(out, made, len(comparisons), faithfulness)]
     _say(comparisons, unused, undrawn)
     if page:
-        from seewhy.report.write_page import attempt, write_page
-
         drawn = {made.joined.model: _drawn(out, made, len(comparisons)) for made in comparisons}
         attempt(lambda: write_page(out, comparisons, found, unused, drawn, seed, command))
     return {
@@ -112,3 +115,53 @@ def _say(comparisons: Sequence[Comparison], unused: Sequence[Unused], undrawn: S
         )
     for reason in undrawn:
         console.print(reason, style="yellow", markup=False, soft_wrap=True)
+
+
+NAME = "report.html"
+
+
+def write_page(
+    out: RunFolder,
+    comparisons: Sequence[Comparison],
+    runs: Sequence[Run],
+    unused: Sequence[Unused] = (),
+    figures: Mapping[str, Mapping[str, bytes]] | None = None,
+    seed: int = 0,
+    command: str = "",
+) -> Path:
+    """Write the page of runs that were compared."""
+    content = page_content(comparisons, runs, unused, figures, seed, command)
+    return out.write_bytes(NAME, render(content).encode())
+
+
+def page_of(folder: Path, seed: int = 0) -> Path:
+    """Write the page of the finished runs in and below a folder into it. Raises UserError where they do not fit."""
+    runs, unused = find_runs([str(folder)])
+    comparisons = [compare(joined, seed) for joined in join(runs)]
+    figures = {made.joined.model: _figures(made) for made in comparisons}
+    return write_page(RunFolder(folder), comparisons, runs, unused, figures, seed)
+
+
+def attempt(make: Callable[[], Path]) -> Path | None:
+    """Make a page; where that fails say why and go on, as the results themselves are safe."""
+    try:
+        path = make()
+    except UserError as error:
+        print(f"no {NAME}: {error}", file=sys.stderr)
+    except Exception as error:
+        print(f"no {NAME}: {error!r}; everything else was written", file=sys.stderr)
+    else:
+        print(f"page: {path}")
+        return path
+    return None
+
+
+def _figures(made: Comparison) -> dict[str, bytes]:
+    if len(made.leaderboard) < 2 or not made.ranks:
+        return {}
+    found = {}
+    if made.leaderboard["mean_rank"].notna().any():
+        found["pareto.png"] = png(pareto_figure(made))
+    if any(len(ranks.explainers) > 1 and ranks.n for ranks in made.ranks.values()):
+        found["ranks.png"] = png(ranks_figure(made))
+    return found

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from seewhy.statistics.significance import ALPHA, too_few
+from seewhy.statistics.tests import ALPHA, too_few
 
 
 @dataclass(frozen=True)

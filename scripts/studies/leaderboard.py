@@ -1,0 +1,40 @@
+"""leaderboard.csv of a report as a table of a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from studies.found_runs import Mean, mean, metric_values, runs
+from studies.render import interval
+
+
+def means_by_explainer(folder: Path, metrics: Sequence[str]) -> dict[str, dict[str, Mean]]:
+    """metric -> explainer -> mean with interval, for the runs of a sweep in their order."""
+    found = runs(folder)
+    return {metric: {run.explainer: mean(metric_values(run, metric)) for run in found} for metric in metrics}
+
+
+def leaderboard_rows(report: Path, metrics: Mapping[str, str], digits: int = 3) -> list[dict[str, str]]:
+    """A row per explainer in the order of the report: each metric (by its heading) with interval and verdict."""
+    board = pd.read_csv(report / "leaderboard.csv")
+    rows = []
+    for _, line in board.iterrows():
+        row = {"explainer": f"`{line['explainer']}`"}
+        for metric, heading in metrics.items():
+            found = Mean(float(line[metric]), float(line[f"{metric}_low"]), float(line[f"{metric}_high"]), 0)
+            row[heading] = interval(found, digits) + _verdict(str(line[f"{metric}_beats_random"]))
+        rows.append(row)
+    return rows
+
+
+def not_better(report: Path, metric: str) -> list[str]:
+    """The explainers that do not beat `random` in a metric."""
+    board = pd.read_csv(report / "leaderboard.csv")
+    return [f"`{name}`" for name in board.loc[board[f"{metric}_beats_random"] == "no", "explainer"]]
+
+
+def _verdict(word: str) -> str:
+    return " (n.s.)" if word == "no" else ""

@@ -1,0 +1,95 @@
+"""Study 2 in numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from studies.found_runs import mean, metric_values, records, run_of, runs
+from studies.interval_figure import interval_figure
+from studies.leaderboard import leaderboard_rows, means_by_explainer, not_better
+from studies.ordering_toy import linear_toy, ordering_toy
+from studies.pictures import save_figure, save_thumbnail
+from studies.render import interval, percent
+
+METHODS = ("input_x_gradient", "integrated_gradients", "expert")
+HEADINGS = {
+    "average_drop": "average drop, %",
+    "average_drop_binary_logit": "the study's variant (logits, binary), %",
+    "necessity_ordering": "necessity ordering",
+}
+
+
+def page_values(folders: Mapping[str, Path], figures: Path) -> dict[str, Any]:
+    """The numbers of the page; writes comparison.webp."""
+    comparison, report = folders["comparison"], folders["report"]
+    means = means_by_explainer(comparison, list(HEADINGS))
+    panels = {
+        f"{heading} (lower is better)": means[metric] for metric, heading in HEADINGS.items() if "logit" not in metric
+    }
+    save_figure(interval_figure(panels), figures / "comparison.webp")
+    save_thumbnail(figures / "comparison.webp")
+    found = [run_of(comparison, name) for name in METHODS]
+    logit = pd.concat([metric_values(run, "average_drop_binary_logit") for run in found])
+    found_values: dict[str, Any] = {
+        "n": len(found[0].predictions),
+        "methods": len(METHODS),
+        "toy": ordering_toy(*linear_toy()),
+        "board": leaderboard_rows(report, HEADINGS, 2),
+        "not_better": {metric: not_better(report, metric) for metric in HEADINGS},
+        "drop": means["average_drop"],
+        "ordering": means["necessity_ordering"],
+        "logit_drop": means["average_drop_binary_logit"],
+        "logit_over": int((logit > 100).sum()),
+        "logit_count": int(logit.notna().sum()),
+        "logit_worst": float(logit.max()),
+        "coverage_rows": [
+            {
+                "explainer": f"`{run.explainer}`",
+                "share of the pixels with positive attribution": interval(
+                    mean(metric_values(run, "necessity_ordering_coverage"))
+                ),
+                "mean of the soft mask": interval(mean(metric_values(run, "average_drop_coverage"))),
+            }
+            for run in runs(comparison)
+        ],
+    }
+    return found_values | _experts(folders) | _representers(folders)
+
+
+def _experts(folders: Mapping[str, Path]) -> dict[str, Any]:
+    """What is left of a class when only its top experts, or as many random units, are kept."""
+    if "experts" not in folders:
+        return {}
+    ((place, record),) = records(folders["experts"])
+    curve = pd.read_csv(place / "experts_curve.csv")
+    orders = sorted(curve["order"].unique())
+    rows = []
+    for count, part in curve.groupby("units_kept"):
+        means = part.groupby("order")[["recall", "false_alarms"]].mean()
+        row = {"units kept": str(count)}
+        for column in ("recall", "false_alarms"):
+            row |= {f"{column.replace('_', ' ')}, {order}": percent(float(means[column][order])) for order in orders}
+        rows.append(row)
+    return {"expert_rows": rows, "experts": record["experts"], "experts_network": str(record["model"]["name"])}
+
+
+def _representers(folders: Mapping[str, Path]) -> dict[str, Any]:
+    if "representers" not in folders:
+        return {}
+    ((_, record),) = records(folders["representers"])
+    found = record["representers"]
+    rows = [
+        {"quantity": name.replace("_", " "), "value": _plain(found[name])}
+        for name in found
+        if isinstance(found[name], int | float) and name != "seconds"
+    ]
+    return {"representers": found, "representer_rows": rows, "representers_network": str(record["model"]["name"])}
+
+
+def _plain(value: float) -> str:
+    """Counts in full, other numbers with four digits."""
+    return f"{value:,.0f}" if value == round(value) else f"{value:.4g}"

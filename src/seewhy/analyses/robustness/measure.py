@@ -1,0 +1,272 @@
+"""The passes that cannot be saved.
+
+The corrupted versions of a batch, in groups that are measured together.
+What the classifier says of one image at one step.
+Predictions, explanations and scores of every corrupted version of a batch.
+Clean maps that another callback made already.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from seewhy.analyses.robustness.stability import map_back, stability
+from seewhy.core.types import Attributions, Batch, Images, Targets
+from seewhy.data.corruptions.attacks import Attack
+from seewhy.data.corruptions.corrupter import Step
+from seewhy.data.preprocessing import to_unit_range
+from seewhy.explainers.base import Explainer
+from seewhy.metrics.base import Evidence, ImageMetric
+from seewhy.metrics.batch import measurable
+from seewhy.models.batched import Probe
+from seewhy.models.classifier import Classifier
+
+CHUNK = 64 * 224**2
+"""Pixels of the images of one group: it bounds memory, whatever the corruptions and their levels."""
+
+
+class Group(NamedTuple):
+    """Some steps for every image of a batch."""
+
+    steps: Sequence[Step]
+    images: Tensor
+    """float32 [batch, steps, 3, height, width] in [0, 1]."""
+    sources: Tensor | None = None
+    """float32 [batch, steps, 2, height, width] where the steps moved pixels."""
+    attacked: Targets | None = None
+    """int64 [batch]: the class whose score an attack pushed down."""
+
+
+def corrupted_groups(batch: Batch, steps: Sequence[Step], moving: Sequence[int]) -> Iterator[Group]:
+    """The versions that came with the batch: those that move pixels apart from the others."""
+    if batch.corrupted is None:
+        return
+    each = max(1, CHUNK // (len(batch.images) * batch.images.shape[-1] * batch.images.shape[-2]))
+    still = [number for number in range(len(steps)) if number not in set(moving)]
+    for chosen, moved in ((still, False), (list(moving), True)):
+        for start in range(0, len(chosen), each):
+            part = chosen[start : start + each]
+            images = to_unit_range(batch.corrupted.pictures[:, part].to(batch.images.device))
+            sources = batch.corrupted.sources[:, start : start + each].to(batch.images.device) if moved else None
+            yield Group([steps[number] for number in part], images, sources)
+
+
+def attacked_groups(
+    attacks: Mapping[str, Attack], probe: Probe, images: Images, classes: Targets, seed: int
+) -> Iterator[Group]:
+    """Each level of each attack against `classes`."""
+    for name, attack in attacks.items():
+        for level, attacked in enumerate(attack.levels(probe, images, classes, seed), 1):
+            yield Group([Step(name, level)], attacked[:, None], attacked=classes)
+
+
+def attacked_classes(predicted: Targets, labels: Tensor) -> Targets:
+    """The true class where it is known, else the predicted one."""
+    return torch.where(labels >= 0, labels, predicted)
+
+
+CLEAN = Step("clean", 0)
+
+
+@dataclass
+class Clean:
+    """What is computed once for each image: prediction, target and maps."""
+
+    batch: Batch
+    logits: Tensor
+    targets: Targets
+    maps: dict[str, Attributions]
+    """Of each explainer, for the first images of the batch only where not all are explained."""
+
+
+def prediction_row(
+    classes: Sequence[str], clean: Clean, group: Group, logits: Tensor, image: int, step: int
+) -> dict[str, Any]:
+    """What is said of one image at one step.
+
+    `probability` is that of the class predicted there, `clean_probability` that of the class predicted on the clean
+    image, `true_probability` that of the true class. `attack_success` is empty where the clean prediction was not the
+    attacked class to begin with.
+    """
+    said = logits[image, step].float().softmax(0)
+    predicted, target = int(said.argmax()), int(clean.targets[image])
+    label = int(clean.batch.labels[image])
+    row: dict[str, Any] = {
+        "image": clean.batch.names[image],
+        "corruption": group.steps[step].corruption,
+        "level": group.steps[step].level,
+        "label": clean.batch.label_names[image],
+        "predicted": classes[predicted],
+        "probability": float(said[predicted]),
+        "clean_probability": float(said[target]),
+        "flip": float(predicted != target),
+    }
+    if label >= 0:
+        row |= {"true_probability": float(said[label]), "correct": float(predicted == label)}
+    if group.attacked is not None:
+        attacked = int(group.attacked[image])
+        row["attacked_class"] = classes[attacked]
+        if attacked == target:
+            row["attack_success"] = float(predicted != attacked)
+    return row
+
+
+@dataclass
+class Measured:
+    """One group's rows, image by image and step by step, with what the figures need."""
+
+    group: Group
+    rows: list[list[dict[str, Any]]]
+    maps: dict[str, Tensor]
+    """Of each explainer [explained, steps, height, width], not moved back."""
+
+
+@dataclass
+class Measurement:
+    """The measuring of one batch after the other; `seconds` adds up where the time goes."""
+
+    classifier: Classifier
+    explainers: Mapping[str, Explainer]
+    metrics: Mapping[str, ImageMetric]
+    steps: Sequence[Step]
+    moving: Sequence[int]
+    attacks: Mapping[str, Attack]
+    seed: int = 0
+    probe_batch_size: int | str = "auto"
+    seconds: dict[str, float] = field(default_factory=dict)
+    metric_passes: int = 0
+
+    def clean(self, batch: Batch, logits: Tensor, explained: int, known: Mapping[str, Attributions]) -> Clean:
+        """The clean predictions and maps; maps that are `known` already are not made again."""
+        images, targets, maps = batch.images[:explained], logits.argmax(1), {}
+        with self._timed("explanation"):
+            for name, explainer in self.explainers.items() if explained else ():
+                made = known.get(name)
+                maps[name] = explainer(self.classifier, images, targets[:explained]) if made is None else made
+        return Clean(batch, logits, targets, maps)
+
+    def run(self, clean: Clean) -> Iterator[Measured]:
+        """The clean images as level 0, then group by group."""
+        batch = clean.batch
+        explained = max((len(maps) for maps in clean.maps.values()), default=0)
+        with torch.inference_mode(False), torch.no_grad(), self.classifier.frozen():
+            images = batch.images.clone()
+            yield self._rows(clean, Group([CLEAN], images[:, None]), clean.logits.clone()[:, None], explained)
+            for group in corrupted_groups(batch, self.steps, self.moving):
+                yield self._measure(clean, group, explained)
+            probe = Probe(self.classifier, images[0], self.probe_batch_size)
+            classes = attacked_classes(clean.targets, batch.labels).clone()
+            pending = attacked_groups(self.attacks, probe, images, classes, self.seed)
+            while True:
+                with self._timed("attack"):
+                    attacked = next(pending, None)
+                if attacked is None:
+                    return
+                yield self._measure(clean, attacked, explained)
+
+    def _measure(self, clean: Clean, group: Group, explained: int) -> Measured:
+        images = group.images.flatten(0, 1)
+        with self._timed("prediction"):
+            logits = Probe(self.classifier, images[0], self.probe_batch_size).logits(images)
+        return self._rows(clean, group, logits.unflatten(0, group.images.shape[:2]), explained)
+
+    def _rows(self, clean: Clean, group: Group, logits: Tensor, explained: int) -> Measured:
+        rows = [
+            [
+                prediction_row(self.classifier.facts.classes, clean, group, logits, image, step)
+                for step in range(len(group.steps))
+            ]
+            for image in range(len(logits))
+        ]
+        maps = {}
+        for name, explainer in self.explainers.items() if explained else ():
+            maps[name], values = self._explain(name, explainer, clean, group, explained)
+            for column, numbers in values.items():
+                for image, line in enumerate(numbers.tolist()):
+                    for step, value in enumerate(line):
+                        rows[image][step][f"{name}_{column}"] = value
+        return Measured(group, rows, maps)
+
+    def _explain(
+        self, name: str, explainer: Explainer, clean: Clean, group: Group, explained: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """(maps [explained, steps, height, width], {column: [explained, steps]})."""
+        count = len(group.steps)
+        images = group.images[:explained].flatten(0, 1)
+        targets = clean.targets[:explained].repeat_interleave(count)
+        with self._timed("explanation"):
+            known = clean.maps[name]
+            made = known if group.steps == [CLEAN] else explainer(self.classifier, images, targets)
+        with self._timed("stability"):
+            back, valid = made, None
+            if group.sources is not None:
+                back, valid = map_back(made, group.sources[:explained].flatten(0, 1))
+                valid = valid.unflatten(0, (explained, count))
+            values = stability(known, back.unflatten(0, (explained, count)), explainer.signed, valid)
+        with self._timed("metrics"):
+            values |= self._score(explainer, clean, group, images, targets, made)
+        return made.unflatten(0, (explained, count)), values
+
+    def _score(
+        self, explainer: Explainer, clean: Clean, group: Group, images: Tensor, targets: Tensor, maps: Tensor
+    ) -> dict[str, Tensor]:
+        """Every metric of the maps on the corrupted images; NaN for masks where pixels were moved."""
+        if not self.metrics:
+            return {}
+        count, masks = len(group.steps), clean.batch.masks
+        given = None if masks is None else masks[: len(images) // count].repeat_interleave(count, 0)
+        options: dict[str, Any] = {"seed": self.seed, "probe_batch_size": self.probe_batch_size}
+        evidence = Evidence(self.classifier, images, targets, maps, explainer=explainer, masks=given, **options)
+        before, values = self.classifier.passes.forward, {}
+        for metric in measurable(self.metrics, masks is not None)[0].values():
+            for column, scores in metric(self.classifier, images, targets, maps, evidence=evidence).items():
+                lost = metric.needs_masks and group.sources is not None
+                values[column] = (scores * torch.nan if lost else scores).unflatten(0, (-1, count))
+            metric.reset()
+        self.metric_passes += self.classifier.passes.forward - before
+        return values
+
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
+
+
+def forward_floor(measurement: Measurement, images: int, explained: int) -> int | None:
+    """Forward passes that cannot be saved: one prediction for each version, the explainers' own, the attacks' own.
+
+    None where an explainer's passes are not known beforehand.
+    """
+    facts, attacks = measurement.classifier.facts, measurement.attacks.values()
+    versions = 1 + len(measurement.steps) + sum(len(attack.eps) for attack in attacks)
+    total = images * (versions + sum(attack.passes_per_image()[0] for attack in attacks))
+    for explainer in measurement.explainers.values():
+        cost = explainer.passes_per_image(size=facts.size, classes=len(facts.classes))
+        if cost is None:
+            return None
+        total += explained * versions * cost[0]
+    return total
+
+
+def known_maps(
+    outputs: Mapping[str, Any], batch: Batch, targets: Targets, explainers: Mapping[str, Explainer]
+) -> dict[str, Attributions]:
+    """The maps of each explainer whose explanations of the first images, for just these targets, lie in `outputs`."""
+    made = {one.name: one for one in outputs.get("explanations", [])}
+    shared = [made[name] for name in batch.names[: len(targets)] if name in made]
+    if not shared or len(shared) < len(targets):
+        return {}
+    found = {}
+    for key, explainer in explainers.items():
+        wanted = [(explainer.name, explainer.parameters, target) for target in targets.tolist()]
+        if wanted == [(one.explainer, one.parameters, one.target.index) for one in shared]:
+            found[key] = torch.stack([one.attribution for one in shared]).to(targets.device)
+    return found

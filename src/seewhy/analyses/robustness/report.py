@@ -1,0 +1,115 @@
+"""What a robustness run leaves behind: two tables, curves, a heat table and the sheets.
+
+Curves over the level, and the sheets, for TensorBoard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
+from rich.table import Table
+
+from seewhy.analyses.robustness.figures import curves, drawn, heat_table, measured
+from seewhy.analyses.robustness.sheets import Gallery, levels_of, robustness_sheet
+from seewhy.analyses.robustness.summary import CLEAN, COLUMNS, WORDS, values_of
+from seewhy.core.files import RunFolder
+from seewhy.plots.canvas import Drawn, png
+
+FIRST = (*WORDS[:4], "predicted", "probability", "correct", "flip", "true_probability", "clean_probability")
+YES_NO = ("correct", "flip", "attack_success")
+
+
+def write_rows(folder: RunFolder, rows: Sequence[Mapping[str, Any]]) -> None:
+    """robustness.csv: one row per image, corruption and level."""
+    found = dict.fromkeys(key for row in rows for key in row)
+    columns = [*FIRST, *(key for key in found if key not in FIRST)]
+    folder.write_csv("robustness.csv", columns, [{key: _cell(key, row[key]) for key in row} for row in rows])
+
+
+def _cell(key: str, value: Any) -> str:
+    if key in YES_NO:
+        return "yes" if value else "no"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def write_summary(folder: RunFolder, summary: pd.DataFrame) -> None:
+    """robustness_summary.csv: means with intervals."""
+    rows = [
+        {
+            column: f"{value:.6g}" if isinstance(value, float) else value
+            for column, value in zip(COLUMNS, row, strict=True)
+        }
+        for row in summary.itertuples(index=False)
+    ]
+    folder.write_csv("robustness_summary.csv", COLUMNS, rows)
+
+
+def write_figures(
+    folder: RunFolder,
+    summary: pd.DataFrame,
+    gallery: Gallery,
+    title: str,
+    explainers: Sequence[str],
+    metrics: Sequence[str] = (),
+) -> dict[str, int]:
+    """Draw everything; {file name: level as a step for TensorBoard}."""
+    there = list(summary.quantity.unique())
+    figures: dict[str, Drawn] = {"table": heat_table(summary, drawn(there, explainers), title)}
+    figures["curves_prediction"] = curves(summary, drawn(there, ()), title)
+    for explainer in explainers:
+        lines = {name: words for name, words in drawn(there, [explainer]).items() if name.startswith(f"{explainer}_")}
+        if lines:
+            figures[f"curves_{explainer}"] = curves(summary, lines, title)
+    for metric, lines in measured(there, explainers, metrics).items():
+        figures[f"curves_metric_{metric}"] = curves(summary, lines, title)
+    written = {f"robustness/{name}.png": 0 for name in figures}
+    for name, figure in figures.items():
+        folder.write_bytes(f"robustness/{name}.png", png(figure))
+    overlaid = {name for line in gallery.tiles.values() for tile in line.values() for name in tile.overlays}
+    for level in levels_of(gallery.tiles):
+        for shown in (None, *(name for name in explainers if name in overlaid)):
+            name, words = (f"_{shown}", f"  ·  {shown}") if shown else ("", "")
+            page = robustness_sheet(gallery.tiles, level, f"{title}  ·  level {level}{words}", shown)
+            folder.write_bytes(f"robustness/level_{level}{name}.png", png(page))
+            written[f"robustness/level_{level}{name}.png"] = level
+    return written
+
+
+def results_table(summary: pd.DataFrame, quantities: Mapping[str, str]) -> Table:
+    """One row per corruption: each quantity on the clean image and at the last level."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("clean → last level", no_wrap=True)
+    for words in quantities.values():
+        table.add_column(words, overflow="fold")
+    means = values_of(summary)
+    for name in dict.fromkeys(corruption for corruption, _, _ in means if corruption != CLEAN):
+        last = max(level for corruption, level, _ in means if corruption == name)
+        ends = [(means.get((CLEAN, 0, quantity)), means.get((name, last, quantity))) for quantity in quantities]
+        table.add_row(name, *(" → ".join("-" if end is None else f"{end:.2f}" for end in pair) for pair in ends))
+    return table
+
+
+def log_summary(loggers: Iterable[Any], summary: pd.DataFrame, folder: Path, pictures: Mapping[str, int]) -> None:
+    """Scalars robustness/<quantity>/<corruption> and `pictures` (file name: level), all with the level as step."""
+    values = values_of(summary)
+    clean = {quantity: value for (corruption, _, quantity), value in values.items() if corruption == CLEAN}
+    for logger in loggers:
+        if not isinstance(logger, TensorBoardLogger):
+            continue
+        writer: Any = logger.experiment
+        for (corruption, level, quantity), value in values.items():
+            if level == 1 and quantity in clean:
+                writer.add_scalar(f"robustness/{quantity}/{corruption}", clean[quantity], 0)
+            if level:
+                writer.add_scalar(f"robustness/{quantity}/{corruption}", value, level)
+        for name, level in pictures.items():
+            stem = Path(name).stem.removeprefix(f"level_{level}").strip("_") or "sheet"
+            with Image.open(folder / name) as picture:
+                pixels = np.asarray(picture.convert("RGB"))
+            writer.add_image(f"robustness/{stem}", pixels, level, dataformats="HWC")

@@ -1,0 +1,153 @@
+"""What the sheets show of the first images: each version as a small picture with its words.
+
+Each image and its corrupted versions side by side, with what the classifier says of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from seewhy.analyses.robustness.measure import CLEAN, Measured
+from seewhy.data.corruptions.corrupter import Step
+from seewhy.plots import heatmaps
+from seewhy.plots.canvas import LEADING, Drawing, Page, shorten, wrap
+from seewhy.plots.colormaps import INK, MUTED, RIGHT, WRONG, colour_map
+from seewhy.plots.heatmaps import share
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One version of one image. `overlays` are its maps over it, drawn; `similar` how each compares with the clean map."""
+
+    words: str
+    probability: float
+    flipped: bool
+    picture: NDArray[np.uint8]
+    overlays: dict[str, NDArray[np.uint8]]
+    similar: dict[str, float]
+
+
+@dataclass
+class Gallery:
+    """The tiles of the first `maximum` images; pictures over `longest` pixels are averaged down."""
+
+    signed: dict[str, bool]
+    maximum: int = 10
+    longest: int = 240
+    style: dict[str, float | str] = field(
+        default_factory=lambda: {"colours": "default", "outlier_percent": 2.0, "strength": 0.7}
+    )
+    tiles: dict[str, dict[Step, Tile]] = field(default_factory=dict)
+
+    def add(self, measured: Measured) -> None:
+        """Keep the group's tiles of the images that are shown."""
+        for image, line in enumerate(measured.rows):
+            name = line[0]["image"]
+            if name not in self.tiles and len(self.tiles) >= self.maximum:
+                continue
+            kept = self.tiles.setdefault(name, {})
+            for position, (step, row) in enumerate(zip(measured.group.steps, line, strict=True)):
+                picture = measured.group.images[image, position]
+                maps = {key: made[image, position] for key, made in measured.maps.items() if image < len(made)}
+                kept[step] = Tile(
+                    words=row["predicted"],
+                    probability=row["probability"],
+                    flipped=bool(row["flip"]) if step != CLEAN else row.get("correct") == 0,
+                    picture=self._small(heatmaps.photograph(picture)),
+                    overlays={key: self._overlay(picture, attribution, key) for key, attribution in maps.items()},
+                    similar={key: row[f"{key}_spearman"] for key in maps},
+                )
+
+    def _overlay(self, picture: Tensor, attribution: Tensor, key: str) -> NDArray[np.uint8]:
+        scale = heatmaps.scale(attribution, float(self.style["outlier_percent"]))
+        signed = self.signed[key]
+        ramp = colour_map(str(self.style["colours"]), "signed" if signed else "unsigned")
+        normalised = heatmaps.normalise(attribution.nan_to_num(), scale, signed)
+        return self._small(heatmaps.overlay(picture, normalised, ramp, float(self.style["strength"])))
+
+    def _small(self, picture: NDArray[np.float32]) -> NDArray[np.uint8]:
+        block = -(-max(picture.shape[:2]) // self.longest)
+        rows, columns = (max(1, length // block) for length in picture.shape[:2])
+        cut = picture[: rows * block, : columns * block]
+        averaged = cut.reshape(rows, block, columns, block, 3).mean(axis=(1, 3)) if block > 1 else cut
+        return np.rint(averaged * 255).astype(np.uint8)
+
+
+RESOLUTION = 100
+TITLE, HEADER, LABEL, NOTE = 10.0, 8.5, 8.0, 7.5
+MARGIN, GAP = 20, 8
+NARROWEST = 110
+
+
+def robustness_sheet(
+    tiles: Mapping[str, Mapping[Step, Tile]], level: int, title: str, explainer: str | None = None
+) -> Drawing:
+    """One row per image: the original, then every corruption at that level, each over `class: probability`.
+
+    A changed prediction is written in the colour of a wrong one, and the original is so where it is wrong. With
+    `explainer` its overlays are shown, with the rank correlation of each map with the clean one.
+    """
+    columns = [CLEAN] + [step for step in next(iter(tiles.values())) if step.level == level]
+    shown = [[line.get(step) for step in columns] for line in tiles.values()]
+    size = max(max(tile.picture.shape[:2]) for line in shown for tile in line if tile is not None)
+    factor = max(1, round(96 / size))
+    width = max(size * factor, NARROWEST)
+    page = Page(max(480, 2 * MARGIN + len(columns) * (width + GAP) - GAP), RESOLUTION)
+    room = page.points(width)
+    y = page.lines(
+        MARGIN, MARGIN / 2, wrap(title, page.points(page.width - 2 * MARGIN), TITLE, True), TITLE, weight="bold"
+    )
+    for number, step in enumerate(columns):
+        header = "original" if step == CLEAN else step.corruption.replace("_", " ")
+        page.lines(
+            MARGIN + number * (width + GAP), y + 4, [shorten(header, room, HEADER, bold=True)], HEADER, weight="bold"
+        )
+    y += 4 + page.pixels(LEADING * HEADER)
+    heading = page.pixels(LEADING * LABEL) * (2 if explainer else 1) + 4
+    for line in shown:
+        for number, (step, tile) in enumerate(zip(columns, line, strict=True)):
+            if tile is not None:
+                _tile(page, MARGIN + number * (width + GAP), y, tile, step, explainer, factor, room, heading)
+        y = round(y + heading + size * factor + GAP)
+    y = page.lines(MARGIN, y, wrap(_note(explainer), page.points(page.width - 2 * MARGIN), NOTE), NOTE, MUTED)
+    return page.finish(y + MARGIN / 2)
+
+
+def _tile(
+    page: Page,
+    x: float,
+    y: float,
+    tile: Tile,
+    step: Step,
+    explainer: str | None,
+    factor: int,
+    room: float,
+    heading: float,
+) -> None:
+    colour = WRONG if tile.flipped else RIGHT if step == CLEAN else INK
+    said = shorten(tile.words, room, LABEL, f": {share(tile.probability)}")
+    below = page.lines(x, y, [said], LABEL, colour)
+    picture = tile.picture
+    if explainer:
+        if step != CLEAN and explainer in tile.similar:
+            page.lines(x, below, [f"rank corr. {tile.similar[explainer]:.2f}".replace("-", "−")], LABEL, MUTED)
+        picture = tile.overlays.get(explainer, picture)
+    enlarged = picture.repeat(factor, 0).repeat(factor, 1) / 255
+    page.picture(x, round(y + heading), enlarged.shape[1], enlarged.shape[0], enlarged)
+
+
+def _note(explainer: str | None) -> str:
+    said = "predicted class: probability; red: not the class predicted on the original (of an original: not the true class)"
+    if explainer is None:
+        return said
+    return f"{said}. Maps explain the class predicted on the original; rank corr.: Spearman with the original's map"
+
+
+def levels_of(tiles: Mapping[str, Mapping[Step, Tile]]) -> Sequence[int]:
+    """The levels above 0 for which there is anything to show."""
+    return sorted({step.level for line in tiles.values() for step in line} - {0})

@@ -1,0 +1,117 @@
+"""From one row per image, corruption and level to means with intervals and to corruption errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from seewhy.core.errors import UserError
+from seewhy.statistics.intervals import mean_intervals
+
+COLUMNS = ("corruption", "level", "quantity", "mean", "low", "high", "n", "note")
+WORDS = ("image", "corruption", "level", "label", "predicted", "attacked_class")
+CLEAN = "clean"
+OVER_LEVELS = "mean"
+"""Stands for a level where a quantity is averaged over all levels, and for a corruption where over all of those."""
+
+
+def summarise(rows: Sequence[Mapping[str, Any]], reference: pd.DataFrame | None = None, seed: int = 0) -> pd.DataFrame:
+    """One row per corruption, level and quantity: mean over the images, 95 % interval, number of images, note.
+
+    Every number of the rows is a quantity; `correct` is called accuracy. Level `mean` averages each image over the
+    levels of a corruption, corruption `mean` over all corruptions, which gives the mean corruption error. Errors:
+    `error` = 1 - accuracy; `relative_error` = error - clean error; with a reference also `corruption_error` = error /
+    reference error and `relative_corruption_error` = relative error / reference relative error, in which 1 is as bad as
+    the reference. Hendrycks and Dietterich: Benchmarking neural network robustness, ICLR 2019.
+    """
+    table = pd.DataFrame(rows).rename(columns={"correct": "accuracy"})
+    quantities = [column for column in table.columns if column not in WORDS]
+    found: list[tuple[str, Any, str, pd.Series[float]]] = []
+    for (corruption, level), part in table.groupby(["corruption", "level"], sort=False):
+        found += [(str(corruption), level, quantity, part[quantity]) for quantity in quantities]
+    corrupted = table[table.corruption != CLEAN]
+    for corruption, part in corrupted.groupby("corruption", sort=False):
+        means = part.groupby("image", sort=False)[quantities].mean()
+        found += [(str(corruption), OVER_LEVELS, quantity, means[quantity]) for quantity in quantities]
+    if "accuracy" in quantities and len(corrupted):
+        found += _errors(table, corrupted, reference)
+    return _with_intervals(found, seed)
+
+
+def _errors(
+    table: pd.DataFrame, corrupted: pd.DataFrame, reference: pd.DataFrame | None
+) -> list[tuple[str, Any, str, pd.Series[float]]]:
+    """Error and relative error of each corruption and of all together, without and with a reference."""
+    clean = 1 - table[table.corruption == CLEAN].set_index("image").accuracy
+    errors = 1 - corrupted.pivot_table("accuracy", "image", "corruption", sort=False)
+    relative = errors.sub(clean, axis=0).dropna(how="all")
+    parts = {"error": errors, "relative_error": relative}
+    if reference is not None:
+        known, base = reference_errors(reference, [str(name) for name in errors.columns])
+        parts["corruption_error"] = errors[list(known.index)] / known
+        parts["relative_corruption_error"] = relative[list(known.index)] / (known - base)
+    found = []
+    for quantity, values in parts.items():
+        found += [(str(name), OVER_LEVELS, quantity, values[name]) for name in values.columns]
+        found.append((OVER_LEVELS, OVER_LEVELS, quantity, values.mean(axis=1)))
+    return found
+
+
+def _with_intervals(found: list[tuple[str, Any, str, pd.Series[float]]], seed: int) -> pd.DataFrame:
+    samples = [np.asarray(values.dropna(), np.float64) for *_, values in found]
+    samples = [sample[np.isfinite(sample)] for sample in samples]
+    intervals = mean_intervals(samples, seed)
+    rows = [
+        (corruption, level, quantity, sample.mean(), interval.low, interval.high, len(sample), interval.note)
+        for (corruption, level, quantity, _), sample, interval in zip(found, samples, intervals, strict=True)
+        if len(sample)
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def by_level(summary: pd.DataFrame) -> pd.DataFrame:
+    """The rows of single levels, with the level as a number and the mean as `value`."""
+    single = summary[[level != OVER_LEVELS for level in summary.level]]
+    return single.assign(level=single.level.astype(int), value=single["mean"].astype(float))
+
+
+def values_of(summary: pd.DataFrame) -> dict[tuple[str, int, str], float]:
+    """{(corruption, level, quantity): mean} of the single levels."""
+    table = by_level(summary)
+    keys = zip(table.corruption.tolist(), table.level.tolist(), table.quantity.tolist(), strict=True)
+    return dict(zip(keys, table.value.tolist(), strict=True))
+
+
+def read_reference(path: str | Path) -> pd.DataFrame:
+    """A reference model's errors, with the columns corruption, level and error (level 0: clean).
+
+    Either such a csv file or the robustness_summary.csv of another run. UserError for anything else.
+    """
+    place = Path(path).expanduser()
+    if not place.is_file():
+        raise UserError(f"reference={path}: there is no such file; give a csv or the robustness_summary.csv of a run")
+    table = pd.read_csv(place, dtype={"level": str})
+    if {"quantity", "mean"} <= set(table.columns):
+        table = table[table.quantity == "accuracy"].assign(error=lambda rows: 1 - rows["mean"])
+    if not {"corruption", "level", "error"} <= set(table.columns):
+        raise UserError(
+            f"reference={path} has the columns {', '.join(table.columns)}; it needs corruption, level, error"
+        )
+    return table[table.level.str.isdigit()][["corruption", "level", "error"]]
+
+
+def reference_errors(reference: pd.DataFrame, corruptions: Sequence[str]) -> tuple[pd.Series[float], float]:
+    """(the reference's error of each of these corruptions that it knows, averaged over its levels; its clean error)."""
+    means = reference[reference.level != "0"].groupby("corruption").error.mean()
+    known = means.loc[[name for name in corruptions if name in means.index]]
+    clean = reference[reference.level == "0"].error
+    if not len(known) or not len(clean):
+        raise UserError(
+            f"the reference has no clean error (level 0) or none of the corruptions {', '.join(corruptions)}; it has "
+            f"{', '.join(reference.corruption.unique())}"
+        )
+    return known.where(known > 0), float(clean.iloc[0])

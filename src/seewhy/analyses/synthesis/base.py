@@ -1,0 +1,128 @@
+"""What every synthesis is: a value that makes images with a classifier and writes them to a run's folder.
+
+Images as a file holds them: every value a multiple of 1/255.
+Where the results of a synthesis go: the run's folder and, the same again, TensorBoard.
+A bar with the time left.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+
+from seewhy.core.files import RunFolder
+from seewhy.core.types import Images
+from seewhy.data.preprocessing import to_unit_range
+from seewhy.models.classifier import Classifier
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Synthesis:
+    """A frozen set of parameters; the classifier, its modes and all random states stay as they were.
+
+    `probe_batch_size` bounds how many images are in the network at once (`auto`: the fastest size).
+    """
+
+    seed: int = 0
+    probe_batch_size: int | str = "auto"
+
+    @property
+    def name(self) -> str:
+        """The synthesis in snake case, as in its yaml."""
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower()
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters that decide the images."""
+        return {key: value for key, value in vars(self).items() if key != "probe_batch_size" and value is not None}
+
+
+@contextmanager
+def sheltered(classifier: Classifier) -> Iterator[None]:
+    """Outside inference mode, without gradients, with a frozen classifier."""
+    with torch.inference_mode(False), torch.no_grad(), classifier.frozen():
+        yield
+
+
+def as_bytes(images: Images) -> Tensor:
+    """float32 [...] in [0, 1] -> uint8 [...], the nearest of the 256 levels."""
+    return (images.detach() * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def as_saved(images: Images) -> Images:
+    """The images as they are after saving and reading: float32 in [0, 1], off by at most 0.5 / 255."""
+    return to_unit_range(as_bytes(images))
+
+
+def picture(image: Tensor) -> Image.Image:
+    """An image [3, height, width], uint8 or float32 in [0, 1], as a PIL picture."""
+    pixels = image if image.dtype == torch.uint8 else as_bytes(image)
+    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().cpu().numpy())
+
+
+def png_of(image: Tensor) -> bytes:
+    """The image [3, height, width] as PNG bytes, one pixel of the file for each pixel."""
+    content = io.BytesIO()
+    picture(image).save(content, format="PNG")
+    return content.getvalue()
+
+
+class Output:
+    """Files below one folder; pictures and numbers also to the loggers that are TensorBoard's."""
+
+    def __init__(self, folder: Path, loggers: Iterable[Logger] = ()) -> None:
+        self.folder = RunFolder(folder)
+        self.writers = [logger.experiment for logger in loggers if isinstance(logger, TensorBoardLogger)]
+
+    def file(self, name: str, content: bytes) -> None:
+        """A file of any kind."""
+        self.folder.write_bytes(name, content)
+
+    def figure(self, name: str, content: bytes) -> None:
+        """A PNG file, shown in TensorBoard under its name without the suffix."""
+        self.file(name, content)
+        if self.writers:
+            pixels = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+            for writer in self.writers:
+                writer.add_image(name.removesuffix(".png"), pixels, 0, dataformats="HWC")
+
+    def table(self, name: str, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+        """A CSV file."""
+        self.folder.write_csv(name, columns, rows)
+
+    def number(self, name: str, value: float, step: int) -> None:
+        """One point of a curve in TensorBoard."""
+        for writer in self.writers:
+            writer.add_scalar(name, value, step)
+
+    def finish(self) -> None:
+        """Add the run's config to TensorBoard and write out what is pending."""
+        config = self.folder.path / ".hydra" / "config.yaml"
+        for writer in self.writers:
+            if config.is_file():
+                writer.add_text("config", f"```yaml\n{config.read_text()}\n```", 0)
+            writer.flush()
+
+
+def progress(console: Console) -> Progress:
+    """What is done, how much of it, the time spent and the time left."""
+    words = TextColumn("{task.description}")
+    return Progress(
+        words, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), console=console
+    )

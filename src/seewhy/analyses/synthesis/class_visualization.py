@@ -1,0 +1,276 @@
+"""Random numbers that belong to a class, not to its place in a run.
+
+Small random movements of an image: what survives them is more than noise.
+How an image is made to raise the score of a class: two published ways and every number in between.
+One class's image on its way from noise.
+Class visualization: images that the network itself finds most typical of a class.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as torch_functional
+from torchvision.transforms.v2 import functional
+
+from seewhy.analyses.synthesis.base import Synthesis, as_bytes, sheltered
+from seewhy.analyses.synthesis.canvas import Canvas, Fourier, Pixels, mean_and_std, normalised
+from seewhy.core.errors import UserError
+from seewhy.core.types import Images, Targets
+from seewhy.data.preprocessing import to_unit_range
+from seewhy.models.batched import Probe
+from seewhy.models.classifier import Classifier
+
+if TYPE_CHECKING:
+    pass
+
+
+def class_generator(seed: int, index: int) -> torch.Generator:
+    """A CPU generator that depends on the seed and the index of the class alone, whatever else the run makes."""
+    digest = hashlib.blake2b(f"{seed} {index}".encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+def moved(
+    images: Images, generators: Sequence[torch.Generator], jitter: int, rotation: float = 0.0, scale: float = 1.0
+) -> Images:
+    """Each image rolled by 0 .. jitter pixels along both axes, then turned and scaled; differentiable.
+
+    The angle is uniform in [-rotation, rotation] degrees, the factor log-uniform in [1 / scale, scale]; beyond its edge
+    the image is mirrored. Every image draws its numbers from its own generator.
+    """
+    offsets = [torch.randint(0, jitter + 1, (2,), generator=generator).tolist() for generator in generators]
+    rolled = torch.stack([image.roll(offset, (1, 2)) for image, offset in zip(images, offsets, strict=True)])
+    if not rotation and scale == 1:
+        return rolled
+    drawn = torch.stack([2 * torch.rand(2, generator=generator) - 1 for generator in generators]).to(images)
+    grid = torch_functional.affine_grid(_turns(drawn, rotation, scale), list(images.shape), align_corners=False)
+    return torch_functional.grid_sample(rolled, grid, padding_mode="reflection", align_corners=False)
+
+
+def _turns(drawn: Tensor, rotation: float, scale: float) -> Tensor:
+    """[batch, 2, 3]: a rotation by drawn[:, 0] * rotation degrees and a magnification by scale^drawn[:, 1]."""
+    angle, factor = drawn[:, 0] * math.radians(rotation), scale ** drawn[:, 1]
+    cosine, sine, zero = angle.cos() / factor, angle.sin() / factor, torch.zeros_like(angle)
+    return torch.stack([torch.stack([cosine, -sine, zero], 1), torch.stack([sine, cosine, zero], 1)], 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All that decides an image beside the network, the class and the seed."""
+
+    parametrization: str
+    """`fourier` (Adam on the spectrum) or `pixels` (normalised gradient steps on the pixels)."""
+    steps: int
+    rate: float
+    """Adam's learning rate, or the L2 length of a step in pixels normalised as usual for ImageNet."""
+    l2: float
+    """Weight of the squared L2 norm of the normalised image, which is taken from the score."""
+    jitter: int
+    """Most pixels by which an image of 224 pixels is rolled in each step; in proportion at other sizes."""
+    rotation: float = 0.0
+    """Most degrees by which it is turned."""
+    scale: float = 1.0
+    """Most by which it is magnified, and the inverse by which it is reduced."""
+    blur: float = 0.0
+    """Standard deviation in pixels of the blur of `pixels`; 0: none."""
+    blur_every: int = 10
+    decay: float = 1.0
+    """Exponent of the frequency by which `fourier` divides its spectrum."""
+    contrast: float = 1.2
+    """Bound on the standard deviation of `fourier` before the sigmoid; 1.6 in ImageNet photographs."""
+    saturation: float = 1.0
+    """Bound on the colours of `fourier` relative to its brightness; 1 in photographs."""
+
+    def __post_init__(self) -> None:
+        if self.parametrization not in ("fourier", "pixels"):
+            raise UserError(f"synthesis.parametrization={self.parametrization!r} is neither fourier nor pixels")
+        for key, least in (("steps", 1), ("jitter", 0), ("blur_every", 1), ("scale", 1), ("l2", 0), ("rotation", 0)):
+            if not getattr(self, key) >= least:
+                raise UserError(f"synthesis.{key}={getattr(self, key)} must be at least {least}")
+        for key in ("rate", "contrast", "saturation"):
+            if not getattr(self, key) > 0:
+                raise UserError(f"synthesis.{key}={getattr(self, key):g} must be positive")
+        if not self.blur >= 0:
+            raise UserError(f"synthesis.blur={self.blur:g} must be 0 or more pixels")
+
+
+VARIANTS = {
+    "fourier": Recipe(
+        parametrization="fourier", steps=128, rate=0.05, l2=0.0, jitter=24, rotation=15, scale=1.3, decay=1.2
+    ),
+    "cs231n": Recipe(parametrization="pixels", steps=100, rate=25.0, l2=1e-3, jitter=16, blur=0.5, blur_every=10),
+}
+"""`fourier`: Olah et al. 2017. `cs231n`: the exercise of the Stanford course, after Simonyan et al. 2014."""
+
+
+def recipe_of(variant: str, changes: dict[str, Any]) -> Recipe:
+    """The recipe of a variant with every given value replaced that is not None."""
+    if variant not in VARIANTS:
+        raise UserError(f"synthesis.variant={variant!r} is none of {', '.join(VARIANTS)}")
+    return dataclasses.replace(VARIANTS[variant], **{key: one for key, one in changes.items() if one is not None})
+
+
+STRIP = (0.01, 0.25, 0.5, 0.75, 1.0)
+"""Shares of the steps that the strip shows."""
+ANIMATED = 40
+"""Frames of the animation."""
+
+
+class Frame(NamedTuple):
+    """The image after a step, and what the classifier says of it."""
+
+    step: int
+    pixels: Tensor
+    """uint8 [3, size, size]."""
+    score: float
+    """The class's logit for these pixels, unmoved."""
+    probability: float
+
+
+@dataclass(frozen=True)
+class Visualization:
+    """The frames of one class, the last one the result."""
+
+    index: int
+    name: str
+    frames: list[Frame]
+
+    @property
+    def strip(self) -> list[Frame]:
+        """The frames at the shares of the steps that `STRIP` names."""
+        shown = strip_steps(self.frames[-1].step)
+        return [frame for frame in self.frames if frame.step in shown]
+
+
+def strip_steps(steps: int) -> list[int]:
+    """The steps of the strip, without repetition: 1, 25, 50, 75 and 100 of 100."""
+    return sorted({max(1, round(share * steps)) for share in STRIP})
+
+
+def frame_steps(steps: int) -> list[int]:
+    """The steps after which a frame is kept: those of the strip and about `ANIMATED` more, evenly spaced."""
+    every = max(1, -(-steps // ANIMATED))
+    return sorted({*strip_steps(steps), *range(every, steps + 1, every)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassVisualization(Synthesis):
+    """Images that maximise the unnormalised score of a class: argmax_x E[logit_c(moved(x))] - l2 ||normalised x||_2^2.
+
+    All classes climb together; a class's image depends on (seed, class), not on the others, up to the rounding of sums in
+    batches of another size. `variant` is `fourier` (Olah et al. 2017) or `cs231n` (after Simonyan et al. 2014); a field
+    that is None takes its value. `classes` are names or indices; None takes the network's first ten. The images show
+    what raises the score, in saturated form, not what the network needs to see.
+    """
+
+    classes: Sequence[str | int] | None = None
+    variant: str = "fourier"
+    parametrization: str | None = None
+    steps: int | None = None
+    rate: float | None = None
+    l2: float | None = None
+    jitter: int | None = None
+    rotation: float | None = None
+    scale: float | None = None
+    blur: float | None = None
+    blur_every: int | None = None
+    decay: float | None = None
+    contrast: float | None = None
+    saturation: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.classes is not None and (isinstance(self.classes, str) or not len(self.classes)):
+            raise UserError(f"synthesis.classes={self.classes!r} must be a list of classes: 'synthesis.classes=[...]'")
+        _ = self.recipe
+
+    @property
+    def recipe(self) -> Recipe:
+        """The variant's recipe with the given fields in their place."""
+        own = {"seed", "probe_batch_size", "classes", "variant"}
+        return recipe_of(self.variant, {key: value for key, value in vars(self).items() if key not in own})
+
+    def visualize(
+        self, classifier: Classifier, indices: Sequence[int], on_step: Callable[[], object] = lambda: None
+    ) -> list[Visualization]:
+        """One result for each class index, all in the same batches; `on_step` is called after every step."""
+        with sheltered(classifier):
+            targets = torch.tensor(list(indices), device=classifier.device)
+            shape = (3, classifier.facts.size, classifier.facts.size)
+            probe = Probe(classifier, torch.zeros(shape, device=classifier.device), self.probe_batch_size)
+            frames = self._climb(probe, targets, on_step)
+        names = [classifier.facts.classes[index] for index in indices]
+        return [Visualization(*one) for one in zip(indices, names, frames, strict=True)]
+
+    def _climb(self, probe: Probe, targets: Targets, on_step: Callable[[], object]) -> list[list[Frame]]:
+        recipe, classifier = self.recipe, probe.classifier
+        canvas = _canvas(recipe, classifier)
+        generators = [class_generator(self.seed, index) for index in targets.tolist()]
+        parameters = torch.stack([canvas.start(generator) for generator in generators]).to(targets.device)
+        adam = torch.optim.Adam([parameters], recipe.rate, maximize=True)
+        frames: list[list[Frame]] = [[] for _ in generators]
+        kept = set(frame_steps(recipe.steps))
+        for step in range(1, recipe.steps + 1):
+            gradient = _gradient(probe, canvas, parameters, targets, recipe, generators)
+            if isinstance(canvas, Pixels):
+                parameters = _stepped(canvas, parameters, gradient, recipe, step)
+            else:
+                parameters.grad = gradient
+                adam.step()
+            if step in kept:
+                for frame, made in zip(frames, _frames(probe, canvas.images(parameters), targets, step), strict=True):
+                    frame.append(made)
+            on_step()
+        return frames
+
+
+def _canvas(recipe: Recipe, classifier: Classifier) -> Canvas:
+    if recipe.parametrization == "fourier":
+        return Fourier(classifier.facts.size, recipe.decay, recipe.contrast, recipe.saturation)
+    return Pixels(classifier.facts.size)
+
+
+def _gradient(
+    probe: Probe,
+    canvas: Canvas,
+    parameters: Tensor,
+    targets: Targets,
+    recipe: Recipe,
+    generators: Sequence[torch.Generator],
+) -> Tensor:
+    """d (logit_target(moved image) - l2 ||normalised image||^2) / d parameters."""
+    leaves = parameters.detach().requires_grad_()
+    with torch.enable_grad():
+        images = canvas.images(leaves)
+        jitter = round(recipe.jitter * images.shape[-1] / 224)
+        seen = moved(images, generators, jitter, recipe.rotation, recipe.scale)
+    score = probe.gradient(seen.detach(), targets)
+    penalty = -2 * recipe.l2 * normalised(images.detach()) / mean_and_std(images)[1]
+    (gradient,) = torch.autograd.grad([seen, images], leaves, [score, penalty])
+    return gradient
+
+
+def _stepped(canvas: Pixels, parameters: Tensor, gradient: Tensor, recipe: Recipe, step: int) -> Tensor:
+    """One normalised step, then the pixels back into [0, 1], then the blur, from the first step on."""
+    norm = gradient.flatten(1).norm(dim=1).clamp_min(1e-30)[:, None, None, None]
+    parameters = canvas.clamped(parameters + recipe.rate * gradient / norm)
+    if recipe.blur and (step - 1) % recipe.blur_every == 0:
+        width = 2 * int(4 * recipe.blur + 0.5) + 1
+        parameters = functional.gaussian_blur(parameters, [width, width], [recipe.blur, recipe.blur])
+    return parameters
+
+
+def _frames(probe: Probe, images: Images, targets: Targets, step: int) -> list[Frame]:
+    """The images as 8-bit pixels, with what the classifier says of those."""
+    pixels = as_bytes(images)
+    logits = probe.logits(to_unit_range(pixels))
+    score = logits.gather(1, targets[:, None])[:, 0].tolist()
+    probability = logits.softmax(1).gather(1, targets[:, None])[:, 0].tolist()
+    return [Frame(step, *one) for one in zip(pixels.cpu(), score, probability, strict=True)]

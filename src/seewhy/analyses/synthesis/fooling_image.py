@@ -1,0 +1,211 @@
+"""One fooling image with all that is reported of it.
+
+Fooling images: the smallest steps along the gradient that turn a photograph into another class.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from seewhy.analyses.synthesis.base import Synthesis, as_saved, sheltered
+from seewhy.core.errors import UserError
+from seewhy.core.types import Images, Targets
+from seewhy.models.batched import Probe
+from seewhy.models.classifier import Classifier
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True)
+class Said:
+    """A class and its softmax probability before and after."""
+
+    name: str
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class FooledImage:
+    """The original, the fooling image as saved, and what the classifier says of both."""
+
+    name: str
+    path: str
+    label: str
+    """The true class in words; empty where it is unknown."""
+    original: Tensor
+    """float32 [3, height, width] in [0, 1], as the classifier saw it."""
+    saved: Tensor
+    """float32 [3, height, width], every value a multiple of 1/255: the file's pixels."""
+    unrounded: Tensor
+    """float32 [3, height, width] before the rounding to 8 bits."""
+    steps: int
+    outcome: str
+    predicted: Said
+    """The class that the classifier gave to the original."""
+    target: Said
+    answer: str
+    """The class that the classifier gives to the saved image."""
+    success: bool
+    """Whether that is the target."""
+
+    @property
+    def difference(self) -> Tensor:
+        """saved - original, in [-1, 1]."""
+        return self.saved - self.original
+
+    @property
+    def l2(self) -> float:
+        """||saved - original||_2."""
+        return float(self.difference.double().norm())
+
+    @property
+    def l2_unrounded(self) -> float:
+        """||unrounded - original||_2, at most steps * rate."""
+        return float((self.unrounded - self.original).double().norm())
+
+    @property
+    def linf(self) -> float:
+        """max |saved - original|."""
+        return float(self.difference.abs().max())
+
+    @property
+    def psnr(self) -> float:
+        """-10 log10(mean (saved - original)^2) in decibels; infinite where nothing changed."""
+        error = float(self.difference.double().square().mean())
+        return -10 * math.log10(error) if error else math.inf
+
+    def row(self) -> dict[str, str]:
+        """The line of synthesis.csv."""
+        numbers = {
+            "l2": self.l2,
+            "l2_unrounded": self.l2_unrounded,
+            "linf": self.linf,
+            "psnr": self.psnr,
+            "predicted_probability_before": self.predicted.before,
+            "predicted_probability_after": self.predicted.after,
+            "target_probability_before": self.target.before,
+            "target_probability_after": self.target.after,
+        }
+        words = {
+            "image": self.name,
+            "path": self.path,
+            "label": self.label,
+            "predicted": self.predicted.name,
+            "target": self.target.name,
+            "predicted_after": self.answer,
+            "success": "yes" if self.success else "no",
+            "outcome": self.outcome,
+            "steps": str(self.steps),
+        }
+        return words | {key: f"{value:.6g}" for key, value in numbers.items()}
+
+
+COLUMNS = (
+    *("image", "path", "label", "predicted", "target", "predicted_after", "success", "outcome", "steps"),
+    *("l2", "l2_unrounded", "linf", "psnr"),
+    *("predicted_probability_before", "predicted_probability_after"),
+    *("target_probability_before", "target_probability_after"),
+)
+
+
+FOOLED, ALREADY, STUCK, EXHAUSTED = "fooled", "already the target", "zero gradient", "steps exhausted"
+"""How the search for one image may end."""
+
+
+@dataclass(frozen=True)
+class Fooled:
+    """What the search found for each image of a batch."""
+
+    images: Images
+    """[batch, 3, height, width] as saved: every value a multiple of 1/255."""
+    unrounded: Images
+    """[batch, 3, height, width] before the rounding to 8 bits."""
+    steps: Tensor
+    """int64 [batch]: steps along the gradient."""
+    outcomes: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoolingImage(Synthesis):
+    """Images that the classifier takes for the target, found by normalised gradient ascent on the target's logit.
+
+    x <- clip(x + rate * g / ||g||_2, 0, 1) with g = d logit_target / dx, until the image, rounded to 8 bits, has the
+    target as its largest logit, by more than `margin` over every other logit. Images are in [0, 1], so `rate` is the L2
+    length of one step there: before the rounding an image moves by at most steps * rate. It stops after `max_steps`, or
+    where the gradient is zero or not finite. `target` is a class index, a class name, `runner_up` or `true` (which mends
+    a misclassified image). Simonyan et al. 2014 and Szegedy et al. 2014 describe the effect.
+    """
+
+    target: str | int = "runner_up"
+    rate: float = 0.25
+    max_steps: int = 100
+    margin: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.target is True:  # a command line's target=true is a boolean
+            object.__setattr__(self, "target", "true")
+        if not self.rate > 0:
+            raise UserError(f"synthesis.rate={self.rate:g} must be positive: the L2 length of a step")
+        if self.max_steps < 1:
+            raise UserError(f"synthesis.max_steps={self.max_steps} must be at least 1")
+        if not self.margin >= 0:
+            raise UserError(f"synthesis.margin={self.margin:g} must be 0 or more, in logits")
+        if self.target == "predicted":
+            raise UserError("synthesis.target=predicted fools nobody: give a class, runner_up or true")
+
+    def fool(self, classifier: Classifier, images: Images, targets: Targets) -> Fooled:
+        """Search for all images [batch, 3, height, width] at once; an image that is done leaves the passes."""
+        with sheltered(classifier):
+            return self._search(Probe(classifier, images[0], self.probe_batch_size), images.detach().clone(), targets)
+
+    def _search(self, probe: Probe, images: Images, targets: Targets) -> Fooled:
+        saved, steps = as_saved(images), torch.zeros_like(targets)
+        outcomes = [EXHAUSTED] * len(images)
+        active = torch.arange(len(images), device=images.device)
+        for step in range(self.max_steps + 1):
+            logits, gradient = _logits_and_gradient(probe, images[active], targets[active])
+            done = self._leads(logits, targets[active])
+            if done.any():
+                saved[active[done]] = as_saved(images[active[done]])
+                rounded = probe.logits(saved[active[done]])
+                done[done.clone()] = self._leads(rounded, targets[active[done]])
+            norm = gradient.flatten(1).norm(dim=1)
+            stuck = ~done & ~(norm.isfinite() & (norm > 0))
+            for rows, outcome in ((done, FOOLED if step else ALREADY), (stuck, STUCK)):
+                for row in active[rows].tolist():
+                    outcomes[row] = outcome
+            going = ~(done | stuck)
+            active = active[going]
+            if not len(active) or step == self.max_steps:
+                break
+            direction = gradient[going] / norm[going, None, None, None]
+            images[active] = (images[active] + self.rate * direction).clamp(0, 1)
+            steps[active] += 1
+        return Fooled(as_saved(images), images, steps, outcomes)
+
+    def _leads(self, logits: Tensor, targets: Targets) -> Tensor:
+        """bool [n]: whether the target's logit is the only largest one, by at least the margin."""
+        others = logits.scatter(1, targets[:, None], float("-inf")).amax(1)
+        lead = logits.gather(1, targets[:, None])[:, 0] - others
+        return (lead > 0) & (lead >= self.margin)
+
+
+def _logits_and_gradient(probe: Probe, images: Images, targets: Targets) -> tuple[Tensor, Tensor]:
+    """(all logits [n, classes], d logit_target / d image [n, 3, height, width])."""
+
+    def one(chunk: Tensor) -> tuple[Tensor, Tensor]:
+        leaves = images[chunk].requires_grad_()
+        with torch.enable_grad():
+            logits = probe.classifier(leaves).float()
+            (gradient,) = torch.autograd.grad(logits.gather(1, targets[chunk][:, None]).sum(), leaves)
+        return logits.detach(), gradient
+
+    logits, gradient = probe.in_passes(one, len(images), gradient=True)
+    return logits, gradient

@@ -1,0 +1,90 @@
+"""Titled pictures side by side on a page.
+
+Tables for the terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.markup import escape
+from rich.table import Table
+
+from seewhy.analyses.synthesis.class_visualization import Visualization
+from seewhy.analyses.synthesis.fooling_image import FooledImage
+from seewhy.plots.canvas import LEADING, Page, wrap
+from seewhy.plots.heatmaps import Cell, share
+
+MARGIN, GAP = 44, 36
+
+
+def enlarged(size: int, wish: int) -> int:
+    """The whole multiple of `size` pixels that comes nearest to `wish`, at least `size`: no pixel is left out."""
+    return max(1, round(wish / size)) * size
+
+
+def page_of(columns: int, width: int, least: int = 900) -> Page:
+    """A page as wide as that many pictures, but wide enough for its words."""
+    return Page(max(least, 2 * MARGIN + columns * (width + GAP) - GAP))
+
+
+def picture_row(page: Page, y: float, cells: Sequence[Cell], side: tuple[int, int], size: float) -> float:
+    """Draw cells of `side` (height, width) page pixels from y downwards, titles of `size` points; the y below them."""
+    height, width = side
+    room = page.points(width)
+    titles = [[(line, ink) for text, ink in cell.titles for line in wrap(text, room, size)] for cell in cells]
+    step = page.pixels(LEADING * size)
+    top = round(y + step * max(map(len, titles), default=0) + step / 3)
+    for number, (cell, lines) in enumerate(zip(cells, titles, strict=True)):
+        x, start = MARGIN + number * (width + GAP), top - step / 3 - step * len(lines)
+        for line, ink in lines:
+            start = page.lines(x, start, [line], size, ink)
+        if cell.colours is None:
+            page.blank(x, top, width, height, cell.message, size)
+        else:
+            page.picture(x, top, width, height, cell.colours)
+    return top + height
+
+
+def fooling_table(shown: Sequence[FooledImage], total: int) -> Table:
+    """One row per image: what it was, what it is taken for, and how large the change is."""
+    rows = [
+        (
+            escape(made.name),
+            escape(made.predicted.name),
+            f"[{'green' if made.success else 'red'}]{escape(made.answer)}[/]",
+            f"{share(made.target.before)} → {share(made.target.after)}",
+            str(made.steps),
+            f"{made.l2:.2f}",
+            f"{made.psnr:.1f}",
+        )
+        for made in shown
+    ]
+    titles = ("image", "predicted", "taken for", "p(target)", "steps", "L2", "PSNR/dB")
+    return _table(titles, rows, words=(0, 1, 2), more=total - len(shown))
+
+
+def visualization_table(shown: Sequence[Visualization], total: int) -> Table:
+    """One row per class: score and probability of the first and of the last kept frame."""
+    rows = []
+    for made in shown:
+        first, last = made.frames[0], made.frames[-1]
+        score = f"{first.score:.4g} → {last.score:.4g}"
+        rows.append((escape(made.name), score, f"{share(first.probability)} → {share(last.probability)}"))
+    return _table(("class", "score", "probability"), rows, words=(0,), more=total - len(shown))
+
+
+def _table(titles: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[int], more: int) -> Table:
+    """Columns of `words` are folded where the terminal is narrow; numbers never are."""
+    table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left")
+    for place, title in enumerate(titles):
+        if place in words:
+            table.add_column(title, overflow="fold")
+        else:
+            width = max(len(text) for text in (title, *(row[place] for row in rows)))
+            table.add_column(title, justify="right", no_wrap=True, min_width=width)
+    for row in rows:
+        table.add_row(*row)
+    if more:
+        table.caption = f"... and {more:,} more in synthesis.csv"
+    return table

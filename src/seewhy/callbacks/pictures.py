@@ -1,0 +1,113 @@
+"""A picture of every explanation, and one of all.
+
+Keep each explained image as the network saw it, small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+
+from seewhy.callbacks.journal import Journaled
+from seewhy.core.errors import UserError
+from seewhy.core.files import RunFolder
+from seewhy.core.types import Batch, Explanation
+from seewhy.models.classifier import Classifier
+from seewhy.plots.colormaps import colour_map
+from seewhy.plots.explanation import panel
+from seewhy.plots.heatmaps import check_views, preview
+from seewhy.runs.async_writer import FigureWriter
+from seewhy.runs.sheet import draw_sheet, keep_picture
+
+
+class Figures(Journaled):
+    """Writes figures/<image>.png and sheet.png (the first `maximum` images); `views` names what a figure shows."""
+
+    def __init__(
+        self,
+        folder: str,
+        colours: str = "default",
+        outlier_percent: float = 2.0,
+        strength: float = 0.7,
+        maximum: int = 100,
+        views: Sequence[str] | None = None,
+    ) -> None:
+        colour_map(colours, "signed")
+        check_views(views or ())
+        if not 0 <= outlier_percent < 100:
+            raise UserError(f"callbacks.figures.outlier_percent={outlier_percent} must be from 0 to below 100")
+        if not 0 <= strength <= 1:
+            raise UserError(f"callbacks.figures.strength={strength} must be from 0 to 1")
+        if maximum < 0:
+            raise UserError(f"callbacks.figures.maximum={maximum} must be 0 or more")
+        self.views = tuple(views or ())
+        self.folder = RunFolder(Path(folder))
+        self.style: dict[str, Any] = {"colours": colours, "outlier_percent": outlier_percent, "strength": strength}
+        self.maximum = maximum
+        self.writer = FigureWriter(self.folder)
+        self.count = 0
+
+    def on_test_batch_end(  # type: ignore[override]
+        self, trainer: Trainer, pl_module: Classifier, outputs: dict[str, Any], batch: Batch, *place: int
+    ) -> None:
+        """Draw the explanations of one batch, keep the pictures that the sheet may need."""
+        for made in outputs.get("explanations", []):
+            draw = partial(panel, made, shown=self.views, **self.style)
+            pending = outputs.setdefault("pending", [])
+            pending.append(self.writer.add(f"figures/{made.name}.png", draw))
+            if self.count < self.maximum:
+                pending.append(self.writer.run(partial(keep_picture, self.folder, made)))
+            self.count += 1
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+        """Wait for the figures, before anything is made of them."""
+        self.writer.finish()
+
+    def on_exception(self, trainer: Trainer, pl_module: Classifier, exception: BaseException) -> None:  # type: ignore[override]
+        """Keep what was explained before the error."""
+        with suppress(Exception):
+            self.writer.finish()
+        super().on_exception(trainer, pl_module, exception)
+
+    def write(self, trainer: Trainer, classifier: Classifier) -> None:
+        """All images at a glance, where there is at least one."""
+        draw_sheet(self.folder, self.kept.journal, self.maximum, self.style)
+
+    def record(self) -> dict[str, Any]:
+        """What the run's record says of the drawing."""
+        return {"sheet": {"maximum": self.maximum, "style": self.style}}
+
+
+class Previews(Callback):
+    """Writes images/<image>.webp for report.html, beside the loop; comes after the callback `attribution`.
+
+    The page needs the image after resize and crop, also where the file is gone or there never was one.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = RunFolder(Path(folder))
+        self.writer = FigureWriter(self.folder)
+
+    def on_test_batch_end(  # type: ignore[override]
+        self, trainer: Trainer, pl_module: Classifier, outputs: dict[str, Any], batch: Batch, *place: int
+    ) -> None:
+        """Write the explained images of one batch."""
+        for made in outputs.get("explanations", []):
+            outputs.setdefault("pending", []).append(self.writer.run(partial(self._write, made)))
+
+    def _write(self, made: Explanation) -> Path:
+        return self.folder.write_bytes(f"images/{made.name}.webp", preview(made.image))
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+        """Wait for the pictures, before the page is made of them."""
+        self.writer.finish()
+
+    def on_exception(self, trainer: Trainer, pl_module: Classifier, exception: BaseException) -> None:  # type: ignore[override]
+        """Keep what was explained before the error."""
+        with suppress(Exception):
+            self.writer.finish()

@@ -1,0 +1,102 @@
+"""Predictions, numbers and skipped images as CSV files.
+
+What a person reads while a run works.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+from rich.console import Console
+
+from seewhy.callbacks.attribution import Attribution
+from seewhy.callbacks.faithfulness import Faithfulness
+from seewhy.callbacks.journal import Journaled, Journaling, journaling
+from seewhy.core.files import RunFolder
+from seewhy.models.classifier import Classifier
+from seewhy.runs.console import results_table, work_ahead
+from seewhy.runs.tables import write_tables
+
+
+class Tables(Journaled):
+    """Writes predictions.csv, metrics.csv (one number per row) and skipped.csv when the loop ends, however it ends."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = RunFolder(Path(folder))
+
+    def write(self, trainer: Trainer, classifier: Classifier) -> None:
+        """All three tables."""
+        write_tables(self.folder, self.kept.journal)
+
+    def record(self) -> dict[str, Any]:
+        """What the run's record says of the images."""
+        return self.kept.totals().image_record()
+
+
+class Terminal(Callback):
+    """Says before the loop what will be done and what it costs, and after it what came out and where it lies."""
+
+    journaling: Journaling
+
+    def __init__(self, folder: str, rows: int = 40) -> None:
+        self.folder = Path(folder)
+        self.rows = rows
+        self.console = Console(highlight=False)
+
+    def setup(self, trainer: Trainer, pl_module: Classifier, stage: str) -> None:  # type: ignore[override]
+        """Join the journal."""
+        self.journaling = journaling(trainer, self.folder)
+
+    def on_test_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+        """Print the work ahead."""
+        if not trainer.is_global_zero:
+            return
+        explaining = next((part for part in trainer.callbacks if isinstance(part, Attribution)), None)  # type: ignore[attr-defined]
+        loaders: Any = trainer.test_dataloaders
+        listed = loaders if isinstance(loaders, list) else [loaders]
+        images = self.journaling.images or sum(len(loader.dataset) for loader in listed)
+        if explaining is None:
+            ahead = work_ahead(pl_module)
+        else:
+            count = images if explaining.limit is None else min(images, explaining.limit)
+            ahead = work_ahead(pl_module, explaining.explainer, explaining.target, count)
+        self.console.print(ahead, soft_wrap=True)
+        if self.journaling.done:
+            self.console.print(f"going on: {self.journaling.done:,} of {images:,} images are done")
+
+    def on_test_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+        """Print the table and the folder."""
+        if not trainer.is_global_zero:
+            return
+        totals = self.journaling.totals()
+        shown = list(islice(self.journaling.journal.explanations(), self.rows))
+        if shown:
+            self.console.print(results_table(shown))
+        if totals.explained > len(shown):
+            self.console.print(f"... and {totals.explained - len(shown):,} more in predictions.csv and metrics.csv")
+        if totals.known:
+            share = f"{100 * totals.correct / totals.known:.1f} %"
+            self.console.print(
+                f"{totals.correct:,} of {totals.known:,} images of a known class predicted right ({share})"
+            )
+        self._print_scores(trainer)
+        if totals.warned:
+            self.console.print(
+                f"[yellow]{totals.warned} of {totals.explained} maps carry a warning: see their figures[/]"
+            )
+        if totals.skipped:
+            self.console.print(f"[yellow]{totals.skipped} images were left out: see skipped.csv[/]")
+
+    def _print_scores(self, trainer: Trainer) -> None:
+        measuring = next((part for part in trainer.callbacks if isinstance(part, Faithfulness)), None)  # type: ignore[attr-defined]
+        if measuring is None or measuring.summary is None:
+            return
+        from seewhy.report.leaderboard import scores_table
+
+        self.console.print()
+        self.console.print(scores_table(measuring.summary))
+        if measuring.left_out:
+            self.console.print(f"[yellow]left out without data.masks: {', '.join(measuring.left_out)}[/]")

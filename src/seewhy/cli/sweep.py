@@ -1,0 +1,69 @@
+"""What a sweep says when its last job is done."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+PAGED = ("explain", "robustness")
+"""Tasks that end with report.html: one for a run, one for all jobs of a sweep."""
+
+
+class SweepSummary(Callback):
+    """Prints one line per job of a multirun, writes their report.html and ends with exit code 2 where a job failed.
+
+    A method that a network does not allow (status `refused`) is an answer, not a failure.
+    """
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Read every job's run.json below the sweep folder."""
+        folder = Path(config.hydra.sweep.dir)
+        records = [json.loads(path.read_text()) for path in sorted(folder.glob("*/run.json"), key=_job_number)]
+        console = Console(highlight=False)
+        if not records:
+            return
+        console.print(summary_table(records))
+        for name, record in zip(varied(records), records, strict=True):
+            if "reason" in record:
+                console.print(escape(f"{name}: {record['reason']}"), soft_wrap=True)
+        if config.task in PAGED and config.get("page") and any(record["status"] == "completed" for record in records):
+            from seewhy.report.write import attempt, page_of
+
+            attempt(lambda: page_of(folder, config.seed))
+        console.print(f"sweep folder: {folder}", soft_wrap=True)
+        if any(record["status"] == "failed" for record in records):
+            raise SystemExit(2)
+
+
+def _job_number(path: Path) -> tuple[int, str]:
+    number = path.parent.name.split("_")[0]
+    return (int(number) if number.isdigit() else 0, path.parent.name)
+
+
+def varied(records: list[dict[str, Any]]) -> list[str]:
+    """What tells each job from the others: its overrides that not all jobs share."""
+    shared = set.intersection(*(set(record["overrides"]) for record in records)) if len(records) > 1 else set()
+    named = [" ".join(one for one in record["overrides"] if one not in shared) for record in records]
+    return [name or record["task"] for name, record in zip(named, records, strict=True)]
+
+
+def summary_table(records: list[dict[str, Any]]) -> Table:
+    """One row per record: what was varied, status, images, passes per image, seconds."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("job", "status", "images", "passes per image", "seconds"):
+        table.add_column(title, justify="left" if title in ("job", "status") else "right", overflow="fold")
+    colours = {"completed": "green", "failed": "red"}
+    for name, record in zip(varied(records), records, strict=True):
+        passes = record.get("passes_per_image", {})
+        cost = f"{sum(passes.values()):,.0f}" if passes else ""
+        status = record["status"]
+        cells = [escape(name), f"[{colours.get(status, 'yellow')}]{status}[/]", str(record.get("images_explained", ""))]
+        table.add_row(*cells, cost, f"{record['seconds']:.1f}")
+    return table

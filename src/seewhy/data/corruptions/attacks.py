@@ -1,0 +1,120 @@
+"""What every adversarial corruption is: images inside a box around the original that the classifier gets wrong.
+
+The fast gradient sign method.
+Projected gradient descent.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from seewhy.core.errors import UserError
+from seewhy.core.random import image_generator
+from seewhy.core.types import Images, Targets
+from seewhy.models.batched import Probe
+
+
+class Attack(ABC):
+    """Level k keeps every pixel within `eps[k - 1]` of the original and within [0, 1].
+
+    `eps` is a list of numbers or of fractions as text, such as 8/255, for images in [0, 1].
+    """
+
+    def __init__(self, eps: Sequence[float | str]) -> None:
+        self.eps = [number(value) for value in eps]
+        if not self.eps or min(self.eps) < 0:
+            raise UserError(f"eps={list(eps)} must list numbers from 0, such as [1/255, 8/255]")
+
+    @abstractmethod
+    def levels(self, probe: Probe, images: Images, classes: Targets, seed: int = 0) -> Iterator[Images]:
+        """The attacked images, level by level; `classes` int64 [batch] are those whose score is pushed down."""
+
+    @abstractmethod
+    def passes_per_image(self) -> tuple[int, int]:
+        """(forward, backward) passes that all levels of one image cost."""
+
+
+def loss_gradient(probe: Probe, images: Images, classes: Targets) -> Tensor:
+    """d cross-entropy(logits, class) / d image [batch, 3, height, width]."""
+
+    def one(chunk: Tensor) -> tuple[Tensor]:
+        leaves = images[chunk].detach().requires_grad_()
+        with torch.enable_grad():
+            loss = functional.cross_entropy(probe.classifier(leaves).float(), classes[chunk], reduction="sum")
+            return (torch.autograd.grad(loss, leaves)[0],)
+
+    return probe.in_passes(one, len(images), gradient=True)[0]
+
+
+def number(value: float | str) -> float:
+    """The number, or the value of a fraction such as 8/255; UserError for anything else."""
+    try:
+        return float(Fraction(str(value)))
+    except (ValueError, ZeroDivisionError):
+        raise UserError(f"{value!r} is neither a number nor a fraction such as 8/255") from None
+
+
+class FGSM(Attack):
+    """clip(image + eps * sign(d cross-entropy / d image), 0, 1): the gradient is taken once for all levels.
+
+    Goodfellow et al.: Explaining and harnessing adversarial examples, ICLR 2015.
+    """
+
+    def levels(self, probe: Probe, images: Images, classes: Targets, seed: int = 0) -> Iterator[Images]:
+        """One image for each eps, all along the same direction."""
+        direction = loss_gradient(probe, images, classes).sign()
+        for eps in self.eps:
+            yield (images + eps * direction).clamp(0, 1)
+
+    def passes_per_image(self) -> tuple[int, int]:
+        """One pass each way."""
+        return 1, 1
+
+
+class PGD(Attack):
+    """`n_steps` times: attacked = clip(attacked + step * sign(gradient), image - eps, image + eps), clipped to [0, 1].
+
+    The gradient is that of the cross-entropy. `step=None` is 2.5 eps / n_steps. With `random_start` the first image is
+    drawn uniformly in the box from (seed, image). Madry et al.: Towards deep learning models resistant to adversarial
+    attacks, ICLR 2018.
+    """
+
+    def __init__(
+        self,
+        eps: Sequence[float | str],
+        step: float | str | None = None,
+        n_steps: int = 7,
+        random_start: bool = False,
+    ) -> None:
+        super().__init__(eps)
+        if n_steps < 1:
+            raise UserError(f"n_steps={n_steps} must be at least 1")
+        self.step = None if step is None else number(step)
+        self.n_steps = n_steps
+        self.random_start = random_start
+
+    def levels(self, probe: Probe, images: Images, classes: Targets, seed: int = 0) -> Iterator[Images]:
+        """One image for each eps, each with its own path."""
+        for eps in self.eps:
+            step = 2.5 * eps / self.n_steps if self.step is None else self.step
+            lowest, highest = (images - eps).clamp(min=0), (images + eps).clamp(max=1)
+            attacked = self._start(images, eps, seed).clamp(lowest, highest)
+            for _ in range(self.n_steps):
+                attacked = (attacked + step * loss_gradient(probe, attacked, classes).sign()).clamp(lowest, highest)
+            yield attacked
+
+    def _start(self, images: Images, eps: float, seed: int) -> Images:
+        if not self.random_start:
+            return images
+        drawn = [torch.rand(image.shape, generator=image_generator(seed, image, "pgd")) for image in images]
+        return images + eps * (2 * torch.stack(drawn).to(images.device) - 1)
+
+    def passes_per_image(self) -> tuple[int, int]:
+        """`n_steps` passes each way for each level."""
+        return self.n_steps * len(self.eps), self.n_steps * len(self.eps)

@@ -1,0 +1,84 @@
+"""One corruption at several levels: plain Albumentations on uint8 pictures, drawn from (seed, picture)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import albumentations
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from seewhy.core.errors import UserError
+
+cv2.setNumThreads(0)  # the worker processes are the parallel part, and threads do not survive a fork
+
+Picture: TypeAlias = NDArray[np.uint8]
+"""uint8 [height, width, 3]."""
+
+SMALL = 64
+"""Pictures whose shorter side has at most this many pixels take the levels `small`."""
+
+
+class Corruption:
+    """A list of Albumentations transforms, the weakest first; level 1 is the first, level 0 the picture itself.
+
+    Every random number comes from (seed, pixels of the picture, name): the levels share their draws, so that a higher
+    level is the same accident, only stronger. `small` are the levels of pictures of up to 64 pixels, where strengths
+    are in pixels (None: the same). `moves_pixels` marks corruptions after which maps must be moved back.
+    The transforms' own probabilities are set to 1. UserError without levels.
+    """
+
+    def __init__(
+        self,
+        levels: Sequence[albumentations.BasicTransform],
+        small: Sequence[albumentations.BasicTransform] | None = None,
+        moves_pixels: bool = False,
+    ) -> None:
+        if not levels or (small is not None and len(small) != len(levels)):
+            raise UserError(
+                f"a corruption needs a list `levels`, and `small` of equal length: not {levels} and {small}"
+            )
+        self.levels = list(levels)
+        self.small = list(levels if small is None else small)
+        self.moves_pixels = moves_pixels
+        for transform in (*self.levels, *self.small):
+            _always(transform)
+
+    def corrupt(self, picture: Picture, level: int, seed: int) -> Picture:
+        """The picture at a level from 0 (untouched) to the number of levels; same shape, same seed same bytes."""
+        if level == 0:
+            return picture
+        transform = self._at(picture.shape, level)
+        transform.set_random_seed(seed)
+        changed: Picture = transform(image=picture)["image"]
+        return changed
+
+    def sources(self, shape: tuple[int, ...], level: int, seed: int) -> NDArray[np.float32]:
+        """Where each pixel came from: float32 [height, width, 2] (x, y), NaN where it came from outside the picture.
+
+        The same transform with the same draws is given the coordinates in the place of the picture.
+        """
+        height, width = shape[:2]
+        x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+        scale = max(height, width)
+        carried = np.stack([x / scale, y / scale, np.ones_like(x)], axis=2)
+        if level:
+            transform = self._at(shape, level)
+            transform.set_random_seed(seed)
+            carried = transform(image=carried)["image"]
+        found = (carried[..., :2] * scale).astype(np.float32)
+        found[carried[..., 2] < 0.999] = np.nan
+        return found
+
+    def _at(self, shape: tuple[int, ...], level: int) -> albumentations.BasicTransform:
+        if not 0 < level <= len(self.levels):
+            raise UserError(f"level {level} does not exist: this corruption has the levels 0 to {len(self.levels)}")
+        return (self.small if min(shape[:2]) <= SMALL else self.levels)[level - 1]
+
+
+def _always(transform: albumentations.BasicTransform | albumentations.BaseCompose) -> None:
+    transform.p = 1.0
+    for part in getattr(transform, "transforms", ()):
+        _always(part)

@@ -1,0 +1,103 @@
+"""All corruptions of one picture at once: the picture is decoded once and its random numbers belong to it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional
+
+from seewhy.core.errors import UserError
+from seewhy.core.random import picture_seed
+from seewhy.core.types import Corrupted, Facts
+from seewhy.data.preprocessing import fitted_size, resize, resize_and_crop
+
+if TYPE_CHECKING:
+    from seewhy.data.corruptions.base import Corruption
+
+
+class Step(NamedTuple):
+    """One corruption at one level."""
+
+    corruption: str
+    level: int
+
+
+class Corrupter:
+    """Maps a picture uint8 [3, height, width] to its corrupted versions at the classifier's size, one for each step.
+
+    Pictures larger than the classifier needs are first resized as it would resize them, and cut last: published
+    strengths are in pixels of such pictures, and a strength means the same for a thumbnail and for a photograph.
+    Smaller pictures are corrupted at their own size and then enlarged. An unchanged picture is the clean image to the
+    bit.
+    """
+
+    def __init__(self, corruptions: Mapping[str, Corruption], facts: Facts, seed: int) -> None:
+        self.corruptions = dict(corruptions)
+        self.facts = facts
+        self.seed = seed
+        self.steps = [Step(name, level) for name, one in corruptions.items() for level in range(1, 1 + len(one.levels))]
+        self.moving = [number for number, step in enumerate(self.steps) if corruptions[step.corruption].moves_pixels]
+
+    def __call__(self, picture: Tensor) -> Corrupted:
+        """Pictures uint8 [steps, 3, size, size], and for the steps that move pixels where each came from."""
+        start = time.perf_counter()
+        size = self.facts.size
+        if min(picture.shape[-2:]) > size / self.facts.crop:
+            picture = resize(picture, self.facts)
+        seeds = {name: picture_seed(self.seed, picture, f"corruption {name}") % 2**32 for name in self.corruptions}
+        array = np.ascontiguousarray(picture.permute(1, 2, 0).numpy())
+        made = [
+            self.corruptions[step.corruption].corrupt(array, step.level, seeds[step.corruption]) for step in self.steps
+        ]
+        pictures = [resize_and_crop(torch.from_numpy(one).permute(2, 0, 1), self.facts) for one in made]
+        moving = [self.steps[number] for number in self.moving]
+        sources = [
+            self._sources(self.corruptions[step.corruption], array.shape, step.level, seeds[step.corruption])
+            for step in moving
+        ]
+        return Corrupted(
+            torch.stack(pictures) if pictures else torch.zeros(0, 3, size, size, dtype=torch.uint8),
+            torch.stack(sources) if sources else torch.zeros(0, 2, size, size),
+            torch.tensor(time.perf_counter() - start),
+        )
+
+    def _sources(self, corruption: Corruption, shape: tuple[int, ...], level: int, seed: int) -> Tensor:
+        """Sources [2, size, size] in pixels of the classifier's image, carried through resizing and cutting."""
+        found = torch.from_numpy(corruption.sources(shape, level, seed)).permute(2, 0, 1)
+        old, new = shape[:2], fitted_size(shape[0], shape[1], self.facts)
+        enlarged = functional.resize(found, list(new), antialias=False) if tuple(old) != new else found
+        left, top = ((new[axis] - self.facts.size) // 2 for axis in (1, 0))
+        x = (enlarged[0] + 0.5) * new[1] / old[1] - 0.5 - left
+        y = (enlarged[1] + 0.5) * new[0] / old[0] - 0.5 - top
+        cut = functional.center_crop(torch.stack([x, y]), [self.facts.size, self.facts.size])
+        return cut.float()
+
+
+LARGEST = 2**25
+"""Bytes of corrupted pictures in one batch: some batches wait in shared memory, which may be only 64 MB."""
+
+
+def images_per_batch(wanted: int, corrupter: Corrupter | None) -> int:
+    """`wanted`, or fewer where their corrupted versions would be too large for one batch; at least one."""
+    if corrupter is None or not corrupter.steps:
+        return wanted
+    bytes_each = (
+        len(corrupter.steps) * 3 * corrupter.facts.size**2 + len(corrupter.moving) * 8 * corrupter.facts.size**2
+    )
+    return max(1, min(wanted, LARGEST // bytes_each))
+
+
+def worker_count(workers: int | str) -> int:
+    """`workers`, or for `auto` half of this process's cores, from 1 to 8; 0 corrupts in the main process."""
+    if workers == "auto":
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return min(8, max(1, cores // 2))
+    if not isinstance(workers, int) or workers < 0:
+        raise UserError(f"callbacks.robustness.workers={workers} must be auto or a whole number from 0")
+    return workers

@@ -1,0 +1,253 @@
+"""From one image file, whatever its kind, to an RGB picture.
+
+What a file that cannot be decoded looks like, in words.
+From a decoded image in any of Pillow's modes to RGB, a few rows at a time.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from seewhy.core.errors import UnreadableImage
+
+SIGNATURES = (
+    (b"\x89PNG\r\n\x1a\n", "PNG", True),
+    (b"\xff\xd8\xff", "JPEG", True),
+    (b"GIF8", "GIF", True),
+    (b"II*\0", "TIFF", True),
+    (b"MM\0*", "TIFF", True),
+    (b"BM", "BMP", True),
+    (b"%PDF", "PDF", False),
+    (b"PK\x03\x04", "a zip archive", False),
+    (b"\x1f\x8b", "gzip", False),
+    (b"\x7fELF", "a program", False),
+    (b"8BPS", "a Photoshop document", False),
+    (b"\xff\x0a", "JPEG XL", False),
+    (b"\0\0\0\x0cJXL ", "JPEG XL", False),
+    (b"\0\0\0\x0cjP  ", "JPEG 2000", False),
+)
+"""First bytes, name, whether files of that kind are read."""
+
+BRANDS = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC", b"msf1": "HEIC", b"avif": "AVIF", b"avis": "AVIF"}
+
+
+def image_kind(start: bytes) -> str:
+    r"""What the first bytes of a file say of its kind; empty where they say nothing.
+
+    >>> image_kind(b"\0\0\0\x18ftypheic"), image_kind(b"Dear all,")
+    ('it is HEIC, which is not read', 'it is text')
+    """
+    if start[4:8] == b"ftyp":
+        return f"it is {BRANDS.get(start[8:12], 'a video or audio file')}, which is not read"
+    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        return "it begins as WEBP and is damaged"
+    for signature, name, read in SIGNATURES:
+        if start.startswith(signature):
+            return f"it begins as {name} and is damaged" if read else f"it is {name}, which is not read"
+    if start and not any(start):
+        return "it begins with nothing but zeros"
+    return _text(start)
+
+
+def _text(start: bytes) -> str:
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((b"<svg", b"<?xml")) and b"<svg" in text:
+        return "it is SVG, which is not read"
+    if text.startswith((b"<!doctype html", b"<html")):
+        return "it is a web page"
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer: run git lfs pull"
+    plain = all(byte >= 32 or byte in b"\t\n\r\f" for byte in start)
+    return "it is text" if start and plain and _utf8(start) else ""
+
+
+def _utf8(start: bytes) -> bool:
+    try:
+        start.decode()
+    except UnicodeDecodeError as error:
+        return error.start > len(start) - 4
+    return True
+
+
+BAND = 4_000_000
+"""Pixels that are converted at once: what a conversion needs beside its result does not grow with the image."""
+
+
+def rgb(image: Image.Image) -> np.ndarray:
+    """uint8 [3, height, width] of an image; UnreadableImage where its values or its mode have no way to RGB."""
+    picture = np.empty((3, image.height, image.width), np.uint8)
+    deep = image.mode in ("F", "I") or image.mode.startswith("I;16")
+    scale = _scale(image) if deep else 1.0
+    transparent = image.has_transparency_data
+    for rows, band in _bands(image):
+        if deep:
+            picture[:, rows] = _grey(band, scale)
+        else:
+            colours = _colours(band, transparent)
+            for channel in range(3):  # three times as quick as all at once, which numpy writes pixel by pixel
+                picture[channel, rows] = colours[..., channel]
+    return picture
+
+
+def _bands(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
+    step = max(1, BAND // image.width)
+    for top in range(0, image.height, step):
+        bottom = min(image.height, top + step)
+        whole = step >= image.height
+        yield slice(top, bottom), image if whole else image.crop((0, top, image.width, bottom))
+
+
+def _colours(band: Image.Image, transparent: bool) -> np.ndarray:
+    try:
+        if transparent:
+            band = band.convert("RGBA")
+            band = Image.alpha_composite(Image.new("RGBA", band.size, "white"), band)
+        return np.asarray(band if band.mode == "RGB" else band.convert("RGB"))
+    except ValueError:
+        raise UnreadableImage(f"its colour mode {band.mode} has no way to RGB") from None
+
+
+def _scale(image: Image.Image) -> float:
+    """What a floating-point value is multiplied with; checks the range of these and of 16-bit values."""
+    ends = np.array([[band.min(), band.max()] for _, part in _bands(image) for band in [np.asarray(part)]])
+    least, most = ends[:, 0].min(), ends[:, 1].max()
+    if image.mode != "F":
+        if least < 0 or most > 65535:
+            raise UnreadableImage(f"its grey values {least}..{most} are outside 0..65535")
+        return 1.0
+    if not np.isfinite(ends).all():
+        raise UnreadableImage("it holds values that are not finite")
+    if least < 0 or most > 255:
+        raise UnreadableImage(f"its floating-point values {least:g}..{most:g} are in neither [0, 1] nor [0, 255]")
+    return 255.0 if most <= 1 else 1.0
+
+
+def _grey(band: Image.Image, scale: float) -> np.ndarray:
+    values = np.asarray(band)
+    if band.mode == "F":
+        grey = np.rint(values * np.float32(scale)).astype(np.uint8)
+    else:
+        grey = ((values.astype(np.int64) + 128) // 257).astype(np.uint8)
+    transparent = band.info.get("transparency")
+    if isinstance(transparent, int):
+        grey[values == transparent] = 255
+    return grey
+
+
+MAX_PIXELS = 100_000_000
+"""Of the largest image that is read; it takes at most about 8 bytes of memory for each pixel."""
+MAX_ASPECT_RATIO = 100
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM")
+
+
+def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Tensor:
+    """The picture in a file as uint8 [3, height, width], RGB, turned as its EXIF orientation asks.
+
+    Of an animation the first frame. Transparency shows white behind it; 16-bit grey v becomes v / 257; floating-point
+    grey is scaled from [0, 1], or taken as it is up to 255. Raises UnreadableImage with the reason where the file is
+    missing, damaged, over `max_pixels` (known from the header, before decoding) or longer than MAX_ASPECT_RATIO:1.
+    """
+    path = Path(path)
+    _check_file(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image = _decode(path, max_pixels)
+        return torch.from_numpy(rgb(image))
+
+
+def picture_of(image: Image.Image) -> Tensor:
+    """A Pillow image of any mode as uint8 [3, height, width], as `read_image` makes it of a file with that content."""
+    _check_size(*image.size, MAX_PIXELS)
+    return torch.from_numpy(rgb(_upright(image)))
+
+
+def _check_file(path: Path) -> None:
+    try:
+        status = path.stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UnreadableImage("the link leads back to itself") from None
+        if isinstance(error, FileNotFoundError):
+            linked = path.is_symlink()
+            raise UnreadableImage("the link points to nothing" if linked else "there is no such file") from None
+        raise UnreadableImage(_words(error)) from None
+    if not os.access(path, os.R_OK):
+        raise UnreadableImage("permission to read it is denied")
+    if stat.S_ISDIR(status.st_mode):
+        raise UnreadableImage("it is a folder, not an image file")
+    if not stat.S_ISREG(status.st_mode):
+        raise UnreadableImage("it is not a regular file")
+    if status.st_size == 0:
+        raise UnreadableImage("the file is empty")
+
+
+def _decode(path: Path, max_pixels: int) -> Image.Image:
+    """The first frame, upright. Pillow raises errors of many kinds on damaged files; all mean that it is unreadable."""
+    pillows = Image.MAX_IMAGE_PIXELS
+    try:
+        Image.MAX_IMAGE_PIXELS = None  # `_check_size` comes before any pixel is decoded
+        with path.open("rb") as file:
+            image: Image.Image = Image.open(file, formats=FORMATS)
+            _check_size(*image.size, max_pixels)
+            image.load()
+            return _upright(image)
+    except UnreadableImage:
+        raise
+    except UnidentifiedImageError:
+        raise UnreadableImage(f"its content is not an image of a known format{_found(path)}") from None
+    except OSError as error:
+        raise UnreadableImage(_words(error)) from None
+    except Exception as error:
+        raise UnreadableImage(f"the file is damaged ({type(error).__name__}: {error})") from error
+    finally:
+        Image.MAX_IMAGE_PIXELS = pillows
+
+
+def _found(path: Path) -> str:
+    with path.open("rb") as file:
+        kind = image_kind(file.read(512))
+    return f": {kind}" if kind else ""
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if min(width, height) < 1:
+        raise UnreadableImage(f"{width} x {height} pixels leave nothing to see")
+    if width * height > max_pixels:
+        raise UnreadableImage(f"{width} x {height} is more than the {max_pixels:,} pixels of data.max_pixels")
+    if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
+        raise UnreadableImage(
+            f"{width} x {height} pixels is longer than {MAX_ASPECT_RATIO}:1: "
+            "its longer side would be huge once the shorter one fits the classifier"
+        )
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image itself where nothing says that it is turned: Pillow would copy it."""
+    try:
+        if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+            return image
+        turned = ImageOps.exif_transpose(image)
+    except Exception:
+        # Damaged EXIF data says nothing about the pixels: show them as they are stored.
+        return image
+    return turned if turned is not None else image
+
+
+def _words(error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        return "permission to read it is denied"
+    if error.errno is not None:
+        return f"the system cannot read it ({error.strerror})"
+    if "truncated" in str(error).lower():
+        return "the file is truncated"
+    return f"the file is damaged ({error})"

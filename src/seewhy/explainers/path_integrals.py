@@ -1,0 +1,188 @@
+"""The path integral of the gradient, with nodes only where they are needed.
+
+Nodes and weights on [0, 1] for the integral along a path.
+Points on the straight lines from baselines to images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seewhy.core.errors import UserError
+from seewhy.core.types import Images, Targets
+from seewhy.models.batched import Probe
+
+START = 4
+"""Segments of the first look at a path."""
+SEGMENTS = 16
+"""Segments that a path is divided into at most: what bounds the memory."""
+CANCELLING = 10
+"""How many times the tolerance the errors of a path may add up to before their signs cancel: no lucky end."""
+NEARLY_LARGEST = 2 / 3
+"""Segments are refined together where the gain for each node is at least this share of the largest."""
+
+
+class AdaptivePath:
+    """Trapezoid sums on segments of each image's path, refined where their error is largest.
+
+    Every node also yields the score, so the error of a segment is known without further passes: its sum, multiplied by
+    (image - baseline), should be the change of the score over the segment. The segments with the largest errors for
+    each new node have their intervals halved, until the errors of an image add up to less than its tolerance, and their
+    absolute values to less than ten times that. A segment of two intervals becomes two segments while there are fewer
+    than 16: they gather where the path bends. All nodes stay in use; what is kept for an image are 33 gradients,
+    whatever the number of nodes.
+    """
+
+    def __init__(self, probe: Probe, images: Images, baselines: Images, targets: Targets) -> None:
+        self.probe = probe
+        self.baselines = baselines
+        self.difference = images - baselines
+        self.targets = targets
+        count, device = len(images), images.device
+        self.ends = images.new_zeros(count, SEGMENTS + 1, *images.shape[1:])
+        self.end_dots, self.end_scores = torch.zeros(2, count, SEGMENTS + 1, dtype=torch.float64, device=device)
+        self.inner = images.new_zeros(count, SEGMENTS, *images.shape[1:])
+        self.inner_dots, self.inner_scores = torch.zeros(2, count, SEGMENTS, dtype=torch.float64, device=device)
+        self.starts, self.widths = torch.zeros(2, count, SEGMENTS, dtype=torch.float64, device=device)
+        self.left, self.right = torch.zeros(2, count, SEGMENTS, dtype=torch.int64, device=device)
+        self.intervals = torch.zeros(count, SEGMENTS, dtype=torch.int64, device=device)
+        """Intervals of each segment; 0 where there is no segment yet."""
+        self.used = torch.full((count,), START, device=device)
+
+    def integrate(self, tolerance: float, max_steps: int) -> tuple[Images, Tensor]:
+        """(difference * integral of the gradient [batch, 3, height, width], nodes used [batch])."""
+        self._begin()
+        while (chosen := self._segments_to_halve(tolerance, max_steps)).any():
+            self._halve(chosen)
+            self._split()
+        return self._integral() * self.difference, self.nodes()
+
+    def nodes(self) -> Tensor:
+        """Nodes [batch] evaluated so far: the ends of the segments and those inside."""
+        return self.intervals.sum(1) + 1
+
+    def _begin(self) -> None:
+        """Both ends of `START` equal segments."""
+        numbers = torch.arange(START, device=self.targets.device)
+        self.starts[:, :START], self.widths[:, :START] = numbers / START, 1 / START
+        self.left[:, :START], self.right[:, :START] = numbers, numbers + 1
+        self.intervals[:, :START] = 1
+        for probes in self.probe.chunks(len(self.targets) * (START + 1), gradient=True):
+            image, end = probes // (START + 1), probes % (START + 1)
+            scores, gradient, dots = self._evaluate(image, end.double() / START)
+            self.end_scores[image, end], self.ends[image, end], self.end_dots[image, end] = scores, gradient, dots
+
+    def _evaluate(self, image: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(scores [n], gradients, their products with the difference [n]) at positions [n] from 0 to 1."""
+        place = position.to(self.difference)[:, None, None, None]
+        points = self.baselines[image] + place * self.difference[image]
+        scores, gradient = self.probe.score_and_gradient(points, self.targets[image])
+        return scores.double(), gradient, (gradient * self.difference[image]).sum((1, 2, 3), dtype=torch.float64)
+
+    def _errors(self) -> Tensor:
+        """Signed error [batch, segments] of each segment's sum."""
+        ends = (self.end_dots.gather(1, self.left) + self.end_dots.gather(1, self.right)) / 2
+        change = self.end_scores.gather(1, self.right) - self.end_scores.gather(1, self.left)
+        return (ends + self.inner_dots) * self._steps() - change
+
+    def _steps(self) -> Tensor:
+        """Length [batch, segments] of the intervals of each segment; 0 where there is none."""
+        return self.widths / self.intervals.clamp_min(1)
+
+    def _segments_to_halve(self, tolerance: float, max_steps: int) -> Tensor:
+        """bool [batch, segments]: of unfinished images those with nearly the largest error for each new node."""
+        errors = self._errors()
+        change = (self.end_scores[:, START] - self.end_scores[:, 0]).abs().clamp_min(1e-6)
+        allowed = tolerance * change
+        unfinished = (errors.sum(1).abs() > allowed) | (errors.abs().sum(1) > CANCELLING * allowed)
+        gain = errors.abs() / self.intervals.clamp_min(1)
+        chosen = unfinished[:, None] & (gain >= NEARLY_LARGEST * gain.amax(1, keepdim=True)) & (gain > 0)
+        added = torch.where(chosen, self.intervals, 0).cumsum(1)
+        return chosen & (self.nodes()[:, None] + added <= max_steps)
+
+    def _halve(self, chosen: Tensor) -> None:
+        """Add the middles of all intervals of the chosen segments."""
+        image, segment = chosen.nonzero(as_tuple=True)
+        count = self.intervals[image, segment]
+        last = count.cumsum(0)
+        for probes in self.probe.chunks(int(last[-1]), gradient=True):
+            row = torch.searchsorted(last, probes, right=True)
+            within = (probes - (last[row] - count[row]) + 0.5) / count[row]
+            place = image[row], segment[row]
+            scores, gradient, dots = self._evaluate(image[row], self.starts[place] + within * self.widths[place])
+            self.inner.view(-1, *gradient.shape[1:]).index_add_(0, image[row] * SEGMENTS + segment[row], gradient)
+            self.inner_dots.index_put_(place, dots, accumulate=True)
+            self.inner_scores[place] = scores
+        self.intervals[image, segment] *= 2
+
+    def _split(self) -> None:
+        """Make two segments of each segment of two intervals, while an image has room for more."""
+        fits = self.intervals == 2
+        fits &= self.used[:, None] + fits.cumsum(1) <= SEGMENTS
+        image, old = fits.nonzero(as_tuple=True)
+        new = self.used[image] + fits.cumsum(1)[image, old] - 1
+        end = new + 1
+        self.ends[image, end], self.inner[image, old] = self.inner[image, old], torch.zeros_like(self.inner[image, old])
+        self.end_dots[image, end], self.inner_dots[image, old] = self.inner_dots[image, old], 0.0
+        self.end_scores[image, end] = self.inner_scores[image, old]
+        self.widths[image, old] /= 2
+        self.starts[image, new] = self.starts[image, old] + self.widths[image, old]
+        self.widths[image, new] = self.widths[image, old]
+        self.left[image, new], self.right[image, new] = end, self.right[image, old]
+        self.right[image, old] = end
+        self.intervals[image, old], self.intervals[image, new] = 1, 1
+        self.used += fits.sum(1)
+
+    def _integral(self) -> Images:
+        """The weighted sum of all gradients [batch, 3, height, width]."""
+        steps = self._steps()
+        weights = torch.zeros_like(self.end_dots)
+        weights.scatter_add_(1, self.left, steps / 2).scatter_add_(1, self.right, steps / 2)
+        return _weighted(weights, self.ends) + _weighted(steps, self.inner)
+
+
+def _weighted(weights: Tensor, gradients: Tensor) -> Images:
+    """Sum over n of weights [batch, n] * gradients [batch, n, 3, height, width], without a copy of the gradients."""
+    flat = gradients.flatten(2)
+    return torch.bmm(weights.to(flat)[:, None], flat).view(len(flat), *gradients.shape[2:])
+
+
+RULES = ("gauss_legendre", "riemann_left", "riemann_middle", "riemann_right", "trapezoid")
+
+
+def check_rule(rule: str) -> None:
+    """UserError that lists the rules where `rule` is none of them."""
+    if rule not in RULES:
+        raise UserError(f"explainer.rule={rule!r} is none of {', '.join(RULES)}")
+
+
+def quadrature(rule: str, n_steps: int) -> tuple[Tensor, Tensor]:
+    """(nodes, weights), each float64 [n_steps], of a rule for the integral from 0 to 1; the weights sum to 1."""
+    check_rule(rule)
+    if rule == "gauss_legendre":
+        places, shares = np.polynomial.legendre.leggauss(n_steps)
+        return torch.from_numpy((places + 1) / 2), torch.from_numpy(shares / 2)
+    if rule == "trapezoid":
+        if n_steps < 2:
+            raise UserError(f"explainer.n_steps={n_steps}: the trapezoid rule needs both ends, so at least 2 steps")
+        halved = torch.full((n_steps,), 1.0 / (n_steps - 1), dtype=torch.float64)
+        halved[[0, -1]] /= 2
+        return torch.linspace(0, 1, n_steps, dtype=torch.float64), halved
+    shift = {"riemann_left": 0.0, "riemann_middle": 0.5, "riemann_right": 1.0}[rule]
+    nodes = (torch.arange(n_steps, dtype=torch.float64) + shift) / n_steps
+    return nodes, torch.full((n_steps,), 1.0 / n_steps, dtype=torch.float64)
+
+
+def straight_path(
+    probe: Probe, images: Images, baselines: Images, rule: str, n_steps: int
+) -> Iterator[tuple[Tensor, Tensor, Images]]:
+    """(image [n], weight [n], point [n, 3, height, width]) for the nodes of all images, one pass at a time."""
+    nodes, weights = (values.to(images) for values in quadrature(rule, n_steps))
+    for probes in probe.chunks(len(images) * n_steps, gradient=True):
+        image, step = probes // n_steps, probes % n_steps
+        points = baselines[image] + nodes[step, None, None, None] * (images - baselines)[image]
+        yield image, weights[step], points

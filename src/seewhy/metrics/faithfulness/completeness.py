@@ -1,0 +1,48 @@
+"""Completeness: how far the map is from adding up to the change of the score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from seewhy.explainers.base import SMALLEST_CHANGE, CompleteExplainer, completeness_facts
+from seewhy.metrics.base import Evidence, ImageMetric, target_scores
+
+
+class Completeness(ImageMetric):
+    """|sum of the map - (f(x) - f(b))| for the target's logit f and a baseline b, for any explainer.
+
+    b is the explainer's own where it promises completeness, else black. From 0 without an upper limit, lower is better.
+    Columns: `relative`, the gap over |f(x) - f(b)| (taken as at least 1e-6), and `change`, f(x) - f(b). A map of zeros
+    has the relative gap 1. NaN where a value of the map is not finite.
+    Sundararajan, Taly, Yan: Axiomatic attribution for deep networks, ICML 2017.
+    """
+
+    higher_is_better = False
+    columns = ("relative", "change")
+
+    @property
+    def variant(self) -> str:
+        """Baseline, score space and denominator."""
+        return (
+            "absolute gap; baseline: the explainer's own where it has one, else black; score: logit; "
+            f"relative to the change, at least {SMALLEST_CHANGE:g}"
+        )
+
+    def measure(self, evidence: Evidence) -> Mapping[str, Tensor]:
+        """One forward pass for each image against black; else those that the explainer takes for its own gap."""
+        change = self._change(evidence)
+        maps, finite = evidence.finite_maps()
+        facts = completeness_facts(maps, change)
+        gap, relative = facts["completeness_gap"].abs(), facts["completeness_gap_relative"]
+        undefined = {"score": gap.where(finite, torch.nan), "relative": relative.where(finite, torch.nan)}
+        return {**undefined, "change": change}
+
+    def _change(self, evidence: Evidence) -> Tensor:
+        images, targets = evidence.images, evidence.targets
+        if isinstance(evidence.explainer, CompleteExplainer):
+            return evidence.explainer.change(evidence.probe, images, targets)
+        black = target_scores(evidence.baseline_logits("black"), targets, "logit")
+        return evidence.scores().double() - black.double()

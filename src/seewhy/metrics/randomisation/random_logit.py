@@ -1,0 +1,48 @@
+"""Random logit: whether the map is about its class at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from seewhy.core.errors import UserError
+from seewhy.core.random import image_generator
+from seewhy.core.types import Targets
+from seewhy.metrics.base import Evidence, ImageMetric
+from seewhy.metrics.similarity import similarity
+
+
+class RandomLogit(ImageMetric):
+    """Spearman's rank correlation of the map for the target with the map for a random other class.
+
+    The class is uniform over all classes but the target. From -1 to 1, lower is better: a map that ignores the class scores
+    1. An other map that is constant counts as 0; NaN where the map itself is constant, or a value of either is not
+    finite. UserError without the explainer, and for a classifier with one class.
+    Sixt, Granz, Landgraf: When explanations lie, why many modified BP attributions fail, ICML 2020 (there with SSIM).
+    """
+
+    higher_is_better = False
+
+    @property
+    def variant(self) -> str:
+        """Similarity and the choice of the class."""
+        return "Spearman rank correlation of the signed maps of the target and of one random other class"
+
+    def measure(self, evidence: Evidence) -> Mapping[str, Tensor]:
+        """One more explanation for each image."""
+        explainer = evidence.need_explainer(self.name)
+        other = explainer(evidence.classifier, evidence.images, other_classes(evidence))
+        return {"score": similarity(evidence, other)}
+
+
+def other_classes(evidence: Evidence) -> Targets:
+    """A random class [batch] for each image that is not its target."""
+    count = len(evidence.classifier.facts.classes)
+    if count < 2:
+        raise UserError("random_logit compares with another class: the network has only one; leave the metric out")
+    generators = [image_generator(evidence.seed, image, "random logit") for image in evidence.images]
+    drawn = torch.cat([torch.randint(count - 1, (1,), generator=generator) for generator in generators])
+    drawn = drawn.to(evidence.targets)
+    return drawn + (drawn >= evidence.targets).to(drawn)

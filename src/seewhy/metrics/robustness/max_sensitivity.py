@@ -1,0 +1,57 @@
+"""Max-sensitivity: how much the map changes when the image hardly does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from seewhy.core.errors import UserError
+from seewhy.core.random import image_generator
+from seewhy.metrics.base import Evidence, ImageMetric
+from seewhy.metrics.faithfulness.removal_correlation import check_samples
+
+
+class MaxSensitivity(ImageMetric):
+    """max over noisy images y of |map(y) - map(x)| / |map(x)|, Euclidean norms over all pixels.
+
+    y is x plus noise, uniform in [-radius, radius] for every channel of every pixel, clipped to [0, 1]; the class stays
+    the target of x. `n_samples` explanations for each image. A method with random numbers of its own draws others for
+    y, and pays for it here. From 0 without an upper limit, lower is better: a constant map scores a perfect 0. NaN for a map
+    of zeros, and where a value of a map is not finite. UserError without the explainer.
+    Yeh, Hsieh, Suggala, Inouye, Ravikumar: On the (in)fidelity and sensitivity of explanations, NeurIPS 2019.
+    """
+
+    higher_is_better = False
+
+    def __init__(self, n_samples: int = 10, radius: float = 0.02) -> None:
+        super().__init__()
+        check_samples("max_sensitivity", n_samples)
+        if not 0 < radius <= 1:
+            raise UserError(f"metric.max_sensitivity.radius={radius} must be above 0 and at most 1, such as 0.02")
+        self.n_samples, self.radius = n_samples, radius
+
+    @property
+    def variant(self) -> str:
+        """Noise, samples and denominator."""
+        return (
+            f"{self.n_samples} noisy images, uniform noise up to {self.radius:g} of the range [0, 1]; "
+            "Euclidean norm of the change over that of the map"
+        )
+
+    def measure(self, evidence: Evidence) -> Mapping[str, Tensor]:
+        """`n_samples` explanations for each image, in batches that are filled across images and samples."""
+        explainer = evidence.need_explainer(self.name)
+        images, targets, maps = evidence.images, evidence.targets, evidence.attributions.double()
+        generators = [image_generator(evidence.seed, image, "max sensitivity") for image in images]
+        changes = maps.new_empty(len(images) * self.n_samples)
+        for probes in evidence.probe.chunks(len(changes), gradient=True):
+            image = probes // self.n_samples
+            drawn = [torch.rand(images.shape[1:], generator=generators[number]) for number in image.tolist()]
+            noise = self.radius * (2 * torch.stack(drawn).to(images) - 1)
+            again = explainer(evidence.classifier, (images[image] + noise).clamp(0, 1), targets[image])
+            changes[probes] = (again.double() - maps[image]).flatten(1).norm(dim=1)
+        norms = maps.flatten(1).norm(dim=1)
+        largest = changes.view(-1, self.n_samples).amax(1) / norms
+        return {"score": largest.where(largest.isfinite(), torch.nan)}

@@ -1,0 +1,172 @@
+"""A network with its own normalisation, preprocessing facts and class names."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.nn import functional
+
+from seewhy.core.errors import UserError
+from seewhy.core.types import Batch, Facts, Images
+from seewhy.models.fusion.folding import Folding
+from seewhy.models.optimizers import Optimization
+
+
+@dataclass
+class Passes:
+    """How many images went through the network, forwards and backwards."""
+
+    forward: int = 0
+    backward: int = 0
+
+    def since(self, earlier: Passes) -> Passes:
+        """The passes made after the copy `earlier` was taken."""
+        return Passes(self.forward - earlier.forward, self.backward - earlier.backward)
+
+
+class Classifier(LightningModule):
+    """Images float32 [batch, 3, height, width] in [0, 1] -> logits float32 [batch, classes].
+
+    The network's own mean and standard deviation are buffers: black is 0 and white is 1 for everything outside.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        facts: Facts,
+        *,
+        name: str,
+        origin: str = "random",
+        weights_sha256: str = "",
+        cam_layer: str | None = None,
+        influence_layer: str | None = None,
+        channels_last: bool = False,
+        fold: bool = True,
+        optimization: Optimization | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last) if channels_last else network
+        self.facts = facts
+        self.name = name
+        self.origin = origin
+        self.weights_sha256 = weights_sha256
+        self.cam_layer = cam_layer
+        self.influence_layer = influence_layer
+        self.optimization = optimization
+        self.channels_last = channels_last
+        self.passes = Passes()
+        self.folding = Folding(self.network, fold)
+        self._depth = 0
+        self.register_buffer("mean", torch.tensor(facts.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(facts.std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Images) -> Tensor:
+        """Logits [batch, classes]; counts the images that pass forwards and, where a gradient is taken, backwards."""
+        normalised = (images - self.mean) / self.std
+        if self.channels_last:
+            normalised = normalised.contiguous(memory_format=torch.channels_last)
+        logits: Tensor = self.folding.run(normalised) if self._depth else self.network(normalised)
+        self.passes.forward += len(images)
+        if logits.requires_grad and not self.training:
+            logits.register_hook(self._count_backward)
+        return logits
+
+    def _count_backward(self, gradient: Tensor) -> None:
+        self.passes.backward += len(gradient)
+
+    def layer(self, name: str) -> nn.Module:
+        """The module of the network with that name; UserError with the candidates where there is none."""
+        return find_layer(self.network, name)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Evaluation mode and parameters without gradients inside the block; everything as it was after it.
+
+        Inside, convolutions compute the normalisations and activations behind them, with the weights at its beginning.
+        """
+        modes = {module: module.training for module in self.modules()}
+        parameters = (parameter for module in modes for parameter in module._parameters.values())
+        trainable = [parameter for parameter in parameters if parameter is not None and parameter.requires_grad]
+        if any(modes.values()):
+            self.eval()
+        for parameter in trainable:
+            parameter.requires_grad_(False)
+        self._depth += 1
+        try:
+            self.folding.refresh(self._example)
+            yield
+        finally:
+            self._depth -= 1
+            for module, mode in modes.items():
+                if module.training != mode:
+                    module.training = mode
+            for parameter in trainable:
+                parameter.requires_grad_(True)
+
+    def _example(self) -> Tensor:
+        """A normalised image of noise [1, 3, size, size]."""
+        shape = 1, 3, self.facts.size, self.facts.size
+        return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.mean)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Cross-entropy of one batch, logged with its accuracy as train/loss and train/accuracy."""
+        return self._loss(batch, "train")
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Logs val/loss and val/accuracy."""
+        self._loss(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Logits of the batch for the callbacks; `seewhy.callbacks.journal` logs test/loss and test/accuracy."""
+        if not len(batch.images):
+            return {"logits": batch.images.new_zeros(0, len(self.facts.classes))}
+        with self.frozen():
+            return {"logits": self(batch.images)}
+
+    def _loss(self, batch: Batch, stage: str) -> Tensor:
+        return self._log(stage, self(batch.images), batch.labels)
+
+    def _log(self, stage: str, logits: Tensor, labels: Tensor) -> Tensor:
+        loss = functional.cross_entropy(logits, labels)
+        accuracy = (logits.detach().argmax(1) == labels).float().mean()
+        if stage != "train" or self.global_step % 10 == 0:
+            options: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(labels)}
+            options["sync_dist"] = stage != "train"
+            self.log(f"{stage}/loss", loss.detach(), **options)
+            self.log(f"{stage}/accuracy", accuracy, prog_bar=stage == "val", **options)
+        return loss
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The facts travel with a checkpoint as they do with safetensors."""
+        checkpoint["seewhy"] = self.facts.to_metadata()
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser and learning-rate schedule of the config group `optimization`."""
+        assert self.optimization is not None, "this classifier was loaded to be explained, not to be trained"
+        return self.optimization.configure(self.parameters(), int(self.trainer.estimated_stepping_batches))
+
+
+def find_layer(network: nn.Module, name: str) -> nn.Module:
+    """The submodule called `name` (as in `named_modules`); UserError that lists the nearest names otherwise."""
+    modules = dict(network.named_modules())
+    modules.pop("", None)
+    if name in modules:
+        return modules[name]
+    near = difflib.get_close_matches(name, modules, n=3, cutoff=0.5)
+    convolutions = [key for key, module in modules.items() if isinstance(module, nn.Conv2d | nn.Linear)]
+    parts = [key for key, _ in network.named_children()]
+    hint = f"nearest: {', '.join(near)}; " if near else ""
+    raise UserError(
+        f"the network has no layer {name!r}; {hint}its parts: {', '.join(parts[-12:])}; "
+        f"its last convolutions and dense layers: {', '.join(convolutions[-8:])}"
+    )

@@ -1,0 +1,98 @@
+"""curves.png: perturbation curves of a run, the mean over its images with its interval."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from seewhy.plots.axes import BLUE, BODY, MARGIN, SMALL, TITLE, Scale, line
+from seewhy.plots.canvas import LEADING, wrap
+from seewhy.plots.charts import Chart
+from seewhy.plots.colormaps import FRAME, INK, MUTED
+from seewhy.statistics.intervals import mean_intervals
+
+PANEL, HEIGHT, GAP, COLUMNS = 420, 300, 80, 4
+GRID = np.linspace(0, 1, 51)
+NOTE = (
+    "The target's probability while pixels are hidden (deletion) or shown (insertion), the most relevant first unless "
+    "the title says otherwise; behind the oblique stroke what stands in the place of hidden pixels. Line: mean over the "
+    "images that reach a share; band: its 95 % bootstrap interval."
+)
+
+
+def curves_figure(table: pd.DataFrame, heading: str, seed: int = 0) -> Figure:
+    """One panel per curve of curves.csv (columns image, curve, share, probability), shares from 0 to 1."""
+    names = sorted(table["curve"].unique())
+    columns = min(COLUMNS, len(names))
+    page = Chart(max(1100, 2 * MARGIN + columns * (PANEL + GAP)))
+    width = page.points(page.width - 2 * MARGIN)
+    y = page.lines(MARGIN, MARGIN * 0.6, wrap(heading, width, TITLE, True), TITLE, weight="bold") + 10
+    for start in range(0, len(names), columns):
+        titles = [wrap(_words(name), page.points(PANEL + GAP / 2), BODY, True) for name in names[start:][:columns]]
+        top = y + page.pixels(LEADING * BODY) * max(map(len, titles)) + 8
+        for column, title in enumerate(titles):
+            x = MARGIN + GAP / 2 + column * (PANEL + GAP)
+            page.lines(x, y, title, BODY, weight="bold")
+            _panel(page, x, top, table[table["curve"] == names[start + column]], seed)
+        y = top + HEIGHT + 3.4 * page.pixels(LEADING * SMALL)
+    y = page.lines(MARGIN, y, wrap(NOTE, width, SMALL), SMALL, MUTED)
+    return page.finish(y + MARGIN * 0.6)
+
+
+def mean_curve(table: pd.DataFrame, seed: int = 0) -> tuple[NDArray[np.float64], ...]:
+    """(shares, mean probability, low, high) of one curve on a common grid, as far as at least one image reaches."""
+    shares, samples = _reached(table)
+    intervals = mean_intervals(samples, seed)
+    low, high = (np.array([getattr(one, end) for one in intervals]) for end in ("low", "high"))
+    return shares, np.array([sample.mean() for sample in samples]), low, high
+
+
+def mean_line(table: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(shares, mean probability) of one curve: `mean_curve` without its intervals, which cost most of the time."""
+    shares, samples = _reached(table)
+    return shares, np.array([sample.mean() for sample in samples])
+
+
+def _reached(table: pd.DataFrame) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
+    """(shares of the common grid that an image reaches, the probabilities of the images that reach each)."""
+    stack = on_grid(table, "probability")
+    reached = np.isfinite(stack).any(0)
+    return GRID[reached], [column[np.isfinite(column)] for column in stack.T[reached]]
+
+
+def on_grid(table: pd.DataFrame, quantity: str) -> NDArray[np.float64]:
+    """The curve of each image at the shares of GRID, [images, 51]; NaN beyond the shares that an image reaches."""
+    curves = []
+    for _, points in table.groupby("image"):
+        points = points.sort_values("share")
+        share, value = points["share"].to_numpy(), points[quantity].to_numpy()
+        inside = (share[0] <= GRID) & (share[-1] >= GRID)
+        curves.append(np.where(inside, np.interp(GRID, share, value), np.nan))
+    return np.array(curves)
+
+
+def _words(curve: str) -> str:
+    change, _, baseline = curve.partition("/")
+    return f"{change} / {baseline}".replace("_", " ")
+
+
+def _panel(page: Chart, x: float, top: float, table: pd.DataFrame, seed: int) -> None:
+    across, upwards = Scale(0, 1, x, x + PANEL), Scale(0, 1, top + HEIGHT, top)
+    step = page.pixels(LEADING * SMALL)
+    for place, label in across.ticks(6):
+        line(page, [place, place], [top, top + HEIGHT], FRAME, 0.6, zorder=1)
+        page.text(place, top + HEIGHT + step, label, SMALL, MUTED, ha="center")
+    for place, label in upwards.ticks(6):
+        line(page, [x, x + PANEL], [place, place], FRAME, 0.6, zorder=1)
+        page.text(x - 8, place + 0.3 * step, label, SMALL, MUTED, ha="right")
+    page.text(x + PANEL / 2, top + HEIGHT + 2.1 * step, "share of the pixels", SMALL, INK, ha="center")
+    shares, mean, low, high = mean_curve(table, seed)
+    places = [across(float(share)) for share in shares]
+    banded = np.isfinite(low)
+    if banded.any():
+        lower, upper = (np.array([upwards(float(value)) for value in side[banded]]) for side in (low, high))
+        inside = np.array(places)[banded]
+        page.axes.fill_between(inside, lower, upper, color=BLUE, alpha=0.22, linewidth=0, zorder=2)
+    line(page, places, [upwards(float(value)) for value in mean], BLUE, 1.6, zorder=3)

@@ -1,0 +1,146 @@
+"""All images of a run at a glance: original and overlay of each, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seewhy.core.errors import UserError
+from seewhy.core.types import Explanation
+from seewhy.plots import heatmaps
+from seewhy.plots.canvas import LEADING, Drawing, Page, shorten, width_of, wrap
+from seewhy.plots.colormaps import INK, MUTED, RIGHT, WRONG, colour_map
+
+RESOLUTION = 100
+TITLE, LABEL, NOTE = 10.0, 8.0, 7.5
+MARGIN, GAP, LINE_GAP, SEAM = 20, 18, 9, 4
+NARROWEST = 480
+"""Pixels that the title line needs even where the images are few and small."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the cells stand: `columns` of them in a row, each a pair of pictures `height` x `side` pixels."""
+
+    columns: int
+    rows: int
+    height: int
+    side: int
+    heading: float
+    """Height of the lines above the pictures in pixels."""
+
+    @property
+    def width(self) -> int:
+        """Width of a pair."""
+        return 2 * self.side + SEAM
+
+
+def sheet(
+    explanations: Sequence[Explanation],
+    columns: int | None = None,
+    maximum: int = 100,
+    total: int | None = None,
+    colours: str = "default",
+    outlier_percent: float = 2.0,
+    strength: float = 0.7,
+) -> Drawing:
+    """The first `maximum` explanations in a grid under one title line, at 100 pixels an inch.
+
+    `total` is the number of images of the run where `explanations` are only some of them. Small images are enlarged by
+    a whole number to about 96 pixels, images over 320 pixels are averaged down. Raises UserError where there is nothing
+    to draw.
+    """
+    shown = explanations[: max(0, maximum)]
+    if not shown or (columns is not None and columns < 1):
+        raise UserError(f"a sheet needs at least one image and one column, not {len(shown)} and {columns}")
+    tiles = [_tile(explanation, colours, outlier_percent, strength) for explanation in shown]
+    wrong = any(explanation.prediction.correct is False for explanation in shown)
+    grid = _grid(tiles, columns, lines=2 if wrong else 1)
+    page = Page(max(NARROWEST, 2 * MARGIN + grid.columns * (grid.width + GAP) - GAP), RESOLUTION)
+    room = page.points(page.width - 2 * MARGIN)
+    y = page.lines(MARGIN, MARGIN / 2, [_title(shown, max(total or 0, len(explanations)), room)], TITLE, weight="bold")
+    for number, (explanation, tile) in enumerate(zip(shown, tiles, strict=True)):
+        row, column = divmod(number, grid.columns)
+        left = MARGIN + column * (grid.width + GAP)
+        _cell(page, left, y + LINE_GAP + row * (grid.heading + grid.height + LINE_GAP), grid, explanation, tile)
+    y += LINE_GAP + grid.rows * (grid.heading + grid.height + LINE_GAP)
+    y = page.lines(MARGIN, y, _note(shown, outlier_percent, room), NOTE, MUTED)
+    return page.finish(y + MARGIN / 2)
+
+
+def _tile(explanation: Explanation, colours: str, outlier_percent: float, strength: float) -> list[NDArray[np.float32]]:
+    """The original and, where the map can be drawn, the overlay, both at the size of the sheet."""
+    scale = heatmaps.scale(explanation.attribution, outlier_percent)
+    pictures = [heatmaps.photograph(explanation.image)]
+    if scale:
+        normalised = heatmaps.normalise(explanation.attribution, scale, explanation.signed)
+        ramp = colour_map(colours, "signed" if explanation.signed else "unsigned")
+        pictures.append(heatmaps.overlay(explanation.image, normalised, ramp, strength))
+    return [_sized(picture) for picture in pictures]
+
+
+def _sized(picture: NDArray[np.float32]) -> NDArray[np.float32]:
+    longest = max(picture.shape[:2])
+    block, factor = -(-longest // 320), max(1, round(96 / longest))
+    if block == 1:
+        return picture.repeat(factor, axis=0).repeat(factor, axis=1)
+    rows, columns = (max(1, length // block) for length in picture.shape[:2])
+    cut = picture[: rows * block, : columns * block]
+    averaged: NDArray[np.float32] = cut.reshape(rows, block, columns, block, 3).mean(axis=(1, 3))
+    return averaged
+
+
+def _grid(tiles: list[list[NDArray[np.float32]]], columns: int | None, lines: int) -> Grid:
+    """The given number of columns, or the one that comes closest to a page of 3 : 2 with few empty cells."""
+    height, side = (max(tile[0].shape[axis] for tile in tiles) for axis in (0, 1))
+    heading = lines * LEADING * LABEL * RESOLUTION / 72 + 3
+    count = len(tiles)
+
+    def badness(columns: int) -> float:
+        rows = -(-count // columns)
+        shape = columns * (2 * side + SEAM + GAP) / (rows * (height + heading + LINE_GAP))
+        return float(abs(np.log(shape / 1.5)) + (rows * columns - count) / count)
+
+    columns = min(columns, count) if columns else min(range(1, min(count, 12) + 1), key=badness)
+    return Grid(columns, -(-count // columns), height, side, heading)
+
+
+def _cell(
+    page: Page, x: float, y: float, grid: Grid, explanation: Explanation, tile: list[NDArray[np.float32]]
+) -> None:
+    prediction, room = explanation.prediction, page.points(grid.width)
+    mark, colour = heatmaps.MARKS[prediction.correct], {True: RIGHT, False: WRONG, None: INK}[prediction.correct]
+    tail = f" {heatmaps.share(prediction.probability)}" + ("  \N{WARNING SIGN}" if explanation.warnings else "")
+    lines = [shorten(mark + prediction.name, room, LABEL, tail)]
+    if prediction.correct is False:
+        lines.append(shorten(f"true: {prediction.label}", room, LABEL))
+    step, top = page.pixels(LEADING * LABEL), round(y + grid.heading)
+    page.lines(x, top - 3 - step * len(lines), lines, LABEL, colour)
+    for number, picture in enumerate(tile):
+        page.picture(x + number * (grid.side + SEAM), top, picture.shape[1], picture.shape[0], picture)
+    if len(tile) == 1:
+        left, (height, width) = x + grid.side + SEAM, tile[0].shape[:2]
+        page.blank(left, top, width, height, heatmaps.flaw(explanation.attribution), NOTE)
+
+
+def _title(shown: Sequence[Explanation], total: int, room: float) -> str:
+    classifier, explainer = (", ".join(dict.fromkeys(names)) for names in zip(*map(_source, shown), strict=True))
+    count = f"{total:,} image{'s' if total > 1 else ''}"
+    tail = f"  ·  first {len(shown):,} of {count}" if total > len(shown) else f"  ·  {count}"
+    explainer = shorten(explainer, room / 2, TITLE, bold=True)
+    tail = f"  ·  {explainer}{tail}"
+    return shorten(classifier, room, TITLE, tail, bold=True) if width_of(tail, TITLE, True) < room else tail[5:]
+
+
+def _source(explanation: Explanation) -> tuple[str, str]:
+    return explanation.classifier, explanation.explainer
+
+
+def _note(shown: Sequence[Explanation], outlier_percent: float, room: float) -> list[str]:
+    note = f"colours saturate where the top {outlier_percent:g} % of each map's attribution mass lies"
+    if any(explanation.warnings for explanation in shown):
+        note += "  ·  \N{WARNING SIGN} marks a map with a warning, which its own panel names"
+    return wrap(note, room, NOTE)

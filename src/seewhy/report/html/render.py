@@ -1,0 +1,66 @@
+"""From the content of a page to one file of HTML that asks nobody for anything."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from seewhy.plots.colormaps import NAMES, Kind, colour_map
+from seewhy.report.html.content import PageContent
+from seewhy.report.html.embed import script_json
+from seewhy.report.leaderboard import short
+from seewhy.statistics.schema import ARROWS
+
+STYLES = ("base.css", "tables.css", "gallery.css", "viewer.css", "print.css")
+SCRIPTS = ("data.js", "paint.js", "gallery.js", "viewer.js", "document.js")
+KINDS: tuple[Kind, ...] = ("signed", "unsigned", "positive", "negative")
+STRENGTH = 0.7
+
+
+def render(content: PageContent, colours: str = NAMES[0]) -> str:
+    """The page as text. Scripts run by their hash alone, so that no name in the data can start one."""
+    environment = Environment(loader=PackageLoader("seewhy.report", "page"), autoescape=True, undefined=StrictUndefined)
+    environment.trim_blocks = environment.lstrip_blocks = True
+    environment.filters |= {"short": _short, "p": _p, "precise": _precise}
+    script = "\n".join(_source(environment, name) for name in SCRIPTS)
+    return environment.get_template("page.html").render(
+        content=content,
+        arrows=ARROWS,
+        style=Markup("\n".join(_source(environment, name) for name in STYLES)),
+        script=Markup(script),
+        digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+        facts=script_json({"models": [model.gallery.facts for model in content.models], **painting(colours)}),
+    )
+
+
+def painting(colours: str = NAMES[0]) -> dict[str, Any]:
+    """{kind: table of a colour map as hexadecimal sRGB, two digits a channel} and the strength of overlays at first."""
+    return {"colours": {kind: _table(colours, kind) for kind in KINDS}, "strength": STRENGTH}
+
+
+def _table(colours: str, kind: Kind) -> str:
+    return np.rint(colour_map(colours, kind).table * 255).astype(np.uint8).tobytes().hex()
+
+
+def _source(environment: Environment, name: str) -> str:
+    assert environment.loader is not None
+    return environment.loader.get_source(environment, name)[0].strip()
+
+
+def _short(value: float) -> str:
+    return "–" if value is None or math.isnan(value) else short(float(value))
+
+
+def _precise(value: float) -> str:
+    """As in the csv files; nothing for no value."""
+    return "" if value is None or math.isnan(value) else f"{value:.6g}"
+
+
+def _p(value: float) -> str:
+    return "–" if math.isnan(value) else "p < 0.001" if value < 0.001 else f"p = {value:.3f}"

@@ -1,0 +1,231 @@
+"""leaderboard.png: explainers x metrics, every mean with its interval.
+
+What each verdict looks like in a figure: told apart by shape and filling, not by colour alone.
+The leaderboard for the terminal.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+from matplotlib.figure import Figure
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from seewhy.core.errors import UserError
+from seewhy.plots.axes import (
+    BODY,
+    MARGIN,
+    SMALL,
+    STYLES,
+    TITLE,
+    legend,
+    line,
+    mark,
+    value_scale,
+)
+from seewhy.plots.canvas import LEADING, shorten, width_of, wrap
+from seewhy.plots.charts import Chart
+from seewhy.plots.colormaps import FRAME, GROUND, INK, MUTED
+from seewhy.report.comparison import Comparison
+from seewhy.statistics.schema import ARROWS
+
+
+def kind_of(comparison: Comparison, explainer: str, metric: str) -> str:
+    """The mark of one cell; an explainer that is both best and no better than random shows the latter."""
+    verdict = comparison.beats(explainer, metric)
+    best = explainer in comparison.best(metric)
+    return "best" if best and verdict in ("yes", "") else verdict
+
+
+PANEL, GAP, ROW, LABELS = 330, 44, 36, 560
+WIDEST = 2600
+NOTE = (
+    "Lines are 95 % bootstrap intervals of the mean (BCa). Beating random: Wilcoxon's signed-rank test on the same images, "
+    "with p below 0.05 after Holm's correction. The dashed line is the mean of random. Explainers are sorted by mean rank; "
+    "controls are grey."
+)
+
+
+def leaderboard_figure(comparison: Comparison) -> Figure:
+    """One panel per metric with a direction, one row per explainer; raises UserError without such a metric."""
+    metrics = list(comparison.ranks)
+    if not metrics:
+        raise UserError("no metric with a direction was measured; run with metric=[...]")
+    names = [str(name) for name in comparison.leaderboard.index]
+    bold = max(width_of(shorten(name, 1e9, BODY), BODY) for name in names)
+    page = Chart(WIDEST)
+    labels = min(LABELS, math.ceil(page.pixels(bold)) + 10)
+    fitting = max(1, (WIDEST - 2 * MARGIN - labels) // (PANEL + GAP))
+    bands = -(-len(metrics) // fitting)
+    columns = -(-len(metrics) // bands)
+    page = Chart(max(1300, 2 * MARGIN + labels + columns * (PANEL + GAP)))
+    y = heading(page, comparison)
+    y = legend(page, y, _kinds(comparison, names, metrics)) + 14
+    for band in range(bands):
+        y = _band(page, y, comparison, names, metrics[band * columns : (band + 1) * columns], labels)
+    y = page.lines(MARGIN, y, wrap(NOTE, page.points(page.width - 2 * MARGIN), SMALL), SMALL, MUTED)
+    return page.finish(y + MARGIN * 0.6)
+
+
+def heading(page: Chart, comparison: Comparison) -> float:
+    """The line that says what is compared; the y below it."""
+    joined = comparison.joined
+    said = f"{joined.model}: {len(joined.explainers)} explainers on the same {joined.images:,} images"
+    said += f", target: {joined.target}"
+    lines = wrap(said, page.points(page.width - 2 * MARGIN), TITLE, True)
+    return page.lines(MARGIN, MARGIN * 0.6, lines, TITLE, weight="bold") + 6
+
+
+def _kinds(comparison: Comparison, names: list[str], metrics: list[str]) -> list[str]:
+    used = {kind_of(comparison, name, metric) for name in names for metric in metrics}
+    return [kind for kind in STYLES if kind in used]
+
+
+def _band(page: Chart, y: float, comparison: Comparison, names: list[str], metrics: list[str], labels: int) -> float:
+    """One line of panels; the y below their axes."""
+    titles = [wrap(metric.replace("_", " "), page.points(PANEL), BODY, True) for metric in metrics]
+    step = page.pixels(LEADING * BODY)
+    top = y + step * max(map(len, titles)) + step + 4
+    bottom = top + ROW * len(names)
+    for row, name in enumerate(names):
+        if row % 2 == 0:
+            page.box(MARGIN, top + row * ROW, page.width - 2 * MARGIN, ROW, GROUND)
+        control = bool(comparison.leaderboard["control"][name])
+        text = shorten(name, page.points(labels - 10), BODY)
+        page.text(MARGIN + 4, top + (row + 0.5) * ROW + page.pixels(0.36 * BODY), text, BODY, MUTED if control else INK)
+    for column, (metric, title) in enumerate(zip(metrics, titles, strict=True)):
+        x = MARGIN + labels + column * (PANEL + GAP) + GAP / 2
+        fact = comparison.joined.facts[metric]
+        page.lines(x, top - step * (len(title) + 1) - 4, title, BODY, weight="bold")
+        page.lines(x, top - step - 4, [f"{ARROWS[fact.better]} {fact.better} is better"], SMALL, MUTED)
+        _panel(page, x, top, bottom, comparison, names, metric)
+    return bottom + 2.6 * page.pixels(LEADING * SMALL)
+
+
+def _panel(
+    page: Chart, x: float, top: float, bottom: float, comparison: Comparison, names: list[str], metric: str
+) -> None:
+    cells = [comparison.mean(name, metric) for name in names]
+    scale = value_scale([value for cell in cells for value in cell], x, x + PANEL)
+    line(page, [x, x + PANEL], [bottom, bottom], FRAME)
+    step = page.pixels(LEADING * SMALL)
+    for place, label in scale.ticks(4):
+        line(page, [place, place], [top, bottom], FRAME, 0.6, zorder=1)
+        page.text(place, bottom + step, label, SMALL, MUTED, ha="center")
+    control = comparison.joined.control
+    if control is not None and math.isfinite(comparison.mean(control, metric)[0]):
+        place = scale(comparison.mean(control, metric)[0])
+        line(page, [place, place], [top, bottom], MUTED, 1.0, linestyle=(0, (4, 3)))
+    for row, (name, (mean, low, high)) in enumerate(zip(names, cells, strict=True)):
+        y = top + (row + 0.5) * ROW
+        if not math.isfinite(mean):
+            page.text(x + PANEL / 2, y + page.pixels(0.36 * SMALL), "no value", SMALL, MUTED, ha="center")
+            continue
+        kind = kind_of(comparison, name, metric)
+        if math.isfinite(low):
+            line(page, [scale(low), scale(high)], [y, y], STYLES[kind]["color"], 1.8, zorder=3)
+        mark(page, scale(mean), y, kind)
+
+
+CELL = 26
+"""Characters that a column of the leaderboard needs at most."""
+SIGNS = {"no": "≈ ", "untested": "? "}
+LEGEND = {
+    "no": "≈ does not beat random (Wilcoxon with Holm's correction, p < 0.05)",
+    "untested": "? too few images to compare with random",
+}
+
+
+def leaderboard_table(comparison: Comparison, width: int = 100) -> RenderableType:
+    """Explainers x metrics with a direction: mean [low, high], the best in bold, a sign where random is not beaten.
+
+    As many metrics side by side as `width` characters hold, the others below; then what the signs mean.
+    """
+    names = [str(name) for name in comparison.leaderboard.index]
+    metrics = list(comparison.ranks)
+    beside = max(1, (width - max(map(len, names)) - 2) // CELL)
+    parts: list[RenderableType] = [Text(_heading(comparison), style="bold")]
+    for first in range(0, len(metrics), beside):
+        parts.append(_block(comparison, names, metrics[first : first + beside]))
+    signs = {comparison.beats(name, metric) for name in names for metric in metrics}
+    parts += [Text(words, style="yellow") for sign, words in LEGEND.items() if sign in signs]
+    if comparison.joined.control is None and metrics:
+        parts.append(Text("random is not among the runs, so nothing is compared with it", style="yellow"))
+    notes = summary_notes(comparison.summary[comparison.summary["metric"].isin(metrics)])
+    return Group(*parts, *(Text(note, style="yellow") for note in notes))
+
+
+def _heading(comparison: Comparison) -> str:
+    joined = comparison.joined
+    return f"{joined.model}: {joined.images:,} images, target {joined.target}, mean [95 % bootstrap interval]"
+
+
+def _block(comparison: Comparison, names: list[str], metrics: list[str]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("explainer", overflow="fold")
+    for metric in metrics:
+        table.add_column(f"{escape(metric)} {ARROWS[comparison.joined.facts[metric].better]}", justify="right")
+    best = {metric: comparison.best(metric) for metric in metrics}
+    for name in names:
+        cells = [_cell(comparison, name, metric, name in best[metric]) for metric in metrics]
+        table.add_row(Text(name, style="dim" if comparison.leaderboard["control"][name] else ""), *cells)
+    return table
+
+
+def _cell(comparison: Comparison, name: str, metric: str, best: bool) -> Text:
+    mean, low, high = comparison.mean(name, metric)
+    sign = SIGNS.get(comparison.beats(name, metric), "")
+    return Text(sign + _number(mean, low, high), style="bold" if best else "")
+
+
+def _number(mean: float, low: float, high: float) -> str:
+    if math.isnan(mean):
+        return "no value"
+    return short(mean) if math.isnan(low) else f"{short(mean)} [{short(low)}, {short(high)}]"
+
+
+def short(value: float) -> str:
+    """Three significant digits, or three decimals between 0.01 and 1."""
+    return f"{value:.3f}" if 0.01 <= abs(value) < 1 or value == 0 else f"{value:.3g}"
+
+
+def scores_table(summary: pd.DataFrame) -> RenderableType:
+    """The summary of one explainer for the terminal, one metric a row: mean [low, high], median, n, failures; then notes.
+
+    A note that all rows share stands once, below the table.
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("metric", overflow="fold")
+    table.add_column("")
+    for title in ("mean", "95 % interval", "median", "n", "failures"):
+        table.add_column(title, justify="right", no_wrap=True)
+    arrows: dict[str, str] = {direction or "none": arrow for direction, arrow in ARROWS.items()}
+    for row in summary.to_dict("records"):
+        interval = "" if math.isnan(row["low"]) else f"[{short(row['low'])}, {short(row['high'])}]"
+        mean, median = ("" if row["n"] == 0 else short(row[key]) for key in ("mean", "median"))
+        cells = [row["metric"], arrows[row["better"]], mean, interval, median, row["n"], row["failures"]]
+        table.add_row(*(escape(str(cell)) for cell in cells))
+    noted = summary[summary["note"] != ""]
+    notes = []
+    for note, rows in noted.groupby("note"):
+        about = "every score" if len(rows) == len(summary) else _some([str(name) for name in rows["metric"]])
+        notes.append(Text(f"{about}: {note}", style="yellow"))
+    return Group(table, *notes)
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{', '.join(names[:3])}{more}"
+
+
+def summary_notes(summary: pd.DataFrame) -> list[str]:
+    """The notes of a summary, each once with the cells that it is about."""
+    noted = summary[summary["note"] != ""]
+    found = []
+    for note, rows in noted.groupby("note"):
+        found.append(f"{note}: {_some([f'{row.explainer} {row.metric}' for row in rows.itertuples()])}")
+    return found

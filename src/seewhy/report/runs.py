@@ -1,0 +1,187 @@
+"""The run folders that a request names.
+
+One run folder, read back.
+What a page shows of a run folder beside its scores; a file that is not there is an empty answer.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from seewhy.core.errors import UserError
+from seewhy.runs import attribution_files
+from seewhy.statistics.schema import MetricFact, read_metric_facts
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a completed run left behind."""
+
+    folder: Path
+    record: dict[str, Any]
+    """run.json"""
+    metrics: pd.DataFrame
+    """metrics.csv: image, explainer, metric, value"""
+    predictions: pd.DataFrame
+    """predictions.csv of the images that were explained, by image name; all columns are text"""
+    facts: dict[str, MetricFact]
+    """metrics.json"""
+
+    @property
+    def explainer(self) -> str:
+        """The name of the method."""
+        return str(self.record["explainer"]["name"])
+
+    @property
+    def model(self) -> tuple[str, str]:
+        """Name and hash of the weights."""
+        return str(self.record["model"]["name"]), str(self.record["model"]["weights_sha256"])
+
+
+def read_run(folder: Path, record: dict[str, Any]) -> Run:
+    """The run in `folder`. Raises UserError where one of its files is missing or is not what a run writes."""
+    try:
+        metrics = pd.read_csv(
+            folder / "metrics.csv",
+            dtype={"image": str, "explainer": str, "metric": str},
+            keep_default_na=False,
+            na_values={"value": ["", "nan"]},
+        )
+        predictions = pd.read_csv(folder / "predictions.csv", dtype=str, keep_default_na=False).set_index("image")
+        explained = predictions[predictions["target"] != ""].sort_index()
+        run = Run(folder, record, metrics, explained, read_metric_facts(folder))
+        _ = run.explainer, run.model
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename} is missing; is {folder} a whole run folder?") from error
+    except (KeyError, ValueError, TypeError) as error:
+        raise UserError(f"{folder} does not hold what a run writes: {error!r}") from error
+    return run
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The content of a run.json. Raises UserError where it is not one."""
+    try:
+        record = json.loads(path.read_text())
+        return {"status": record["status"], "task": record["task"], **record}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not the record of a run: {error!r}") from error
+
+
+class Unused(NamedTuple):
+    """A run folder that takes no part in the comparison, and why."""
+
+    folder: str
+    status: str
+    reason: str
+
+
+def find_runs(places: Iterable[str]) -> tuple[list[Run], list[Unused]]:
+    """(completed runs that explained images, the other runs) in and below folders or glob patterns, sorted by folder.
+
+    Reports are passed over. Raises UserError where a place holds no run, or no run can be used.
+    """
+    asked = list(places)
+    if not asked:
+        raise UserError("runs is not set: give runs=<folder>, a pattern in quotes, or 'runs=[one,two]'")
+    paths = sorted({path for place in asked for path in records_in(place)})
+    runs: list[Run] = []
+    unused: list[Unused] = []
+    for path in paths:
+        record = read_record(path)
+        if record["task"] == "report":
+            continue
+        reason = _why_not(record)
+        if reason:
+            unused.append(Unused(str(path.parent), str(record["status"]), reason))
+        else:
+            runs.append(read_run(path.parent, record))
+    if not runs:
+        found = "; ".join(f"{one.folder}: {one.status}" for one in unused[:3]) or "none at all"
+        raise UserError(f"no completed run with explanations is in {', '.join(asked)} (found: {found})")
+    return runs, unused
+
+
+def records_in(place: str) -> list[Path]:
+    """Every run.json in and below a folder or the matches of a pattern. Raises UserError where there is none."""
+    folders = [Path(place)] if Path(place).is_dir() else [Path(match) for match in sorted(glob.glob(place))]
+    records = {record.resolve() for folder in folders for record in folder.rglob("run.json")}
+    if not records:
+        raise UserError(f"runs={place} holds no run.json; give a run folder, a sweep folder or a pattern of them")
+    return [_short(record) for record in sorted(records)]
+
+
+def _short(path: Path) -> Path:
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def _why_not(record: dict[str, Any]) -> str:
+    """Why a run cannot be compared; empty where it can."""
+    if record["status"] != "completed":
+        return str(record.get("reason", f"its status is {record['status']}"))
+    if "explainer" not in record or not record.get("images_explained"):
+        return "it explained no image"
+    return ""
+
+
+NUMBERS = {name: ["", "nan"] for name in ("mean", "low", "high")}
+
+
+def read_curves(folder: Path) -> pd.DataFrame | None:
+    """curves.csv: image, explainer, curve, share, logit, probability."""
+    return _read(folder / "curves.csv", {"image": str, "explainer": str, "curve": str})
+
+
+def read_robustness(folder: Path) -> pd.DataFrame | None:
+    """robustness_summary.csv with the levels as text."""
+    return _read(folder / "robustness_summary.csv", {"corruption": str, "level": str, "quantity": str, "note": str})
+
+
+def read_skipped(folder: Path) -> list[tuple[str, str]]:
+    """(path, reason) of the images that could not be used."""
+    table = _read(folder / "skipped.csv", str)
+    return [] if table is None else list(zip(table["path"], table["reason"], strict=True))
+
+
+def read_map(folder: Path, image: str) -> NDArray[np.float32] | None:
+    """The map of an image, float32 [height, width], however it is stored."""
+    try:
+        return attribution_files.read_map(folder, image).numpy()
+    except FileNotFoundError:
+        return None
+
+
+def read_preview(folder: Path, image: str) -> bytes | None:
+    """images/<image>.webp."""
+    path = folder / "images" / f"{image}.webp"
+    return path.read_bytes() if path.is_file() else None
+
+
+def read_figures(folder: Path, names: Iterable[str]) -> dict[str, bytes]:
+    """{name: bytes} of those pictures that are there."""
+    return {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
+
+
+def sheet_names(folder: Path) -> list[str]:
+    """The sheets of a robustness run, plain ones first, by level."""
+    return sorted((f"robustness/{path.name}" for path in folder.glob("robustness/level_*.png")), key=_sheet_order)
+
+
+def _sheet_order(name: str) -> tuple[str, int]:
+    level, _, explainer = name.removeprefix("robustness/level_").removesuffix(".png").partition("_")
+    return explainer, int(level) if level.isdigit() else 0
+
+
+def _read(path: Path, types: Any) -> pd.DataFrame | None:
+    if not path.is_file():
+        return None
+    return pd.read_csv(path, dtype=types, keep_default_na=False, na_values=NUMBERS)

@@ -1,0 +1,102 @@
+"""What a run writes down about itself: run.json."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from seewhy.core.files import RunFolder
+
+PACKAGES = ("torch", "torchvision", "lightning", "captum", "timm", "albumentations", "hydra-core", "numpy", "pillow")
+
+
+class RunRecord:
+    """run.json, written when the run starts (status `running`) and again whenever more is known.
+
+    Status ends as `completed`, `failed` or `refused` (with the reason; a method that the network does not allow), or
+    `interrupted`. `earlier` lists earlier attempts in the same folder. Only the first of several processes `writes`.
+    """
+
+    def __init__(self, folder: Path, task: str, overrides: list[str], seed: int, writes: bool = True) -> None:
+        self.folder = RunFolder(folder)
+        self.writes = writes
+        self.before = _content(folder / "run.json")
+        self.started = datetime.now()
+        self.content: dict[str, Any] = {
+            "status": "running",
+            "task": task,
+            "command": shlex.join([Path(sys.executable).name, *sys.argv]),
+            "overrides": overrides,
+            "seed": seed,
+            "started": self.started.isoformat(timespec="seconds"),
+            **git_state(Path(__file__).parent),
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "versions": installed_versions(),
+        }
+        if task == "explain" and self.before:
+            self.content["earlier"] = _attempts(self.before)
+        self.update()
+
+    def seconds(self) -> float:
+        """Seconds since the run started."""
+        return round((datetime.now() - self.started).total_seconds(), 3)
+
+    def update(self, **values: Any) -> None:
+        """Add or replace values and write the file anew."""
+        self.content |= values
+        self.content["seconds"] = self.seconds()
+        if self.writes:
+            self.folder.write_json("run.json", self.content)
+
+    def restore(self) -> None:
+        """Put back the record that was there before."""
+        if self.writes and self.before:
+            self.folder.write_json("run.json", self.before)
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _attempts(before: dict[str, Any]) -> list[dict[str, Any]]:
+    """When the run was begun before in the same folder, and how that ended; `running` where it was killed."""
+    last = {key: before.get(key) for key in ("started", "seconds", "status")}
+    return [*before.get("earlier", []), last]
+
+
+def git_state(folder: Path) -> dict[str, Any]:
+    """`git_commit` and whether tracked files were changed since (`git_dirty`); None outside a repository."""
+    commit = _git(folder, "rev-parse", "HEAD")
+    changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    return {"git_commit": commit, "git_dirty": None if changes is None else bool(changes)}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def installed_versions() -> dict[str, str]:
+    """The versions of the packages that decide the numbers."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

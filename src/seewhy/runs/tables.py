@@ -1,0 +1,180 @@
+"""What all finished images of a run add up to.
+
+What a run leaves of its metrics: metrics.json, summary.csv, curves.csv and curves.png.
+predictions.csv, metrics.csv and skipped.csv of a journal.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from seewhy.core.files import RunFolder
+from seewhy.models.classifier import Passes
+from seewhy.runs.journal import CurveRow, Journal, ScoreRow, Seen, score_rows
+from seewhy.statistics.schema import MetricFact, write_metric_facts
+from seewhy.statistics.summary import summarise
+
+
+@dataclass
+class Totals:
+    """Counts and sums over the journal."""
+
+    images: int = 0
+    explained: int = 0
+    skipped: int = 0
+    warned: int = 0
+    known: int = 0
+    """Images whose true class the classifier knows."""
+    correct: int = 0
+    losses: list[float] = field(default_factory=list)
+    passes: dict[str, Passes] = field(default_factory=dict)
+    """By part of the work: attribution, metrics."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+    """Metrics that could not be taken."""
+
+    @classmethod
+    def of(cls, journal: Journal) -> Totals:
+        """One pass over the journal."""
+        found = cls()
+        for entry in journal.entries():
+            found.images += len(entry.images)
+            found.skipped += len(entry.skipped)
+            made = entry.explanations()
+            found.explained += len(made)
+            found.warned += sum(bool(one.warnings) for one in made)
+            said = [seen.prediction.correct for seen in entry.images if seen.prediction.correct is not None]
+            found.known, found.correct = found.known + len(said), found.correct + sum(said)
+            found.losses += [seen.loss for seen in entry.images if seen.loss is not None]
+            for part, cost in entry.costs.items():
+                passes = found.passes.setdefault(part, Passes())
+                passes.forward, passes.backward = passes.forward + cost.forward, passes.backward + cost.backward
+                found.seconds[part] = found.seconds.get(part, 0.0) + cost.seconds
+            found.left_out += [name for name in entry.left_out if name not in found.left_out]
+        return found
+
+    def logged(self) -> dict[str, float]:
+        """test/loss and test/accuracy over the images whose class is known; empty without any."""
+        if not self.losses:
+            return {}
+        return {"test/loss": math.fsum(self.losses) / len(self.losses), "test/accuracy": self.correct / self.known}
+
+    def image_record(self) -> dict[str, Any]:
+        """What a run's record says of the images."""
+        return {"images": self.images, "images_skipped": self.skipped}
+
+    def attribution_record(self) -> dict[str, Any]:
+        """What a run's record says of the work on the maps."""
+        images = max(self.explained, 1)
+        return {
+            "images_explained": self.explained,
+            "passes_per_image": {part: passes / images for part, passes in self._cost("attribution").items()},
+            "attribution_seconds": round(self.seconds.get("attribution", 0.0), 3),
+        }
+
+    def metric_record(self) -> dict[str, Any]:
+        """What a run's record says of the work on the metrics."""
+        return {
+            "metrics_left_out": self.left_out,
+            "metric_passes": self._cost("metrics"),
+            "metric_seconds": round(self.seconds.get("metrics", 0.0), 3),
+        }
+
+    def _cost(self, part: str) -> dict[str, int]:
+        passes = self.passes.get(part, Passes())
+        return {"forward": passes.forward, "backward": passes.backward}
+
+
+DRAWN = 10_000
+"""Images whose curves are in memory at once, to be drawn; curves.csv has those of all."""
+
+
+def write_scores(
+    folder: RunFolder, facts: Mapping[str, MetricFact], journal: Journal, seed: int = 0
+) -> pd.DataFrame | None:
+    """Write metrics.json and summary.csv; the summary, None where nothing was measured."""
+    rows = [row for entry in journal.entries() for row in score_rows(entry.explanations())]
+    if not rows:
+        return None
+    write_metric_facts(folder, facts)
+    summary = summarise(pd.DataFrame(rows, columns=list(ScoreRow._fields)), facts, seed)
+    text = summary.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    folder.write_bytes("summary.csv", text.encode())
+    return summary
+
+
+def write_curves(folder: RunFolder, journal: Journal, heading: str, seed: int = 0) -> None:
+    """Write curves.csv and curves.png, where a metric was read off a curve; the heading gets the number of images."""
+    table = pd.DataFrame(_points(journal), columns=["image", "curve", "share", "probability"])
+    if not len(table):
+        return
+    from seewhy.plots.canvas import png
+    from seewhy.plots.curves import curves_figure
+
+    rows = (_printed(row) for entry in journal.entries() for row in entry.curves)
+    folder.write_csv("curves.csv", CurveRow._fields, rows)
+    images = sum(bool(one.metrics) for one in journal.explanations())
+    words = f"{images} images" if images <= DRAWN else f"the first {DRAWN:,} of {images:,} images"
+    folder.write_bytes("curves.png", png(curves_figure(table, f"{heading}, {words}", seed)))
+
+
+def _points(journal: Journal) -> Iterator[tuple[str, str, float, float]]:
+    """The points of the first images."""
+    images: set[str] = set()
+    for entry in journal.entries():
+        images.update(list(dict.fromkeys(row.image for row in entry.curves))[: DRAWN - len(images)])
+        yield from ((row.image, row.curve, row.share, row.probability) for row in entry.curves if row.image in images)
+        if len(images) == DRAWN:
+            return
+
+
+def _printed(row: CurveRow) -> dict[str, str]:
+    """Seven significant digits; an empty cell where there is no value."""
+    numbers = {name: getattr(row, name) for name in ("share", "logit", "probability")}
+    words = {"image": row.image, "explainer": row.explainer, "curve": row.curve}
+    return words | {name: "" if value != value else f"{value:.7g}" for name, value in numbers.items()}
+
+
+PREDICTIONS: tuple[str, ...] = (
+    *("image", "path", "label", "predicted", "probability", "correct"),
+    *("target", "target_probability", "target_policy"),
+    *(f"top{rank}" for rank in range(1, 6)),
+)
+METRICS = ("image", "explainer", "metric", "value")
+SKIPPED = ("path", "reason")
+
+
+def write_tables(folder: RunFolder, journal: Journal) -> None:
+    """All three tables, each complete or not at all."""
+    seen = (_prediction(one) for entry in journal.entries() for one in entry.images)
+    folder.write_csv("predictions.csv", PREDICTIONS, seen)
+    folder.write_csv("metrics.csv", METRICS, _numbers(journal))
+    skipped = (one._asdict() for entry in journal.entries() for one in entry.skipped)
+    folder.write_csv("skipped.csv", SKIPPED, skipped)
+
+
+def _prediction(seen: Seen) -> dict[str, Any]:
+    prediction = seen.prediction
+    row = {"image": seen.name, "path": seen.path, "label": prediction.label, "predicted": prediction.name}
+    row |= {"probability": f"{prediction.probability:.6f}", "correct": _yes_no(prediction.correct)}
+    row |= {f"top{rank}": f"{word} {p:.4f}" for rank, (word, p) in enumerate(prediction.top, 1)}
+    if seen.explanation is not None:
+        target = seen.explanation.target
+        row |= {"target": target.name, "target_policy": target.policy}
+        row["target_probability"] = f"{target.probability:.6f}"
+    return row
+
+
+def _numbers(journal: Journal) -> Iterator[dict[str, Any]]:
+    for made in journal.explanations():
+        for metric, value in {**made.facts, **made.metrics}.items():
+            yield {"image": made.name, "explainer": made.explainer, "metric": metric, "value": repr(value)}
+
+
+def _yes_no(value: bool | None) -> str:
+    return "" if value is None else "yes" if value else "no"

@@ -1,0 +1,272 @@
+"""Whole robustness runs, and the numbers in their tables."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import albumentations
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from commands import composed, width
+from figure_checks import assert_legible
+from seewhy.analyses.robustness.measure import Measurement
+from seewhy.analyses.robustness.summary import read_reference, summarise
+from seewhy.cli import tasks
+from seewhy.core.errors import UserError
+from seewhy.core.random import picture_seed
+from seewhy.core.types import Batch, Corrupted
+from seewhy.data.corruptions.attacks import FGSM
+from seewhy.data.corruptions.base import Corruption
+from seewhy.data.corruptions.corrupter import Corrupter
+from seewhy.explainers.gradient import Saliency
+from seewhy.statistics.intervals import mean_intervals
+from tiny import random_images, small_cnn
+
+Runner = Callable[..., Path]
+
+
+@pytest.fixture
+def runner(tmp_path: Path) -> Runner:
+    def go(*overrides: str, name: str = "run") -> Path:
+        folder = tmp_path / name
+        given = ["model=cifar_cnn", "model.weights=random", "trainer=cpu", "probe_batch_size=16", f"output={folder}"]
+        given += ["explainer=saliency", "data.limit=3", "callbacks.robustness.workers=0", "hydra.mode=RUN"]
+        tasks.execute(tasks.explain, composed("robustness", [*given, *overrides]))
+        return folder
+
+    return go
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_leaves_tables_figures_and_curves(runner: Runner, capsys: pytest.CaptureFixture[str]) -> None:
+    measured = ["metric=[deletion]", "metric.deletion.n_steps=3"]
+    folder = runner("corruption=[jpeg,rotation,fgsm]", "+explainer@also.edges=edges", *measured)
+    table = rows(folder / "robustness.csv")
+    assert len(table) == 3 * (1 + 3 * 5)
+    assert [(row["corruption"], row["level"]) for row in table[:3]] == [("clean", "0"), ("jpeg", "1"), ("jpeg", "2")]
+    clean = [row for row in table if row["level"] == "0"]
+    assert all(row["flip"] == "no" and float(row["saliency_spearman"]) == 1 for row in clean)
+    predictions = {row["image"]: row for row in rows(folder / "predictions.csv")}
+    for row in clean:
+        assert row["predicted"] == predictions[row["image"]]["predicted"]
+        assert float(row["probability"]) == pytest.approx(float(predictions[row["image"]]["probability"]), abs=1e-5)
+    for row in table:
+        assert (row["attacked_class"] == "airplane") == (row["corruption"] == "fgsm")
+        assert -1 <= float(row["edges_ssim"]) <= 1
+        assert 0 < float(row["saliency_deletion"]) < 1
+    names = {path.name for path in (folder / "robustness").iterdir()}
+    assert {"table.png", "curves_prediction.png", "curves_saliency.png", "level_5_edges.png", "level_1.png"} <= names
+    assert "curves_metric_deletion.png" in names
+    assert all(width(folder / "robustness" / name) > 400 for name in names)
+    record = json.loads((folder / "run.json").read_text())["robustness"]
+    assert record["forward_passes_over_floor"] == 1.0
+    assert record["images_explained"] == 3
+    assert "clean → last level" in capsys.readouterr().out
+
+
+def test_tensorboard_has_the_level_as_step(runner: Runner) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = runner("corruption=jpeg")
+    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"images": 0, "scalars": 0})
+    events.Reload()
+    scalars = events.Scalars("robustness/accuracy/jpeg")
+    summary = pd.read_csv(folder / "robustness_summary.csv")
+    expected = summary[(summary.quantity == "accuracy") & (summary.corruption != "mean") & (summary.level != "mean")]
+    assert [event.step for event in scalars] == [0, 1, 2, 3, 4, 5]
+    assert [event.value for event in scalars] == pytest.approx(list(expected["mean"]))
+    assert [event.step for event in events.Images("robustness/sheet")] == [1, 2, 3, 4, 5]
+
+
+def test_same_seed_same_bytes_whatever_the_workers(runner: Runner) -> None:
+    given = ["corruption=[gaussian_noise,elastic,pgd]", "logger={}"]
+    first, again = runner(*given, name="first"), runner(*given, "callbacks.robustness.workers=2", name="again")
+    other = runner(*given, "seed=1", name="other")
+    for name in ("robustness.csv", "robustness_summary.csv", "robustness/level_3_saliency.png", "robustness/table.png"):
+        assert (first / name).read_bytes() == (again / name).read_bytes(), name
+    assert (first / "robustness.csv").read_bytes() != (other / "robustness.csv").read_bytes()
+
+
+def test_predictions_alone_need_no_explainer_passes(runner: Runner) -> None:
+    folder = runner("corruption=jpeg", "callbacks.robustness.explain=0", "callbacks=[tables,robustness]")
+    assert not any("saliency" in column for column in rows(folder / "robustness.csv")[0])
+    record = json.loads((folder / "run.json").read_text())["robustness"]
+    assert record["forward_passes"] == 3 * 6
+
+
+def test_the_reference_of_the_run_itself_gives_a_corruption_error_of_1(runner: Runner) -> None:
+    first = runner("corruption=[jpeg,fog]", "data.limit=4", name="first")
+    second = runner(
+        "corruption=[jpeg,fog]",
+        "data.limit=4",
+        f"callbacks.robustness.reference={first}/robustness_summary.csv",
+        name="second",
+    )
+    summary = pd.read_csv(second / "robustness_summary.csv")
+    assert list(summary[summary.quantity == "corruption_error"]["mean"]) == pytest.approx([1, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("corruption=[]", "no corruption was picked"),
+        ("callbacks.robustness.reference=nowhere.csv", "there is no such file"),
+        ("callbacks.robustness.workers=-2", "workers=-2"),
+    ],
+)
+def test_a_mistake_is_one_message(
+    runner: Runner, override: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        runner(override)
+    assert stop.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+# one batch
+
+
+def batch_of(images: torch.Tensor, corrupter: Corrupter) -> Batch:
+    pictures = (images * 255).round().to(torch.uint8)
+    versions = [corrupter(picture) for picture in pictures]
+    corrupted = Corrupted(*(torch.stack(parts) for parts in zip(*versions, strict=True)))
+    names = [f"image {number}" for number in range(len(images))]
+    labels = torch.arange(len(images)) - 1
+    return Batch(pictures.float() / 255, labels, names, names, names, [], corrupted=corrupted)
+
+
+def test_the_empty_corruption_changes_nothing() -> None:
+    classifier = small_cnn()
+    corrupter = Corrupter({"none": Corruption([albumentations.NoOp()] * 2, moves_pixels=True)}, classifier.facts, 0)
+    still = Corrupter({"none": Corruption([albumentations.NoOp()] * 2)}, classifier.facts, 0)
+    for made in (corrupter, still):
+        batch = batch_of(random_images(3, 32), made)
+        assert torch.equal(batch.corrupted.pictures[:, 0].float() / 255, batch.images)  # type: ignore[union-attr]
+        given = {"saliency": Saliency(probe_batch_size=4)}
+        measurement = Measurement(
+            classifier, given, {}, made.steps, made.moving, {"fgsm": FGSM([0])}, probe_batch_size=4
+        )
+        with torch.no_grad():
+            logits = classifier(batch.images)
+        found = [
+            row
+            for part in measurement.run(measurement.clean(batch, logits, 3, {}))
+            for line in part.rows
+            for row in line
+        ]
+        assert len(found) == 3 * (1 + 2 + 1)
+        for row in found:
+            assert row["flip"] == 0
+            assert row["saliency_spearman"] == pytest.approx(1, abs=1e-4)
+            assert row["saliency_top10"] == pytest.approx(1, abs=0.03)
+            assert row["saliency_ssim"] == pytest.approx(1, abs=1e-3)
+
+
+def test_rows_say_what_the_classifier_says() -> None:
+    classifier = small_cnn()
+    corrupter = Corrupter({"dark": Corruption([albumentations.InvertImg()])}, classifier.facts, 0)
+    batch = batch_of(random_images(3, 32), corrupter)
+    measurement = Measurement(classifier, {}, {}, corrupter.steps, [], {}, probe_batch_size=2)
+    with torch.no_grad():
+        clean, dark = classifier(batch.images).softmax(1), classifier(1 - batch.images).softmax(1)
+    parts = list(measurement.run(measurement.clean(batch, classifier(batch.images).detach(), 0, {})))
+    for image, (row,) in enumerate(parts[1].rows):
+        assert row["predicted"] == f"class {int(dark[image].argmax())}"
+        assert row["probability"] == pytest.approx(float(dark[image].max()), abs=1e-5)
+        assert row["clean_probability"] == pytest.approx(float(dark[image, clean[image].argmax()]), abs=1e-5)
+        assert row["flip"] == float(dark[image].argmax() != clean[image].argmax())
+        assert ("correct" in row) == (image > 0)
+    assert parts[1].rows[2][0]["true_probability"] == pytest.approx(float(dark[2, 1]), abs=1e-5)
+
+
+# the summary
+
+
+def table(correct: dict[tuple[str, int], list[int]]) -> list[dict[str, object]]:
+    return [
+        {"image": str(image), "corruption": name, "level": level, "correct": float(value), "flip": 0.0}
+        for (name, level), values in correct.items()
+        for image, value in enumerate(values)
+    ]
+
+
+ROWS = table({("clean", 0): [1, 1, 1, 0], ("a", 1): [1, 1, 0, 0], ("a", 2): [1, 0, 0, 0], ("b", 1): [0, 0, 0, 0]})
+
+
+def value(summary: pd.DataFrame, corruption: str, level: object, quantity: str) -> float:
+    chosen = summary[(summary.corruption == corruption) & (summary.level == level) & (summary.quantity == quantity)]
+    return float(chosen["mean"].iloc[0])
+
+
+def test_errors_by_hand() -> None:
+    summary = summarise(ROWS)
+    assert value(summary, "clean", 0, "accuracy") == 0.75
+    assert value(summary, "a", 2, "accuracy") == 0.25
+    assert value(summary, "a", "mean", "error") == (0.5 + 0.75) / 2
+    assert value(summary, "a", "mean", "relative_error") == pytest.approx((0.5 + 0.75) / 2 - 0.25)
+    assert value(summary, "mean", "mean", "error") == pytest.approx((0.625 + 1) / 2)
+    reference = pd.DataFrame({"corruption": ["clean", "a", "b"], "level": ["0", "1", "1"], "error": [0.05, 0.5, 0.8]})
+    against = summarise(ROWS, reference)
+    assert value(against, "a", "mean", "corruption_error") == pytest.approx(0.625 / 0.5)
+    assert value(against, "mean", "mean", "corruption_error") == pytest.approx((0.625 / 0.5 + 1 / 0.8) / 2)
+    assert value(against, "b", "mean", "relative_corruption_error") == pytest.approx((1 - 0.25) / (0.8 - 0.05))
+
+
+def test_intervals_hold_the_mean_and_say_what_they_are() -> None:
+    draw = np.random.default_rng(0).random(40)
+    rough, equal, few, usual = mean_intervals([draw[:6], np.ones(5), draw[:2], draw])
+    assert "rough" in rough.note and rough.low < draw[:6].mean() < rough.high
+    assert (equal.low, equal.high) == (1, 1) and "equal" in equal.note
+    assert np.isnan(few.low) and "too few" in few.note
+    assert usual.note == "" and usual.low < draw.mean() < usual.high
+    half = 1.96 * draw.std() / 40**0.5
+    assert usual.high - usual.low == pytest.approx(2 * half, rel=0.15)
+    assert mean_intervals([draw[::-1]])[0] == usual
+
+
+def test_a_reference_must_have_the_columns_and_the_corruptions(tmp_path: Path) -> None:
+    pd.DataFrame({"x": [1]}).to_csv(tmp_path / "x.csv")
+    with pytest.raises(UserError, match="it needs corruption, level, error"):
+        read_reference(tmp_path / "x.csv")
+    with pytest.raises(UserError, match="none of the corruptions a, b"):
+        summarise(ROWS, pd.DataFrame({"corruption": ["clean", "c"], "level": ["0", "1"], "error": [0.1, 0.2]}))
+
+
+def test_seeds_belong_to_the_picture_the_seed_and_the_purpose() -> None:
+    picture, other = torch.zeros(3, 4, 4, dtype=torch.uint8), torch.ones(3, 4, 4, dtype=torch.uint8)
+    drawn = {picture_seed(seed, one, purpose) for seed in (0, 1) for one in (picture, other) for purpose in ("a", "b")}
+    assert len(drawn) == 8
+    assert picture_seed(0, picture.clone(), "a") == picture_seed(0, picture, "a")
+
+
+# figures
+
+
+@pytest.mark.parametrize("name", ["cat", "W" * 60, "größe 猫"])
+@pytest.mark.parametrize("explainer", [None, "saliency"])
+def test_the_sheet_is_legible(name: str, explainer: str | None) -> None:
+    from seewhy.analyses.robustness.sheets import Tile, levels_of, robustness_sheet
+    from seewhy.data.corruptions.corrupter import Step
+
+    picture = np.zeros((32, 32, 3), np.uint8)
+    tile = Tile(name, 0.5, True, picture, {"saliency": picture}, {"saliency": -0.5})
+    steps = [Step("clean", 0), *(Step(f"corruption_{n}_with_a_long_name", level) for n in range(4) for level in (1, 2))]
+    tiles = {f"image {n}": dict.fromkeys(steps, tile) for n in range(3)}
+    assert levels_of(tiles) == [1, 2]
+    figure = robustness_sheet(tiles, 2, name, explainer)
+    assert_legible(figure)
+
+
+def test_the_heat_table_is_legible() -> None:
+    from seewhy.analyses.robustness.figures import heat_table
+
+    quantities = {"accuracy": "accuracy", "flip": "a long name of a quantity that needs two lines"}
+    assert_legible(heat_table(summarise(ROWS), quantities, "a title"))

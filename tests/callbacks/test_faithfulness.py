@@ -1,0 +1,113 @@
+"""A measured run: what lies in its folder, and what it costs."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from torch.utils.data import DataLoader
+
+from seewhy.callbacks.attribution import Attribution
+from seewhy.callbacks.faithfulness import Faithfulness
+from seewhy.callbacks.results import Tables
+from seewhy.core.errors import UserError
+from seewhy.core.types import Batch
+from seewhy.explainers.gradient import Saliency
+from seewhy.metrics.base import ImageMetric
+from seewhy.metrics.batch import measurable
+from seewhy.metrics.complexity import Sparseness
+from seewhy.metrics.faithfulness.necessity_sufficiency import NecessityOrdering
+from seewhy.metrics.faithfulness.pixel_flipping import Deletion
+from seewhy.metrics.localisation import PointingGame
+from seewhy.plots.curves import GRID, curves_figure, mean_curve
+from seewhy.runs.journal import Journal
+from tiny import random_images, small_cnn
+
+
+def run(folder: Path, metrics: dict[str, ImageMetric], batch_size: int = 2, masks: bool = False) -> Faithfulness:
+    images = random_images(4, 32)
+
+    def gather(rows: list[int]) -> Batch:
+        names = [f"image{row}" for row in rows]
+        drawn = torch.zeros(len(rows), 32, 32, dtype=torch.bool)
+        drawn[:, :16] = True
+        labels = torch.full((len(rows),), -1)
+        return Batch(images[rows], labels, names, names, [""] * len(rows), [], drawn if masks else None)
+
+    explainer = Saliency(probe_batch_size=4)
+    measuring = Faithfulness(metrics, explainer, str(folder), probe_batch_size=4)
+    callbacks = [Attribution(explainer, str(folder)), measuring, Tables(str(folder))]
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    trainer = Trainer(callbacks=callbacks, **quiet)
+    trainer.test(small_cnn(), DataLoader(range(4), batch_size, collate_fn=gather), verbose=False)
+    return measuring
+
+
+def test_a_run_leaves_values_summary_directions_and_curves(tmp_path: Path) -> None:
+    run(tmp_path, {"deletion": Deletion(n_steps=8), "sparseness": Sparseness()})
+    values = pd.read_csv(tmp_path / "metrics.csv")
+    assert sorted(values[values.metric == "deletion"].image) == [f"image{row}" for row in range(4)]
+    summary = pd.read_csv(tmp_path / "summary.csv").set_index("metric")
+    assert summary.loc["deletion", "mean"] == pytest.approx(values[values.metric == "deletion"].value.mean(), rel=1e-4)
+    assert summary.loc["deletion", "n"] == 4
+    directions = json.loads((tmp_path / "metrics.json").read_text())
+    assert directions["deletion"]["better"] == "lower"
+    assert "baseline" in directions["deletion"]["variant"]
+    curves = pd.read_csv(tmp_path / "curves.csv")
+    assert curves.groupby("image").size().tolist() == [9] * 4
+    for image, points in curves.groupby("image"):
+        area = np.trapezoid(points.probability, points.share)
+        expected = values[(values.metric == "deletion") & (values.image == image)].value.item()
+        assert area == pytest.approx(expected, rel=1e-4)
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_batch_size_of_the_run_decides_nothing(tmp_path: Path) -> None:
+    tables = []
+    for batch_size in (1, 4):
+        metrics = {"deletion": Deletion(n_steps=8), "necessity_ordering": NecessityOrdering(n_steps=8)}
+        run(tmp_path / str(batch_size), metrics, batch_size)
+        tables.append(pd.read_csv(tmp_path / str(batch_size) / "metrics.csv"))
+    assert tables[0][["image", "metric"]].equals(tables[1][["image", "metric"]])
+    np.testing.assert_allclose(tables[0].value, tables[1].value, rtol=1e-4, atol=1e-6)
+
+
+def test_metrics_that_need_masks_are_left_out_without_any(tmp_path: Path) -> None:
+    metrics = {"pointing_game": PointingGame(), "sparseness": Sparseness()}
+    assert run(tmp_path / "without", metrics).record()["metrics_left_out"] == ["pointing_game"]
+    assert set(pd.read_csv(tmp_path / "without" / "summary.csv").metric) == {"sparseness"}
+    assert run(tmp_path / "with", metrics, masks=True).record()["metrics_left_out"] == []
+    assert set(pd.read_csv(tmp_path / "with" / "summary.csv").metric) >= {"pointing_game", "sparseness"}
+    with pytest.raises(UserError, match=r"pointing_game compare maps with masks: give data\.masks"):
+        measurable({"pointing_game": PointingGame()}, masked=False)
+
+
+def test_passes_of_metrics_are_counted_apart(tmp_path: Path) -> None:
+    record = run(tmp_path, {"deletion": Deletion(n_steps=8)}).record()
+    assert record["metric_passes"] == {"forward": 4 * 9, "backward": 0}
+
+
+def test_a_mean_curve_is_that_of_straight_lines_and_stops_with_the_last_image() -> None:
+    rows = [("a", 0.0, 1.0), ("a", 1.0, 0.0), ("b", 0.0, 0.5), ("b", 0.5, 0.5)]
+    table = pd.DataFrame(rows, columns=["image", "share", "probability"]).assign(curve="deletion/black")
+    shares, mean, *_ = mean_curve(table)
+    np.testing.assert_allclose(shares, GRID)
+    np.testing.assert_allclose(mean, np.where(GRID <= 0.5, (1 - GRID + 0.5) / 2, 1 - GRID))
+    assert curves_figure(table, "a heading").get_size_inches()[0] > 3
+
+
+def test_only_the_first_images_are_drawn_and_all_are_in_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from seewhy.runs import tables
+
+    monkeypatch.setattr(tables, "DRAWN", 3)
+    run(tmp_path, {"deletion": Deletion(n_steps=8), "necessity_ordering": NecessityOrdering(n_steps=8)})
+    drawn = list(tables._points(Journal(tmp_path)))
+    written = pd.read_csv(tmp_path / "curves.csv")
+    assert {image for image, *_ in drawn} == {"image0", "image1", "image2"}
+    assert len(drawn) == (written.image != "image3").sum()
+    assert set(written.image) == {f"image{row}" for row in range(4)}

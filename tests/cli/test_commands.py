@@ -1,0 +1,68 @@
+"""The commands as a person types them, from another directory."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[2] / "src"
+
+
+def command(folder: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The result of one command, given in `folder`, with an empty cache of weights."""
+    environment = {**os.environ, "TORCH_HOME": str(folder), "XDG_CACHE_HOME": str(folder), "COLUMNS": "200"}
+    given = [sys.executable, str(SOURCE / script), *arguments]
+    return subprocess.run(given, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_missing_weights_are_one_message(tmp_path: Path) -> None:
+    done = command(tmp_path, "explain.py", "model=vgg16", "explainer=saliency")
+    assert done.returncode == 2
+    assert "vgg16-397923af.pth is not in" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("explainer=salency", "did you mean explainer=saliency"),
+        ("explainer.windw=3", "explainer.windw=: there is no such key"),
+    ],
+)
+def test_a_typo_is_named(tmp_path: Path, argument: str, words: str) -> None:
+    done = command(tmp_path, "explain.py", argument)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_goes_on_after_a_failed_job_and_says_so(tmp_path: Path) -> None:
+    done = command(
+        tmp_path,
+        "explain.py",
+        "-m",
+        "model=cifar_cnn",
+        "model.weights=random",
+        "data.limit=1",
+        "explainer=occlusion,saliency",
+        "probe_batch_size=0,16",
+        "callbacks=[attribution,tables]",
+        "trainer=cpu",
+    )
+    assert done.returncode == 2, done.stderr
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("logbook/outputs/explain/*_sweep/*/run.json")]
+    assert sorted(record["status"] for record in records) == ["completed", "completed", "failed", "failed"]
+    assert done.stdout.count("probe_batch_size=0 must be") == 2
+    assert "sweep folder: logbook/outputs/explain/" in done.stdout
+
+
+def test_a_synthesis_names_its_folder_after_itself(tmp_path: Path) -> None:
+    given = ["model=cifar_cnn", "data.limit=1", "probe_batch_size=16", "trainer=cpu", "logger={}"]
+    done = command(tmp_path, "synthesize.py", *given)
+    assert done.returncode == 0, done.stderr
+    (record,) = tmp_path.glob("logbook/outputs/synthesize/*_cifar_cnn_fooling_image/run.json")
+    assert json.loads(record.read_text())["status"] == "completed"

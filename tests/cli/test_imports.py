@@ -1,0 +1,44 @@
+"""What a run imports: nothing heavy that its config does not use."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from conftest import ROOT
+
+HEAVY = "captum albumentations cv2 pandas skimage sklearn timm huggingface_hub jinja2 tensorboard".split()
+"""Modules that a run loads only where its config uses them."""
+BARE = "import hydra, lightning, sys, torch; print('loaded:', *sys.modules)"
+"""What torch, lightning and hydra load by themselves; that depends on what else is installed."""
+RUN = """
+import runpy, sys
+sys.argv = ["explain.py", *sys.argv[1:]]
+runpy.run_path("src/explain.py", run_name="__main__")
+print("loaded:", *sys.modules)
+"""
+
+
+def loaded(code: str, *overrides: str) -> set[str]:
+    """The modules of a process that ran the code, which prints them in its last line."""
+    command = [sys.executable, "-c", code, *overrides]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_a_saliency_run_without_metrics_loads_no_heavy_module(tmp_path: Path) -> None:
+    given = [
+        "model=cifar_cnn",
+        "explainer=saliency",
+        "data.limit=1",
+        "probe_batch_size=1",
+        "logger=[]",
+        "trainer=cpu",
+        "page=false",
+    ]
+    modules = loaded(RUN, *given, f"hydra.run.dir={tmp_path}")
+    assert "seewhy.explainers.gradient" in modules
+    assert not (modules - loaded(BARE)) & set(HEAVY)
+    assert "seewhy.metrics.faithfulness.road" not in modules

@@ -1,0 +1,43 @@
+"""Files are whole or absent; run.json says what happened."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from seewhy.core.files import RunFolder
+from seewhy.runs.record import RunRecord, git_state
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_remains(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write_bytes("table.csv", b"old")
+
+    def half(file: object) -> None:
+        file.write(b"ne")  # type: ignore[attr-defined]
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        folder.write("table.csv", half)
+    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
+    assert (tmp_path / "table.csv").read_bytes() == b"old"
+
+
+def test_csv_quotes_what_needs_it_and_leaves_missing_values_empty(tmp_path: Path) -> None:
+    path = RunFolder(tmp_path).write_csv("deep/t.csv", ("a", "b"), [{"a": 'x,"y"\nz'}, {"a": 1, "b": 2}])
+    assert path.read_text() == 'a,b\n"x,""y""\nz",\n1,2\n'
+
+
+def test_the_record_keeps_what_it_was_told(tmp_path: Path) -> None:
+    record = RunRecord(tmp_path, "explain", ["seed=3"], 3)
+    assert json.loads((tmp_path / "run.json").read_text())["status"] == "running"
+    record.update(status="completed", images=2)
+    content = json.loads((tmp_path / "run.json").read_text())
+    assert content["status"] == "completed"
+    assert (content["images"], content["seed"], content["overrides"]) == (2, 3, ["seed=3"])
+    assert content["versions"]["torch"]
+    assert content["seconds"] >= 0
+
+
+def test_outside_a_repository_there_is_no_commit(tmp_path: Path) -> None:
+    assert git_state(tmp_path) == {"git_commit": None, "git_dirty": None}

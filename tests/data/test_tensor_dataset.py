@@ -1,0 +1,97 @@
+"""CIFAR-10 in memory: parts, split, augmentation."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from seewhy.core.errors import UserError
+from seewhy.data import cifar10
+from seewhy.data.cifar10 import CIFAR10, TensorImages, augment, read_part
+
+
+def binary(folder: Path, name: str, first: int) -> bytes:
+    """10,000 rows whose label is the row's number modulo ten and whose first pixel tells the file apart."""
+    rows = np.zeros((10_000, 3073), np.uint8)
+    rows[:, 0] = np.arange(10_000) % 10
+    rows[:, 1] = first
+    content = rows.tobytes()
+    (folder / f"{name}.bin").write_bytes(content)
+    return content
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    import hashlib
+
+    folder = tmp_path / "cifar-10-batches-bin"
+    folder.mkdir()
+    sums = {name: hashlib.md5(binary(folder, name, number)).hexdigest() for number, name in enumerate(cifar10.MD5)}
+    monkeypatch.setattr(cifar10, "MD5", sums)
+    return tmp_path
+
+
+def test_the_official_parts_never_mix(root: Path) -> None:
+    data = CIFAR10(str(root), validation=5000)
+    data.setup("fit")
+    data.setup("test")
+    assert (len(data.training_part), len(data.validation_part), len(data.test_part)) == (45_000, 5_000, 10_000)
+    training, held_out = set(data.training_part.indices.tolist()), set(data.validation_part.indices.tolist())
+    assert not training & held_out
+    assert training | held_out == set(range(50_000))
+    assert set(data.test_part.pictures[:, 0, 0, 0].tolist()) == {5}
+    assert 5 not in set(data.training_part.pictures[:, 0, 0, 0].tolist())
+
+
+def test_the_split_follows_its_seed(root: Path) -> None:
+    parts = []
+    for seed in (0, 0, 1):
+        data = CIFAR10(str(root), split_seed=seed)
+        data.setup("fit")
+        parts.append(data.validation_part.indices.tolist())
+    assert parts[0] == parts[1] != parts[2]
+
+
+def test_a_damaged_file_is_named(root: Path) -> None:
+    path = root / "cifar-10-batches-bin" / "test_batch.bin"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(UserError, match=r"test_batch.bin is damaged: MD5"):
+        read_part(root, train=False)
+    with pytest.raises(UserError, match=r"data.root=.*nowhere"):
+        read_part(root / "nowhere", train=False)
+
+
+def test_a_batch_is_what_single_images_are() -> None:
+    pictures = torch.arange(4 * 3 * 2 * 2, dtype=torch.uint8).view(4, 3, 2, 2)
+    images = TensorImages(pictures, torch.tensor([0, 1, 0, 1]), torch.tensor([7, 5, 3, 1]), "part", ("a", "b"))
+    batch = images.__getitems__([3, 0])
+    assert torch.equal(batch.images, pictures[[3, 0]])
+    assert batch.labels.tolist() == [1, 0]
+    assert batch.names == ["part_00001", "part_00007"]
+    assert batch.label_names == ["b", "a"]
+
+
+def test_augmentation_moves_and_flips_whole_pictures() -> None:
+    torch.manual_seed(0)
+    picture = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8).expand(400, 3, 8, 8)
+    moved = augment(picture, shift=2)
+    padded = torch.nn.functional.pad(picture[:1].float(), (2,) * 4, mode="reflect").byte()[0, 0]
+    windows = {}
+    for top in range(5):
+        for left in range(5):
+            window = padded[top : top + 8, left : left + 8]
+            windows[window.numpy().tobytes()] = (top, left, False)
+            windows[window.flip(1).numpy().tobytes()] = (top, left, True)
+    seen = {windows[one[0].contiguous().numpy().tobytes()] for one in moved}
+    assert all(torch.equal(one[0], one[2]) for one in moved)
+    assert len(seen) == 50
+
+
+def test_no_shift_only_flips() -> None:
+    torch.manual_seed(0)
+    picture = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8).expand(50, 3, 8, 8)
+    kept = [torch.equal(one, picture[0]) for one in augment(picture, shift=0)]
+    flipped = [torch.equal(one, picture[0].flip(2)) for one in augment(picture, shift=0)]
+    assert 10 < sum(kept) < 40
+    assert 10 < sum(flipped) < 40

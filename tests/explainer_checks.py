@@ -1,0 +1,54 @@
+"""Every explainer of the configs, and what a call must leave as it was."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from seewhy.explainers.base import Explainer
+from seewhy.models.classifier import Classifier
+
+YAMLS = sorted((Path(__file__).parents[1] / "configs" / "explainer").glob("*.yaml"))
+
+
+CHEAP = {"n_steps": 4, "n_samples": 4, "n_masks": 16, "n_segments": 6, "steps": 4, "x_steps": 4}
+
+
+def explainer_of(path: Path) -> Explainer:
+    root: Any = OmegaConf.create({"seed": 0, "probe_batch_size": 5, "explainer": OmegaConf.load(path)})
+    for config in (root.explainer, root.explainer.get("explainer") or {}):
+        for key, value in CHEAP.items():
+            if key in config and isinstance(config[key], int):
+                config[key] = value
+    return instantiate(root.explainer, _convert_="object")
+
+
+def state_of(classifier: Classifier) -> dict[str, Any]:
+    modules = dict(classifier.named_modules())
+    return {
+        "weights": copy.deepcopy(classifier.state_dict()),
+        "modes": {name: module.training for name, module in modules.items()},
+        "trainable": {name: parameter.requires_grad for name, parameter in classifier.named_parameters()},
+        "gradients": {name: parameter.grad for name, parameter in classifier.named_parameters()},
+        "hooks": {
+            name: (len(module._forward_hooks), len(module._forward_pre_hooks), len(module._backward_hooks))
+            for name, module in modules.items()
+        },
+        "types": {name: type(module) for name, module in modules.items()},
+        "random": torch.get_rng_state().clone(),
+    }
+
+
+def assert_same(before: dict[str, Any], after: dict[str, Any]) -> None:
+    for key in before:
+        if key == "weights":
+            assert all(torch.equal(before[key][name], after[key][name]) for name in before[key]), key
+        elif key == "random":
+            assert torch.equal(before[key], after[key]), key
+        else:
+            assert before[key] == after[key], key

@@ -1,0 +1,157 @@
+"""The adaptive path integral: nodes, limits, memory and convergence."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from seewhy.explainers.baselines import baseline_images
+from seewhy.explainers.integrated_gradients import IntegratedGradients
+from seewhy.explainers.path_integrals import CANCELLING, SEGMENTS, START, AdaptivePath
+from seewhy.models.batched import Probe
+from seewhy.models.classifier import Classifier, Passes
+from tiny import classifier_of, linear_classifier, random_images, small_cnn
+
+IMAGES, TARGETS = random_images(3, 32), torch.tensor([3, 7, 3])
+
+
+class Recorder(Probe):
+    """A probe that keeps the mean grey of every image whose gradient is asked for: on a grey image, its position."""
+
+    def __init__(self, classifier: Classifier, image: Tensor, batch_size: int) -> None:
+        super().__init__(classifier, image, batch_size)
+        self.positions: list[float] = []
+        self.largest = 0
+
+    def score_and_gradient(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        self.positions += images.double().mean((1, 2, 3)).tolist()
+        self.largest = max(self.largest, len(images))
+        return super().score_and_gradient(images, targets)
+
+
+class Bend(nn.Module):
+    """Three logits: a bend of the mean grey at 0.3, its square, and a bend ten times as steep."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        grey = images.mean((1, 2, 3))
+        return torch.stack([torch.sigmoid(60 * (grey - 0.3)), grey**2, torch.sigmoid(600 * (grey - 0.3))], 1)
+
+
+def white_path(classifier: Classifier, probe_batch_size: int = 8, target: int = 0) -> tuple[AdaptivePath, Recorder]:
+    white = torch.ones(1, 3, 4, 4)
+    probe = Recorder(classifier, white[0], probe_batch_size)
+    return AdaptivePath(probe, white, 0 * white, torch.tensor([target])), probe
+
+
+def integrate(
+    classifier: Classifier, tolerance: float, max_steps: int = 1000, name: str = "black", count: int = 3
+) -> tuple[Tensor, Tensor, AdaptivePath]:
+    images = IMAGES[:count]
+    path = AdaptivePath(Probe(classifier, images[0], 16), images, baseline_images(name, images), TARGETS[:count])
+    with torch.no_grad(), classifier.frozen():
+        return *path.integrate(tolerance, max_steps), path
+
+
+def test_a_straight_score_needs_the_first_look_only() -> None:
+    classifier, weights = linear_classifier()
+    images, targets = random_images(2, 8), torch.tensor([2, 0])
+    path = AdaptivePath(Probe(classifier, images[0], 4), images, 0 * images, targets)
+    values, nodes = path.integrate(0.01, 1000)
+    assert nodes.tolist() == [START + 1] * 2
+    torch.testing.assert_close(values, weights[targets] * images)
+    square, _ = white_path(classifier_of(Bend(), 4, 3, normalised=False), target=1)
+    values, nodes = square.integrate(1e-6, 1000)
+    assert nodes.tolist() == [START + 1], "the trapezoid rule is exact where the gradient is linear"
+    assert float(values.sum()) == pytest.approx(1, rel=1e-5)
+
+
+def test_nodes_gather_at_the_bend_and_none_is_evaluated_twice() -> None:
+    classifier = classifier_of(Bend(), 4, 3, normalised=False)
+    path, probe = white_path(classifier, target=2)
+    values, nodes = path.integrate(0.01, 1000)
+    assert len(set(probe.positions)) == len(probe.positions) == int(nodes) < 60
+    near = [position for position in probe.positions if abs(position - 0.3) < 0.02]
+    assert len(near) > 0.6 * len(probe.positions)
+    assert float(values.sum()) == pytest.approx(1, abs=0.01)
+    evenly = IntegratedGradients(n_steps=2 * int(nodes), rule="trapezoid", probe_batch_size=64)
+    facts = evenly.attribute(classifier, torch.ones(1, 3, 4, 4), torch.tensor([2])).facts
+    assert float(facts["completeness_gap_relative"]) > 0.01
+
+
+def test_the_sum_is_that_of_the_trapezoids_between_its_nodes() -> None:
+    classifier = classifier_of(Bend(), 4, 3, normalised=False)
+    path, probe = white_path(classifier)
+    values, _ = path.integrate(1e-5, 200)
+    places = torch.tensor(sorted(probe.positions), dtype=torch.float64)
+    share = torch.sigmoid(60 * (places - 0.3))
+    slopes = 60 * share * (1 - share)
+    steps = places.diff()
+    assert len(steps.unique()) > 3, "of several lengths"
+    assert float(values.sum()) == pytest.approx(float(((slopes[1:] + slopes[:-1]) / 2 * steps).sum()), rel=1e-5)
+
+
+@pytest.mark.parametrize("tolerance", [0.05, 0.01, 0.002])
+@pytest.mark.parametrize("name", ["black", "white", "blurred"])
+def test_every_image_is_within_its_tolerance(tolerance: float, name: str) -> None:
+    classifier = small_cnn(seed=1)
+    values, nodes, path = integrate(classifier, tolerance, name=name)
+    with torch.no_grad():
+        scores = classifier(torch.cat([IMAGES, baseline_images(name, IMAGES)])).gather(1, TARGETS.repeat(2)[:, None])
+    change = (scores[:3] - scores[3:])[:, 0]
+    gap = (values.sum((1, 2, 3)) - change).abs() / change.abs()
+    assert bool((gap <= 1.02 * tolerance + 1e-5).all())
+    assert bool((path._errors().abs().sum(1) <= CANCELLING * tolerance * change.abs() + 1e-6).all())
+    assert classifier.passes.backward == int(nodes.sum())
+
+
+@pytest.mark.parametrize("max_steps", [5, 6, 20, 61])
+def test_the_limit_is_kept_and_reported(max_steps: int) -> None:
+    classifier = small_cnn()
+    _, nodes, _ = integrate(classifier, 1e-9, max_steps)
+    assert int(nodes.max()) <= max_steps
+    assert int(nodes.min()) > max_steps / 2 - 1, "halving ends where the next halving would be beyond the limit"
+    assert classifier.passes == Passes(int(nodes.sum()), int(nodes.sum()))
+
+
+def test_it_converges_to_a_fine_reference() -> None:
+    reference = IntegratedGradients(n_steps=2000, probe_batch_size=128)(small_cnn(), IMAGES[:1], TARGETS[:1])
+    distances = []
+    for tolerance in (0.3, 1e-6):
+        values, _, _ = integrate(small_cnn(), tolerance, 500, count=1)
+        distances.append(float((values.sum(1) - reference).norm() / reference.norm()))
+    assert distances[1] < 0.01
+    assert distances[1] < distances[0] / 3
+
+
+def test_memory_does_not_grow_with_the_nodes() -> None:
+    sizes = []
+    for max_steps in (10, 300):
+        _, nodes, path = integrate(small_cnn(), 1e-9, max_steps)
+        sizes.append(sum(value.numel() for value in vars(path).values() if isinstance(value, Tensor)))
+        assert bool((path.intervals > 0).sum(1).le(SEGMENTS).all())
+        assert int(nodes.max()) > max_steps / 2 - 1
+    assert sizes[0] == sizes[1]
+    assert sizes[0] < 3 * (2 * SEGMENTS + 4) * IMAGES[0].numel()
+
+
+@pytest.mark.parametrize("probe_batch_size", [1, 3, 7])
+def test_batches_are_filled_across_images_and_change_nothing(probe_batch_size: int) -> None:
+    expected, nodes, _ = integrate(small_cnn(), 0.01)
+    classifier = small_cnn()
+    probe = Recorder(classifier, IMAGES[0], probe_batch_size)
+    with torch.no_grad(), classifier.frozen():
+        values, found = AdaptivePath(probe, IMAGES, 0 * IMAGES, TARGETS).integrate(0.01, 1000)
+        alone, single = AdaptivePath(probe, IMAGES[2:], 0 * IMAGES[2:], TARGETS[2:]).integrate(0.01, 1000)
+    assert probe.largest == probe_batch_size
+    assert found.tolist() == nodes.tolist()
+    assert single.tolist() == nodes[2:].tolist()
+    atol = 1e-5 * float(expected.abs().max())
+    torch.testing.assert_close(values, expected, rtol=1e-3, atol=atol)
+    torch.testing.assert_close(alone, expected[2:], rtol=1e-3, atol=atol)
+
+
+def test_an_image_that_is_its_baseline_ends_at_once() -> None:
+    classifier = small_cnn()
+    black = torch.zeros(1, 3, 32, 32)
+    values, nodes = AdaptivePath(Probe(classifier, black[0], 8), black, black, TARGETS[:1]).integrate(0.01, 1000)
+    assert nodes.tolist() == [START + 1]
+    assert not bool(values.any())

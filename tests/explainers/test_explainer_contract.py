@@ -1,0 +1,96 @@
+"""What holds for every method: shapes, determinism, and a classifier that is left as it was."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from explainer_checks import YAMLS, assert_same, explainer_of, state_of
+from seewhy.core.errors import Incompatible, UserError
+from seewhy.explainers.occlusion import Occlusion
+from seewhy.models.classifier import Passes
+from tiny import random_images, small_cnn
+
+"""Smaller settings for the fields that only decide the cost."""
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
+def test_every_yaml_gives_a_map_and_leaves_nothing_behind(path: Path) -> None:
+    explainer, classifier = explainer_of(path), small_cnn()
+    assert explainer.name == path.stem
+    images, targets = random_images(2, 32), torch.tensor([3, 7])
+    before = state_of(classifier)
+    try:
+        with torch.inference_mode():
+            maps = explainer(classifier, images, targets)
+    except Incompatible as refused:
+        assert len(str(refused)) > 40, "a refusal names the module and an alternative"
+        assert_same(before, state_of(classifier))
+        return
+    assert maps.shape == (2, 32, 32)
+    assert maps.dtype == torch.float32
+    assert bool(maps.isfinite().all())
+    assert explainer.signed or bool((maps >= 0).all())
+    assert not maps.requires_grad
+    assert_same(before, state_of(classifier))
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
+def test_a_map_does_not_depend_on_its_neighbours(path: Path) -> None:
+    explainer, classifier = explainer_of(path), small_cnn()
+    images, targets = random_images(3, 32), torch.tensor([3, 7, 1])
+    try:
+        together = explainer(classifier, images, targets)
+    except Incompatible:
+        pytest.skip("refused on this network")
+    alone = explainer(classifier, images[2:], targets[2:])
+    torch.testing.assert_close(together[2:], alone, rtol=1e-3, atol=1e-5 * float(together.abs().max()) + 1e-8)
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
+def test_the_passes_equal_the_formula(path: Path) -> None:
+    explainer, classifier = explainer_of(path), small_cnn()
+    if isinstance(explainer, Occlusion):
+        explainer = dataclasses.replace(explainer, incremental=False)  # else they are fewer
+    formula = explainer.passes_per_image(size=32, classes=10)
+    if formula is None:
+        pytest.skip("not known beforehand")
+    try:
+        explainer(classifier, random_images(2, 32), torch.tensor([3, 7]))
+    except Incompatible:
+        pytest.skip("refused on this network")
+    assert classifier.passes == Passes(2 * formula[0] + explainer.passes_per_call(), 2 * formula[1])
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
+def test_after_an_error_the_classifier_is_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    explainer, classifier = explainer_of(path), small_cnn()
+    before = state_of(classifier)
+
+    def broken(features: torch.Tensor) -> torch.Tensor:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(classifier.network.fc3, "forward", broken)
+    images = random_images(2, 32)
+    if explainer.passes_per_image(size=32, classes=10) == (0, 0):
+        pytest.skip("never asks the network")
+    with pytest.raises((ZeroDivisionError, Incompatible)):
+        explainer(classifier, images, torch.tensor([3, 7]))
+    assert_same(before, state_of(classifier))
+
+
+@pytest.mark.parametrize(
+    ("images", "targets", "words"),
+    [
+        (torch.rand(2, 1, 32, 32), torch.tensor([0, 1]), r"\[batch, 3, height, width\]"),
+        (torch.rand(0, 3, 32, 32), torch.tensor([], dtype=torch.int64), "at least one image"),
+        (torch.rand(2, 3, 32, 32), torch.tensor([0]), "targets must be 2"),
+        (torch.rand(1, 3, 32, 32), torch.tensor([10]), "from 0 to 9"),
+        (torch.full((1, 3, 32, 32), float("nan")), torch.tensor([1]), "NaN"),
+    ],
+)
+def test_impossible_arguments_are_refused(images: torch.Tensor, targets: torch.Tensor, words: str) -> None:
+    explainer = explainer_of(YAMLS[0].with_stem("saliency"))
+    with pytest.raises(UserError, match=words):
+        explainer(small_cnn(), images, targets)

@@ -1,0 +1,178 @@
+"""Guided IG against its limits, a loop over values, and PAIR's implementation."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from seewhy.core.errors import UserError
+from seewhy.explainers.guided_ig import GuidedIg, smallest
+from seewhy.explainers.integrated_gradients import IntegratedGradients
+from seewhy.models.classifier import Passes
+from tiny import classifier_of, linear_classifier, random_images, small_cnn
+
+IMAGES, TARGETS = random_images(3, 32), torch.tensor([3, 7, 3])
+
+
+def slow_twin(explainer: GuidedIg, image: torch.Tensor, target: int) -> torch.Tensor:
+    """One image in double precision, one set of values after the other, from black."""
+    classifier, goal = small_cnn(), image.double().flatten()
+    point, attributions = torch.zeros_like(goal), torch.zeros_like(goal)
+    for step in range(1, explainer.n_steps + 1):
+        share = step / explainer.n_steps
+        leaf = point.float().view(1, 3, 32, 32).requires_grad_()
+        classifier(leaf)[0, target].backward()
+        gradient = leaf.grad.flatten().double()
+        strength, before = gradient.abs(), point.clone()
+        point = point.maximum(max(share - explainer.max_distance, 0) * goal)
+        bound = min(share + explainer.max_distance, 1) * goal
+        strength[point >= bound - 1e-12] = math.inf
+        while (lack := float((goal - point).sum() - goal.sum() * (1 - share))) > 1e-9 * float(goal.sum()):
+            threshold = strength.sort().values[math.floor(explainer.fraction * (len(goal) - 1))]
+            chosen = (strength <= threshold) & strength.isfinite()
+            part = lack / float((bound - point)[chosen].sum())
+            point[chosen] += min(1.0, part) * (bound - point)[chosen]
+            strength[chosen] = math.inf
+        leaf = point.float().view(1, 3, 32, 32).requires_grad_()
+        classifier(leaf)[0, target].backward()
+        mean = gradient if explainer.rule == "riemann_left" else (gradient + leaf.grad.flatten().double()) / 2
+        attributions += (point - before) * mean
+    return attributions.view(3, 32, 32).sum(0).float()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"fraction": 0.1, "max_distance": 1.0}, {"fraction": 1.0, "max_distance": 0.1, "rule": "riemann_left"}],
+)
+def test_it_equals_the_loop(fields: dict) -> None:
+    explainer = GuidedIg(n_steps=12, probe_batch_size=16, **fields)
+    found = explainer(small_cnn(), IMAGES, TARGETS)
+    for row in range(3):
+        expected = slow_twin(explainer, IMAGES[row], int(TARGETS[row]))
+        torch.testing.assert_close(found[row], expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize(("rule", "nodes"), [("riemann_left", 15), ("trapezoid", 16)])
+def test_without_distance_it_is_the_straight_path(rule: str, nodes: int) -> None:
+    straight = IntegratedGradients(n_steps=nodes, rule=rule, baseline="grey", probe_batch_size=16)
+    guided = GuidedIg(n_steps=15, rule=rule, max_distance=0, baseline="grey", probe_batch_size=16)
+    torch.testing.assert_close(
+        guided(small_cnn(), IMAGES, TARGETS), straight(small_cnn(), IMAGES, TARGETS), rtol=1e-3, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("max_distance", [0.02, 1.0])
+def test_of_a_linear_network_every_path_gives_the_same(max_distance: float) -> None:
+    classifier, weights = linear_classifier()
+    images, targets = random_images(2, 8), torch.tensor([2, 0])
+    result = GuidedIg(n_steps=7, max_distance=max_distance, probe_batch_size=16).attribute(classifier, images, targets)
+    torch.testing.assert_close(result.maps, (weights[targets] * images).sum(1), rtol=1e-4, atol=1e-6)
+    assert float(result.facts["completeness_gap_relative"].max()) < 1e-4
+
+
+def test_a_step_moves_the_weakest_values_and_keeps_to_its_bounds() -> None:
+    explainer = GuidedIg(n_steps=10, fraction=0.25, max_distance=0.15)
+    lengths, strength = torch.ones(1, 8), torch.tensor([[8.0, 1, 6, 2, 5, 3, 4, 7]])
+    position = torch.zeros(1, 8)
+    for step in range(10):
+        position = explainer.advance(position, strength.clone(), lengths, step)
+        assert float(position.mean()) == pytest.approx((step + 1) / 10)
+        assert float((position - (step + 1) / 10).abs().max()) <= 0.15 + 1e-6
+        if step == 0:
+            assert position.tolist()[0] == pytest.approx([0, 0.25, 0, 0.25, 0, 0.15, 0.15, 0])
+    assert position.tolist() == [[1.0] * 8]
+
+
+def test_gradients_that_are_not_numbers_end_as_a_map_that_says_so() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
+    nn.init.constant_(network[1].weight, math.nan)
+    maps = GuidedIg(n_steps=3, probe_batch_size=4)(classifier_of(network, 8, 3), random_images(1, 8), torch.tensor([1]))
+    assert bool(maps.isnan().all())
+
+
+def test_values_that_do_not_differ_from_the_baseline_get_nothing() -> None:
+    images = IMAGES.clone()
+    images[:, :, :8] = 0
+    maps = GuidedIg(n_steps=5, probe_batch_size=16)(small_cnn(), images, TARGETS)
+    assert not bool(maps[:, :8].any())
+    assert bool(maps[:, 8:].any())
+    assert not bool(GuidedIg(n_steps=5, probe_batch_size=16)(small_cnn(), images * 0, TARGETS).any())
+
+
+def test_more_steps_shrink_the_gap_and_the_trapezoid_has_the_smaller_one() -> None:
+    torch.manual_seed(0)
+    smooth = classifier_of(nn.Sequential(nn.Flatten(), nn.Linear(192, 16), nn.Tanh(), nn.Linear(16, 3)), 8, 3)
+    gaps = {}
+    for rule in ("riemann_left", "trapezoid"):
+        for n_steps in (10, 20, 200):
+            explainer = GuidedIg(n_steps=n_steps, rule=rule, probe_batch_size=16)
+            facts = explainer.attribute(smooth, random_images(3, 8), torch.tensor([0, 1, 2])).facts
+            gaps[rule, n_steps] = float(facts["completeness_gap"].abs().max())
+    assert gaps["riemann_left", 10] > 1.6 * gaps["riemann_left", 20] > 10 * gaps["riemann_left", 200]
+    for n_steps in (10, 20, 200):
+        assert gaps["trapezoid", n_steps] < gaps["riemann_left", n_steps] / 4
+
+
+@pytest.mark.parametrize("probe_batch_size", [1, 2, 7])
+def test_a_map_does_not_depend_on_its_neighbours_and_the_passes_equal_the_formula(probe_batch_size: int) -> None:
+    classifier, explainer = small_cnn(), GuidedIg(n_steps=6, probe_batch_size=probe_batch_size)
+    together = explainer(classifier, IMAGES, TARGETS)
+    assert classifier.passes == Passes(3 * 9, 3 * 7)
+    assert explainer.passes_per_image(size=32) == (9, 7)
+    assert GuidedIg(n_steps=6, rule="riemann_left").passes_per_image(size=32) == (8, 6)
+    alone = GuidedIg(n_steps=6, probe_batch_size=16)(classifier, IMAGES[1:2], TARGETS[1:2])
+    torch.testing.assert_close(together[1:2], alone, rtol=1e-3, atol=1e-4 * float(alone.abs().max()))
+
+
+def test_the_k_th_smallest_is_that_of_a_sort() -> None:
+    values = torch.randn(4, 50, generator=torch.Generator().manual_seed(0))
+    values[:, 5:9] = math.inf
+    for count in (1, 20, 46, 50):
+        assert torch.equal(smallest(values, count), values.sort(1).values[:, count - 1])
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"n_steps": 0}, "n_steps=0 must be a whole number from 1"),
+        ({"fraction": 0}, "fraction=0 must be above 0"),
+        ({"fraction": 25}, "fraction=25"),
+        ({"max_distance": -0.1}, "max_distance=-0.1 must be from 0 to 1"),
+        ({"rule": "simpson"}, "rule='simpson' must be one of trapezoid, riemann_left"),
+        ({"baseline": "zero"}, "baseline='zero' is none of"),
+    ],
+)
+def test_impossible_parameters_are_refused(fields: dict, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        GuidedIg(**fields)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize(("max_distance", "n_steps"), [(0.02, 30), (0.3, 30), (1.0, 15)])
+def test_it_equals_pair(max_distance: float, n_steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = pytest.importorskip("saliency.core.guided_ig")
+    quantile = np.quantile
+
+    def renamed(values: np.ndarray, share: float, interpolation: str) -> np.ndarray:
+        return quantile(values, share, method=interpolation)
+
+    monkeypatch.setattr(peer.np, "quantile", renamed)  # NumPy 2.4 has dropped the argument's old name
+    classifier = small_cnn()
+    explainer = GuidedIg(n_steps=n_steps, max_distance=max_distance, rule="riemann_left", probe_batch_size=16)
+    found = explainer(classifier, IMAGES, TARGETS)
+    for row, (image, target) in enumerate(zip(IMAGES, TARGETS, strict=True)):
+
+        def gradients(
+            pictures: np.ndarray, call_model_args: None, expected_keys: list, chosen: int = int(target)
+        ) -> dict:
+            leaves = torch.from_numpy(pictures).float().requires_grad_()
+            (gradient,) = torch.autograd.grad(classifier(leaves)[:, chosen].sum(), leaves)
+            return {peer.INPUT_OUTPUT_GRADIENTS: gradient.double().numpy()}
+
+        mask = peer.GuidedIG().GetMask(
+            image.double().numpy(), gradients, x_steps=n_steps, fraction=0.25, max_dist=max_distance
+        )
+        expected = torch.from_numpy(mask.sum(0)).float()
+        torch.testing.assert_close(found[row], expected, rtol=1e-3, atol=2e-3 * float(expected.abs().max()))

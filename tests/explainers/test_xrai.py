@@ -1,0 +1,163 @@
+"""XRAI: the greedy choice by hand, against a loop over regions, and against PAIR's code on the same regions."""
+
+import importlib
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from seewhy.core.errors import UserError
+from seewhy.explainers.integrated_gradients import IntegratedGradients
+from seewhy.explainers.superpixels import slic
+from seewhy.explainers.xrai import Xrai, regions, take
+from seewhy.models.classifier import Passes
+from tiny import linear_classifier, random_images, small_cnn
+
+IMAGES, TARGETS = random_images(3, 32), torch.tensor([3, 7, 3])
+
+
+def integrated(images: torch.Tensor, targets: torch.Tensor, n_steps: int) -> torch.Tensor:
+    parts = [
+        IntegratedGradients(baseline=name, n_steps=n_steps, probe_batch_size=16)(small_cnn(), images, targets)
+        for name in ("black", "white")
+    ]
+    return torch.stack(parts).mean(0)
+
+
+def masks_of(image: torch.Tensor, scales: tuple[int, ...], dilation: int) -> list[np.ndarray]:
+    """Every superpixel of every scale, widened by a square, as one array of bits each."""
+    masks, square = [], np.ones((2 * dilation + 1,) * 2, bool)
+    for scale in scales:
+        labels = slic(image, scale).numpy()
+        masks += [ndimage.binary_dilation(labels == label, square) for label in range(labels.max() + 1)]
+    return masks
+
+
+def slow_take(masks: list[np.ndarray], attribution: np.ndarray, smallest: int) -> list[np.ndarray]:
+    """The bits of the pixels that each step takes."""
+    free, order = np.ones(attribution.shape, bool), []
+    while rest := [mask & free for mask in masks if (mask & free).sum() >= smallest]:
+        order.append(max(rest, key=lambda mask: attribution[mask].mean()))
+        free &= ~order[-1]
+    return [*order, free] if free.any() else order
+
+
+def test_the_densest_region_comes_first() -> None:
+    labels = [np.array([[0, 0], [1, 1]]), np.array([[0, 1], [0, 1]])]
+    order = take(regions(labels, 0), np.array([1.0, 6.0, 2.0, 3.0]), 1)
+    # The right column (6 + 3) / 2, then the pixel left in the lower row, then that in the upper one.
+    assert [(pixels.tolist(), density) for pixels, density in order] == [([1, 3], 4.5), ([2], 2.0), ([0], 1.0)]
+
+
+def test_regions_that_add_too_little_are_dropped() -> None:
+    labels = [np.array([[0, 0, 1, 1]]), np.array([[0, 1, 1, 2]])]
+    order = take(regions(labels, 0), np.array([1.0, 6.0, 2.0, 0.0]), 2)
+    assert [(pixels.tolist(), density) for pixels, density in order] == [([1, 2], 4.0), ([0, 3], 0.5)]
+
+
+def test_regions_are_widened_by_a_square() -> None:
+    labels = slic(IMAGES[0], 9).numpy()
+    found = regions([labels], 2).toarray().reshape(-1, 32, 32)
+    assert np.array_equal(found > 0, np.stack(masks_of(IMAGES[0], (9,), 2)))
+    assert set(np.unique(found)) == {0, 1}
+
+
+@pytest.mark.parametrize(("dilation", "probe_batch_size"), [(0, 7), (1, 3)])
+def test_it_equals_the_loop(dilation: int, probe_batch_size: int) -> None:
+    explainer = Xrai(n_steps=3, scales=(4, 16, 36), dilation=dilation, probe_batch_size=probe_batch_size)
+    found = explainer(small_cnn(), IMAGES, TARGETS)
+    for map_, image, gradient in zip(found, IMAGES, integrated(IMAGES, TARGETS, 3), strict=True):
+        expected, left = torch.zeros(32, 32), 1.0
+        for step in slow_take(masks_of(image, (4, 16, 36), dilation), gradient.double().numpy(), 1):
+            expected[torch.from_numpy(step)] = left
+            left -= step.mean()
+        torch.testing.assert_close(map_, expected)
+
+
+def test_the_top_share_of_the_map_is_that_share_of_the_image() -> None:
+    found = Xrai(n_steps=3, scales=(4, 64), probe_batch_size=16).attribute(small_cnn(), IMAGES, TARGETS)
+    for map_, count in zip(found.maps, found.facts["n_regions"].tolist(), strict=True):
+        values = map_.unique()
+        assert len(values) == count
+        assert float(values[-1]) == 1
+        for value in values[1:]:
+            assert float((map_ >= value).float().mean()) == pytest.approx(
+                1 - float(values[values < value][-1]), abs=1e-6
+            )
+
+
+def test_of_a_linear_network_the_half_that_counts_comes_first() -> None:
+    classifier, _ = linear_classifier()
+    with torch.no_grad():
+        classifier.network[1].weight[1].view(3, 8, 8)[:] = torch.tensor([1.0] * 4 + [2.0] * 4)
+    image = torch.zeros(1, 3, 8, 8)
+    image[..., :4] = 0.9
+    explainer = Xrai(n_steps=1, scales=(2,), dilation=0, probe_batch_size=16)
+    found = explainer.attribute(classifier, image, torch.tensor([1]))
+    # Averaged over both baselines: w (x - 1/2), +0.4 on the left and -1 on the right, for each channel.
+    assert torch.equal(found.maps[0], torch.tensor([1.0] * 4 + [0.5] * 4).expand(8, 8))
+    assert float(found.facts["completeness_gap_relative"]) < 1e-4
+
+
+def test_the_larger_gap_of_the_two_baselines_is_reported() -> None:
+    found = Xrai(n_steps=2, scales=(4,), probe_batch_size=16).attribute(small_cnn(), IMAGES, TARGETS)
+    parts = [
+        IntegratedGradients(baseline=name, n_steps=2, probe_batch_size=16).attribute(small_cnn(), IMAGES, TARGETS).facts
+        for name in ("black", "white")
+    ]
+    relative = torch.stack([part["completeness_gap_relative"] for part in parts])
+    absolute = torch.stack([part["completeness_gap"] for part in parts])
+    expected = absolute[relative.argmax(0), torch.arange(3)]
+    torch.testing.assert_close(found.facts["completeness_gap_relative"], relative.amax(0), rtol=1e-2, atol=1e-5)
+    torch.testing.assert_close(found.facts["completeness_gap"], expected, rtol=1e-2, atol=1e-6)
+
+
+def test_a_map_belongs_to_its_image_alone() -> None:
+    classifier, explainer = small_cnn(), Xrai(n_steps=2, scales=(4, 9), probe_batch_size=4)
+    maps = explainer(classifier, IMAGES, TARGETS)
+    torch.testing.assert_close(explainer(classifier, IMAGES[2:], TARGETS[2:]), maps[2:], rtol=1e-3, atol=1e-6)
+
+
+def test_passes_equal_the_formula() -> None:
+    classifier, explainer = small_cnn(), Xrai(n_steps=4, scales=(4,), probe_batch_size=5)
+    explainer(classifier, IMAGES, TARGETS)
+    assert explainer.passes_per_image(size=32) == (11, 8)
+    assert classifier.passes == Passes(33, 24)
+    assert Xrai(n_steps="auto").passes_per_image(size=32) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"scales": ()}, r"explainer.scales=\[\]"),
+        ({"scales": (4, 0)}, "explainer.scales=0"),
+        ({"dilation": -1}, "explainer.dilation=-1"),
+        ({"n_steps": 0}, "explainer.n_steps=0"),
+        ({"tolerance": 0.0}, "explainer.tolerance=0.0"),
+    ],
+)
+def test_impossible_parameters_are_refused(options: dict[str, object], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        Xrai(**options)  # type: ignore[arg-type]
+
+
+def test_the_tolerance_is_named_only_where_it_decides() -> None:
+    assert "tolerance" not in Xrai(scales=[4, 8]).parameters  # type: ignore[arg-type]
+    assert "scales=(4, 8)" in Xrai(scales=[4, 8]).parameters  # type: ignore[arg-type]
+    assert "tolerance=0.01" in Xrai(n_steps="auto").parameters
+
+
+@pytest.mark.oracle
+def test_the_greedy_choice_equals_that_of_pair() -> None:
+    pytest.importorskip("skimage")
+    pytest.importorskip("saliency")
+    reference = importlib.import_module("saliency.core.xrai").XRAI
+    attribution = np.random.default_rng(0).normal(size=(32, 32))
+    masks = masks_of(IMAGES[0], (4, 16, 36), 1)
+    expected, _ = reference._xrai(attr=attribution, segs=masks, min_pixel_diff=3)
+    labels = [slic(IMAGES[0], scale).numpy() for scale in (4, 16, 36)]
+    values = np.empty(32 * 32)
+    for pixels, density in take(regions(labels, 1), attribution.ravel(), 3):
+        values[pixels] = density
+    np.testing.assert_allclose(values.reshape(32, 32), expected, rtol=1e-9)

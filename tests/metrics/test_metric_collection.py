@@ -1,0 +1,33 @@
+"""Every metric of the yaml folder at once: no two alike, the same values, and passes that are shared."""
+
+from test_metric_contract import YAMLS, assert_equal, evidence_of, measured, metric_of
+from torchmetrics import MetricCollection
+
+from seewhy.models.classifier import Passes
+
+
+def test_variants_tell_metrics_apart() -> None:
+    metrics = [metric_of(path) for path in YAMLS]
+    assert len({(type(metric), metric.variant) for metric in metrics}) == len(metrics)
+
+
+def test_all_in_one_collection_give_what_each_gives_alone() -> None:
+    chosen = {path.stem: metric_of(path) for path in YAMLS}
+    collection = MetricCollection(dict(chosen), compute_groups=False)  # type: ignore[arg-type]
+    collection.update(**evidence_of())
+    together = collection.compute()
+    alone = {label: values for path in YAMLS for label, values in measured(path, evidence_of()).items()}
+    assert set(together) == set(alone), "no column has two owners"
+    assert_equal({label: together[label] for label in alone}, alone)
+
+
+def test_shared_evidence_saves_passes() -> None:
+    shared = evidence_of()
+    for path in YAMLS:
+        metric_of(path).update(**shared)
+    counted = Passes()
+    for path in YAMLS:
+        alone = evidence_of()
+        metric_of(path).update(**alone)
+        counted.forward += alone["classifier"].passes.forward
+    assert shared["classifier"].passes.forward < counted.forward

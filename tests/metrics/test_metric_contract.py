@@ -1,0 +1,147 @@
+"""What holds for every metric: one value per image, whatever the batch, and a classifier that is left as it was."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from explainer_checks import assert_same, state_of
+from seewhy.explainers.integrated_gradients import IntegratedGradients
+from seewhy.metrics.base import Evidence, ImageMetric
+from seewhy.models.classifier import Passes
+from tiny import random_images, small_cnn
+
+FOLDER = Path(__file__).parents[2] / "configs" / "metric"
+YAMLS = sorted(path for path in FOLDER.glob("*.yaml") if path.stem != "all")
+CHEAP = {"n_samples": 6, "n_layers": 2, "n_steps": 6, "steps": 6}
+"""Smaller settings for the fields that only decide the cost."""
+EXPLAINER = IntegratedGradients(n_steps=4, probe_batch_size=5)
+IMAGES = random_images(2, 32)
+LOGITS, BLACK = (small_cnn()(images).detach() for images in (IMAGES, 0 * IMAGES))
+TARGETS = (LOGITS - BLACK).masked_fill(LOGITS <= 0, -torch.inf).argmax(1)
+"""Classes whose score is positive and above that of a black image: every metric is defined."""
+MASKS = torch.zeros(2, 32, 32, dtype=torch.bool)
+MASKS[0, 4:20, 8:16] = True
+MASKS[1, 20:, 5:9] = True
+MAPS = EXPLAINER(small_cnn(), IMAGES, TARGETS)
+
+every_metric = pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
+
+
+def metric_of(path: Path) -> ImageMetric:
+    root: Any = OmegaConf.create({"seed": 0, "probe_batch_size": 5, "metric": OmegaConf.load(path)})
+    (config,) = root.metric.values()
+    for key, value in CHEAP.items():
+        if isinstance(config.get(key), int):
+            config[key] = value
+    return instantiate(config, _convert_="object")
+
+
+def evidence_of(rows: slice | list[int] = slice(None), maps: Tensor = MAPS, **options: Any) -> dict[str, Any]:
+    """The arguments of `update` for some of the images."""
+    settings = {"explainer": EXPLAINER, "masks": MASKS[rows], "probe_batch_size": 5} | options
+    arguments = {"classifier": small_cnn(), "images": IMAGES[rows], "targets": TARGETS[rows]}
+    arguments["attributions"] = maps[rows]
+    return arguments | {"evidence": Evidence(*arguments.values(), **settings)}
+
+
+def measured(path: Path, *updates: dict[str, Any]) -> dict[str, Tensor]:
+    metric = metric_of(path)
+    for update in updates:
+        metric.update(**update)
+    return metric.compute()
+
+
+def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert list(found) == list(expected)
+    for label, values in found.items():
+        torch.testing.assert_close(values, expected[label], rtol=1e-3, atol=1e-4, equal_nan=True, msg=label)
+
+
+@every_metric
+def test_a_yaml_names_its_metric(path: Path) -> None:
+    assert re.match(r"# .{20,}", path.read_text().split("\n")[0])
+    assert list(OmegaConf.load(path)) == [path.stem], "the key is the name: several can be picked"
+    metric = metric_of(path)
+    assert metric.name == path.stem
+    assert len(metric.variant) > 20
+    assert metric.higher_is_better in (True, False, None)
+    assert metric.full_state_update is False
+    text = type(metric).__doc__ or ""
+    assert "NaN" in text, "when it is not defined"
+    assert re.search(r"\b(19|20)\d\d\b", text), "the paper"
+
+
+@every_metric
+def test_one_value_per_image_and_nothing_left_behind(path: Path) -> None:
+    metric, arguments = metric_of(path), evidence_of()
+    before = state_of(arguments["classifier"])
+    with torch.inference_mode():
+        arguments["evidence"] = Evidence(
+            *list(arguments.values())[:4], explainer=EXPLAINER, masks=MASKS, probe_batch_size=5
+        )
+        metric.update(**arguments)
+    assert_same(before, state_of(arguments["classifier"]))
+    found = metric.compute()
+    assert list(found) == [metric.name, *(f"{metric.name}_{column}" for column in metric.columns)]
+    for values in found.values():
+        assert values.shape == (2,)
+        assert values.dtype == torch.float32
+        assert bool(values.isfinite().all())
+        assert not values.requires_grad
+    metric.reset()
+    metric.update(**evidence_of([1]))
+    assert_equal(metric.compute(), {label: values[1:] for label, values in found.items()})
+
+
+@every_metric
+def test_values_do_not_depend_on_batch_order_or_probe_size(path: Path) -> None:
+    together = measured(path, evidence_of())
+    assert_equal(measured(path, evidence_of([0]), evidence_of([1])), together)
+    assert_equal(measured(path, evidence_of([1, 0])), {label: values.flip(0) for label, values in together.items()})
+    assert_equal(measured(path, evidence_of(probe_batch_size=16)), together)
+
+
+@every_metric
+def test_a_degenerate_map_has_a_value_and_spares_its_neighbour(path: Path) -> None:
+    kinds = {"zero": 0 * MAPS[0], "constant": 0 * MAPS[0] + 0.5, "negative": -MAPS[0].abs() - 0.1}
+    kinds |= {"nan": MAPS[0].clone(), "infinite": MAPS[0].clone(), "good": MAPS[0]}
+    kinds["nan"][3, 4], kinds["infinite"][3, 4] = torch.nan, torch.inf
+    rows = [0] * len(kinds)
+    update = {"classifier": small_cnn(), "images": IMAGES[rows], "targets": TARGETS[rows]}
+    update["attributions"] = torch.stack(list(kinds.values()))
+    options = {"explainer": EXPLAINER, "masks": MASKS[rows], "probe_batch_size": 5}
+    found = measured(path, update | {"evidence": Evidence(*update.values(), **options)})
+    assert_equal({label: values[-1:] for label, values in found.items()}, measured(path, evidence_of([0])))
+    assert not any(bool(values.isinf().any()) for values in found.values())
+    score = dict(zip(kinds, found[path.stem].tolist(), strict=True))
+    assert score["nan"] != score["nan"], "a broken map has no score"
+    assert score["infinite"] != score["infinite"], "a broken map has no score"
+
+
+@every_metric
+def test_after_an_error_the_classifier_is_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    metric, arguments = metric_of(path), evidence_of()
+    metric.update(**arguments)
+    if arguments["classifier"].passes == Passes():
+        pytest.skip("never asks the network")
+    arguments = evidence_of()
+    before = state_of(arguments["classifier"])
+
+    def broken(self: torch.nn.Linear, features: Tensor) -> Tensor:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(torch.nn.Linear, "forward", broken)
+        metric.update(**arguments)
+    assert_same(before, state_of(arguments["classifier"]))
+    assert all(len(values) == 2 for values in metric.compute().values()), "a failed batch adds no row"
+
+
+def test_all_is_every_metric() -> None:
+    assert list(OmegaConf.load(FOLDER / "all.yaml").defaults) == [path.stem for path in YAMLS]

@@ -1,0 +1,107 @@
+"""Random logit: by hand on a linear network, a loop, the bounds, Quantus."""
+
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor, nn
+
+from seewhy.core.errors import UserError
+from seewhy.explainers.base import Explainer
+from seewhy.explainers.controls import Edges
+from seewhy.explainers.gradient import Saliency
+from seewhy.metrics.base import Evidence
+from seewhy.metrics.randomisation.random_logit import RandomLogit, other_classes
+from seewhy.models.classifier import Classifier
+from tiny import classifier_of, linear_classifier, random_images, small_cnn
+
+GRADIENT = Saliency(reduction="sum", probe_batch_size=8)
+
+
+def evidence_of(classifier: Classifier, explainer: Explainer | None, seed: int = 0, count: int = 6) -> Evidence:
+    size = classifier.facts.size
+    images, targets = random_images(count, size), torch.arange(count) % len(classifier.facts.classes)
+    maps = (explainer or GRADIENT)(classifier, images, targets)
+    return Evidence(classifier, images, targets, maps, explainer=explainer, seed=seed, probe_batch_size=8)
+
+
+def scores(evidence: Evidence, maps: Tensor | None = None) -> Tensor:
+    metric, known = RandomLogit(), evidence.attributions if maps is None else maps
+    evidence.attributions = known
+    metric.update(evidence.classifier, evidence.images, evidence.targets, known, evidence=evidence)
+    return metric.compute()["random_logit"]
+
+
+def test_of_a_linear_network_it_is_the_rank_correlation_of_the_weights() -> None:
+    classifier, weights = linear_classifier()
+    evidence = evidence_of(classifier, GRADIENT)
+    expected = [
+        stats.spearmanr(weights[target].sum(0).flatten(), weights[other].sum(0).flatten()).statistic
+        for target, other in zip(evidence.targets, other_classes(evidence), strict=True)
+    ]
+    torch.testing.assert_close(scores(evidence), torch.tensor(expected).float(), rtol=1e-4, atol=1e-5)
+    assert classifier.passes.forward == 12
+
+
+def test_opposite_classes_score_minus_one_and_a_map_without_a_class_one() -> None:
+    layer = nn.Linear(3 * 64, 2)
+    with torch.no_grad():
+        layer.weight[1] = -layer.weight[0]
+    classifier = classifier_of(nn.Sequential(nn.Flatten(), layer), 8, 2, normalised=False)
+    assert scores(evidence_of(classifier, GRADIENT)).tolist() == pytest.approx([-1] * 6)
+    assert scores(evidence_of(classifier, Edges())).tolist() == pytest.approx([1] * 6)
+
+
+def test_every_other_class_is_drawn_and_never_the_target() -> None:
+    evidence = evidence_of(linear_classifier()[0], GRADIENT, count=60)
+    others = other_classes(evidence)
+    assert bool((others != evidence.targets).all())
+    for target in range(3):
+        assert set(others[evidence.targets == target].tolist()) == {0, 1, 2} - {target}
+    assert not torch.equal(others, other_classes(evidence_of(linear_classifier()[0], GRADIENT, 1, count=60)))
+
+
+def test_a_constant_map_has_no_value_and_a_constant_other_map_nothing_in_common() -> None:
+    layer = nn.Linear(3 * 64, 2)
+    with torch.no_grad():
+        layer.weight[1] = 0.1
+    classifier = classifier_of(nn.Sequential(nn.Flatten(), layer), 8, 2, normalised=False)
+    found = scores(evidence_of(classifier, GRADIENT, count=4))
+    assert found[0::2].tolist() == [0, 0]
+    assert bool(found[1::2].isnan().all())
+
+
+def test_it_needs_an_explainer_and_another_class() -> None:
+    with pytest.raises(UserError, match="random_logit explains again"):
+        scores(evidence_of(small_cnn(), None))
+    alone = classifier_of(nn.Sequential(nn.Flatten(), nn.Linear(192, 1)), 8, 1, normalised=False)
+    with pytest.raises(UserError, match="the network has only one"):
+        scores(evidence_of(alone, GRADIENT))
+
+
+@pytest.mark.oracle
+def test_it_equals_quantus(monkeypatch: pytest.MonkeyPatch) -> None:
+    quantus, numpy = pytest.importorskip("quantus"), pytest.importorskip("numpy")
+    from quantus.functions.similarity_func import correlation_spearman
+
+    classifier = small_cnn()
+    evidence = evidence_of(classifier, GRADIENT, count=1)
+    other = other_classes(evidence)
+    place = (other - (other > evidence.targets).long()).numpy()
+    monkeypatch.setattr(numpy.random, "randint", lambda *arguments, **options: place)
+
+    def explain(model: Classifier, inputs: object, targets: object, **options: object) -> object:
+        chosen = torch.as_tensor(targets).reshape(-1).long()
+        return GRADIENT(classifier, torch.as_tensor(inputs).float(), chosen)[:, None].numpy()
+
+    theirs = quantus.RandomLogit(
+        num_classes=10, similarity_func=correlation_spearman, abs=False, normalise=False, disable_warnings=True
+    )
+    expected = theirs(
+        model=classifier,
+        x_batch=evidence.images.numpy(),
+        y_batch=evidence.targets.numpy(),
+        a_batch=evidence.attributions[:, None].numpy(),
+        explain_func=explain,
+        device="cpu",
+    )
+    assert scores(evidence).tolist() == pytest.approx([float(value) for value in expected], abs=1e-5)

@@ -1,0 +1,99 @@
+"""A randomised copy: its layers, its numbers, and parameters that come back."""
+
+import gc
+import weakref
+
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+
+from seewhy.metrics.randomisation.model_randomization import Kept, RandomizedNetwork, layers_of
+from tiny import classifier_of, small_cnn
+
+LAYERS = ["fc3", "fc2", "fc1", "conv2", "conv1"]
+
+
+def test_layers_are_weights_with_what_follows_them_nearest_the_output_first() -> None:
+    network = nn.Sequential(
+        nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.LayerNorm(5)
+    )
+    assert layers_of(network) == [("4", "5"), ("0", "1", "2")]
+    assert layers_of(small_cnn().network) == [(name,) for name in LAYERS]
+
+
+def test_random_parameters_keep_mean_and_spread_and_belong_to_the_seed() -> None:
+    networks = [RandomizedNetwork(small_cnn(), seed) for seed in (1, 1, 2)]
+    for network in networks:
+        network.randomize(("fc1",))
+    first, same, other = (network.copy.network.fc1.weight.detach() for network in networks)
+    original = small_cnn().network.fc1.weight.detach()
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+    assert abs(stats.pearsonr(first.flatten(), original.flatten()).statistic) < 0.05
+    assert float(first.std()) == pytest.approx(float(original.std()), rel=0.02)
+    assert torch.equal(networks[0].copy.network.fc2.weight, small_cnn().network.fc2.weight)
+    networks[0].restore(("fc1",))
+    assert torch.equal(networks[0].copy.network.fc1.weight, original)
+
+
+def test_the_classifier_and_other_networks_are_never_touched() -> None:
+    classifier = small_cnn()
+    before = {name: value.clone() for name, value in classifier.state_dict().items()}
+    first, second = RandomizedNetwork(classifier, 1), RandomizedNetwork(classifier, 1)
+    first.randomize(*first.layers)
+    second.randomize(("fc1",))
+    assert first.copy is second.copy is not classifier
+    assert not torch.equal(first.copy.network.fc2.weight, before["network.fc2.weight"])
+    assert torch.equal(second.copy.network.fc2.weight, before["network.fc2.weight"])
+    assert torch.equal(second.copy.network.fc1.weight, first.copy.network.fc1.weight)
+    assert all(torch.equal(value, before[name]) for name, value in classifier.state_dict().items())
+
+
+def test_a_copy_follows_parameters_and_modules_that_change() -> None:
+    classifier = small_cnn()
+    network = RandomizedNetwork(classifier, 1)
+    network.randomize(("fc1",))
+    drawn = network.copy.network.fc1.weight.clone()
+    with torch.no_grad():
+        for parameter in classifier.parameters():
+            parameter.data.mul_(2)
+    torch.testing.assert_close(network.copy.network.fc1.weight, 2 * drawn)
+    assert torch.equal(network.copy.network.fc2.weight, classifier.network.fc2.weight)
+    classifier.network.fc2 = nn.Linear(classifier.network.fc2.in_features, classifier.network.fc2.out_features)
+    assert torch.equal(network.copy.network.fc2.weight, classifier.network.fc2.weight)
+
+
+def test_fixed_parameters_are_looked_at_once_and_drawn_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier, asked = small_cnn(), []
+    drawn = Kept.drawn
+    monkeypatch.setattr(Kept, "drawn", lambda kept, *given: asked.append(given[1]) or drawn(kept, *given))
+    fixed, other = RandomizedNetwork(classifier, 1, fixed=True), RandomizedNetwork(classifier, 1)
+    for layer in (("fc1",), ("conv2",)):
+        for network in (fixed, other):
+            network.randomize(layer)
+        expected = [parameter.clone() for parameter in other.copy.parameters()]
+        for found, wanted in zip(fixed.copy.parameters(), expected, strict=True):
+            assert torch.equal(found, wanted)
+    assert sorted(asked).count("fc1.weight") == 1 + 2
+    fixed.restore(("fc1",))
+    assert torch.equal(fixed.copy.network.fc1.weight, classifier.network.fc1.weight)
+
+
+def test_a_classifier_is_not_kept_alive_by_its_copy() -> None:
+    classifier = small_cnn()
+    assert RandomizedNetwork(classifier, 1).copy is not classifier
+    gone = weakref.ref(classifier)
+    del classifier
+    gc.collect()
+    assert gone() is None
+
+
+def test_tied_parameters_stay_tied() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 12, bias=False), nn.Linear(12, 12, bias=False))
+    network[2].weight = network[1].weight
+    randomized = RandomizedNetwork(classifier_of(network.eval(), 2, 12), 1)
+    randomized.randomize(("1",))
+    twin = randomized.copy.network
+    assert twin[1].weight is twin[2].weight
+    assert not torch.equal(twin[1].weight, network[1].weight)

@@ -1,0 +1,55 @@
+"""The classifier normalises inside, counts passes and comes back as it was."""
+
+import pytest
+import torch
+from torch import nn
+
+from seewhy.core.errors import UserError
+from seewhy.models.classifier import Passes
+from tiny import classifier_of, linear_classifier, random_images, small_cnn
+
+
+def test_normalisation_is_inside() -> None:
+    classifier = classifier_of(nn.Flatten(), 2, 12)
+    images = random_images(2, 2)
+    expected = (images - torch.tensor([0.4, 0.5, 0.6]).view(1, 3, 1, 1)) / torch.tensor([0.2, 0.25, 0.3]).view(
+        1, 3, 1, 1
+    )
+    torch.testing.assert_close(classifier(images), expected.flatten(1))
+
+
+def test_channels_last_changes_nothing_but_the_order_in_memory() -> None:
+    plain = small_cnn()
+    other = classifier_of(small_cnn().network, 32, 10, channels_last=True)
+    torch.testing.assert_close(plain(random_images(3, 32)), other(random_images(3, 32)), rtol=1e-4, atol=1e-5)
+    assert other.network.conv2.weight.is_contiguous(memory_format=torch.channels_last)  # type: ignore[union-attr]
+
+
+def test_passes_are_counted_per_image_in_both_directions() -> None:
+    classifier, _ = linear_classifier()
+    images = random_images(5, 8).requires_grad_()
+    torch.autograd.grad(classifier(images).sum(), images)
+    with torch.no_grad():
+        classifier(images[:2])
+    assert classifier.passes == Passes(7, 5)
+    assert classifier.passes.since(Passes(3, 1)) == Passes(4, 4)
+
+
+def test_frozen_restores_modes_and_gradients_also_after_an_error() -> None:
+    classifier = small_cnn()
+    classifier.train()
+    classifier.network.conv1.eval()  # type: ignore[union-attr]
+    classifier.network.fc1.weight.requires_grad_(False)  # type: ignore[union-attr]
+    before = [module.training for module in classifier.modules()]
+    wanted = [parameter.requires_grad for parameter in classifier.parameters()]
+    with pytest.raises(ZeroDivisionError), classifier.frozen():
+        assert not any(module.training for module in classifier.modules())
+        assert not any(parameter.requires_grad for parameter in classifier.parameters())
+        raise ZeroDivisionError
+    assert [module.training for module in classifier.modules()] == before
+    assert [parameter.requires_grad for parameter in classifier.parameters()] == wanted
+
+
+def test_a_wrong_layer_name_lists_candidates() -> None:
+    with pytest.raises(UserError, match=r"no layer 'conv3'; nearest: .*conv.*fc3"):
+        small_cnn().layer("conv3")

@@ -1,0 +1,93 @@
+"""Layers by name, and the layer that class activation maps are drawn from by default."""
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from seewhy.core.errors import Incompatible, UserError
+from seewhy.models.classifier import find_layer
+from seewhy.models.layers import default_cam_layer
+from tiny import classifier_of, linear_classifier, random_images, small_cnn
+
+
+def layer_of(network: nn.Module, size: int, classes: int = 10) -> str:
+    return default_cam_layer(classifier_of(network, size, classes), random_images(1, size))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "layer"),
+    [
+        ("test_resnet", {}, "layer4"),
+        ("test_efficientnet", {}, "bn2"),
+        ("test_convnext", {}, "stages"),
+        ("test_mambaout", {}, "stages"),
+        ("test_vit", {"img_size": 64}, "blocks.5.norm1"),
+        ("test_vit", {"img_size": 64, "global_pool": "avg"}, "blocks"),
+        ("test_vit3", {"img_size": 64}, "norm"),
+        ("deit_tiny_distilled_patch16_224", {"img_size": 64, "depth": 2}, "blocks.1.norm1"),
+        (
+            "swin_tiny_patch4_window7_224",
+            {"img_size": 64, "window_size": 2, "depths": (1, 1), "num_heads": (1, 2)},
+            "norm",
+        ),
+    ],
+)
+def test_default_layer_of_timm(name: str, options: dict[str, object], layer: str) -> None:
+    torch.manual_seed(0)
+    assert layer_of(timm.create_model(name, num_classes=10, **options), 64) == layer
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "layer"),
+    [("squeezenet1_1", 64, "features"), ("resnet18", 64, "layer4"), ("resnet18", 32, "layer3")],
+)
+def test_default_layer_of_torchvision(name: str, size: int, layer: str) -> None:
+    torch.manual_seed(0)
+    assert layer_of(torchvision.models.get_model(name, weights=None, num_classes=10), size) == layer
+
+
+def test_pooled_stages_are_passed_over() -> None:
+    torch.manual_seed(0)
+    features = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2))
+    network = nn.Sequential(features, nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Dropout(), nn.Linear(36, 10))
+    assert layer_of(network, 16) == "0.1"
+
+
+def test_the_search_leaves_no_hook_and_is_neither_counted_nor_repeated() -> None:
+    classifier = small_cnn()
+    runs = []
+    classifier.network.register_forward_hook(lambda *_: runs.append(1))
+    assert default_cam_layer(classifier, random_images(1, 32)) == "relu2"
+    assert default_cam_layer(classifier, random_images(1, 32, seed=1)) == "relu2"
+    assert (classifier.passes.forward, classifier.passes.backward, len(runs)) == (0, 0, 1)
+    assert not any(module._forward_hooks for module in classifier.network.children())
+
+
+def test_a_network_without_positions() -> None:
+    classifier, _ = linear_classifier()
+    with pytest.raises(Incompatible, match="saliency"):
+        default_cam_layer(classifier, random_images(1, 8))
+
+
+def test_no_hook_stays_after_an_error() -> None:
+    class Broken(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolution = nn.Conv2d(3, 4, 3)
+
+        def forward(self, images: Tensor) -> Tensor:
+            self.convolution(images)
+            raise ValueError("broken")
+
+    network = Broken()
+    with pytest.raises(ValueError, match="broken"):
+        layer_of(network, 8)
+    assert not network.convolution._forward_hooks
+
+
+def test_a_wrong_name_lists_candidates() -> None:
+    with pytest.raises(UserError, match=r"'relu9'.*relu2.*conv2"):
+        find_layer(small_cnn().network, "relu9")
+    assert find_layer(small_cnn().network, "conv2").out_channels == 16

@@ -1,0 +1,77 @@
+"""What is painted lies where it was put; a PNG file holds every pixel."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from seewhy.plots.canvas import Box, Drawing, Page, Picture, encoded, picture, png
+from seewhy.plots.charts import Chart
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8)
+
+
+def test_boxes_cover_what_came_before_and_end_at_the_page() -> None:
+    drawing = Drawing(
+        6, 4, 200, (Box(1, 1, 9, 2, "#0a141e"), Box(-3, -2, 5, 4, "#ff0000"), Box(2, 2.5, 1, 1, "#00ff00"))
+    )
+    expected = np.full((4, 6, 3), 255)
+    expected[1:3, 1:] = (10, 20, 30)
+    expected[:2, :2] = (255, 0, 0)
+    expected[3, 2] = (0, 255, 0)
+    assert np.array_equal(drawing.painted(), expected)
+
+
+def test_a_thin_box_is_seen_wherever_it_lies() -> None:
+    for y in np.arange(1, 6, 0.25):
+        assert (Drawing(1, 9, 200, (Box(0, y, 1, 1, "#000000"),)).painted() == 0).all(axis=2).sum() == 1
+
+
+def test_the_values_of_a_picture_are_blocks() -> None:
+    values = PIXELS[:2, :3]
+    enlarged = Drawing(9, 8, 200, (Picture(Box(2, 1, 6, 6, "#000000"), values),))
+    assert np.array_equal(enlarged.painted()[1:7, 2:8], values.repeat(3, axis=0).repeat(2, axis=1))
+    assert np.array_equal(enlarged.painted(400), enlarged.painted().repeat(2, axis=0).repeat(2, axis=1))
+    whole, part = PIXELS, PIXELS[5::10, 5::10][:3]
+    reduced = Drawing(5, 3, 200, (Picture(Box(0, 0, 5, 3, "#000000"), whole[:30, :50]),))
+    assert np.array_equal(reduced.painted(), part)
+
+
+def test_colours_in_eight_bits_and_in_shares_are_the_same_picture() -> None:
+    pages = Page(60), Page(60)
+    for page, colours in zip(pages, (PIXELS, PIXELS.astype(np.float32) / 255), strict=True):
+        page.picture(2, 2, 53, 37, colours)
+    one, other = (page.finish(41).painted() for page in pages)
+    assert np.array_equal(one, other)
+    assert np.array_equal(one[2:39, 2:55], PIXELS)
+    assert (one[1, 1:56] == 0xC4).all()
+
+
+def test_a_png_file_holds_every_pixel_and_its_size() -> None:
+    with Image.open(io.BytesIO(encoded(PIXELS, 200))) as read:
+        assert (read.mode, read.info["dpi"]) == ("RGB", (pytest.approx(200, abs=0.1), pytest.approx(200, abs=0.1)))
+        assert np.array_equal(np.array(read), PIXELS)
+    with Image.open(io.BytesIO(encoded(PIXELS, 200))) as read:
+        read.verify()
+
+
+def test_a_drawing_and_a_chart_become_pictures_of_their_size() -> None:
+    for layout in (Page(400), Chart(400)):
+        layout.box(10, 20, 30, 40, "#ff0000")
+        figure = layout.finish(100)
+        made = np.array(picture(figure).convert("RGB"))
+        assert made.shape == (100, 400, 3)
+        assert (made[20:60, 10:40] == (255, 0, 0)).all()
+        assert (made == 255).all(axis=2).sum() == 100 * 400 - 30 * 40
+        assert Image.open(io.BytesIO(png(figure, 100))).size == (200, 50)
+
+
+def test_words_of_a_chart_in_a_vector_file_are_words() -> None:
+    chart = Chart(400)
+    chart.text(20, 60, "heat map", 8)
+    content = io.BytesIO()
+    chart.finish(100).savefig(content, format="svg")
+    assert b"<image" not in content.getvalue()

@@ -1,0 +1,160 @@
+"""The benchmark: whole on a tiny network, its arithmetic by hand."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from benchmarking.clock import Spread, in_turn, ratio
+from benchmarking.command import main
+from benchmarking.compare import peer_rows
+from benchmarking.floor import Floor, work
+from benchmarking.goals import goals
+from benchmarking.metrics import metric_rows
+from benchmarking.page import read_csv
+from benchmarking.peers.peer import Peer, difference
+from benchmarking.row import Row
+from benchmarking.scaling import Line, lines_of
+from benchmarking.subject import Subject
+
+from seewhy.explainers.gradient import Saliency
+from seewhy.explainers.integrated_gradients import IntegratedGradients
+from seewhy.models.classifier import Passes
+from tiny import random_images, small_cnn
+
+
+def subject(count: int = 2) -> Subject:
+    return Subject(small_cnn(), random_images(count, 32), torch.arange(count), "relu2")
+
+
+def test_the_whole_command_on_a_tiny_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = ["--methods", "saliency", "lrp", "attention_rollout", "--metrics", "deletion", "sparseness", "--peers"]
+    given = [
+        "--models",
+        "cifar_cnn",
+        "--images",
+        "2",
+        "--repeats",
+        "1",
+        "--parts",
+        "methods",
+        "metrics",
+        "peers",
+        "adaptive",
+    ]
+    main([*given, *few, "--folder", str(tmp_path)])
+    with (tmp_path / "benchmark.csv").open(newline="") as file:
+        rows = {row["name"]: row for row in csv.DictReader(file)}
+    assert (rows["saliency"]["forward"], rows["saliency"]["backward"]) == ("1", "1")
+    assert float(rows["saliency"]["ratio"]) > 0
+    assert float(rows["saliency"]["work"]) == pytest.approx(1, abs=1e-3)
+    assert float(rows["lrp"]["work"]) > 1.3
+    assert rows["attention_rollout"]["note"].startswith("refused")
+    assert int(rows["deletion"]["forward"]) == 11
+    assert rows["sparseness"]["ratio"] == ""
+    page = (tmp_path / "benchmark.md").read_text()
+    assert "## Goals" in page
+    assert "every attribution method at most 1.10 x its floor" in page
+    assert "## Optimisations" in page
+
+
+def test_rows_of_other_parts_are_kept_on_request(tmp_path: Path) -> None:
+    few = ["--models", "cifar_cnn", "--images", "2", "--repeats", "1", "--folder", str(tmp_path)]
+    main([*few, "--parts", "methods", "--methods", "saliency"])
+    main([*few, "--parts", "metrics", "--metrics", "sparseness", "--keep"])
+    with (tmp_path / "benchmark.csv").open(newline="") as file:
+        assert [row["name"] for row in csv.DictReader(file)] == ["saliency", "sparseness"]
+    assert (tmp_path / "benchmark.md").read_text().count("- measured at commit") == 2
+    main([*few, "--parts", "metrics", "--metrics", "complexity"])
+    assert [row.name for row in read_csv(tmp_path / "benchmark.csv")] == ["complexity"]
+
+
+def test_calls_are_made_in_turn() -> None:
+    made: list[str] = []
+    calls = {"a": lambda: made.append("a"), "b": lambda: made.append("b")}
+    found = in_turn(calls, 3, torch.device("cpu"))
+    assert made == ["a", "b"] * 4
+    assert [len(times) for times in found.values()] == [3, 3]
+    assert ratio([2.0, 9.0, 4.0], [1.0, 3.0, 4.0]) == Spread(2.0, 1.0, 3.0)
+
+
+def test_the_floor_counts_each_backward_pass_with_its_forward_pass() -> None:
+    assert Floor(1.0, 3.0, (8, 8)).seconds(Passes(forward=5, backward=2)) == 3 * 1 + 2 * 3
+
+
+def test_the_work_of_a_gradient_is_its_pass_and_of_many_steps_theirs() -> None:
+    one = subject(1)
+    given = one.classifier, one.images, one.targets
+    for explainer in (Saliency(probe_batch_size=4), IntegratedGradients(n_steps=3, probe_batch_size=4)):
+        assert work(one.classifier, one.images, lambda chosen=explainer: chosen(*given)) == pytest.approx(1, abs=1e-3)
+
+
+def test_the_maps_of_a_metric_are_no_passes_of_its_own() -> None:
+    rows = list(metric_rows(subject(4), ["average_drop", "random_logit"], (2, 2), 1, True))
+    assert [(row.forward, row.backward) for row in rows] == [(2, 0), (1, 1)]
+
+
+def test_differences() -> None:
+    ours, theirs = torch.tensor([[1.0, 2.0, 4.0]]), torch.tensor([[1.0, 2.0, 5.0]])
+    assert difference(ours, theirs, affine=False) == pytest.approx(1 / 5)
+    assert difference(ours, 3 * ours - 2, affine=True) == pytest.approx(0, abs=1e-6)
+    assert difference(torch.tensor([1.0, 3.0]), torch.tensor([1.0, 4.0]), affine=False) == pytest.approx(1 / 4)
+
+
+def test_peers_that_are_missing_too_large_broken_or_wrong_are_named() -> None:
+    def maps(found: Subject) -> torch.Tensor:
+        return found.images.sum(1)
+
+    def broken(found: Subject) -> torch.Tensor:
+        raise ValueError("no such layer")
+
+    peers = [
+        Peer("saliency", "no_such_library", "", maps, maps),
+        Peer("saliency", "torch", "", maps, maps, at_once=10**9),
+        Peer("saliency", "torch", "", maps, broken, 1e-3),
+        Peer("saliency", "torch", "", maps, lambda found: 2 * maps(found), 1e-3),
+        Peer("saliency", "torch", "", maps, maps, 1e-3),
+    ]
+    rows = list(peer_rows(subject(), peers, repeats=1))
+    notes = [row.note for row in rows]
+    assert notes[0] == "not installed"
+    assert notes[1].startswith("not run: would keep")
+    assert rows[1].megabytes is not None and rows[1].megabytes > 1000
+    assert notes[2] == "theirs raises ValueError: no such layer"
+    assert notes[3].startswith("VALUES DIFFER")
+    assert (notes[4], rows[4].difference) == ("", 0)
+
+
+def test_goals_hold_miss_or_are_not_measured() -> None:
+    rows = [
+        Row("method", "net", "saliency", ratio=1.05),
+        Row("method", "net", "lrp", ratio=3.3, work=3.1),
+        Row("peer", "net", "deletion", "quantus: PixelFlipping", ratio=3.0),
+        Row("adaptive", "net", "integrated_gradients", "n_steps=auto, 22 steps on average", ratio=0.2),
+        Row("adaptive", "net", "integrated_gradients", "captum: IntegratedGradients to 1 %", ratio=4.0),
+    ]
+    found = {goal.wanted: goal for goal in goals(rows, "cpu")}
+    assert found["every attribution method at most 1.10 x its floor"].verdict == "misses"
+    assert "`lrp` 3.30" in found["every attribution method at most 1.10 x its floor"].found
+    assert found["... and at most 1.10 x what its rules compute"].verdict == "holds"
+    assert found["pixel flipping at least 2.5 x Quantus"].verdict == "holds"
+    assert found["peak memory over settings flat within 10 %"].verdict == "not measured"
+    assert found["IG to 1 %: at most half the smallest fixed number of steps"].verdict == "holds"
+    assert found["... and to 1 % completeness at least 5 x Captum's fewest fixed steps"].verdict == "misses"
+
+
+def test_a_straight_line_and_flat_memory() -> None:
+    line = Line("steps", "integrated_gradients", [1, 2, 3], [1.0, 1.5, 2.0], [100.0, 110.0, 105.0])
+    assert line.slope == pytest.approx(0.5)
+    assert line.straightness == pytest.approx(1)
+    assert line.memory_ratio == pytest.approx(1.1)
+
+
+def test_the_lines_of_an_earlier_run_are_read_from_its_rows() -> None:
+    rows = [
+        Row("scaling", "net", "saliency", f"images={count}", seconds=0.5 * count, megabytes=100.0) for count in (1, 3)
+    ] + [Row("method", "net", "saliency"), Row("scaling", "net", "rise", "steps=7", seconds=1.0, megabytes=50.0)]
+    assert lines_of(rows) == [
+        Line("images", "saliency", [1, 3], [0.5, 1.5], [100.0, 100.0]),
+        Line("steps", "rise", [7], [1.0], [50.0]),
+    ]

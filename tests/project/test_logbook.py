@@ -1,0 +1,305 @@
+"""From finished runs to pages: no number typed, none missing, nothing overwritten, everything in step."""
+
+import json
+import re
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from jinja2 import Environment
+from matplotlib.figure import Figure
+from omegaconf import OmegaConf
+from PIL import Image
+from studies.contact_sheet import NOTE
+from studies.front import read_front
+from studies.index import BEGIN, END, fronts, in_readme, index
+from studies.ordering_toy import linear_toy, ordering_toy
+from studies.part import NotRun, Part, Study
+from studies.pictures import LARGEST, save_picture
+from studies.render import TEMPLATES, render, table
+from studies.run_part import Inputs, Ran, run_study
+from studies.studies import asked
+from studies.write import page_text, write_page
+from test_project import MACHINE_PATH, ROOT
+
+from commands import CONFIGS, composed
+from seewhy.core.errors import UserError
+from seewhy.metrics.base import Evidence
+from seewhy.metrics.faithfulness.necessity_sufficiency import NecessityOrdering
+from seewhy.plots.colormaps import colour_map
+from tiny import linear_classifier
+
+LOGBOOK = ROOT / "logbook"
+STUDIES = (
+    "study0_cifar10_captum",
+    "study1_mobilenet_ig",
+    "study2_vgg16_comparison",
+    "study3_saliency_lab",
+    "study4_timm_survey",
+)
+ALL = asked(CONFIGS / "logbook.yaml", [])
+PARTS = [(study.name, part) for study in ALL.studies for part in study.parts]
+INPUTS = Inputs({"folder": None, "net": None}, {"folder": "a data set", "net": "weights of a network"})
+
+
+def test_the_studies_are_the_five() -> None:
+    assert tuple(study.name for study in ALL.studies) == STUDIES
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_study_says_what_it_is(study: str) -> None:
+    head = (CONFIGS / "experiment" / f"{study}.yaml").read_text()
+    assert all(word in head for word in ("# command:", "# cost:", "# expected:", "# differs:"))
+    assert f"experiment={study}" in head
+
+
+@pytest.mark.parametrize(("study", "part"), PARTS, ids=[f"{study}-{part.name}" for study, part in PARTS])
+def test_every_command_of_the_logbook_composes(study: str, part: Part) -> None:
+    python, script, *words = shlex.split(part.command)
+    assert python == "python"
+    assert (ROOT / script).is_file()
+    one = [re.sub(r"^([^=]+)=(?!\[)([^,]*),.*$", r"\1=\2", word) for word in words if word != "-m"]
+    values = {place: place for place in part.places}
+    composed(Path(script).stem, [*Part("", shlex.join(one)).filled(values), "hydra.mode=RUN"])
+    before = [earlier.name for name, earlier in PARTS if name == study][
+        : [p for n, p in PARTS if n == study].index(part)
+    ]
+    assert set(part.places) <= set(ALL.inputs.words) | set(before)
+
+
+def test_the_toy_reproduces_the_numbers_of_the_study() -> None:
+    toy = ordering_toy(*linear_toy())
+    assert (toy.pixels, toy.positive) == (1600, 783)
+    assert (round(toy.stepped, 3), round(toy.first_term, 3), round(toy.study, 1)) == (0.0, 0.024, 57.9)
+
+
+def test_the_toy_by_hand() -> None:
+    """w x = 3, 2, -1: removal leaves 4, 1, -1 (clamped to 0); the study's code leaves 2 and 0."""
+    toy = ordering_toy(np.array([3.0, 2.0, -1.0]), np.ones(3), step=1)
+    assert toy.exact == pytest.approx((4 + 1 + 0) / 3)
+    assert toy.stepped == pytest.approx((1 + 0) / 3)
+    assert toy.first_term == pytest.approx(4 / 3)
+    assert toy.study == pytest.approx((2 + 0) / 3)
+
+
+def test_the_metric_is_the_definition_of_the_toy() -> None:
+    classifier, weights = linear_classifier(size=8)
+    image = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    image = image.where(weights[:1] > -0.02, 0.0)
+    evidence = Evidence(classifier, image, torch.tensor([0]), (weights[:1] * image).sum(1), probe_batch_size=16)
+    per_pixel = (weights[0] * image[0]).sum(0).flatten().double().numpy()
+    found = NecessityOrdering(n_steps=64).measure(evidence)["undivided"]
+    toy = ordering_toy(per_pixel, np.ones_like(per_pixel))
+    assert toy.exact > 0
+    assert float(found) == pytest.approx(toy.exact, rel=1e-4)
+
+
+@pytest.mark.parametrize("value", [None, "", float("nan"), float("inf")])
+def test_a_missing_value_is_an_error(tmp_path: Path, value: object) -> None:
+    (tmp_path / "page.j2").write_text("{{ found }}{{ rows | table }}")
+    with pytest.raises(UserError, match="missing"):
+        render("page.j2", {"found": value, "rows": [{"a": "1"}]}, tmp_path)
+    with pytest.raises(UserError, match="missing"):
+        render("page.j2", {"found": 1, "rows": [{"a": value}]}, tmp_path)
+    with pytest.raises(UserError, match="'found' is undefined"):
+        render("page.j2", {"rows": [{"a": "1"}]}, tmp_path)
+    with pytest.raises(UserError, match="no rows"):
+        render("page.j2", {"found": 1, "rows": []}, tmp_path)
+
+
+def test_a_table_is_markdown() -> None:
+    rows = [{"word": "a|b", "number": "1.5"}, {"word": "c", "number": "-"}]
+    assert table(rows).splitlines() == ["| word | number |", "| --- | ---: |", "| a\\|b | 1.5 |", "| c | - |"]
+
+
+@pytest.mark.parametrize("template", sorted(TEMPLATES.glob("*.j2")), ids=lambda path: path.name)
+def test_no_number_with_decimals_is_typed_in_a_template(template: Path) -> None:
+    text = template.read_text()
+    Environment().parse(text)
+    assert re.findall(r"\d\.\d", text) == []
+
+
+def fake_run(
+    folder: Path, overrides: list[str], metrics: Mapping[str, list[float]], parameters: str = "n_steps=50"
+) -> None:
+    """A run folder of integrated gradients on two images."""
+    (folder / "attributions").mkdir(parents=True)
+    record = {
+        **{"status": "completed", "task": "explain", "overrides": overrides, "seed": 0, "git_commit": "a" * 40},
+        **{"git_dirty": False, "python": "3", "versions": {"torch": "2"}, "started": "2026-01-02T03:04:05"},
+        **{"seconds": 1.5, "device": "cpu", "threads": 1, "images_explained": 2, "attribution_seconds": 0.5},
+        "model": {"name": "net", "weights_sha256": "0", "size": 8},
+        "explainer": {"name": "integrated_gradients", "parameters": parameters, "target": "predicted"},
+        "passes_per_image": {"forward": 52, "backward": 50},
+    }
+    (folder / "run.json").write_text(json.dumps(record))
+    lines = ["image,explainer,metric,value"]
+    for place, image in enumerate("ab"):
+        lines += [f"{image},integrated_gradients,{name},{values[place]}" for name, values in metrics.items()]
+        np.save(folder / "attributions" / f"{image}.npy", np.arange(4.0).reshape(2, 2) + place)
+    (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
+    (folder / "predictions.csv").write_text(
+        "image,path,predicted,probability,target\na,a.png,hen,0.75,hen\nb,b.png,hog,0.5,hog\n"
+    )
+    (folder / "metrics.json").write_text("{}")
+
+
+@pytest.fixture
+def study1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ran:
+    """Fake runs of study 1: 50 steps leave 10 %, 200 steps 7.25 and 2 %, auto 1 %."""
+    monkeypatch.setattr("studies.study1.contact_sheet", lambda *given: Figure(figsize=(2, 2)))
+    steps, names = tmp_path / "steps", ("completeness_gap_relative", "completeness_gap", "n_steps")
+
+    def metrics(*rows: tuple[float, float, float]) -> dict[str, list[float]]:
+        return {name: [row[place] for row in rows] for place, name in enumerate(names)}
+
+    fake_run(steps / "0", ["explainer.n_steps=50"], metrics((0.1, 0.5, 50), (0.1, 0.5, 50)))
+    fake_run(steps / "1", ["explainer.n_steps=200"], metrics((0.0725, -0.125, 200), (0.02, 0.0625, 200)))
+    auto = "baseline=black, n_steps=auto, tolerance=0.01, max_steps=1000"
+    fake_run(steps / "2", ["explainer.n_steps=auto"], metrics((0.01, 0, 16), (0.005, 0, 300)), auto)
+    fake_run(tmp_path / "riemann", [], metrics((0.3, 1, 50), (0.1, 1, 50)))
+    return Ran({"steps": steps, "riemann": tmp_path / "riemann"})
+
+
+def test_a_page_is_filled_from_the_runs(study1: Ran, tmp_path: Path) -> None:
+    page = page_text(ALL.studies[1], study1, tmp_path)
+    text = " ".join(page.split())
+    assert "0.0625 to 0.1250 logits, which is 2.00 % to 7.25 %" in text
+    assert "1 of 2 maps are over the 5 %" in text
+    assert "2 of 2 within 1 %, with 16 to 300 steps (158 in the median) and 100 % of the gradients" in text
+    assert "| a | hen | 0.75 | 10.00 % | 7.25 % | 0.1250 | 1.00 % | 16 |" in page
+    assert "`aaaaaaaaaa` on 2026-01-02, seed 0: 6 s" in text
+    assert (tmp_path / "figures" / "study1_mobilenet_ig" / "sheet.webp").is_file()
+    assert str(tmp_path) not in page
+
+
+def test_a_page_without_one_of_its_numbers_is_an_error(study1: Ran, tmp_path: Path) -> None:
+    metrics = study1.folders["riemann"] / "metrics.csv"
+    metrics.write_text("\n".join(line for line in metrics.read_text().splitlines() if "relative" not in line) + "\n")
+    with pytest.raises(UserError, match="no value of completeness_gap_relative"):
+        page_text(ALL.studies[1], study1, tmp_path)
+
+
+def test_a_page_is_not_replaced_by_one_with_fewer_parts(study1: Ran, tmp_path: Path) -> None:
+    study = ALL.studies[1]
+    assert write_page(study, study1, tmp_path) == "study1_mobilenet_ig.md: 2 of 2 parts"
+    before = (tmp_path / "study1_mobilenet_ig.md").read_text()
+    nothing = Ran({}, [NotRun(part, "weights") for part in study.parts])
+    assert "left as it is: riemann, steps could not be run" in write_page(study, nothing, tmp_path)
+    assert (tmp_path / "study1_mobilenet_ig.md").read_text() == before
+    front = read_front(tmp_path / "study1_mobilenet_ig.md")
+    assert front is not None
+    assert (front.ran, front.not_run, front.seconds) == (["steps", "riemann"], [], 6)
+
+
+def script(root: Path, text: str) -> Study:
+    """A study of one command, and one that needs a data set."""
+    (root / "one.py").write_text(text)
+    return Study("study", "A study", (Part("first", "python one.py {net}"), Part("second", "python one.py {folder}")))
+
+
+DONE = """
+import json, pathlib, sys
+folder = pathlib.Path(sys.argv[-1].split("=")[1])
+(folder / "run.json").write_text(json.dumps({"status": "completed", "task": "x", "words": sys.argv[1:]}))
+"""
+
+
+def test_commands_are_run_and_what_is_missing_is_named(tmp_path: Path) -> None:
+    study = script(tmp_path, DONE)
+    ran = run_study(study, INPUTS, tmp_path, tmp_path / "outputs")
+    assert list(ran.folders) == ["first"]
+    assert [(one.part.name, one.needs) for one in ran.missing] == [
+        ("second", "a data set (give it by `folder=FOLDER`)")
+    ]
+    record = json.loads((ran.folders["first"] / "run.json").read_text())
+    assert record["words"] == ["auto", "hydra.run.dir=outputs/study/first"]
+    script(tmp_path, "raise SystemExit(1)")
+    assert list(run_study(study, INPUTS, tmp_path, tmp_path / "outputs", reuse=True).folders) == ["first"]
+
+
+def test_missing_weights_are_no_error_and_other_failures_are(tmp_path: Path) -> None:
+    study = script(tmp_path, "raise SystemExit('error: no weights for model=net')")
+    ran = run_study(study, INPUTS, tmp_path, tmp_path / "outputs")
+    assert [one.needs for one in ran.missing] == [
+        "weights of a network (give it by `net=FILE`)",
+        "a data set (give it by `folder=FOLDER`)",
+    ]
+    study = script(tmp_path, "raise SystemExit('something else')")
+    with pytest.raises(UserError, match="something else"):
+        run_study(study, INPUTS, tmp_path, tmp_path / "outputs")
+
+
+def test_a_part_shows_no_path_and_runs_with_it() -> None:
+    part = Part("one", "python x.py -m data.root={cifar10} 'runs=[{a},{b}]'")
+    assert part.shown == "python x.py -m data.root=CIFAR10 'runs=[A,B]'"
+    assert part.filled({"cifar10": "/my data", "a": "p", "b": "q"})[3:] == ["data.root=/my data", "runs=[p,q]"]
+    assert part.sweep
+
+
+@pytest.mark.parametrize("word", ["cifar=x", "cifar10", "only=study9", "squeezenet=nowhere.pth", "studies=1"])
+def test_a_typo_is_named(word: str) -> None:
+    with pytest.raises(UserError, match=re.escape(word.split("=")[0])):
+        asked(CONFIGS / "logbook.yaml", [word])
+
+
+def test_a_picture_is_made_small_enough(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (600, 700, 3), dtype=np.uint8)
+    save_picture(Image.fromarray(noise), tmp_path / "x.webp", widest=300)
+    assert (tmp_path / "x.webp").stat().st_size < LARGEST
+    with Image.open(tmp_path / "x.webp") as made:
+        assert made.width == 300
+
+
+def test_the_readme_must_have_its_marks() -> None:
+    with pytest.raises(UserError, match="logbook:begin"):
+        in_readme(f"{END} {BEGIN}", fronts(LOGBOOK))
+
+
+def test_the_index_and_the_readme_are_in_step_with_the_pages() -> None:
+    assert (LOGBOOK / "README.md").read_text() == index(LOGBOOK)
+    readme = (ROOT / "README.md").read_text()
+    assert in_readme(readme, fronts(LOGBOOK)) == readme
+
+
+PAGES = sorted(LOGBOOK.glob("study*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_a_committed_page_is_whole(page: Path) -> None:
+    text = page.read_text()
+    front = read_front(page)
+    assert front is not None
+    assert front.study == page.stem
+    assert not MACHINE_PATH.search(text)
+    assert not re.search(r"(?<![\w./])/[a-z]+/[\w.-]+", text)
+    shown = set(re.findall(r"\]\((figures/[^)]+)\)", text)) | {front.thumbnail}
+    there = {path.relative_to(LOGBOOK).as_posix() for path in (LOGBOOK / "figures" / page.stem).iterdir()}
+    assert shown == there
+    assert re.search(r"with commit `[0-9a-f]{10}`", text)
+    study = next(study for study in ALL.studies if study.name == page.stem)
+    assert set(front.ran) | set(front.not_run) == {part.name for part in study.parts}
+    assert all(part.shown in text for part in study.parts)
+
+
+def test_the_pictures_are_small() -> None:
+    sizes = {path: path.stat().st_size for path in (LOGBOOK / "figures").rglob("*.*")}
+    assert max(sizes.values()) < LARGEST
+    assert sum(sizes.values()) < 2_500_000
+
+
+def test_the_yaml_is_what_was_asked() -> None:
+    loaded = OmegaConf.load(CONFIGS / "logbook.yaml")
+    assert list(loaded.inputs) == ["cifar10", "squeezenet", "mobilenetv3", "mobilenetv3_small"]
+    assert all(loaded[name] is None for name in loaded.inputs)
+    assert sys.executable
+
+
+def test_the_caption_names_the_colours_as_they_are() -> None:
+    supports, opposes = (colour_map("default", "signed")(value) for value in (1.0, -1.0))
+    assert supports[0] > supports[2] and opposes[2] > opposes[0]
+    assert "red speaks for the class, blue against it" in NOTE

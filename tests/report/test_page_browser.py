@@ -1,0 +1,253 @@
+"""report.html of real runs in a real browser: what is shown is what is in the files."""
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from commands import composed
+from seewhy.cli import tasks
+from seewhy.plots import heatmaps
+from seewhy.plots.colormaps import colour_map
+from seewhy.report.leaderboard import short
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+sync_api = pytest.importorskip("playwright.sync_api", reason="the extra `browser` is not installed")
+EXPLAINERS, METRICS, IMAGES = ("random", "saliency", "grad_cam"), ("deletion", "insertion"), 8
+FLAGS = ("--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking").split()
+Opener = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a report on three real runs, with the runs below it."""
+    place = tmp_path_factory.mktemp("runs")
+    common = ["model=cifar_cnn", "model.weights=shipped", "trainer=cpu", "probe_batch_size=16", "hydra.mode=RUN"]
+    common += [f"data.limit={IMAGES}", "metric=[deletion,insertion]", "logger=[]", "page=false"]
+    common += ["callbacks=[attribution,previews,faithfulness,tables]"]
+    for name in EXPLAINERS:
+        folder = place / "runs" / name
+        tasks.execute(tasks.explain, composed("explain", [*common, f"explainer={name}", f"output={folder}"]))
+    given = [f"runs=[{place / 'runs'}]", f"output={place / 'report'}", "hydra.mode=RUN"]
+    tasks.execute(tasks.report, composed("report", given))
+    return place / "report"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    import shutil
+
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("there is no Chromium")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def opened(browser: Any, made: Path) -> Iterator[Opener]:
+    """Opens the page; afterwards nothing was requested and nothing was complained about."""
+    complaints: list[str] = []
+    contexts = []
+
+    def go(width: int = 1280, height: int = 900, **options: Any) -> Any:
+        contexts.append(browser.new_context(viewport={"width": width, "height": height}, **options))
+        tab = contexts[-1].new_page()
+        tab.on("console", lambda message: complaints.append(f"console: {message.text}"))
+        tab.on("pageerror", lambda error: complaints.append(f"error: {error}"))
+        address = (made / "report.html").as_uri()
+        asked = lambda one: one.url in (address,) or one.url.startswith("data:")  # noqa: E731
+        tab.on("request", lambda one: None if asked(one) else complaints.append(f"request: {one.url}"))
+        tab.goto(address)
+        return tab
+
+    yield go
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def names(tab: Any) -> list[str]:
+    """The images that are shown, in order."""
+    return [card.get_attribute("data-image") for card in tab.locator(".card").all()]
+
+
+def drawn(tab: Any, selector: str, view: str) -> np.ndarray:
+    """The pixels [height, width, 3] of a canvas once it shows a view."""
+    canvas = tab.locator(selector)
+    canvas.scroll_into_view_if_needed()
+    tab.wait_for_function("([s, v]) => document.querySelector(s)?.dataset.drawn === v", arg=[selector, view])
+    data = canvas.evaluate(
+        "c => { const { data } = pixels(c, c.width, c.height); return [c.width, c.height, ...data]; }"
+    )
+    return np.array(data[2:], np.uint8).reshape(data[1], data[0], 4)[..., :3]
+
+
+def thumb(image: str, place: int) -> str:
+    return f'.card[data-image="{image}"] figure:nth-of-type({place + 1}) canvas'
+
+
+def metrics(made: Path) -> pd.DataFrame:
+    return pd.concat([pd.read_csv(path) for path in (made.parent / "runs").glob("*/metrics.csv")])
+
+
+def test_the_leaderboard_shows_the_summary(opened: Opener, made: Path) -> None:
+    tab, summary = opened(), pd.read_csv(made / "summary.csv").set_index(["explainer", "metric"])
+    for name in EXPLAINERS:
+        for metric in METRICS:
+            cell, row = (
+                tab.locator(f'.board tr[data-explainer="{name}"] td[data-metric="{metric}"]'),
+                summary.loc[(name, metric)],
+            )
+            assert cell.locator(".value").inner_text().lstrip("≈?").strip().endswith(short(row["mean"]))
+            assert cell.locator(".interval").inner_text() == f"{short(row['low'])} to {short(row['high'])}"
+    order = [row.get_attribute("data-explainer") for row in tab.locator(".board tbody tr").all()]
+    assert order == pd.read_csv(made / "leaderboard.csv")["explainer"].tolist()
+
+
+def test_filters_leave_what_they_say(opened: Opener, made: Path) -> None:
+    tab = opened()
+    said = pd.read_csv(made.parent / "runs" / "saliency" / "predictions.csv")
+    assert names(tab) == said["image"].tolist()
+    tab.select_option("#correct", "no")
+    assert names(tab) == said[said["correct"] == "no"]["image"].tolist()
+    assert f"of {IMAGES} images" in tab.inner_text("#count")
+    predicted = said["predicted"].iloc[0]
+    tab.select_option("#correct", "")
+    tab.select_option("#predicted", f"={predicted}")
+    assert names(tab) == said[said["predicted"] == predicted]["image"].tolist()
+    tab.click("#reset")
+    tab.fill("#search", said["image"].iloc[2])
+    assert names(tab) == [said["image"].iloc[2]]
+    tab.click("#reset")
+    agreements = tab.evaluate("FACTS.models[0].images.map((one) => one.agreement)")
+    tab.locator("#agreement-high").fill("0.1")
+    assert names(tab) == [name for name, value in zip(said["image"], agreements, strict=True) if value <= 0.1]
+
+
+def test_images_are_sorted_by_any_score(opened: Opener, made: Path) -> None:
+    tab, table = opened(), metrics(made)
+    labels = tab.evaluate("FACTS.models[0].explainers.map((one) => one.name)")
+    tab.select_option("#metric", "insertion")
+    tab.select_option("#sort", f"s{labels.index('grad_cam')}")
+    tab.click("#descending")
+    part = table[(table["metric"] == "insertion") & (table["explainer"] == "grad_cam")]
+    assert names(tab) == part.sort_values("value", ascending=False, kind="stable")["image"].tolist()
+    first = names(tab)[0]
+    shown = [float(one.get_attribute("data-value")) for one in tab.locator(f'.card[data-image="{first}"] .score').all()]
+    known = table[(table["metric"] == "insertion") & (table["image"] == first)].set_index("explainer")["value"]
+    assert shown == [known[name] for name in labels]
+
+
+def test_views_are_the_views_of_the_figures(opened: Opener, made: Path) -> None:
+    tab = opened()
+    image = names(tab)[0]
+    labels = tab.evaluate("FACTS.models[0].explainers.map((one) => one.name)")
+    photo = np.asarray(
+        Image.open(io.BytesIO((made.parent / "runs" / "random" / "images" / f"{image}.webp").read_bytes()))
+    )
+    np.testing.assert_array_equal(drawn(tab, thumb(image, 0), "original"), photo)
+    for name, signed in (("random", True), ("grad_cam", False)):
+        attribution = torch.from_numpy(np.load(made.parent / "runs" / name / "attributions" / f"{image}.npy"))
+        normalised = heatmaps.normalise(attribution, heatmaps.scale(attribution), signed)
+        ramp = colour_map("default", "signed" if signed else "unsigned")
+        place = thumb(image, labels.index(name) + 1)
+        tab.check('input[value="heat"]', force=True)
+        step = np.abs(np.diff(ramp.table, axis=0)).max() * 255 * (len(ramp.table) / 254 + 1)
+        heat = drawn(tab, place, "heat").astype(float)
+        assert np.abs(heat - 255 * ramp(normalised)).max() <= step + 1
+        tab.check('input[value="overlay"]', force=True)
+        tab.locator("#strength").fill("0.4")
+        whole = heatmaps.overlay(torch.from_numpy(photo.transpose(2, 0, 1) / 255), normalised, ramp, 0.4)
+        tab.wait_for_timeout(200)
+        found = drawn(tab, place, "overlay").astype(float)
+        assert np.percentile(np.abs(found - 255 * whole), 99) <= 4
+    tab.check('input[value="original"]', force=True)
+    np.testing.assert_array_equal(drawn(tab, thumb(image, 1), "original"), photo)
+
+
+def test_a_picture_opens_large_and_the_keyboard_moves_on(opened: Opener) -> None:
+    tab = opened()
+    first, second = names(tab)[:2]
+    labels = tab.evaluate("FACTS.models[0].explainers.map((one) => one.name)")
+    opener = tab.locator(f'.card[data-image="{first}"] .thumb').nth(1)
+    assert first in opener.get_attribute("aria-label")
+    assert labels[0] in opener.get_attribute("aria-label")
+    opener.focus()
+    tab.keyboard.press("Enter")
+    viewer = tab.locator("#viewer")
+    assert viewer.is_visible()
+    assert tab.input_value("#viewer-one") == "0"
+    tab.keyboard.press("ArrowRight")
+    assert tab.input_value("#viewer-one") == "1"
+    tab.keyboard.press("ArrowDown")
+    assert tab.inner_text("#viewer-title") == second
+    tab.keyboard.press("2")
+    assert tab.input_value("#viewer-view") == "heat"
+    assert labels[1] in tab.locator("#canvas-one").get_attribute("aria-label")
+    tab.keyboard.press("Escape")
+    assert not viewer.is_visible()
+    assert opener.evaluate("one => document.activeElement === one")
+
+
+def test_two_methods_are_compared_with_a_slider(opened: Opener) -> None:
+    tab = opened()
+    tab.locator(".thumb").nth(1).click()
+    tab.select_option("#viewer-other", "2")
+    tab.wait_for_function("document.querySelector('#canvas-other')?.dataset.drawn === 'overlay'")
+    clip = lambda: tab.locator("#canvas-other").evaluate("one => one.style.clipPath")  # noqa: E731
+    assert clip() == "inset(0px 0px 0px 50%)"
+    tab.focus("#handle")
+    tab.keyboard.press("ArrowLeft")
+    tab.keyboard.press("ArrowLeft")
+    assert clip() == "inset(0px 0px 0px 48%)"
+    box = tab.locator("#handle").bounding_box()
+    tab.mouse.move(box["x"] + 0.48 * box["width"], box["y"] + box["height"] / 2)
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + 0.8 * box["width"], box["y"] + box["height"] / 2, steps=4)
+    tab.mouse.up()
+    assert 74 <= float(tab.input_value("#handle")) <= 86
+    assert "saliency" in tab.inner_text("#viewer") or "grad_cam" in tab.inner_text("#viewer")
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280])
+def test_nothing_is_wider_than_the_screen(opened: Opener, width: int) -> None:
+    tab = opened(width, 740)
+    for details in tab.locator("details").all():
+        details.evaluate("one => { one.open = true; }")
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    tab.locator(".thumb").nth(1).click()
+    box = tab.locator("#viewer").bounding_box()
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= width
+
+
+def test_dark_follows_the_system_and_the_button(opened: Opener) -> None:
+    ground = "getComputedStyle(document.body).backgroundColor"
+    light, dark = opened(color_scheme="light"), opened(color_scheme="dark")
+    assert light.evaluate(ground) == "rgb(251, 250, 248)"
+    assert dark.evaluate(ground) == "rgb(19, 20, 22)"
+    light.click("#theme")
+    light.click("#theme")
+    assert light.evaluate(ground) == "rgb(19, 20, 22)"
+    assert light.get_attribute("#theme", "aria-label") == "colours: dark"
+
+
+def test_everything_is_named_for_those_who_do_not_see_it(opened: Opener) -> None:
+    tab = opened()
+    nameless = tab.evaluate(
+        """() => [...document.querySelectorAll('button, input, select, canvas, img, svg[role=img]')].filter((one) =>
+        one.offsetParent !== null && !(one.getAttribute('aria-label') || one.textContent.trim() || one.alt
+        || one.labels?.length)).map((one) => one.outerHTML)"""
+    )
+    assert nameless == []
+    tab.keyboard.press("Tab")
+    assert tab.evaluate("document.activeElement.className") == "skip"
