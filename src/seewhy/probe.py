@@ -10,6 +10,7 @@ from torch import Tensor
 from seewhy.batch_size import fastest_batch_size, out_of_memory
 from seewhy.classifier import Classifier
 from seewhy.errors import UserError
+from seewhy.precision import widen
 from seewhy.types import Images, Targets
 
 
@@ -49,7 +50,7 @@ class Probe:
 
         def one(chunk: Tensor) -> tuple[Tensor]:
             with torch.no_grad():
-                return (self.classifier(images[_span(chunk)]).float(),)
+                return (widen(self.classifier(images[_span(chunk)])),)
 
         return self.in_passes(one, len(images), gradient=False)[0]
 
@@ -67,7 +68,7 @@ class Probe:
         def one(chunk: Tensor) -> tuple[Tensor, Tensor]:
             leaves = images[_span(chunk)].detach().requires_grad_()
             with torch.enable_grad():
-                score = self.classifier(leaves).float().gather(1, targets[_span(chunk)][:, None])[:, 0]
+                score = widen(self.classifier(leaves)).gather(1, targets[_span(chunk)][:, None])[:, 0]
                 (gradient,) = torch.autograd.grad(score.sum(), leaves)
             return score.detach(), gradient
 

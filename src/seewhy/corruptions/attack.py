@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from seewhy.errors import UserError
+from seewhy.precision import widen
 from seewhy.probe import Probe
 from seewhy.types import Images, Targets
 
@@ -41,7 +42,7 @@ def loss_gradient(probe: Probe, images: Images, classes: Targets) -> Tensor:
     def one(chunk: Tensor) -> tuple[Tensor]:
         leaves = images[chunk].detach().requires_grad_()
         with torch.enable_grad():
-            loss = functional.cross_entropy(probe.classifier(leaves).float(), classes[chunk], reduction="sum")
+            loss = functional.cross_entropy(widen(probe.classifier(leaves)), classes[chunk], reduction="sum")
             return (torch.autograd.grad(loss, leaves)[0],)
 
     return probe.in_passes(one, len(images), gradient=True)[0]

@@ -12,6 +12,7 @@ from torch.autograd.graph import GradientEdge
 from seewhy.explainers.attention import WatchAttention, check_global, read_out
 from seewhy.explainers.base import Attributed, Explainer
 from seewhy.explainers.cam import enlarge
+from seewhy.precision import widen
 from seewhy.probe import Probe
 from seewhy.types import Images, Targets
 
@@ -48,12 +49,12 @@ class AttentionGradient(Explainer):
             places.append(place)
 
         with torch.enable_grad(), WatchAttention(seen):
-            score = probe.classifier(images.detach().requires_grad_()).float().gather(1, targets[:, None]).sum()
+            score = widen(probe.classifier(images.detach().requires_grad_())).gather(1, targets[:, None]).sum()
         gradients = torch.autograd.grad(score, places, allow_unused=True) if places else ()  # type: ignore[arg-type]
         steps = []
         for attention, gradient in zip(matrices, gradients, strict=True):
             if gradient is not None:
-                step = (gradient.view_as(attention).float() * attention.float()).relu().mean(1)
+                step = (widen(gradient.view_as(attention)) * widen(attention)).relu().mean(1)
                 step.diagonal(dim1=1, dim2=2).add_(1.0)
                 steps.append(step)
         return steps

@@ -12,6 +12,7 @@ from seewhy.errors import UserError
 from seewhy.explainers.attention import WatchAttention, check_global, read_out
 from seewhy.explainers.base import Attributed, Explainer
 from seewhy.explainers.cam import enlarge
+from seewhy.precision import widen
 from seewhy.probe import Probe
 from seewhy.types import Images, Targets
 
@@ -48,7 +49,7 @@ class AttentionRollout(Explainer):
 
         def seen(attention: Tensor, place: object) -> None:
             check_global(attention, len(images), steps[0].shape[-1] if steps else None, self.name)
-            steps.append(self._step(attention.float().mean(1)))
+            steps.append(self._step(widen(attention).mean(1)))
 
         with torch.no_grad(), WatchAttention(seen):
             probe.classifier(images)

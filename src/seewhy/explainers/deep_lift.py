@@ -15,6 +15,7 @@ from seewhy.explainers.baselines import CONSTANT_BASELINES, baseline_images, che
 from seewhy.explainers.complete import CompleteExplainer, completeness_facts, completeness_warning
 from seewhy.explainers.rules.baseline_pass import BaselinePass
 from seewhy.explainers.rules.pair_watch import PairWatch, Unshared
+from seewhy.precision import widen
 from seewhy.probe import Probe
 from seewhy.types import Images, Targets
 
@@ -85,9 +86,9 @@ class DeepLift(CompleteExplainer):
             with watch:
                 logits = probe.classifier(leaves)
             watch.finish()
-            scores = logits.float().gather(1, targets[:, None])[:, 0]
+            scores = widen(logits).gather(1, targets[:, None])[:, 0]
             (multipliers,) = torch.autograd.grad(scores.sum(), leaves)
-        baseline_scores = baseline_logits.float().expand_as(logits).gather(1, targets[:, None])[:, 0]
+        baseline_scores = widen(baseline_logits).expand_as(logits).gather(1, targets[:, None])[:, 0]
         return multipliers, scores.detach().double() - baseline_scores.double()
 
     def _measured(self, maps: Tensor, change: Tensor) -> Attributed:

@@ -13,6 +13,7 @@ from seewhy.errors import Incompatible, UserError
 from seewhy.explainers.base import Attributed, Explainer
 from seewhy.explainers.rules.relevance_rules import Rule, epsilon_rule, gamma_rule, z_plus_rule
 from seewhy.explainers.rules.relevance_watch import RelevanceWatch
+from seewhy.precision import widen
 from seewhy.probe import Probe
 from seewhy.types import Images, Targets
 
@@ -80,7 +81,7 @@ class Lrp(Explainer):
                 "network has not; use explainer.rule=gamma"
             )
         with torch.enable_grad():
-            score = logits.float().gather(1, targets[:, None])[:, 0]
+            score = widen(logits).gather(1, targets[:, None])[:, 0]
             signals = torch.autograd.grad(score.sum(), watch.leaves, allow_unused=True)
         arrived = [leaf * signal for leaf, signal in zip(watch.leaves, signals, strict=True) if signal is not None]
         return torch.stack(arrived).sum(0).detach(), score.detach()

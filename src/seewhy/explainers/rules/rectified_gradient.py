@@ -13,6 +13,7 @@ from seewhy.errors import UserError
 from seewhy.explainers.base import Attributed, Explainer
 from seewhy.explainers.rules.cut_off import CutRule
 from seewhy.explainers.rules.rectifiers import RectifierWatch, step_of
+from seewhy.precision import widen
 from seewhy.probe import Probe
 from seewhy.types import Images, Targets
 
@@ -53,7 +54,7 @@ class RectifiedGradient(Explainer):
                         self.change_rule(rectifier)
                     else:
                         step.rule = type(self).rule
-                score = logits.float().gather(1, targets[chunk][:, None]).sum()
+                score = widen(logits).gather(1, targets[chunk][:, None]).sum()
                 gradients.append(torch.autograd.grad(score, leaves)[0])
         return torch.cat(gradients)
 
