@@ -37,7 +37,7 @@ def test_a_method_equals_its_peer(row: Row, network: str) -> None:
     if row.peer != "slow twin" and importlib.util.find_spec(row.peer) is None:
         pytest.skip(f"{row.peer} is not installed")
     chosen = row.case(case(network))
-    found, expected = row.maps(chosen), row.theirs(chosen).detach().float()
+    found, expected = row.maps(chosen), row.theirs(chosen).detach().double()
     assert difference(found, expected) <= row.tolerance
 
 

@@ -61,7 +61,7 @@ def grad_cam(name: str) -> Maps:
 
             cam.get_cam_image = kept
             cam(case.images.clone().requires_grad_(), [ClassifierOutputTarget(int(target)) for target in case.targets])
-        return torch.from_numpy(np.asarray(small[0], np.float32))
+        return torch.from_numpy(np.asarray(small[0], np.float64))
 
     return maps
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -16,6 +17,7 @@ from torch.nn import functional
 
 from oracles.networks import Case
 from seewhy.core.random import image_generator
+from seewhy.explainers.baselines import baseline_images
 from seewhy.explainers.gradient_shap import GradientShap
 from seewhy.explainers.superpixels import slic
 
@@ -96,7 +98,10 @@ def gradient_shap(explainer: GradientShap) -> Maps:
 
 
 def deep_lift(case: Case) -> Tensor:
-    """One image at a time, with a rule for ReLU6, pools that see a copy, and an unpooling that adds up."""
+    """One image at a time, with a rule for ReLU6, pools that see a copy, and an unpooling that adds up.
+
+    From our baseline `noise`: table.py says why.
+    """
     from captum.attr._core import deep_lift as peer
 
     maps = []
@@ -112,8 +117,8 @@ def deep_lift(case: Case) -> Tensor:
         patch.object(functional, "max_unpool2d", adding_unpool),
     ):
         for image, target in zip(case.images, case.targets, strict=True):
-            found = captum().DeepLift(network).attribute(image[None], torch.zeros_like(image[None]), int(target))
-            maps.append(found.sum(1))
+            baseline = baseline_images("noise", image[None])
+            maps.append(captum().DeepLift(network).attribute(image[None], baseline, int(target)).sum(1))
     return torch.cat(maps).detach()
 
 
@@ -155,7 +160,9 @@ def lrp_epsilon(epsilon: float) -> Maps:
         from captum.attr._core import lrp as peer
         from captum.attr._utils.lrp_rules import EpsilonRule
 
-        known = {**peer.SUPPORTED_LAYERS_WITH_RULES, nn.Flatten: EpsilonRule}
+        # its pools divide by z + 1e-9, which counts beside small activations
+        exact = partial(EpsilonRule, 1e-30)
+        known = dict.fromkeys([*peer.SUPPORTED_LAYERS_WITH_RULES, nn.Flatten], exact)
         for module in case.plain.network.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 module.rule = EpsilonRule(epsilon=epsilon)  # type: ignore[assignment]

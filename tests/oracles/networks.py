@@ -37,7 +37,11 @@ ALL = tuple(NETWORKS)
 
 @dataclass(frozen=True)
 class Case:
-    """Two sample images, the likeliest class of the first and the second likeliest of the second."""
+    """Two sample images, the likeliest class of the first and the second likeliest of the second.
+
+    Everything is in double precision: two orders of summation then differ by some 1e-14, and a gate of ReLU6 that stands
+    at its edge in single precision does not open on one side and close on the other.
+    """
 
     classifier: Classifier
     images: Tensor
@@ -58,12 +62,6 @@ class Case:
         """`plain` with ReLU6 written as min(ReLU, 6)."""
         return rectified(self.plain)
 
-    @cached_property
-    def double(self) -> Case:
-        """In double precision, on weights of its own."""
-        classifier = copy.deepcopy(self.classifier).double()
-        return Case(classifier, self.images.double(), self.targets, self.layer)
-
     def steep(self, factor: float) -> Case:
         """With all logits times `factor`: constants that peers add to denominators no longer count."""
         network = self.classifier.network
@@ -81,16 +79,13 @@ class Case:
 
 @cache
 def case(name: str) -> Case:
-    """The network as the command would build it, with the project's sample images; computed as the peers compute it.
-
-    Folded normalisations round otherwise, and a gate of ReLU6 that stands at its edge may then open or close.
-    """
+    """The network as the command would build it, with the project's sample images; computed as the peers compute it."""
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         config = compose("explain", [*{**NETWORKS, **ALSO}[name], "model.fold=false"])
-    classifier = instantiate(config.model, _convert_="object")
+    classifier = instantiate(config.model, _convert_="object").double()
     data = Samples(facts=classifier.facts, limit=2)
     data.setup("test")
-    images = next(iter(data.test_dataloader())).images
+    images = next(iter(data.test_dataloader())).images.double()
     classifier.requires_grad_(False)
     with torch.no_grad():
         ranked = classifier(images).argsort(1, descending=True)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from oracles.captum_maps import captum, noise_of
 from oracles.networks import Case
+from seewhy.explainers.baselines import baseline_images
 from seewhy.explainers.blur_ig import Blur
 from seewhy.explainers.superpixels import slic
 
@@ -40,7 +41,7 @@ def each(case: Case, mask: Callable[[Picture, Callable[..., Any], Tensor], Pictu
     made = []
     for image, target in zip(case.images, case.targets, strict=True):
         picture = image.permute(1, 2, 0).double().numpy()
-        made.append(torch.from_numpy(np.ascontiguousarray(mask(picture, model(case, int(target)), image))).float())
+        made.append(torch.from_numpy(np.ascontiguousarray(mask(picture, model(case, int(target)), image))))
     return torch.stack(made)
 
 
@@ -65,11 +66,17 @@ def smooth_grad(n_samples: int, noise: float) -> Maps:
     return lambda case: each(case, mask)
 
 
+def noise_baseline(image: Tensor) -> Picture:
+    """Our baseline `noise` as a picture."""
+    return baseline_images("noise", image[None])[0].permute(1, 2, 0).double().numpy()
+
+
 def integrated_gradients(n_steps: int) -> Maps:
     def mask(picture: Picture, call: Callable[..., Any], image: Tensor) -> Picture:
         from saliency.core.integrated_gradients import IntegratedGradients
 
-        return IntegratedGradients().GetMask(picture, call, x_steps=n_steps).sum(-1)
+        baseline = noise_baseline(image)
+        return IntegratedGradients().GetMask(picture, call, x_baseline=baseline, x_steps=n_steps).sum(-1)
 
     return lambda case: each(case, mask)
 
@@ -84,7 +91,14 @@ def guided_ig(n_steps: int, fraction: float, max_distance: float) -> Maps:
         with patch.object(
             peer.np, "quantile", lambda values, share, interpolation: quantile(values, share, method=interpolation)
         ):
-            found = peer.GuidedIG().GetMask(picture, call, x_steps=n_steps, fraction=fraction, max_dist=max_distance)
+            found = peer.GuidedIG().GetMask(
+                picture,
+                call,
+                x_baseline=noise_baseline(image),
+                x_steps=n_steps,
+                fraction=fraction,
+                max_dist=max_distance,
+            )
         return found.sum(-1)
 
     return lambda case: each(case, mask)

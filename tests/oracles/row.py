@@ -9,7 +9,6 @@ from torch import Tensor
 
 from oracles.networks import ALL, Case
 from seewhy.explainers.base import Explainer
-from seewhy.explainers.gradient import InputXGradient
 from seewhy.explainers.integrated_gradients import IntegratedGradients
 
 Maps = Callable[[Case], Tensor]
@@ -41,10 +40,6 @@ class Row:
 SCORE_LAYERS = {"efficientnet_lite0": "blocks.2", "squeezenet": "features.2", "vgg16": "features.4"}
 
 
-def double(case: Case) -> Case:
-    return case.double
-
-
 def first(case: Case) -> Case:
     """With one image, where the peer takes many single passes."""
     return replace(case, images=case.images[:1], targets=case.targets[:1])
@@ -64,12 +59,20 @@ def total(values: Tensor) -> Tensor:
 
 
 def pair_weights(n_steps: int) -> Maps:
-    """PAIR gives n nodes from end to end the weight 1 / n each: riemann_left with n - 1 steps, and the last node."""
+    """PAIR gives n nodes from end to end the weight 1 / n each: riemann_left with n - 1 steps, and the last node.
+
+    From the baseline `noise`: table.py says why.
+    """
 
     def maps(case: Case) -> Tensor:
-        left = IntegratedGradients(n_steps=n_steps - 1, rule="riemann_left", probe_batch_size=8)
-        ends = InputXGradient(probe_batch_size=8)(case.classifier, case.images, case.targets)
-        return (left(case.classifier, case.images, case.targets) * (n_steps - 1) + ends) / n_steps
+        rules = (("riemann_left", n_steps - 1), ("riemann_right", 1))
+        parts = [
+            IntegratedGradients(n_steps=steps, rule=rule, baseline="noise", probe_batch_size=8)(
+                case.classifier, case.images, case.targets
+            )
+            for rule, steps in rules
+        ]
+        return (parts[0] * (n_steps - 1) + parts[1]) / n_steps
 
     return maps
 

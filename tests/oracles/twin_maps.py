@@ -33,9 +33,9 @@ def attention_rollout(case: Case) -> Tensor:
     """Abnar and Zuidema 2020: the product of (mean over heads + I) / 2, last layer first."""
     made = []
     for row in range(len(case.images)):
-        flow = torch.eye(attention_of(case, row)[0][0].shape[-1])
+        flow = torch.eye(attention_of(case, row)[0][0].shape[-1]).to(case.images)
         for layer in attention_of(case, row)[0]:
-            flow = (layer[0].detach().mean(0) / 2 + torch.eye(len(flow)) / 2) @ flow
+            flow = (layer[0].detach().mean(0) / 2 + torch.eye(len(flow)).to(flow) / 2) @ flow
         made.append(read(flow, case))
     return torch.stack(made)
 
@@ -45,7 +45,7 @@ def attention_gradient(case: Case) -> Tensor:
     made = []
     for row in range(len(case.images)):
         layers, score = attention_of(case, row)
-        flow = torch.eye(layers[0].shape[-1])
+        flow = torch.eye(layers[0].shape[-1]).to(case.images)
         for layer, gradient in zip(layers, torch.autograd.grad(score, layers), strict=True):
             flow = flow + (gradient[0] * layer[0]).clamp_min(0).mean(0).detach() @ flow
         made.append(read(flow, case))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from oracles.networks import Case
 
 Maps = Callable[[Case], Tensor]
-TINY = 1e-12
+TINY = 1e-30
 """zennit's stabiliser: in double precision it does not count."""
 
 

@@ -2,6 +2,7 @@
 
 Gaussian blur whose cost does not grow with its width.
 Work of numpy and scipy beside each other: their routines use one core each, where those of torch use them all.
+In which precision numbers are kept: single at least, and double where the network is double.
 """
 
 from __future__ import annotations
@@ -69,3 +70,11 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> lis
         return [function(item) for item in given]
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(function, given))
+
+
+def widen(values: Tensor) -> Tensor:
+    """The values in float32 at least: half precision is widened, float64 stays as it is.
+
+    What leaves a network goes through here, so that a network in double precision is explained in double precision.
+    """
+    return values if values.dtype in (torch.float32, torch.float64) else values.float()

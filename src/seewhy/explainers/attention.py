@@ -18,6 +18,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from seewhy.core.errors import Incompatible, UserError
+from seewhy.core.tensors import widen
 from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import Attributed, Explainer
 from seewhy.explainers.cam import enlarge
@@ -174,12 +175,12 @@ class AttentionGradient(Explainer):
             places.append(place)
 
         with torch.enable_grad(), WatchAttention(seen):
-            score = probe.classifier(images.detach().requires_grad_()).float().gather(1, targets[:, None]).sum()
+            score = widen(probe.classifier(images.detach().requires_grad_())).gather(1, targets[:, None]).sum()
         gradients = torch.autograd.grad(score, places, allow_unused=True) if places else ()  # type: ignore[arg-type]
         steps = []
         for attention, gradient in zip(matrices, gradients, strict=True):
             if gradient is not None:
-                step = (gradient.view_as(attention).float() * attention.float()).relu().mean(1)
+                step = (widen(gradient.view_as(attention)) * widen(attention)).relu().mean(1)
                 step.diagonal(dim1=1, dim2=2).add_(1.0)
                 steps.append(step)
         return steps
@@ -221,7 +222,7 @@ class AttentionRollout(Explainer):
 
         def seen(attention: Tensor, place: object) -> None:
             check_global(attention, len(images), steps[0].shape[-1] if steps else None, self.name)
-            steps.append(self._step(attention.float().mean(1)))
+            steps.append(self._step(widen(attention).mean(1)))
 
         with torch.no_grad(), WatchAttention(seen):
             probe.classifier(images)

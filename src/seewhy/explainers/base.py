@@ -57,15 +57,16 @@ class Explainer(ABC):
         return ", ".join(f"{key}={value}" for key, value in shown.items())
 
     def __call__(self, classifier: Classifier, images: Images, targets: Targets) -> Attributions:
-        """Attributions float32 [batch, height, width] for the logit of each image's target."""
+        """Attributions [batch, height, width] for the logit of each image's target, float32 as `attribute` says."""
         return self.attribute(classifier, images, targets).maps
 
     def attribute(self, classifier: Classifier, images: Images, targets: Targets) -> Attributed:
         """The maps together with further numbers about each.
 
-        Images are float32 [batch, 3, height, width] in [0, 1], targets int64 [batch]. Works under inference mode and
-        under no_grad. UserError for wrong shapes or an unsuitable parameter, Incompatible where the network does not
-        allow the method.
+        Images are float32 [batch, 3, height, width] in [0, 1], targets int64 [batch], maps float32. A network in double
+        precision takes float64 images; then all is computed in double precision and the maps are float64. Works under
+        inference mode and under no_grad. UserError for wrong shapes or an unsuitable parameter, Incompatible where the
+        network does not allow the method.
         """
         _check(classifier, images, targets)
         devices = [images.device] if images.device.type == "cuda" else []
@@ -73,7 +74,7 @@ class Explainer(ABC):
             copies, classes = images.detach().clone(), targets.detach().clone()
             probe = Probe(classifier, copies[0], self.probe_batch_size)
             result = self._attribute(probe, copies, classes)
-        maps = result.maps.detach().float()
+        maps = result.maps.detach().to(torch.float64 if images.dtype == torch.float64 else torch.float32)
         expected = (len(images), *images.shape[2:])
         assert maps.shape == expected, f"{self.name} returned {tuple(maps.shape)} instead of {expected}"
         return dataclasses.replace(result, maps=maps)

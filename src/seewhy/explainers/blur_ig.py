@@ -52,7 +52,7 @@ class BlurIg(CompleteExplainer):
     def _sigmas(self, images: Images) -> Tensor:
         """The blurs [n_steps] in pixels, from none to the strongest."""
         strongest = self.max_sigma or min(images.shape[2:]) * 50 / 224
-        return strongest * torch.linspace(0, 1, self.n_steps, device=images.device) ** 2
+        return strongest * torch.linspace(0, 1, self.n_steps, dtype=images.dtype, device=images.device) ** 2
 
     def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
         maps = self.reduce(self.per_channel(probe, images, targets))
@@ -108,7 +108,7 @@ class Blur:
     def _kept(cosines: Tensor, sigmas: Tensor) -> Tensor:
         """Shares [n, frequencies] that the blurs leave of the lowest frequencies, those that are not negligible."""
         side = len(cosines)
-        frequencies = torch.arange(side, device=cosines.device) * (math.pi / side)
+        frequencies = torch.arange(side, dtype=cosines.dtype, device=cosines.device) * (math.pi / side)
         shares = torch.exp(-((sigmas[:, None] * frequencies) ** 2) / 2)
         return shares[:, : int((shares.amax(0) > NEGLIGIBLE).sum())]
 

@@ -162,7 +162,7 @@ def first_component(activations: Tensor, centred: bool) -> Tensor:
         vectors = torch.linalg.eigh(values.mT @ values).eigenvectors
         projected = (values @ vectors[..., -1:])[..., 0]
     alike = (projected * means).sum(1, keepdim=True)
-    return torch.where(alike < 0, -projected, projected).float()
+    return torch.where(alike < 0, -projected, projected).to(activations)
 
 
 @dataclass(frozen=True, kw_only=True)

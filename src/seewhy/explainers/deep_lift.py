@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from seewhy.core.errors import UserError
+from seewhy.core.tensors import widen
 from seewhy.core.types import Images, Targets
 from seewhy.explainers._backward_rules.deep_lift import BaselinePass, PairWatch, Unshared
 from seewhy.explainers.base import Attributed, CompleteExplainer, completeness_facts, completeness_warning
@@ -83,9 +84,9 @@ class DeepLift(CompleteExplainer):
             with watch:
                 logits = probe.classifier(leaves)
             watch.finish()
-            scores = logits.float().gather(1, targets[:, None])[:, 0]
+            scores = widen(logits).gather(1, targets[:, None])[:, 0]
             (multipliers,) = torch.autograd.grad(scores.sum(), leaves)
-        baseline_scores = baseline_logits.float().expand_as(logits).gather(1, targets[:, None])[:, 0]
+        baseline_scores = widen(baseline_logits).expand_as(logits).gather(1, targets[:, None])[:, 0]
         return multipliers, scores.detach().double() - baseline_scores.double()
 
     def _measured(self, maps: Tensor, change: Tensor) -> Attributed:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.core.errors import Incompatible
+from seewhy.core.tensors import widen
 from seewhy.core.types import Images, Targets
 from seewhy.models.classifier import Classifier
 
@@ -16,38 +17,38 @@ from seewhy.models.classifier import Classifier
 def activation_and_gradient(
     classifier: Classifier, layer: nn.Module, images: Images, targets: Targets
 ) -> tuple[Tensor, Tensor]:
-    """(output of `layer`, d logit_target / d output), both float32 and of the output's shape.
+    """(output of `layer`, d logit_target / d output), both of the output's shape and float32 at least.
 
     A layer that runs several times counts with its last run. Incompatible where it does not run, gives no tensor, or
     where the score does not depend on it.
     """
     with torch.enable_grad(), _recorded(layer, differentiate=True) as outputs:
-        score = classifier(images).float().gather(1, targets[:, None]).sum()
+        score = widen(classifier(images)).gather(1, targets[:, None]).sum()
         output = _last(outputs)
         gradient = torch.autograd.grad(score, output, allow_unused=True)[0] if score.requires_grad else None
     if gradient is None:
         raise Incompatible("the score does not depend on the chosen layer; set explainer.layer or model.cam_layer")
-    return output.detach().float(), gradient.float()
+    return widen(output.detach()), widen(gradient)
 
 
 def activation_and_gradients(
     classifier: Classifier, layer: nn.Module, images: Images, quantities: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """(output z of `layer`, d q / d z [quantities, *z.shape]), both float32, from one forward pass.
+    """(output z of `layer`, d q / d z [quantities, *z.shape]), both float32 at least, from one forward pass.
 
     `quantities` [quantities, batch, classes] are weights of the logits: q = sum over classes of weight x logit.
     Incompatible as `activation_and_gradient`.
     """
     with torch.enable_grad(), _recorded(layer, differentiate=True) as outputs:
-        logits = classifier(images).float()
+        logits = widen(classifier(images))
         output = _last(outputs)
         gradients = []
         for weights in quantities if logits.requires_grad else []:
             (gradient,) = torch.autograd.grad((logits * weights).sum(), output, retain_graph=True, allow_unused=True)
-            gradients += [] if gradient is None else [gradient.float()]
+            gradients += [] if gradient is None else [widen(gradient)]
     if len(gradients) < len(quantities):
         raise Incompatible("the score does not depend on the chosen layer; set explainer.layer or model.cam_layer")
-    return output.detach().float(), torch.stack(gradients)
+    return widen(output.detach()), torch.stack(gradients)
 
 
 def activation_with_graph(classifier: Classifier, layer: nn.Module, images: Images) -> Tensor:
@@ -55,14 +56,14 @@ def activation_with_graph(classifier: Classifier, layer: nn.Module, images: Imag
     with torch.enable_grad(), _recorded(layer, differentiate=False) as outputs:
         classifier(images)
     classifier.passes.backward += len(images)
-    return _last(outputs).float()
+    return widen(_last(outputs))
 
 
 def activation(classifier: Classifier, layer: nn.Module, images: Images) -> tuple[Tensor, Tensor]:
-    """(output of `layer`, logits), both float32, without gradients; Incompatible as `activation_and_gradient`."""
+    """(output of `layer`, logits), both float32 at least, without gradients; Incompatible as `activation_and_gradient`."""
     with torch.no_grad(), _recorded(layer, differentiate=False) as outputs:
         logits = classifier(images)
-    return _last(outputs).float(), logits.float()
+    return widen(_last(outputs)), widen(logits)
 
 
 def _last(outputs: list[object]) -> Tensor:

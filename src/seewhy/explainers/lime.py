@@ -62,7 +62,7 @@ class Lime(Explainer):
             scores = coalitions.scores(image, shown.flatten(0, 1)).view(len(images), samples)
             for row, (count, fit) in enumerate(zip(counts, fits, strict=True)):
                 fit.add(shown[row, :, :count].numpy(), scores[row].numpy())
-        values = torch.zeros(len(images), max(counts))
+        values = torch.zeros(len(images), max(counts), dtype=torch.float64)
         for row, (count, fit) in enumerate(zip(counts, fits, strict=True)):
             values[row, :count] = torch.from_numpy(fit.coefficients(self.alpha))
         facts = {"n_segments": torch.tensor(counts), "fit_r2": torch.tensor([fit.r2(self.alpha) for fit in fits])}

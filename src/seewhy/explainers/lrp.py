@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from seewhy.core.errors import Incompatible, UserError
+from seewhy.core.tensors import widen
 from seewhy.core.types import Images, Targets
 from seewhy.explainers._backward_rules.lrp import RelevanceWatch, Rule, epsilon_rule, gamma_rule, z_plus_rule
 from seewhy.explainers.base import Attributed, Explainer
@@ -79,7 +80,7 @@ class Lrp(Explainer):
                 "network has not; use explainer.rule=gamma"
             )
         with torch.enable_grad():
-            score = logits.float().gather(1, targets[:, None])[:, 0]
+            score = widen(logits).gather(1, targets[:, None])[:, 0]
             signals = torch.autograd.grad(score.sum(), watch.leaves, allow_unused=True)
         arrived = [leaf * signal for leaf, signal in zip(watch.leaves, signals, strict=True) if signal is not None]
         return torch.stack(arrived).sum(0).detach(), score.detach()

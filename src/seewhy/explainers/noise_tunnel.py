@@ -83,7 +83,7 @@ class NoiseTunnel(Explainer):
             image = probes // self.n_samples
             copies = noise.draw(image).mul_(self.noise).add_(images[image])
             moments.add(image, probes % self.n_samples == 0, self._inside(probe, copies, targets[image]))
-        combined = moments.combined(self.combine, self.n_samples).float()
+        combined = moments.combined(self.combine, self.n_samples).to(images)
         reduced = self.explainer.reduce(combined) if isinstance(self.explainer, ChannelMethod) else combined[:, 0]
         return Attributed(reduced)
 

@@ -123,4 +123,4 @@ def spread(drops: Tensor, corners: Tensor, window: int, height: int, width: int)
         flat = (top + row) * (width + 1) + left + column
         table.view(batch + 1, -1).index_add_(1, flat, sign * values)
     sums = table.cumsum(1).cumsum(2)[:, :height, :width]
-    return (sums[:-1] / sums[-1]).float()
+    return (sums[:-1] / sums[-1]).to(drops)

@@ -74,7 +74,7 @@ class Xrai(Explainer):
             for pixels, _ in order:
                 values[pixels] = 1 - before / gradient.size
                 before += len(pixels)
-            maps.append(torch.from_numpy(values.reshape(gradient.shape)).float())
+            maps.append(torch.from_numpy(values.reshape(gradient.shape)))
             taken.append(len(order))
         facts = {**gaps, "n_regions": torch.tensor(taken)}
         return Attributed(torch.stack(maps).to(images), facts)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
+from seewhy.core.tensors import widen
 from seewhy.core.types import Images, Targets
 from seewhy.models.classifier import Classifier, Passes
 
@@ -182,7 +183,7 @@ class Probe:
 
         def one(chunk: Tensor) -> tuple[Tensor]:
             with torch.no_grad():
-                return (self.classifier(images[_span(chunk)]).float(),)
+                return (widen(self.classifier(images[_span(chunk)])),)
 
         return self.in_passes(one, len(images), gradient=False)[0]
 
@@ -200,7 +201,7 @@ class Probe:
         def one(chunk: Tensor) -> tuple[Tensor, Tensor]:
             leaves = images[_span(chunk)].detach().requires_grad_()
             with torch.enable_grad():
-                score = self.classifier(leaves).float().gather(1, targets[_span(chunk)][:, None])[:, 0]
+                score = widen(self.classifier(leaves)).gather(1, targets[_span(chunk)][:, None])[:, 0]
                 (gradient,) = torch.autograd.grad(score.sum(), leaves)
             return score.detach(), gradient
 

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from seewhy.core.errors import UserError
 from seewhy.core.random import image_generator
+from seewhy.core.tensors import widen
 from seewhy.core.types import Images, Targets
 from seewhy.models.batched import Probe
 
@@ -46,7 +47,7 @@ def loss_gradient(probe: Probe, images: Images, classes: Targets) -> Tensor:
     def one(chunk: Tensor) -> tuple[Tensor]:
         leaves = images[chunk].detach().requires_grad_()
         with torch.enable_grad():
-            loss = functional.cross_entropy(probe.classifier(leaves).float(), classes[chunk], reduction="sum")
+            loss = functional.cross_entropy(widen(probe.classifier(leaves)), classes[chunk], reduction="sum")
             return (torch.autograd.grad(loss, leaves)[0],)
 
     return probe.in_passes(one, len(images), gradient=True)[0]

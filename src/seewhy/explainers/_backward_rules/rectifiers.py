@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 
 from seewhy.core.errors import UserError
+from seewhy.core.tensors import widen
 from seewhy.core.types import Images, Targets
 from seewhy.explainers._backward_rules.elementwise import SPELLINGS, elementwise
 from seewhy.explainers._backward_rules.function_mode import GraphWatch, Keeper, Kept, Step, run
@@ -287,7 +288,7 @@ class RectifiedGradient(Explainer):
                         self.change_rule(rectifier)
                     else:
                         step.rule = type(self).rule
-                score = logits.float().gather(1, targets[chunk][:, None]).sum()
+                score = widen(logits).gather(1, targets[chunk][:, None]).sum()
                 gradients.append(torch.autograd.grad(score, leaves)[0])
         return torch.cat(gradients)
 

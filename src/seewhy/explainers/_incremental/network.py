@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from seewhy.core.errors import Incompatible
+from seewhy.core.tensors import widen
 from seewhy.core.types import Images, Targets
 from seewhy.explainers._incremental.layers import Span
 from seewhy.explainers._incremental.nodes import Nodes, nodes_of
@@ -123,7 +124,7 @@ def planned_drops(network: IncrementalNetwork, probe: Probe, images: Images, cov
     for part in torch.arange(len(images)).split(network.images_at_once(limit)):
         here = part.to(images.device)
         clean = network.clean(images[here])
-        scores = clean.output.float().gather(1, targets[here][:, None])
+        scores = widen(clean.output).gather(1, targets[here][:, None])
         for group in plan.groups:
             every = torch.cartesian_prod(part - part[0], group.rows, group.columns)
             every = every[changed[part[every[:, 0]], every[:, 1], every[:, 2]]]
@@ -131,7 +132,7 @@ def planned_drops(network: IncrementalNetwork, probe: Probe, images: Images, cov
             for chunk in every.split(network.windows_at_once(group, limit)) if len(every) else ():
                 windows = Windows(*chunk.unbind(1))
                 image = windows.images.to(images.device)
-                logits = network.covered(group, clean, cover[here], windows).float()
+                logits = widen(network.covered(group, clean, cover[here], windows))
                 found = scores[image] - logits.gather(1, targets[here][image][:, None])
                 drops[here[image], (windows.rows * columns + windows.columns).to(images.device)] = found[:, 0]
     probe.classifier.passes.forward += len(images) + math.ceil(spent / max(1, plan.multiplications))
