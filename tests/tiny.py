@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from seewhy.core.types import Facts
+from seewhy.core.facts import Facts
 from seewhy.models.cifar_networks import CifarCNN
 from seewhy.models.classifier import Classifier
 

@@ -154,7 +154,7 @@ def _around(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
 ) -> Classifier:
-    from seewhy.core.types import Facts
+    from seewhy.core.facts import Facts
     from seewhy.models.build import class_names
     from seewhy.models.classifier import Classifier
     from seewhy.models.weights import weights_sha256

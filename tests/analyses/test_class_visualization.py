@@ -10,7 +10,7 @@ from seewhy.analyses.synthesis.base import as_bytes
 from seewhy.analyses.synthesis.canvas import COLOURS, Fourier
 from seewhy.analyses.synthesis.class_visualization import ClassVisualization, Visualization, class_generator
 from seewhy.core.errors import UserError
-from seewhy.core.types import IMAGENET_MEAN, IMAGENET_STD
+from seewhy.core.facts import IMAGENET_MEAN, IMAGENET_STD
 from seewhy.models.architectures import Own
 from seewhy.models.build import classifier
 from seewhy.models.cifar_networks import CifarCNN

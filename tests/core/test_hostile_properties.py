@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from seewhy.core.errors import UnreadableImage
+from seewhy.core.facts import Facts
 from seewhy.core.files import RunFolder
-from seewhy.core.types import Facts
 from seewhy.data.dataset import printable
 from seewhy.data.images import image_kind, read_image, rgb
 from seewhy.data.names import image_names

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from seewhy.core.errors import MissingWeights, UserError
-from seewhy.core.types import CIFAR10_CLASSES, Facts
+from seewhy.core.facts import CIFAR10_CLASSES, Facts
 from seewhy.models.architectures import Own, Timm, Torchvision
 from seewhy.models.build import choose_origin, class_names, classifier
 from seewhy.models.cifar_networks import CifarCNN

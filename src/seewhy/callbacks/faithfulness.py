@@ -80,7 +80,7 @@ class Faithfulness(Journaled):
         """summary.csv, metrics.json and the curves of all finished images."""
         if not self.metrics:
             return
-        from seewhy.runs.tables import write_curves, write_scores
+        from seewhy.runs.scores import write_curves, write_scores
 
         seed, journal = self.options["seed"], self.kept.journal
         self.summary = write_scores(self.folder, facts_of(self.measured().values()), journal, seed)

@@ -18,7 +18,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from seewhy.core.errors import UserError
-from seewhy.core.types import CIFAR10_CLASSES, Batch, Facts
+from seewhy.core.facts import CIFAR10_CLASSES, Facts
+from seewhy.core.types import Batch
 from seewhy.data.corruptions.corrupter import Corrupter, images_per_batch
 from seewhy.data.dataset import Corrupt, check_loading, stack
 from seewhy.data.preprocessing import resize_and_crop, to_unit_range

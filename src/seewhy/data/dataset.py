@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from seewhy.core.errors import UnreadableImage, UserError
-from seewhy.core.types import Batch, Corrupted, Facts, Skipped
+from seewhy.core.facts import Facts
+from seewhy.core.types import Batch, Corrupted, Skipped
 from seewhy.data.images import MAX_PIXELS, read_image
 from seewhy.data.masks import fit_mask, read_mask
 from seewhy.data.preprocessing import resize_and_crop, to_unit_range

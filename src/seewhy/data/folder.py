@@ -19,7 +19,8 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from seewhy.core.errors import UserError
-from seewhy.core.types import CIFAR10_CLASSES, IMAGENET_MEAN, IMAGENET_STD, Batch, Facts
+from seewhy.core.facts import CIFAR10_CLASSES, IMAGENET_MEAN, IMAGENET_STD, Facts
+from seewhy.core.types import Batch
 from seewhy.data.corruptions.corrupter import Corrupter, images_per_batch
 from seewhy.data.dataset import ImageFiles, Item, check_loading, collate, printable
 from seewhy.data.images import MAX_PIXELS

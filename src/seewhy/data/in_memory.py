@@ -12,7 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from seewhy.core.errors import UnreadableImage, UserError
-from seewhy.core.types import Batch, Facts, Images
+from seewhy.core.facts import Facts
+from seewhy.core.types import Batch, Images
 from seewhy.data.images import picture_of
 from seewhy.data.preprocessing import resize_and_crop, to_unit_range
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from seewhy.core.errors import UnreadableImage, UserError
-from seewhy.core.types import Facts
+from seewhy.core.facts import Facts
 from seewhy.data.images import MAX_PIXELS, read_image
 from seewhy.data.preprocessing import resize_and_crop
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 from torchvision.transforms.v2.functional import InterpolationMode
 
-from seewhy.core.types import Facts
+from seewhy.core.facts import Facts
 
 
 def resize_and_crop(pictures: Tensor, facts: Facts) -> Tensor:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from seewhy.core.errors import UnreadableImage, UserError
+from seewhy.core.facts import Facts
 from seewhy.core.random import image_generator
-from seewhy.core.types import Attributions, Facts, Images, Targets
+from seewhy.core.types import Attributions, Images, Targets
 from seewhy.data.folder import find_images
 from seewhy.data.images import read_image
 from seewhy.data.preprocessing import resize_and_crop, to_unit_range

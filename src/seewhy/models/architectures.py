@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from seewhy.core.errors import UserError
-from seewhy.core.types import CIFAR10_CLASSES, CIFAR10_MEAN, CIFAR10_STD, Facts
+from seewhy.core.facts import CIFAR10_CLASSES, CIFAR10_MEAN, CIFAR10_STD, Facts
 from seewhy.models import weights
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seewhy.core.errors import MissingWeights, UserError
-from seewhy.core.types import CIFAR10_CLASSES, Facts
+from seewhy.core.facts import CIFAR10_CLASSES, Facts
 from seewhy.models.architectures import Architecture, imagenet_classes
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from seewhy.core.errors import UserError
-from seewhy.core.types import Batch, Facts, Images
+from seewhy.core.facts import Facts
+from seewhy.core.types import Batch, Images
 from seewhy.models.fusion.folding import Folding
 from seewhy.models.optimizers import Optimization
 

@@ -15,8 +15,9 @@ from seewhy.core.files import RunFolder
 from seewhy.report.runs import read_record, records_in
 from seewhy.runs.journal import FOLDER, Journal
 from seewhy.runs.resume_check import Shard, differences
+from seewhy.runs.scores import write_curves, write_scores
 from seewhy.runs.sheet import draw_sheet
-from seewhy.runs.tables import Totals, write_curves, write_scores, write_tables
+from seewhy.runs.tables import Totals, write_tables
 from seewhy.statistics.schema import read_metric_facts
 
 KEPT = ("model", "device", "threads", "explainer", "attribution_form", "metrics", "sheet", "seed")

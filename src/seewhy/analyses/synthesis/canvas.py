@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from seewhy.core.types import IMAGENET_MEAN, IMAGENET_STD, Images
+from seewhy.core.facts import IMAGENET_MEAN, IMAGENET_STD
+from seewhy.core.types import Images
 
 COLOURS = ((0.566, 0.218, 0.058), (0.583, -0.006, -0.121), (0.582, -0.206, 0.065))
 """R, G and B of three uncorrelated directions: brightness, orange to blue, magenta to green.

@@ -13,8 +13,9 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from seewhy.core.errors import UserError
+from seewhy.core.facts import Facts
 from seewhy.core.random import picture_seed
-from seewhy.core.types import Corrupted, Facts
+from seewhy.core.types import Corrupted
 from seewhy.data.preprocessing import fitted_size, resize, resize_and_crop
 
 if TYPE_CHECKING:
