@@ -88,6 +88,9 @@ SMOOTH = frozenset("atan cos erf exp gelu logsigmoid mish sigmoid silu sin softp
 NEAR = 1e-2
 """Up to this difference the derivative of a smooth function in the middle is closer to the slope than a quotient, which
 rounds by 6e-8 over the difference; it is off by a 24th of the third derivative times the difference squared."""
+TIED = 64
+"""Two values of a map are the same up to this many units of rounding of the map's largest value: sums of equal terms in
+another order."""
 CUTTING = frozenset("clamp clamp_max clamp_min clip hardtanh relu relu6".split())
 PIECEWISE_LINEAR = frozenset("abs clamp clamp_max clamp_min clip hardsigmoid hardtanh leaky_relu prelu relu6".split())
 
@@ -203,7 +206,9 @@ class MaxPool(PairStep):
 
     With i the image's largest position, j the baseline's, and D the change of the maximum: m_i = 1 where i = j;
     otherwise m_i = D / (x_i - b_i) where the maximum rose and m_j = D / (x_j - b_j) where it fell. D lies between
-    those differences, so every multiplier is in [0, 1].
+    those differences, so every multiplier is in [0, 1]. Where several positions of the baseline are largest up to rounding,
+    as everywhere in a flat one, j is i if i is among them: rounding decides nothing, and the map is that of one machine as
+    of another.
     """
 
     def __init__(self, baselines: tuple[Tensor, ...], pool: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
@@ -219,8 +224,9 @@ class MaxPool(PairStep):
         self.memory_format = memory_format(image)
         self.shape = image.shape
         change = highest - highest_b
-        one = place == place_b
         at_b = self._at(place, baseline.expand_as(image))
+        rounding = TIED * torch.finfo(baseline.dtype).eps * baseline.abs().amax((-3, -2, -1), keepdim=True)
+        one = (place == place_b) | (highest_b - at_b <= rounding)
         share = (change / (highest - at_b)).where(change > 0, 0.0).masked_fill_(one, 1.0)
         share_b = (change / (self._at(place_b, image) - highest_b)).where(change < 0, 0.0).masked_fill_(one, 0.0)
         self.shares = [(place, share), (place_b, share_b)]
