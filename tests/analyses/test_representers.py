@@ -20,7 +20,7 @@ from seewhy.analyses.representers.points import (
 from seewhy.analyses.representers.refit import LastLayer, refit, with_constant
 from seewhy.core.errors import Incompatible, UserError
 from seewhy.core.types import Batch
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
 from tiny import classifier_of, random_images, small_cnn
 
@@ -225,7 +225,7 @@ def test_the_last_layer_is_the_one_that_makes_the_logits() -> None:
     layer = LastLayer(classifier, images[:1])
     assert layer.layer is classifier.network.fc3
     assert classifier.passes.forward == before
-    features, logits = layer.features(Probe(classifier, images[0], 2), images)
+    features, logits = layer.features(BatchedEvaluator(classifier, images[0], 2), images)
     assert features.shape == (3, 84)
     assert bool((features >= 0).all()), "after the ReLU"
     torch.testing.assert_close(features @ layer.layer.weight.T + layer.layer.bias, logits)

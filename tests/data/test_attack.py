@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from seewhy.core.errors import UserError
 from seewhy.data.corruptions.attacks import FGSM, PGD, loss_gradient, number
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 from tiny import linear_classifier, random_images, small_cnn
 
 ATTACKS = (FGSM([0.0, 0.01, "8/255"]), PGD([0.0, 0.01, "8/255"]), PGD([0.05], random_start=True))
@@ -22,16 +22,16 @@ def linear_gradient(images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor
 def test_fgsm_on_a_linear_network_is_the_closed_form() -> None:
     classifier, _ = linear_classifier()
     images, classes = random_images(4, 8), torch.tensor([0, 1, 2, 1])
-    probe = Probe(classifier, images[0], 3)
-    torch.testing.assert_close(loss_gradient(probe, images, classes), linear_gradient(images, classes))
-    (made,) = FGSM([0.1]).levels(probe, images, classes)
+    evaluator = BatchedEvaluator(classifier, images[0], 3)
+    torch.testing.assert_close(loss_gradient(evaluator, images, classes), linear_gradient(images, classes))
+    (made,) = FGSM([0.1]).levels(evaluator, images, classes)
     torch.testing.assert_close(made, (images + 0.1 * linear_gradient(images, classes).sign()).clamp(0, 1))
 
 
 def test_pgd_on_a_linear_network_follows_the_plain_loop() -> None:
     classifier, _ = linear_classifier()
     images, classes = random_images(3, 8), torch.tensor([0, 1, 2])
-    (made,) = PGD([0.06], step=0.02, n_steps=5).levels(Probe(classifier, images[0], 2), images, classes)
+    (made,) = PGD([0.06], step=0.02, n_steps=5).levels(BatchedEvaluator(classifier, images[0], 2), images, classes)
     for row in range(3):
         attacked, one = images[row : row + 1].clone(), images[row : row + 1]
         for _ in range(5):
@@ -43,7 +43,7 @@ def test_pgd_on_a_linear_network_follows_the_plain_loop() -> None:
 def test_with_two_classes_enough_steps_end_in_the_corner_of_the_box() -> None:
     classifier, weights = linear_classifier(classes=2)
     images, classes = random_images(2, 8) * 0.5 + 0.25, torch.tensor([0, 1])
-    (made,) = PGD([0.1], n_steps=8).levels(Probe(classifier, images[0], 4), images, classes)
+    (made,) = PGD([0.1], n_steps=8).levels(BatchedEvaluator(classifier, images[0], 4), images, classes)
     away = (weights[1] - weights[0]).sign()
     torch.testing.assert_close(made, images + 0.1 * torch.stack([away, -away]))
 
@@ -53,7 +53,9 @@ def test_epsilon_and_the_unit_range_are_never_exceeded(attack: FGSM | PGD) -> No
     images, classes = random_images(3, 32), torch.tensor([1, 2, 3])
     images[0, :, :16], images[1, :, 16:] = 0, 1
     classifier = small_cnn()
-    for eps, made in zip(attack.eps, attack.levels(Probe(classifier, images[0], 2), images, classes), strict=True):
+    for eps, made in zip(
+        attack.eps, attack.levels(BatchedEvaluator(classifier, images[0], 2), images, classes), strict=True
+    ):
         assert float((made - images).abs().max()) <= eps + 1e-6
         assert float(made.min()) >= 0 and float(made.max()) <= 1
         if eps == 0:
@@ -67,7 +69,9 @@ def test_the_score_of_the_attacked_class_falls_with_epsilon() -> None:
     classes = classifier(images).argmax(1)
     loss = [
         functional.cross_entropy(classifier(made), classes).item()
-        for made in PGD([0, "1/255", "4/255", "16/255"]).levels(Probe(classifier, images[0], 4), images, classes)
+        for made in PGD([0, "1/255", "4/255", "16/255"]).levels(
+            BatchedEvaluator(classifier, images[0], 4), images, classes
+        )
     ]
     assert loss == sorted(loss) and loss[-1] > loss[0]
 
@@ -76,11 +80,11 @@ def test_the_score_of_the_attacked_class_falls_with_epsilon() -> None:
 def test_neighbours_and_probe_size_change_nothing_and_passes_are_counted(attack: FGSM | PGD) -> None:
     classifier, images, classes = small_cnn(), random_images(3, 32), torch.tensor([1, 2, 3])
     with classifier.frozen():
-        together = list(attack.levels(Probe(classifier, images[0], 2), images, classes, seed=4))
+        together = list(attack.levels(BatchedEvaluator(classifier, images[0], 2), images, classes, seed=4))
         assert (classifier.passes.forward, classifier.passes.backward) == tuple(
             3 * n for n in attack.passes_per_image()
         )
-        alone = list(attack.levels(Probe(classifier, images[0], 8), images[2:], classes[2:], seed=4))
+        alone = list(attack.levels(BatchedEvaluator(classifier, images[0], 8), images[2:], classes[2:], seed=4))
     for level, (many, one) in enumerate(zip(together, alone, strict=True)):
         differ = (many[2:] - one).abs() > 1e-6  # a gradient of nearly zero may change its sign
         assert float(differ.float().mean()) < 0.01, level
@@ -102,10 +106,10 @@ def test_mistakes_are_named() -> None:
 def test_captum_gives_the_same_images() -> None:
     robust = pytest.importorskip("captum.robust")
     classifier, images, classes = small_cnn(), random_images(4, 32), torch.tensor([1, 2, 3, 4])
-    probe = Probe(classifier, images[0], 4)
+    evaluator = BatchedEvaluator(classifier, images[0], 4)
     with classifier.frozen():
-        (fgsm,) = FGSM([0.03]).levels(probe, images, classes)
-        (pgd,) = PGD([0.04], step=0.01, n_steps=6).levels(probe, images, classes)
+        (fgsm,) = FGSM([0.03]).levels(evaluator, images, classes)
+        (pgd,) = PGD([0.04], step=0.01, n_steps=6).levels(evaluator, images, classes)
 
         def loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
             """Large, because Captum takes gradients below 1e-6 for zero; the sign is what counts."""

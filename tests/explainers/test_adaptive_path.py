@@ -7,15 +7,15 @@ from torch import Tensor, nn
 from seewhy.explainers.baselines import baseline_images
 from seewhy.explainers.integrated_gradients import IntegratedGradients
 from seewhy.explainers.path_integrals import CANCELLING, SEGMENTS, START, AdaptivePath
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier, Passes
 from tiny import classifier_of, linear_classifier, random_images, small_cnn
 
 IMAGES, TARGETS = random_images(3, 32), torch.tensor([3, 7, 3])
 
 
-class Recorder(Probe):
-    """A probe that keeps the mean grey of every image whose gradient is asked for: on a grey image, its position."""
+class Recorder(BatchedEvaluator):
+    """A evaluator that keeps the mean grey of every image whose gradient is asked for: on a grey image, its position."""
 
     def __init__(self, classifier: Classifier, image: Tensor, batch_size: int) -> None:
         super().__init__(classifier, image, batch_size)
@@ -38,15 +38,17 @@ class Bend(nn.Module):
 
 def white_path(classifier: Classifier, probe_batch_size: int = 8, target: int = 0) -> tuple[AdaptivePath, Recorder]:
     white = torch.ones(1, 3, 4, 4)
-    probe = Recorder(classifier, white[0], probe_batch_size)
-    return AdaptivePath(probe, white, 0 * white, torch.tensor([target])), probe
+    evaluator = Recorder(classifier, white[0], probe_batch_size)
+    return AdaptivePath(evaluator, white, 0 * white, torch.tensor([target])), evaluator
 
 
 def integrate(
     classifier: Classifier, tolerance: float, max_steps: int = 1000, name: str = "black", count: int = 3
 ) -> tuple[Tensor, Tensor, AdaptivePath]:
     images = IMAGES[:count]
-    path = AdaptivePath(Probe(classifier, images[0], 16), images, baseline_images(name, images), TARGETS[:count])
+    path = AdaptivePath(
+        BatchedEvaluator(classifier, images[0], 16), images, baseline_images(name, images), TARGETS[:count]
+    )
     with torch.no_grad(), classifier.frozen():
         return *path.integrate(tolerance, max_steps), path
 
@@ -54,7 +56,7 @@ def integrate(
 def test_a_straight_score_needs_the_first_look_only() -> None:
     classifier, weights = linear_classifier()
     images, targets = random_images(2, 8), torch.tensor([2, 0])
-    path = AdaptivePath(Probe(classifier, images[0], 4), images, 0 * images, targets)
+    path = AdaptivePath(BatchedEvaluator(classifier, images[0], 4), images, 0 * images, targets)
     values, nodes = path.integrate(0.01, 1000)
     assert nodes.tolist() == [START + 1] * 2
     torch.testing.assert_close(values, weights[targets] * images)
@@ -66,11 +68,11 @@ def test_a_straight_score_needs_the_first_look_only() -> None:
 
 def test_nodes_gather_at_the_bend_and_none_is_evaluated_twice() -> None:
     classifier = classifier_of(Bend(), 4, 3, normalised=False)
-    path, probe = white_path(classifier, target=2)
+    path, evaluator = white_path(classifier, target=2)
     values, nodes = path.integrate(0.01, 1000)
-    assert len(set(probe.positions)) == len(probe.positions) == int(nodes) < 60
-    near = [position for position in probe.positions if abs(position - 0.3) < 0.02]
-    assert len(near) > 0.6 * len(probe.positions)
+    assert len(set(evaluator.positions)) == len(evaluator.positions) == int(nodes) < 60
+    near = [position for position in evaluator.positions if abs(position - 0.3) < 0.02]
+    assert len(near) > 0.6 * len(evaluator.positions)
     assert float(values.sum()) == pytest.approx(1, abs=0.01)
     evenly = IntegratedGradients(n_steps=2 * int(nodes), rule="trapezoid", probe_batch_size=64)
     facts = evenly.attribute(classifier, torch.ones(1, 3, 4, 4), torch.tensor([2])).facts
@@ -79,9 +81,9 @@ def test_nodes_gather_at_the_bend_and_none_is_evaluated_twice() -> None:
 
 def test_the_sum_is_that_of_the_trapezoids_between_its_nodes() -> None:
     classifier = classifier_of(Bend(), 4, 3, normalised=False)
-    path, probe = white_path(classifier)
+    path, evaluator = white_path(classifier)
     values, _ = path.integrate(1e-5, 200)
-    places = torch.tensor(sorted(probe.positions), dtype=torch.float64)
+    places = torch.tensor(sorted(evaluator.positions), dtype=torch.float64)
     share = torch.sigmoid(60 * (places - 0.3))
     slopes = 60 * share * (1 - share)
     steps = places.diff()
@@ -137,11 +139,11 @@ def test_memory_does_not_grow_with_the_nodes() -> None:
 def test_batches_are_filled_across_images_and_change_nothing(probe_batch_size: int) -> None:
     expected, nodes, _ = integrate(small_cnn(), 0.01)
     classifier = small_cnn()
-    probe = Recorder(classifier, IMAGES[0], probe_batch_size)
+    evaluator = Recorder(classifier, IMAGES[0], probe_batch_size)
     with torch.no_grad(), classifier.frozen():
-        values, found = AdaptivePath(probe, IMAGES, 0 * IMAGES, TARGETS).integrate(0.01, 1000)
-        alone, single = AdaptivePath(probe, IMAGES[2:], 0 * IMAGES[2:], TARGETS[2:]).integrate(0.01, 1000)
-    assert probe.largest == probe_batch_size
+        values, found = AdaptivePath(evaluator, IMAGES, 0 * IMAGES, TARGETS).integrate(0.01, 1000)
+        alone, single = AdaptivePath(evaluator, IMAGES[2:], 0 * IMAGES[2:], TARGETS[2:]).integrate(0.01, 1000)
+    assert evaluator.largest == probe_batch_size
     assert found.tolist() == nodes.tolist()
     assert single.tolist() == nodes[2:].tolist()
     atol = 1e-5 * float(expected.abs().max())
@@ -152,6 +154,8 @@ def test_batches_are_filled_across_images_and_change_nothing(probe_batch_size: i
 def test_an_image_that_is_its_baseline_ends_at_once() -> None:
     classifier = small_cnn()
     black = torch.zeros(1, 3, 32, 32)
-    values, nodes = AdaptivePath(Probe(classifier, black[0], 8), black, black, TARGETS[:1]).integrate(0.01, 1000)
+    values, nodes = AdaptivePath(BatchedEvaluator(classifier, black[0], 8), black, black, TARGETS[:1]).integrate(
+        0.01, 1000
+    )
     assert nodes.tolist() == [START + 1]
     assert not bool(values.any())

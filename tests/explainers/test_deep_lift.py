@@ -14,7 +14,7 @@ from seewhy.explainers._backward_rules.deep_lift import MaxPool, pool_with_place
 from seewhy.explainers.base import Attributed
 from seewhy.explainers.deep_lift import Baselines, DeepLift
 from seewhy.explainers.integrated_gradients import IntegratedGradients
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Passes
 from tiny import classifier_of, linear_classifier, random_images, small_cnn
 
@@ -94,13 +94,13 @@ def test_it_differs_from_the_gradient_and_agrees_with_it_where_the_network_is_li
 class Fixed(DeepLift):
     """With the same baseline, but as if it belonged to each image."""
 
-    def _pass(self, probe: Probe, baselines: Tensor, shared: bool) -> Baselines:
+    def _pass(self, evaluator: BatchedEvaluator, baselines: Tensor, shared: bool) -> Baselines:
         if shared:
             raise AssertionError("not asked for")
-        return super()._pass(probe, baselines, shared)
+        return super()._pass(evaluator, baselines, shared)
 
-    def _attribute(self, probe: Probe, images: Tensor, targets: Tensor) -> Attributed:
-        return self._explained(probe, images, self.baselines(images), targets)
+    def _attribute(self, evaluator: BatchedEvaluator, images: Tensor, targets: Tensor) -> Attributed:
+        return self._explained(evaluator, images, self.baselines(images), targets)
 
 
 @pytest.mark.parametrize("name", ["functional", "test_resnet", "mobilenetv3_small_050", "squeezenet1_1", "cnn"])

@@ -13,7 +13,7 @@ from seewhy.explainers.expert import Expert
 from seewhy.explainers.gradient import Saliency
 from seewhy.explainers.influence.measure import DataInfluence, Slice, data_influence, difference_of_scores
 from seewhy.explainers.integrated_gradients import IntegratedGradients
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier, Passes
 from tiny import classifier_of, random_images, small_cnn
 
@@ -82,11 +82,11 @@ def test_on_the_input_the_point_is_the_gradient_and_the_path_integrated_gradient
     network = nn.Sequential(nn.Identity(), nn.Flatten(), nn.Linear(3 * 16, 8), nn.Tanh(), nn.Linear(8, 3))
     classifier = classifier_of(network, 4, 3, normalised=False)
     images, targets = random_images(3, 4), torch.tensor([0, 1, 2])
-    part, probe = Slice(classifier, "0", "mean"), Probe(classifier, images[0], 4)
-    _, influence = part.influence(probe, images, difference_of_scores(targets, None, 3)[:, None])
+    part, evaluator = Slice(classifier, "0", "mean"), BatchedEvaluator(classifier, images[0], 4)
+    _, influence = part.influence(evaluator, images, difference_of_scores(targets, None, 3)[:, None])
     torch.testing.assert_close(influence[:, 0].sum(1), Saliency(reduction="sum")(classifier, images, targets))
     explainer = Expert(layer="0", distribution="path", n_steps=7, probe_batch_size=4)
-    output, _ = part.activations(probe, images)
+    output, _ = part.activations(evaluator, images)
     seen: list[Tensor] = []
     keep = Slice.units
 
@@ -97,7 +97,7 @@ def test_on_the_input_the_point_is_the_gradient_and_the_path_integrated_gradient
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Slice, "units", units)
         with torch.no_grad(), classifier.frozen():
-            explainer._influence(probe, part, images, targets, None, output)
+            explainer._influence(evaluator, part, images, targets, None, output)
     expected = IntegratedGradients(n_steps=7)(classifier, images, targets)
     torch.testing.assert_close(seen[-1].sum(1), expected)
 
@@ -109,7 +109,7 @@ def test_the_map_of_the_expert_can_be_integrated_gradients_of_its_activation() -
         classifier, images, targets
     )
     part = Slice(classifier, None, "mean")
-    start, _ = part.activations(Probe(classifier, images[0], 8), torch.zeros_like(images))
+    start, _ = part.activations(BatchedEvaluator(classifier, images[0], 8), torch.zeros_like(images))
     change = found.facts["activation"] - start[torch.arange(2), found.facts["expert"]]
     torch.testing.assert_close(found.maps.sum((1, 2)), change, rtol=0.02, atol=1e-4)
 
@@ -168,8 +168,8 @@ def test_one_pass_over_data_gives_every_class(tmp_path: Path) -> None:
         for score in range(10):
             weights = torch.zeros(1, 1, 10)
             weights[0, 0, score] = 1
-            probe = Probe(classifier, images[0], 1)
-            gradients[row, score] = part.influence(probe, images[row : row + 1], weights)[1][0, 0]
+            evaluator = BatchedEvaluator(classifier, images[0], 1)
+            gradients[row, score] = part.influence(evaluator, images[row : row + 1], weights)[1][0, 0]
     torch.testing.assert_close(known.of_class(4), gradients[5:8].mean(0))
     torch.testing.assert_close(known.of_dataset(), gradients.mean(0))
     with pytest.raises(UserError, match="no image of class 7"):

@@ -19,7 +19,7 @@ from seewhy.explainers._incremental.plan import Plan, make_plan
 from seewhy.explainers._incremental.receptive_fields import cheapest_runs
 from seewhy.explainers._incremental.recording import Unrecordable, record
 from seewhy.explainers.occlusion import Occlusion, positions
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Passes
 from tiny import classifier_of, random_images, small_cnn
 
@@ -332,7 +332,7 @@ def test_patches_need_no_more_memory_than_images() -> None:
     classifier, images = classifier_of(network_of("inverted"), 32, 4), random_images(2, 32)
     places = positions(32, 6, 5)
     with torch.no_grad():
-        network = incremental_network(Probe(classifier, images[0], 4), images, images * 0, places, places, 6)
+        network = incremental_network(BatchedEvaluator(classifier, images[0], 4), images, images * 0, places, places, 6)
     assert classifier.passes == Passes()
     for group in network.plan.groups:
         windows = network.windows_at_once(group, 4)

@@ -120,10 +120,10 @@ def test_strict_makes_a_gap_an_error() -> None:
 
 
 def test_the_channels_add_up_to_the_map() -> None:
-    from seewhy.models.batched import Probe
+    from seewhy.models.batched import BatchedEvaluator
 
     explainer, classifier = IntegratedGradients(n_steps=4, probe_batch_size=16), small_cnn()
-    per_channel = explainer.per_channel(Probe(classifier, IMAGES[0], 16), IMAGES, TARGETS)
+    per_channel = explainer.per_channel(BatchedEvaluator(classifier, IMAGES[0], 16), IMAGES, TARGETS)
     assert per_channel.shape == IMAGES.shape
     assert classifier.passes == Passes(12, 12), "no pass is spent on completeness"
     torch.testing.assert_close(explainer.reduce(per_channel), explainer(small_cnn(), IMAGES, TARGETS))

@@ -12,7 +12,7 @@ from seewhy.cli import tasks
 from seewhy.core.errors import Incompatible
 from seewhy.explainers.influence.experts import Kept, Upper, keep_experts, kept_counts, mean_curve
 from seewhy.explainers.influence.measure import Slice
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 from tiny import classifier_of, random_images, small_cnn
 
 
@@ -24,7 +24,7 @@ def upper_of_three_units() -> tuple[Upper, Tensor]:
     units = torch.tensor([[0.5, 0.4, 0.1], [0.3, 0.6, 0.0], [0.2, 0.1, 0.9], [0.7, 0.8, 0.1]])
     images = units[:, :, None, None].expand(-1, -1, 4, 4).clone()
     part = Slice(classifier, None, "mean")
-    output, logits = part.activations(Probe(classifier, images[0], 8), images)
+    output, logits = part.activations(BatchedEvaluator(classifier, images[0], 8), images)
     return Upper(classifier, part, images, output, logits), output
 
 
@@ -64,7 +64,7 @@ def test_a_layer_that_something_passes_by_is_refused() -> None:
     torch.manual_seed(0)
     classifier, images = classifier_of(Bypass(), 2, 3, influence_layer="inner"), random_images(4, 2)
     part = Slice(classifier, None, "mean")
-    output, logits = part.activations(Probe(classifier, images[0], 8), images)
+    output, logits = part.activations(BatchedEvaluator(classifier, images[0], 8), images)
     with pytest.raises(Incompatible, match="does not cut the network in two"):
         Upper(classifier, part, images, output, logits)
     assert not any(module._forward_hooks for module in classifier.modules())

@@ -10,7 +10,7 @@ from seewhy.explainers.gradient import InputXGradient, Saliency
 from seewhy.explainers.gradient_shap import GradientShap
 from seewhy.explainers.integrated_gradients import IntegratedGradients
 from seewhy.explainers.noise_tunnel import Moments, NoiseTunnel, SmoothGrad
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Passes
 from tiny import linear_classifier, looked_over, random_images, small_cnn
 
@@ -24,10 +24,10 @@ def noisy_copies(image: torch.Tensor, n_samples: int, noise: float) -> torch.Ten
 
 
 def slow_twin(explainer: IntegratedGradients, n_samples: int, noise: float, combine: str) -> torch.Tensor:
-    probe, maps = Probe(small_cnn(), IMAGES[0], 1), []
+    evaluator, maps = BatchedEvaluator(small_cnn(), IMAGES[0], 1), []
     for image, target in zip(IMAGES, TARGETS, strict=True):
         samples = [
-            explainer.per_channel(probe, copy[None], target[None])[0].double()
+            explainer.per_channel(evaluator, copy[None], target[None])[0].double()
             for copy in noisy_copies(image, n_samples, noise)
         ]
         mean, squares = sum(samples) / n_samples, sum(each**2 for each in samples) / n_samples
@@ -120,9 +120,11 @@ def test_no_pass_is_spent_on_the_gap_of_a_copy() -> None:
 def test_the_network_and_the_method_inside_never_see_more_than_a_probe_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     seen, inner = [], IntegratedGradients.per_channel
 
-    def watch(self: IntegratedGradients, probe: Probe, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def watch(
+        self: IntegratedGradients, evaluator: BatchedEvaluator, images: torch.Tensor, targets: torch.Tensor
+    ) -> torch.Tensor:
         seen.append(len(images))
-        return inner(self, probe, images, targets)
+        return inner(self, evaluator, images, targets)
 
     monkeypatch.setattr(IntegratedGradients, "per_channel", watch)
     classifier = looked_over(small_cnn())

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from seewhy.models import batched
-from seewhy.models.batched import Probe, fastest_batch_size, out_of_memory, usual_batch_size
+from seewhy.models.batched import BatchedEvaluator, fastest_batch_size, out_of_memory, usual_batch_size
 from seewhy.models.classifier import Classifier, Passes
 from tiny import classifier_of, random_images, small_cnn
 
@@ -140,9 +140,9 @@ def test_measuring_really_runs_and_counts_no_passes(cache: Path, monkeypatch: py
     classifier(IMAGE[None])
     before = classifier.passes.forward, classifier.passes.backward
     with classifier.frozen():
-        probe = Probe(classifier, IMAGE, "auto")
-        assert probe.limit(True) in (1, 2)
-        assert probe.limit(False) in (1, 2)
+        evaluator = BatchedEvaluator(classifier, IMAGE, "auto")
+        assert evaluator.limit(True) in (1, 2)
+        assert evaluator.limit(False) in (1, 2)
     assert (classifier.passes.forward, classifier.passes.backward) == before == (1, 0)
     assert all(parameter.grad is None for parameter in classifier.parameters())
 

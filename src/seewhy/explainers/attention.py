@@ -22,7 +22,7 @@ from seewhy.core.tensors import widen
 from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import Attributed, Explainer
 from seewhy.explainers.cam import enlarge
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.layers import token_grid
 
 SOFTMAX = (torch.softmax, Tensor.softmax, functional.softmax)
@@ -155,16 +155,16 @@ class AttentionGradient(Explainer):
 
     signed: ClassVar[bool] = False
 
-    def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
         size = (images.shape[2], images.shape[3])
 
         def one(chunk: Tensor) -> tuple[Tensor]:
-            steps = self._steps(probe, images[chunk], targets[chunk])
-            return (enlarge(read_out(steps, probe.classifier.network, size, self.name), size),)
+            steps = self._steps(evaluator, images[chunk], targets[chunk])
+            return (enlarge(read_out(steps, evaluator.classifier.network, size, self.name), size),)
 
-        return Attributed(probe.in_passes(one, len(images), gradient=True)[0])
+        return Attributed(evaluator.in_passes(one, len(images), gradient=True)[0])
 
-    def _steps(self, probe: Probe, images: Images, targets: Targets) -> list[Tensor]:
+    def _steps(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> list[Tensor]:
         """I + mean over heads of ReLU(d logit / d A * A) [batch, tokens, tokens] of every layer: R is their product."""
         matrices: list[Tensor] = []
         places: list[Tensor | GradientEdge] = []
@@ -175,7 +175,7 @@ class AttentionGradient(Explainer):
             places.append(place)
 
         with torch.enable_grad(), WatchAttention(seen):
-            score = widen(probe.classifier(images.detach().requires_grad_())).gather(1, targets[:, None]).sum()
+            score = widen(evaluator.classifier(images.detach().requires_grad_())).gather(1, targets[:, None]).sum()
         gradients = torch.autograd.grad(score, places, allow_unused=True) if places else ()  # type: ignore[arg-type]
         steps = []
         for attention, gradient in zip(matrices, gradients, strict=True):
@@ -207,16 +207,16 @@ class AttentionRollout(Explainer):
         if not 0 <= self.discard_ratio < 1:
             raise UserError(f"explainer.discard_ratio={self.discard_ratio} must be in [0, 1): a share, such as 0.9")
 
-    def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
         size = (images.shape[2], images.shape[3])
 
         def one(chunk: Tensor) -> tuple[Tensor]:
-            steps = self._steps(probe, images[chunk])
-            return (enlarge(read_out(steps, probe.classifier.network, size, self.name), size),)
+            steps = self._steps(evaluator, images[chunk])
+            return (enlarge(read_out(steps, evaluator.classifier.network, size, self.name), size),)
 
-        return Attributed(probe.in_passes(one, len(images), gradient=False)[0])
+        return Attributed(evaluator.in_passes(one, len(images), gradient=False)[0])
 
-    def _steps(self, probe: Probe, images: Images) -> list[Tensor]:
+    def _steps(self, evaluator: BatchedEvaluator, images: Images) -> list[Tensor]:
         """B_1 ... B_L [batch, tokens, tokens]."""
         steps: list[Tensor] = []
 
@@ -225,7 +225,7 @@ class AttentionRollout(Explainer):
             steps.append(self._step(widen(attention).mean(1)))
 
         with torch.no_grad(), WatchAttention(seen):
-            probe.classifier(images)
+            evaluator.classifier(images)
         return steps
 
     def _step(self, attention: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 from seewhy.core.errors import UserError
 from seewhy.core.tensors import all_finite
 from seewhy.core.types import Attributions, Images, Targets
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
 
 
@@ -72,15 +72,15 @@ class Explainer(ABC):
         devices = [images.device] if images.device.type == "cuda" else []
         with torch.inference_mode(False), torch.no_grad(), classifier.frozen(), torch.random.fork_rng(devices=devices):
             copies, classes = images.detach().clone(), targets.detach().clone()
-            probe = Probe(classifier, copies[0], self.probe_batch_size)
-            result = self._attribute(probe, copies, classes)
+            evaluator = BatchedEvaluator(classifier, copies[0], self.probe_batch_size)
+            result = self._attribute(evaluator, copies, classes)
         maps = result.maps.detach().to(torch.float64 if images.dtype == torch.float64 else torch.float32)
         expected = (len(images), *images.shape[2:])
         assert maps.shape == expected, f"{self.name} returned {tuple(maps.shape)} instead of {expected}"
         return dataclasses.replace(result, maps=maps)
 
     @abstractmethod
-    def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
         """The method itself; runs without gradients, on copies, with a frozen classifier."""
 
     def passes_per_image(self, **size: Any) -> tuple[int, int] | None:
@@ -130,22 +130,22 @@ class CompleteExplainer(Explainer):
     def baselines(self, images: Images) -> Images:
         """The images [batch, 3, height, width] against which the maps are complete."""
 
-    def change(self, probe: Probe, images: Images, targets: Targets) -> Tensor:
+    def change(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Tensor:
         """f(image) - f(baseline) [batch]: what each map should add up to."""
         pairs = torch.cat([images, self.baselines(images)])
-        scores = probe.scores(pairs, targets.repeat(2)).double()
+        scores = evaluator.scores(pairs, targets.repeat(2)).double()
         return scores[: len(images)] - scores[len(images) :]
 
     def with_completeness(
         self,
-        probe: Probe,
+        evaluator: BatchedEvaluator,
         maps: Attributions,
         images: Images,
         targets: Targets,
         facts: Mapping[str, Tensor] | None = None,
     ) -> Attributed:
         """The maps with their gap; UserError where `strict` is set and a gap is above the tolerance."""
-        change = self.change(probe, images, targets)
+        change = self.change(evaluator, images, targets)
         measured = completeness_facts(maps, change)
         worst = float(measured["completeness_gap_relative"].max())
         if self.strict and not worst <= self.tolerance:

@@ -12,7 +12,7 @@ from torch import Tensor
 from seewhy.core.errors import UserError
 from seewhy.core.types import Attributions, Images, Targets
 from seewhy.explainers.base import Attributed, CompleteExplainer
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 
 NEGLIGIBLE = 1e-8
 """Share of a frequency below which the blur has removed it."""
@@ -54,15 +54,15 @@ class BlurIg(CompleteExplainer):
         strongest = self.max_sigma or min(images.shape[2:]) * 50 / 224
         return strongest * torch.linspace(0, 1, self.n_steps, dtype=images.dtype, device=images.device) ** 2
 
-    def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
-        maps = self.reduce(self.per_channel(probe, images, targets))
-        return self.with_completeness(probe, maps, images, targets)
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
+        maps = self.reduce(self.per_channel(evaluator, images, targets))
+        return self.with_completeness(evaluator, maps, images, targets)
 
-    def per_channel(self, probe: Probe, images: Images, targets: Targets) -> Images:
+    def per_channel(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Images:
         """The attributions [batch, 3, height, width] without their completeness gap."""
         sigmas, blur, total = self._sigmas(images), Blur(images), len(images) * self.n_steps
         attributions = torch.zeros_like(images)
-        for probes in probe.chunks(total, gradient=True):
+        for probes in evaluator.chunks(total, gradient=True):
             around = torch.arange(int(probes[0]) - 1, int(probes[-1]) + 2, device=images.device).clamp(0, total - 1)
             blurred = blur(around // self.n_steps, sigmas[around % self.n_steps])
             image, step = probes // self.n_steps, probes % self.n_steps
@@ -71,7 +71,7 @@ class BlurIg(CompleteExplainer):
                 torch.sub(here[end], blurred[end + 2], out=movement[end])
             for end in (step == self.n_steps - 1).nonzero()[:, 0].tolist():
                 torch.sub(blurred[end], here[end], out=movement[end])
-            gradient = probe.gradient(here, targets[image])
+            gradient = evaluator.gradient(here, targets[image])
             attributions.index_add_(0, image, movement.mul_(gradient).div_(2))
         return attributions
 

@@ -21,7 +21,7 @@ from seewhy.core.errors import Incompatible, UserError
 from seewhy.core.types import Attributions, Images, Targets
 from seewhy.explainers.base import Attributed, Explainer
 from seewhy.explainers.layer_signals import activation, activation_and_gradient
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.layers import as_grid, default_cam_layer
 
 
@@ -31,10 +31,10 @@ class CamLayer:
     Incompatible where the output has no grid of at least two rows and columns.
     """
 
-    def __init__(self, probe: Probe, images: Images, name: str | None) -> None:
-        self.classifier = probe.classifier
-        self.name = name or probe.classifier.cam_layer or default_cam_layer(probe.classifier, images[:1])
-        self.module: nn.Module = probe.classifier.layer(self.name)
+    def __init__(self, evaluator: BatchedEvaluator, images: Images, name: str | None) -> None:
+        self.classifier = evaluator.classifier
+        self.name = name or evaluator.classifier.cam_layer or default_cam_layer(evaluator.classifier, images[:1])
+        self.module: nn.Module = evaluator.classifier.layer(self.name)
 
     def features(self, images: Images) -> tuple[Tensor, Tensor]:
         """(activations, logits [batch, classes]), without gradients."""
@@ -78,12 +78,12 @@ class Cam(Explainer):
     layer: str | None = None
     signed: ClassVar[bool] = False
 
-    def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
-        layer = CamLayer(probe, images, self.layer)
-        return Attributed(enlarge(self.coarse(probe, layer, images, targets).relu(), images.shape[2:]))
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
+        layer = CamLayer(evaluator, images, self.layer)
+        return Attributed(enlarge(self.coarse(evaluator, layer, images, targets).relu(), images.shape[2:]))
 
     @abstractmethod
-    def coarse(self, probe: Probe, layer: CamLayer, images: Images, targets: Targets) -> Tensor:
+    def coarse(self, evaluator: BatchedEvaluator, layer: CamLayer, images: Images, targets: Targets) -> Tensor:
         """The map [batch, rows, columns] before the ReLU."""
 
 
@@ -91,13 +91,13 @@ class Cam(Explainer):
 class GradientCam(Cam):
     """Class activation maps from the activations of a layer and their gradient: one pass each way."""
 
-    def coarse(self, probe: Probe, layer: CamLayer, images: Images, targets: Targets) -> Tensor:
+    def coarse(self, evaluator: BatchedEvaluator, layer: CamLayer, images: Images, targets: Targets) -> Tensor:
         """The combination of activations and gradient, batch by batch."""
 
         def one(chunk: Tensor) -> tuple[Tensor]:
             return (self.combine(*layer.features_and_gradient(images[chunk], targets[chunk])),)
 
-        return probe.in_passes(one, len(images), gradient=True)[0]
+        return evaluator.in_passes(one, len(images), gradient=True)[0]
 
     @abstractmethod
     def combine(self, features: Tensor, gradient: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ class EigenCam(Cam):
 
     centred: bool = True
 
-    def coarse(self, probe: Probe, layer: CamLayer, images: Images, targets: Targets) -> Tensor:
+    def coarse(self, evaluator: BatchedEvaluator, layer: CamLayer, images: Images, targets: Targets) -> Tensor:
         """A v for each image."""
 
         def one(chunk: Tensor) -> tuple[Tensor]:
@@ -139,7 +139,7 @@ class EigenCam(Cam):
             flat = features.flatten(2).transpose(1, 2)
             return (first_component(flat, self.centred).unflatten(1, features.shape[2:]),)
 
-        return probe.in_passes(one, len(images), gradient=False)[0]
+        return evaluator.in_passes(one, len(images), gradient=False)[0]
 
     def passes_per_image(self, **size: Any) -> tuple[int, int]:
         """One forward."""
@@ -224,19 +224,19 @@ class ScoreCam(Cam):
         if self.channels is not None and self.channels < 1:
             raise UserError(f"explainer.channels={self.channels} must be at least 1, or null for all channels")
 
-    def coarse(self, probe: Probe, layer: CamLayer, images: Images, targets: Targets) -> Tensor:
+    def coarse(self, evaluator: BatchedEvaluator, layer: CamLayer, images: Images, targets: Targets) -> Tensor:
         """sum_k w_k A_k; the masked images of all channels and images fill the batches."""
-        features = self._features(probe, layer, images)
+        features = self._features(evaluator, layer, images)
         pairs = varied_channels(features, self.channels)
         scores = features.new_full(features.shape[:2], -torch.inf)
-        for chunk in probe.chunks(len(pairs), gradient=False):
+        for chunk in evaluator.chunks(len(pairs), gradient=False):
             image, channel = pairs[chunk].unbind(1)
             masks = stretch(enlarge(features[image, channel], images.shape[2:]))
-            scores[image, channel] = probe.scores(images[image] * masks[:, None], targets[image])
+            scores[image, channel] = evaluator.scores(images[image] * masks[:, None], targets[image])
         return weighted(features, scores.softmax(1).nan_to_num(0.0))
 
-    def _features(self, probe: Probe, layer: CamLayer, images: Images) -> Tensor:
-        return probe.in_passes(lambda chunk: layer.features(images[chunk])[:1], len(images), gradient=False)[0]
+    def _features(self, evaluator: BatchedEvaluator, layer: CamLayer, images: Images) -> Tensor:
+        return evaluator.in_passes(lambda chunk: layer.features(images[chunk])[:1], len(images), gradient=False)[0]
 
     def passes_per_image(self, **size: Any) -> tuple[int, int] | None:
         """One forward and one for each channel that is not constant; None where their number depends on the layer."""

@@ -15,7 +15,7 @@ from seewhy.core.types import Images, Targets
 from seewhy.explainers._backward_rules.deep_lift import BaselinePass, PairWatch, Unshared
 from seewhy.explainers.base import Attributed, CompleteExplainer, completeness_facts, completeness_warning
 from seewhy.explainers.baselines import CONSTANT_BASELINES, baseline_images, check_baseline
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 
 Baselines = tuple[BaselinePass, Tensor]
 """What a pass of baselines left in the network, and its logits [n or 1, classes]."""
@@ -48,41 +48,46 @@ class DeepLift(CompleteExplainer):
         """The images whose activations are the reference."""
         return baseline_images(self.baseline, images, self.seed)
 
-    def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
         baselines = self.baselines(images)
         if self.baseline in CONSTANT_BASELINES:
-            shared = self._pass(probe, baselines[:1], shared=True)
+            shared = self._pass(evaluator, baselines[:1], shared=True)
             with contextlib.suppress(Unshared):
-                return self._explained(probe, images, baselines, targets, shared)
-        return self._explained(probe, images, baselines, targets)
+                return self._explained(evaluator, images, baselines, targets, shared)
+        return self._explained(evaluator, images, baselines, targets)
 
     def _explained(
-        self, probe: Probe, images: Images, baselines: Images, targets: Targets, shared: Baselines | None = None
+        self,
+        evaluator: BatchedEvaluator,
+        images: Images,
+        baselines: Images,
+        targets: Targets,
+        shared: Baselines | None = None,
     ) -> Attributed:
         """The maps; with one pass of the baselines for each pass of the images, unless one is shared by all."""
 
         def one(chunk: Tensor) -> tuple[Tensor, Tensor]:
-            own = shared or self._pass(probe, baselines[chunk], shared=False)
-            multipliers, change = self._multipliers(probe, images[chunk], own, targets[chunk])
+            own = shared or self._pass(evaluator, baselines[chunk], shared=False)
+            multipliers, change = self._multipliers(evaluator, images[chunk], own, targets[chunk])
             return (multipliers * (images[chunk] - baselines[chunk])).sum(1), change
 
-        maps, change = probe.in_passes(one, len(images), gradient=True)
+        maps, change = evaluator.in_passes(one, len(images), gradient=True)
         return self._measured(maps, change)
 
-    def _pass(self, probe: Probe, baselines: Images, shared: bool) -> Baselines:
+    def _pass(self, evaluator: BatchedEvaluator, baselines: Images, shared: bool) -> Baselines:
         with BaselinePass(shared) as seen:
-            return seen, probe.classifier(baselines)
+            return seen, evaluator.classifier(baselines)
 
     def _multipliers(
-        self, probe: Probe, images: Images, baselines: Baselines, targets: Targets
+        self, evaluator: BatchedEvaluator, images: Images, baselines: Baselines, targets: Targets
     ) -> tuple[Images, Tensor]:
         """(multipliers [n, 3, height, width], f(image) - f(baseline) [n])."""
         leaves = images.requires_grad_()
         seen, baseline_logits = baselines
-        watch = PairWatch(probe.classifier.network, self.name, "integrated_gradients or occlusion", seen)
+        watch = PairWatch(evaluator.classifier.network, self.name, "integrated_gradients or occlusion", seen)
         with torch.enable_grad():
             with watch:
-                logits = probe.classifier(leaves)
+                logits = evaluator.classifier(leaves)
             watch.finish()
             scores = widen(logits).gather(1, targets[:, None])[:, 0]
             (multipliers,) = torch.autograd.grad(scores.sum(), leaves)

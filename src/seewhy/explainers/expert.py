@@ -22,7 +22,7 @@ from seewhy.explainers.influence.measure import (
     difference_of_scores,
 )
 from seewhy.explainers.path_integrals import check_rule, straight_path
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 
 DISTRIBUTIONS = ("image", "path", "class", "dataset")
 ATTRIBUTIONS = ("input_x_gradient", "gradient", "integrated_gradients")
@@ -89,14 +89,14 @@ class Expert(Explainer):
     def _walks(self) -> bool:
         return self.distribution == "path" or self.attribution == "integrated_gradients"
 
-    def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
-        part = Slice(probe.classifier, self.layer, self.reduction)
-        output, logits = part.activations(probe, images)
-        against = compared_class(self.against, logits, targets, probe.classifier.facts.classes)
-        activations = part.units(output, images, probe.classifier.network)
-        influence = self._influence(probe, part, images, targets, against, output)
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
+        part = Slice(evaluator.classifier, self.layer, self.reduction)
+        output, logits = part.activations(evaluator, images)
+        against = compared_class(self.against, logits, targets, evaluator.classifier.facts.classes)
+        activations = part.units(output, images, evaluator.classifier.network)
+        influence = self._influence(evaluator, part, images, targets, against, output)
         units, passed_over = self._choose(influence, activations)
-        maps = self._map(probe, part, images, units).sum(1)
+        maps = self._map(evaluator, part, images, units).sum(1)
         if against is not None:
             maps = maps * (targets != against)[:, None, None]
         rows = torch.arange(len(images), device=images.device)
@@ -104,22 +104,28 @@ class Expert(Explainer):
         return Attributed(maps, {**facts, "passed_over": passed_over})
 
     def _influence(
-        self, probe: Probe, part: Slice, images: Images, targets: Targets, against: Tensor | None, output: Tensor
+        self,
+        evaluator: BatchedEvaluator,
+        part: Slice,
+        images: Images,
+        targets: Targets,
+        against: Tensor | None,
+        output: Tensor,
     ) -> Tensor:
         """chi [batch, units] of every image."""
-        network = probe.classifier.network
+        network = evaluator.classifier.network
         if self.influences is not None and self.distribution in ("class", "dataset"):
-            known = DataInfluence.read(Path(self.influences), probe.classifier, part)
+            known = DataInfluence.read(Path(self.influences), evaluator.classifier, part)
             return known.of_scores(targets, against, over_dataset=self.distribution == "dataset")
-        weights = difference_of_scores(targets, against, len(probe.classifier.facts.classes))
+        weights = difference_of_scores(targets, against, len(evaluator.classifier.facts.classes))
         if self.distribution == "image":
-            _, gradient = part.influence(probe, images, weights[:, None])
+            _, gradient = part.influence(evaluator, images, weights[:, None])
             return part.units(gradient[:, 0], images, network)
         baselines = baseline_images(self.baseline, images, self.seed)
-        start, _ = part.activations(probe, baselines)
+        start, _ = part.activations(evaluator, baselines)
         average = torch.zeros_like(output)
-        for image, share, points in self._path(probe, images, baselines):
-            _, gradient = part.influence(probe, points, weights[image][:, None])
+        for image, share, points in self._path(evaluator, images, baselines):
+            _, gradient = part.influence(evaluator, points, weights[image][:, None])
             average.index_add_(0, image, gradient[:, 0] * share.view(-1, *(1,) * (output.ndim - 1)))
         return part.units(average * (output - start), images, network)
 
@@ -130,20 +136,22 @@ class Expert(Explainer):
         units = ranked.masked_fill(~usable, -torch.inf).argmax(1)
         return units, ((ranked > ranked.gather(1, units[:, None])) & ~usable).sum(1).float()
 
-    def _map(self, probe: Probe, part: Slice, images: Images, units: Tensor) -> Images:
+    def _map(self, evaluator: BatchedEvaluator, part: Slice, images: Images, units: Tensor) -> Images:
         """The attribution [batch, 3, height, width] of each image's expert."""
         if self.attribution != "integrated_gradients":
-            _, gradient = part.unit_gradient(probe, images, units)
+            _, gradient = part.unit_gradient(evaluator, images, units)
             return gradient if self.attribution == "gradient" else images * gradient
         baselines = baseline_images(self.baseline, images, self.seed)
         average = torch.zeros_like(images)
-        for image, share, points in self._path(probe, images, baselines):
-            _, gradient = part.unit_gradient(probe, points, units[image])
+        for image, share, points in self._path(evaluator, images, baselines):
+            _, gradient = part.unit_gradient(evaluator, points, units[image])
             average.index_add_(0, image, gradient * share[:, None, None, None])
         return average * (images - baselines)
 
-    def _path(self, probe: Probe, images: Images, baselines: Images) -> Iterator[tuple[Tensor, Tensor, Images]]:
-        return straight_path(probe, images, baselines, self.rule, self.n_steps)
+    def _path(
+        self, evaluator: BatchedEvaluator, images: Images, baselines: Images
+    ) -> Iterator[tuple[Tensor, Tensor, Images]]:
+        return straight_path(evaluator, images, baselines, self.rule, self.n_steps)
 
     def passes_per_image(self, **size: Any) -> tuple[int, int]:
         """One forward for the activations, one way each for the influence and the map, or `n_steps` along a path."""

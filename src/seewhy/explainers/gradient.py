@@ -11,7 +11,7 @@ from typing import Any
 from seewhy.core.errors import UserError
 from seewhy.core.types import Attributions, Images, Targets
 from seewhy.explainers.base import Attributed, Explainer
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +26,12 @@ class InputXGradient(Explainer):
         """`input_x_gradient`."""
         return "input_x_gradient"
 
-    def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
-        return Attributed(self.reduce(self.per_channel(probe, images, targets)))
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
+        return Attributed(self.reduce(self.per_channel(evaluator, images, targets)))
 
-    def per_channel(self, probe: Probe, images: Images, targets: Targets) -> Images:
+    def per_channel(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Images:
         """image * gradient [batch, 3, height, width]."""
-        return probe.gradient(images, targets).mul_(images)
+        return evaluator.gradient(images, targets).mul_(images)
 
     def reduce(self, per_channel: Images) -> Attributions:
         """Sum over the channels."""
@@ -61,12 +61,12 @@ class Saliency(Explainer):
         """Whether the reduction keeps the sign."""
         return self.reduction == "sum"
 
-    def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
-        return Attributed(self.reduce(self.per_channel(probe, images, targets)))
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
+        return Attributed(self.reduce(self.per_channel(evaluator, images, targets)))
 
-    def per_channel(self, probe: Probe, images: Images, targets: Targets) -> Images:
+    def per_channel(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Images:
         """The gradient [batch, 3, height, width], with its sign."""
-        return probe.gradient(images, targets)
+        return evaluator.gradient(images, targets)
 
     def reduce(self, per_channel: Images) -> Attributions:
         """The largest absolute value, or the sum, over the channels."""

@@ -21,7 +21,7 @@ from seewhy.data.preprocessing import resize_and_crop, to_unit_range
 from seewhy.explainers.base import Attributed, CompleteExplainer
 from seewhy.explainers.baselines import BASELINES, RANDOM_BASELINES, baseline_images, check_baseline, random_baseline
 from seewhy.explainers.noise_tunnel import ImageNoise, check_noise
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 
 IMAGE_ITSELF = "image"
 
@@ -72,36 +72,36 @@ class GradientShap(CompleteExplainer):
         """The first member of the distribution; `change` compares with the mean over those that were drawn."""
         return _Distribution(self, images, None)(torch.arange(len(images)), *torch.zeros(2, len(images)).long())
 
-    def change(self, probe: Probe, images: Images, targets: Targets) -> Tensor:
+    def change(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Tensor:
         """f(image) - mean f(b) over the baselines that were drawn [batch]; each different one passes once."""
-        distribution = _Distribution(self, images, probe.classifier.facts)
+        distribution = _Distribution(self, images, evaluator.classifier.facts)
         member = self._draw(images, len(distribution))[0]
         rows = torch.arange(len(images), device=images.device)[:, None].expand_as(member)
         sample = torch.arange(self.n_samples, device=images.device) * distribution.is_random[member]
         drawn, times = torch.stack([rows, member, sample]).flatten(1).unique(dim=1, return_counts=True)
-        change = probe.scores(images, targets).double()
-        for probes in probe.chunks(drawn.shape[1], gradient=False):
+        change = evaluator.scores(images, targets).double()
+        for probes in evaluator.chunks(drawn.shape[1], gradient=False):
             image, which, turn = drawn[:, probes]
-            scores = probe.scores(distribution(image, which, turn), targets[image])
+            scores = evaluator.scores(distribution(image, which, turn), targets[image])
             change.index_add_(0, image, -scores.double() * times[probes] / self.n_samples)
         return change
 
-    def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
-        maps = self.reduce(self.per_channel(probe, images, targets))
-        return self.with_completeness(probe, maps, images, targets)
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
+        maps = self.reduce(self.per_channel(evaluator, images, targets))
+        return self.with_completeness(evaluator, maps, images, targets)
 
-    def per_channel(self, probe: Probe, images: Images, targets: Targets) -> Images:
+    def per_channel(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Images:
         """The attributions [batch, 3, height, width] without their completeness gap."""
-        distribution = _Distribution(self, images, probe.classifier.facts)
+        distribution = _Distribution(self, images, evaluator.classifier.facts)
         member, position = self._draw(images, len(distribution))
         noise = ImageNoise(self.seed, images, "gradient_shap noise")
         attributions = torch.zeros_like(images)
-        for probes in probe.chunks(len(images) * self.n_samples, gradient=True):
+        for probes in evaluator.chunks(len(images) * self.n_samples, gradient=True):
             image, sample = probes // self.n_samples, probes % self.n_samples
             baselines = distribution(image, member[image, sample], sample)
             difference = noise.draw(image).mul_(self.noise).add_(images[image]).sub_(baselines)
             points = baselines + position[image, sample][:, None, None, None] * difference
-            attributions.index_add_(0, image, difference * probe.gradient(points, targets[image]))
+            attributions.index_add_(0, image, difference * evaluator.gradient(points, targets[image]))
         return attributions / self.n_samples
 
     def reduce(self, per_channel: Images) -> Attributions:

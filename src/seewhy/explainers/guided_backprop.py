@@ -17,7 +17,7 @@ from seewhy.core.types import Images, Targets
 from seewhy.explainers._backward_rules.rectifiers import CutRule, RectifiedGradient, deconvolved, guided, upper_bound
 from seewhy.explainers.base import Attributed, Explainer
 from seewhy.explainers.cam import GradCam
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,9 +80,9 @@ class GuidedGradCam(Explainer):
     def __post_init__(self) -> None:
         GuidedBackprop(reduction=self.reduction)
 
-    def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
-        lines = GuidedBackprop(reduction=self.reduction)._attribute(probe, images, targets).maps
-        places = GradCam(layer=self.layer)._attribute(probe, images, targets).maps
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
+        lines = GuidedBackprop(reduction=self.reduction)._attribute(evaluator, images, targets).maps
+        places = GradCam(layer=self.layer)._attribute(evaluator, images, targets).maps
         return Attributed(lines * places)
 
     def passes_per_image(self, **size: Any) -> tuple[int, int]:

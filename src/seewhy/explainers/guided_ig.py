@@ -13,7 +13,7 @@ from seewhy.core.errors import UserError
 from seewhy.core.types import Attributions, Images, Targets
 from seewhy.explainers.base import Attributed, CompleteExplainer
 from seewhy.explainers.baselines import baseline_images, check_baseline
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 
 RULES = ("trapezoid", "riemann_left")
 CLOSE = 1e-6
@@ -65,11 +65,11 @@ class GuidedIg(CompleteExplainer):
         """The starting points of the paths."""
         return baseline_images(self.baseline, images, self.seed)
 
-    def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
-        maps = self.reduce(self.per_channel(probe, images, targets))
-        return self.with_completeness(probe, maps, images, targets)
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
+        maps = self.reduce(self.per_channel(evaluator, images, targets))
+        return self.with_completeness(evaluator, maps, images, targets)
 
-    def per_channel(self, probe: Probe, images: Images, targets: Targets) -> Images:
+    def per_channel(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Images:
         """The attributions [batch, 3, height, width] without their completeness gap."""
         baselines = self.baselines(images)
         difference = (images - baselines).flatten(1)
@@ -78,14 +78,14 @@ class GuidedIg(CompleteExplainer):
         arrived, left = torch.zeros_like(difference), 0.5 if self.rule == "trapezoid" else 1.0
         for step in range(self.n_steps):
             points = torch.addcmul(baselines, position.view_as(images), difference.view_as(images))
-            gradient = probe.gradient(points, targets).flatten(1)
+            gradient = evaluator.gradient(points, targets).flatten(1)
             moved = self.advance(position, gradient.abs(), lengths, step)
             attributions.addcmul_(arrived, gradient, value=1 - left)
             arrived = moved - position
             attributions.addcmul_(arrived, gradient, value=left)
             position = moved
         if self.rule == "trapezoid":
-            attributions.addcmul_(arrived, probe.gradient(images, targets).flatten(1), value=0.5)
+            attributions.addcmul_(arrived, evaluator.gradient(images, targets).flatten(1), value=0.5)
         return (attributions * difference).view_as(images)
 
     def reduce(self, per_channel: Images) -> Attributions:

@@ -13,7 +13,7 @@ from seewhy.core.types import Attributions, Images, Targets
 from seewhy.explainers.base import Attributed, CompleteExplainer
 from seewhy.explainers.baselines import baseline_images, check_baseline
 from seewhy.explainers.path_integrals import START, AdaptivePath, check_rule, quadrature
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,35 +53,35 @@ class IntegratedGradients(CompleteExplainer):
         """The starting points of the paths."""
         return baseline_images(self.baseline, images, self.seed)
 
-    def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
-        per_channel, steps = self._integrate(probe, images, targets)
-        return self.with_completeness(probe, self.reduce(per_channel), images, targets, {"n_steps": steps})
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
+        per_channel, steps = self._integrate(evaluator, images, targets)
+        return self.with_completeness(evaluator, self.reduce(per_channel), images, targets, {"n_steps": steps})
 
-    def per_channel(self, probe: Probe, images: Images, targets: Targets) -> Images:
+    def per_channel(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Images:
         """The attributions [batch, 3, height, width] without their completeness gap."""
-        return self._integrate(probe, images, targets)[0]
+        return self._integrate(evaluator, images, targets)[0]
 
     def reduce(self, per_channel: Images) -> Attributions:
         """Sum over the channels."""
         return per_channel.sum(1)
 
-    def _integrate(self, probe: Probe, images: Images, targets: Targets) -> tuple[Images, Tensor]:
+    def _integrate(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> tuple[Images, Tensor]:
         """(attributions for every channel, steps used [batch])."""
         baselines = self.baselines(images)
         if self.n_steps == "auto":
-            return AdaptivePath(probe, images, baselines, targets).integrate(self.tolerance, self.max_steps)
+            return AdaptivePath(evaluator, images, baselines, targets).integrate(self.tolerance, self.max_steps)
         steps = torch.full((len(images),), int(self.n_steps), device=images.device)
-        return self._fixed(probe, images, baselines, targets), steps
+        return self._fixed(evaluator, images, baselines, targets), steps
 
-    def _fixed(self, probe: Probe, images: Images, baselines: Images, targets: Targets) -> Images:
+    def _fixed(self, evaluator: BatchedEvaluator, images: Images, baselines: Images, targets: Targets) -> Images:
         n_steps = int(self.n_steps)
         nodes, weights = (values.to(images) for values in quadrature(self.rule, n_steps))
         difference = images - baselines
         average = torch.zeros_like(images)
-        for probes in probe.chunks(len(images) * n_steps, gradient=True):
+        for probes in evaluator.chunks(len(images) * n_steps, gradient=True):
             image, step = probes // n_steps, probes % n_steps
             points = baselines[image] + nodes[step, None, None, None] * difference[image]
-            gradient = probe.gradient(points, targets[image])
+            gradient = evaluator.gradient(points, targets[image])
             average.index_add_(0, image, weights[step, None, None, None] * gradient)
         return average * difference
 

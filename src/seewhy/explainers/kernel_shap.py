@@ -19,7 +19,7 @@ from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import Attributed, CompleteExplainer
 from seewhy.explainers.baselines import baseline_images, check_baseline
 from seewhy.explainers.superpixels import BLOCK, Coalitions, check_n_segments, segment_images
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 
 EXACT = 11
 """Up to this number of superpixels all coalitions are evaluated: at most 2046."""
@@ -57,12 +57,12 @@ class KernelShap(CompleteExplainer):
         """What covers the superpixels that are not seen."""
         return baseline_images(self.baseline, images, self.seed)
 
-    def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
         labels, counts = segment_images(images, self.n_segments)
         cover = self.baselines(images)
-        ends = probe.scores(torch.cat([images, cover]), targets.repeat(2)).cpu().double()
+        ends = evaluator.scores(torch.cat([images, cover]), targets.repeat(2)).cpu().double()
         whole, nothing = ends[: len(images)], ends[len(images) :]
-        coalitions = Coalitions(probe, images, cover, labels, targets)
+        coalitions = Coalitions(evaluator, images, cover, labels, targets)
         generators = [image_generator(self.seed, image, "kernel_shap") for image in images]
         draws = [draw_blocks(count, self.n_samples, each) for count, each in zip(counts, generators, strict=True)]
         fits = [ShapleyFit(count) for count in counts]
@@ -75,7 +75,7 @@ class KernelShap(CompleteExplainer):
         changes = (whole - nothing).tolist()
         maps = [spread(fit.values(change), each) for fit, change, each in zip(fits, changes, labels.cpu(), strict=True)]
         facts = {"n_segments": torch.tensor(counts)}
-        return self.with_completeness(probe, torch.stack(maps).to(images), images, targets, facts)
+        return self.with_completeness(evaluator, torch.stack(maps).to(images), images, targets, facts)
 
     def passes_per_image(self, **size: Any) -> tuple[int, int] | None:
         """Forwards for samples, both ends and the completeness gap; None where all coalitions may be evaluated."""

@@ -16,7 +16,7 @@ from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import Attributed, Explainer
 from seewhy.explainers.baselines import baseline_images, check_baseline
 from seewhy.explainers.superpixels import BLOCK, Coalitions, check_n_segments, segment_images
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +46,10 @@ class Lime(Explainer):
         if self.alpha < 0:
             raise UserError(f"explainer.alpha={self.alpha} must be 0 (least squares) or above")
 
-    def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
         labels, counts = segment_images(images, self.n_segments)
         cover = baseline_images(self.baseline, images, self.seed)
-        coalitions = Coalitions(probe, images, cover, labels, targets)
+        coalitions = Coalitions(evaluator, images, cover, labels, targets)
         generators = [image_generator(self.seed, image, "lime") for image in images]
         fits = [RidgeFit(count, self.kernel_width) for count in counts]
         for start in range(0, self.n_samples, BLOCK):

@@ -13,7 +13,7 @@ from seewhy.core.tensors import widen
 from seewhy.core.types import Images, Targets
 from seewhy.explainers._backward_rules.lrp import RelevanceWatch, Rule, epsilon_rule, gamma_rule, z_plus_rule
 from seewhy.explainers.base import Attributed, Explainer
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
 
 RULES = ("composite", "epsilon", "gamma", "z_plus")
@@ -54,12 +54,12 @@ class Lrp(Explainer):
         used = {"composite": ("epsilon", "gamma"), "epsilon": ("epsilon",), "gamma": ("gamma",), "z_plus": ()}
         return ", ".join([f"rule={self.rule}", *(f"{name}={getattr(self, name)}" for name in used[self.rule])])
 
-    def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
         def one(chunk: Tensor) -> tuple[Tensor, Tensor]:
-            relevance, score = self._relevance(probe.classifier, images[chunk], targets[chunk])
+            relevance, score = self._relevance(evaluator.classifier, images[chunk], targets[chunk])
             return relevance.sum(1), score
 
-        attributions, score = probe.in_passes(one, len(images), gradient=True)
+        attributions, score = evaluator.in_passes(one, len(images), gradient=True)
         score = score.double()
         gap = attributions.double().sum((1, 2)) - score
         relative = gap.abs() / score.abs().clamp_min(SMALLEST_SCORE)

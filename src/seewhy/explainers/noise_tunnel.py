@@ -17,7 +17,7 @@ from seewhy.core.random import image_generator
 from seewhy.core.types import Attributions, Images, Targets
 from seewhy.explainers.base import Attributed, Explainer
 from seewhy.explainers.gradient import Saliency
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 
 COMBINATIONS = {"mean": "smooth_grad", "mean_of_squares": "smooth_grad_sq", "variance": "var_grad"}
 """Each way to combine the copies and the name that it is published under."""
@@ -27,7 +27,7 @@ COMBINATIONS = {"mean": "smooth_grad", "mean_of_squares": "smooth_grad_sq", "var
 class ChannelMethod(Protocol):
     """A method with a value for every channel of a pixel, which it then reduces to one value for the pixel."""
 
-    def per_channel(self, probe: Probe, images: Images, targets: Targets) -> Images:
+    def per_channel(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Images:
         """Attributions [batch, 3, height, width]; as many forward as backward passes."""
 
     def reduce(self, per_channel: Images) -> Attributions:
@@ -76,22 +76,22 @@ class NoiseTunnel(Explainer):
         """As the method inside; squares and variances are never negative."""
         return self.combine == "mean" and self.explainer.signed
 
-    def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
         noise = ImageNoise(self.seed, images, "noise")
         moments = Moments(len(images), squares=self.combine != "mean")
-        for probes in probe.chunks(len(images) * self.n_samples, gradient=True):
+        for probes in evaluator.chunks(len(images) * self.n_samples, gradient=True):
             image = probes // self.n_samples
             copies = noise.draw(image).mul_(self.noise).add_(images[image])
-            moments.add(image, probes % self.n_samples == 0, self._inside(probe, copies, targets[image]))
+            moments.add(image, probes % self.n_samples == 0, self._inside(evaluator, copies, targets[image]))
         combined = moments.combined(self.combine, self.n_samples).to(images)
         reduced = self.explainer.reduce(combined) if isinstance(self.explainer, ChannelMethod) else combined[:, 0]
         return Attributed(reduced)
 
-    def _inside(self, probe: Probe, copies: Images, targets: Targets) -> Tensor:
+    def _inside(self, evaluator: BatchedEvaluator, copies: Images, targets: Targets) -> Tensor:
         """Attributions [n, channels, height, width] of noisy copies, without a completeness check where avoidable."""
         if isinstance(self.explainer, ChannelMethod):
-            return self.explainer.per_channel(probe, copies, targets)
-        return self.explainer._attribute(probe, copies, targets).maps[:, None]
+            return self.explainer.per_channel(evaluator, copies, targets)
+        return self.explainer._attribute(evaluator, copies, targets).maps[:, None]
 
     def passes_per_image(self, **size: Any) -> tuple[int, int] | None:
         """Those of the method for each copy, without the passes for a completeness gap.
@@ -184,10 +184,10 @@ class SmoothGrad(Explainer):
         """Whether the reduction keeps the sign."""
         return self.reduction == "sum"
 
-    def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
         gradient = Saliency(reduction=self.reduction)
         tunnel = NoiseTunnel(explainer=gradient, n_samples=self.n_samples, noise=self.noise, seed=self.seed)
-        return tunnel._attribute(probe, images, targets)
+        return tunnel._attribute(evaluator, images, targets)
 
     def passes_per_image(self, **size: Any) -> tuple[int, int]:
         """One pass each way for each copy."""

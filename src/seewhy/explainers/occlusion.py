@@ -13,7 +13,7 @@ from seewhy.core.types import Images, Targets
 from seewhy.explainers._incremental.network import incremental_drops
 from seewhy.explainers.base import Attributed, Explainer
 from seewhy.explainers.baselines import baseline_images, check_baseline
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class Occlusion(Explainer):
         _check_stride(window, stride)
         return window, stride
 
-    def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
         height, width = images.shape[2:]
         window, stride = self.geometry(height, width)
         tops, lefts = positions(height, window, stride), positions(width, window, stride)
@@ -62,9 +62,9 @@ class Occlusion(Explainer):
         drops = None
         if self.incremental:
             must = self.incremental is True
-            drops = incremental_drops(probe, images, cover, targets, tops, lefts, window, must)
+            drops = incremental_drops(evaluator, images, cover, targets, tops, lefts, window, must)
         if drops is None:
-            drops = _full_drops(probe, images, targets, cover, corners, window)
+            drops = _full_drops(evaluator, images, targets, cover, corners, window)
         return Attributed(spread(drops, corners, window, height, width))
 
     def passes_per_image(self, **size: Any) -> tuple[int, int]:
@@ -74,13 +74,15 @@ class Occlusion(Explainer):
         return len(positions(side, window, stride)) ** 2 + 1, 0
 
 
-def _full_drops(probe: Probe, images: Images, targets: Targets, cover: Images, corners: Tensor, window: int) -> Tensor:
-    clean = probe.scores(images, targets)
+def _full_drops(
+    evaluator: BatchedEvaluator, images: Images, targets: Targets, cover: Images, corners: Tensor, window: int
+) -> Tensor:
+    clean = evaluator.scores(images, targets)
     drops = images.new_empty(len(images), len(corners))
-    for probes in probe.chunks(drops.numel(), gradient=False):
+    for probes in evaluator.chunks(drops.numel(), gradient=False):
         image, place = probes // len(corners), probes % len(corners)
         covered = cover_windows(images, cover, image, corners[place], window)
-        drops[image, place] = clean[image] - probe.scores(covered, targets[image])
+        drops[image, place] = clean[image] - evaluator.scores(covered, targets[image])
     return drops
 
 

@@ -14,7 +14,7 @@ from seewhy.core.random import image_generator
 from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import Attributed, Explainer
 from seewhy.explainers.superpixels import BLOCK, runs
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Rise(Explainer):
         if self.score not in ("probability", "logit"):
             raise UserError(f"explainer.score={self.score!r} must be probability or logit")
 
-    def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
         height, width = images.shape[2:]
         if self.cells > min(height, width):
             raise UserError(f"explainer.cells={self.cells} is more than the {min(height, width)} pixels of the image")
@@ -57,18 +57,20 @@ class Rise(Explainer):
             shifts = zip(drawn[:, -2:].unbind(1), (rows, columns), strict=True)
             grids = (drawn[:, :-2] < self.probability).to(images).view(-1, self.cells, self.cells)
             top, left = ((share * len(table)).long().clamp_max(len(table) - 1) for share, table in shifts)
-            for probes in probe.chunks(len(images) * count, gradient=False):
+            for probes in evaluator.chunks(len(images) * count, gradient=False):
                 masks = rows[top[probes]] @ grids[probes] @ columns[left[probes]].mT
-                self._add(maps, probe, images, targets, probes // count, masks)
+                self._add(maps, evaluator, images, targets, probes // count, masks)
         maps /= self.probability * self.n_masks
         smallest = maps.amin((1, 2))
         return Attributed(maps - smallest[:, None, None], {"smallest": smallest})
 
-    def _add(self, maps: Tensor, probe: Probe, images: Images, targets: Targets, image: Tensor, masks: Tensor) -> None:
+    def _add(
+        self, maps: Tensor, evaluator: BatchedEvaluator, images: Images, targets: Targets, image: Tensor, masks: Tensor
+    ) -> None:
         masked, stretches = images.new_empty(len(image), *images.shape[1:]), list(runs(image))
         for item, rows in stretches:
             torch.mul(images[item], masks[rows, None], out=masked[rows])
-        logits = probe.logits(masked)
+        logits = evaluator.logits(masked)
         scores = (logits.softmax(1) if self.score == "probability" else logits).gather(1, targets[image, None])[:, 0]
         for item, rows in stretches:
             maps[item] += torch.tensordot(scores[rows], masks[rows], 1)

@@ -17,7 +17,7 @@ from torch import Tensor
 from seewhy.core.errors import UserError
 from seewhy.core.tensors import in_threads
 from seewhy.core.types import Images, Targets
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 
 BLOCK = 512
 """Masks drawn at a time: what the memory is bounded by, whatever the number of masks."""
@@ -27,7 +27,7 @@ BLOCK = 512
 class Coalitions:
     """Images, what covers them (`cover`, same shape), their superpixels [batch, height, width] and their targets."""
 
-    probe: Probe
+    evaluator: BatchedEvaluator
     images: Images
     cover: Images
     labels: Tensor
@@ -40,10 +40,10 @@ class Coalitions:
         """
         image, shown = image.to(self.labels.device), shown.to(self.images)
         scores = self.images.new_empty(len(image))
-        for probes in self.probe.chunks(len(image), gradient=False):
+        for probes in self.evaluator.chunks(len(image), gradient=False):
             rows = image[probes]
             seen = shown[probes].gather(1, self.labels.flatten(1)[rows]).view(-1, 1, *self.labels.shape[1:])
-            scores[probes] = self.probe.scores(blend(self.images, self.cover, rows, seen), self.targets[rows])
+            scores[probes] = self.evaluator.scores(blend(self.images, self.cover, rows, seen), self.targets[rows])
         return scores.cpu().double()
 
 

@@ -17,7 +17,7 @@ from seewhy.explainers.base import Attributed, Explainer, completeness_facts
 from seewhy.explainers.baselines import baseline_images
 from seewhy.explainers.integrated_gradients import IntegratedGradients
 from seewhy.explainers.superpixels import check_n_segments, scales_of
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 
 BASELINES = ("black", "white")
 SMALLEST = 1 / 1000
@@ -61,9 +61,9 @@ class Xrai(Explainer):
     def _gradients(self, baseline: str) -> IntegratedGradients:
         return IntegratedGradients(baseline=baseline, n_steps=self.n_steps, tolerance=self.tolerance, seed=self.seed)
 
-    def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
-        parts = [self._gradients(name).per_channel(probe, images, targets).sum(1) for name in BASELINES]
-        gaps = self._gaps(probe, images, targets, parts)
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
+        parts = [self._gradients(name).per_channel(evaluator, images, targets).sum(1) for name in BASELINES]
+        gaps = self._gaps(evaluator, images, targets, parts)
         gradients = torch.stack(parts).mean(0)
         dilation = round(min(images.shape[2:]) * 5 / 224) if self.dilation is None else self.dilation
         maps, taken = [], []
@@ -79,10 +79,12 @@ class Xrai(Explainer):
         facts = {**gaps, "n_regions": torch.tensor(taken)}
         return Attributed(torch.stack(maps).to(images), facts)
 
-    def _gaps(self, probe: Probe, images: Images, targets: Targets, parts: list[Tensor]) -> dict[str, Tensor]:
+    def _gaps(
+        self, evaluator: BatchedEvaluator, images: Images, targets: Targets, parts: list[Tensor]
+    ) -> dict[str, Tensor]:
         """The completeness facts of the integral with the larger relative gap, for each image."""
         ends = [images, *(baseline_images(name, images, self.seed) for name in BASELINES)]
-        scores = probe.scores(torch.cat(ends), targets.repeat(len(ends))).view(len(ends), -1)
+        scores = evaluator.scores(torch.cat(ends), targets.repeat(len(ends))).view(len(ends), -1)
         facts = [completeness_facts(part, scores[0] - score) for part, score in zip(parts, scores[1:], strict=True)]
         relative = torch.stack([each["completeness_gap_relative"] for each in facts])
         worst = relative.argmax(0, keepdim=True)

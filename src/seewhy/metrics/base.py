@@ -21,7 +21,7 @@ from seewhy.core.tensors import finite_rows
 from seewhy.core.types import Attributions, Images, Targets
 from seewhy.explainers.base import Explainer
 from seewhy.explainers.baselines import baseline_images
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
 
 Result = TypeVar("Result")
@@ -58,7 +58,7 @@ class Evidence:
         self.explainer = explainer
         self.masks = masks
         self.seed = seed
-        self.probe = Probe(classifier, self.images[0], probe_batch_size)
+        self.evaluator = BatchedEvaluator(classifier, self.images[0], probe_batch_size)
         self._known: dict[Any, Any] = {}
 
     def once(self, key: Any, measure: Callable[[], Result]) -> Result:
@@ -70,7 +70,7 @@ class Evidence:
 
     def logits(self) -> Tensor:
         """The classifier's logits [batch, classes] of the images themselves."""
-        return self.once("logits", lambda: self.probe.logits(self.images))
+        return self.once("logits", lambda: self.evaluator.logits(self.images))
 
     def scores(self, space: str = "logit") -> Tensor:
         """The target's logit or softmax probability [batch] of the images themselves."""
@@ -82,7 +82,7 @@ class Evidence:
 
     def baseline_logits(self, name: str) -> Tensor:
         """The classifier's logits [batch, classes] of the baseline of that name."""
-        return self.once(("baseline logits", name), lambda: self.probe.logits(self.baseline(name)))
+        return self.once(("baseline logits", name), lambda: self.evaluator.logits(self.baseline(name)))
 
     def need_explainer(self, metric: str) -> Explainer:
         """The explainer; UserError where the maps came without one."""

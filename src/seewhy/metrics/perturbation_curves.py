@@ -305,10 +305,10 @@ def _measure(evidence: Evidence, ranked: Ranking, known: dict[Seen, Point], want
         logits = evidence.logits() if whole else evidence.baseline_logits(seen.baseline)
         known[seen] = _points(logits[seen.image][None], evidence.targets[seen.image][None])[0]
     missing = [seen for seen in missing if seen not in ends]
-    for chunk in evidence.probe.chunks(len(missing), gradient=False):
+    for chunk in evidence.evaluator.chunks(len(missing), gradient=False):
         part = [missing[index] for index in chunk.tolist()]
         image = torch.tensor([seen.image for seen in part], device=evidence.images.device)
-        logits = evidence.probe.logits(perturbed(evidence, ranked, part, image))
+        logits = evidence.evaluator.logits(perturbed(evidence, ranked, part, image))
         known.update(zip(part, _points(logits, evidence.targets[image]), strict=True))
 
 

@@ -147,7 +147,7 @@ def _read_cache() -> dict[str, int]:
     return {key: size for key, size in entries if type(size) is int and size > 0}
 
 
-class Probe:
+class BatchedEvaluator:
     """A classifier with a bound on the number of images that are in it at once.
 
     `batch_size` is a number, or `auto` for the fastest on this machine. A batch that does not fit into memory is
@@ -171,7 +171,7 @@ class Probe:
         return self._limits[gradient]
 
     def chunks(self, total: int, gradient: bool) -> Iterator[Tensor]:
-        """The indices 0 .. total - 1 in order, in pieces that fit into one pass of this probe."""
+        """The indices 0 .. total - 1 in order, in pieces that fit into one pass of this evaluator."""
         start = 0
         while start < total:
             stop = min(total, start + self.limit(gradient))

@@ -21,7 +21,7 @@ from seewhy.core.errors import UserError
 from seewhy.core.targets import UNKNOWN
 from seewhy.core.types import Images, Targets
 from seewhy.data.dataset import TrainingSet
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
 
 
@@ -105,14 +105,16 @@ class Training:
     nearest: Nearest
 
 
-def read_training(probe: Probe, layer: LastLayer, data: TrainingSet, images: Images, neighbours: int) -> Training:
+def read_training(
+    evaluator: BatchedEvaluator, layer: LastLayer, data: TrainingSet, images: Images, neighbours: int
+) -> Training:
     """One pass: features, probabilities and labels of the training set, and its nearest pictures to `images`."""
     total, device = data.training_count(), images.device
     nearest = Nearest(images, neighbours)
     features, probabilities, labels, names = [], [], [], []
     for start in range(0, total, PASS):
         batch = data.training_batch(list(range(start, min(total, start + PASS)))).to(device)
-        found, logits = layer.features(probe, batch.images)
+        found, logits = layer.features(evaluator, batch.images)
         features.append(found.cpu())
         probabilities.append(logits.softmax(1).cpu())
         labels.append(batch.labels.cpu())
@@ -228,13 +230,13 @@ def representer_points(
     if fit_to not in ("network", "labels"):
         raise UserError(f"callbacks.representers.fit_to={fit_to!r} is none of network, labels")
     layer = LastLayer(classifier, images[:1])
-    probe = Probe(classifier, images[0], probe_batch_size)
-    training = read_training(probe, layer, data, images, neighbours)
+    evaluator = BatchedEvaluator(classifier, images[0], probe_batch_size)
+    training = read_training(evaluator, layer, data, images, neighbours)
     label_fit, importance = label_importance(training.features, training.labels, len(classifier.facts.classes), l2)
     fit = label_fit if fit_to == "labels" else refit(training.features, training.probabilities, l2)
     rebuilt = {"training": _rebuilt(fit, training.features, training.probabilities)}
     rebuilt["training"].check(least_pearson, "training")
-    tests, logits = (values.cpu() for values in layer.features(probe, images))
+    tests, logits = (values.cpu() for values in layer.features(evaluator, images))
     rebuilt["test"] = _rebuilt(fit, tests, logits.softmax(1))
     rebuilt["test"].check(least_pearson, "test")
     found = strongest(training.features, fit.coefficients, tests, targets.cpu(), count)

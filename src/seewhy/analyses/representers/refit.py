@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from seewhy.core.errors import Incompatible, UserError
 from seewhy.core.types import Images
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
 
 
@@ -44,16 +44,16 @@ class LastLayer:
             )
         self.layer = found[-1]
 
-    def features(self, probe: Probe, images: Images) -> tuple[Tensor, Tensor]:
+    def features(self, evaluator: BatchedEvaluator, images: Images) -> tuple[Tensor, Tensor]:
         """(f float32 [n, features], logits float32 [n, classes]) of the images, without gradients."""
 
         def one(chunk: Tensor) -> tuple[Tensor, Tensor]:
-            with torch.no_grad(), _calls(probe.classifier, self.layer) as calls:
-                logits = probe.classifier(images[chunk])
+            with torch.no_grad(), _calls(evaluator.classifier, self.layer) as calls:
+                logits = evaluator.classifier(images[chunk])
             return calls[-1][1].float(), logits.float()
 
-        with torch.inference_mode(False), probe.classifier.frozen():
-            features, logits = probe.in_passes(one, len(images), gradient=False)
+        with torch.inference_mode(False), evaluator.classifier.frozen():
+            features, logits = evaluator.in_passes(one, len(images), gradient=False)
         return features, logits
 
 

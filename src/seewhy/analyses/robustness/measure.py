@@ -25,7 +25,7 @@ from seewhy.data.preprocessing import to_unit_range
 from seewhy.explainers.base import Explainer
 from seewhy.metrics.base import Evidence, ImageMetric
 from seewhy.metrics.batch import measurable
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
 
 CHUNK = 64 * 224**2
@@ -59,11 +59,11 @@ def corrupted_groups(batch: Batch, steps: Sequence[Step], moving: Sequence[int])
 
 
 def attacked_groups(
-    attacks: Mapping[str, Attack], probe: Probe, images: Images, classes: Targets, seed: int
+    attacks: Mapping[str, Attack], evaluator: BatchedEvaluator, images: Images, classes: Targets, seed: int
 ) -> Iterator[Group]:
     """Each level of each attack against `classes`."""
     for name, attack in attacks.items():
-        for level, attacked in enumerate(attack.levels(probe, images, classes, seed), 1):
+        for level, attacked in enumerate(attack.levels(evaluator, images, classes, seed), 1):
             yield Group([Step(name, level)], attacked[:, None], attacked=classes)
 
 
@@ -161,9 +161,9 @@ class Measurement:
             yield self._rows(clean, Group([CLEAN], images[:, None]), clean.logits.clone()[:, None], explained)
             for group in corrupted_groups(batch, self.steps, self.moving):
                 yield self._measure(clean, group, explained)
-            probe = Probe(self.classifier, images[0], self.probe_batch_size)
+            evaluator = BatchedEvaluator(self.classifier, images[0], self.probe_batch_size)
             classes = attacked_classes(clean.targets, batch.labels).clone()
-            pending = attacked_groups(self.attacks, probe, images, classes, self.seed)
+            pending = attacked_groups(self.attacks, evaluator, images, classes, self.seed)
             while True:
                 with self._timed("attack"):
                     attacked = next(pending, None)
@@ -174,7 +174,7 @@ class Measurement:
     def _measure(self, clean: Clean, group: Group, explained: int) -> Measured:
         images = group.images.flatten(0, 1)
         with self._timed("prediction"):
-            logits = Probe(self.classifier, images[0], self.probe_batch_size).logits(images)
+            logits = BatchedEvaluator(self.classifier, images[0], self.probe_batch_size).logits(images)
         return self._rows(clean, group, logits.unflatten(0, group.images.shape[:2]), explained)
 
     def _rows(self, clean: Clean, group: Group, logits: Tensor, explained: int) -> Measured:

@@ -25,7 +25,7 @@ from seewhy.analyses.synthesis.canvas import Canvas, Fourier, Pixels, mean_and_s
 from seewhy.core.errors import UserError
 from seewhy.core.types import Images, Targets
 from seewhy.data.preprocessing import to_unit_range
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
 
 if TYPE_CHECKING:
@@ -204,13 +204,15 @@ class ClassVisualization(Synthesis):
         with sheltered(classifier):
             targets = torch.tensor(list(indices), device=classifier.device)
             shape = (3, classifier.facts.size, classifier.facts.size)
-            probe = Probe(classifier, torch.zeros(shape, device=classifier.device), self.probe_batch_size)
-            frames = self._climb(probe, targets, on_step)
+            evaluator = BatchedEvaluator(
+                classifier, torch.zeros(shape, device=classifier.device), self.probe_batch_size
+            )
+            frames = self._climb(evaluator, targets, on_step)
         names = [classifier.facts.classes[index] for index in indices]
         return [Visualization(*one) for one in zip(indices, names, frames, strict=True)]
 
-    def _climb(self, probe: Probe, targets: Targets, on_step: Callable[[], object]) -> list[list[Frame]]:
-        recipe, classifier = self.recipe, probe.classifier
+    def _climb(self, evaluator: BatchedEvaluator, targets: Targets, on_step: Callable[[], object]) -> list[list[Frame]]:
+        recipe, classifier = self.recipe, evaluator.classifier
         canvas = _canvas(recipe, classifier)
         generators = [class_generator(self.seed, index) for index in targets.tolist()]
         parameters = torch.stack([canvas.start(generator) for generator in generators]).to(targets.device)
@@ -218,14 +220,16 @@ class ClassVisualization(Synthesis):
         frames: list[list[Frame]] = [[] for _ in generators]
         kept = set(frame_steps(recipe.steps))
         for step in range(1, recipe.steps + 1):
-            gradient = _gradient(probe, canvas, parameters, targets, recipe, generators)
+            gradient = _gradient(evaluator, canvas, parameters, targets, recipe, generators)
             if isinstance(canvas, Pixels):
                 parameters = _stepped(canvas, parameters, gradient, recipe, step)
             else:
                 parameters.grad = gradient
                 adam.step()
             if step in kept:
-                for frame, made in zip(frames, _frames(probe, canvas.images(parameters), targets, step), strict=True):
+                for frame, made in zip(
+                    frames, _frames(evaluator, canvas.images(parameters), targets, step), strict=True
+                ):
                     frame.append(made)
             on_step()
         return frames
@@ -238,7 +242,7 @@ def _canvas(recipe: Recipe, classifier: Classifier) -> Canvas:
 
 
 def _gradient(
-    probe: Probe,
+    evaluator: BatchedEvaluator,
     canvas: Canvas,
     parameters: Tensor,
     targets: Targets,
@@ -251,7 +255,7 @@ def _gradient(
         images = canvas.images(leaves)
         jitter = round(recipe.jitter * images.shape[-1] / 224)
         seen = moved(images, generators, jitter, recipe.rotation, recipe.scale)
-    score = probe.gradient(seen.detach(), targets)
+    score = evaluator.gradient(seen.detach(), targets)
     penalty = -2 * recipe.l2 * normalised(images.detach()) / mean_and_std(images)[1]
     (gradient,) = torch.autograd.grad([seen, images], leaves, [score, penalty])
     return gradient
@@ -267,10 +271,10 @@ def _stepped(canvas: Pixels, parameters: Tensor, gradient: Tensor, recipe: Recip
     return parameters
 
 
-def _frames(probe: Probe, images: Images, targets: Targets, step: int) -> list[Frame]:
+def _frames(evaluator: BatchedEvaluator, images: Images, targets: Targets, step: int) -> list[Frame]:
     """The images as 8-bit pixels, with what the classifier says of those."""
     pixels = as_bytes(images)
-    logits = probe.logits(to_unit_range(pixels))
+    logits = evaluator.logits(to_unit_range(pixels))
     score = logits.gather(1, targets[:, None])[:, 0].tolist()
     probability = logits.softmax(1).gather(1, targets[:, None])[:, 0].tolist()
     return [Frame(step, *one) for one in zip(pixels.cpu(), score, probability, strict=True)]

@@ -15,7 +15,7 @@ from torch import Tensor
 from seewhy.analyses.synthesis.base import Synthesis, as_saved, sheltered
 from seewhy.core.errors import UserError
 from seewhy.core.types import Images, Targets
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
 
 if TYPE_CHECKING:
@@ -163,18 +163,20 @@ class FoolingImage(Synthesis):
     def fool(self, classifier: Classifier, images: Images, targets: Targets) -> Fooled:
         """Search for all images [batch, 3, height, width] at once; an image that is done leaves the passes."""
         with sheltered(classifier):
-            return self._search(Probe(classifier, images[0], self.probe_batch_size), images.detach().clone(), targets)
+            return self._search(
+                BatchedEvaluator(classifier, images[0], self.probe_batch_size), images.detach().clone(), targets
+            )
 
-    def _search(self, probe: Probe, images: Images, targets: Targets) -> Fooled:
+    def _search(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Fooled:
         saved, steps = as_saved(images), torch.zeros_like(targets)
         outcomes = [EXHAUSTED] * len(images)
         active = torch.arange(len(images), device=images.device)
         for step in range(self.max_steps + 1):
-            logits, gradient = _logits_and_gradient(probe, images[active], targets[active])
+            logits, gradient = _logits_and_gradient(evaluator, images[active], targets[active])
             done = self._leads(logits, targets[active])
             if done.any():
                 saved[active[done]] = as_saved(images[active[done]])
-                rounded = probe.logits(saved[active[done]])
+                rounded = evaluator.logits(saved[active[done]])
                 done[done.clone()] = self._leads(rounded, targets[active[done]])
             norm = gradient.flatten(1).norm(dim=1)
             stuck = ~done & ~(norm.isfinite() & (norm > 0))
@@ -197,15 +199,15 @@ class FoolingImage(Synthesis):
         return (lead > 0) & (lead >= self.margin)
 
 
-def _logits_and_gradient(probe: Probe, images: Images, targets: Targets) -> tuple[Tensor, Tensor]:
+def _logits_and_gradient(evaluator: BatchedEvaluator, images: Images, targets: Targets) -> tuple[Tensor, Tensor]:
     """(all logits [n, classes], d logit_target / d image [n, 3, height, width])."""
 
     def one(chunk: Tensor) -> tuple[Tensor, Tensor]:
         leaves = images[chunk].requires_grad_()
         with torch.enable_grad():
-            logits = probe.classifier(leaves).float()
+            logits = evaluator.classifier(leaves).float()
             (gradient,) = torch.autograd.grad(logits.gather(1, targets[chunk][:, None]).sum(), leaves)
         return logits.detach(), gradient
 
-    logits, gradient = probe.in_passes(one, len(images), gradient=True)
+    logits, gradient = evaluator.in_passes(one, len(images), gradient=True)
     return logits, gradient

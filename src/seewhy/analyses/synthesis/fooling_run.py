@@ -21,7 +21,7 @@ from seewhy.analyses.synthesis.summary import GAP, MARGIN, enlarged, fooling_tab
 from seewhy.core.targets import UNKNOWN, check_policy, choose_targets
 from seewhy.core.types import Batch, Skipped
 from seewhy.explainers.batch import predictions
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
 from seewhy.plots.canvas import Drawing, joined, wrap
 from seewhy.plots.colormaps import INK, MUTED, RIGHT, WRONG
@@ -152,9 +152,9 @@ def fool_batch(
     """(one result per image, images without the target that the policy asks for)."""
     if not len(batch.images):
         return [], []
-    probe = Probe(classifier, batch.images[0], synthesis.probe_batch_size)
+    evaluator = BatchedEvaluator(classifier, batch.images[0], synthesis.probe_batch_size)
     with sheltered(classifier):
-        before = probe.logits(batch.images)
+        before = evaluator.logits(batch.images)
     targets = choose_targets(synthesis.target, before, batch.labels, classifier.facts.classes)
     known = (targets != UNKNOWN).nonzero().flatten()
     reason = f"its true class is unknown to the network, and synthesis.target={synthesis.target}"
@@ -163,7 +163,7 @@ def fool_batch(
         return [], skipped
     fooled = synthesis.fool(classifier, batch.images[known], targets[known])
     with sheltered(classifier):
-        after = probe.logits(fooled.images)
+        after = evaluator.logits(fooled.images)
     said = predictions(classifier, batch, before)
     made = []
     for place, row in enumerate(known.tolist()):

@@ -18,7 +18,7 @@ from seewhy.core.errors import UserError
 from seewhy.core.random import image_generator
 from seewhy.core.tensors import widen
 from seewhy.core.types import Images, Targets
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 
 
 class Attack(ABC):
@@ -33,7 +33,7 @@ class Attack(ABC):
             raise UserError(f"eps={list(eps)} must list numbers from 0, such as [1/255, 8/255]")
 
     @abstractmethod
-    def levels(self, probe: Probe, images: Images, classes: Targets, seed: int = 0) -> Iterator[Images]:
+    def levels(self, evaluator: BatchedEvaluator, images: Images, classes: Targets, seed: int = 0) -> Iterator[Images]:
         """The attacked images, level by level; `classes` int64 [batch] are those whose score is pushed down."""
 
     @abstractmethod
@@ -41,16 +41,16 @@ class Attack(ABC):
         """(forward, backward) passes that all levels of one image cost."""
 
 
-def loss_gradient(probe: Probe, images: Images, classes: Targets) -> Tensor:
+def loss_gradient(evaluator: BatchedEvaluator, images: Images, classes: Targets) -> Tensor:
     """d cross-entropy(logits, class) / d image [batch, 3, height, width]."""
 
     def one(chunk: Tensor) -> tuple[Tensor]:
         leaves = images[chunk].detach().requires_grad_()
         with torch.enable_grad():
-            loss = functional.cross_entropy(widen(probe.classifier(leaves)), classes[chunk], reduction="sum")
+            loss = functional.cross_entropy(widen(evaluator.classifier(leaves)), classes[chunk], reduction="sum")
             return (torch.autograd.grad(loss, leaves)[0],)
 
-    return probe.in_passes(one, len(images), gradient=True)[0]
+    return evaluator.in_passes(one, len(images), gradient=True)[0]
 
 
 def number(value: float | str) -> float:
@@ -67,9 +67,9 @@ class FGSM(Attack):
     Goodfellow et al.: Explaining and harnessing adversarial examples, ICLR 2015.
     """
 
-    def levels(self, probe: Probe, images: Images, classes: Targets, seed: int = 0) -> Iterator[Images]:
+    def levels(self, evaluator: BatchedEvaluator, images: Images, classes: Targets, seed: int = 0) -> Iterator[Images]:
         """One image for each eps, all along the same direction."""
-        direction = loss_gradient(probe, images, classes).sign()
+        direction = loss_gradient(evaluator, images, classes).sign()
         for eps in self.eps:
             yield (images + eps * direction).clamp(0, 1)
 
@@ -100,14 +100,14 @@ class PGD(Attack):
         self.n_steps = n_steps
         self.random_start = random_start
 
-    def levels(self, probe: Probe, images: Images, classes: Targets, seed: int = 0) -> Iterator[Images]:
+    def levels(self, evaluator: BatchedEvaluator, images: Images, classes: Targets, seed: int = 0) -> Iterator[Images]:
         """One image for each eps, each with its own path."""
         for eps in self.eps:
             step = 2.5 * eps / self.n_steps if self.step is None else self.step
             lowest, highest = (images - eps).clamp(min=0), (images + eps).clamp(max=1)
             attacked = self._start(images, eps, seed).clamp(lowest, highest)
             for _ in range(self.n_steps):
-                attacked = (attacked + step * loss_gradient(probe, attacked, classes).sign()).clamp(lowest, highest)
+                attacked = (attacked + step * loss_gradient(evaluator, attacked, classes).sign()).clamp(lowest, highest)
             yield attacked
 
     def _start(self, images: Images, eps: float, seed: int) -> Images:

@@ -22,7 +22,7 @@ from seewhy.core.types import Images, Targets
 from seewhy.explainers._backward_rules.elementwise import SPELLINGS, elementwise
 from seewhy.explainers._backward_rules.function_mode import GraphWatch, Keeper, Kept, Step, run
 from seewhy.explainers.base import Attributed, Explainer
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.fusion.autograd_graph import in_blocks, is_linear, is_product, operation, sources, spoken
 from seewhy.models.fusion.fused_convolution import Activation, FusedRectifier
 
@@ -273,15 +273,15 @@ class RectifiedGradient(Explainer):
     def change_rule(self, rectifier: Node) -> None:
         """Set the same backward rule at a rectifier that autograd runs itself."""
 
-    def rectified_gradient(self, probe: Probe, images: Images, targets: Targets) -> Images:
+    def rectified_gradient(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Images:
         """The changed gradient [batch, 3, height, width] of the target's logit."""
         gradients = []
-        for chunk in probe.chunks(len(images), gradient=True):
+        for chunk in evaluator.chunks(len(images), gradient=True):
             leaves = images[chunk].requires_grad_()
-            watch = RectifierWatch(probe.classifier.network, self.name, "smooth_grad or integrated_gradients")
+            watch = RectifierWatch(evaluator.classifier.network, self.name, "smooth_grad or integrated_gradients")
             with torch.enable_grad():
                 with watch:
-                    logits = probe.classifier(leaves)
+                    logits = evaluator.classifier(leaves)
                 for rectifier in watch.rectifiers():
                     step = step_of(rectifier)
                     if step is None:
@@ -292,8 +292,8 @@ class RectifiedGradient(Explainer):
                 gradients.append(torch.autograd.grad(score, leaves)[0])
         return torch.cat(gradients)
 
-    def _attribute(self, probe: Probe, images: Images, targets: Targets) -> Attributed:
-        gradient = self.rectified_gradient(probe, images, targets)
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
+        gradient = self.rectified_gradient(evaluator, images, targets)
         return Attributed(gradient.sum(1) if self.reduction == "sum" else gradient.abs().amax(1))
 
     def passes_per_image(self, **size: Any) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from seewhy.explainers._incremental.nodes import Nodes, nodes_of
 from seewhy.explainers._incremental.patches import Clean, Key, Windows, clean_pass, keys_of, patch_pass
 from seewhy.explainers._incremental.plan import Group, Plan, make_plan
 from seewhy.explainers._incremental.recording import Unrecordable, Value, record
-from seewhy.models.batched import Probe, out_of_memory
+from seewhy.models.batched import BatchedEvaluator, out_of_memory
 from seewhy.models.classifier import Passes
 
 CLOSE = 1e-4
@@ -63,14 +63,14 @@ class IncrementalNetwork:
 
 
 def incremental_network(
-    probe: Probe, images: Images, cover: Images, tops: list[int], lefts: list[int], window: int
+    evaluator: BatchedEvaluator, images: Images, cover: Images, tops: list[int], lefts: list[int], window: int
 ) -> IncrementalNetwork:
-    """The classifier of `probe`, recorded and planned for these windows; counts no passes.
+    """The classifier of `evaluator`, recorded and planned for these windows; counts no passes.
 
     Unrecordable where the record does not give the logits of the network, for the first image with the first, a middle
     and the last window covered.
     """
-    classifier = probe.classifier
+    classifier = evaluator.classifier
     counted = Passes(classifier.passes.forward, classifier.passes.backward)
     corners = [(tops[0], lefts[0]), (tops[len(tops) // 2], lefts[len(lefts) // 2]), (tops[-1], lefts[-1])]
     examples = images[:1].repeat(5, 1, 1, 1)
@@ -110,14 +110,16 @@ def _check(network: IncrementalNetwork, image: Images, cover: Images, logits: Te
             raise Unrecordable("its replay does not give the same logits")
 
 
-def planned_drops(network: IncrementalNetwork, probe: Probe, images: Images, cover: Images, targets: Targets) -> Tensor:
+def planned_drops(
+    network: IncrementalNetwork, evaluator: BatchedEvaluator, images: Images, cover: Images, targets: Targets
+) -> Tensor:
     """f(x) - f(x with a window of `cover`) [batch, windows], the windows row by row.
 
     Windows that hold what covers them cost nothing. Counts one pass for each clean image, and for each window the share
-    of a pass's multiplications that it costs, rounded up in the sum. Holds no more numbers than a pass of the probe
+    of a pass's multiplications that it costs, rounded up in the sum. Holds no more numbers than a pass of the evaluator
     does, and the clean maps of at least one image.
     """
-    plan, columns, limit = network.plan, len(network.lefts), probe.limit(False)
+    plan, columns, limit = network.plan, len(network.lefts), evaluator.limit(False)
     drops = images.new_zeros(len(images), len(network.tops) * columns)
     changed = _changed(network, images, cover)
     spent = 0
@@ -135,7 +137,7 @@ def planned_drops(network: IncrementalNetwork, probe: Probe, images: Images, cov
                 logits = widen(network.covered(group, clean, cover[here], windows))
                 found = scores[image] - logits.gather(1, targets[here][image][:, None])
                 drops[here[image], (windows.rows * columns + windows.columns).to(images.device)] = found[:, 0]
-    probe.classifier.passes.forward += len(images) + math.ceil(spent / max(1, plan.multiplications))
+    evaluator.classifier.passes.forward += len(images) + math.ceil(spent / max(1, plan.multiplications))
     return drops
 
 
@@ -153,7 +155,7 @@ FEWEST_WINDOWS = 200
 
 
 def incremental_drops(
-    probe: Probe,
+    evaluator: BatchedEvaluator,
     images: Images,
     cover: Images,
     targets: Targets,
@@ -172,10 +174,10 @@ def incremental_drops(
     if not must and (few or images.device.type != "cpu"):
         return None
     try:
-        network = incremental_network(probe, images, cover, tops, lefts, window)
+        network = incremental_network(evaluator, images, cover, tops, lefts, window)
         if not must and network.plan.gain(len(images)) < LEAST_GAIN:
             return None
-        return planned_drops(network, probe, images, cover, targets)
+        return planned_drops(network, evaluator, images, cover, targets)
     except Unrecordable as reason:
         if must:
             raise Incompatible(f"the network cannot be replayed: {reason}; set explainer.incremental=auto") from reason

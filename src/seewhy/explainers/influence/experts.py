@@ -16,7 +16,7 @@ from seewhy.core.errors import Incompatible
 from seewhy.core.targets import UNKNOWN
 from seewhy.core.types import Batch, Images
 from seewhy.explainers.influence.measure import DataInfluence, Slice, data_influence
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
 
 
@@ -158,7 +158,9 @@ class Survey:
             return [], 0
         with torch.inference_mode(False), torch.no_grad(), self.classifier.frozen():
             images = images.clone()
-            output, logits = self.part.activations(Probe(self.classifier, images[0], self.probe_batch_size), images)
+            output, logits = self.part.activations(
+                BatchedEvaluator(self.classifier, images[0], self.probe_batch_size), images
+            )
             upper = Upper(self.classifier, self.part, images, output[:8], logits[:8])
             return list(keep_experts(upper, output, labels, ranked, seed)), len(images)
 

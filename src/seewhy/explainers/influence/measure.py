@@ -25,7 +25,7 @@ from seewhy.core.targets import class_index
 from seewhy.core.types import Batch, Images, Targets
 from seewhy.data.dataset import TrainingSet
 from seewhy.explainers.layer_signals import activation, activation_and_gradients, activation_with_graph
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
 from seewhy.models.layers import as_grid
 
@@ -67,16 +67,16 @@ class Slice:
             raise Incompatible(f"the layer {self.name} gives {list(values.shape)}: units need [batch, units] or a grid")
         return grid.mean((2, 3)) if self.reduction == "mean" else grid.amax((2, 3))
 
-    def activations(self, probe: Probe, images: Images) -> tuple[Tensor, Tensor]:
+    def activations(self, evaluator: BatchedEvaluator, images: Images) -> tuple[Tensor, Tensor]:
         """(z [n, ...], logits [n, classes]) without gradients."""
 
         def one(chunk: Tensor) -> tuple[Tensor, Tensor]:
-            return activation(probe.classifier, self.module, images[chunk])
+            return activation(evaluator.classifier, self.module, images[chunk])
 
-        output, logits = probe.in_passes(one, len(images), gradient=False)
+        output, logits = evaluator.in_passes(one, len(images), gradient=False)
         return output, logits
 
-    def influence(self, probe: Probe, images: Images, quantities: Tensor) -> tuple[Tensor, Tensor]:
+    def influence(self, evaluator: BatchedEvaluator, images: Images, quantities: Tensor) -> tuple[Tensor, Tensor]:
         """(z [n, ...], d q / d z [n, quantities, ...]) of q = weights . logits, weights [n, quantities, classes].
 
         One forward pass serves all quantities.
@@ -84,24 +84,24 @@ class Slice:
 
         def one(chunk: Tensor) -> tuple[Tensor, Tensor]:
             weights = quantities[chunk].transpose(0, 1)
-            output, gradients = activation_and_gradients(probe.classifier, self.module, images[chunk], weights)
+            output, gradients = activation_and_gradients(evaluator.classifier, self.module, images[chunk], weights)
             return output, gradients.transpose(0, 1)
 
-        output, gradients = probe.in_passes(one, len(images), gradient=True)
+        output, gradients = evaluator.in_passes(one, len(images), gradient=True)
         return output, gradients
 
-    def unit_gradient(self, probe: Probe, images: Images, units: Tensor) -> tuple[Tensor, Tensor]:
+    def unit_gradient(self, evaluator: BatchedEvaluator, images: Images, units: Tensor) -> tuple[Tensor, Tensor]:
         """(activation [n] of one unit for each image, its gradient by the image [n, 3, height, width])."""
 
         def one(chunk: Tensor) -> tuple[Tensor, Tensor]:
             leaves = images[chunk].detach().requires_grad_()
-            output = activation_with_graph(probe.classifier, self.module, leaves)
+            output = activation_with_graph(evaluator.classifier, self.module, leaves)
             with torch.enable_grad():
-                values = self.units(output, leaves, probe.classifier.network).gather(1, units[chunk][:, None])[:, 0]
+                values = self.units(output, leaves, evaluator.classifier.network).gather(1, units[chunk][:, None])[:, 0]
                 (gradient,) = torch.autograd.grad(values.sum(), leaves)
             return values.detach(), gradient
 
-        values, gradient = probe.in_passes(one, len(images), gradient=True)
+        values, gradient = evaluator.in_passes(one, len(images), gradient=True)
         return values, gradient
 
     def keep(self, values: Tensor, units: Tensor) -> Tensor:
@@ -194,7 +194,7 @@ def data_influence(
         for batch in batches:
             images = batch.images.clone()
             quantities = torch.eye(classes, device=images.device).expand(len(images), -1, -1)
-            _, gradient = part.influence(Probe(classifier, images[0], probe_batch_size), images, quantities)
+            _, gradient = part.influence(BatchedEvaluator(classifier, images[0], probe_batch_size), images, quantities)
             units = part.units(gradient.flatten(0, 1), images, classifier.network).view(len(images), classes, -1)
             for label in batch.labels.unique().tolist():
                 chosen = (batch.labels == label).nonzero().flatten()

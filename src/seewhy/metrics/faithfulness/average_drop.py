@@ -55,8 +55,8 @@ def _measure(evidence: Evidence, mask: str) -> KeptImages:
     maps, finite = evidence.finite_maps()
     space, masks = SPACES_OF_MASKS[mask], kept_masks(maps, mask)
     kept = maps.new_empty(len(maps))
-    for chunk in evidence.probe.chunks(len(maps), gradient=False):
-        logits = evidence.probe.logits(evidence.images[chunk] * masks[chunk, None])
+    for chunk in evidence.evaluator.chunks(len(maps), gradient=False):
+        logits = evidence.evaluator.logits(evidence.images[chunk] * masks[chunk, None])
         kept[chunk] = target_scores(logits, evidence.targets[chunk], space)
     undefined = kept.double().masked_fill(~finite, torch.nan)
     coverage = masks.double().mean((1, 2)).masked_fill(~finite, torch.nan)

@@ -43,6 +43,6 @@ class Completeness(ImageMetric):
     def _change(self, evidence: Evidence) -> Tensor:
         images, targets = evidence.images, evidence.targets
         if isinstance(evidence.explainer, CompleteExplainer):
-            return evidence.explainer.change(evidence.probe, images, targets)
+            return evidence.explainer.change(evidence.evaluator, images, targets)
         black = target_scores(evidence.baseline_logits("black"), targets, "logit")
         return evidence.scores().double() - black.double()

@@ -88,11 +88,11 @@ def disturbed(
     maps, clean = maps.double(), evidence.scores().double()
     generators = [image_generator(evidence.seed, image, stream) for image in evidence.images]
     sums, drops = (maps.new_empty(len(maps) * n_samples) for _ in range(2))
-    for probes in evidence.probe.chunks(len(sums), gradient=False):
+    for probes in evidence.evaluator.chunks(len(sums), gradient=False):
         image = probes // n_samples
         strength = torch.stack([draw(generators[number]) for number in image.tolist()]).to(evidence.images)
         sums[probes] = (strength * maps[image]).sum((1, 2))
-        scores = evidence.probe.scores(apply(image, strength), evidence.targets[image])
+        scores = evidence.evaluator.scores(apply(image, strength), evidence.targets[image])
         drops[probes] = clean[image] - scores.double()
     undefined = sums.view(-1, n_samples).masked_fill(~finite[:, None], torch.nan)
     return Disturbed(undefined, drops.view(-1, n_samples))

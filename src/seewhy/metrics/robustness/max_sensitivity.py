@@ -46,7 +46,7 @@ class MaxSensitivity(ImageMetric):
         images, targets, maps = evidence.images, evidence.targets, evidence.attributions.double()
         generators = [image_generator(evidence.seed, image, "max sensitivity") for image in images]
         changes = maps.new_empty(len(images) * self.n_samples)
-        for probes in evidence.probe.chunks(len(changes), gradient=True):
+        for probes in evidence.evaluator.chunks(len(changes), gradient=True):
             image = probes // self.n_samples
             drawn = [torch.rand(images.shape[1:], generator=generators[number]) for number in image.tolist()]
             noise = self.radius * (2 * torch.stack(drawn).to(images) - 1)

@@ -1,11 +1,11 @@
-"""The probe: bounded batches, gradients, memory that runs out, and counting."""
+"""The evaluator: bounded batches, gradients, memory that runs out, and counting."""
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from seewhy.core.errors import UserError
-from seewhy.models.batched import Probe
+from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Passes
 from tiny import classifier_of, linear_classifier, random_images, small_cnn
 
@@ -35,59 +35,59 @@ def test_results_do_not_depend_on_the_bound(batch_size: int) -> None:
     logits = classifier(leaves)
     scores = logits[TARGETS, TARGETS]
     (gradient,) = torch.autograd.grad(scores.sum(), leaves)
-    probe = Probe(classifier, IMAGES[0], batch_size)
-    torch.testing.assert_close(probe.logits(IMAGES), logits.detach(), rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(probe.scores(IMAGES, TARGETS), scores.detach(), rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(probe.gradient(IMAGES, TARGETS), gradient, rtol=1e-3, atol=1e-7)
-    found = probe.score_and_gradient(IMAGES, TARGETS)
+    evaluator = BatchedEvaluator(classifier, IMAGES[0], batch_size)
+    torch.testing.assert_close(evaluator.logits(IMAGES), logits.detach(), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(evaluator.scores(IMAGES, TARGETS), scores.detach(), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(evaluator.gradient(IMAGES, TARGETS), gradient, rtol=1e-3, atol=1e-7)
+    found = evaluator.score_and_gradient(IMAGES, TARGETS)
     torch.testing.assert_close(found[0], scores.detach(), rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(found[1], gradient, rtol=1e-3, atol=1e-7)
 
 
 def test_no_pass_holds_more_images_than_the_bound() -> None:
     network = Crowded(room=100)
-    probe = Probe(classifier_of(network, 32, 4), IMAGES[0], 4)
-    probe.logits(IMAGES)
-    probe.gradient(IMAGES, TARGETS % 4)
+    evaluator = BatchedEvaluator(classifier_of(network, 32, 4), IMAGES[0], 4)
+    evaluator.logits(IMAGES)
+    evaluator.gradient(IMAGES, TARGETS % 4)
     assert network.sizes == [4, 4, 2] * 2
 
 
 def test_the_gradient_of_a_linear_network_is_its_weights() -> None:
     classifier, weights = linear_classifier()
     images, targets = random_images(3, 8), torch.tensor([2, 0, 2])
-    torch.testing.assert_close(Probe(classifier, images[0], 2).gradient(images, targets), weights[targets])
+    torch.testing.assert_close(BatchedEvaluator(classifier, images[0], 2).gradient(images, targets), weights[targets])
 
 
 def test_passes_are_counted_once_for_each_image() -> None:
     classifier = small_cnn()
-    probe = Probe(classifier, IMAGES[0], 3)
-    probe.logits(IMAGES)
+    evaluator = BatchedEvaluator(classifier, IMAGES[0], 3)
+    evaluator.logits(IMAGES)
     assert classifier.passes == Passes(10, 0)
-    probe.gradient(IMAGES, TARGETS)
+    evaluator.gradient(IMAGES, TARGETS)
     assert classifier.passes == Passes(20, 10)
 
 
 def test_what_is_given_is_left_alone_and_carries_no_graph() -> None:
     images = IMAGES.clone()
-    probe = Probe(small_cnn(), images[0], 4)
-    scores, gradient = probe.score_and_gradient(images, TARGETS)
+    evaluator = BatchedEvaluator(small_cnn(), images[0], 4)
+    scores, gradient = evaluator.score_and_gradient(images, TARGETS)
     assert torch.equal(images, IMAGES)
     assert not images.requires_grad
     assert images.grad is None
-    assert not (scores.requires_grad or gradient.requires_grad or probe.logits(images).requires_grad)
+    assert not (scores.requires_grad or gradient.requires_grad or evaluator.logits(images).requires_grad)
 
 
 def test_chunks_are_all_indices_in_order() -> None:
-    probe = Probe(small_cnn(), IMAGES[0], 4)
-    chunks = [chunk.tolist() for chunk in probe.chunks(10, gradient=False)]
+    evaluator = BatchedEvaluator(small_cnn(), IMAGES[0], 4)
+    chunks = [chunk.tolist() for chunk in evaluator.chunks(10, gradient=False)]
     assert chunks == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
-    assert list(probe.chunks(0, gradient=True)) == []
+    assert list(evaluator.chunks(0, gradient=True)) == []
 
 
 def test_no_images_give_no_rows() -> None:
-    probe = Probe(small_cnn(), IMAGES[0], 4)
-    assert probe.logits(IMAGES[:0]).shape == (0, 10)
-    assert probe.scores(IMAGES[:0], TARGETS[:0]).shape == (0,)
+    evaluator = BatchedEvaluator(small_cnn(), IMAGES[0], 4)
+    assert evaluator.logits(IMAGES[:0]).shape == (0, 10)
+    assert evaluator.scores(IMAGES[:0], TARGETS[:0]).shape == (0,)
 
 
 @pytest.mark.parametrize(
@@ -104,40 +104,40 @@ def test_a_batch_that_does_not_fit_is_halved_and_stays_small(
 ) -> None:
     network = Crowded(3, error, words)
     classifier = classifier_of(network, 32, 4)
-    probe, targets = Probe(classifier, IMAGES[0], 8), TARGETS % 4
-    expected = Probe(classifier, IMAGES[0], 1).score_and_gradient(IMAGES, targets)
+    evaluator, targets = BatchedEvaluator(classifier, IMAGES[0], 8), TARGETS % 4
+    expected = BatchedEvaluator(classifier, IMAGES[0], 1).score_and_gradient(IMAGES, targets)
     network.sizes.clear()
     classifier.passes = Passes()
-    found = probe.gradient(IMAGES, targets) if gradient else probe.scores(IMAGES, targets)
+    found = evaluator.gradient(IMAGES, targets) if gradient else evaluator.scores(IMAGES, targets)
     torch.testing.assert_close(found, expected[1] if gradient else expected[0])
     assert network.sizes == [8, 4, 2, 2, 2, 2, 2]
-    assert probe.limit(gradient) == 2
+    assert evaluator.limit(gradient) == 2
     assert classifier.passes == Passes(10, 10 if gradient else 0)
-    assert [len(chunk) for chunk in probe.chunks(5, gradient)] == [2, 2, 1]
+    assert [len(chunk) for chunk in evaluator.chunks(5, gradient)] == [2, 2, 1]
 
 
 def test_the_other_kind_of_pass_keeps_its_own_bound() -> None:
-    probe = Probe(classifier_of(Crowded(3), 32, 4), IMAGES[0], 8)
-    probe.gradient(IMAGES, TARGETS % 4)
-    assert (probe.limit(True), probe.limit(False)) == (2, 8)
+    evaluator = BatchedEvaluator(classifier_of(Crowded(3), 32, 4), IMAGES[0], 8)
+    evaluator.gradient(IMAGES, TARGETS % 4)
+    assert (evaluator.limit(True), evaluator.limit(False)) == (2, 8)
 
 
 def test_a_single_image_that_does_not_fit_is_an_error() -> None:
     with pytest.raises(torch.OutOfMemoryError):
-        Probe(classifier_of(Crowded(0), 32, 4), IMAGES[0], 4).logits(IMAGES)
+        BatchedEvaluator(classifier_of(Crowded(0), 32, 4), IMAGES[0], 4).logits(IMAGES)
 
 
 def test_other_errors_are_not_tried_again() -> None:
     network = Crowded(0, RuntimeError, "shapes cannot be multiplied")
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
-        Probe(classifier_of(network, 32, 4), IMAGES[0], 8).logits(IMAGES)
+        BatchedEvaluator(classifier_of(network, 32, 4), IMAGES[0], 8).logits(IMAGES)
     assert network.sizes == [8]
 
 
 @pytest.mark.parametrize("batch_size", [0, -1, 2.5, "fast", None])
 def test_an_impossible_bound_is_refused(batch_size: object) -> None:
     with pytest.raises(UserError, match=f"probe_batch_size={batch_size}"):
-        Probe(small_cnn(), IMAGES[0], batch_size)  # type: ignore[arg-type]
+        BatchedEvaluator(small_cnn(), IMAGES[0], batch_size)  # type: ignore[arg-type]
 
 
 def test_auto_is_measured_once_for_each_kind(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,8 +148,8 @@ def test_auto_is_measured_once_for_each_kind(monkeypatch: pytest.MonkeyPatch) ->
         return 2 if gradient else 4
 
     monkeypatch.setattr("seewhy.models.batched.fastest_batch_size", measured)
-    probe = Probe(small_cnn(), IMAGES[0])
-    assert [probe.limit(kind) for kind in (False, True, False, True)] == [4, 2, 4, 2]
+    evaluator = BatchedEvaluator(small_cnn(), IMAGES[0])
+    assert [evaluator.limit(kind) for kind in (False, True, False, True)] == [4, 2, 4, 2]
     assert asked == [False, True]
 
 
@@ -162,7 +162,7 @@ def test_several_results_of_a_pass_are_joined_and_a_pass_that_does_not_fit_is_ma
             raise torch.OutOfMemoryError
         return chunk, -chunk
 
-    up, down = Probe(small_cnn(), IMAGES[0], 16).in_passes(one, 7, gradient=True, images_each=2)
+    up, down = BatchedEvaluator(small_cnn(), IMAGES[0], 16).in_passes(one, 7, gradient=True, images_each=2)
     assert up.tolist() == list(range(7))
     assert torch.equal(down, -up)
     assert sizes == [7, 3, 3, 1]
