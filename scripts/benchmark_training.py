@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--augment", action="store_true", help="flip and shift in our loop")
     arguments = parser.parse_args()
-    from seewhy.cli.main import quieten
+    from seewhy.cli.quiet import quieten
 
     quieten()
     from seewhy.data.cifar10 import CIFAR10

@@ -20,8 +20,8 @@ from benchmarking.clock import synchronise
 from benchmarking.floor import best_sizes, measured_floor, remember
 from benchmarking.place import ROOT
 from benchmarking.row import Row
-from seewhy.cli.main import quieten
-from seewhy.cli.tasks import build
+from seewhy.cli.build import build_job
+from seewhy.cli.quiet import quieten
 
 CORRUPTION = "gaussian_noise"
 RUNS = {"quick": {"saliency": 16}, "full": {"saliency": 500, "integrated_gradients": 64}}
@@ -58,7 +58,7 @@ def data_rows(model: str, count: int, explainer: str) -> Iterator[Row]:
         folder, output = Path(place) / "pictures", Path(place) / "run"
         folder.mkdir()
         pictures(folder, count)
-        job, kept = build(_config(model, explainer, folder, output)), Kept()
+        job, kept = build_job(_config(model, explainer, folder, output)), Kept()
         job.trainer.callbacks.append(kept)  # type: ignore[attr-defined]
         decoding = _decoding(job.data)
         job.classifier.to(job.trainer.strategy.root_device)

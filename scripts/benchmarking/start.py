@@ -55,17 +55,17 @@ def first_pass(model: str) -> None:
     start = time.perf_counter()
     from hydra import compose, initialize_config_dir
 
-    from seewhy.cli.main import quieten
-    from seewhy.cli.tasks import build
+    from seewhy.cli.build import build_job
+    from seewhy.cli.quiet import quieten
 
     quieten()
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         cfg = compose(
             "explain", [f"model={model}", "explainer=saliency", "data.limit=1", "output=/nowhere", "logger={}"]
         )
-    build(cfg)
+    build_job(cfg)
     first = time.perf_counter()
-    job = build(cfg)
+    job = build_job(cfg)
     second = time.perf_counter()
     job.data.setup("test")
     batch = next(iter(job.data.test_dataloader()))

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from seewhy.cli import tasks
-from seewhy.cli.config import compose, config_folder
-from seewhy.cli.instantiate import build_part
-from seewhy.cli.main import quieten
-from seewhy.cli.suggestions import nearest, unknown_key
+from seewhy.cli import build
+from seewhy.cli.config import compose, find_config_folder
+from seewhy.cli.instantiate import build_object
+from seewhy.cli.quiet import quieten
+from seewhy.cli.suggestions import describe_unknown_key, find_nearest
 from seewhy.core.errors import UserError
 from seewhy.core.targets import check_policy
 from seewhy.core.types import Batch, Explanation, Skipped
@@ -137,14 +137,14 @@ def load_classifier(
         return _around(model, classes, size, mean, std)
     quieten()
     given |= {"weights": None if weights is None else os.fspath(weights)}
-    return named_classifier(compose("explain", [*model_choice(model), *overrides]), given)
+    return build_named_classifier(compose("explain", [*choose_model(model), *overrides]), given)
 
 
-def named_classifier(cfg: DictConfig, changes: Mapping[str, Any]) -> Classifier:
+def build_named_classifier(cfg: DictConfig, changes: Mapping[str, Any]) -> Classifier:
     """The classifier of a config on the device of its trainer; `changes` that are not None replace those of the yaml."""
     given = {key: value for key, value in changes.items() if value is not None}
-    classifier = tasks.build_classifier(cfg, **given)
-    return classifier.to(tasks.build_trainer(cfg, logger=False).strategy.root_device)
+    classifier = build.build_classifier(cfg, **given)
+    return classifier.to(build.build_trainer(cfg, logger=False).strategy.root_device)
 
 
 def _around(
@@ -175,9 +175,9 @@ def _around(
     return built if parameter is None else built.to(parameter.device)
 
 
-def model_choice(model: str) -> list[str]:
+def choose_model(model: str) -> list[str]:
     """The overrides that choose a network by name."""
-    known = [path.stem for path in sorted((config_folder() / "model").glob("*.yaml"))]
+    known = [path.stem for path in sorted((find_config_folder() / "model").glob("*.yaml"))]
     if model in known:
         return [f"model={model}"]
     import timm
@@ -185,8 +185,8 @@ def model_choice(model: str) -> list[str]:
     name = model.removeprefix("timm/")
     if timm.is_model(name):
         return ["model=timm", f"model.name={name}"]
-    near = nearest(model, known) if "/" not in model else []
-    near += [f"timm/{one}" for one in nearest(name, timm.list_models())]
+    near = find_nearest(model, known) if "/" not in model else []
+    near += [f"timm/{one}" for one in find_nearest(name, timm.list_models())]
     raise UserError(
         f"model={model!r} is neither one of {', '.join(known)} nor a network of timm; nearest: {', '.join(near) or 'none'}"
     )
@@ -224,17 +224,17 @@ def explain(
     'PNG'
     """
     quieten()
-    chosen_model = model_choice(model) if isinstance(model, str) else []
+    chosen_model = choose_model(model) if isinstance(model, str) else []
     chosen_data = ["data=folder"] if images is not None and is_paths(images) else []
     common = [f"seed={seed}", f"probe_batch_size={probe_batch_size}"]
     cfg = _compose(explainer, metrics, parameters, [*chosen_model, *chosen_data, *common, *overrides])
     given: dict[str, Any] = {"classes": classes, "size": size, "mean": mean, "std": std}
-    classifier = named_classifier(cfg, given) if isinstance(model, str) else load_classifier(model, **given)
+    classifier = build_named_classifier(cfg, given) if isinstance(model, str) else load_classifier(model, **given)
     check_policy("true" if target is True else target, classifier.facts.classes)
-    method = explainer if isinstance(explainer, Explainer) else build_part(cfg.explainer, "explainer")
-    chosen: dict[str, ImageMetric] = build_part(cfg.metric, "metric", "all")
+    method = explainer if isinstance(explainer, Explainer) else build_object(cfg.explainer, "explainer")
+    chosen: dict[str, ImageMetric] = build_object(cfg.metric, "metric", "all")
     made = Explanations()
-    with tasks.build_trainer(cfg, logger=False).precision_plugin.forward_context():
+    with build.build_trainer(cfg, logger=False).precision_plugin.forward_context():
         for batch in _batches(cfg, classifier, images):
             _add(made, classifier, batch.to(classifier.device), method, target, chosen, cfg)
     if not made and made.skipped:
@@ -253,7 +253,7 @@ def _compose(
     cfg = compose("explain", [*method, f"metric=[{','.join(names)}]", *overrides])
     for key, value in parameters.items():
         if key not in cfg.explainer:
-            raise unknown_key(f"explainer.{key}", cfg.explainer, chosen=f"explainer={explainer}")
+            raise describe_unknown_key(f"explainer.{key}", cfg.explainer, chosen=f"explainer={explainer}")
         cfg.explainer[key] = value
     return cfg
 
@@ -262,7 +262,7 @@ def _batches(cfg: DictConfig, classifier: Classifier, images: Given | None) -> I
     if images is not None and not is_paths(images):
         return batches(images, classifier.facts, cfg.data.batch_size)
     options = {} if images is None else {"root": roots_of(images)}  # type: ignore[arg-type]
-    data: Any = tasks.build_data(cfg, facts=classifier.facts, **options)
+    data: Any = build.build_data(cfg, facts=classifier.facts, **options)
     data.setup("test")
     if images is not None:
         found = [item.path for item in data.items]

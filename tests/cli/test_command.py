@@ -16,7 +16,7 @@ from seewhy import UserError
 from seewhy.cli import help
 from seewhy.cli.config import CONFIGS, compose
 from seewhy.cli.main import command, wrapped
-from seewhy.cli.suggestions import nearest
+from seewhy.cli.suggestions import find_nearest
 
 TASKS = ("explain", "train", "robustness", "synthesize", "report")
 ROOT = CONFIGS.parent
@@ -24,7 +24,7 @@ ROOT = CONFIGS.parent
 
 def page(task: str, *overrides: str) -> str:
     """What --help prints."""
-    help.register()
+    help.register_resolvers()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = compose_config(task, list(overrides), return_hydra_config=True)
@@ -101,8 +101,8 @@ def test_a_typo_is_answered_with_what_was_meant(override: str, words: str) -> No
 
 
 def test_a_good_word_is_not_bent() -> None:
-    assert nearest("zzzz", ["grad_cam", "lime"]) == []
-    assert nearest("GRAD-CAM", ["lime", "grad_cam"])[0] == "grad_cam"
+    assert find_nearest("zzzz", ["grad_cam", "lime"]) == []
+    assert find_nearest("GRAD-CAM", ["lime", "grad_cam"])[0] == "grad_cam"
 
 
 def test_messages_are_folded_between_words(monkeypatch: pytest.MonkeyPatch) -> None:

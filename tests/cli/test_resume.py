@@ -11,7 +11,7 @@ import pytest
 from commands import rows
 from resuming import FEW, MEASURED, SMALL, Count, explain, images, products, record
 from seewhy.callbacks import journal
-from seewhy.cli.resume import with_earlier_overrides
+from seewhy.cli.resume import prepend_earlier_overrides
 from seewhy.core.errors import UserError
 from seewhy.runs.journal import Journal
 
@@ -220,16 +220,16 @@ def test_other_weights_and_other_images_are_refused(tmp_path: Path, capsys: pyte
 def test_resume_takes_the_arguments_of_the_run(undisturbed: tuple[Path, dict[str, bytes]], tmp_path: Path) -> None:
     data, _ = undisturbed
     folder = data.parent / "run"
-    given = with_earlier_overrides([f"resume={folder}", "threads=1"], "explain")
+    given = prepend_earlier_overrides([f"resume={folder}", "threads=1"], "explain")
     earlier = [*FEW, *SMALL, *MEASURED[:-1], "data=folder", f"data.root={data}"]
     assert given == [*earlier, "threads=1", f"hydra.run.dir='{folder}'"]
-    assert with_earlier_overrides(["seed=1"], "robustness") == ["seed=1"]
+    assert prepend_earlier_overrides(["seed=1"], "robustness") == ["seed=1"]
     with pytest.raises(UserError, match=r"robustness\.py cannot be taken up"):
-        with_earlier_overrides([f"resume={folder}"], "robustness")
+        prepend_earlier_overrides([f"resume={folder}"], "robustness")
     with pytest.raises(UserError, match=r"hydra\.sweep\.dir=<its folder>"):
-        with_earlier_overrides(["-m", f"resume={folder}"], "explain")
+        prepend_earlier_overrides(["-m", f"resume={folder}"], "explain")
     with pytest.raises(UserError, match="has no journal of a run: give the folder"):
-        with_earlier_overrides([f"resume={tmp_path}"], "explain")
+        prepend_earlier_overrides([f"resume={tmp_path}"], "explain")
 
 
 def test_the_limit_counts_places_whatever_was_done_before(

@@ -2,7 +2,7 @@
 
 from rich.console import Console
 
-from seewhy.cli.sweep import summary_table, varied
+from seewhy.cli.sweep import build_summary_table, find_varied_overrides
 
 RECORDS = [
     {"task": "explain", "status": "completed", "overrides": ["explainer=saliency", "data.root=[a,b]", "seed=1"]},
@@ -18,12 +18,12 @@ for record in RECORDS:
 
 
 def test_only_what_differs_names_a_job() -> None:
-    assert varied(RECORDS) == ["explainer=saliency seed=1", "explainer=lrp seed=2"]
-    assert varied(RECORDS[:1]) == ["explainer=saliency data.root=[a,b] seed=1"]
+    assert find_varied_overrides(RECORDS) == ["explainer=saliency seed=1", "explainer=lrp seed=2"]
+    assert find_varied_overrides(RECORDS[:1]) == ["explainer=saliency data.root=[a,b] seed=1"]
 
 
 def test_brackets_in_overrides_are_shown() -> None:
     console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(summary_table(RECORDS[:1]))
+    console.print(build_summary_table(RECORDS[:1]))
     console.file.close()
     assert "data.root=[a,b]" in console.export_text()

@@ -10,7 +10,8 @@ from omegaconf import OmegaConf
 from test_configs import CONFIGS
 
 from commands import Runner, runner
-from seewhy.cli.instantiate import build_part, check_targets, known
+from seewhy.cli.instantiate import build_object
+from seewhy.cli.trusted_targets import check_targets, is_trusted
 from seewhy.core.errors import UserError
 
 __all__ = ["runner"]
@@ -26,7 +27,7 @@ timm.models.load_checkpoint timm.create_model seewhy os . seewhy..x.Y mine.Expla
 
 @pytest.mark.parametrize("target", HOSTILE)
 def test_no_other_callable_is_known(target: str) -> None:
-    assert not known(target)
+    assert not is_trusted(target)
 
 
 def test_every_target_of_the_projects_configs_is_known() -> None:
@@ -37,7 +38,7 @@ def test_every_target_of_the_projects_configs_is_known() -> None:
         if "_target_:" in line
     ]
     assert len(words) > 100
-    assert [word for word in words if not known(word)] == []
+    assert [word for word in words if not is_trusted(word)] == []
 
 
 @pytest.mark.parametrize(
@@ -97,4 +98,4 @@ def test_trust_is_given_on_the_command_line_alone(
 
 def test_a_known_name_that_is_no_class_is_refused() -> None:
     with pytest.raises(UserError, match="is not a class of torch"):
-        build_part(OmegaConf.create({"_target_": "torch.optim.lr_scheduler.Counter"}), "optimization.schedule")
+        build_object(OmegaConf.create({"_target_": "torch.optim.lr_scheduler.Counter"}), "optimization.schedule")

@@ -17,8 +17,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from seewhy.cli.instantiate import check_targets
 from seewhy.cli.suggestions import explain_mistake
+from seewhy.cli.trusted_targets import check_targets
 from seewhy.core.errors import UserError
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -33,15 +33,15 @@ def compose(task: str, overrides: Sequence[str] = ()) -> DictConfig:
     state = GlobalHydra.instance()
     held, state.hydra = state.hydra, None
     try:
-        with initialize_config_dir(str(config_folder()), job_name=task, version_base="1.3"):
+        with initialize_config_dir(str(find_config_folder()), job_name=task, version_base="1.3"):
             return compose_config(task, list(overrides))
     except HydraException as error:
-        raise explain_mistake(error, config_folder(), task) from error
+        raise explain_mistake(error, find_config_folder(), task) from error
     finally:
         state.hydra = held
 
 
-def config_folder() -> Path:
+def find_config_folder() -> Path:
     """The folder configs/; UserError where the package lies outside a checkout."""
     if not (CONFIGS / "explain.yaml").is_file():
         raise UserError(

@@ -18,9 +18,9 @@ COMMENTED = re.compile(r"^(\w+):[^#\n]*? +# (.+)$", re.MULTILINE)
 INDENT = 28
 
 
-def register() -> None:
+def register_resolvers() -> None:
     """Make ${choices:<task>} and ${keys:<task>} known; the texts are wrapped to the terminal."""
-    for name, text in (("choices", choices), ("keys", keys)):
+    for name, text in (("choices", list_choices), ("keys", list_keys)):
 
         def resolve(task: str, _root_: DictConfig, text: Any = text) -> str:
             return str(text(task, _root_)).replace("$", "$$")
@@ -28,11 +28,11 @@ def register() -> None:
         OmegaConf.register_new_resolver(name, resolve, replace=True)
 
 
-def choices(task: str, cfg: DictConfig) -> str:
+def list_choices(task: str, cfg: DictConfig) -> str:
     """One entry per group of the task: what is chosen, and what can be."""
     chosen = cfg.hydra.runtime.choices
     shown = []
-    for group in groups(task, cfg):
+    for group in list_groups(task, cfg):
         files = sorted((CONFIGS / group).glob("*.yaml"))
         if group == "experiment":
             files = [path for path in files if f"src/{task}.py" in path.read_text()]
@@ -43,7 +43,7 @@ def choices(task: str, cfg: DictConfig) -> str:
     return "\n".join(shown)
 
 
-def groups(task: str, cfg: DictConfig) -> list[str]:
+def list_groups(task: str, cfg: DictConfig) -> list[str]:
     """The groups in the defaults of a primary config, and `corruption` where there is one."""
     primary: Any = OmegaConf.load(CONFIGS / f"{task}.yaml")
     defaults = primary.defaults
@@ -52,10 +52,10 @@ def groups(task: str, cfg: DictConfig) -> list[str]:
     return found if "corruption" not in cfg else [*found, "corruption"]
 
 
-def keys(task: str, cfg: DictConfig) -> str:
+def list_keys(task: str, cfg: DictConfig) -> str:
     """One entry per key that its yaml explains: the value in the composed config, and the words beside it."""
     found = _explained(CONFIGS / f"{task}.yaml", cfg, "")
-    for group in groups(task, cfg):
+    for group in list_groups(task, cfg):
         if group in KEYS_OF:
             found += _explained(CONFIGS / group / f"{cfg.hydra.runtime.choices[group]}.yaml", cfg[group], f"{group}.")
     return "\n".join(found)

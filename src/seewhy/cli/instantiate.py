@@ -9,109 +9,22 @@ import difflib
 import inspect
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 
+from seewhy.cli.trusted_targets import CLASS, is_trusted
 from seewhy.core.errors import UserError
-
-OWN = ("analyses", "callbacks", "cli", "data", "explainers", "metrics", "models")
-"""Parts of this project whose classes may be named."""
-
-FOREIGN = (
-    "albumentations",
-    "lightning.pytorch",
-    "lightning.pytorch.callbacks",
-    "lightning.pytorch.loggers",
-    "lightning.pytorch.plugins",
-    "lightning.pytorch.profilers",
-    "lightning.pytorch.strategies",
-    "timm.optim",
-    "timm.scheduler",
-    "torch.nn",
-    "torch.optim",
-    "torch.optim.lr_scheduler",
-    "torchmetrics",
-    "torchmetrics.classification",
-)
-"""Modules of other projects whose classes may be named, by exactly this path and the name of the class."""
-
-FUNCTIONS = ("seewhy.models.build.classifier",)
-CLASS = re.compile(r"_?[A-Z]\w*")
-
-
-def check_targets(config: Any, trusted: bool = False) -> None:
-    """UserError where a composed config names, at any depth, a `_target_` that is none of the known classes.
-
-    It is a check of words before anything is imported, so that a config from elsewhere cannot have `os.system`,
-    `torch.load`, `torch.hub.load` or a module beside it called. A target is a class written in a module of OWN, a class
-    directly in a module of FOREIGN, or one of FUNCTIONS: no other functions, no attributes of classes, nothing that a
-    module merely imports (`build_part` looks again once the class is imported).
-
-    It does not protect from what known classes do with their arguments: files are read and written where the config
-    says, a logger may contact its server, a size may fill the memory. Hydra's own nodes (`hydra.launcher`,
-    `hydra.sweeper`, `hydra.callbacks`) are instantiated by Hydra before this check. `trusted` skips it.
-    """
-    if trusted:
-        return
-    for key, target in targets(config):
-        if not known(target):
-            raise UserError(
-                f"{key}={target} is outside what a config may call: classes of seewhy, albumentations, Lightning, "
-                "torch.nn, torch.optim, torchmetrics and timm's optimisers; if you know and trust every file of this "
-                "config, add trust_config=true to the command"
-            )
-
-
-def targets(config: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """(key path, value) of every `_target_` in nested mappings and sequences.
-
-    >>> list(targets({"a": [{"_target_": "x.Y"}]}))
-    [('a.0._target_', 'x.Y')]
-    """
-    pairs: Any = ()
-    if isinstance(config, Mapping):
-        pairs = config.items()
-    elif isinstance(config, Sequence) and not isinstance(config, str | bytes):
-        pairs = enumerate(config)
-    for name, value in pairs:
-        place = f"{key}.{name}" if key else str(name)
-        if name == "_target_":
-            yield place, value
-        else:
-            yield from targets(value, place)
-
-
-def known(target: Any) -> bool:
-    """Whether a target is one of the known classes, judged by its words alone.
-
-    >>> known("seewhy.explainers.occlusion.Occlusion"), known("torch.optim.SGD"), known("torch.optim.sgd.torch.load")
-    (True, True, False)
-    """
-    if not isinstance(target, str):
-        return False
-    module, _, name = target.rpartition(".")
-    if target in FUNCTIONS or (module in FOREIGN and CLASS.fullmatch(name)):
-        return True
-    return bool(re.fullmatch(rf"seewhy\.({'|'.join(OWN)})(\.[a-z]\w*)*", module)) and _written(module, name)
-
-
-def _written(module: str, name: str) -> bool:
-    """Whether the module's own source defines that class."""
-    source = Path(__file__).parents[2].joinpath(*module.split(".")).with_suffix(".py")
-    return source.is_file() and bool(re.search(rf"^class {re.escape(name)}\b", source.read_text("utf-8"), re.MULTILINE))
-
 
 WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "None": "null"}
 RESERVED = ("_target_", "_partial_", "_args_", "_convert_", "_recursive_")
 LIST = re.compile(r"(Sequence|list|tuple)\b")
 
 
-def build_part(part: Any, key: str, convert: str | None = None, **given: Any) -> Any:
+def build_object(part: Any, key: str, convert: str | None = None, **given: Any) -> Any:
     """The object that the part of a config under `key` describes; `given` are further arguments.
 
     UserError names a setting that the class does not have (with those that it has), a value of another type than the
@@ -160,7 +73,7 @@ def _target(name: str, key: str) -> Callable[..., Any]:
     except Exception as error:
         raise UserError(f"{key}._target_={name} cannot be found ({str(error).splitlines()[0]})") from error
     package = name.split(".")[0]
-    if known(name) and CLASS.fullmatch(name.rpartition(".")[2]):
+    if is_trusted(name) and CLASS.fullmatch(name.rpartition(".")[2]):
         home = getattr(found, "__module__", "").split(".")[0]
         if not inspect.isclass(found) or home != package:
             raise UserError(f"{key}._target_={name} is not a class of {package}")

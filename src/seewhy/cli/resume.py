@@ -13,7 +13,7 @@ from seewhy.core.errors import UserError
 RESUME = "resume="
 
 
-def with_earlier_overrides(arguments: Sequence[str], task: str) -> list[str]:
+def prepend_earlier_overrides(arguments: Sequence[str], task: str) -> list[str]:
     """The arguments of a command, with those of the run in `resume=<folder>` before them and that folder as output.
 
     Without `resume=` they are as they were. Raises UserError where the folder holds no run that can be taken up.
@@ -49,7 +49,7 @@ def take_up(task: str) -> None:
     sources = str(Path(__file__).resolve().parents[2])
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [sources, os.environ.get("PYTHONPATH")]))
     try:
-        sys.argv[1:] = with_earlier_overrides(sys.argv[1:], task)
+        sys.argv[1:] = prepend_earlier_overrides(sys.argv[1:], task)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

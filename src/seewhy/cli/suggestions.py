@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from seewhy.core.errors import UserError
 
 
-def nearest(word: str, known: Iterable[str], count: int = 3) -> list[str]:
+def find_nearest(word: str, known: Iterable[str], count: int = 3) -> list[str]:
     """The known words that are most like `word`, the likeliest first; case, `_` and `-` do not matter.
 
     >>> nearest("gradcam", ["grad_cam", "score_cam", "lime"], 1)
@@ -37,14 +37,14 @@ def explain_mistake(error: Exception, configs: Path, task: str) -> UserError:
     """The message for an error that Hydra raised while it composed `task`."""
     cause = error.__cause__
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        return unknown_choice(error.missing_cfg_file, list(error.options or ()), configs)
+        return describe_unknown_choice(error.missing_cfg_file, list(error.options or ()), configs)
     if isinstance(error, OverrideParseException):
         return _unreadable(error)
     if isinstance(cause, OmegaConfBaseException) and isinstance(cause.parent_node, DictConfig):
         asked = re.match(r"Could not override '(.+?)'", str(error))
         full_key = asked.group(1) if asked else str(cause.full_key)
         if str(cause.key) not in cause.parent_node:
-            return unknown_key(full_key, cause.parent_node, str(cause.full_key), configs)
+            return describe_unknown_key(full_key, cause.parent_node, str(cause.full_key), configs)
     group = re.match(r"Could not override '(.+?)'\. No match in the defaults list", str(error))
     if group:
         return UserError(f"{group.group(1)}= is a group that {task} does not have; +{group.group(1)}= adds it")
@@ -54,19 +54,17 @@ def explain_mistake(error: Exception, configs: Path, task: str) -> UserError:
     return UserError("\n".join(line for line in lines if line))
 
 
-def unknown_choice(path: str, options: list[str], configs: Path) -> UserError:
+def describe_unknown_choice(path: str, options: list[str], configs: Path) -> UserError:
     """The message for `group/choice` where the group has no such choice."""
     group, _, choice = path.rpartition("/")
     options = options or sorted(found.stem for found in (configs / group).glob("*.yaml"))
     if not options:
         return UserError(f"there is no config {path!r}")
-    return UserError(
-        f"{group}={choice}: there is no {group} {choice!r}; {_meant([f'{group}={one}' for one in nearest(choice, options)])}"
-        f"\n  choices: {', '.join(options)}"
-    )
+    meant = _meant([f"{group}={name}" for name in find_nearest(choice, options)])
+    return UserError(f"{group}={choice}: there is no {group} {choice!r}; {meant}\n  choices: {', '.join(options)}")
 
 
-def unknown_key(
+def describe_unknown_key(
     full_key: str, parent: Mapping[Any, Any], failed: str | None = None, configs: Path | None = None, chosen: str = ""
 ) -> UserError:
     """The message for a key that is not in the config; `failed` is the first part of it that is not in `parent`."""
@@ -77,15 +75,15 @@ def unknown_key(
     rest = full_key.removeprefix(failed)
     kind = parent.get("_target_", "") if place else ""
     of = chosen or (f"{place} ({str(kind).rpartition('.')[2]})" if kind else place)
-    meant = _meant([f"{prefix}{one}{rest}=" for one in nearest(name, keys)])
-    elsewhere = choices_with(place, name, configs) if configs and place and not meant else []
+    meant = _meant([f"{prefix}{one}{rest}=" for one in find_nearest(name, keys)])
+    elsewhere = find_choices_with_key(place, name, configs) if configs and place and not meant else []
     if elsewhere:
         meant = f"choices with such a key: {place}={', '.join(elsewhere)}"
     listed = f"\n  keys of {of}: " if place else "\n  groups and keys: "
     return UserError(f"{full_key}=: there is no such key; {meant}{listed}{', '.join(keys) or 'none'}")
 
 
-def choices_with(group: str, key: str, configs: Path) -> list[str]:
+def find_choices_with_key(group: str, key: str, configs: Path) -> list[str]:
     """The choices of a group whose yaml has that key."""
     found = sorted((configs / group).glob("*.yaml"))
     return [path.stem for path in found if key in (OmegaConf.load(path) or {})]

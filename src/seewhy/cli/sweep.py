@@ -29,8 +29,8 @@ class SweepSummary(Callback):
         console = Console(highlight=False)
         if not records:
             return
-        console.print(summary_table(records))
-        for name, record in zip(varied(records), records, strict=True):
+        console.print(build_summary_table(records))
+        for name, record in zip(find_varied_overrides(records), records, strict=True):
             if "reason" in record:
                 console.print(escape(f"{name}: {record['reason']}"), soft_wrap=True)
         if config.task in PAGED and config.get("page") and any(record["status"] == "completed" for record in records):
@@ -47,20 +47,20 @@ def _job_number(path: Path) -> tuple[int, str]:
     return (int(number) if number.isdigit() else 0, path.parent.name)
 
 
-def varied(records: list[dict[str, Any]]) -> list[str]:
+def find_varied_overrides(records: list[dict[str, Any]]) -> list[str]:
     """What tells each job from the others: its overrides that not all jobs share."""
     shared = set.intersection(*(set(record["overrides"]) for record in records)) if len(records) > 1 else set()
     named = [" ".join(one for one in record["overrides"] if one not in shared) for record in records]
     return [name or record["task"] for name, record in zip(named, records, strict=True)]
 
 
-def summary_table(records: list[dict[str, Any]]) -> Table:
+def build_summary_table(records: list[dict[str, Any]]) -> Table:
     """One row per record: what was varied, status, images, passes per image, seconds."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("job", "status", "images", "passes per image", "seconds"):
         table.add_column(title, justify="left" if title in ("job", "status") else "right", overflow="fold")
     colours = {"completed": "green", "failed": "red"}
-    for name, record in zip(varied(records), records, strict=True):
+    for name, record in zip(find_varied_overrides(records), records, strict=True):
         passes = record.get("passes_per_image", {})
         cost = f"{sum(passes.values()):,.0f}" if passes else ""
         status = record["status"]

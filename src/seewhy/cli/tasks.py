@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,116 +17,34 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from seewhy.cli import resume
+from seewhy.cli.build import build_job
 from seewhy.cli.config import check_settings
-from seewhy.cli.instantiate import build_part
-from seewhy.cli.main import quieten
+from seewhy.cli.instantiate import build_object
+from seewhy.cli.quiet import quieten
 from seewhy.cli.sweep import PAGED
 from seewhy.core.errors import Incompatible, UserError
 from seewhy.core.signals import FULL, Stop, is_first_process, signals
-from seewhy.models.build import choose_origin
 from seewhy.runs.record import RunRecord
 from seewhy.runs.resume_check import ChangedRun, Shard, decisive
 
 if TYPE_CHECKING:
-    from lightning.pytorch import LightningDataModule, Trainer
-
-    from seewhy.models.classifier import Classifier
-
-
-@dataclass
-class Job:
-    """The objects of one run."""
-
-    classifier: Classifier
-    data: LightningDataModule
-    trainer: Trainer
-
-    def facts(self) -> dict[str, Any]:
-        """What the record says of the objects before they start."""
-        import torch
-
-        facts = self.classifier.facts
-        return {
-            "model": {
-                "name": self.classifier.name,
-                "weights": self.classifier.origin,
-                "weights_sha256": self.classifier.weights_sha256,
-                "classes": len(facts.classes),
-                "size": facts.size,
-                "mean": facts.mean,
-                "std": facts.std,
-            },
-            "device": str(self.trainer.strategy.root_device),
-            "threads": torch.get_num_threads(),
-        }
-
-    def results(self) -> dict[str, Any]:
-        """What the record says after they are done."""
-        logged = {key: float(value) for key, value in self.trainer.callback_metrics.items()}
-        found: dict[str, Any] = {"logged": logged} if logged else {}
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            found |= callback.record() if hasattr(callback, "record") else {}
-        return found
-
-
-def build(cfg: DictConfig) -> Job:
-    """Instantiate classifier, data, callbacks, loggers and trainer of a config.
-
-    Cheap checks come first: missing weights are reported before torch, timm or Lightning are imported.
-    """
-    architecture = build_part(cfg.model.architecture, "model.architecture")
-    choose_origin(cfg.model.name, architecture, str(cfg.model.weights))
-
-    import torch
-    from lightning.pytorch import seed_everything
-
-    if cfg.threads is not None:
-        os.environ.setdefault("OMP_NUM_THREADS", str(cfg.threads))  # of further processes; Lightning would divide
-        torch.set_num_threads(cfg.threads)
-    seed_everything(cfg.seed, workers=True, verbose=False)
-    optimization = build_part(cfg.optimization, "optimization") if "optimization" in cfg else None
-    callbacks = [build_part(part, f"callbacks.{name}") for name, part in cfg.callbacks.items() if part]
-    classifier = build_classifier(cfg, optimization=optimization)
-    data = build_data(cfg, facts=classifier.facts)
-    loggers = [build_part(part, f"logger.{name}") for name, part in cfg.logger.items() if part]
-    trainer = build_trainer(cfg, callbacks=callbacks, logger=loggers or False, default_root_dir=cfg.output)
-    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.RUN:
-        gc.freeze()  # what is loaded by now stays: no collection needs to look at it again
-    return Job(classifier, data, trainer)
-
-
-def build_classifier(cfg: DictConfig, **options: Any) -> Classifier:
-    """The classifier of the group `model`; `options` are further arguments of `seewhy.models.build.classifier`."""
-    built: Classifier = build_part(cfg.model, "model", "object", _partial_=True)(**options)
-    return built
-
-
-def build_data(cfg: DictConfig, **options: Any) -> LightningDataModule:
-    """The data module of the group `data`; `options` are further arguments, such as the classifier's `facts`."""
-    data: LightningDataModule = build_part(cfg.data, "data", "object", _partial_=True)(**options)
-    return data
-
-
-def build_trainer(cfg: DictConfig, **options: Any) -> Trainer:
-    """The trainer of the group `trainer`, which knows device and precision."""
-    trainer: Trainer = build_part(cfg.trainer, "trainer", "all", **options)
-    return trainer
+    pass
 
 
 def explain(cfg: DictConfig, record: RunRecord) -> None:
     """Test a loaded classifier on the data; the callbacks explain. What the run folder holds already is left out."""
     shard = Shard.of(cfg.get("shard"))
-    job = build(cfg)
+    job = build_job(cfg)
     if job.trainer.world_size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN and "SLURM_NTASKS" not in os.environ:
         raise UserError("trainer=ddp starts the command again, so it cannot be in a sweep (-m) outside Slurm")
-    record.update(**job.facts(), **({"shard": str(shard)} if shard.total > 1 else {}))
+    record.update(**job.describe(), **({"shard": str(shard)} if shard.total > 1 else {}))
     if cfg.task == "explain":
         from seewhy.callbacks.journal import Journaling
 
         config = decisive(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
         job.trainer.callbacks.append(Journaling(cfg.output, config, record.content["overrides"], shard))  # type: ignore[attr-defined]
     job.trainer.test(job.classifier, job.data, verbose=False)
-    record.update(**job.results())
+    record.update(**job.collect_results())
 
 
 def train(cfg: DictConfig, record: RunRecord) -> None:
@@ -137,11 +54,11 @@ def train(cfg: DictConfig, record: RunRecord) -> None:
     data_class = get_class(cfg.data._target_)
     if cfg.model.classes is None and hasattr(data_class, "class_names"):
         cfg.model.classes = list(data_class.class_names)
-    job = build(cfg)
-    record.update(**job.facts())
+    job = build_job(cfg)
+    record.update(**job.describe())
     job.classifier.train()
     job.trainer.fit(job.classifier, job.data)
-    training = {"training_seconds": record.seconds(), "training": job.results().get("logged", {})}
+    training = {"training_seconds": record.seconds(), "training": job.collect_results().get("logged", {})}
 
     from seewhy.models.weights import fit_weights, read_weights, save_weights, weights_sha256
 
@@ -152,7 +69,7 @@ def train(cfg: DictConfig, record: RunRecord) -> None:
     job.classifier.weights_sha256 = weights_sha256(job.classifier.network)
     save_weights(job.classifier.network, job.classifier.facts, Path(cfg.output) / "weights.safetensors")
     job.trainer.test(job.classifier, job.data, verbose=False)
-    record.update(**training, **job.facts(), **job.results())
+    record.update(**training, **job.describe(), **job.collect_results())
 
 
 def report(cfg: DictConfig, record: RunRecord) -> None:
@@ -174,9 +91,9 @@ def synthesize(cfg: DictConfig, record: RunRecord) -> None:
     from seewhy.analyses.synthesis.base import Output
     from seewhy.analyses.synthesis.run import run_synthesis
 
-    synthesis = build_part(cfg.synthesis, "synthesis", "object")
-    job = build(cfg)
-    record.update(**job.facts(), synthesis={"name": synthesis.name, **synthesis.parameters})
+    synthesis = build_object(cfg.synthesis, "synthesis", "object")
+    job = build_job(cfg)
+    record.update(**job.describe(), synthesis={"name": synthesis.name, **synthesis.parameters})
     job.classifier.to(job.trainer.strategy.root_device)
     output = Output(Path(cfg.output), job.trainer.loggers)
     try:
@@ -211,7 +128,7 @@ def execute(task: Callable[[DictConfig, RunRecord], None], cfg: DictConfig) -> N
     except Exception as error:
         if isinstance(error, OSError) and error.errno in FULL:
             raise SystemExit(_interrupted(cfg, record, f"{error.strerror}: {error.filename or cfg.output}")) from None
-        mistake = user_error(error)
+        mistake = find_user_error(error)
         if isinstance(mistake, ChangedRun):
             record.restore()
         else:
@@ -256,13 +173,8 @@ def _interrupted(cfg: DictConfig, record: RunRecord, reason: str) -> int:
     return 143 if reason == "SIGTERM" else 130
 
 
-def user_error(error: BaseException | None) -> UserError | None:
+def find_user_error(error: BaseException | None) -> UserError | None:
     """The user's mistake behind an error, or None where the error is ours."""
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__
     return error
-
-
-def resolved(cfg: DictConfig) -> str:
-    """The config as yaml with every interpolation filled in."""
-    return OmegaConf.to_yaml(cfg, resolve=True)
