@@ -67,14 +67,14 @@ def load(model: str) -> Any:
 def verdict(classifier: Any, explainer: Any, image: Any, target: Any) -> tuple[str, str]:
     """(cell, reason of a refusal) of one method on one network."""
     from seewhy.core.errors import Incompatible
-    from seewhy.explainers.batch import warnings_of
+    from seewhy.explainers.batch import find_warnings
 
     try:
         attributed = explainer.attribute(classifier, image, target)
     except Incompatible as refused:
         return "refused", str(refused)
     facts = {key: float(values[0]) for key, values in attributed.facts.items()}
-    found = warnings_of(explainer, attributed.maps[0].cpu(), facts)
+    found = find_warnings(explainer, attributed.maps[0].cpu(), facts)
     gap = facts.get("completeness_gap_relative")
     if gap is not None and found:
         return f"gap {percent(gap)}", ""

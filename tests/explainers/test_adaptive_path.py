@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from seewhy.explainers.baselines import baseline_images
+from seewhy.explainers.baselines import build_baselines
 from seewhy.explainers.integrated_gradients import IntegratedGradients
 from seewhy.explainers.path_integrals import CANCELLING, SEGMENTS, START, AdaptivePath
 from seewhy.models.batched import BatchedEvaluator
@@ -47,7 +47,7 @@ def integrate(
 ) -> tuple[Tensor, Tensor, AdaptivePath]:
     images = IMAGES[:count]
     path = AdaptivePath(
-        BatchedEvaluator(classifier, images[0], 16), images, baseline_images(name, images), TARGETS[:count]
+        BatchedEvaluator(classifier, images[0], 16), images, build_baselines(name, images), TARGETS[:count]
     )
     with torch.no_grad(), classifier.frozen():
         return *path.integrate(tolerance, max_steps), path
@@ -97,7 +97,7 @@ def test_every_image_is_within_its_tolerance(tolerance: float, name: str) -> Non
     classifier = small_cnn(seed=1)
     values, nodes, path = integrate(classifier, tolerance, name=name)
     with torch.no_grad():
-        scores = classifier(torch.cat([IMAGES, baseline_images(name, IMAGES)])).gather(1, TARGETS.repeat(2)[:, None])
+        scores = classifier(torch.cat([IMAGES, build_baselines(name, IMAGES)])).gather(1, TARGETS.repeat(2)[:, None])
     change = (scores[:3] - scores[3:])[:, 0]
     gap = (values.sum((1, 2, 3)) - change).abs() / change.abs()
     assert bool((gap <= 1.02 * tolerance + 1e-5).all())

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from seewhy.core.errors import Incompatible
-from seewhy.explainers.attention import WatchAttention, pooled_tokens, read_out
+from seewhy.explainers.attention import AttentionRecorder, find_pooled_tokens, read_out
 from tiny import random_images
 
 
@@ -34,7 +34,7 @@ def watched(run: Callable[[], Tensor]) -> tuple[Tensor, list[Tensor], list[Tenso
         matrices.append(attention.detach())
         places.append(place)
 
-    with torch.enable_grad(), WatchAttention(seen):
+    with torch.enable_grad(), AttentionRecorder(seen):
         result = run()
         gradients = torch.autograd.grad(result[:, 0].sum(), places)
     return result.detach(), matrices, [part.view_as(whole) for part, whole in zip(gradients, matrices, strict=True)]
@@ -94,7 +94,7 @@ def test_the_weights_are_given_where_the_network_asks_for_them() -> None:
     attention, tokens = nn.MultiheadAttention(8, 2, batch_first=True).eval(), torch.rand(3, 5, 8)
     for options in ({}, {"average_attn_weights": False}, {"need_weights": False}):
         output, weights = attention(tokens, tokens, tokens, **options)
-        with WatchAttention(lambda *_: None):
+        with AttentionRecorder(lambda *_: None):
             again, seen = attention(tokens, tokens, tokens, **options)
         torch.testing.assert_close(again, output)
         torch.testing.assert_close(seen, weights) if weights is not None else None
@@ -115,7 +115,7 @@ def test_the_weights_are_given_where_the_network_asks_for_them() -> None:
 def test_the_steps_equal_the_fused_function(options: dict[str, object]) -> None:
     query, key, value = (torch.randn(2, 3, count, 6) for count in (4, 3, 3))
     expected = functional.scaled_dot_product_attention(query, key, value, **options)
-    with WatchAttention(lambda *_: None):
+    with AttentionRecorder(lambda *_: None):
         found = functional.scaled_dot_product_attention(query, key, value, **options)
     torch.testing.assert_close(found, expected)
 
@@ -123,14 +123,14 @@ def test_the_steps_equal_the_fused_function(options: dict[str, object]) -> None:
 def test_grouped_queries() -> None:
     query, key, value = (torch.randn(2, heads, 4, 6) for heads in (4, 2, 2))
     expected = functional.scaled_dot_product_attention(query, key, value, enable_gqa=True)
-    with WatchAttention(lambda *_: None):
+    with AttentionRecorder(lambda *_: None):
         found = functional.scaled_dot_product_attention(query, key, value, enable_gqa=True)
     torch.testing.assert_close(found, expected)
 
 
 def test_other_softmaxes_are_not_attention() -> None:
     seen: list[Tensor] = []
-    with WatchAttention(lambda attention, place: seen.append(attention)):
+    with AttentionRecorder(lambda attention, place: seen.append(attention)):
         torch.rand(2, 5).softmax(1)
         torch.rand(2, 3, 4, 4).softmax(1)
         torch.rand(2, 3, 4, 4).softmax(-1)
@@ -142,12 +142,12 @@ def test_other_softmaxes_are_not_attention() -> None:
 
 
 def test_the_tokens_that_are_pooled() -> None:
-    assert pooled_tokens(vit(), 1) == slice(0, 1)
-    assert pooled_tokens(vit(global_pool="avg"), 1) == slice(1, None)
-    assert pooled_tokens(nn.Identity(), 0) == slice(0, None)
-    assert pooled_tokens(nn.Identity(), 1) == slice(0, 1)
+    assert find_pooled_tokens(vit(), 1) == slice(0, 1)
+    assert find_pooled_tokens(vit(global_pool="avg"), 1) == slice(1, None)
+    assert find_pooled_tokens(nn.Identity(), 0) == slice(0, None)
+    assert find_pooled_tokens(nn.Identity(), 1) == slice(0, 1)
     distilled = timm.create_model("deit_tiny_distilled_patch16_224", img_size=64, depth=1)
-    assert pooled_tokens(distilled, 2) == slice(0, 2)
+    assert find_pooled_tokens(distilled, 2) == slice(0, 2)
 
 
 def test_reading_out() -> None:

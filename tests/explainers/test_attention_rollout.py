@@ -7,7 +7,7 @@ from torch import Tensor
 
 from layer_twin import enlarged
 from seewhy.core.errors import Incompatible, UserError
-from seewhy.explainers.attention import AttentionRollout, WatchAttention
+from seewhy.explainers.attention import AttentionRecorder, AttentionRollout
 from seewhy.models.classifier import Classifier
 from tiny import classifier_of, random_images, small_cnn
 
@@ -20,7 +20,7 @@ def transformer(name: str = "test_vit", **options: object) -> Classifier:
 def twin(classifier: Classifier, image: Tensor, discard_ratio: float = 0.0) -> Tensor:
     """Abnar and Zuidema 2020, section 3, layer after layer: R [tokens, tokens]."""
     layers: list[Tensor] = []
-    with torch.no_grad(), WatchAttention(lambda attention, place: layers.append(attention[0])):
+    with torch.no_grad(), AttentionRecorder(lambda attention, place: layers.append(attention[0])):
         classifier(image[None])
     flow = torch.eye(layers[0].shape[-1])
     for layer in layers:

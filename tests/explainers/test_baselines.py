@@ -6,7 +6,7 @@ from torchvision.transforms.v2 import functional
 
 from seewhy.core.errors import UserError
 from seewhy.core.tensors import gaussian_blur
-from seewhy.explainers.baselines import BASELINES, RANDOM_BASELINES, baseline_images, random_baseline
+from seewhy.explainers.baselines import BASELINES, RANDOM_BASELINES, build_baselines, draw_baseline
 from tiny import random_images
 
 IMAGES = random_images(3, 16)
@@ -14,21 +14,21 @@ IMAGES = random_images(3, 16)
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_shape_range_and_independence_of_the_batch(name: str) -> None:
-    baselines = baseline_images(name, IMAGES, seed=4)
+    baselines = build_baselines(name, IMAGES, seed=4)
     assert baselines.shape == IMAGES.shape
     assert baselines.dtype == torch.float32
     assert 0 <= float(baselines.min()) <= float(baselines.max()) <= 1
-    torch.testing.assert_close(baselines.flip(0), baseline_images(name, IMAGES.flip(0), seed=4))
-    torch.testing.assert_close(baselines[1:2], baseline_images(name, IMAGES[1:2], seed=4))
+    torch.testing.assert_close(baselines.flip(0), build_baselines(name, IMAGES.flip(0), seed=4))
+    torch.testing.assert_close(baselines[1:2], build_baselines(name, IMAGES[1:2], seed=4))
 
 
 @pytest.mark.parametrize(("name", "value"), [("black", 0.0), ("white", 1.0), ("grey", 0.5)])
 def test_constants_mean_what_they_say(name: str, value: float) -> None:
-    assert torch.equal(baseline_images(name, IMAGES), torch.full_like(IMAGES, value))
+    assert torch.equal(build_baselines(name, IMAGES), torch.full_like(IMAGES, value))
 
 
 def test_mean_is_each_images_own_colour() -> None:
-    baselines = baseline_images("mean", IMAGES)
+    baselines = build_baselines("mean", IMAGES)
     for image, baseline in zip(IMAGES, baselines, strict=True):
         for channel in range(3):
             torch.testing.assert_close(baseline[channel], image[channel].mean().expand(16, 16))
@@ -39,7 +39,7 @@ def test_mean_is_each_images_own_colour() -> None:
 def test_blurred_is_a_gaussian_of_an_eighth_of_the_shorter_side() -> None:
     picture = torch.zeros(1, 3, 64, 80)
     picture[:, :, 32, 40] = 1
-    blurred = baseline_images("blurred", picture)[0, 0]
+    blurred = build_baselines("blurred", picture)[0, 0]
     row = blurred[:, 40] / blurred[:, 40].sum()
     spread = (row * (torch.arange(64) - 32.0) ** 2).sum().sqrt()
     assert 0.8 * 8 < float(spread) < 8, "the tails are cut after two standard deviations"
@@ -48,25 +48,25 @@ def test_blurred_is_a_gaussian_of_an_eighth_of_the_shorter_side() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 4)])
 def test_blurred_works_on_the_smallest_images(size: tuple[int, int]) -> None:
-    assert bool(baseline_images("blurred", torch.rand(1, 3, *size)).isfinite().all())
+    assert bool(build_baselines("blurred", torch.rand(1, 3, *size)).isfinite().all())
 
 
 @pytest.mark.parametrize("name", RANDOM_BASELINES)
 def test_random_ones_follow_the_seed_and_the_image(name: str) -> None:
-    first, again = baseline_images(name, IMAGES, seed=1), baseline_images(name, IMAGES, seed=1)
+    first, again = build_baselines(name, IMAGES, seed=1), build_baselines(name, IMAGES, seed=1)
     assert torch.equal(first, again)
-    assert not torch.equal(first, baseline_images(name, IMAGES, seed=2))
+    assert not torch.equal(first, build_baselines(name, IMAGES, seed=2))
     assert not torch.equal(first[0], first[1])
     torch.manual_seed(5)
     state = torch.get_rng_state()
-    baseline_images(name, IMAGES)
+    build_baselines(name, IMAGES)
     assert torch.equal(state, torch.get_rng_state())
 
 
 def test_random_ones_have_the_stated_distribution() -> None:
     generator = torch.Generator().manual_seed(0)
-    uniform = random_baseline("uniform", torch.Size((3, 100, 100)), generator)
-    noise = random_baseline("noise", torch.Size((3, 100, 100)), generator)
+    uniform = draw_baseline("uniform", torch.Size((3, 100, 100)), generator)
+    noise = draw_baseline("noise", torch.Size((3, 100, 100)), generator)
     assert float(uniform.mean()) == pytest.approx(0.5, abs=0.01)
     assert float(uniform.std()) == pytest.approx(12**-0.5, abs=0.005)
     assert float(noise.mean()) == pytest.approx(0.5, abs=0.005)
@@ -75,7 +75,7 @@ def test_random_ones_have_the_stated_distribution() -> None:
 
 def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(UserError, match="baseline='zero' is none of black, white"):
-        baseline_images("zero", IMAGES)
+        build_baselines("zero", IMAGES)
 
 
 SHAPES = [((20, 33), (19, 7), 3.0), ((9, 9), (1, 9), 5.0), ((1, 4), (1, 3), 0.5)]

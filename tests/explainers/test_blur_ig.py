@@ -94,7 +94,7 @@ def test_more_steps_shrink_the_gap() -> None:
 
 def test_the_strongest_blur_follows_the_image_size() -> None:
     expected = torch.stack([blurred(image, 32 * 50 / 224) for image in IMAGES])
-    torch.testing.assert_close(BlurIg().baselines(IMAGES), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(BlurIg().build_baselines(IMAGES), expected, rtol=0, atol=1e-5)
 
 
 def test_a_map_does_not_depend_on_its_neighbours_and_the_passes_equal_the_formula() -> None:

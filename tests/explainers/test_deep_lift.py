@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from seewhy.core.errors import Incompatible, UserError
 from seewhy.explainers._backward_rules.deep_lift import MaxPool, pool_with_places
-from seewhy.explainers.base import Attributed
+from seewhy.explainers.base import AttributionResult
 from seewhy.explainers.deep_lift import Baselines, DeepLift
 from seewhy.explainers.integrated_gradients import IntegratedGradients
 from seewhy.models.batched import BatchedEvaluator
@@ -99,8 +99,8 @@ class Fixed(DeepLift):
             raise AssertionError("not asked for")
         return super()._pass(evaluator, baselines, shared)
 
-    def _attribute(self, evaluator: BatchedEvaluator, images: Tensor, targets: Tensor) -> Attributed:
-        return self._explained(evaluator, images, self.baselines(images), targets)
+    def _attribute(self, evaluator: BatchedEvaluator, images: Tensor, targets: Tensor) -> AttributionResult:
+        return self._explained(evaluator, images, self.build_baselines(images), targets)
 
 
 @pytest.mark.parametrize("name", ["functional", "test_resnet", "mobilenetv3_small_050", "squeezenet1_1", "cnn"])
@@ -260,7 +260,7 @@ def test_captum_agrees_where_it_has_one_kind_of_nonlinearity(between: nn.Module)
     network = nn.Sequential(nn.Conv2d(3, 4, 3), between, nn.Flatten(), nn.Linear(features, 10))
     classifier = classifier_of(network.eval(), 8, 10).double()
     images, targets = random_images(2, 8).double(), torch.tensor([3, 7])
-    baselines = DeepLift(baseline="noise").baselines(images)
+    baselines = DeepLift(baseline="noise").build_baselines(images)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         theirs = attr.DeepLift(classifier.network).attribute(

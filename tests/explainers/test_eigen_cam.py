@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from layer_twin import enlarged, signals
-from seewhy.explainers.cam import EigenCam, first_component
+from seewhy.explainers.cam import EigenCam, project_on_first_component
 from tiny import random_images, small_cnn
 
 
@@ -28,24 +28,24 @@ def test_one_pattern_is_found_exactly_whatever_the_shape() -> None:
     pattern = torch.rand(2, 6, 1, generator=torch.Generator().manual_seed(0))
     for channels in (3, 12):
         mixture = torch.linspace(0.1, 1, channels)
-        found = first_component(pattern * mixture, centred=False)
+        found = project_on_first_component(pattern * mixture, centred=False)
         torch.testing.assert_close(found, pattern[..., 0] * mixture.norm())
-        centred = first_component(pattern * mixture, centred=True)
+        centred = project_on_first_component(pattern * mixture, centred=True)
         torch.testing.assert_close(centred, (pattern - pattern.mean(1, keepdim=True))[..., 0] * mixture.norm())
 
 
 def test_the_sign_follows_the_mean_activation() -> None:
     values = torch.randn(4, 9, 5, generator=torch.Generator().manual_seed(0))
     for centred in (True, False):
-        found = first_component(values, centred)
+        found = project_on_first_component(values, centred)
         assert bool(((found * values.mean(2)).sum(1) >= 0).all())
-        flipped = first_component(-values, centred)
+        flipped = project_on_first_component(-values, centred)
         torch.testing.assert_close(flipped, -found)
-    assert bool((first_component(values.relu(), centred=False) > -1e-5).all())
+    assert bool((project_on_first_component(values.relu(), centred=False) > -1e-5).all())
 
 
 def test_constant_activations_give_a_flat_map() -> None:
-    assert not bool(first_component(torch.ones(1, 4, 3), centred=True).any())
+    assert not bool(project_on_first_component(torch.ones(1, 4, 3), centred=True).any())
 
 
 def test_the_target_does_not_matter() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from seewhy.core.types import Batch
-from seewhy.explainers.batch import explain_batch, predictions
+from seewhy.explainers.batch import build_predictions, explain_batch
 from seewhy.explainers.gradient import Saliency
 from seewhy.explainers.integrated_gradients import IntegratedGradients
 from tiny import linear_classifier, random_images
@@ -19,7 +19,7 @@ def batch_of(labels: list[int]) -> Batch:
 def test_predictions_tell_right_from_wrong_and_unknown() -> None:
     classifier, _ = linear_classifier()
     logits = torch.tensor([[2.0, 1.0, 0.0], [0.0, 0.0, 3.0], [0.0, 1.0, 0.0]])
-    made = predictions(classifier, batch_of([0, 0, -1]), logits)
+    made = build_predictions(classifier, batch_of([0, 0, -1]), logits)
     assert [one.name for one in made] == ["class 0", "class 2", "class 1"]
     assert [one.correct for one in made] == [True, False, None]
     assert made[0].probability == pytest.approx(float(logits[0].softmax(0)[0]))

@@ -8,7 +8,7 @@ from PIL import Image
 
 from seewhy.core.errors import UserError
 from seewhy.core.random import image_generator
-from seewhy.explainers.baselines import baseline_images, random_baseline
+from seewhy.explainers.baselines import build_baselines, draw_baseline
 from seewhy.explainers.gradient_shap import GradientShap
 from seewhy.explainers.integrated_gradients import IntegratedGradients
 from seewhy.models.classifier import Passes
@@ -28,9 +28,9 @@ def slow_twin(names: list[str], n_samples: int, noise: float) -> torch.Tensor:
         for sample in range(n_samples):
             name = names[order[turns[sample]]]
             if name in ("noise", "uniform"):
-                baseline = random_baseline(name, image.shape, image_generator(0, image, f"baseline {sample}"))
+                baseline = draw_baseline(name, image.shape, image_generator(0, image, f"baseline {sample}"))
             else:
-                baseline = image if name == "image" else baseline_images(name, image[None])[0]
+                baseline = image if name == "image" else build_baselines(name, image[None])[0]
             difference = image + noise * torch.randn(image.shape, generator=normal) - baseline
             leaf = (baseline + positions[sample] * difference)[None].requires_grad_()
             classifier(leaf)[0, target].backward()

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from seewhy.core.errors import UserError
-from seewhy.explainers.guided_ig import GuidedIg, smallest
+from seewhy.explainers.guided_ig import GuidedIg, find_kth_smallest
 from seewhy.explainers.integrated_gradients import IntegratedGradients
 from seewhy.models.classifier import Passes
 from tiny import classifier_of, linear_classifier, random_images, small_cnn
@@ -130,7 +130,7 @@ def test_the_k_th_smallest_is_that_of_a_sort() -> None:
     values = torch.randn(4, 50, generator=torch.Generator().manual_seed(0))
     values[:, 5:9] = math.inf
     for count in (1, 20, 46, 50):
-        assert torch.equal(smallest(values, count), values.sort(1).values[:, count - 1])
+        assert torch.equal(find_kth_smallest(values, count), values.sort(1).values[:, count - 1])
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from seewhy.explainers._incremental.patches import Windows, clean_pass, keys_of,
 from seewhy.explainers._incremental.plan import Plan, make_plan
 from seewhy.explainers._incremental.receptive_fields import cheapest_runs
 from seewhy.explainers._incremental.recording import Unrecordable, record
-from seewhy.explainers.occlusion import Occlusion, positions
+from seewhy.explainers.occlusion import Occlusion, compute_positions
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Passes
 from tiny import classifier_of, random_images, small_cnn
@@ -168,7 +168,7 @@ def planned(network: nn.Module, images: Tensor, window: int, stride: int) -> tup
     height, width = images.shape[2:]
     recorded, _ = record(network, images[:1].expand(5, -1, -1, -1).clone())
     nodes = nodes_of(recorded)
-    tops, lefts = (torch.tensor(positions(side, window, stride)) for side in (height, width))
+    tops, lefts = (torch.tensor(compute_positions(side, window, stride)) for side in (height, width))
     plan = make_plan(nodes, Span(tops, tops + window, height), Span(lefts, lefts + window, width), len(images))
     clean = clean_pass(nodes, recorded.result, images, keys_of(nodes, plan.groups))
     found, expected = [clean.output], [network(images)]
@@ -330,7 +330,7 @@ def test_changed_weights_are_seen() -> None:
 
 def test_patches_need_no_more_memory_than_images() -> None:
     classifier, images = classifier_of(network_of("inverted"), 32, 4), random_images(2, 32)
-    places = positions(32, 6, 5)
+    places = compute_positions(32, 6, 5)
     with torch.no_grad():
         network = incremental_network(BatchedEvaluator(classifier, images[0], 4), images, images * 0, places, places, 6)
     assert classifier.passes == Passes()

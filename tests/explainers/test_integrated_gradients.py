@@ -5,9 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.core.errors import UserError
-from seewhy.explainers.baselines import BASELINES, baseline_images
+from seewhy.explainers.baselines import BASELINES, build_baselines
 from seewhy.explainers.integrated_gradients import IntegratedGradients
-from seewhy.explainers.path_integrals import RULES, quadrature
+from seewhy.explainers.path_integrals import RULES, compute_quadrature
 from seewhy.models.classifier import Passes
 from tiny import classifier_of, linear_classifier, random_images, small_cnn
 
@@ -30,8 +30,8 @@ class Squares(nn.Module):
 
 def slow_twin(rule: str, n_steps: int, baseline: str) -> Tensor:
     classifier, maps = small_cnn(), []
-    nodes, weights = quadrature(rule, n_steps)
-    for image, target, start in zip(IMAGES, TARGETS, baseline_images(baseline, IMAGES), strict=True):
+    nodes, weights = compute_quadrature(rule, n_steps)
+    for image, target, start in zip(IMAGES, TARGETS, build_baselines(baseline, IMAGES), strict=True):
         average = torch.zeros_like(image)
         for node, weight in zip(nodes.tolist(), weights.tolist(), strict=True):
             leaf = (start + node * (image - start))[None].requires_grad_()
@@ -45,7 +45,7 @@ def slow_twin(rule: str, n_steps: int, baseline: str) -> Tensor:
 def test_of_a_linear_network_it_is_weight_times_difference(baseline: str) -> None:
     classifier, weights = linear_classifier()
     images, targets = random_images(2, 8), torch.tensor([2, 0])
-    expected = (weights[targets] * (images - baseline_images(baseline, images))).sum(1)
+    expected = (weights[targets] * (images - build_baselines(baseline, images))).sum(1)
     for n_steps in (3, "auto"):
         result = IntegratedGradients(baseline=baseline, n_steps=n_steps, probe_batch_size=16).attribute(
             classifier, images, targets
@@ -123,7 +123,7 @@ def test_the_channels_add_up_to_the_map() -> None:
     from seewhy.models.batched import BatchedEvaluator
 
     explainer, classifier = IntegratedGradients(n_steps=4, probe_batch_size=16), small_cnn()
-    per_channel = explainer.per_channel(BatchedEvaluator(classifier, IMAGES[0], 16), IMAGES, TARGETS)
+    per_channel = explainer.attribute_channels(BatchedEvaluator(classifier, IMAGES[0], 16), IMAGES, TARGETS)
     assert per_channel.shape == IMAGES.shape
     assert classifier.passes == Passes(12, 12), "no pass is spent on completeness"
     torch.testing.assert_close(explainer.reduce(per_channel), explainer(small_cnn(), IMAGES, TARGETS))

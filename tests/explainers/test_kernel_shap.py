@@ -9,7 +9,7 @@ import torch
 
 from seewhy.core.errors import UserError
 from seewhy.explainers import kernel_shap
-from seewhy.explainers.kernel_shap import KernelShap, ShapleyFit, draw_blocks
+from seewhy.explainers.kernel_shap import KernelShap, ShapleyRegression, draw_coalitions
 from seewhy.explainers.superpixels import segment_images
 from seewhy.models.classifier import Classifier, Passes
 from tiny import linear_classifier, random_images, small_cnn
@@ -85,8 +85,8 @@ def test_sampled_values_come_near_the_exact_ones(monkeypatch: pytest.MonkeyPatch
     powers = 2 ** np.arange(6)
 
     def values(n_samples: int) -> np.ndarray:
-        fit = ShapleyFit(6)
-        for shown, weights in draw_blocks(6, n_samples, torch.Generator().manual_seed(1)):
+        fit = ShapleyRegression(6)
+        for shown, weights in draw_coalitions(6, n_samples, torch.Generator().manual_seed(1)):
             fit.add(shown.numpy(), weights.numpy(), worth[shown.numpy() @ powers])
         return fit.values(float(worth[-1]))
 
@@ -99,7 +99,7 @@ def test_sampled_values_come_near_the_exact_ones(monkeypatch: pytest.MonkeyPatch
 
 
 def test_coalitions_come_with_their_complements_and_in_the_right_sizes() -> None:
-    blocks = list(draw_blocks(20, 1500, torch.Generator().manual_seed(0)))
+    blocks = list(draw_coalitions(20, 1500, torch.Generator().manual_seed(0)))
     shown = torch.cat([block for block, _ in blocks])
     assert [len(block) for block, _ in blocks] == [512, 512, 476]
     assert torch.equal(shown[0::2], ~shown[1::2])
@@ -110,7 +110,7 @@ def test_coalitions_come_with_their_complements_and_in_the_right_sizes() -> None
 
 
 def test_weights_of_all_coalitions_are_the_shapley_kernel() -> None:
-    ((shown, weights),) = draw_blocks(4, 2, torch.Generator())
+    ((shown, weights),) = draw_coalitions(4, 2, torch.Generator())
     assert len(shown) == len({tuple(row) for row in shown.tolist()}) == 14
     kernel = {size: 3 / (math.comb(4, size) * size * (4 - size)) for size in (1, 2, 3)}
     expected = torch.tensor([kernel[int(size)] for size in shown.sum(1)], dtype=torch.float64)

@@ -131,7 +131,7 @@ def test_the_regression_equals_that_of_scikit_learn() -> None:
     linear_model = pytest.importorskip("sklearn.linear_model")
     generator = np.random.default_rng(0)
     seen, scores = generator.random((60, 7)) < 0.5, generator.normal(size=60)
-    fit = lime.RidgeFit(7, 0.25)
+    fit = lime.RidgeRegression(7, 0.25)
     fit.add(seen[:25], scores[:25])
     fit.add(seen[25:], scores[25:])
     cosine = seen.sum(1) / np.sqrt(7 * np.maximum(seen.sum(1), 1))

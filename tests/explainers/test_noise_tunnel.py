@@ -27,7 +27,7 @@ def slow_twin(explainer: IntegratedGradients, n_samples: int, noise: float, comb
     evaluator, maps = BatchedEvaluator(small_cnn(), IMAGES[0], 1), []
     for image, target in zip(IMAGES, TARGETS, strict=True):
         samples = [
-            explainer.per_channel(evaluator, copy[None], target[None])[0].double()
+            explainer.attribute_channels(evaluator, copy[None], target[None])[0].double()
             for copy in noisy_copies(image, n_samples, noise)
         ]
         mean, squares = sum(samples) / n_samples, sum(each**2 for each in samples) / n_samples
@@ -118,7 +118,7 @@ def test_no_pass_is_spent_on_the_gap_of_a_copy() -> None:
 
 
 def test_the_network_and_the_method_inside_never_see_more_than_a_probe_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen, inner = [], IntegratedGradients.per_channel
+    seen, inner = [], IntegratedGradients.attribute_channels
 
     def watch(
         self: IntegratedGradients, evaluator: BatchedEvaluator, images: torch.Tensor, targets: torch.Tensor
@@ -126,7 +126,7 @@ def test_the_network_and_the_method_inside_never_see_more_than_a_probe_batch(mon
         seen.append(len(images))
         return inner(self, evaluator, images, targets)
 
-    monkeypatch.setattr(IntegratedGradients, "per_channel", watch)
+    monkeypatch.setattr(IntegratedGradients, "attribute_channels", watch)
     classifier = looked_over(small_cnn())
     classifier.network.register_forward_pre_hook(lambda module, arguments: seen.append(len(arguments[0])))
     tunnel = NoiseTunnel(explainer=IntegratedGradients(n_steps=3), n_samples=9, probe_batch_size=4)

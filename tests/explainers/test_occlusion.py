@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from seewhy.core.errors import UserError
-from seewhy.explainers.baselines import baseline_images
-from seewhy.explainers.occlusion import Occlusion, cover_windows, positions
+from seewhy.explainers.baselines import build_baselines
+from seewhy.explainers.occlusion import Occlusion, compute_positions, cover_windows
 from seewhy.models.classifier import Classifier, Passes
 from tiny import linear_classifier, looked_over, random_images, small_cnn
 
@@ -15,12 +15,12 @@ IMAGES, TARGETS = random_images(3, 32), torch.tensor([3, 7, 3])
 def slow_twin(
     classifier: Classifier, images: torch.Tensor, targets: torch.Tensor, window: int, stride: int, name: str = "black"
 ) -> torch.Tensor:
-    cover = baseline_images(name, images)
+    cover = build_baselines(name, images)
     sums, counts = torch.zeros(images[:, 0].shape), torch.zeros(images[:, 0].shape)
     for index, target in enumerate(targets.tolist()):
         clean = classifier(images[index : index + 1])[0, target]
-        for top in positions(images.shape[2], window, stride):
-            for left in positions(images.shape[3], window, stride):
+        for top in compute_positions(images.shape[2], window, stride):
+            for left in compute_positions(images.shape[3], window, stride):
                 area = (slice(top, top + window), slice(left, left + window))
                 covered = images[index].clone()
                 covered[:, *area] = cover[index][:, *area]
@@ -85,16 +85,16 @@ def test_an_image_of_the_baseline_has_a_map_of_zeros() -> None:
 
 
 def test_the_last_window_ends_at_the_border() -> None:
-    assert positions(10, 4, 3) == [0, 3, 6]
-    assert positions(11, 4, 3) == [0, 3, 6, 7]
-    assert positions(5, 5, 2) == [0]
+    assert compute_positions(10, 4, 3) == [0, 3, 6]
+    assert compute_positions(11, 4, 3) == [0, 3, 6, 7]
+    assert compute_positions(5, 5, 2) == [0]
 
 
 def test_default_windows_grow_with_the_image() -> None:
-    assert Occlusion().geometry(224, 224) == (15, 8)
-    assert Occlusion().geometry(32, 32) == (4, 2)
-    assert Occlusion().geometry(300, 224) == (15, 8)
-    assert Occlusion().geometry(3, 3) == (3, 2)
+    assert Occlusion().choose_geometry(224, 224) == (15, 8)
+    assert Occlusion().choose_geometry(32, 32) == (4, 2)
+    assert Occlusion().choose_geometry(300, 224) == (15, 8)
+    assert Occlusion().choose_geometry(3, 3) == (3, 2)
     assert Occlusion().passes_per_image(size=224) == (28**2 + 1, 0)
 
 

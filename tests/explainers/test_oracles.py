@@ -13,7 +13,7 @@ from oracles.networks import ALL, case
 from oracles.row import Row
 from oracles.table import TABLE, WITHOUT_PEER
 from seewhy.core.errors import Incompatible
-from seewhy.explainers.cam import weighted
+from seewhy.explainers.cam import weigh_channels
 
 REFUSED = [(row, name) for row in TABLE for name, why in row.exceptions.items() if why.startswith("refused")]
 
@@ -70,5 +70,7 @@ def test_torchcam_leaves_the_alphas_of_grad_cam_plus_plus_undivided() -> None:
     expected = []
     for image, target in zip(chosen.images, chosen.targets.tolist(), strict=True):
         features, gradient = signals(chosen.classifier, chosen.layer, image, target)
-        expected.append(enlarged(weighted(features[None], gradient[None].relu().pow(3).sum((2, 3)))[0].relu(), 32))
+        expected.append(
+            enlarged(weigh_channels(features[None], gradient[None].relu().pow(3).sum((2, 3)))[0].relu(), 32)
+        )
     assert difference(torchcam("GradCAMpp")(chosen), torch.stack(expected)) < 1e-5

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from seewhy.core.errors import UserError
-from seewhy.explainers.path_integrals import RULES, quadrature
+from seewhy.explainers.path_integrals import RULES, compute_quadrature
 
 NODES = {
     "gauss_legendre": [0.5 - 0.5 / 3**0.5, 0.5 + 0.5 / 3**0.5],
@@ -24,7 +24,7 @@ SQUARE = {
 
 @pytest.mark.parametrize("rule", RULES)
 def test_two_nodes_are_where_the_rule_has_them(rule: str) -> None:
-    nodes, weights = quadrature(rule, 2)
+    nodes, weights = compute_quadrature(rule, 2)
     assert nodes.tolist() == pytest.approx(NODES[rule])
     assert weights.tolist() == [0.5, 0.5]
     assert float((weights * nodes**2).sum()) == pytest.approx(SQUARE[rule])
@@ -33,7 +33,7 @@ def test_two_nodes_are_where_the_rule_has_them(rule: str) -> None:
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("n_steps", [2, 3, 50, 501])
 def test_weights_add_up_to_one_and_nodes_stay_on_the_path(rule: str, n_steps: int) -> None:
-    nodes, weights = quadrature(rule, n_steps)
+    nodes, weights = compute_quadrature(rule, n_steps)
     assert nodes.shape == weights.shape == (n_steps,)
     assert nodes.dtype == weights.dtype == torch.float64
     assert float(weights.sum()) == pytest.approx(1, abs=1e-12)
@@ -42,7 +42,7 @@ def test_weights_add_up_to_one_and_nodes_stay_on_the_path(rule: str, n_steps: in
 
 
 def test_gauss_legendre_is_exact_to_degree_2n_minus_1() -> None:
-    nodes, weights = quadrature("gauss_legendre", 5)
+    nodes, weights = compute_quadrature("gauss_legendre", 5)
     for degree in range(10):
         assert float((weights * nodes**degree).sum()) == pytest.approx(1 / (degree + 1), abs=1e-14)
     assert float((weights * nodes**10).sum()) != pytest.approx(1 / 11, abs=1e-8)
@@ -54,18 +54,18 @@ def test_gauss_legendre_is_exact_to_degree_2n_minus_1() -> None:
 def test_the_error_shrinks_with_the_order_of_the_rule(rule: str, order: int) -> None:
     errors = []
     for intervals in (50, 100):
-        nodes, weights = quadrature(rule, intervals + (rule == "trapezoid"))
+        nodes, weights = compute_quadrature(rule, intervals + (rule == "trapezoid"))
         errors.append(abs(float((weights * nodes.exp()).sum()) - (torch.e - 1)))
     assert errors[0] / errors[1] == pytest.approx(2**order, rel=0.02)
 
 
 def test_one_step_is_enough_except_for_the_trapezoid() -> None:
-    assert quadrature("riemann_middle", 1)[0].tolist() == [0.5]
-    assert quadrature("gauss_legendre", 1)[1].tolist() == [1.0]
+    assert compute_quadrature("riemann_middle", 1)[0].tolist() == [0.5]
+    assert compute_quadrature("gauss_legendre", 1)[1].tolist() == [1.0]
     with pytest.raises(UserError, match="n_steps=1: the trapezoid rule needs both ends"):
-        quadrature("trapezoid", 1)
+        compute_quadrature("trapezoid", 1)
 
 
 def test_an_unknown_rule_is_refused() -> None:
     with pytest.raises(UserError, match="rule='simpson' is none of gauss_legendre"):
-        quadrature("simpson", 10)
+        compute_quadrature("simpson", 10)

@@ -7,7 +7,7 @@ from torch.nn import functional
 from seewhy.core.errors import UserError
 from seewhy.core.random import image_generator
 from seewhy.explainers import rise
-from seewhy.explainers.rise import Rise, window_weights
+from seewhy.explainers.rise import Rise, compute_window_weights
 from seewhy.models.classifier import Classifier, Passes
 from tiny import linear_classifier, random_images, small_cnn
 
@@ -56,7 +56,7 @@ def test_it_equals_the_loop(probe_batch_size: int, cells: int, probability: floa
 
 @pytest.mark.parametrize(("side", "cells"), [(32, 7), (33, 5), (8, 8), (5, 1)])
 def test_weights_are_those_of_bilinear_up_sampling(side: int, cells: int) -> None:
-    weights, cell = window_weights(cells, side), -(-side // cells)
+    weights, cell = compute_window_weights(cells, side), -(-side // cells)
     assert weights.shape == (cell, side, cells)
     grid = torch.rand(cells, cells, generator=torch.Generator().manual_seed(0))
     large = functional.interpolate(grid[None, None], size=(cells + 1) * cell, mode="bilinear", align_corners=False)[

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from layer_twin import enlarged, signals
 from seewhy.core.errors import UserError
-from seewhy.explainers.cam import ScoreCam, stretch, varied_channels
+from seewhy.explainers.cam import ScoreCam, select_varied_channels, stretch
 from seewhy.models.classifier import Classifier
 from tiny import classifier_of, looked_over, random_images, small_cnn
 
@@ -59,7 +59,7 @@ def test_constant_channels_are_left_out() -> None:
     features = torch.rand(2, 4, 3, 3, generator=torch.Generator().manual_seed(0))
     features[0, 2] = 5.0
     features[1] = 0.0
-    assert varied_channels(features, None).tolist() == [[0, 0], [0, 1], [0, 3]]
+    assert select_varied_channels(features, None).tolist() == [[0, 0], [0, 1], [0, 3]]
 
 
 def test_a_dead_layer_gives_an_empty_map_without_a_pass_for_masks() -> None:

@@ -25,7 +25,7 @@ from figure_checks import explanation
 from oracles.networks import Case, case
 from seewhy.core.errors import Incompatible
 from seewhy.explainers.base import Explainer
-from seewhy.explainers.batch import warnings_of
+from seewhy.explainers.batch import find_warnings
 from seewhy.explainers.cam import GradCam
 from seewhy.explainers.controls import Random
 from seewhy.explainers.deep_lift import DeepLift
@@ -149,7 +149,7 @@ def test_integrated_gradients_say_that_their_steps_are_too_few_and_auto_takes_en
         true_gap = float((result.maps.sum() - change(chosen)[0]) / change(chosen)[0])
         assert facts["completeness_gap_relative"] == pytest.approx(abs(true_gap), abs=1e-4)
         assert (facts["completeness_gap_relative"] <= 0.01) == accepted
-        assert bool(warnings_of(explainer, result.maps[0], facts)) != accepted
+        assert bool(find_warnings(explainer, result.maps[0], facts)) != accepted
     assert 8 < facts["n_steps"] < 1000
 
 

@@ -10,7 +10,7 @@ from scipy import ndimage
 from seewhy.core.errors import UserError
 from seewhy.explainers.integrated_gradients import IntegratedGradients
 from seewhy.explainers.superpixels import slic
-from seewhy.explainers.xrai import Xrai, regions, take
+from seewhy.explainers.xrai import Xrai, build_regions, order_regions
 from seewhy.models.classifier import Passes
 from tiny import linear_classifier, random_images, small_cnn
 
@@ -45,20 +45,20 @@ def slow_take(masks: list[np.ndarray], attribution: np.ndarray, smallest: int) -
 
 def test_the_densest_region_comes_first() -> None:
     labels = [np.array([[0, 0], [1, 1]]), np.array([[0, 1], [0, 1]])]
-    order = take(regions(labels, 0), np.array([1.0, 6.0, 2.0, 3.0]), 1)
+    order = order_regions(build_regions(labels, 0), np.array([1.0, 6.0, 2.0, 3.0]), 1)
     # The right column (6 + 3) / 2, then the pixel left in the lower row, then that in the upper one.
     assert [(pixels.tolist(), density) for pixels, density in order] == [([1, 3], 4.5), ([2], 2.0), ([0], 1.0)]
 
 
 def test_regions_that_add_too_little_are_dropped() -> None:
     labels = [np.array([[0, 0, 1, 1]]), np.array([[0, 1, 1, 2]])]
-    order = take(regions(labels, 0), np.array([1.0, 6.0, 2.0, 0.0]), 2)
+    order = order_regions(build_regions(labels, 0), np.array([1.0, 6.0, 2.0, 0.0]), 2)
     assert [(pixels.tolist(), density) for pixels, density in order] == [([1, 2], 4.0), ([0, 3], 0.5)]
 
 
 def test_regions_are_widened_by_a_square() -> None:
     labels = slic(IMAGES[0], 9).numpy()
-    found = regions([labels], 2).toarray().reshape(-1, 32, 32)
+    found = build_regions([labels], 2).toarray().reshape(-1, 32, 32)
     assert np.array_equal(found > 0, np.stack(masks_of(IMAGES[0], (9,), 2)))
     assert set(np.unique(found)) == {0, 1}
 
@@ -158,6 +158,6 @@ def test_the_greedy_choice_equals_that_of_pair() -> None:
     expected, _ = reference._xrai(attr=attribution, segs=masks, min_pixel_diff=3)
     labels = [slic(IMAGES[0], scale).numpy() for scale in (4, 16, 36)]
     values = np.empty(32 * 32)
-    for pixels, density in take(regions(labels, 1), attribution.ravel(), 3):
+    for pixels, density in order_regions(build_regions(labels, 1), attribution.ravel(), 3):
         values[pixels] = density
     np.testing.assert_allclose(values.reshape(32, 32), expected, rtol=1e-9)

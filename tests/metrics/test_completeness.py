@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from seewhy.explainers.base import Explainer
-from seewhy.explainers.baselines import baseline_images
+from seewhy.explainers.baselines import build_baselines
 from seewhy.explainers.gradient import InputXGradient
 from seewhy.explainers.integrated_gradients import IntegratedGradients
 from seewhy.metrics.base import Evidence
@@ -24,7 +24,7 @@ def measured(maps: torch.Tensor, explainer: Explainer | None) -> dict[str, torch
 
 
 def exact(baseline: str) -> torch.Tensor:
-    return (linear_classifier()[1][TARGETS] * (IMAGES - baseline_images(baseline, IMAGES))).sum(1)
+    return (linear_classifier()[1][TARGETS] * (IMAGES - build_baselines(baseline, IMAGES))).sum(1)
 
 
 @pytest.mark.parametrize("baseline", ["black", "white", "blurred"])

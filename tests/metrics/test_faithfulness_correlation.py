@@ -10,7 +10,7 @@ from torch import Tensor
 
 from seewhy.core.errors import UserError
 from seewhy.core.random import image_generator
-from seewhy.explainers.baselines import baseline_images
+from seewhy.explainers.baselines import build_baselines
 from seewhy.metrics.base import Evidence, ImageMetric
 from seewhy.metrics.faithfulness.removal_correlation import FaithfulnessCorrelation, SensitivityN
 from seewhy.models.classifier import Classifier
@@ -22,7 +22,7 @@ EVERY = [FaithfulnessCorrelation, SensitivityN]
 
 def exact(baseline: str) -> Tensor:
     """w * (x - b): the map of a linear network that adds up for every set of pixels."""
-    return (linear_classifier()[1][TARGETS] * (IMAGES - baseline_images(baseline, IMAGES))).sum(1)
+    return (linear_classifier()[1][TARGETS] * (IMAGES - build_baselines(baseline, IMAGES))).sum(1)
 
 
 def scores(metric: ImageMetric, maps: Tensor, classifier: Classifier | None = None, **options: Any) -> list[float]:

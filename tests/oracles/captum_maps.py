@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from oracles.networks import Case
 from seewhy.core.random import image_generator
-from seewhy.explainers.baselines import baseline_images
+from seewhy.explainers.baselines import build_baselines
 from seewhy.explainers.gradient_shap import GradientShap
 from seewhy.explainers.superpixels import slic
 
@@ -117,7 +117,7 @@ def deep_lift(case: Case) -> Tensor:
         patch.object(functional, "max_unpool2d", adding_unpool),
     ):
         for image, target in zip(case.images, case.targets, strict=True):
-            baseline = baseline_images("noise", image[None])
+            baseline = build_baselines("noise", image[None])
             maps.append(captum().DeepLift(network).attribute(image[None], baseline, int(target)).sum(1))
     return torch.cat(maps).detach()
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from oracles.captum_maps import captum, noise_of
 from oracles.networks import Case
-from seewhy.explainers.baselines import baseline_images
+from seewhy.explainers.baselines import build_baselines
 from seewhy.explainers.blur_ig import Blur
 from seewhy.explainers.superpixels import slic
 
@@ -68,7 +68,7 @@ def smooth_grad(n_samples: int, noise: float) -> Maps:
 
 def noise_baseline(image: Tensor) -> Picture:
     """Our baseline `noise` as a picture."""
-    return baseline_images("noise", image[None])[0].permute(1, 2, 0).double().numpy()
+    return build_baselines("noise", image[None])[0].permute(1, 2, 0).double().numpy()
 
 
 def integrated_gradients(n_steps: int) -> Maps:

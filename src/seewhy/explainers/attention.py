@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from seewhy.core.errors import Incompatible, UserError
 from seewhy.core.tensors import widen
 from seewhy.core.types import Images, Targets
-from seewhy.explainers.base import Attributed, Explainer
+from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.explainers.cam import enlarge
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.layers import token_grid
@@ -29,7 +29,7 @@ SOFTMAX = (torch.softmax, Tensor.softmax, functional.softmax)
 INSTEAD = "use explainer=grad_cam, which reads the tokens of any layer"
 
 
-class WatchAttention(TorchFunctionMode):
+class AttentionRecorder(TorchFunctionMode):
     """Inside the block, `seen(matrix, place)` is called for every attention matrix [batch, heads, queries, keys].
 
     `place` is what `torch.autograd.grad` takes for the gradient with respect to the matrix (of the same number of
@@ -106,7 +106,7 @@ def _dimension(args: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
     return args[1] if len(args) > 1 else options.get("dim")
 
 
-def check_global(attention: Tensor, images: int, tokens: int | None, explainer: str) -> None:
+def check_global_attention(attention: Tensor, images: int, tokens: int | None, explainer: str) -> None:
     """Incompatible where an attention matrix is not [images, heads, tokens, tokens] (any number where None)."""
     batch, queries, keys = attention.shape[0], attention.shape[-2], attention.shape[-1]
     if attention.ndim != 4 or batch != images or queries != keys or tokens not in (None, keys):
@@ -130,13 +130,13 @@ def read_out(steps: list[Tensor], network: nn.Module, size: tuple[int, int], exp
     if layout is None:
         raise Incompatible(f"{explainer}: {tokens} tokens are no grid of patches; {INSTEAD}")
     prefix, rows, columns = layout
-    read = steps[-1][:, pooled_tokens(network, prefix)].mean(1, keepdim=True)
+    read = steps[-1][:, find_pooled_tokens(network, prefix)].mean(1, keepdim=True)
     for step in reversed(steps[:-1]):
         read = read @ step
     return read[:, 0, prefix:].unflatten(1, (rows, columns))
 
 
-def pooled_tokens(network: nn.Module, prefix: int) -> slice:
+def find_pooled_tokens(network: nn.Module, prefix: int) -> slice:
     """The tokens whose final state the output is computed from."""
     if not prefix or str(getattr(network, "global_pool", "token")) not in ("token", ""):
         return slice(prefix, None)
@@ -155,14 +155,14 @@ class AttentionGradient(Explainer):
 
     signed: ClassVar[bool] = False
 
-    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         size = (images.shape[2], images.shape[3])
 
         def one(chunk: Tensor) -> tuple[Tensor]:
             steps = self._steps(evaluator, images[chunk], targets[chunk])
             return (enlarge(read_out(steps, evaluator.classifier.network, size, self.name), size),)
 
-        return Attributed(evaluator.in_passes(one, len(images), gradient=True)[0])
+        return AttributionResult(evaluator.in_passes(one, len(images), gradient=True)[0])
 
     def _steps(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> list[Tensor]:
         """I + mean over heads of ReLU(d logit / d A * A) [batch, tokens, tokens] of every layer: R is their product."""
@@ -170,11 +170,11 @@ class AttentionGradient(Explainer):
         places: list[Tensor | GradientEdge] = []
 
         def seen(attention: Tensor, place: Tensor | GradientEdge) -> None:
-            check_global(attention, len(images), matrices[0].shape[-1] if matrices else None, self.name)
+            check_global_attention(attention, len(images), matrices[0].shape[-1] if matrices else None, self.name)
             matrices.append(attention.detach())
             places.append(place)
 
-        with torch.enable_grad(), WatchAttention(seen):
+        with torch.enable_grad(), AttentionRecorder(seen):
             score = widen(evaluator.classifier(images.detach().requires_grad_())).gather(1, targets[:, None]).sum()
         gradients = torch.autograd.grad(score, places, allow_unused=True) if places else ()  # type: ignore[arg-type]
         steps = []
@@ -207,24 +207,24 @@ class AttentionRollout(Explainer):
         if not 0 <= self.discard_ratio < 1:
             raise UserError(f"explainer.discard_ratio={self.discard_ratio} must be in [0, 1): a share, such as 0.9")
 
-    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         size = (images.shape[2], images.shape[3])
 
         def one(chunk: Tensor) -> tuple[Tensor]:
             steps = self._steps(evaluator, images[chunk])
             return (enlarge(read_out(steps, evaluator.classifier.network, size, self.name), size),)
 
-        return Attributed(evaluator.in_passes(one, len(images), gradient=False)[0])
+        return AttributionResult(evaluator.in_passes(one, len(images), gradient=False)[0])
 
     def _steps(self, evaluator: BatchedEvaluator, images: Images) -> list[Tensor]:
         """B_1 ... B_L [batch, tokens, tokens]."""
         steps: list[Tensor] = []
 
         def seen(attention: Tensor, place: object) -> None:
-            check_global(attention, len(images), steps[0].shape[-1] if steps else None, self.name)
+            check_global_attention(attention, len(images), steps[0].shape[-1] if steps else None, self.name)
             steps.append(self._step(widen(attention).mean(1)))
 
-        with torch.no_grad(), WatchAttention(seen):
+        with torch.no_grad(), AttentionRecorder(seen):
             evaluator.classifier(images)
         return steps
 

@@ -23,7 +23,7 @@ from seewhy.models.classifier import Classifier
 
 
 @dataclass(frozen=True)
-class Attributed:
+class AttributionResult:
     """Maps [batch, height, width] and further numbers [batch] about each, such as the steps that were used."""
 
     maps: Attributions
@@ -60,7 +60,7 @@ class Explainer(ABC):
         """Attributions [batch, height, width] for the logit of each image's target, float32 as `attribute` says."""
         return self.attribute(classifier, images, targets).maps
 
-    def attribute(self, classifier: Classifier, images: Images, targets: Targets) -> Attributed:
+    def attribute(self, classifier: Classifier, images: Images, targets: Targets) -> AttributionResult:
         """The maps together with further numbers about each.
 
         Images are float32 [batch, 3, height, width] in [0, 1], targets int64 [batch], maps float32. A network in double
@@ -80,7 +80,7 @@ class Explainer(ABC):
         return dataclasses.replace(result, maps=maps)
 
     @abstractmethod
-    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         """The method itself; runs without gradients, on copies, with a frozen classifier."""
 
     def passes_per_image(self, **size: Any) -> tuple[int, int] | None:
@@ -127,36 +127,36 @@ class CompleteExplainer(Explainer):
             raise UserError(f"explainer.tolerance={self.tolerance} must be above 0: it is a share, such as 0.01")
 
     @abstractmethod
-    def baselines(self, images: Images) -> Images:
+    def build_baselines(self, images: Images) -> Images:
         """The images [batch, 3, height, width] against which the maps are complete."""
 
-    def change(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Tensor:
+    def compute_change(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Tensor:
         """f(image) - f(baseline) [batch]: what each map should add up to."""
-        pairs = torch.cat([images, self.baselines(images)])
+        pairs = torch.cat([images, self.build_baselines(images)])
         scores = evaluator.scores(pairs, targets.repeat(2)).double()
         return scores[: len(images)] - scores[len(images) :]
 
-    def with_completeness(
+    def add_completeness(
         self,
         evaluator: BatchedEvaluator,
         maps: Attributions,
         images: Images,
         targets: Targets,
         facts: Mapping[str, Tensor] | None = None,
-    ) -> Attributed:
+    ) -> AttributionResult:
         """The maps with their gap; UserError where `strict` is set and a gap is above the tolerance."""
-        change = self.change(evaluator, images, targets)
-        measured = completeness_facts(maps, change)
+        change = self.compute_change(evaluator, images, targets)
+        measured = measure_completeness(maps, change)
         worst = float(measured["completeness_gap_relative"].max())
         if self.strict and not worst <= self.tolerance:
             raise UserError(
-                f"{self.name}: {completeness_warning(worst, self.tolerance)}, and explainer.strict=true; "
+                f"{self.name}: {describe_completeness_gap(worst, self.tolerance)}, and explainer.strict=true; "
                 "use more steps, another method, or a larger explainer.tolerance"
             )
-        return Attributed(maps, {**(facts or {}), **measured})
+        return AttributionResult(maps, {**(facts or {}), **measured})
 
 
-def completeness_facts(maps: Attributions, change: Tensor) -> dict[str, Tensor]:
+def measure_completeness(maps: Attributions, change: Tensor) -> dict[str, Tensor]:
     """`completeness_gap` (absolute) and `completeness_gap_relative` [batch] of maps that should sum to `change`.
 
     gap = sum over pixels of the map - (f(image) - f(baseline)); relative to |f(image) - f(baseline)|.
@@ -167,7 +167,7 @@ def completeness_facts(maps: Attributions, change: Tensor) -> dict[str, Tensor]:
     return {"completeness_gap": gap.float(), "completeness_gap_relative": relative.float()}
 
 
-def completeness_warning(relative_gap: float, tolerance: float) -> str | None:
+def describe_completeness_gap(relative_gap: float, tolerance: float) -> str | None:
     """A sentence for the figure, the table and the terminal where the gap is above the tolerance (or not a number)."""
     if relative_gap <= tolerance:
         return None

@@ -22,7 +22,7 @@ def check_baseline(name: str) -> None:
         raise UserError(f"explainer.baseline={name!r} is none of {', '.join(BASELINES)}")
 
 
-def baseline_images(name: str, images: Images, seed: int = 0) -> Images:
+def build_baselines(name: str, images: Images, seed: int = 0) -> Images:
     """The image [batch, 3, height, width] in [0, 1] that stands for "nothing there" beside each image.
 
     `mean` is each image's own mean colour; `blurred` a Gaussian blur of an eighth of the shorter side; `noise` is
@@ -38,11 +38,11 @@ def baseline_images(name: str, images: Images, seed: int = 0) -> Images:
         sigma = min(images.shape[2:]) / 8
         rows, columns = (min(2 * round(2 * sigma) + 1, 2 * ((side - 1) // 2) + 1) for side in images.shape[2:])
         return gaussian_blur(images, (rows, columns), sigma).clamp(0, 1)
-    drawn = [random_baseline(name, image.shape, image_generator(seed, image, "baseline")) for image in images]
+    drawn = [draw_baseline(name, image.shape, image_generator(seed, image, "baseline")) for image in images]
     return torch.stack(drawn).to(images)
 
 
-def random_baseline(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
+def draw_baseline(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
     """One draw of the baseline `noise` or `uniform`."""
     if name == "uniform":
         return torch.rand(shape, generator=generator)

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from seewhy.core.targets import UNKNOWN, choose_targets
 from seewhy.core.types import Batch, Explanation, Prediction, Skipped, Target
-from seewhy.explainers.base import Attributed, CompleteExplainer, Explainer, completeness_warning
+from seewhy.explainers.base import AttributionResult, CompleteExplainer, Explainer, describe_completeness_gap
 from seewhy.models.classifier import Classifier
 
 
-def predictions(classifier: Classifier, batch: Batch, logits: Tensor) -> list[Prediction]:
+def build_predictions(classifier: Classifier, batch: Batch, logits: Tensor) -> list[Prediction]:
     """What the classifier says of each image, with softmax probabilities."""
     classes = classifier.facts.classes
     probabilities, order = logits.float().softmax(1).topk(min(5, len(classes)), dim=1)
@@ -37,7 +37,7 @@ def explain_batch(
         return [], skipped
     rows = torch.tensor(known, device=targets.device)
     attributed = explainer.attribute(classifier, batch.images[rows], targets[rows])
-    said = predictions(classifier, batch, logits)
+    said = build_predictions(classifier, batch, logits)
     probabilities = logits.float().softmax(1).gather(1, targets.clamp_min(0)[:, None])[:, 0].tolist()
     made = []
     for position, row in enumerate(known):
@@ -54,7 +54,7 @@ def _explanation(
     prediction: Prediction,
     target: Target,
     explainer: Explainer,
-    attributed: Attributed,
+    attributed: AttributionResult,
     position: int,
 ) -> Explanation:
     attribution = attributed.maps[position].cpu()
@@ -71,11 +71,11 @@ def _explanation(
         signed=explainer.signed,
         classifier=f"{classifier.name} ({classifier.origin})",
         facts=facts,
-        warnings=warnings_of(explainer, attribution, facts),
+        warnings=find_warnings(explainer, attribution, facts),
     )
 
 
-def warnings_of(explainer: Explainer, attribution: Tensor, facts: dict[str, float]) -> tuple[str, ...]:
+def find_warnings(explainer: Explainer, attribution: Tensor, facts: dict[str, float]) -> tuple[str, ...]:
     """What a reader must know before trusting the map."""
     found = []
     if not bool(attribution.isfinite().all()):
@@ -83,6 +83,6 @@ def warnings_of(explainer: Explainer, attribution: Tensor, facts: dict[str, floa
     elif not bool(attribution.any()):
         found.append("the map is zero everywhere")
     if isinstance(explainer, CompleteExplainer):
-        gap = completeness_warning(facts["completeness_gap_relative"], explainer.tolerance)
+        gap = describe_completeness_gap(facts["completeness_gap_relative"], explainer.tolerance)
         found += [gap] if gap else []
     return tuple(found)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from seewhy.core.errors import UserError
 from seewhy.core.types import Attributions, Images, Targets
-from seewhy.explainers.base import Attributed, CompleteExplainer
+from seewhy.explainers.base import AttributionResult, CompleteExplainer
 from seewhy.models.batched import BatchedEvaluator
 
 NEGLIGIBLE = 1e-8
@@ -45,7 +45,7 @@ class BlurIg(CompleteExplainer):
         blur = "" if self.max_sigma is None else f", max_sigma={self.max_sigma}"
         return f"n_steps={self.n_steps}{blur}"
 
-    def baselines(self, images: Images) -> Images:
+    def build_baselines(self, images: Images) -> Images:
         """The most blurred images."""
         return Blur(images)(torch.arange(len(images)), self._sigmas(images)[-1:].expand(len(images)))
 
@@ -54,11 +54,11 @@ class BlurIg(CompleteExplainer):
         strongest = self.max_sigma or min(images.shape[2:]) * 50 / 224
         return strongest * torch.linspace(0, 1, self.n_steps, dtype=images.dtype, device=images.device) ** 2
 
-    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
-        maps = self.reduce(self.per_channel(evaluator, images, targets))
-        return self.with_completeness(evaluator, maps, images, targets)
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
+        maps = self.reduce(self.attribute_channels(evaluator, images, targets))
+        return self.add_completeness(evaluator, maps, images, targets)
 
-    def per_channel(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Images:
+    def attribute_channels(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Images:
         """The attributions [batch, 3, height, width] without their completeness gap."""
         sigmas, blur, total = self._sigmas(images), Blur(images), len(images) * self.n_steps
         attributions = torch.zeros_like(images)

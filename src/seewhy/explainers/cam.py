@@ -19,8 +19,8 @@ from torch.nn import functional
 
 from seewhy.core.errors import Incompatible, UserError
 from seewhy.core.types import Attributions, Images, Targets
-from seewhy.explainers.base import Attributed, Explainer
-from seewhy.explainers.layer_signals import activation, activation_and_gradient
+from seewhy.explainers.base import AttributionResult, Explainer
+from seewhy.explainers.layer_signals import record_activation, record_activation_and_gradient
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.layers import as_grid, default_cam_layer
 
@@ -38,7 +38,7 @@ class CamLayer:
 
     def features(self, images: Images) -> tuple[Tensor, Tensor]:
         """(activations, logits [batch, classes]), without gradients."""
-        features, logits = activation(self.classifier, self.module, images)
+        features, logits = record_activation(self.classifier, self.module, images)
         return self._grid(features, images), logits
 
     def features_and_gradient(self, images: Images, targets: Targets) -> tuple[Tensor, Tensor]:
@@ -46,7 +46,7 @@ class CamLayer:
 
         Incompatible where the class token alone counts behind the layer, so that the patches have no gradient.
         """
-        features, gradient = activation_and_gradient(self.classifier, self.module, images, targets)
+        features, gradient = record_activation_and_gradient(self.classifier, self.module, images, targets)
         grids = self._grid(features, images), self._grid(gradient, images)
         if features.ndim == 3 and bool(gradient.any()) and not bool(grids[1].any()):
             raise Incompatible(
@@ -78,9 +78,9 @@ class Cam(Explainer):
     layer: str | None = None
     signed: ClassVar[bool] = False
 
-    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         layer = CamLayer(evaluator, images, self.layer)
-        return Attributed(enlarge(self.coarse(evaluator, layer, images, targets).relu(), images.shape[2:]))
+        return AttributionResult(enlarge(self.coarse(evaluator, layer, images, targets).relu(), images.shape[2:]))
 
     @abstractmethod
     def coarse(self, evaluator: BatchedEvaluator, layer: CamLayer, images: Images, targets: Targets) -> Tensor:
@@ -108,7 +108,7 @@ class GradientCam(Cam):
         return 1, 1
 
 
-def weighted(features: Tensor, weights: Tensor) -> Tensor:
+def weigh_channels(features: Tensor, weights: Tensor) -> Tensor:
     """Sum over channels of weights [batch, channels] times features: [batch, rows, columns]."""
     return torch.einsum("bkij,bk->bij", features, weights)
 
@@ -137,7 +137,7 @@ class EigenCam(Cam):
         def one(chunk: Tensor) -> tuple[Tensor]:
             features, _ = layer.features(images[chunk])
             flat = features.flatten(2).transpose(1, 2)
-            return (first_component(flat, self.centred).unflatten(1, features.shape[2:]),)
+            return (project_on_first_component(flat, self.centred).unflatten(1, features.shape[2:]),)
 
         return evaluator.in_passes(one, len(images), gradient=False)[0]
 
@@ -146,7 +146,7 @@ class EigenCam(Cam):
         return 1, 0
 
 
-def first_component(activations: Tensor, centred: bool) -> Tensor:
+def project_on_first_component(activations: Tensor, centred: bool) -> Tensor:
     """Activations [batch, positions, channels] projected on their first right singular vector: [batch, positions].
 
     From the eigenvectors of the smaller of A A' and A' A, in double precision.
@@ -175,7 +175,7 @@ class GradCam(GradientCam):
 
     def combine(self, features: Tensor, gradient: Tensor) -> Tensor:
         """sum_k a_k A_k."""
-        return weighted(features, gradient.mean((2, 3)))
+        return weigh_channels(features, gradient.mean((2, 3)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +192,7 @@ class GradCamPlusPlus(GradientCam):
         """sum_k w_k A_k."""
         positive = gradient.relu()
         totals = features.sum((2, 3), keepdim=True).relu()
-        return weighted(features, (positive / (2 + totals * positive)).sum((2, 3)))
+        return weigh_channels(features, (positive / (2 + totals * positive)).sum((2, 3)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,13 +227,13 @@ class ScoreCam(Cam):
     def coarse(self, evaluator: BatchedEvaluator, layer: CamLayer, images: Images, targets: Targets) -> Tensor:
         """sum_k w_k A_k; the masked images of all channels and images fill the batches."""
         features = self._features(evaluator, layer, images)
-        pairs = varied_channels(features, self.channels)
+        pairs = select_varied_channels(features, self.channels)
         scores = features.new_full(features.shape[:2], -torch.inf)
         for chunk in evaluator.chunks(len(pairs), gradient=False):
             image, channel = pairs[chunk].unbind(1)
             masks = stretch(enlarge(features[image, channel], images.shape[2:]))
             scores[image, channel] = evaluator.scores(images[image] * masks[:, None], targets[image])
-        return weighted(features, scores.softmax(1).nan_to_num(0.0))
+        return weigh_channels(features, scores.softmax(1).nan_to_num(0.0))
 
     def _features(self, evaluator: BatchedEvaluator, layer: CamLayer, images: Images) -> Tensor:
         return evaluator.in_passes(lambda chunk: layer.features(images[chunk])[:1], len(images), gradient=False)[0]
@@ -243,7 +243,7 @@ class ScoreCam(Cam):
         return None if self.channels is None else (self.channels + 1, 0)
 
 
-def varied_channels(features: Tensor, most: int | None) -> Tensor:
+def select_varied_channels(features: Tensor, most: int | None) -> Tensor:
     """(image, channel) [n, 2] of the `most` channels of each image with the largest variance, none of them constant."""
     flat = features.flatten(2)
     varied = flat.amax(2) > flat.amin(2)

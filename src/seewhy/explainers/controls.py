@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as pictures
 from seewhy.core.errors import UserError
 from seewhy.core.random import image_generator
 from seewhy.core.types import Images, Targets
-from seewhy.explainers.base import Attributed, Explainer
+from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.models.batched import BatchedEvaluator
 
 LUMINANCE = (0.299, 0.587, 0.114)
@@ -36,12 +36,12 @@ class Edges(Explainer):
         if self.sigma is not None and self.sigma < 0:
             raise UserError(f"explainer.sigma={self.sigma} must be 0 (no smoothing) or a number of pixels above")
 
-    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         luminance = (images * images.new_tensor(LUMINANCE)[:, None, None]).sum(1, keepdim=True)
         smooth = functional.pad(self._smoothed(luminance), (1, 1, 1, 1), mode="replicate")[:, 0]
         across = (smooth[:, 1:-1, 2:] - smooth[:, 1:-1, :-2]) / 2
         down = (smooth[:, 2:, 1:-1] - smooth[:, :-2, 1:-1]) / 2
-        return Attributed(torch.hypot(across, down))
+        return AttributionResult(torch.hypot(across, down))
 
     def _smoothed(self, luminance: torch.Tensor) -> torch.Tensor:
         height, width = luminance.shape[2:]
@@ -58,10 +58,10 @@ class Edges(Explainer):
 class Random(Explainer):
     """Independent standard normal values: what a method must beat to mean anything."""
 
-    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         shape = images.shape[2:]
         maps = [torch.randn(shape, generator=image_generator(self.seed, image, "random")) for image in images]
-        return Attributed(torch.stack(maps).to(images.device))
+        return AttributionResult(torch.stack(maps).to(images.device))
 
     def passes_per_image(self, **size: Any) -> tuple[int, int]:
         """None at all."""

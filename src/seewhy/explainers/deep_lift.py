@@ -13,8 +13,8 @@ from seewhy.core.errors import UserError
 from seewhy.core.tensors import widen
 from seewhy.core.types import Images, Targets
 from seewhy.explainers._backward_rules.deep_lift import BaselinePass, PairWatch, Unshared
-from seewhy.explainers.base import Attributed, CompleteExplainer, completeness_facts, completeness_warning
-from seewhy.explainers.baselines import CONSTANT_BASELINES, baseline_images, check_baseline
+from seewhy.explainers.base import AttributionResult, CompleteExplainer, describe_completeness_gap, measure_completeness
+from seewhy.explainers.baselines import CONSTANT_BASELINES, build_baselines, check_baseline
 from seewhy.models.batched import BatchedEvaluator
 
 Baselines = tuple[BaselinePass, Tensor]
@@ -44,12 +44,12 @@ class DeepLift(CompleteExplainer):
         """The baseline decides the map."""
         return f"baseline={self.baseline}"
 
-    def baselines(self, images: Images) -> Images:
+    def build_baselines(self, images: Images) -> Images:
         """The images whose activations are the reference."""
-        return baseline_images(self.baseline, images, self.seed)
+        return build_baselines(self.baseline, images, self.seed)
 
-    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
-        baselines = self.baselines(images)
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
+        baselines = self.build_baselines(images)
         if self.baseline in CONSTANT_BASELINES:
             shared = self._pass(evaluator, baselines[:1], shared=True)
             with contextlib.suppress(Unshared):
@@ -63,7 +63,7 @@ class DeepLift(CompleteExplainer):
         baselines: Images,
         targets: Targets,
         shared: Baselines | None = None,
-    ) -> Attributed:
+    ) -> AttributionResult:
         """The maps; with one pass of the baselines for each pass of the images, unless one is shared by all."""
 
         def one(chunk: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,16 +94,16 @@ class DeepLift(CompleteExplainer):
         baseline_scores = widen(baseline_logits).expand_as(logits).gather(1, targets[:, None])[:, 0]
         return multipliers, scores.detach().double() - baseline_scores.double()
 
-    def _measured(self, maps: Tensor, change: Tensor) -> Attributed:
+    def _measured(self, maps: Tensor, change: Tensor) -> AttributionResult:
         """The maps with their gap, from the scores of the two passes that were made anyway."""
-        facts = completeness_facts(maps, change)
+        facts = measure_completeness(maps, change)
         worst = float(facts["completeness_gap_relative"].max())
         if self.strict and not worst <= self.tolerance:
             raise UserError(
-                f"{self.name}: {completeness_warning(worst, self.tolerance)}, and explainer.strict=true; "
+                f"{self.name}: {describe_completeness_gap(worst, self.tolerance)}, and explainer.strict=true; "
                 "use another method or a larger explainer.tolerance"
             )
-        return Attributed(maps, facts)
+        return AttributionResult(maps, facts)
 
     def passes_per_image(self, **size: Any) -> tuple[int, int]:
         """The image each way, and forwards its baseline unless all share one; the completeness gap costs nothing."""

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from seewhy.core.errors import UserError
 from seewhy.core.types import Images, Targets
-from seewhy.explainers.base import Attributed, Explainer
-from seewhy.explainers.baselines import baseline_images, check_baseline
+from seewhy.explainers.base import AttributionResult, Explainer
+from seewhy.explainers.baselines import build_baselines, check_baseline
 from seewhy.explainers.influence.measure import (
     DataInfluence,
     Slice,
@@ -21,7 +21,7 @@ from seewhy.explainers.influence.measure import (
     compared_class,
     difference_of_scores,
 )
-from seewhy.explainers.path_integrals import check_rule, straight_path
+from seewhy.explainers.path_integrals import check_rule, walk_straight_path
 from seewhy.models.batched import BatchedEvaluator
 
 DISTRIBUTIONS = ("image", "path", "class", "dataset")
@@ -89,7 +89,7 @@ class Expert(Explainer):
     def _walks(self) -> bool:
         return self.distribution == "path" or self.attribution == "integrated_gradients"
 
-    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         part = Slice(evaluator.classifier, self.layer, self.reduction)
         output, logits = part.activations(evaluator, images)
         against = compared_class(self.against, logits, targets, evaluator.classifier.facts.classes)
@@ -101,7 +101,7 @@ class Expert(Explainer):
             maps = maps * (targets != against)[:, None, None]
         rows = torch.arange(len(images), device=images.device)
         facts = {"expert": units, "influence": influence[rows, units], "activation": activations[rows, units]}
-        return Attributed(maps, {**facts, "passed_over": passed_over})
+        return AttributionResult(maps, {**facts, "passed_over": passed_over})
 
     def _influence(
         self,
@@ -121,7 +121,7 @@ class Expert(Explainer):
         if self.distribution == "image":
             _, gradient = part.influence(evaluator, images, weights[:, None])
             return part.units(gradient[:, 0], images, network)
-        baselines = baseline_images(self.baseline, images, self.seed)
+        baselines = build_baselines(self.baseline, images, self.seed)
         start, _ = part.activations(evaluator, baselines)
         average = torch.zeros_like(output)
         for image, share, points in self._path(evaluator, images, baselines):
@@ -141,7 +141,7 @@ class Expert(Explainer):
         if self.attribution != "integrated_gradients":
             _, gradient = part.unit_gradient(evaluator, images, units)
             return gradient if self.attribution == "gradient" else images * gradient
-        baselines = baseline_images(self.baseline, images, self.seed)
+        baselines = build_baselines(self.baseline, images, self.seed)
         average = torch.zeros_like(images)
         for image, share, points in self._path(evaluator, images, baselines):
             _, gradient = part.unit_gradient(evaluator, points, units[image])
@@ -151,7 +151,7 @@ class Expert(Explainer):
     def _path(
         self, evaluator: BatchedEvaluator, images: Images, baselines: Images
     ) -> Iterator[tuple[Tensor, Tensor, Images]]:
-        return straight_path(evaluator, images, baselines, self.rule, self.n_steps)
+        return walk_straight_path(evaluator, images, baselines, self.rule, self.n_steps)
 
     def passes_per_image(self, **size: Any) -> tuple[int, int]:
         """One forward for the activations, one way each for the influence and the map, or `n_steps` along a path."""

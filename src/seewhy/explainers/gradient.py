@@ -10,7 +10,7 @@ from typing import Any
 
 from seewhy.core.errors import UserError
 from seewhy.core.types import Attributions, Images, Targets
-from seewhy.explainers.base import Attributed, Explainer
+from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.models.batched import BatchedEvaluator
 
 
@@ -26,10 +26,10 @@ class InputXGradient(Explainer):
         """`input_x_gradient`."""
         return "input_x_gradient"
 
-    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
-        return Attributed(self.reduce(self.per_channel(evaluator, images, targets)))
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
+        return AttributionResult(self.reduce(self.attribute_channels(evaluator, images, targets)))
 
-    def per_channel(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Images:
+    def attribute_channels(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Images:
         """image * gradient [batch, 3, height, width]."""
         return evaluator.gradient(images, targets).mul_(images)
 
@@ -61,10 +61,10 @@ class Saliency(Explainer):
         """Whether the reduction keeps the sign."""
         return self.reduction == "sum"
 
-    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
-        return Attributed(self.reduce(self.per_channel(evaluator, images, targets)))
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
+        return AttributionResult(self.reduce(self.attribute_channels(evaluator, images, targets)))
 
-    def per_channel(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Images:
+    def attribute_channels(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Images:
         """The gradient [batch, 3, height, width], with its sign."""
         return evaluator.gradient(images, targets)
 

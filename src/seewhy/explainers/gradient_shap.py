@@ -18,8 +18,8 @@ from seewhy.core.types import Attributions, Images, Targets
 from seewhy.data.folder import find_images
 from seewhy.data.images import read_image
 from seewhy.data.preprocessing import resize_and_crop, to_unit_range
-from seewhy.explainers.base import Attributed, CompleteExplainer
-from seewhy.explainers.baselines import BASELINES, RANDOM_BASELINES, baseline_images, check_baseline, random_baseline
+from seewhy.explainers.base import AttributionResult, CompleteExplainer
+from seewhy.explainers.baselines import BASELINES, RANDOM_BASELINES, build_baselines, check_baseline, draw_baseline
 from seewhy.explainers.noise_tunnel import ImageNoise, check_noise
 from seewhy.models.batched import BatchedEvaluator
 
@@ -68,11 +68,11 @@ class GradientShap(CompleteExplainer):
         shown = "+".join(self._names()) if files is None else f"files {files if isinstance(files, str) else len(files)}"
         return f"baseline={shown}, n_samples={self.n_samples}, noise={self.noise}"
 
-    def baselines(self, images: Images) -> Images:
-        """The first member of the distribution; `change` compares with the mean over those that were drawn."""
+    def build_baselines(self, images: Images) -> Images:
+        """The first member of the distribution; `compute_change` compares with the mean over those that were drawn."""
         return _Distribution(self, images, None)(torch.arange(len(images)), *torch.zeros(2, len(images)).long())
 
-    def change(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Tensor:
+    def compute_change(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Tensor:
         """f(image) - mean f(b) over the baselines that were drawn [batch]; each different one passes once."""
         distribution = _Distribution(self, images, evaluator.classifier.facts)
         member = self._draw(images, len(distribution))[0]
@@ -86,11 +86,11 @@ class GradientShap(CompleteExplainer):
             change.index_add_(0, image, -scores.double() * times[probes] / self.n_samples)
         return change
 
-    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
-        maps = self.reduce(self.per_channel(evaluator, images, targets))
-        return self.with_completeness(evaluator, maps, images, targets)
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
+        maps = self.reduce(self.attribute_channels(evaluator, images, targets))
+        return self.add_completeness(evaluator, maps, images, targets)
 
-    def per_channel(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Images:
+    def attribute_channels(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Images:
         """The attributions [batch, 3, height, width] without their completeness gap."""
         distribution = _Distribution(self, images, evaluator.classifier.facts)
         member, position = self._draw(images, len(distribution))
@@ -140,7 +140,7 @@ class _Distribution:
         files = explainer.baseline_files
         if files is not None and facts is not None:
             paths = (files,) if isinstance(files, str) else tuple(files)
-            self.members = list(files_as_baselines(paths, facts, tuple(images.shape[2:])).to(images))
+            self.members = list(read_baselines(paths, facts, tuple(images.shape[2:])).to(images))
         else:
             self.members = [self._named(name) for name in explainer._names()]
         self.is_random = torch.tensor([isinstance(each, str) for each in self.members], device=images.device)
@@ -148,7 +148,7 @@ class _Distribution:
     def _named(self, name: str) -> Tensor | str:
         if name == IMAGE_ITSELF:
             return self.images
-        return name if name in RANDOM_BASELINES else baseline_images(name, self.images)
+        return name if name in RANDOM_BASELINES else build_baselines(name, self.images)
 
     def __len__(self) -> int:
         return len(self.members)
@@ -166,14 +166,14 @@ class _Distribution:
             return member.expand_as(self.images)[image]
         shape = self.images.shape[1:]
         drawn = [
-            random_baseline(member, shape, image_generator(self.seed, self.images[row], f"baseline {turn}"))
+            draw_baseline(member, shape, image_generator(self.seed, self.images[row], f"baseline {turn}"))
             for row, turn in zip(image.tolist(), sample.tolist(), strict=True)
         ]
         return torch.stack(drawn).to(self.images)
 
 
 @lru_cache(maxsize=4)
-def files_as_baselines(paths: tuple[str, ...], facts: Facts, size: tuple[int, int]) -> Images:
+def read_baselines(paths: tuple[str, ...], facts: Facts, size: tuple[int, int]) -> Images:
     """The image files below `paths`, fitted to `size`: [files, 3, height, width] in [0, 1]; read once in a process.
 
     UserError where there is none, where one cannot be read, or where the size is not square.

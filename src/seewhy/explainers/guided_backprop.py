@@ -15,7 +15,7 @@ from torch.autograd.graph import Node
 
 from seewhy.core.types import Images, Targets
 from seewhy.explainers._backward_rules.rectifiers import CutRule, RectifiedGradient, deconvolved, guided, upper_bound
-from seewhy.explainers.base import Attributed, Explainer
+from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.explainers.cam import GradCam
 from seewhy.models.batched import BatchedEvaluator
 
@@ -80,10 +80,10 @@ class GuidedGradCam(Explainer):
     def __post_init__(self) -> None:
         GuidedBackprop(reduction=self.reduction)
 
-    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         lines = GuidedBackprop(reduction=self.reduction)._attribute(evaluator, images, targets).maps
         places = GradCam(layer=self.layer)._attribute(evaluator, images, targets).maps
-        return Attributed(lines * places)
+        return AttributionResult(lines * places)
 
     def passes_per_image(self, **size: Any) -> tuple[int, int]:
         """Two passes each way."""

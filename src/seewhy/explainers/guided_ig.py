@@ -11,8 +11,8 @@ from torch import Tensor
 
 from seewhy.core.errors import UserError
 from seewhy.core.types import Attributions, Images, Targets
-from seewhy.explainers.base import Attributed, CompleteExplainer
-from seewhy.explainers.baselines import baseline_images, check_baseline
+from seewhy.explainers.base import AttributionResult, CompleteExplainer
+from seewhy.explainers.baselines import build_baselines, check_baseline
 from seewhy.models.batched import BatchedEvaluator
 
 RULES = ("trapezoid", "riemann_left")
@@ -61,17 +61,17 @@ class GuidedIg(CompleteExplainer):
             f"max_distance={self.max_distance}, rule={self.rule}"
         )
 
-    def baselines(self, images: Images) -> Images:
+    def build_baselines(self, images: Images) -> Images:
         """The starting points of the paths."""
-        return baseline_images(self.baseline, images, self.seed)
+        return build_baselines(self.baseline, images, self.seed)
 
-    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
-        maps = self.reduce(self.per_channel(evaluator, images, targets))
-        return self.with_completeness(evaluator, maps, images, targets)
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
+        maps = self.reduce(self.attribute_channels(evaluator, images, targets))
+        return self.add_completeness(evaluator, maps, images, targets)
 
-    def per_channel(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Images:
+    def attribute_channels(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Images:
         """The attributions [batch, 3, height, width] without their completeness gap."""
-        baselines = self.baselines(images)
+        baselines = self.build_baselines(images)
         difference = (images - baselines).flatten(1)
         lengths = difference.abs()
         position, attributions = (lengths == 0).to(lengths), torch.zeros_like(difference)
@@ -114,7 +114,7 @@ class GuidedIg(CompleteExplainer):
                 break
             threshold = strength.new_full((len(strength), 1), -1.0)
             waiting = strength if bool(behind.all()) else strength[behind]
-            threshold[behind, 0] = smallest(waiting, count).clamp(max=torch.finfo(strength.dtype).max)
+            threshold[behind, 0] = find_kth_smallest(waiting, count).clamp(max=torch.finfo(strength.dtype).max)
             chosen = strength <= threshold
             room = (high - position).mul_(lengths).mul_(chosen).sum(1, dtype=torch.float64)
             part = torch.where(behind, ahead / room, 0.0).clamp(max=1)
@@ -129,7 +129,7 @@ class GuidedIg(CompleteExplainer):
         return points + 2, points
 
 
-def smallest(values: Tensor, count: int) -> Tensor:
+def find_kth_smallest(values: Tensor, count: int) -> Tensor:
     """The `count`-th smallest value [batch] of each row, fast on every device."""
     if values.device.type == "cpu":
         import numpy as np

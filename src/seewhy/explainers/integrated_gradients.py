@@ -10,9 +10,9 @@ from torch import Tensor
 
 from seewhy.core.errors import UserError
 from seewhy.core.types import Attributions, Images, Targets
-from seewhy.explainers.base import Attributed, CompleteExplainer
-from seewhy.explainers.baselines import baseline_images, check_baseline
-from seewhy.explainers.path_integrals import START, AdaptivePath, check_rule, quadrature
+from seewhy.explainers.base import AttributionResult, CompleteExplainer
+from seewhy.explainers.baselines import build_baselines, check_baseline
+from seewhy.explainers.path_integrals import START, AdaptivePath, check_rule, compute_quadrature
 from seewhy.models.batched import BatchedEvaluator
 
 
@@ -40,7 +40,7 @@ class IntegratedGradients(CompleteExplainer):
         if not isinstance(self.max_steps, int) or self.max_steps <= START:
             raise UserError(f"explainer.max_steps={self.max_steps} must be a whole number from {START + 1}")
         if self.n_steps != "auto":
-            quadrature(self.rule, int(self.n_steps))
+            compute_quadrature(self.rule, int(self.n_steps))
 
     @property
     def parameters(self) -> str:
@@ -49,15 +49,15 @@ class IntegratedGradients(CompleteExplainer):
             return f"baseline={self.baseline}, n_steps=auto, tolerance={self.tolerance}, max_steps={self.max_steps}"
         return f"baseline={self.baseline}, n_steps={self.n_steps}, rule={self.rule}"
 
-    def baselines(self, images: Images) -> Images:
+    def build_baselines(self, images: Images) -> Images:
         """The starting points of the paths."""
-        return baseline_images(self.baseline, images, self.seed)
+        return build_baselines(self.baseline, images, self.seed)
 
-    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         per_channel, steps = self._integrate(evaluator, images, targets)
-        return self.with_completeness(evaluator, self.reduce(per_channel), images, targets, {"n_steps": steps})
+        return self.add_completeness(evaluator, self.reduce(per_channel), images, targets, {"n_steps": steps})
 
-    def per_channel(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Images:
+    def attribute_channels(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Images:
         """The attributions [batch, 3, height, width] without their completeness gap."""
         return self._integrate(evaluator, images, targets)[0]
 
@@ -67,7 +67,7 @@ class IntegratedGradients(CompleteExplainer):
 
     def _integrate(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> tuple[Images, Tensor]:
         """(attributions for every channel, steps used [batch])."""
-        baselines = self.baselines(images)
+        baselines = self.build_baselines(images)
         if self.n_steps == "auto":
             return AdaptivePath(evaluator, images, baselines, targets).integrate(self.tolerance, self.max_steps)
         steps = torch.full((len(images),), int(self.n_steps), device=images.device)
@@ -75,7 +75,7 @@ class IntegratedGradients(CompleteExplainer):
 
     def _fixed(self, evaluator: BatchedEvaluator, images: Images, baselines: Images, targets: Targets) -> Images:
         n_steps = int(self.n_steps)
-        nodes, weights = (values.to(images) for values in quadrature(self.rule, n_steps))
+        nodes, weights = (values.to(images) for values in compute_quadrature(self.rule, n_steps))
         difference = images - baselines
         average = torch.zeros_like(images)
         for probes in evaluator.chunks(len(images) * n_steps, gradient=True):

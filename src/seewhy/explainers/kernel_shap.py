@@ -16,8 +16,8 @@ from torch.nn import functional
 from seewhy.core.errors import UserError
 from seewhy.core.random import image_generator
 from seewhy.core.types import Images, Targets
-from seewhy.explainers.base import Attributed, CompleteExplainer
-from seewhy.explainers.baselines import baseline_images, check_baseline
+from seewhy.explainers.base import AttributionResult, CompleteExplainer
+from seewhy.explainers.baselines import build_baselines, check_baseline
 from seewhy.explainers.superpixels import BLOCK, Coalitions, check_n_segments, segment_images
 from seewhy.models.batched import BatchedEvaluator
 
@@ -53,19 +53,19 @@ class KernelShap(CompleteExplainer):
         """Without what only decides about warnings."""
         return f"n_segments={self.n_segments}, n_samples={self.n_samples}, baseline={self.baseline}"
 
-    def baselines(self, images: Images) -> Images:
+    def build_baselines(self, images: Images) -> Images:
         """What covers the superpixels that are not seen."""
-        return baseline_images(self.baseline, images, self.seed)
+        return build_baselines(self.baseline, images, self.seed)
 
-    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         labels, counts = segment_images(images, self.n_segments)
-        cover = self.baselines(images)
+        cover = self.build_baselines(images)
         ends = evaluator.scores(torch.cat([images, cover]), targets.repeat(2)).cpu().double()
         whole, nothing = ends[: len(images)], ends[len(images) :]
         coalitions = Coalitions(evaluator, images, cover, labels, targets)
         generators = [image_generator(self.seed, image, "kernel_shap") for image in images]
-        draws = [draw_blocks(count, self.n_samples, each) for count, each in zip(counts, generators, strict=True)]
-        fits = [ShapleyFit(count) for count in counts]
+        draws = [draw_coalitions(count, self.n_samples, each) for count, each in zip(counts, generators, strict=True)]
+        fits = [ShapleyRegression(count) for count in counts]
         while blocks := {row: block for row, draw in enumerate(draws) if (block := next(draw, None)) is not None}:
             image = torch.tensor(list(blocks)).repeat_interleave(torch.tensor([len(w) for _, w in blocks.values()]))
             padded = [functional.pad(shown, (0, max(counts) - shown.shape[1])) for shown, _ in blocks.values()]
@@ -73,22 +73,25 @@ class KernelShap(CompleteExplainer):
             for row, (shown, weights) in blocks.items():
                 fits[row].add(shown.numpy(), weights.numpy(), scores[image == row].numpy())
         changes = (whole - nothing).tolist()
-        maps = [spread(fit.values(change), each) for fit, change, each in zip(fits, changes, labels.cpu(), strict=True)]
+        maps = [
+            spread_evenly(fit.values(change), each)
+            for fit, change, each in zip(fits, changes, labels.cpu(), strict=True)
+        ]
         facts = {"n_segments": torch.tensor(counts)}
-        return self.with_completeness(evaluator, torch.stack(maps).to(images), images, targets, facts)
+        return self.add_completeness(evaluator, torch.stack(maps).to(images), images, targets, facts)
 
     def passes_per_image(self, **size: Any) -> tuple[int, int] | None:
         """Forwards for samples, both ends and the completeness gap; None where all coalitions may be evaluated."""
         return None if self.n_segments <= 2 * EXACT else (self.n_samples + 4, 0)
 
 
-def spread(values: NDArray[np.float64], labels: Tensor) -> Tensor:
+def spread_evenly(values: NDArray[np.float64], labels: Tensor) -> Tensor:
     """float64 [height, width] that sums to values[s] over the pixels of superpixel s, evenly."""
     areas = torch.bincount(labels.flatten(), minlength=len(values))
     return (torch.from_numpy(values) / areas)[labels]
 
 
-def draw_blocks(count: int, n_samples: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+def draw_coalitions(count: int, n_samples: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     """Blocks of coalitions bool [n, count] with weights float64 [n]; neither the empty nor the full one.
 
     All of them with the weights of the Shapley kernel up to `EXACT` superpixels, otherwise `n_samples` drawn ones.
@@ -110,7 +113,7 @@ def draw_blocks(count: int, n_samples: int, generator: torch.Generator) -> Itera
         yield torch.stack([first, ~first], 1).flatten(0, 1), torch.ones(2 * pairs, dtype=torch.float64)
 
 
-class ShapleyFit:
+class ShapleyRegression:
     """Weighted least squares under the constraint that the values add up to the change, from sums alone."""
 
     def __init__(self, count: int) -> None:

@@ -14,7 +14,7 @@ from seewhy.core.types import Images, Targets
 from seewhy.models.classifier import Classifier
 
 
-def activation_and_gradient(
+def record_activation_and_gradient(
     classifier: Classifier, layer: nn.Module, images: Images, targets: Targets
 ) -> tuple[Tensor, Tensor]:
     """(output of `layer`, d logit_target / d output), both of the output's shape and float32 at least.
@@ -31,7 +31,7 @@ def activation_and_gradient(
     return widen(output.detach()), widen(gradient)
 
 
-def activation_and_gradients(
+def record_activation_and_gradients(
     classifier: Classifier, layer: nn.Module, images: Images, quantities: Tensor
 ) -> tuple[Tensor, Tensor]:
     """(output z of `layer`, d q / d z [quantities, *z.shape]), both float32 at least, from one forward pass.
@@ -51,7 +51,7 @@ def activation_and_gradients(
     return widen(output.detach()), torch.stack(gradients)
 
 
-def activation_with_graph(classifier: Classifier, layer: nn.Module, images: Images) -> Tensor:
+def record_activation_with_graph(classifier: Classifier, layer: nn.Module, images: Images) -> Tensor:
     """Output of `layer` with its graph down to `images`, which must require a gradient; counts a backward pass."""
     with torch.enable_grad(), _recorded(layer, differentiate=False) as outputs:
         classifier(images)
@@ -59,7 +59,7 @@ def activation_with_graph(classifier: Classifier, layer: nn.Module, images: Imag
     return widen(_last(outputs))
 
 
-def activation(classifier: Classifier, layer: nn.Module, images: Images) -> tuple[Tensor, Tensor]:
+def record_activation(classifier: Classifier, layer: nn.Module, images: Images) -> tuple[Tensor, Tensor]:
     """(output of `layer`, logits), both float32 at least, without gradients; Incompatible as `activation_and_gradient`."""
     with torch.no_grad(), _recorded(layer, differentiate=False) as outputs:
         logits = classifier(images)

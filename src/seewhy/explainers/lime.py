@@ -13,8 +13,8 @@ from torch import Tensor
 from seewhy.core.errors import UserError
 from seewhy.core.random import image_generator
 from seewhy.core.types import Images, Targets
-from seewhy.explainers.base import Attributed, Explainer
-from seewhy.explainers.baselines import baseline_images, check_baseline
+from seewhy.explainers.base import AttributionResult, Explainer
+from seewhy.explainers.baselines import build_baselines, check_baseline
 from seewhy.explainers.superpixels import BLOCK, Coalitions, check_n_segments, segment_images
 from seewhy.models.batched import BatchedEvaluator
 
@@ -46,12 +46,12 @@ class Lime(Explainer):
         if self.alpha < 0:
             raise UserError(f"explainer.alpha={self.alpha} must be 0 (least squares) or above")
 
-    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         labels, counts = segment_images(images, self.n_segments)
-        cover = baseline_images(self.baseline, images, self.seed)
+        cover = build_baselines(self.baseline, images, self.seed)
         coalitions = Coalitions(evaluator, images, cover, labels, targets)
         generators = [image_generator(self.seed, image, "lime") for image in images]
-        fits = [RidgeFit(count, self.kernel_width) for count in counts]
+        fits = [RidgeRegression(count, self.kernel_width) for count in counts]
         for start in range(0, self.n_samples, BLOCK):
             samples = min(BLOCK, self.n_samples - start)
             shown = torch.zeros(len(images), samples, max(counts), dtype=torch.bool)
@@ -66,7 +66,7 @@ class Lime(Explainer):
         for row, (count, fit) in enumerate(zip(counts, fits, strict=True)):
             values[row, :count] = torch.from_numpy(fit.coefficients(self.alpha))
         facts = {"n_segments": torch.tensor(counts), "fit_r2": torch.tensor([fit.r2(self.alpha) for fit in fits])}
-        return Attributed(paint(values.to(images), labels), facts)
+        return AttributionResult(paint(values.to(images), labels), facts)
 
     def passes_per_image(self, **size: Any) -> tuple[int, int]:
         """One forward for each sample."""
@@ -78,7 +78,7 @@ def paint(values: Tensor, labels: Tensor) -> Tensor:
     return values.gather(1, labels.flatten(1)).view(labels.shape)
 
 
-class RidgeFit:
+class RidgeRegression:
     """Weighted ridge regression with an intercept, in float64, from sums alone: samples come in blocks."""
 
     def __init__(self, count: int, kernel_width: float) -> None:

@@ -12,7 +12,7 @@ from seewhy.core.errors import Incompatible, UserError
 from seewhy.core.tensors import widen
 from seewhy.core.types import Images, Targets
 from seewhy.explainers._backward_rules.lrp import RelevanceWatch, Rule, epsilon_rule, gamma_rule, z_plus_rule
-from seewhy.explainers.base import Attributed, Explainer
+from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
 
@@ -54,7 +54,7 @@ class Lrp(Explainer):
         used = {"composite": ("epsilon", "gamma"), "epsilon": ("epsilon",), "gamma": ("gamma",), "z_plus": ()}
         return ", ".join([f"rule={self.rule}", *(f"{name}={getattr(self, name)}" for name in used[self.rule])])
 
-    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         def one(chunk: Tensor) -> tuple[Tensor, Tensor]:
             relevance, score = self._relevance(evaluator.classifier, images[chunk], targets[chunk])
             return relevance.sum(1), score
@@ -63,7 +63,7 @@ class Lrp(Explainer):
         score = score.double()
         gap = attributions.double().sum((1, 2)) - score
         relative = gap.abs() / score.abs().clamp_min(SMALLEST_SCORE)
-        return Attributed(attributions, {"conservation_gap_relative": relative.float()})
+        return AttributionResult(attributions, {"conservation_gap_relative": relative.float()})
 
     def _relevance(self, classifier: Classifier, images: Images, targets: Targets) -> tuple[Images, Tensor]:
         """(relevance [n, 3, height, width], logit [n])."""

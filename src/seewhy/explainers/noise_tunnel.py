@@ -15,7 +15,7 @@ from torch import Tensor
 from seewhy.core.errors import UserError
 from seewhy.core.random import image_generator
 from seewhy.core.types import Attributions, Images, Targets
-from seewhy.explainers.base import Attributed, Explainer
+from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.explainers.gradient import Saliency
 from seewhy.models.batched import BatchedEvaluator
 
@@ -27,7 +27,7 @@ COMBINATIONS = {"mean": "smooth_grad", "mean_of_squares": "smooth_grad_sq", "var
 class ChannelMethod(Protocol):
     """A method with a value for every channel of a pixel, which it then reduces to one value for the pixel."""
 
-    def per_channel(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Images:
+    def attribute_channels(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Images:
         """Attributions [batch, 3, height, width]; as many forward as backward passes."""
 
     def reduce(self, per_channel: Images) -> Attributions:
@@ -76,7 +76,7 @@ class NoiseTunnel(Explainer):
         """As the method inside; squares and variances are never negative."""
         return self.combine == "mean" and self.explainer.signed
 
-    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         noise = ImageNoise(self.seed, images, "noise")
         moments = Moments(len(images), squares=self.combine != "mean")
         for probes in evaluator.chunks(len(images) * self.n_samples, gradient=True):
@@ -85,12 +85,12 @@ class NoiseTunnel(Explainer):
             moments.add(image, probes % self.n_samples == 0, self._inside(evaluator, copies, targets[image]))
         combined = moments.combined(self.combine, self.n_samples).to(images)
         reduced = self.explainer.reduce(combined) if isinstance(self.explainer, ChannelMethod) else combined[:, 0]
-        return Attributed(reduced)
+        return AttributionResult(reduced)
 
     def _inside(self, evaluator: BatchedEvaluator, copies: Images, targets: Targets) -> Tensor:
         """Attributions [n, channels, height, width] of noisy copies, without a completeness check where avoidable."""
         if isinstance(self.explainer, ChannelMethod):
-            return self.explainer.per_channel(evaluator, copies, targets)
+            return self.explainer.attribute_channels(evaluator, copies, targets)
         return self.explainer._attribute(evaluator, copies, targets).maps[:, None]
 
     def passes_per_image(self, **size: Any) -> tuple[int, int] | None:
@@ -184,7 +184,7 @@ class SmoothGrad(Explainer):
         """Whether the reduction keeps the sign."""
         return self.reduction == "sum"
 
-    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         gradient = Saliency(reduction=self.reduction)
         tunnel = NoiseTunnel(explainer=gradient, n_samples=self.n_samples, noise=self.noise, seed=self.seed)
         return tunnel._attribute(evaluator, images, targets)

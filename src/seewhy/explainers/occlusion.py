@@ -11,8 +11,8 @@ from torch import Tensor
 from seewhy.core.errors import UserError
 from seewhy.core.types import Images, Targets
 from seewhy.explainers._incremental.network import incremental_drops
-from seewhy.explainers.base import Attributed, Explainer
-from seewhy.explainers.baselines import baseline_images, check_baseline
+from seewhy.explainers.base import AttributionResult, Explainer
+from seewhy.explainers.baselines import build_baselines, check_baseline
 from seewhy.models.batched import BatchedEvaluator
 
 
@@ -43,7 +43,7 @@ class Occlusion(Explainer):
         if self.window and self.stride:
             _check_stride(self.window, self.stride)
 
-    def geometry(self, height: int, width: int) -> tuple[int, int]:
+    def choose_geometry(self, height: int, width: int) -> tuple[int, int]:
         """(window, stride) in pixels for images of that size; UserError where the window does not fit."""
         shorter = min(height, width)
         window = self.window or min(shorter, max(4, round(shorter * 15 / 224)))
@@ -53,25 +53,25 @@ class Occlusion(Explainer):
         _check_stride(window, stride)
         return window, stride
 
-    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         height, width = images.shape[2:]
-        window, stride = self.geometry(height, width)
-        tops, lefts = positions(height, window, stride), positions(width, window, stride)
+        window, stride = self.choose_geometry(height, width)
+        tops, lefts = compute_positions(height, window, stride), compute_positions(width, window, stride)
         corners = torch.cartesian_prod(torch.tensor(tops), torch.tensor(lefts)).to(images.device)
-        cover = baseline_images(self.baseline, images, self.seed)
+        cover = build_baselines(self.baseline, images, self.seed)
         drops = None
         if self.incremental:
             must = self.incremental is True
             drops = incremental_drops(evaluator, images, cover, targets, tops, lefts, window, must)
         if drops is None:
             drops = _full_drops(evaluator, images, targets, cover, corners, window)
-        return Attributed(spread(drops, corners, window, height, width))
+        return AttributionResult(average_over_windows(drops, corners, window, height, width))
 
     def passes_per_image(self, **size: Any) -> tuple[int, int]:
         """One forward for the image and one for each window; fewer where they are `incremental`."""
         side = int(size["size"])
-        window, stride = self.geometry(side, side)
-        return len(positions(side, window, stride)) ** 2 + 1, 0
+        window, stride = self.choose_geometry(side, side)
+        return len(compute_positions(side, window, stride)) ** 2 + 1, 0
 
 
 def _full_drops(
@@ -94,7 +94,7 @@ def _check_stride(window: int, stride: int) -> None:
         )
 
 
-def positions(side: int, window: int, stride: int) -> list[int]:
+def compute_positions(side: int, window: int, stride: int) -> list[int]:
     """Where windows start along one side: every `stride` pixels, and one that ends at the border."""
     last = side - window
     return sorted({*range(0, last + 1, stride), last})
@@ -111,7 +111,7 @@ def cover_windows(images: Images, cover: Images, image: Tensor, corners: Tensor,
     return covered
 
 
-def spread(drops: Tensor, corners: Tensor, window: int, height: int, width: int) -> Tensor:
+def average_over_windows(drops: Tensor, corners: Tensor, window: int, height: int, width: int) -> Tensor:
     """Average of the drops [batch, windows] over the windows that cover each pixel: [batch, height, width].
 
     Each window adds its drop at four corners of a table whose cumulative sum over both axes is the map: the cost does

@@ -160,7 +160,7 @@ def check_rule(rule: str) -> None:
         raise UserError(f"explainer.rule={rule!r} is none of {', '.join(RULES)}")
 
 
-def quadrature(rule: str, n_steps: int) -> tuple[Tensor, Tensor]:
+def compute_quadrature(rule: str, n_steps: int) -> tuple[Tensor, Tensor]:
     """(nodes, weights), each float64 [n_steps], of a rule for the integral from 0 to 1; the weights sum to 1."""
     check_rule(rule)
     if rule == "gauss_legendre":
@@ -177,11 +177,11 @@ def quadrature(rule: str, n_steps: int) -> tuple[Tensor, Tensor]:
     return nodes, torch.full((n_steps,), 1.0 / n_steps, dtype=torch.float64)
 
 
-def straight_path(
+def walk_straight_path(
     evaluator: BatchedEvaluator, images: Images, baselines: Images, rule: str, n_steps: int
 ) -> Iterator[tuple[Tensor, Tensor, Images]]:
     """(image [n], weight [n], point [n, 3, height, width]) for the nodes of all images, one pass at a time."""
-    nodes, weights = (values.to(images) for values in quadrature(rule, n_steps))
+    nodes, weights = (values.to(images) for values in compute_quadrature(rule, n_steps))
     for probes in evaluator.chunks(len(images) * n_steps, gradient=True):
         image, step = probes // n_steps, probes % n_steps
         points = baselines[image] + nodes[step, None, None, None] * (images - baselines)[image]

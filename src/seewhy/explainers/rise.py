@@ -12,8 +12,8 @@ from torch.nn import functional
 from seewhy.core.errors import UserError
 from seewhy.core.random import image_generator
 from seewhy.core.types import Images, Targets
-from seewhy.explainers.base import Attributed, Explainer
-from seewhy.explainers.superpixels import BLOCK, runs
+from seewhy.explainers.base import AttributionResult, Explainer
+from seewhy.explainers.superpixels import BLOCK, find_runs
 from seewhy.models.batched import BatchedEvaluator
 
 
@@ -43,11 +43,11 @@ class Rise(Explainer):
         if self.score not in ("probability", "logit"):
             raise UserError(f"explainer.score={self.score!r} must be probability or logit")
 
-    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         height, width = images.shape[2:]
         if self.cells > min(height, width):
             raise UserError(f"explainer.cells={self.cells} is more than the {min(height, width)} pixels of the image")
-        rows, columns = (window_weights(self.cells, side).to(images) for side in (height, width))
+        rows, columns = (compute_window_weights(self.cells, side).to(images) for side in (height, width))
         generators = [image_generator(self.seed, image, "rise") for image in images]
         maps = torch.zeros_like(images[:, 0])
         for start in range(0, self.n_masks, BLOCK):
@@ -62,12 +62,12 @@ class Rise(Explainer):
                 self._add(maps, evaluator, images, targets, probes // count, masks)
         maps /= self.probability * self.n_masks
         smallest = maps.amin((1, 2))
-        return Attributed(maps - smallest[:, None, None], {"smallest": smallest})
+        return AttributionResult(maps - smallest[:, None, None], {"smallest": smallest})
 
     def _add(
         self, maps: Tensor, evaluator: BatchedEvaluator, images: Images, targets: Targets, image: Tensor, masks: Tensor
     ) -> None:
-        masked, stretches = images.new_empty(len(image), *images.shape[1:]), list(runs(image))
+        masked, stretches = images.new_empty(len(image), *images.shape[1:]), list(find_runs(image))
         for item, rows in stretches:
             torch.mul(images[item], masks[rows, None], out=masked[rows])
         logits = evaluator.logits(masked)
@@ -80,7 +80,7 @@ class Rise(Explainer):
         return self.n_masks, 0
 
 
-def window_weights(cells: int, side: int) -> Tensor:
+def compute_window_weights(cells: int, side: int) -> Tensor:
     """Bilinear weights [shifts, side, cells]: row r of a window that starts `shift` pixels into the up-sampled grid.
 
     The grid is stretched to cells + 1 times the size of a cell, ceil(side / cells); there are as many shifts as a

@@ -47,7 +47,7 @@ class Coalitions:
         return scores.cpu().double()
 
 
-def runs(image: Tensor) -> Iterator[tuple[int, slice]]:
+def find_runs(image: Tensor) -> Iterator[tuple[int, slice]]:
     """(value, its rows) for each stretch of equal values: a chunk of many masks holds few images."""
     values, counts = torch.unique_consecutive(image, return_counts=True)
     start = 0
@@ -59,7 +59,7 @@ def runs(image: Tensor) -> Iterator[tuple[int, slice]]:
 def blend(images: Images, cover: Images, image: Tensor, seen: Tensor) -> Images:
     """images[image] where `seen` [n, 1, height, width] is 1, cover[image] where it is 0, a mixture between."""
     blended = images.new_empty(len(image), *images.shape[1:])
-    for item, rows in runs(image):
+    for item, rows in find_runs(image):
         torch.lerp(cover[item], images[item], seen[rows], out=blended[rows])
     return blended
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from seewhy.core.errors import UserError
 from seewhy.core.types import Images, Targets
-from seewhy.explainers.base import Attributed, Explainer, completeness_facts
-from seewhy.explainers.baselines import baseline_images
+from seewhy.explainers.base import AttributionResult, Explainer, measure_completeness
+from seewhy.explainers.baselines import build_baselines
 from seewhy.explainers.integrated_gradients import IntegratedGradients
 from seewhy.explainers.superpixels import check_n_segments, scales_of
 from seewhy.models.batched import BatchedEvaluator
@@ -61,15 +61,15 @@ class Xrai(Explainer):
     def _gradients(self, baseline: str) -> IntegratedGradients:
         return IntegratedGradients(baseline=baseline, n_steps=self.n_steps, tolerance=self.tolerance, seed=self.seed)
 
-    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
-        parts = [self._gradients(name).per_channel(evaluator, images, targets).sum(1) for name in BASELINES]
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
+        parts = [self._gradients(name).attribute_channels(evaluator, images, targets).sum(1) for name in BASELINES]
         gaps = self._gaps(evaluator, images, targets, parts)
         gradients = torch.stack(parts).mean(0)
         dilation = round(min(images.shape[2:]) * 5 / 224) if self.dilation is None else self.dilation
         maps, taken = [], []
         for image, gradient in zip(images, gradients.cpu().double().numpy(), strict=True):
-            found = regions(scales_of(image, self.scales), dilation)
-            order = take(found, gradient.ravel(), max(1, round(gradient.size * SMALLEST)))
+            found = build_regions(scales_of(image, self.scales), dilation)
+            order = order_regions(found, gradient.ravel(), max(1, round(gradient.size * SMALLEST)))
             values, before = np.empty(gradient.size), 0
             for pixels, _ in order:
                 values[pixels] = 1 - before / gradient.size
@@ -77,15 +77,15 @@ class Xrai(Explainer):
             maps.append(torch.from_numpy(values.reshape(gradient.shape)))
             taken.append(len(order))
         facts = {**gaps, "n_regions": torch.tensor(taken)}
-        return Attributed(torch.stack(maps).to(images), facts)
+        return AttributionResult(torch.stack(maps).to(images), facts)
 
     def _gaps(
         self, evaluator: BatchedEvaluator, images: Images, targets: Targets, parts: list[Tensor]
     ) -> dict[str, Tensor]:
         """The completeness facts of the integral with the larger relative gap, for each image."""
-        ends = [images, *(baseline_images(name, images, self.seed) for name in BASELINES)]
+        ends = [images, *(build_baselines(name, images, self.seed) for name in BASELINES)]
         scores = evaluator.scores(torch.cat(ends), targets.repeat(len(ends))).view(len(ends), -1)
-        facts = [completeness_facts(part, scores[0] - score) for part, score in zip(parts, scores[1:], strict=True)]
+        facts = [measure_completeness(part, scores[0] - score) for part, score in zip(parts, scores[1:], strict=True)]
         relative = torch.stack([each["completeness_gap_relative"] for each in facts])
         worst = relative.argmax(0, keepdim=True)
         return {key: torch.stack([each[key] for each in facts]).gather(0, worst)[0] for key in facts[0]}
@@ -98,7 +98,7 @@ class Xrai(Explainer):
         return backward + len(BASELINES) + 1, backward
 
 
-def regions(segmentations: list[NDArray[np.int64]], dilation: int) -> sparse.csr_matrix:
+def build_regions(segmentations: list[NDArray[np.int64]], dilation: int) -> sparse.csr_matrix:
     """Which pixels belong to which region: [regions, pixels], every label of every segmentation widened in a square."""
     rows = []
     for labels in segmentations:
@@ -113,7 +113,7 @@ def regions(segmentations: list[NDArray[np.int64]], dilation: int) -> sparse.csr
     return sparse.csr_matrix((np.ones(len(pixels)), pixels, starts), shape)
 
 
-def take(
+def order_regions(
     found: sparse.csr_matrix, attribution: NDArray[np.float64], smallest: int
 ) -> list[tuple[NDArray[np.int64], float]]:
     """(pixels, their mean attribution) in the order of the greedy choice; every pixel once.

@@ -20,7 +20,7 @@ from seewhy.core.errors import UserError
 from seewhy.core.tensors import finite_rows
 from seewhy.core.types import Attributions, Images, Targets
 from seewhy.explainers.base import Explainer
-from seewhy.explainers.baselines import baseline_images
+from seewhy.explainers.baselines import build_baselines
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
 
@@ -78,7 +78,7 @@ class Evidence:
 
     def baseline(self, name: str) -> Images:
         """The baseline of that name [batch, 3, height, width] beside each image."""
-        return self.once(("baseline", name), lambda: baseline_images(name, self.images, self.seed))
+        return self.once(("baseline", name), lambda: build_baselines(name, self.images, self.seed))
 
     def baseline_logits(self, name: str) -> Tensor:
         """The classifier's logits [batch, classes] of the baseline of that name."""

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from seewhy.core.random import image_generator
 from seewhy.core.types import Images
-from seewhy.explainers.superpixels import runs
+from seewhy.explainers.superpixels import find_runs
 from seewhy.metrics.base import SPACES, Evidence, target_scores
 from seewhy.metrics.imputation import impute_each, noise
 
@@ -213,7 +213,7 @@ def perturbed(evidence: Evidence, ranked: Ranking, part: list[Seen], image: Tens
     """The images [n, 3, height, width] of which only the pixels of `part` are seen; `image` [n] names their rows."""
     facts = torch.tensor([(seen.start, seen.stop, seen.inside) for seen in part], device=image.device)
     shown = torch.empty(len(part), *evidence.images.shape[2:], dtype=torch.bool, device=image.device)
-    for item, rows in runs(image):
+    for item, rows in find_runs(image):
         start, stop, inside = facts[rows].to(torch.int32)[:, :, None, None].unbind(1)
         ranks = ranked.ranks[item].view(1, *evidence.images.shape[2:])
         torch.eq((ranks >= start) & (ranks < stop), inside.bool(), out=shown[rows])
@@ -221,7 +221,7 @@ def perturbed(evidence: Evidence, ranked: Ranking, part: list[Seen], image: Tens
         return _imputed(evidence, image, ~shown)
     cover = evidence.baseline(part[0].baseline)
     made = evidence.images.new_empty(len(part), *evidence.images.shape[1:])
-    for item, rows in runs(image):
+    for item, rows in find_runs(image):
         torch.where(shown[rows, None], evidence.images[item], cover[item], out=made[rows])
     return made
 

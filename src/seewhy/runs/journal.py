@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from seewhy.core.files import RunFolder
 from seewhy.core.types import Batch, Explanation, Prediction, Skipped, Target
-from seewhy.explainers.batch import predictions
+from seewhy.explainers.batch import build_predictions
 from seewhy.metrics.base import Evidence
 from seewhy.metrics.perturbation_curves import kept_curves
 from seewhy.models.classifier import Classifier
@@ -177,7 +177,7 @@ def _curve_of(plain: list[Any]) -> Iterator[CurveRow]:
 def entry_of(classifier: Classifier, outputs: Mapping[str, Any], batch: Batch) -> Entry:
     """`outputs` are those of the test step, with what the callbacks added."""
     logits = outputs["logits"]
-    said = predictions(classifier, batch, logits) if len(batch.images) else []
+    said = build_predictions(classifier, batch, logits) if len(batch.images) else []
     made = {one.name: one for one in outputs.get("explanations", [])}
     losses = functional.cross_entropy(logits.float(), batch.labels.clamp_min(0), reduction="none").tolist()
     return Entry(

@@ -20,7 +20,7 @@ from seewhy.core.files import RunFolder
 from seewhy.core.targets import UNKNOWN, choose_targets
 from seewhy.core.types import Batch, Prediction, Targets
 from seewhy.data.dataset import TrainingSet
-from seewhy.explainers.batch import predictions
+from seewhy.explainers.batch import build_predictions
 from seewhy.models.classifier import Classifier
 from seewhy.plots.canvas import Drawing
 
@@ -76,7 +76,9 @@ def report(
     known = (targets != UNKNOWN).nonzero().flatten()
     if not len(known):
         raise UserError(f"target={policy}: the true class of every test image is unknown; set target=predicted")
-    said = [one for batch, part in zip(batches, logits, strict=True) for one in predictions(classifier, batch, part)]
+    said = [
+        one for batch, part in zip(batches, logits, strict=True) for one in build_predictions(classifier, batch, part)
+    ]
     names = [name for batch in batches for name in batch.names]
     images, targets, labels = images[known], targets[known], labels[known]
     points = representer_points(classifier, data, images, targets, labels, **options)

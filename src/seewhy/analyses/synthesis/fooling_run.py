@@ -20,7 +20,7 @@ from seewhy.analyses.synthesis.fooling_image import COLUMNS, FooledImage, Foolin
 from seewhy.analyses.synthesis.summary import GAP, MARGIN, enlarged, fooling_table, page_of, picture_row
 from seewhy.core.targets import UNKNOWN, check_policy, choose_targets
 from seewhy.core.types import Batch, Skipped
-from seewhy.explainers.batch import predictions
+from seewhy.explainers.batch import build_predictions
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
 from seewhy.plots.canvas import Drawing, joined, wrap
@@ -164,7 +164,7 @@ def fool_batch(
     fooled = synthesis.fool(classifier, batch.images[known], targets[known])
     with sheltered(classifier):
         after = evaluator.logits(fooled.images)
-    said = predictions(classifier, batch, before)
+    said = build_predictions(classifier, batch, before)
     made = []
     for place, row in enumerate(known.tolist()):
         both = torch.stack([before[row], after[place]]).softmax(1)

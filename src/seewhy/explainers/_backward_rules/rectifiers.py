@@ -21,7 +21,7 @@ from seewhy.core.tensors import widen
 from seewhy.core.types import Images, Targets
 from seewhy.explainers._backward_rules.elementwise import SPELLINGS, elementwise
 from seewhy.explainers._backward_rules.function_mode import GraphWatch, Keeper, Kept, Step, run
-from seewhy.explainers.base import Attributed, Explainer
+from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.fusion.autograd_graph import in_blocks, is_linear, is_product, operation, sources, spoken
 from seewhy.models.fusion.fused_convolution import Activation, FusedRectifier
@@ -292,9 +292,9 @@ class RectifiedGradient(Explainer):
                 gradients.append(torch.autograd.grad(score, leaves)[0])
         return torch.cat(gradients)
 
-    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Attributed:
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         gradient = self.rectified_gradient(evaluator, images, targets)
-        return Attributed(gradient.sum(1) if self.reduction == "sum" else gradient.abs().amax(1))
+        return AttributionResult(gradient.sum(1) if self.reduction == "sum" else gradient.abs().amax(1))
 
     def passes_per_image(self, **size: Any) -> tuple[int, int]:
         """One pass each way."""

@@ -24,7 +24,11 @@ from seewhy.core.errors import Incompatible, UserError
 from seewhy.core.targets import class_index
 from seewhy.core.types import Batch, Images, Targets
 from seewhy.data.dataset import TrainingSet
-from seewhy.explainers.layer_signals import activation, activation_and_gradients, activation_with_graph
+from seewhy.explainers.layer_signals import (
+    record_activation,
+    record_activation_and_gradients,
+    record_activation_with_graph,
+)
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
 from seewhy.models.layers import as_grid
@@ -71,7 +75,7 @@ class Slice:
         """(z [n, ...], logits [n, classes]) without gradients."""
 
         def one(chunk: Tensor) -> tuple[Tensor, Tensor]:
-            return activation(evaluator.classifier, self.module, images[chunk])
+            return record_activation(evaluator.classifier, self.module, images[chunk])
 
         output, logits = evaluator.in_passes(one, len(images), gradient=False)
         return output, logits
@@ -84,7 +88,9 @@ class Slice:
 
         def one(chunk: Tensor) -> tuple[Tensor, Tensor]:
             weights = quantities[chunk].transpose(0, 1)
-            output, gradients = activation_and_gradients(evaluator.classifier, self.module, images[chunk], weights)
+            output, gradients = record_activation_and_gradients(
+                evaluator.classifier, self.module, images[chunk], weights
+            )
             return output, gradients.transpose(0, 1)
 
         output, gradients = evaluator.in_passes(one, len(images), gradient=True)
@@ -95,7 +101,7 @@ class Slice:
 
         def one(chunk: Tensor) -> tuple[Tensor, Tensor]:
             leaves = images[chunk].detach().requires_grad_()
-            output = activation_with_graph(evaluator.classifier, self.module, leaves)
+            output = record_activation_with_graph(evaluator.classifier, self.module, leaves)
             with torch.enable_grad():
                 values = self.units(output, leaves, evaluator.classifier.network).gather(1, units[chunk][:, None])[:, 0]
                 (gradient,) = torch.autograd.grad(values.sum(), leaves)

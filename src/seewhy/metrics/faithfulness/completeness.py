@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from seewhy.explainers.base import SMALLEST_CHANGE, CompleteExplainer, completeness_facts
+from seewhy.explainers.base import SMALLEST_CHANGE, CompleteExplainer, measure_completeness
 from seewhy.metrics.base import Evidence, ImageMetric, target_scores
 
 
@@ -35,7 +35,7 @@ class Completeness(ImageMetric):
         """One forward pass for each image against black; else those that the explainer takes for its own gap."""
         change = self._change(evidence)
         maps, finite = evidence.finite_maps()
-        facts = completeness_facts(maps, change)
+        facts = measure_completeness(maps, change)
         gap, relative = facts["completeness_gap"].abs(), facts["completeness_gap_relative"]
         undefined = {"score": gap.where(finite, torch.nan), "relative": relative.where(finite, torch.nan)}
         return {**undefined, "change": change}
@@ -43,6 +43,6 @@ class Completeness(ImageMetric):
     def _change(self, evidence: Evidence) -> Tensor:
         images, targets = evidence.images, evidence.targets
         if isinstance(evidence.explainer, CompleteExplainer):
-            return evidence.explainer.change(evidence.evaluator, images, targets)
+            return evidence.explainer.compute_change(evidence.evaluator, images, targets)
         black = target_scores(evidence.baseline_logits("black"), targets, "logit")
         return evidence.scores().double() - black.double()

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from seewhy.explainers.base import completeness_warning
+from seewhy.explainers.base import describe_completeness_gap
 from seewhy.report.comparison import Comparison
 from seewhy.report.html import tables
 from seewhy.report.html.charts import Chart, Robust, curve_charts, robust_of
@@ -192,7 +192,9 @@ def _incomplete(comparison: Comparison, method: Method) -> str:
     tolerance = method.run.record["explainer"].get("tolerance")
     table = comparison.joined.table
     gaps: Any = table[(table["metric"] == GAP) & (table["explainer"] == method.label)].set_index("image")["value"]
-    over = [name for name, gap in gaps.items() if tolerance is not None and completeness_warning(float(gap), tolerance)]
+    over = [
+        name for name, gap in gaps.items() if tolerance is not None and describe_completeness_gap(float(gap), tolerance)
+    ]
     if not over:
         return ""
     return f"{method.label}: the completeness gap is over {100 * tolerance:g} % on {len(over)} images ({_some(over)})"
