@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 from seewhy.core.files import RunFolder
-from seewhy.plots.heatmaps import preview
-from seewhy.report.write import page_of
+from seewhy.plots.heatmaps import encode_preview
+from seewhy.report.write import write_run_page
 from seewhy.statistics.schema import MetricFact, write_metric_facts
 
 SIZE = 224
@@ -67,7 +67,7 @@ def write_previews(folder: Path, images: int) -> None:
     generator = np.random.default_rng(99)
     for place in range(images):
         picture = 0.5 + 0.3 * smooth(generator, 3, 6) + 0.12 * smooth(generator, 3, 56)
-        RunFolder(folder).write_bytes(f"images/image_{place:04d}.webp", preview(torch.from_numpy(picture)))
+        RunFolder(folder).write_bytes(f"images/image_{place:04d}.webp", encode_preview(torch.from_numpy(picture)))
 
 
 def opening_seconds(page: Path) -> list[tuple[float, float, float]]:
@@ -104,7 +104,7 @@ def main() -> None:
             write_run(sweep / str(number), number, images)
         write_previews(sweep / "0", images)
         start = time.perf_counter()
-        page = page_of(sweep)
+        page = write_run_page(sweep)
         print(f"{images} images x {explainers} explainers: made in {time.perf_counter() - start:.1f} s")
         print(f"report.html: {page.stat().st_size / 1e6:.1f} MB")
         for usable, painted, worked in opening_seconds(page):

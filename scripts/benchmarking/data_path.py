@@ -98,13 +98,13 @@ def _decoding(data: Any) -> float:
 
 def _drawing(kept: Kept) -> float:
     """Seconds for each figure, drawn and written."""
-    from seewhy.plots.canvas import png
-    from seewhy.plots.explanation import panel
+    from seewhy.plots.canvas import encode_figure
+    from seewhy.plots.explanation import draw_panel
 
-    panel(kept.explanations[0])
+    draw_panel(kept.explanations[0])
     start = time.perf_counter()
     for one in kept.explanations:
-        png(panel(one))
+        encode_figure(draw_panel(one))
     return (time.perf_counter() - start) / len(kept.explanations)
 
 

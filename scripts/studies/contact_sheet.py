@@ -15,7 +15,7 @@ from seewhy.data.images import read_image
 from seewhy.data.preprocessing import resize_and_crop, to_unit_range
 from seewhy.plots import heatmaps
 from seewhy.plots.canvas import LEADING, Drawing, Page, shorten, wrap
-from seewhy.plots.colormaps import MUTED, colour_map
+from seewhy.plots.colormaps import MUTED, build_colour_map
 from seewhy.report.runs import Run
 from studies.found_runs import maps
 
@@ -51,10 +51,10 @@ def contact_sheet(columns: Mapping[str, Run], shown: Sequence[str], note: str) -
     y = MARGIN + deepest * page.pixels(LEADING * TITLE)
     for name in shown:
         said = {column: str(first.predictions[column][name]) for column in ("predicted", "probability")}
-        tail = f" {heatmaps.share(float(said['probability']))}"
+        tail = f" {heatmaps.format_probability(float(said['probability']))}"
         page.lines(MARGIN, y, [shorten(said["predicted"], room, LABEL, tail)], LABEL)
         top = round(y + step + 2)
-        page.picture(MARGIN, top, SIDE, SIDE, heatmaps.photograph(_fitted(images[name][None])[0]))
+        page.picture(MARGIN, top, SIDE, SIDE, heatmaps.to_rgb(_fitted(images[name][None])[0]))
         for number, one in enumerate(found.values(), 1):
             _overlay(page, MARGIN + number * (SIDE + GAP), top, images[name], one[name])
         y = top + SIDE + GAP
@@ -66,13 +66,13 @@ def _overlay(page: Page, x: float, top: float, image: torch.Tensor, attribution:
     """The map averaged down to the tile first: single pixels of a fine map would not be seen."""
     whole = torch.from_numpy(np.asarray(attribution))
     small = [_fitted(each[None])[0] for each in (whole[None], *image[:, None])]
-    scale, signed = heatmaps.scale(small[0][0], OUTLIERS), bool(whole.min() < 0)
+    scale, signed = heatmaps.compute_scale(small[0][0], OUTLIERS), bool(whole.min() < 0)
     if not scale:
-        page.blank(x, top, SIDE, SIDE, heatmaps.flaw(whole), LABEL)
+        page.blank(x, top, SIDE, SIDE, heatmaps.describe_flaw(whole), LABEL)
         return
-    ramp = colour_map("default", "signed" if signed else "unsigned")
+    ramp = build_colour_map("default", "signed" if signed else "unsigned")
     normalised = heatmaps.normalise(small[0][0], scale, signed)
-    page.picture(x, top, SIDE, SIDE, heatmaps.overlay(torch.cat(small[1:]), normalised, ramp, STRENGTH))
+    page.picture(x, top, SIDE, SIDE, heatmaps.blend_overlay(torch.cat(small[1:]), normalised, ramp, STRENGTH))
 
 
 def _fitted(pictures: torch.Tensor) -> torch.Tensor:

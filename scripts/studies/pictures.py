@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from seewhy.core.errors import UserError
-from seewhy.plots.canvas import Drawn, png
+from seewhy.plots.canvas import Drawn, encode_figure
 
 LARGEST = 150_000
 """Bytes of one picture."""
@@ -18,7 +18,7 @@ THUMBNAIL = 320
 
 def save_figure(figure: Drawn, path: Path) -> None:
     """A figure as WebP."""
-    save_picture(Image.open(io.BytesIO(png(figure))), path)
+    save_picture(Image.open(io.BytesIO(encode_figure(figure))), path)
 
 
 def save_picture(picture: Image.Image, path: Path, widest: int = 1400) -> None:

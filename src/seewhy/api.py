@@ -41,21 +41,21 @@ class ExplainedImage(Explanation):
         """Draw the figure of a run's figures/<image>.png.
 
         Args:
-            **style: Options of `seewhy.plots.explanation.panel`, such as colours, strength and shown.
+            **style: Options of `seewhy.plots.explanation.draw_panel`, such as colours, strength and views.
 
         Returns:
             An RGB picture.
         """
-        from seewhy.plots.canvas import picture
-        from seewhy.plots.explanation import panel
+        from seewhy.plots.canvas import open_figure
+        from seewhy.plots.explanation import draw_panel
 
-        return picture(panel(self, **style))
+        return open_figure(draw_panel(self, **style))
 
     def _repr_png_(self) -> bytes:
-        from seewhy.plots.canvas import png
-        from seewhy.plots.explanation import panel
+        from seewhy.plots.canvas import encode_figure
+        from seewhy.plots.explanation import draw_panel
 
-        return png(panel(self))
+        return encode_figure(draw_panel(self))
 
 
 class Explanations(list[ExplainedImage]):
@@ -66,11 +66,11 @@ class Explanations(list[ExplainedImage]):
         self.skipped = list(skipped)
 
     def figure(self, **style: Any) -> Image:
-        """Original and overlay of every image in one picture; `style` goes to `seewhy.plots.grid.sheet`."""
-        from seewhy.plots.canvas import picture
-        from seewhy.plots.grid import sheet
+        """Original and overlay of every image in one picture; `style` goes to `seewhy.plots.grid.draw_grid`."""
+        from seewhy.plots.canvas import open_figure
+        from seewhy.plots.grid import draw_grid
 
-        return picture(sheet(self, **style))
+        return open_figure(draw_grid(self, **style))
 
     def table(self) -> pd.DataFrame:
         """One row per image: true class, prediction, target, facts of the map and metrics."""
@@ -98,10 +98,10 @@ class Explanations(list[ExplainedImage]):
         return "\n".join([f"{len(self)} explanation{'s' if len(self) != 1 else ''}{left_out}", *shown])
 
     def _repr_png_(self) -> bytes | None:
-        from seewhy.plots.canvas import png
-        from seewhy.plots.grid import sheet
+        from seewhy.plots.canvas import encode_figure
+        from seewhy.plots.grid import draw_grid
 
-        return png(sheet(self)) if self else None
+        return encode_figure(draw_grid(self)) if self else None
 
 
 def load_classifier(

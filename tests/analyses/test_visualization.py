@@ -17,7 +17,7 @@ from seewhy.analyses.synthesis.class_visualization import (
 )
 from seewhy.analyses.synthesis.visualization_run import class_indices, score_curves, strips, webp_of
 from seewhy.core.errors import UserError
-from seewhy.plots.explanation import png
+from seewhy.plots.canvas import encode_figure
 
 
 def visualization(name: str = "cat", steps: int = 100, size: int = 32) -> Visualization:
@@ -62,7 +62,7 @@ def test_no_word_leaves_the_page(name: str) -> None:
 def test_the_curve_is_the_score_of_each_frame() -> None:
     made = visualization("a $x_1^2$")
     figure = score_curves([made])
-    assert png(figure)
+    assert encode_figure(figure)
     (line,) = figure.axes[0].lines
     assert line.get_xdata().tolist() == [frame.step for frame in made.frames]
     assert line.get_ydata().tolist() == [frame.score for frame in made.frames]

@@ -22,7 +22,7 @@ from seewhy.metrics.complexity import Sparseness
 from seewhy.metrics.faithfulness.necessity_sufficiency import NecessityOrdering
 from seewhy.metrics.faithfulness.pixel_flipping import Deletion
 from seewhy.metrics.localisation import PointingGame
-from seewhy.plots.curves import GRID, curves_figure, mean_curve
+from seewhy.plots.curves import GRID, compute_mean_curve, draw_curves
 from seewhy.runs.journal import Journal
 from tiny import random_images, small_cnn
 
@@ -93,10 +93,10 @@ def test_passes_of_metrics_are_counted_apart(tmp_path: Path) -> None:
 def test_a_mean_curve_is_that_of_straight_lines_and_stops_with_the_last_image() -> None:
     rows = [("a", 0.0, 1.0), ("a", 1.0, 0.0), ("b", 0.0, 0.5), ("b", 0.5, 0.5)]
     table = pd.DataFrame(rows, columns=["image", "share", "probability"]).assign(curve="deletion/black")
-    shares, mean, *_ = mean_curve(table)
+    shares, mean, *_ = compute_mean_curve(table)
     np.testing.assert_allclose(shares, GRID)
     np.testing.assert_allclose(mean, np.where(GRID <= 0.5, (1 - GRID + 0.5) / 2, 1 - GRID))
-    assert curves_figure(table, "a heading").get_size_inches()[0] > 3
+    assert draw_curves(table, "a heading").get_size_inches()[0] > 3
 
 
 def test_only_the_first_images_are_drawn_and_all_are_in_the_table(

@@ -39,7 +39,8 @@ from seewhy.explainers.lrp import Lrp
 from seewhy.explainers.noise_tunnel import NoiseTunnel, SmoothGrad
 from seewhy.explainers.rise import Rise
 from seewhy.models.classifier import Classifier
-from seewhy.plots.explanation import panel, png
+from seewhy.plots.canvas import encode_figure
+from seewhy.plots.explanation import draw_panel
 from tiny import classifier_of, random_images, small_cnn
 
 B: dict[str, Any] = {"probe_batch_size": 8}
@@ -165,7 +166,7 @@ def test_lime_of_small_scores_is_the_same_map_only_smaller() -> None:
 @pytest.mark.parametrize("sign", [-1.0, 0.0, 1.0])
 def test_a_map_without_one_of_its_signs_is_drawn(sign: float) -> None:
     values = torch.rand(32, 32, generator=torch.Generator().manual_seed(0))
-    pictures = [png(panel(explanation(attribution=each))) for each in (values * sign, values - 0.5)]
+    pictures = [encode_figure(draw_panel(explanation(attribution=each))) for each in (values * sign, values - 0.5)]
     assert all(picture.startswith(b"\x89PNG") for picture in pictures)
     assert pictures[0] != pictures[1]
 

@@ -9,7 +9,7 @@ import torch
 
 from seewhy.core.errors import UserError
 from seewhy.plots import heatmaps
-from seewhy.plots.colormaps import STEPS, colour_map, linear_light, oklab_to_srgb, srgb_to_oklab
+from seewhy.plots.colormaps import STEPS, build_colour_map, convert_oklab_to_srgb, convert_srgb_to_oklab, linearise
 
 # Machado, Oliveira and Fernandes 2009, severity 1, on linear RGB.
 DEUTERANOPIA = np.array(
@@ -19,12 +19,12 @@ KINDS = ("signed", "positive", "negative", "unsigned")
 
 
 def steps(table):
-    return np.linalg.norm(np.diff(srgb_to_oklab(table), axis=0), axis=1)
+    return np.linalg.norm(np.diff(convert_srgb_to_oklab(table), axis=0), axis=1)
 
 
 def as_seen_with_deuteranopia(srgb):
-    linear = np.clip(linear_light(np.asarray(srgb)) @ DEUTERANOPIA.T, 0, 1)
-    return srgb_to_oklab(np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055))
+    linear = np.clip(linearise(np.asarray(srgb)) @ DEUTERANOPIA.T, 0, 1)
+    return convert_srgb_to_oklab(np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055))
 
 
 @pytest.mark.parametrize(
@@ -37,23 +37,23 @@ def as_seen_with_deuteranopia(srgb):
     ],
 )
 def test_oklab_of_known_colours(srgb, oklab):
-    assert srgb_to_oklab(np.array(srgb)) == pytest.approx(oklab, abs=1e-4)
-    assert oklab_to_srgb(np.array(oklab)) == pytest.approx(srgb, abs=1e-3)
+    assert convert_srgb_to_oklab(np.array(srgb)) == pytest.approx(oklab, abs=1e-4)
+    assert convert_oklab_to_srgb(np.array(oklab)) == pytest.approx(srgb, abs=1e-3)
 
 
 def test_conversion_and_back():
     colours = np.random.default_rng(0).random((50, 3))
-    assert oklab_to_srgb(srgb_to_oklab(colours)) == pytest.approx(colours, abs=1e-6)
+    assert convert_oklab_to_srgb(convert_srgb_to_oklab(colours)) == pytest.approx(colours, abs=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["signed", "positive", "negative"])
 def test_steps_are_uniform_within_an_arm(kind):
-    length = steps(colour_map("default", kind).table)
+    length = steps(build_colour_map("default", kind).table)
     assert length.max() / length.min() < 1.01
 
 
 def test_signed_map_is_symmetric_in_lightness_and_neutral_in_the_middle():
-    lab = srgb_to_oklab(colour_map("default", "signed").table)
+    lab = convert_srgb_to_oklab(build_colour_map("default", "signed").table)
     assert lab[:, 0] == pytest.approx(lab[::-1, 0], abs=1e-4)
     assert np.diff(lab[:STEPS, 0]).min() > 0
     assert lab[STEPS - 1] == pytest.approx((0.97, 0, 0), abs=1e-3)
@@ -62,12 +62,12 @@ def test_signed_map_is_symmetric_in_lightness_and_neutral_in_the_middle():
 
 
 def test_unsigned_map_rises_in_lightness():
-    assert np.diff(srgb_to_oklab(colour_map("default", "unsigned").table)[:, 0]).min() > 0
+    assert np.diff(convert_srgb_to_oklab(build_colour_map("default", "unsigned").table)[:, 0]).min() > 0
 
 
 def test_both_ends_stay_far_apart_with_deuteranopia():
     def distance(name):
-        lower, upper = as_seen_with_deuteranopia(colour_map(name, "signed").table[[0, -1]])
+        lower, upper = as_seen_with_deuteranopia(build_colour_map(name, "signed").table[[0, -1]])
         return np.linalg.norm(upper[1:] - lower[1:])
 
     assert distance("default") > 0.25
@@ -75,14 +75,14 @@ def test_both_ends_stay_far_apart_with_deuteranopia():
 
 
 def test_parts_are_the_arms_of_the_signed_map():
-    signed = colour_map("default", "signed")
+    signed = build_colour_map("default", "signed")
     values = np.linspace(0, 1, 256)
-    assert np.array_equal(signed(values), colour_map("default", "positive")(values))
-    assert np.array_equal(signed(-values), colour_map("default", "negative")(values))
+    assert np.array_equal(signed(values), build_colour_map("default", "positive")(values))
+    assert np.array_equal(signed(-values), build_colour_map("default", "negative")(values))
 
 
 def test_values_pick_their_colour_and_are_clipped():
-    ramp = colour_map("classic", "signed")
+    ramp = build_colour_map("classic", "signed")
     assert ramp(np.array([[-1.0, 0.0, 1.0, 7.0]])) == pytest.approx(
         np.array([[[1, 0, 0], [1, 1, 1], [0, 0.501961, 0], [0, 0.501961, 0]]]), abs=1e-5
     )
@@ -91,13 +91,13 @@ def test_values_pick_their_colour_and_are_clipped():
 def test_classic_parts_are_those_of_matplotlib():
     for kind, name in (("positive", "Greens"), ("negative", "Reds"), ("unsigned", "Blues")):
         expected = np.array([matplotlib.colormaps[name](value)[:3] for value in (0.0, 1.0)])
-        assert colour_map("classic", kind)(np.array([0.0, 1.0])) == pytest.approx(expected, abs=1e-6)
+        assert build_colour_map("classic", kind)(np.array([0.0, 1.0])) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["default", "classic"])
 def test_tables_are_colours(name, kind):
-    ramp = colour_map(name, kind)
+    ramp = build_colour_map(name, kind)
     assert ramp.table.dtype == np.float32
     assert ramp.table.min() >= 0
     assert ramp.table.max() <= 1
@@ -106,7 +106,7 @@ def test_tables_are_colours(name, kind):
 
 def test_unknown_name_says_what_to_set():
     with pytest.raises(UserError, match=r"'jet'.*callbacks\.figures\.colours.*default, classic"):
-        colour_map("jet", "signed")
+        build_colour_map("jet", "signed")
 
 
 # scale, normalised values, overlay
@@ -114,38 +114,38 @@ def test_unknown_name_says_what_to_set():
 
 def test_scale_leaves_the_top_share_of_the_mass_not_of_the_pixels():
     attribution = torch.tensor([[1.0, -2.0], [3.0, -4.0]])  # cumulative mass 1, 3, 6, 10
-    assert heatmaps.scale(attribution, 0) == 4
-    assert heatmaps.scale(attribution, 40) == 3
-    assert heatmaps.scale(attribution, 41) == 3
-    assert heatmaps.scale(attribution, 39) == 4
-    assert heatmaps.scale(attribution, 70) == 2
-    assert heatmaps.scale(attribution, 71) == 2
-    assert heatmaps.scale(attribution, 99) == 1
+    assert heatmaps.compute_scale(attribution, 0) == 4
+    assert heatmaps.compute_scale(attribution, 40) == 3
+    assert heatmaps.compute_scale(attribution, 41) == 3
+    assert heatmaps.compute_scale(attribution, 39) == 4
+    assert heatmaps.compute_scale(attribution, 70) == 2
+    assert heatmaps.compute_scale(attribution, 71) == 2
+    assert heatmaps.compute_scale(attribution, 99) == 1
 
 
 def test_scale_ignores_a_lone_outlier_that_holds_little_mass():
     attribution = torch.ones(100, 100)
     attribution[0, 0] = 50.0
-    assert heatmaps.scale(attribution) == 1
-    assert heatmaps.scale(attribution, 0.1) == 50
+    assert heatmaps.compute_scale(attribution) == 1
+    assert heatmaps.compute_scale(attribution, 0.1) == 50
 
 
 @pytest.mark.parametrize("bad", [0.0, float("nan"), float("inf")])
 def test_scale_of_a_map_that_cannot_be_drawn_is_zero(bad):
-    assert heatmaps.scale(torch.full((4, 4), bad)) == 0.0
+    assert heatmaps.compute_scale(torch.full((4, 4), bad)) == 0.0
 
 
 @pytest.mark.parametrize("percent", [-1, 100, float("nan")])
 def test_impossible_share_is_refused(percent):
     with pytest.raises(UserError, match=r"callbacks\.figures\.outlier_percent"):
-        heatmaps.scale(torch.ones(2, 2), percent)
+        heatmaps.compute_scale(torch.ones(2, 2), percent)
 
 
 def test_scale_agrees_with_captum():
     visualization = pytest.importorskip("captum.attr._utils.visualization")
     attribution = torch.randn(40, 40, generator=torch.Generator().manual_seed(1))
     expected = visualization._normalize_attr(attribution.double().numpy(), "all", 2)
-    assert heatmaps.normalise(attribution, heatmaps.scale(attribution), signed=True) == pytest.approx(
+    assert heatmaps.normalise(attribution, heatmaps.compute_scale(attribution), signed=True) == pytest.approx(
         expected, abs=1e-6
     )
 
@@ -161,21 +161,21 @@ def test_normalised_values_are_clipped():
 
 def test_parts_add_up():
     attribution = torch.tensor([[-4.0, 0.0, 3.0]])
-    assert heatmaps.positive(attribution).tolist() == [[0, 0, 3]]
-    assert heatmaps.negative(attribution).tolist() == [[4, 0, 0]]
+    assert heatmaps.clip_positive(attribution).tolist() == [[0, 0, 3]]
+    assert heatmaps.clip_negative(attribution).tolist() == [[4, 0, 0]]
 
 
 def test_overlay_by_hand():
     image = torch.tensor([0.3, 0.6, 0.9]).view(3, 1, 1).expand(3, 1, 3)  # grey 0.6
     normalised = np.array([[0.0, 0.5, -1.0]], np.float32)
-    painted = heatmaps.overlay(image, normalised, colour_map("classic", "signed"), strength=0.8)
+    painted = heatmaps.blend_overlay(image, normalised, build_colour_map("classic", "signed"), strength=0.8)
     green, red = np.array([0, 128 / 255, 0]), np.array([1, 0, 0])
     expected = [[0.6, 0.6, 0.6], 0.6 * 0.6 + 0.4 * green, 0.2 * 0.6 + 0.8 * red]
     assert painted[0] == pytest.approx(np.array(expected), abs=1e-5)
 
 
 def test_overlay_of_an_unsigned_map_has_the_colour_of_the_value():
-    ramp = colour_map("default", "unsigned")
+    ramp = build_colour_map("default", "unsigned")
     normalised = np.array([[0.5]], np.float32)
-    painted = heatmaps.overlay(torch.zeros(3, 1, 1), normalised, ramp, strength=1.0)
+    painted = heatmaps.blend_overlay(torch.zeros(3, 1, 1), normalised, ramp, strength=1.0)
     assert painted == pytest.approx(0.5 * ramp(normalised), abs=1e-6)

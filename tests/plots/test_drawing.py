@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seewhy.plots.canvas import Box, Drawing, Page, Picture, encoded, picture, png
+from seewhy.plots.canvas import Box, Drawing, Page, Picture, encode_figure, encode_png, open_figure
 from seewhy.plots.charts import Chart
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8)
@@ -51,10 +51,10 @@ def test_colours_in_eight_bits_and_in_shares_are_the_same_picture() -> None:
 
 
 def test_a_png_file_holds_every_pixel_and_its_size() -> None:
-    with Image.open(io.BytesIO(encoded(PIXELS, 200))) as read:
+    with Image.open(io.BytesIO(encode_png(PIXELS, 200))) as read:
         assert (read.mode, read.info["dpi"]) == ("RGB", (pytest.approx(200, abs=0.1), pytest.approx(200, abs=0.1)))
         assert np.array_equal(np.array(read), PIXELS)
-    with Image.open(io.BytesIO(encoded(PIXELS, 200))) as read:
+    with Image.open(io.BytesIO(encode_png(PIXELS, 200))) as read:
         read.verify()
 
 
@@ -62,11 +62,11 @@ def test_a_drawing_and_a_chart_become_pictures_of_their_size() -> None:
     for layout in (Page(400), Chart(400)):
         layout.box(10, 20, 30, 40, "#ff0000")
         figure = layout.finish(100)
-        made = np.array(picture(figure).convert("RGB"))
+        made = np.array(open_figure(figure).convert("RGB"))
         assert made.shape == (100, 400, 3)
         assert (made[20:60, 10:40] == (255, 0, 0)).all()
         assert (made == 255).all(axis=2).sum() == 100 * 400 - 30 * 40
-        assert Image.open(io.BytesIO(png(figure, 100))).size == (200, 50)
+        assert Image.open(io.BytesIO(encode_figure(figure, 100))).size == (200, 50)
 
 
 def test_words_of_a_chart_in_a_vector_file_are_words() -> None:

@@ -15,17 +15,17 @@ from figure_checks import NAMES, assert_legible, explanation, words
 from seewhy.core.errors import UserError
 from seewhy.core.types import Prediction
 from seewhy.plots import heatmaps
-from seewhy.plots.canvas import literal, shorten, width_of, wrap
-from seewhy.plots.colormaps import colour_map
-from seewhy.plots.explanation import panel, png
-from seewhy.plots.grid import sheet
+from seewhy.plots.canvas import clean_text, encode_figure, measure_width, shorten, wrap
+from seewhy.plots.colormaps import build_colour_map
+from seewhy.plots.explanation import draw_panel
+from seewhy.plots.grid import draw_grid
 
 FILE_NAME = "f_" * 50
 PARAMETERS = ", ".join(f"parameter_{number}=value_{number}" for number in range(9))
 
 
 def pixels(figure, dpi=None):
-    return np.array(Image.open(io.BytesIO(png(figure, dpi))).convert("RGB"))
+    return np.array(Image.open(io.BytesIO(encode_figure(figure, dpi))).convert("RGB"))
 
 
 def has_block(picture, block):
@@ -38,16 +38,16 @@ def has_block(picture, block):
 
 
 def test_literal_is_one_line_that_the_font_can_show():
-    assert literal(" a\n b\t$x_1^2$ 100 % ") == "a b $x_1^2$ 100 %"
-    assert literal("größe łŵ") == "größe łŵ"
-    assert literal("猫\udc80\x07") == "\ufffd\ufffd\ufffd"
+    assert clean_text(" a\n b\t$x_1^2$ 100 % ") == "a b $x_1^2$ 100 %"
+    assert clean_text("größe łŵ") == "größe łŵ"
+    assert clean_text("猫\udc80\x07") == "\ufffd\ufffd\ufffd"
 
 
 def test_wrapping_keeps_every_word_and_the_width():
     text = "baseline=black, n_steps=50, " + "W" * 90 + " end"
     lines = wrap(text, 200, 8.5)
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")
-    assert max(width_of(line, 8.5) for line in lines) <= 200
+    assert max(measure_width(line, 8.5) for line in lines) <= 200
     assert wrap("", 200, 8.5) == []
 
 
@@ -56,7 +56,7 @@ def test_shortening_keeps_the_tail():
     short = shorten("tabby cat " * 20, 100, 8, " 0.87")
     assert short.startswith("tabby cat")
     assert short.endswith("… 0.87")
-    assert 80 < width_of(short, 8) <= 100
+    assert 80 < measure_width(short, 8) <= 100
 
 
 # panels
@@ -67,20 +67,20 @@ def test_shortening_keeps_the_tail():
 @pytest.mark.parametrize("name", NAMES)
 def test_no_words_of_a_panel_touch_or_leave_the_page(signed, size, name):
     warnings = ("completeness gap 12 % is over 5 %", f"a $long$ warning about {name} " * 8)
-    assert_legible(panel(explanation(size, signed, name, FILE_NAME, PARAMETERS, warnings)))
+    assert_legible(draw_panel(explanation(size, signed, name, FILE_NAME, PARAMETERS, warnings)))
 
 
 @given(st.text(max_size=60), st.text(max_size=100), st.text(max_size=200), st.lists(st.text(max_size=200), max_size=3))
 @settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_any_text_is_legible(name, file, parameters, warnings):
-    assert_legible(panel(explanation(32, False, name, file, parameters, tuple(warnings))))
+    assert_legible(draw_panel(explanation(32, False, name, file, parameters, tuple(warnings))))
 
 
 @pytest.mark.parametrize("shape", [(64, 300), (300, 64), (1, 1), (700, 900)])
 def test_pictures_of_any_shape_leave_the_words_legible(shape):
     shown = explanation(image=torch.rand(3, *shape), attribution=torch.randn(*shape))
-    assert_legible(panel(shown))
-    assert_legible(sheet([shown, explanation()]))
+    assert_legible(draw_panel(shown))
+    assert_legible(draw_grid([shown, explanation()]))
 
 
 def test_a_panel_says_what_it_shows():
@@ -91,9 +91,9 @@ def test_a_panel_says_what_it_shows():
         facts={"completeness_gap": -0.2, "completeness_gap_relative": 0.0123},
         warnings=("take care",),
     )
-    figure = panel(shown, outlier_percent=3)
+    figure = draw_panel(shown, outlier_percent=3)
     text = " ".join(words(figure))
-    scale = f"{heatmaps.scale(shown.attribution, 3):.3g}"
+    scale = f"{heatmaps.compute_scale(shown.attribution, 3):.3g}"
     for expected in (
         "predicted: tabby cat 0.87",
         "✗ true: tabby cat",
@@ -115,11 +115,11 @@ def test_a_panel_says_what_it_shows():
 @pytest.mark.parametrize(("correct", "mark"), [(True, "✓ true: dog"), (False, "✗ true: dog"), (None, "true: dog")])
 def test_right_and_wrong_are_told_by_a_sign(correct, mark):
     prediction = Prediction(0, "cat", 0.5, (), "dog", correct)
-    assert mark in words(panel(explanation(prediction=prediction)))
+    assert mark in words(draw_panel(explanation(prediction=prediction)))
 
 
 def test_unknown_class_and_unsigned_map_leave_no_empty_words():
-    figure = panel(explanation(signed=False, prediction=Prediction(0, "cat", 0.001, ())))
+    figure = draw_panel(explanation(signed=False, prediction=Prediction(0, "cat", 0.001, ())))
     text = words(figure)
     assert "predicted: cat 0.001" in text
     assert not any("true" in line or "only" in line or "±" in line for line in text)
@@ -132,11 +132,11 @@ def test_a_map_that_cannot_be_drawn_is_named(value, message):
     attribution = torch.zeros(32, 32)
     attribution[3, 4] = value
     shown = explanation(attribution=attribution)
-    figure = panel(shown)
+    figure = draw_panel(shown)
     assert message in words(figure)
     assert not any("saturate" in line or "overlay" in line for line in words(figure))
     assert_legible(figure)
-    assert has_block(pixels(figure), enlarged(heatmaps.photograph(shown.image)[:4, :4], 14))
+    assert has_block(pixels(figure), enlarged(heatmaps.to_rgb(shown.image)[:4, :4], 14))
 
 
 def enlarged(colours, factor):
@@ -146,32 +146,32 @@ def enlarged(colours, factor):
 @pytest.mark.parametrize(("size", "factor"), [(32, 14), (224, 2)])
 def test_pictures_are_crisp_and_upright(size, factor):
     shown = explanation(size)
-    picture = pixels(panel(shown))
-    scale = heatmaps.scale(shown.attribution)
+    picture = pixels(draw_panel(shown))
+    scale = heatmaps.compute_scale(shown.attribution)
     normalised = heatmaps.normalise(shown.attribution, scale, signed=True)
-    ramp = colour_map("default", "signed")
+    ramp = build_colour_map("default", "signed")
     corner = np.s_[: size // 4, : size // 4]
-    assert has_block(picture, enlarged(heatmaps.photograph(shown.image)[corner], factor))
+    assert has_block(picture, enlarged(heatmaps.to_rgb(shown.image)[corner], factor))
     assert has_block(picture, enlarged(ramp(normalised)[corner], factor))
-    assert has_block(picture, enlarged(heatmaps.overlay(shown.image, normalised, ramp)[corner], factor))
-    against = heatmaps.normalise(heatmaps.negative(shown.attribution), scale, signed=False)
-    assert has_block(picture, enlarged(colour_map("default", "negative")(against)[corner], factor))
+    assert has_block(picture, enlarged(heatmaps.blend_overlay(shown.image, normalised, ramp)[corner], factor))
+    against = heatmaps.normalise(heatmaps.clip_negative(shown.attribution), scale, signed=False)
+    assert has_block(picture, enlarged(build_colour_map("default", "negative")(against)[corner], factor))
 
 
 def test_a_map_without_negative_values_says_so():
-    assert "no negative values" in words(panel(explanation(attribution=torch.ones(32, 32))))
+    assert "no negative values" in words(draw_panel(explanation(attribution=torch.ones(32, 32))))
 
 
 def test_same_explanation_same_bytes_and_no_software_stamp():
-    first, second = (png(panel(explanation(224))) for _ in range(2))
+    first, second = (encode_figure(draw_panel(explanation(224))) for _ in range(2))
     assert first == second
     assert b"Software" not in first
-    assert pixels(panel(explanation()), dpi=100).shape[1] * 2 == pixels(panel(explanation())).shape[1]
+    assert pixels(draw_panel(explanation()), dpi=100).shape[1] * 2 == pixels(draw_panel(explanation())).shape[1]
 
 
 def test_unknown_colours_are_refused():
     with pytest.raises(UserError, match=r"callbacks\.figures\.colours"):
-        panel(explanation(), colours="jet")
+        draw_panel(explanation(), colours="jet")
 
 
 # sheets
@@ -182,28 +182,28 @@ def test_unknown_colours_are_refused():
 @pytest.mark.parametrize("count", [1, 7])
 def test_no_words_of_a_sheet_touch_or_leave_the_page(size, name, count):
     broken = explanation(size, name=name, attribution=torch.zeros(size, size), warnings=("zero",))
-    assert_legible(sheet([broken, *(explanation(size, seed % 2 == 0, name, seed=seed) for seed in range(count))]))
+    assert_legible(draw_grid([broken, *(explanation(size, seed % 2 == 0, name, seed=seed) for seed in range(count))]))
 
 
 def test_a_sheet_says_how_much_of_the_run_it_shows():
     many = [explanation(seed=seed) for seed in range(5)]
-    assert words(sheet(many))[0].endswith("·  integrated_gradients  ·  5 images")
-    assert words(sheet(many, maximum=3))[0].endswith("first 3 of 5 images")
-    assert words(sheet(many, total=5000))[0].endswith("first 5 of 5,000 images")
+    assert words(draw_grid(many))[0].endswith("·  integrated_gradients  ·  5 images")
+    assert words(draw_grid(many, maximum=3))[0].endswith("first 3 of 5 images")
+    assert words(draw_grid(many, total=5000))[0].endswith("first 5 of 5,000 images")
 
 
 def test_cells_of_a_sheet_are_enlarged_by_a_whole_number():
     shown = explanation(name="tabby")
-    figure = sheet([shown, explanation(seed=2)], columns=2)
+    figure = draw_grid([shown, explanation(seed=2)], columns=2)
     assert "✗ tabby 0.87" in words(figure)
     assert "true: tabby" in words(figure)
-    assert has_block(pixels(figure), enlarged(heatmaps.photograph(shown.image), 3))
-    assert has_block(pixels(sheet([explanation(224)])), enlarged(heatmaps.photograph(explanation(224).image), 1))
+    assert has_block(pixels(figure), enlarged(heatmaps.to_rgb(shown.image), 3))
+    assert has_block(pixels(draw_grid([explanation(224)])), enlarged(heatmaps.to_rgb(explanation(224).image), 1))
 
 
 def test_number_of_columns_is_kept():
     cells = [explanation(seed=seed) for seed in range(4)]
-    tall, wide = (pixels(sheet(cells, columns=columns)).shape for columns in (1, 4))
+    tall, wide = (pixels(draw_grid(cells, columns=columns)).shape for columns in (1, 4))
     assert tall[0] > 3 * wide[0] / 1.5
     assert wide[1] > tall[1]
 
@@ -211,4 +211,4 @@ def test_number_of_columns_is_kept():
 @pytest.mark.parametrize(("count", "columns"), [(0, None), (1, 0)])
 def test_an_empty_sheet_is_refused(count, columns):
     with pytest.raises(UserError, match="at least one image and one column"):
-        sheet([explanation()] * count, columns=columns)
+        draw_grid([explanation()] * count, columns=columns)

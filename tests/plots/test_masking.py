@@ -6,55 +6,55 @@ import torch
 
 from figure_checks import assert_legible, explanation, words
 from seewhy.core.errors import UserError
-from seewhy.plots.explanation import panel
-from seewhy.plots.heatmaps import VIEWS, binary_mask, cells, masked_photograph, point_cloud
+from seewhy.plots.explanation import draw_panel
+from seewhy.plots.heatmaps import VIEWS, apply_mask, compute_mask, compute_point_cloud, draw_views
 
 
 def test_the_cloud_keeps_positive_values_over_the_threshold_and_changes_nothing() -> None:
     attribution = torch.tensor([[4.0, 2.0], [-8.0, 0.5]])
     before = attribution.clone()
-    np.testing.assert_array_equal(point_cloud(attribution, 4.0), [[1, 0.5], [0, 0.125]])
-    np.testing.assert_array_equal(point_cloud(attribution, 2.0, threshold=0.5), [[1, 1], [0, 0]])
+    np.testing.assert_array_equal(compute_point_cloud(attribution, 4.0), [[1, 0.5], [0, 0.125]])
+    np.testing.assert_array_equal(compute_point_cloud(attribution, 2.0, threshold=0.5), [[1, 1], [0, 0]])
     assert torch.equal(attribution, before)
 
 
 def test_the_mask_is_over_a_share_of_the_peak() -> None:
     attribution = torch.tensor([[4.0, 2.0], [-8.0, 0.5]])
-    np.testing.assert_array_equal(binary_mask(attribution, 4.0, 0.2, blur=0), [[True, True], [False, False]])
-    np.testing.assert_array_equal(binary_mask(attribution, 4.0, 0.6, blur=0), [[True, False], [False, False]])
-    assert not binary_mask(-attribution.abs(), 4.0).any()
+    np.testing.assert_array_equal(compute_mask(attribution, 4.0, 0.2, blur=0), [[True, True], [False, False]])
+    np.testing.assert_array_equal(compute_mask(attribution, 4.0, 0.6, blur=0), [[True, False], [False, False]])
+    assert not compute_mask(-attribution.abs(), 4.0).any()
 
 
 def test_one_outlying_pixel_does_not_decide_the_mask() -> None:
     attribution = torch.zeros(32, 32)
     attribution[4:12, 4:12] = 1
     attribution[25, 25] = 1000
-    kept = binary_mask(attribution, 1.0)
+    kept = compute_mask(attribution, 1.0)
     assert kept[5:11, 5:11].all()
     assert kept.mean() < 0.2
 
 
 def test_the_image_keeps_its_brightness_inside_the_mask() -> None:
     image = torch.full((3, 2, 2), 0.5)
-    shown = masked_photograph(image, np.array([[True, False], [False, False]]))
+    shown = apply_mask(image, np.array([[True, False], [False, False]]))
     np.testing.assert_allclose(shown[..., 0], [[0.5, 0.05], [0.05, 0.05]], rtol=1e-6)
     with pytest.raises(UserError, match="background=1 must be"):
-        masked_photograph(image, np.ones((2, 2), bool), background=1)
+        apply_mask(image, np.ones((2, 2), bool), background=1)
 
 
 def test_views_are_chosen_by_name() -> None:
     shown = explanation()
     named = ["point_cloud", "binary_mask"]
-    titles = [cell.titles[0][0] for cell in cells(shown, 1.0, "default", 0.7, named)]
+    titles = [cell.titles[0][0] for cell in draw_views(shown, 1.0, "default", 0.7, named)]
     assert titles == ["predicted: cat 0.87", "point cloud", "masked image"]
-    assert_legible(panel(shown, shown=tuple(VIEWS)))
+    assert_legible(draw_panel(shown, views=tuple(VIEWS)))
     nothing = explanation(attribution=-torch.rand(32, 32))
-    assert words(panel(nothing, shown=tuple(named))).count("no positive values") == 2
+    assert words(draw_panel(nothing, views=tuple(named))).count("no positive values") == 2
     with pytest.raises(UserError, match=r"callbacks.figures.views has cloud; there are: heat_map"):
-        panel(shown, shown=("cloud",))
+        draw_panel(shown, views=("cloud",))
 
 
 def test_a_figure_names_the_expert_and_its_sign() -> None:
     facts = {"expert": 12.0, "influence": -0.25, "activation": 1.5, "passed_over": 0.0}
-    text = " ".join(words(panel(explanation(facts=facts))))
+    text = " ".join(words(draw_panel(explanation(facts=facts))))
     assert "expert: unit 12, which speaks against the target" in text

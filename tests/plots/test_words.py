@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, get_font
 from matplotlib.text import Text
 
-from seewhy.plots.canvas import FAMILY, Drawing, Page, Words, file_of
+from seewhy.plots.canvas import FAMILY, Drawing, Page, Words, find_font_file
 
 TEXTS = ["heat map", "gypj", "^^", "__", "Å", "target: tabby (predicted) p=0.87"]
 
@@ -64,7 +64,7 @@ def test_words_that_read_upwards_stand_where_those_of_matplotlib_stand(text: str
 )
 @pytest.mark.parametrize("bold", [False, True])
 def test_a_line_put_together_from_its_words_is_the_line(text: str, bold: bool) -> None:
-    font = get_font(file_of(bold))
+    font = get_font(find_font_file(bold))
     font.set_size(8.5 * 200 / 72, 72)
     font.set_text(text, 0.0, flags=get_hinting_flag())
     font.draw_glyphs_to_bitmap(antialiased=True)

@@ -30,7 +30,7 @@ from commands import CONFIGS, composed
 from seewhy.core.errors import UserError
 from seewhy.metrics.base import Evidence
 from seewhy.metrics.faithfulness.necessity_sufficiency import NecessityOrdering
-from seewhy.plots.colormaps import colour_map
+from seewhy.plots.colormaps import build_colour_map
 from tiny import linear_classifier
 
 LOGBOOK = ROOT / "logbook"
@@ -300,6 +300,6 @@ def test_the_yaml_is_what_was_asked() -> None:
 
 
 def test_the_caption_names_the_colours_as_they_are() -> None:
-    supports, opposes = (colour_map("default", "signed")(value) for value in (1.0, -1.0))
+    supports, opposes = (build_colour_map("default", "signed")(value) for value in (1.0, -1.0))
     assert supports[0] > supports[2] and opposes[2] > opposes[0]
     assert "red speaks for the class, blue against it" in NOTE

@@ -14,8 +14,8 @@ from PIL import Image
 from commands import composed
 from seewhy.cli import tasks
 from seewhy.plots import heatmaps
-from seewhy.plots.colormaps import colour_map
-from seewhy.report.leaderboard import short
+from seewhy.plots.colormaps import build_colour_map
+from seewhy.report.leaderboard import format_value
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 sync_api = pytest.importorskip("playwright.sync_api", reason="the extra `browser` is not installed")
@@ -107,8 +107,10 @@ def test_the_leaderboard_shows_the_summary(opened: Opener, made: Path) -> None:
                 tab.locator(f'.board tr[data-explainer="{name}"] td[data-metric="{metric}"]'),
                 summary.loc[(name, metric)],
             )
-            assert cell.locator(".value").inner_text().lstrip("≈?").strip().endswith(short(row["mean"]))
-            assert cell.locator(".interval").inner_text() == f"{short(row['low'])} to {short(row['high'])}"
+            assert cell.locator(".value").inner_text().lstrip("≈?").strip().endswith(format_value(row["mean"]))
+            assert (
+                cell.locator(".interval").inner_text() == f"{format_value(row['low'])} to {format_value(row['high'])}"
+            )
     order = [row.get_attribute("data-explainer") for row in tab.locator(".board tbody tr").all()]
     assert order == pd.read_csv(made / "leaderboard.csv")["explainer"].tolist()
 
@@ -157,8 +159,8 @@ def test_views_are_the_views_of_the_figures(opened: Opener, made: Path) -> None:
     np.testing.assert_array_equal(drawn(tab, thumb(image, 0), "original"), photo)
     for name, signed in (("random", True), ("grad_cam", False)):
         attribution = torch.from_numpy(np.load(made.parent / "runs" / name / "attributions" / f"{image}.npy"))
-        normalised = heatmaps.normalise(attribution, heatmaps.scale(attribution), signed)
-        ramp = colour_map("default", "signed" if signed else "unsigned")
+        normalised = heatmaps.normalise(attribution, heatmaps.compute_scale(attribution), signed)
+        ramp = build_colour_map("default", "signed" if signed else "unsigned")
         place = thumb(image, labels.index(name) + 1)
         tab.check('input[value="heat"]', force=True)
         step = np.abs(np.diff(ramp.table, axis=0)).max() * 255 * (len(ramp.table) / 254 + 1)
@@ -166,7 +168,7 @@ def test_views_are_the_views_of_the_figures(opened: Opener, made: Path) -> None:
         assert np.abs(heat - 255 * ramp(normalised)).max() <= step + 1
         tab.check('input[value="overlay"]', force=True)
         tab.locator("#strength").fill("0.4")
-        whole = heatmaps.overlay(torch.from_numpy(photo.transpose(2, 0, 1) / 255), normalised, ramp, 0.4)
+        whole = heatmaps.blend_overlay(torch.from_numpy(photo.transpose(2, 0, 1) / 255), normalised, ramp, 0.4)
         tab.wait_for_timeout(200)
         found = drawn(tab, place, "overlay").astype(float)
         assert np.percentile(np.abs(found - 255 * whole), 99) <= 4

@@ -13,10 +13,10 @@ from rich.console import Console
 from commands import composed
 from seewhy.cli import tasks
 from seewhy.core.errors import UserError
-from seewhy.report.comparison import Comparison, Joined, compare, join
-from seewhy.report.leaderboard import leaderboard_table, scores_table, short
+from seewhy.report.comparison import Comparison, JoinedRuns, compare_runs, join_runs
+from seewhy.report.leaderboard import build_leaderboard_table, build_scores_table, format_value
 from seewhy.report.runs import find_runs
-from seewhy.report.write import report
+from seewhy.report.write import write_report
 from seewhy.statistics.schema import MetricFact, read_metric_facts
 from seewhy.statistics.summary import summarise
 from sweep_folder import FACTS, edit_record, values, write_run, write_sweep
@@ -25,8 +25,8 @@ FEW = {"deletion": FACTS["deletion"], "insertion": FACTS["insertion"], "coverage
 OTHER_MODEL = {"name": "resnet50", "weights": "hub", "weights_sha256": "b" * 64}
 
 
-def joined(place: Path) -> list[Joined]:
-    return join(find_runs([str(place)])[0])
+def joined(place: Path) -> list[JoinedRuns]:
+    return join_runs(find_runs([str(place)])[0])
 
 
 def text_of(made: object, width: int = 200) -> str:
@@ -38,7 +38,7 @@ def text_of(made: object, width: int = 200) -> str:
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     sweep = write_sweep(tmp_path_factory.mktemp("sweep"), ["random", "edges", "grad_cam", "rise"], facts=FEW, images=16)
-    return compare(joined(sweep)[0])
+    return compare_runs(joined(sweep)[0])
 
 
 def test_the_numbers_of_a_comparison_are_those_of_its_tables(comparison: Comparison) -> None:
@@ -59,16 +59,16 @@ def test_the_numbers_of_a_comparison_are_those_of_its_tables(comparison: Compari
 
 
 def test_the_terminal_shows_direction_interval_best_and_mark(comparison: Comparison) -> None:
-    said = text_of(leaderboard_table(comparison, 200))
+    said = text_of(build_leaderboard_table(comparison, 200))
     assert "deletion ↓" in said
     assert "insertion ↑" in said
     mean, low, high = comparison.mean("grad_cam", "deletion")
-    assert f"{short(mean)} [{short(low)}, {short(high)}]" in said
+    assert f"{format_value(mean)} [{format_value(low)}, {format_value(high)}]" in said
     lines = {line.split()[0]: line for line in said.splitlines() if line.strip()}
     assert "≈" in lines["edges"]
     assert "≈" not in lines["grad_cam"]
     assert "≈ does not beat random" in said
-    narrow = text_of(leaderboard_table(comparison, 50), 50)
+    narrow = text_of(build_leaderboard_table(comparison, 50), 50)
     assert narrow.count("explainer ") == 2
 
 
@@ -76,7 +76,7 @@ def test_one_explainer_is_a_table_of_its_metrics() -> None:
     table = pd.DataFrame(
         {"image": list("abcd"), "explainer": "lrp", "metric": "road", "value": [0.1, 0.2, 0.4, np.nan]}
     )
-    said = text_of(scores_table(summarise(table, {"road": MetricFact("higher", "")})))
+    said = text_of(build_scores_table(summarise(table, {"road": MetricFact("higher", "")})))
     for words in ("road", "↑", "0.233", "0.200", "a rough interval; 1 without a value"):
         assert words in said
 
@@ -85,7 +85,7 @@ def test_a_report_writes_what_pandas_reads_in_one_line(tmp_path: Path, capsys: p
     sweep = write_sweep(tmp_path / "sweep", ["random", "grad_cam", "rise"], facts=FEW, images=8)
     write_run(sweep / "3_lrp", "lrp", facts=FEW, images=8, status="refused", reason="no rule for SiLU")
     write_run(sweep / "4_lime", "lime", facts=FEW, images=8, status="failed", reason="out of memory")
-    facts = report([str(sweep)], tmp_path / "report")
+    facts = write_report([str(sweep)], tmp_path / "report")
     assert [Path(one["folder"]).name for one in facts["unused"]] == ["3_lrp", "4_lime"]
     assert (facts["models"], facts["images"], len(facts["runs"])) == (["efficientnet_lite0"], 8, 3)
     said = capsys.readouterr().out
@@ -102,7 +102,7 @@ def test_same_seed_same_bytes_whatever_the_order_of_images_and_runs(tmp_path: Pa
     explainers = ["random", "grad_cam", "saliency"]
     for place, (order, listed) in enumerate([(None, explainers), ([5, 3, 1, 0, 2, 4, 6], explainers[::-1])]):
         sweep = write_sweep(tmp_path / f"sweep{place}", listed, facts=FEW, images=7, order=order)
-        report([str(sweep)], tmp_path / f"report{place}", seed=5)
+        write_report([str(sweep)], tmp_path / f"report{place}", seed=5)
     files = sorted(path.name for path in (tmp_path / "report0").iterdir())
     assert len(files) == 7
     for name in files:
@@ -112,7 +112,7 @@ def test_same_seed_same_bytes_whatever_the_order_of_images_and_runs(tmp_path: Pa
 def test_several_models_get_a_leaderboard_each(tmp_path: Path) -> None:
     write_sweep(tmp_path / "sweep", ["random", "grad_cam"], facts=FEW, images=6)
     write_run(tmp_path / "sweep" / "other", "grad_cam", facts=FEW, images=6, model=OTHER_MODEL)
-    report([str(tmp_path / "sweep")], tmp_path / "report")
+    write_report([str(tmp_path / "sweep")], tmp_path / "report")
     board = pd.read_csv(tmp_path / "report" / "leaderboard.csv")
     assert board.groupby("model").size().to_dict() == {"efficientnet_lite0": 2, "resnet50": 1}
     assert (tmp_path / "report" / "resnet50" / "leaderboard.png").is_file()
@@ -134,7 +134,7 @@ def test_runs_of_one_explainer_are_told_apart(tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "run8", tmp_path / "again")
     shutil.rmtree(tmp_path / "run16")
     assert labels() == ["occlusion (again)", "occlusion (run8)"]
-    found = compare(joined(tmp_path)[0])
+    found = compare_runs(joined(tmp_path)[0])
     assert (found.pairwise["difference"] == 0).all()
     assert (found.pairwise["p"] == 1).all()
     edit_record(tmp_path / "again", seed=1)
@@ -192,12 +192,12 @@ def test_runs_are_found_once_by_folder_pattern_and_list(tmp_path: Path, monkeypa
 
 def test_without_random_or_directions_nothing_is_pretended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_run(tmp_path / "sweep" / "0", "grad_cam", {"n_steps": [8.0] * 6}, facts={}, images=6)
-    report([str(tmp_path / "sweep")], tmp_path / "report")
+    write_report([str(tmp_path / "sweep")], tmp_path / "report")
     assert "no metric with a direction" in capsys.readouterr().out
     assert not list((tmp_path / "report").glob("*.png"))
     assert pd.read_csv(tmp_path / "report" / "summary.csv")["note"].tolist() == ["all 6 values are equal"]
     write_run(tmp_path / "sweep" / "0", "grad_cam", facts=FEW, images=6)
-    report([str(tmp_path / "sweep")], tmp_path / "report")
+    write_report([str(tmp_path / "sweep")], tmp_path / "report")
     assert "random is not among the runs" in capsys.readouterr().out
     assert pd.read_csv(tmp_path / "report" / "leaderboard.csv")["deletion_beats_random"].isna().all()
 
@@ -208,7 +208,7 @@ def test_an_explainer_without_values_is_shown_and_not_ranked(
     write_sweep(tmp_path / "sweep", ["random", "rise"], facts=FEW, images=6)
     gone = {"deletion": [np.nan] * 6, "insertion": list(range(6))}
     write_run(tmp_path / "sweep" / "lime", "lime", gone, facts=FEW, images=6)
-    report([str(tmp_path / "sweep")], tmp_path / "report")
+    write_report([str(tmp_path / "sweep")], tmp_path / "report")
     board = pd.read_csv(tmp_path / "report" / "leaderboard.csv").set_index("explainer")
     assert np.isnan(board.loc["lime", "deletion"])
     assert board.loc["lime", "deletion_beats_random"] == "untested"

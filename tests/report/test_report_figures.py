@@ -5,11 +5,11 @@ import pytest
 from matplotlib.figure import Figure
 
 from seewhy.core.errors import UserError
-from seewhy.plots.axes import Scale, cost_scale, value_scale
-from seewhy.report.comparison import Comparison, compare, join
-from seewhy.report.leaderboard import leaderboard_figure
-from seewhy.report.pareto_figure import Box, pareto_figure, pareto_front, place_labels, standing
-from seewhy.report.ranks_figure import ranks_figure
+from seewhy.plots.axes import Scale, build_cost_scale, build_value_scale
+from seewhy.report.comparison import Comparison, compare_runs, join_runs
+from seewhy.report.leaderboard import draw_leaderboard
+from seewhy.report.pareto_figure import Box, build_standing, draw_pareto, find_pareto_front, place_labels
+from seewhy.report.ranks_figure import draw_ranks
 from seewhy.report.runs import find_runs
 from sweep_folder import FACTS, write_sweep
 
@@ -17,7 +17,7 @@ from sweep_folder import FACTS, write_sweep
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     sweep = write_sweep(tmp_path_factory.mktemp("sweep"), images=12)
-    return compare(join(find_runs([str(sweep)])[0])[0])
+    return compare_runs(join_runs(find_runs([str(sweep)])[0])[0])
 
 
 def texts(figure: Figure) -> list[str]:
@@ -39,7 +39,7 @@ def overlaps(figure: Figure) -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize("draw", [leaderboard_figure, pareto_figure, ranks_figure])
+@pytest.mark.parametrize("draw", [draw_leaderboard, draw_pareto, draw_ranks])
 def test_no_text_covers_another_or_leaves_the_page(comparison: Comparison, draw: object) -> None:
     figure = draw(comparison)  # type: ignore[operator]
     assert overlaps(figure) == []
@@ -48,7 +48,7 @@ def test_no_text_covers_another_or_leaves_the_page(comparison: Comparison, draw:
 
 
 def test_every_metric_is_drawn_with_its_direction(comparison: Comparison) -> None:
-    drawn = texts(leaderboard_figure(comparison))
+    drawn = texts(draw_leaderboard(comparison))
     assert drawn.count("↓ lower is better") == 3
     assert drawn.count("↑ higher is better") == 3
     for metric in FACTS:
@@ -57,26 +57,26 @@ def test_every_metric_is_drawn_with_its_direction(comparison: Comparison) -> Non
 
 
 def test_the_ranks_name_critical_difference_or_reason(comparison: Comparison) -> None:
-    drawn = texts(ranks_figure(comparison))
+    drawn = texts(draw_ranks(comparison))
     difference = comparison.ranks["deletion"].critical_difference
     assert f"CD = {difference:.2f}" in drawn
     assert any("no difference found" in text for text in drawn)
 
 
 def test_the_pareto_plot_takes_a_metric_or_the_mean_rank(comparison: Comparison) -> None:
-    by_rank, by_metric = standing(comparison), standing(comparison, "insertion")
+    by_rank, by_metric = build_standing(comparison), build_standing(comparison, "insertion")
     assert (by_rank.lower_is_better, by_metric.lower_is_better) == (True, False)
     assert "over 6 metrics" in by_rank.words
     np.testing.assert_allclose(by_metric.values, comparison.leaderboard["insertion"])
-    assert overlaps(pareto_figure(comparison, "insertion")) == []
+    assert overlaps(draw_pareto(comparison, "insertion")) == []
     with pytest.raises(UserError, match="faithfulness=coverage is none of"):
-        standing(comparison, "coverage")
+        build_standing(comparison, "coverage")
 
 
 def test_the_front_by_hand() -> None:
     costs, losses = [1, 2, 2, 3, 4, 1, float("nan")], [5, 3, 4, 3, 1, 5, 0]
-    assert pareto_front(costs, losses) == [0, 5, 1, 4]
-    assert pareto_front([], []) == []
+    assert find_pareto_front(costs, losses) == [0, 5, 1, 4]
+    assert find_pareto_front([], []) == []
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -98,24 +98,24 @@ def test_scales_hold_their_values() -> None:
     scale = Scale(0, 10, 100, 300)
     assert (scale(0), scale(5), scale(10)) == (100, 200, 300)
     assert scale.ticks(3) == [(100, "0"), (200, "5"), (300, "10")]
-    same = value_scale([2.0, 2.0, float("nan")], 0, 100)
+    same = build_value_scale([2.0, 2.0, float("nan")], 0, 100)
     assert same(2.0) == pytest.approx(50)
-    assert value_scale([], 0, 1).ticks(3)
-    assert ("−" in "".join(label for _, label in value_scale([-1, 1], 0, 1).ticks(4))) is True
+    assert build_value_scale([], 0, 1).ticks(3)
+    assert ("−" in "".join(label for _, label in build_value_scale([-1, 1], 0, 1).ticks(4))) is True
 
 
 def test_a_cost_of_nothing_has_its_own_place() -> None:
-    scale = cost_scale([0.0, 2.0, 1000.0], 0, 100)
+    scale = build_cost_scale([0.0, 2.0, 1000.0], 0, 100)
     assert 0 < scale(0) < scale(2) < scale(1000) < 100
     labels = [label for _, label in scale.ticks(8)]
     assert labels == ["0", "10", "100", "1,000"]
     assert scale(200) - scale(20) == pytest.approx(scale(20) - scale(2))
-    assert "0" not in [label for _, label in cost_scale([2.0, 30.0], 0, 100).ticks(8)]
-    assert cost_scale([0.0], 0, 100).ticks(8)[0][1] == "0"
+    assert "0" not in [label for _, label in build_cost_scale([2.0, 30.0], 0, 100).ticks(8)]
+    assert build_cost_scale([0.0], 0, 100).ticks(8)[0][1] == "0"
 
 
 @pytest.mark.parametrize("costs", [[0.0, 2.0], [1.2, 1.9], [3.0, 40.0], [2.0, 12345.0]])
 def test_no_two_ticks_of_costs_read_the_same(costs: list[float]) -> None:
-    labels = [label for _, label in cost_scale(costs, 0, 100).ticks(6)]
+    labels = [label for _, label in build_cost_scale(costs, 0, 100).ticks(6)]
     assert len(labels) >= 1
     assert len(set(labels)) == len(labels)

@@ -20,10 +20,10 @@ from commands import composed
 from page_text import PageText
 from seewhy.cli import tasks
 from seewhy.core.errors import UserError
-from seewhy.plots.colormaps import colour_map
-from seewhy.plots.heatmaps import preview
+from seewhy.plots.colormaps import build_colour_map
+from seewhy.plots.heatmaps import encode_preview
 from seewhy.report import write
-from seewhy.report.write import attempt, page_of, report
+from seewhy.report.write import attempt_page, write_report, write_run_page
 from sweep_folder import FACTS, edit_record, names, write_run, write_sweep
 
 FEW = {"deletion": FACTS["deletion"], "insertion": FACTS["insertion"], "coverage": FACTS["coverage"]}
@@ -39,7 +39,7 @@ def pictured(sweep: Path, images: int) -> Path:
         for place, name in enumerate(names(images)):
             generator = np.random.default_rng([number, place])
             np.save(folder / "attributions" / f"{name}.npy", generator.normal(size=(16, 16)).astype(np.float32))
-            (folder / "images" / f"{name}.webp").write_bytes(preview(torch.rand(3, 16, 16)))
+            (folder / "images" / f"{name}.webp").write_bytes(encode_preview(torch.rand(3, 16, 16)))
     return sweep
 
 
@@ -51,7 +51,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     skipped = pd.DataFrame({"path": [f"{HOSTILE}.png"], "reason": ["<img src=x onerror=alert(1)>"]})
     skipped.to_csv(sweep / "0_efficientnet_lite0_random" / "skipped.csv", index=False)
     write_run(sweep / "9_lrp", "lrp", facts=FEW, images=9, status="refused", reason="no rule for SiLU")
-    report([str(sweep)], place / "report", page=True, command="python src/report.py runs=sweep")
+    write_report([str(sweep)], place / "report", page=True, command="python src/report.py runs=sweep")
     return place / "report"
 
 
@@ -119,7 +119,7 @@ def test_hostile_names_stay_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         table = table.assign(label=HOSTILE, predicted="<img src=x onerror=alert(2)>", path=f"{HOSTILE}/photo.png")
         table.to_csv(folder / "predictions.csv", index=False)
         edit_record(folder, command=f"python '{HOSTILE}'", device="<b>cpu</b>")
-    page = PageText(page_of(sweep))
+    page = PageText(write_run_page(sweep))
     assert not [code for code in page.code if "alert" in code]
     assert len(page.code) == 1
     assert page.handlers == []
@@ -142,7 +142,7 @@ def test_the_pictures_are_in_the_blocks(made: Path, page: PageText) -> None:
 def test_the_colours_are_those_of_the_figures(page: PageText) -> None:
     for kind in ("signed", "unsigned", "positive", "negative"):
         table = np.frombuffer(bytes.fromhex(page.facts["colours"][kind]), np.uint8).reshape(-1, 3)
-        np.testing.assert_allclose(table / 255, colour_map("default", kind).table, atol=0.5 / 255 + 1e-6)
+        np.testing.assert_allclose(table / 255, build_colour_map("default", kind).table, atol=0.5 / 255 + 1e-6)
 
 
 def test_two_models_stand_on_one_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,14 +150,14 @@ def test_two_models_stand_on_one_page(tmp_path: Path, monkeypatch: pytest.Monkey
     sweep = pictured(write_sweep(tmp_path, ("random", "grad_cam"), facts=FEW, images=6), 6)
     other = {"name": "resnet50", "weights": "hub", "weights_sha256": "b" * 64}
     write_run(sweep / "other", "grad_cam", facts=FEW, images=6, model=other)
-    page = PageText(page_of(sweep))
+    page = PageText(write_run_page(sweep))
     assert [one["model"] for one in page.facts["models"]] == ["efficientnet_lite0", "resnet50"]
     assert page.facts["models"][1]["images"][0]["flaws"] == ["no map was stored"]
     assert page.json_of("block-1-5") == ["", [""]]
 
 
 def test_the_same_runs_give_the_same_bytes(made: Path, tmp_path: Path) -> None:
-    report([str(made.parent / "sweep")], tmp_path, page=True, command="python src/report.py runs=sweep")
+    write_report([str(made.parent / "sweep")], tmp_path, page=True, command="python src/report.py runs=sweep")
     assert (tmp_path / "report.html").read_bytes() == (made / "report.html").read_bytes()
 
 
@@ -168,11 +168,11 @@ def test_a_page_that_fails_is_said_and_loses_nothing(capsys: pytest.CaptureFixtu
     def broken() -> Path:
         raise ZeroDivisionError("oh")
 
-    assert attempt(refused) is None
+    assert attempt_page(refused) is None
     assert capsys.readouterr().err == "no report.html: different images\n"
-    assert attempt(broken) is None
+    assert attempt_page(broken) is None
     assert "ZeroDivisionError('oh'); everything else was written" in capsys.readouterr().err
-    assert attempt(lambda: tmp_path / "report.html") == tmp_path / "report.html"
+    assert attempt_page(lambda: tmp_path / "report.html") == tmp_path / "report.html"
 
 
 def explained(folder: Path, task: str, *overrides: str) -> Path:
@@ -230,6 +230,6 @@ def test_a_sweep_of_unlike_runs_says_why_there_is_no_page(tmp_path: Path) -> Non
     write_run(tmp_path / "a", "random", facts=FEW, images=6)
     write_run(tmp_path / "b", "rise", facts=FEW, images=5)
     with pytest.raises(UserError, match="explained different images"):
-        page_of(tmp_path)
+        write_run_page(tmp_path)
     shutil.rmtree(tmp_path / "b")
-    assert page_of(tmp_path).is_file()
+    assert write_run_page(tmp_path).is_file()

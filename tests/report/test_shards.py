@@ -78,7 +78,7 @@ def test_shards_that_do_not_fit_are_named(
 
 
 def merge_parts(parts: list[object], folder: Path) -> None:
-    from seewhy.report.merge_shards import merge as join
+    from seewhy.report.merge_shards import merge_shards as join
 
     join(parts, folder)  # type: ignore[arg-type]
 

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from figure_checks import explanation
 from seewhy.callbacks.pictures import Previews
 from seewhy.core.files import RunFolder
-from seewhy.plots.canvas import png
-from seewhy.plots.heatmaps import preview
+from seewhy.plots.canvas import encode_figure
+from seewhy.plots.heatmaps import encode_preview
 from seewhy.runs.async_writer import FigureWriter
 
 
@@ -29,7 +29,7 @@ def test_the_files_are_those_that_one_after_the_other_writes(tmp_path: Path) -> 
         writer.add(f"figures/{number}.png", lambda number=number: drawn(number))
     writer.finish()
     contents = [(tmp_path / "figures" / f"{number}.png").read_bytes() for number in range(5)]
-    assert contents == [png(drawn(number)) for number in range(5)]
+    assert contents == [encode_figure(drawn(number)) for number in range(5)]
     assert len(set(contents)) == 5
 
 
@@ -115,4 +115,4 @@ def test_a_batch_waits_for_its_previews(tmp_path: Path) -> None:
     (pending,) = outputs["pending"]
     previews.on_test_epoch_end(None, None)  # type: ignore[arg-type]
     assert pending.result() == tmp_path / "images" / f"{shown.name}.webp"
-    assert pending.result().read_bytes() == preview(shown.image)
+    assert pending.result().read_bytes() == encode_preview(shown.image)

@@ -13,8 +13,8 @@ from seewhy.core.types import Batch
 from seewhy.explainers.influence.experts import CURVE, RANKING, Survey
 from seewhy.explainers.influence.measure import distribution
 from seewhy.models.classifier import Classifier
-from seewhy.plots.expert_curve import curve_figure
-from seewhy.plots.explanation import png
+from seewhy.plots.canvas import encode_figure
+from seewhy.plots.expert_curve import draw_expert_curve
 from seewhy.runs.tensorboard import log_picture
 
 
@@ -60,7 +60,7 @@ class Experts(Callback):
         if not curve:
             return
         self.folder.write_csv("experts_curve.csv", CURVE, self.survey.curve_rows(curve))
-        picture = png(curve_figure(curve, self.survey.part.name, images))
+        picture = encode_figure(draw_expert_curve(curve, self.survey.part.name, images))
         self.folder.write_bytes("figures/experts/curve.png", picture)
         log_picture(trainer.loggers, "experts/curve", picture, trainer.global_step)
         self.facts |= {"curve_images": images}

@@ -18,9 +18,9 @@ from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
 from seewhy.core.types import Batch, Explanation
 from seewhy.models.classifier import Classifier
-from seewhy.plots.colormaps import colour_map
-from seewhy.plots.explanation import panel
-from seewhy.plots.heatmaps import check_views, preview
+from seewhy.plots.colormaps import build_colour_map
+from seewhy.plots.explanation import draw_panel
+from seewhy.plots.heatmaps import check_views, encode_preview
 from seewhy.runs.async_writer import FigureWriter
 from seewhy.runs.sheet import draw_sheet, keep_picture
 
@@ -37,7 +37,7 @@ class Figures(Journaled):
         maximum: int = 100,
         views: Sequence[str] | None = None,
     ) -> None:
-        colour_map(colours, "signed")
+        build_colour_map(colours, "signed")
         check_views(views or ())
         if not 0 <= outlier_percent < 100:
             raise UserError(f"callbacks.figures.outlier_percent={outlier_percent} must be from 0 to below 100")
@@ -57,7 +57,7 @@ class Figures(Journaled):
     ) -> None:
         """Draw the explanations of one batch, keep the pictures that the sheet may need."""
         for made in outputs.get("explanations", []):
-            draw = partial(panel, made, shown=self.views, **self.style)
+            draw = partial(draw_panel, made, views=self.views, **self.style)
             pending = outputs.setdefault("pending", [])
             pending.append(self.writer.add(f"figures/{made.name}.png", draw))
             if self.count < self.maximum:
@@ -101,7 +101,7 @@ class Previews(Callback):
             outputs.setdefault("pending", []).append(self.writer.run(partial(self._write, made)))
 
     def _write(self, made: Explanation) -> Path:
-        return self.folder.write_bytes(f"images/{made.name}.webp", preview(made.image))
+        return self.folder.write_bytes(f"images/{made.name}.webp", encode_preview(made.image))
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         """Wait for the pictures, before the page is made of them."""

@@ -14,7 +14,7 @@ from seewhy.core.targets import check_policy
 from seewhy.core.types import Batch
 from seewhy.data.dataset import training_set
 from seewhy.models.classifier import Classifier
-from seewhy.plots.explanation import png
+from seewhy.plots.canvas import encode_figure
 from seewhy.runs.tensorboard import log_picture
 
 
@@ -57,7 +57,7 @@ class Representers(Callback):
         self.report = report(pl_module, data, self.batches, self.logits, self.target, **self.options)
         self.report.write(self.folder)
         for name, figure in self.report.figures(self.pictures):
-            path = self.folder.write_bytes(f"figures/representers/{name}.png", png(figure))
+            path = self.folder.write_bytes(f"figures/representers/{name}.png", encode_figure(figure))
             log_picture(trainer.loggers, f"representers/{name}", path.read_bytes(), trainer.global_step)
 
     def record(self) -> dict[str, Any]:

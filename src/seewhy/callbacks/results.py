@@ -94,9 +94,9 @@ class Terminal(Callback):
         measuring = next((part for part in trainer.callbacks if isinstance(part, Faithfulness)), None)  # type: ignore[attr-defined]
         if measuring is None or measuring.summary is None:
             return
-        from seewhy.report.leaderboard import scores_table
+        from seewhy.report.leaderboard import build_scores_table
 
         self.console.print()
-        self.console.print(scores_table(measuring.summary))
+        self.console.print(build_scores_table(measuring.summary))
         if measuring.left_out:
             self.console.print(f"[yellow]left out without data.masks: {', '.join(measuring.left_out)}[/]")

@@ -34,9 +34,9 @@ class SweepSummary(Callback):
             if "reason" in record:
                 console.print(escape(f"{name}: {record['reason']}"), soft_wrap=True)
         if config.task in PAGED and config.get("page") and any(record["status"] == "completed" for record in records):
-            from seewhy.report.write import attempt, page_of
+            from seewhy.report.write import attempt_page, write_run_page
 
-            attempt(lambda: page_of(folder, config.seed))
+            attempt_page(lambda: write_run_page(folder, config.seed))
         console.print(f"sweep folder: {folder}", soft_wrap=True)
         if any(record["status"] == "failed" for record in records):
             raise SystemExit(2)

@@ -74,13 +74,13 @@ def train(cfg: DictConfig, record: RunRecord) -> None:
 
 def report(cfg: DictConfig, record: RunRecord) -> None:
     """Compare finished runs, or merge the shards of one."""
-    from seewhy.report.merge_shards import find_shards, merge
-    from seewhy.report.write import report as compare_runs
+    from seewhy.report.merge_shards import find_shards, merge_shards
+    from seewhy.report.write import write_report as compare_runs
 
     runs = [cfg.runs] if isinstance(cfg.runs, str) else [str(place) for place in cfg.runs or ()]
     shards = find_shards(runs)
     if shards:
-        record.update(**merge(shards, Path(cfg.output)))
+        record.update(**merge_shards(shards, Path(cfg.output)))
         return
     command = record.content["command"]
     record.update(**compare_runs(runs, Path(cfg.output), cfg.seed, cfg.faithfulness, bool(cfg.page), command))
@@ -145,9 +145,9 @@ def execute(task: Callable[[DictConfig, RunRecord], None], cfg: DictConfig) -> N
         gc.collect()  # the next job of a sweep shall not find the data of this one in memory
     record.update(status="completed")
     if first and hydra.mode == RunMode.RUN and record.content["task"] in PAGED and cfg.get("page"):
-        from seewhy.report.write import attempt, page_of
+        from seewhy.report.write import attempt_page, write_run_page
 
-        attempt(lambda: page_of(Path(cfg.output), cfg.seed))
+        attempt_page(lambda: write_run_page(Path(cfg.output), cfg.seed))
     if first:
         print(f"run folder: {cfg.output}")
 

@@ -9,15 +9,15 @@ from typing import Any
 
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from seewhy.plots.canvas import LEADING, width_of
+from seewhy.plots.canvas import LEADING, measure_width
 from seewhy.plots.charts import Chart
 from seewhy.plots.colormaps import INK, MUTED
 
 BLUE, VERMILION = "#0072b2", "#d55e00"
-SIZE = 7.5
+MARK_SIZE = 7.5
 TITLE, BODY, SMALL = 11.0, 8.5, 7.5
 MARGIN = 50
-STYLES: dict[str, dict[str, Any]] = {
+MARK_STYLES: dict[str, dict[str, Any]] = {
     "best": {"marker": "D", "color": VERMILION, "markersize": 6.5},
     "yes": {"marker": "o", "color": BLUE},
     "no": {"marker": "o", "color": BLUE, "markerfacecolor": "white", "markeredgewidth": 1.4},
@@ -25,7 +25,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "control": {"marker": "s", "color": MUTED, "markersize": 6},
     "": {"marker": "o", "color": BLUE},
 }
-WORDS = {
+MARK_WORDS = {
     "best": "best mean (where random is there, it is beaten)",
     "yes": "beats random",
     "no": "does not beat random",
@@ -78,7 +78,7 @@ class CostScale:
         return zero + [(self(value), f"{value:.3g}" if value < 100 else f"{value:,.0f}") for value in inside]
 
 
-def value_scale(values: list[float], start: float, end: float, pad: float = 0.06) -> Scale:
+def build_value_scale(values: list[float], start: float, end: float, pad: float = 0.06) -> Scale:
     """A scale that holds all finite values with a margin on both sides."""
     finite = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
     low, high = min(finite), max(finite)
@@ -86,21 +86,21 @@ def value_scale(values: list[float], start: float, end: float, pad: float = 0.06
     return Scale(low - margin, high + margin, start, end)
 
 
-def cost_scale(costs: list[float], start: float, end: float) -> CostScale:
+def build_cost_scale(costs: list[float], start: float, end: float) -> CostScale:
     """A scale that holds all finite costs; zeros stand a little left of the smallest other cost."""
     positive = [math.log10(cost) for cost in costs if math.isfinite(cost) and cost > 0] or [0.0]
     zero = min(positive) - max(0.6, 0.15 * (max(positive) - min(positive))) if 0 in costs else None
     known = positive if zero is None else [zero, *positive]
-    return CostScale(value_scale(known, start, end), zero)
+    return CostScale(build_value_scale(known, start, end), zero)
 
 
-def mark(page: Chart, x: float, y: float, kind: str) -> None:
+def draw_mark(page: Chart, x: float, y: float, kind: str) -> None:
     """The mark of one kind at a place."""
-    style = {"markersize": SIZE, "linestyle": "none", "zorder": 4, **STYLES[kind]}
+    style = {"markersize": MARK_SIZE, "linestyle": "none", "zorder": 4, **MARK_STYLES[kind]}
     page.axes.plot([x], [y], **style)
 
 
-def line(
+def draw_line(
     page: Chart, xs: Iterable[float], ys: Iterable[float], colour: str = INK, width: float = 1.0, **style: Any
 ) -> None:
     """A line through places."""
@@ -109,14 +109,14 @@ def line(
     )
 
 
-def legend(page: Chart, y: float, kinds: Iterable[str]) -> float:
+def draw_legend(page: Chart, y: float, kinds: Iterable[str]) -> float:
     """One line of marks with their words, broken where the page ends; the y below it."""
     x, step = float(MARGIN), page.pixels(LEADING * BODY)
     for kind in kinds:
-        width = page.pixels(width_of(WORDS[kind], BODY)) + 60
+        width = page.pixels(measure_width(MARK_WORDS[kind], BODY)) + 60
         if x + width > page.width - MARGIN and x > MARGIN:
             x, y = float(MARGIN), y + step
-        mark(page, x + 10, y + step / 2, kind)
-        page.text(x + 28, y + 0.75 * step, WORDS[kind], BODY)
+        draw_mark(page, x + 10, y + step / 2, kind)
+        page.text(x + 28, y + 0.75 * step, MARK_WORDS[kind], BODY)
         x += width
     return y + step

@@ -26,7 +26,7 @@ from matplotlib.ft2font import FT2Font, LoadFlags
 from numpy.typing import NDArray
 from PIL import Image
 
-from seewhy.plots.colormaps import FRAME, GROUND, INK, MUTED, Colours, eight_bit, rgb
+from seewhy.plots.colormaps import FRAME, GROUND, INK, MUTED, Colours, parse_colour, to_uint8
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,10 +68,10 @@ class Words(NamedTuple):
         ground = page[top : max(row + mask.shape[0], 0), left : max(column + mask.shape[1], 0)]
         inside = mask[top - row :, left - column :][: ground.shape[0], : ground.shape[1]]
         cover = inside.repeat(3, axis=1).reshape(ground.shape).astype(np.uint16)
-        ground[...] = ((255 - cover) * ground + cover * rgb(self.colour) + 127) // 255
+        ground[...] = ((255 - cover) * ground + cover * parse_colour(self.colour) + 127) // 255
 
 
-def file_of(bold: bool) -> str:
+def find_font_file(bold: bool) -> str:
     """The file of the font."""
     return str(findfont(FontProperties(family=FAMILY, weight="bold" if bold else "normal")))
 
@@ -131,7 +131,7 @@ def _descent(pixels: float, bold: bool) -> float:
     return float(font.get_descent()) / 64
 
 
-_file = cache(file_of)
+_file = cache(find_font_file)
 
 
 class Box(NamedTuple):
@@ -152,7 +152,7 @@ class Box(NamedTuple):
     def paint(self, page: NDArray[np.uint8], resolution: float, zoom: float) -> None:
         """Fill it, row by row."""
         part = page[self.inside(zoom)]
-        part[...] = np.broadcast_to(rgb(self.fill), part.shape[1:]).copy()
+        part[...] = np.broadcast_to(parse_colour(self.fill), part.shape[1:]).copy()
 
 
 class Picture(NamedTuple):
@@ -209,7 +209,7 @@ LEADING = 1.4
 
 @cache
 def _font(bold: bool) -> FT2Font:
-    return get_font(file_of(bold))
+    return get_font(find_font_file(bold))
 
 
 @cache
@@ -225,36 +225,36 @@ def _known() -> frozenset[int]:
 
 
 @lru_cache(4096)
-def literal(text: str) -> str:
+def clean_text(text: str) -> str:
     """The text on one line: any white space is one space, a character that the font lacks is a replacement mark."""
     line = " ".join(unicodedata.normalize("NFC", text).split())
     return "".join(c if ord(c) in _known() and c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
 
 
 @lru_cache(4096)
-def width_of(text: str, size: float, bold: bool = False) -> float:
+def measure_width(text: str, size: float, bold: bool = False) -> float:
     """Width of a literal text in points; 3 % over the sum of the advances, for hinting."""
     return 1.03 * size * sum(_advance(character, bold) for character in text)
 
 
 def _fitting(text: str, width: float, size: float, bold: bool) -> int:
     """How many characters from the start of a literal text fit in `width` points."""
-    return int(sum(np.cumsum([width_of(character, size, bold) for character in text]) <= width))
+    return int(sum(np.cumsum([measure_width(character, size, bold) for character in text]) <= width))
 
 
 def shorten(text: str, width: float, size: float, tail: str = "", bold: bool = False) -> str:
     """`text` and `tail` on one line of at most `width` points: an ellipsis takes the place of the end of `text`."""
-    text = literal(text)
-    if width_of(text + tail, size, bold) <= width:
+    text = clean_text(text)
+    if measure_width(text + tail, size, bold) <= width:
         return text + tail
-    return text[: _fitting(text, width - width_of("…" + tail, size, bold), size, bold)].rstrip() + "…" + tail
+    return text[: _fitting(text, width - measure_width("…" + tail, size, bold), size, bold)].rstrip() + "…" + tail
 
 
 def wrap(text: str, width: float, size: float, bold: bool = False, most: int = 8) -> list[str]:
     """The text in lines of at most `width` points, broken between words or, in a longer word, anywhere."""
     lines: list[str] = []
-    rest = literal(text)
-    while width_of(rest, size, bold) > width and len(lines) < most - 1:
+    rest = clean_text(text)
+    while measure_width(rest, size, bold) > width and len(lines) < most - 1:
         fitting = max(1, _fitting(rest, width, size, bold))
         space = rest.rfind(" ", 1, fitting + 1)
         cut = space if space > 0 else fitting
@@ -263,12 +263,12 @@ def wrap(text: str, width: float, size: float, bold: bool = False, most: int = 8
     return [*lines, shorten(rest, width, size, bold=bold)] if rest else lines
 
 
-def joined(parts: Iterable[str], width: float, size: float) -> list[str]:
+def join_lines(parts: Iterable[str], width: float, size: float) -> list[str]:
     """The parts, as many on one line as fit in `width` points."""
     lines: list[str] = []
-    for part in map(literal, parts):
+    for part in map(clean_text, parts):
         longer = f"{lines[-1]}  ·  {part}" if lines else part
-        lines[-1:] = [longer] if width_of(longer, size) <= width else [*lines[-1:], part]
+        lines[-1:] = [longer] if measure_width(longer, size) <= width else [*lines[-1:], part]
     return lines
 
 
@@ -325,7 +325,7 @@ class Page(Layout):
     def picture(self, x: float, y: float, width: float, height: float, colours: Colours) -> None:
         """RGB [rows, columns, 3], in [0, 1] or in 8 bits, in that rectangle, pixel by pixel, in a hairline frame."""
         self.box(x - 1, y - 1, width + 2, height + 2, FRAME)
-        self.parts.append(Picture(Box(x, y, width, height, FRAME), eight_bit(colours)))
+        self.parts.append(Picture(Box(x, y, width, height, FRAME), to_uint8(colours)))
 
     def blank(self, x: float, y: float, width: float, height: float, message: str, size: float) -> None:
         """A grey rectangle with a message in the place of a picture."""
@@ -349,19 +349,19 @@ SUB = 1
 """The filter that writes a value as its difference from that of the pixel on the left."""
 
 
-def png(figure: Drawn, dpi: float | None = None) -> bytes:
+def encode_figure(figure: Drawn, dpi: float | None = None) -> bytes:
     """The figure as PNG bytes, the same for the same figure; `dpi` is the figure's own unless given."""
     if isinstance(figure, Drawing):
-        return encoded(figure.painted(dpi), dpi or figure.resolution)
-    return encoded(_painted(figure, dpi or figure.dpi), dpi or figure.dpi)
+        return encode_png(figure.painted(dpi), dpi or figure.resolution)
+    return encode_png(_painted(figure, dpi or figure.dpi), dpi or figure.dpi)
 
 
-def picture(figure: Drawn) -> Image.Image:
+def open_figure(figure: Drawn) -> Image.Image:
     """The figure as a picture that notebooks show and that can be saved in any format."""
-    return Image.open(io.BytesIO(png(figure)))
+    return Image.open(io.BytesIO(encode_figure(figure)))
 
 
-def encoded(pixels: NDArray[np.uint8], dpi: float) -> bytes:
+def encode_png(pixels: NDArray[np.uint8], dpi: float) -> bytes:
     """RGB [rows, columns, 3] as PNG bytes (ISO/IEC 15948) that say how large a pixel is.
 
     Compression takes most of the time of a figure: ISA-L needs a fifth of zlib's. It finds no repetition below four bytes,

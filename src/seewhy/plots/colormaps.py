@@ -44,12 +44,12 @@ VERMILION = (0.55, 0.165, 40.0)
 
 
 @cache
-def rgb(colour: str) -> NDArray[np.uint8]:
+def parse_colour(colour: str) -> NDArray[np.uint8]:
     """The three bytes of #rrggbb."""
     return np.frombuffer(bytes.fromhex(colour.removeprefix("#")), np.uint8)
 
 
-def eight_bit(colours: Colours) -> NDArray[np.uint8]:
+def to_uint8(colours: Colours) -> NDArray[np.uint8]:
     """The colours in 8 bits."""
     scaled = np.rint(colours * 255) if np.issubdtype(colours.dtype, np.floating) else colours
     return scaled.astype(np.uint8, copy=False)
@@ -79,11 +79,11 @@ class ColourMap:
 
     @cached_property
     def _bytes(self) -> NDArray[np.uint8]:
-        return eight_bit(self.table)
+        return to_uint8(self.table)
 
 
 @cache
-def colour_map(name: str, kind: Kind) -> ColourMap:
+def build_colour_map(name: str, kind: Kind) -> ColourMap:
     """The map `default` or `classic` for one kind of values.
 
     `default`: blue (against) - near-white - vermilion (for) with equally light ends, its two arms for the parts, and
@@ -100,7 +100,7 @@ def colour_map(name: str, kind: Kind) -> ColourMap:
 def _default(kind: Kind) -> NDArray[np.float64]:
     if kind == "unsigned":
         return _ramp("inferno")
-    positive, negative = arm(VERMILION), arm(BLUE)
+    positive, negative = build_arm(VERMILION), build_arm(BLUE)
     if kind == "signed":
         return np.concatenate([negative[::-1], positive[1:]])
     return positive if kind == "positive" else negative
@@ -117,10 +117,10 @@ def _ramp(name: str) -> NDArray[np.float64]:
     return np.asarray(matplotlib.colormaps[name](np.linspace(0, 1, STEPS)))[:, :3]
 
 
-def arm(end: tuple[float, float, float]) -> NDArray[np.float64]:
+def build_arm(end: tuple[float, float, float]) -> NDArray[np.float64]:
     """sRGB [STEPS, 3] from near-white to `end` (lightness, chroma, hue in degrees) on a straight line in OKLab."""
     stops = np.linspace(0, 1, STEPS)[:, None]
-    return oklab_to_srgb((1 - stops) * _cartesian(NOTHING) + stops * _cartesian(end))
+    return convert_oklab_to_srgb((1 - stops) * _cartesian(NOTHING) + stops * _cartesian(end))
 
 
 def _cartesian(colour: tuple[float, float, float]) -> NDArray[np.float64]:
@@ -128,20 +128,20 @@ def _cartesian(colour: tuple[float, float, float]) -> NDArray[np.float64]:
     return np.array([lightness, chroma * np.cos(np.radians(hue)), chroma * np.sin(np.radians(hue))])
 
 
-def oklab_to_srgb(lab: NDArray[np.float64]) -> NDArray[np.float64]:
+def convert_oklab_to_srgb(lab: NDArray[np.float64]) -> NDArray[np.float64]:
     """OKLab [..., 3] -> sRGB [..., 3], clipped to [0, 1] (Ottosson, A perceptual color space, 2020)."""
     cones = (lab @ np.linalg.inv(LMS_TO_OKLAB).T) ** 3
     linear = np.clip(cones @ np.linalg.inv(RGB_TO_LMS).T, 0, 1)
     return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055)
 
 
-def srgb_to_oklab(srgb: NDArray[np.floating]) -> NDArray[np.float64]:
+def convert_srgb_to_oklab(srgb: NDArray[np.floating]) -> NDArray[np.float64]:
     """sRGB [..., 3] in [0, 1] -> OKLab [..., 3]: lightness in [0, 1], green to red, blue to yellow."""
-    linear = linear_light(srgb)
+    linear = linearise(srgb)
     return np.asarray(np.cbrt(linear @ RGB_TO_LMS.T) @ LMS_TO_OKLAB.T)
 
 
-def linear_light(srgb: NDArray[np.floating]) -> NDArray[np.float64]:
+def linearise(srgb: NDArray[np.floating]) -> NDArray[np.float64]:
     """sRGB [...] in [0, 1] -> linear light in [0, 1] (IEC 61966-2-1)."""
     values = np.asarray(srgb, dtype=np.float64)
     return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from seewhy.plots.axes import BLUE, BODY, MARGIN, SMALL, TITLE, Scale, line
+from seewhy.plots.axes import BLUE, BODY, MARGIN, SMALL, TITLE, Scale, draw_line
 from seewhy.plots.canvas import LEADING, wrap
 from seewhy.plots.charts import Chart
 from seewhy.plots.colormaps import FRAME, INK, MUTED
@@ -22,7 +22,7 @@ NOTE = (
 )
 
 
-def curves_figure(table: pd.DataFrame, heading: str, seed: int = 0) -> Figure:
+def draw_curves(table: pd.DataFrame, heading: str, seed: int = 0) -> Figure:
     """One panel per curve of curves.csv (columns image, curve, share, probability), shares from 0 to 1."""
     names = sorted(table["curve"].unique())
     columns = min(COLUMNS, len(names))
@@ -41,7 +41,7 @@ def curves_figure(table: pd.DataFrame, heading: str, seed: int = 0) -> Figure:
     return page.finish(y + MARGIN * 0.6)
 
 
-def mean_curve(table: pd.DataFrame, seed: int = 0) -> tuple[NDArray[np.float64], ...]:
+def compute_mean_curve(table: pd.DataFrame, seed: int = 0) -> tuple[NDArray[np.float64], ...]:
     """(shares, mean probability, low, high) of one curve on a common grid, as far as at least one image reaches."""
     shares, samples = _reached(table)
     intervals = mean_intervals(samples, seed)
@@ -49,7 +49,7 @@ def mean_curve(table: pd.DataFrame, seed: int = 0) -> tuple[NDArray[np.float64],
     return shares, np.array([sample.mean() for sample in samples]), low, high
 
 
-def mean_line(table: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def compute_mean_line(table: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(shares, mean probability) of one curve: `mean_curve` without its intervals, which cost most of the time."""
     shares, samples = _reached(table)
     return shares, np.array([sample.mean() for sample in samples])
@@ -57,12 +57,12 @@ def mean_line(table: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.floa
 
 def _reached(table: pd.DataFrame) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
     """(shares of the common grid that an image reaches, the probabilities of the images that reach each)."""
-    stack = on_grid(table, "probability")
+    stack = resample_curves(table, "probability")
     reached = np.isfinite(stack).any(0)
     return GRID[reached], [column[np.isfinite(column)] for column in stack.T[reached]]
 
 
-def on_grid(table: pd.DataFrame, quantity: str) -> NDArray[np.float64]:
+def resample_curves(table: pd.DataFrame, quantity: str) -> NDArray[np.float64]:
     """The curve of each image at the shares of GRID, [images, 51]; NaN beyond the shares that an image reaches."""
     curves = []
     for _, points in table.groupby("image"):
@@ -82,17 +82,17 @@ def _panel(page: Chart, x: float, top: float, table: pd.DataFrame, seed: int) ->
     across, upwards = Scale(0, 1, x, x + PANEL), Scale(0, 1, top + HEIGHT, top)
     step = page.pixels(LEADING * SMALL)
     for place, label in across.ticks(6):
-        line(page, [place, place], [top, top + HEIGHT], FRAME, 0.6, zorder=1)
+        draw_line(page, [place, place], [top, top + HEIGHT], FRAME, 0.6, zorder=1)
         page.text(place, top + HEIGHT + step, label, SMALL, MUTED, ha="center")
     for place, label in upwards.ticks(6):
-        line(page, [x, x + PANEL], [place, place], FRAME, 0.6, zorder=1)
+        draw_line(page, [x, x + PANEL], [place, place], FRAME, 0.6, zorder=1)
         page.text(x - 8, place + 0.3 * step, label, SMALL, MUTED, ha="right")
     page.text(x + PANEL / 2, top + HEIGHT + 2.1 * step, "share of the pixels", SMALL, INK, ha="center")
-    shares, mean, low, high = mean_curve(table, seed)
+    shares, mean, low, high = compute_mean_curve(table, seed)
     places = [across(float(share)) for share in shares]
     banded = np.isfinite(low)
     if banded.any():
         lower, upper = (np.array([upwards(float(value)) for value in side[banded]]) for side in (low, high))
         inside = np.array(places)[banded]
         page.axes.fill_between(inside, lower, upper, color=BLUE, alpha=0.22, linewidth=0, zorder=2)
-    line(page, places, [upwards(float(value)) for value in mean], BLUE, 1.6, zorder=3)
+    draw_line(page, places, [upwards(float(value)) for value in mean], BLUE, 1.6, zorder=3)

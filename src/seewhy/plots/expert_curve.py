@@ -13,7 +13,7 @@ from seewhy.plots.colormaps import FRAME, MUTED
 STYLES = {"experts": "#0072b2", "random": "#8a8a8a"}
 
 
-def curve_figure(curve: Sequence[Kept], layer: str, images: int) -> Figure:
+def draw_expert_curve(curve: Sequence[Kept], layer: str, images: int) -> Figure:
     """Mean recall (solid) and false alarms (dashed) over the classes against the units that are kept.
 
     Thin lines are the recalls of the single classes.

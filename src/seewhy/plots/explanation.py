@@ -8,37 +8,36 @@ import numpy as np
 
 from seewhy.core.types import Explanation
 from seewhy.plots import heatmaps
-from seewhy.plots.canvas import LEADING, Drawing, Page, joined, shorten, width_of, wrap
-from seewhy.plots.canvas import png as png
-from seewhy.plots.colormaps import ALERT_EDGE, ALERT_GROUND, ALERT_INK, MUTED, ColourMap, colour_map
-from seewhy.plots.heatmaps import cells
+from seewhy.plots.canvas import LEADING, Drawing, Page, join_lines, measure_width, shorten, wrap
+from seewhy.plots.colormaps import ALERT_EDGE, ALERT_GROUND, ALERT_INK, MUTED, ColourMap, build_colour_map
+from seewhy.plots.heatmaps import draw_views
 
 METHOD, BODY, SMALL = 11.0, 8.5, 7.5
 MARGIN, GAP, BAR, BAR_SPACE = 44, 36, 30, 176
 MINUS = "\N{MINUS SIGN}"
 
 
-def panel(
+def draw_panel(
     explanation: Explanation,
     colours: str = "default",
     outlier_percent: float = 2.0,
     strength: float = 0.7,
-    shown: Sequence[str] = (),
+    views: Sequence[str] = (),
 ) -> Drawing:
-    """Original and the views named in `shown`, in one row.
+    """Original and the named `views`, in one row.
 
     None: heat map, overlay and, for signed methods, the positive and the negative part.
     All pictures share the scale of `views.scale`; a map that is zero everywhere or not finite is named, not painted.
     """
-    scale = heatmaps.scale(explanation.attribution, outlier_percent)
-    row = cells(explanation, scale, colours, strength, shown)
+    scale = heatmaps.compute_scale(explanation.attribution, outlier_percent)
+    row = draw_views(explanation, scale, colours, strength, views)
     height, width = _cell_size(*explanation.image.shape[-2:])
     page = Page(2 * MARGIN + len(row) * (width + GAP) - GAP + (BAR_SPACE if scale else 0))
     y = _header(page, explanation)
     y = _row(page, y, row, height, width)
     if scale:
         _colour_bar(
-            page, y - height, height, scale, colour_map(colours, "signed" if explanation.signed else "unsigned")
+            page, y - height, height, scale, build_colour_map(colours, "signed" if explanation.signed else "unsigned")
         )
     y = _caption(page, y + GAP / 2, explanation, scale, outlier_percent)
     return page.finish(_warnings(page, y, explanation.warnings) + MARGIN * 0.7)
@@ -57,11 +56,11 @@ def _header(page: Page, explanation: Explanation) -> float:
     y = page.lines(MARGIN, MARGIN * 0.6, wrap(explanation.explainer, width, METHOD, True), METHOD, weight="bold")
     y = page.lines(MARGIN, y, wrap(explanation.parameters, width, BODY), BODY, MUTED)
     details = (
-        f"target: {target.name} ({target.policy}) p={heatmaps.share(target.probability)}",
+        f"target: {target.name} ({target.policy}) p={heatmaps.format_probability(target.probability)}",
         f"classifier: {explanation.classifier}",
         f"image: {explanation.name}",
     )
-    for line in joined(details, width, BODY):
+    for line in join_lines(details, width, BODY):
         y = page.lines(MARGIN, y, wrap(line, width, BODY), BODY)
     return y + GAP / 2
 
@@ -90,13 +89,13 @@ def _colour_bar(page: Page, top: float, height: int, scale: float, ramp: ColourM
             y = top + height * (1 - value) / (1 - ramp.lowest)
             page.box(x + BAR, y - 0.5, 6, 1, MUTED)
             page.text(x + BAR + 12, y + page.pixels(0.36 * SMALL), f"{value:g}".replace("-", MINUS), SMALL, MUTED)
-    label = f"share of scale (1 = {number(scale)})"
-    if width_of(label, SMALL) > page.points(height):
-        label = shorten(f"1 = {number(scale)}", page.points(height), SMALL)
+    label = f"share of scale (1 = {format_number(scale)})"
+    if measure_width(label, SMALL) > page.points(height):
+        label = shorten(f"1 = {format_number(scale)}", page.points(height), SMALL)
     page.text_upwards(page.width - MARGIN, top + height / 2, label, SMALL, MUTED)
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     """Three significant digits with a true minus sign."""
     return f"{value:.3g}".replace("-", MINUS)
 
@@ -104,22 +103,22 @@ def number(value: float) -> str:
 def _caption(page: Page, y: float, explanation: Explanation, scale: float, outlier_percent: float) -> float:
     sentences = []
     if scale:
-        end = ("±" if explanation.signed else "") + number(scale)
+        end = ("±" if explanation.signed else "") + format_number(scale)
         rule = f"which is where the top {outlier_percent:g} % of the attribution mass lies"
         sentences.append(f"colours saturate at {end}, {rule}")
     if "completeness_gap_relative" in explanation.facts:
         facts = explanation.facts
-        relative = number(100 * facts["completeness_gap_relative"])
-        sentences.append(f"completeness gap {relative} % ({number(facts['completeness_gap'])} in logits)")
+        relative = format_number(100 * facts["completeness_gap_relative"])
+        sentences.append(f"completeness gap {relative} % ({format_number(facts['completeness_gap'])} in logits)")
     if "expert" in explanation.facts:
         facts = explanation.facts
         sign = "for" if facts["influence"] > 0 else "against"
         sentences.append(
-            f"expert: unit {facts['expert']:.0f}, which speaks {sign} the target (influence {number(facts['influence'])}, "
-            f"activation {number(facts['activation'])})"
+            f"expert: unit {facts['expert']:.0f}, which speaks {sign} the target "
+            f"(influence {format_number(facts['influence'])}, activation {format_number(facts['activation'])})"
         )
     width = page.points(page.width - 2 * MARGIN)
-    for line in joined(sentences, width, SMALL):
+    for line in join_lines(sentences, width, SMALL):
         y = page.lines(MARGIN, y, wrap(line, width, SMALL), SMALL, MUTED)
     return y
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from seewhy.core.errors import UserError
 from seewhy.core.types import Explanation
 from seewhy.plots import heatmaps
-from seewhy.plots.canvas import LEADING, Drawing, Page, shorten, width_of, wrap
-from seewhy.plots.colormaps import INK, MUTED, RIGHT, WRONG, colour_map
+from seewhy.plots.canvas import LEADING, Drawing, Page, measure_width, shorten, wrap
+from seewhy.plots.colormaps import INK, MUTED, RIGHT, WRONG, build_colour_map
 
 RESOLUTION = 100
 TITLE, LABEL, NOTE = 10.0, 8.0, 7.5
@@ -38,7 +38,7 @@ class Grid:
         return 2 * self.side + SEAM
 
 
-def sheet(
+def draw_grid(
     explanations: Sequence[Explanation],
     columns: int | None = None,
     maximum: int = 100,
@@ -73,12 +73,12 @@ def sheet(
 
 def _tile(explanation: Explanation, colours: str, outlier_percent: float, strength: float) -> list[NDArray[np.float32]]:
     """The original and, where the map can be drawn, the overlay, both at the size of the sheet."""
-    scale = heatmaps.scale(explanation.attribution, outlier_percent)
-    pictures = [heatmaps.photograph(explanation.image)]
+    scale = heatmaps.compute_scale(explanation.attribution, outlier_percent)
+    pictures = [heatmaps.to_rgb(explanation.image)]
     if scale:
         normalised = heatmaps.normalise(explanation.attribution, scale, explanation.signed)
-        ramp = colour_map(colours, "signed" if explanation.signed else "unsigned")
-        pictures.append(heatmaps.overlay(explanation.image, normalised, ramp, strength))
+        ramp = build_colour_map(colours, "signed" if explanation.signed else "unsigned")
+        pictures.append(heatmaps.blend_overlay(explanation.image, normalised, ramp, strength))
     return [_sized(picture) for picture in pictures]
 
 
@@ -113,7 +113,9 @@ def _cell(
 ) -> None:
     prediction, room = explanation.prediction, page.points(grid.width)
     mark, colour = heatmaps.MARKS[prediction.correct], {True: RIGHT, False: WRONG, None: INK}[prediction.correct]
-    tail = f" {heatmaps.share(prediction.probability)}" + ("  \N{WARNING SIGN}" if explanation.warnings else "")
+    tail = f" {heatmaps.format_probability(prediction.probability)}" + (
+        "  \N{WARNING SIGN}" if explanation.warnings else ""
+    )
     lines = [shorten(mark + prediction.name, room, LABEL, tail)]
     if prediction.correct is False:
         lines.append(shorten(f"true: {prediction.label}", room, LABEL))
@@ -123,7 +125,7 @@ def _cell(
         page.picture(x + number * (grid.side + SEAM), top, picture.shape[1], picture.shape[0], picture)
     if len(tile) == 1:
         left, (height, width) = x + grid.side + SEAM, tile[0].shape[:2]
-        page.blank(left, top, width, height, heatmaps.flaw(explanation.attribution), NOTE)
+        page.blank(left, top, width, height, heatmaps.describe_flaw(explanation.attribution), NOTE)
 
 
 def _title(shown: Sequence[Explanation], total: int, room: float) -> str:
@@ -132,7 +134,7 @@ def _title(shown: Sequence[Explanation], total: int, room: float) -> str:
     tail = f"  ·  first {len(shown):,} of {count}" if total > len(shown) else f"  ·  {count}"
     explainer = shorten(explainer, room / 2, TITLE, bold=True)
     tail = f"  ·  {explainer}{tail}"
-    return shorten(classifier, room, TITLE, tail, bold=True) if width_of(tail, TITLE, True) < room else tail[5:]
+    return shorten(classifier, room, TITLE, tail, bold=True) if measure_width(tail, TITLE, True) < room else tail[5:]
 
 
 def _source(explanation: Explanation) -> tuple[str, str]:

@@ -20,21 +20,21 @@ from torch import Tensor
 
 from seewhy.core.errors import UserError
 from seewhy.core.types import Explanation, Prediction
-from seewhy.plots.colormaps import INK, MUTED, RIGHT, WRONG, ColourMap, Colours, colour_map, eight_bit
+from seewhy.plots.colormaps import INK, MUTED, RIGHT, WRONG, ColourMap, Colours, build_colour_map, to_uint8
 
 Lines: TypeAlias = list[tuple[str, str]]
 """Lines of (text, colour)."""
 MARKS = {True: "\N{CHECK MARK} ", False: "\N{BALLOT X} ", None: ""}
 
 
-def values(map_or_image: Tensor) -> NDArray[np.floating]:
+def to_array(map_or_image: Tensor) -> NDArray[np.floating]:
     """The tensor as an array on the host: float32 as it is, anything else as float64."""
     tensor = map_or_image.detach()
     array: NDArray[np.floating] = (tensor if tensor.dtype == torch.float32 else tensor.double()).cpu().numpy()
     return array
 
 
-def scale(attribution: Tensor, outlier_percent: float = 2.0) -> float:
+def compute_scale(attribution: Tensor, outlier_percent: float = 2.0) -> float:
     """The absolute value at which colours saturate.
 
     With |values| in rising order, the first one whose cumulative sum reaches (1 - outlier_percent / 100) of the total:
@@ -45,7 +45,7 @@ def scale(attribution: Tensor, outlier_percent: float = 2.0) -> float:
         raise UserError(
             f"outlier_percent={outlier_percent:g}: set callbacks.figures.outlier_percent from 0 to below 100"
         )
-    rising = np.sort(np.abs(values(attribution)), axis=None)
+    rising = np.sort(np.abs(to_array(attribution)), axis=None)
     mass = np.cumsum(rising, dtype=np.float64)
     if not mass.size or not np.isfinite(mass[-1]) or mass[-1] == 0:
         return 0.0
@@ -56,25 +56,25 @@ def normalise(attribution: Tensor, scale: float, signed: bool) -> NDArray[np.flo
     """attribution / scale, float32 [height, width], clipped to [-1, 1] (signed) or [0, 1]; zeros where scale is 0."""
     if scale == 0:
         return np.zeros(tuple(attribution.shape), np.float32)
-    return np.clip(values(attribution) / scale, -1 if signed else 0, 1).astype(np.float32, copy=False)
+    return np.clip(to_array(attribution) / scale, -1 if signed else 0, 1).astype(np.float32, copy=False)
 
 
-def positive(attribution: Tensor) -> Tensor:
+def clip_positive(attribution: Tensor) -> Tensor:
     """max(attribution, 0): the evidence for the target."""
     return attribution.clamp(min=0)
 
 
-def negative(attribution: Tensor) -> Tensor:
+def clip_negative(attribution: Tensor) -> Tensor:
     """max(-attribution, 0): the evidence against the target, as positive values."""
     return (-attribution).clamp(min=0)
 
 
-def photograph(image: Tensor) -> NDArray[np.float32]:
+def to_rgb(image: Tensor) -> NDArray[np.float32]:
     """[3, height, width] in [0, 1] -> [height, width, 3], clipped, with 0 where a value is missing."""
-    return np.fmin(np.fmax(values(image), 0), 1).transpose(1, 2, 0).astype(np.float32, copy=False)
+    return np.fmin(np.fmax(to_array(image), 0), 1).transpose(1, 2, 0).astype(np.float32, copy=False)
 
 
-def overlay(
+def blend_overlay(
     image: Tensor, normalised: NDArray[np.float32], colour_map: ColourMap, strength: float = 0.7
 ) -> NDArray[np.float32]:
     """Colours over the grey image, float32 [height, width, 3] in [0, 1].
@@ -85,7 +85,7 @@ def overlay(
     """
     if not 0 <= strength <= 1:
         raise UserError(f"strength={strength:g}: set callbacks.figures.strength from 0 to 1")
-    red, green, blue = photograph(image).transpose(2, 0, 1)
+    red, green, blue = to_rgb(image).transpose(2, 0, 1)
     grey = (red + green + blue) / 3
     opacity = strength * np.abs(normalised)
     tint = colour_map(np.sign(normalised) if colour_map.lowest < 0 else normalised)
@@ -95,9 +95,9 @@ def overlay(
     return tint
 
 
-def flaw(attribution: Tensor) -> str:
+def describe_flaw(attribution: Tensor) -> str:
     """Why the map cannot be drawn: it is zero everywhere or holds NaN or infinite values; empty when it can be."""
-    array = values(attribution)
+    array = to_array(attribution)
     for name, count in (("NaN", np.isnan(array).sum()), ("infinite", np.isinf(array).sum())):
         if count:
             return f"the map has {count:,} {name} value{'s' if count > 1 else ''}"
@@ -112,7 +112,7 @@ class Cell(NamedTuple):
     message: str = ""
 
 
-def verdict(prediction: Prediction) -> tuple[str, str]:
+def describe_verdict(prediction: Prediction) -> tuple[str, str]:
     """The true class in words, marked right or wrong, and its colour; empty where it is unknown."""
     if not prediction.label:
         return "", MUTED
@@ -120,30 +120,33 @@ def verdict(prediction: Prediction) -> tuple[str, str]:
     return f"{MARKS[prediction.correct]}true: {prediction.label}", colour
 
 
-def share(probability: float) -> str:
+def format_probability(probability: float) -> str:
     """A probability with two digits, or with one significant digit where those would be 0.00."""
     return f"{probability:.2f}" if probability >= 0.005 else f"{probability:.1g}"
 
 
-def original(explanation: Explanation) -> Cell:
+def draw_original(explanation: Explanation) -> Cell:
     """The image under what the classifier says of it."""
     prediction = explanation.prediction
-    titles = [(f"predicted: {prediction.name} {share(prediction.probability)}", INK), verdict(prediction)]
-    return Cell([title for title in titles if title[0]], photograph(explanation.image))
+    titles = [
+        (f"predicted: {prediction.name} {format_probability(prediction.probability)}", INK),
+        describe_verdict(prediction),
+    ]
+    return Cell([title for title in titles if title[0]], to_rgb(explanation.image))
 
 
 REFERENCE = 112
 """The blur is 2 pixels on an image of 224: this many blurs fit into its side."""
 
 
-def point_cloud(attribution: Tensor, scale: float, threshold: float = 0.0) -> NDArray[np.float32]:
+def compute_point_cloud(attribution: Tensor, scale: float, threshold: float = 0.0) -> NDArray[np.float32]:
     """max(attribution, 0) / scale in [0, 1], [height, width], and 0 wherever that is not over `threshold`."""
     _check("threshold", threshold)
     share = normalise(attribution, scale, signed=False)
     return np.where(share > threshold, share, np.float32(0))
 
 
-def binary_mask(
+def compute_mask(
     attribution: Tensor, scale: float, threshold: float = 0.2, blur: float | None = None
 ) -> NDArray[np.bool_]:
     """[height, width]: where the blurred point cloud is over `threshold` of its peak; nowhere if nothing is positive.
@@ -152,17 +155,17 @@ def binary_mask(
     The cloud is clipped at `scale` first, so that one outlying pixel does not decide the mask.
     """
     _check("threshold", threshold)
-    cloud = point_cloud(attribution, scale)
+    cloud = compute_point_cloud(attribution, scale)
     sigma = max(1.0, min(cloud.shape) / REFERENCE) if blur is None else blur
     smooth = gaussian_filter(cloud, sigma) if sigma else cloud
     kept: NDArray[np.bool_] = smooth > threshold * smooth.max()
     return kept
 
 
-def masked_photograph(image: Tensor, mask: NDArray[np.bool_], background: float = 0.1) -> NDArray[np.float32]:
+def apply_mask(image: Tensor, mask: NDArray[np.bool_], background: float = 0.1) -> NDArray[np.float32]:
     """The image [height, width, 3], as bright as it is inside the mask and dimmed to `background` outside."""
     _check("background", background)
-    shown: NDArray[np.float32] = photograph(image) * np.where(mask, 1, background).astype(np.float32)[..., None]
+    shown: NDArray[np.float32] = to_rgb(image) * np.where(mask, 1, background).astype(np.float32)[..., None]
     return shown
 
 
@@ -171,20 +174,20 @@ def _check(name: str, share: float) -> None:
         raise UserError(f"{name}={share:g} must be from 0 to below 1: it is a share of the largest value")
 
 
-USUAL = {True: ("heat_map", "overlay", "positive", "negative"), False: ("heat_map", "overlay")}
+DEFAULT_VIEWS = {True: ("heat_map", "overlay", "positive", "negative"), False: ("heat_map", "overlay")}
 """What is shown of a signed map, and of one that is never negative."""
 
 
-def cells(
+def draw_views(
     explanation: Explanation, scale: float, colours: str, strength: float, views: Sequence[str] = ()
 ) -> list[Cell]:
     """The original and the named views (none: `USUAL`); the original and a message where scale is 0."""
     check_views(views)
     if not scale:
         heading: Lines = [("heat map", INK), ("attribution of each pixel", MUTED)]
-        return [original(explanation), Cell(heading, None, flaw(explanation.attribution))]
-    chosen = views or USUAL[explanation.signed]
-    return [original(explanation), *(VIEWS[name](explanation, scale, colours, strength) for name in chosen)]
+        return [draw_original(explanation), Cell(heading, None, describe_flaw(explanation.attribution))]
+    chosen = views or DEFAULT_VIEWS[explanation.signed]
+    return [draw_original(explanation), *(VIEWS[name](explanation, scale, colours, strength) for name in chosen)]
 
 
 def check_views(views: Sequence[str]) -> None:
@@ -195,47 +198,47 @@ def check_views(views: Sequence[str]) -> None:
 
 
 def _heat_map(explanation: Explanation, scale: float, colours: str, strength: float) -> Cell:
-    ramp = colour_map(colours, "signed" if explanation.signed else "unsigned")
+    ramp = build_colour_map(colours, "signed" if explanation.signed else "unsigned")
     painted = ramp.painted(normalise(explanation.attribution, scale, explanation.signed))
     return Cell([("heat map", INK), ("attribution of each pixel", MUTED)], painted)
 
 
 def _overlay(explanation: Explanation, scale: float, colours: str, strength: float) -> Cell:
-    ramp = colour_map(colours, "signed" if explanation.signed else "unsigned")
+    ramp = build_colour_map(colours, "signed" if explanation.signed else "unsigned")
     normalised = normalise(explanation.attribution, scale, explanation.signed)
-    painted = overlay(explanation.image, normalised, ramp, strength)
+    painted = blend_overlay(explanation.image, normalised, ramp, strength)
     return Cell([("overlay", INK), ("stronger colour, larger value", MUTED)], painted)
 
 
 def _positive(explanation: Explanation, scale: float, colours: str, strength: float) -> Cell:
-    return _part("positive", "evidence for the target", positive(explanation.attribution), scale, colours)
+    return _part("positive", "evidence for the target", clip_positive(explanation.attribution), scale, colours)
 
 
 def _negative(explanation: Explanation, scale: float, colours: str, strength: float) -> Cell:
-    return _part("negative", "evidence against the target", negative(explanation.attribution), scale, colours)
+    return _part("negative", "evidence against the target", clip_negative(explanation.attribution), scale, colours)
 
 
 def _part(kind: Literal["positive", "negative"], meaning: str, part: Tensor, scale: float, colours: str) -> Cell:
     titles = [(f"{kind} only", INK), (meaning, MUTED)]
     if not part.any():
         return Cell(titles, None, f"no {kind} values")
-    return Cell(titles, colour_map(colours, kind).painted(normalise(part, scale, signed=False)))
+    return Cell(titles, build_colour_map(colours, kind).painted(normalise(part, scale, signed=False)))
 
 
 def _point_cloud(explanation: Explanation, scale: float, colours: str, strength: float) -> Cell:
     titles = [("point cloud", INK), ("positive values alone", MUTED)]
-    cloud = point_cloud(explanation.attribution, scale)
+    cloud = compute_point_cloud(explanation.attribution, scale)
     if not cloud.any():
         return Cell(titles, None, "no positive values")
-    return Cell(titles, colour_map(colours, "positive" if explanation.signed else "unsigned").painted(cloud))
+    return Cell(titles, build_colour_map(colours, "positive" if explanation.signed else "unsigned").painted(cloud))
 
 
 def _binary_mask(explanation: Explanation, scale: float, colours: str, strength: float) -> Cell:
-    mask = binary_mask(explanation.attribution, scale)
+    mask = compute_mask(explanation.attribution, scale)
     titles = [("masked image", INK), (f"the {100 * mask.mean():.0f} % with the largest values", MUTED)]
     if not mask.any():
         return Cell(titles, None, "no positive values")
-    return Cell(titles, masked_photograph(explanation.image, mask))
+    return Cell(titles, apply_mask(explanation.image, mask))
 
 
 VIEWS: dict[str, Callable[[Explanation, float, str, float], Cell]] = {
@@ -253,9 +256,9 @@ LOSSLESS = 64
 """Up to this side a picture is kept exactly: artefacts of compression would show, and it is small anyway."""
 
 
-def preview(image: Tensor) -> bytes:
+def encode_preview(image: Tensor) -> bytes:
     """float32 [3, height, width] in [0, 1] -> WebP of at most 256 pixels a side: about 12 kB at 224, 2 kB at 32."""
-    picture = Image.fromarray(eight_bit(photograph(image)))
+    picture = Image.fromarray(to_uint8(to_rgb(image)))
     picture.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
     content = io.BytesIO()
     picture.save(content, format="WEBP", lossless=max(picture.size) <= LOSSLESS, quality=82, method=0)

@@ -22,7 +22,7 @@ from seewhy.statistics.summary import by_image, check_table, summarise
 from seewhy.statistics.tests import against_control, compare_pairs
 
 
-def explainer_labels(runs: Sequence[Run]) -> list[str]:
+def label_explainers(runs: Sequence[Run]) -> list[str]:
     """The explainer's name; with the parameters that differ, the seed or the folder where the name is shared.
 
     For runs of one model. The result does not depend on the order of the runs.
@@ -31,7 +31,7 @@ def explainer_labels(runs: Sequence[Run]) -> list[str]:
     return _apart(runs, lambda run: run.explainer, [*details, lambda run: {str(run.folder)}])
 
 
-def model_labels(runs: Sequence[Run]) -> list[str]:
+def label_models(runs: Sequence[Run]) -> list[str]:
     """The model's name; with the start of the hash of its weights where the name is shared. One run per model."""
     return _apart(runs, lambda run: run.model[0], [lambda run: {run.model[1][:8]}])
 
@@ -108,7 +108,7 @@ def _check_column(first: Run, run: Run, column: str, words: str, fix: str) -> No
         raise UserError(f"image {image} has different {words}, {said}; {fix}")
 
 
-def common_facts(runs: Sequence[Run]) -> dict[str, MetricFact]:
+def collect_facts(runs: Sequence[Run]) -> dict[str, MetricFact]:
     """{metric: fact} of all runs. Raises UserError where a metric has two definitions or directions."""
     known: dict[str, tuple[MetricFact, Run]] = {}
     for run in runs:
@@ -128,7 +128,7 @@ CONTROLS = (CONTROL, "edges")
 
 
 @dataclass(frozen=True)
-class Joined:
+class JoinedRuns:
     """The runs of one model on the same images."""
 
     model: str
@@ -148,26 +148,26 @@ class Joined:
         return str(names[0]) if len(names) else None
 
 
-def join(runs: Sequence[Run]) -> list[Joined]:
+def join_runs(runs: Sequence[Run]) -> list[JoinedRuns]:
     """One `Joined` per model, sorted by its label. Raises UserError where the runs cannot be compared."""
     ordered = sorted(runs, key=lambda run: str(run.folder))
     check_same_data(ordered)
-    facts = common_facts(ordered)
+    facts = collect_facts(ordered)
     models = sorted({run.model for run in ordered})
     groups = [[run for run in ordered if run.model == model] for model in models]
-    names = model_labels([group[0] for group in groups])
+    names = label_models([group[0] for group in groups])
     made = [_joined(name, group, facts) for name, group in zip(names, groups, strict=True)]
     return sorted(made, key=lambda joined: joined.model)
 
 
-def _joined(model: str, runs: Sequence[Run], facts: dict[str, MetricFact]) -> Joined:
+def _joined(model: str, runs: Sequence[Run], facts: dict[str, MetricFact]) -> JoinedRuns:
     check_same_answers(runs)
-    labels = explainer_labels(runs)
+    labels = label_explainers(runs)
     tables = [run.metrics.assign(explainer=label) for run, label in zip(runs, labels, strict=True)]
     table = pd.concat(tables, ignore_index=True)
     explainers = pd.DataFrame([_facts(run) for run in runs], index=pd.Index(labels, name="explainer"))
     measured = set(table["metric"])
-    return Joined(
+    return JoinedRuns(
         model,
         len(runs[0].predictions),
         str(runs[0].record["explainer"].get("target", "")),
@@ -195,7 +195,7 @@ def _facts(run: Run) -> dict[str, object]:
 class Comparison:
     """What `compare` found; explainers stand in the order of `leaderboard`."""
 
-    joined: Joined
+    joined: JoinedRuns
     summary: pd.DataFrame
     """`summarise` of every metric, also of those without a direction"""
     pairwise: pd.DataFrame
@@ -222,7 +222,7 @@ class Comparison:
         return [str(name) for name in means.index[means == top]]
 
 
-def compare(joined: Joined, seed: int = 0) -> Comparison:
+def compare_runs(joined: JoinedRuns, seed: int = 0) -> Comparison:
     """Summary, paired comparisons, ranks and control of one model's explainers, and the leaderboard out of them."""
     table = check_table(joined.table)
     directions: dict[str, Direction] = {name: fact.better for name, fact in joined.facts.items() if fact.better}
@@ -247,7 +247,7 @@ def _under(metric: str, found: pd.DataFrame) -> pd.DataFrame:
 
 
 def _leaderboard(
-    joined: Joined, summary: pd.DataFrame, verdicts: pd.DataFrame, ranks: dict[str, Ranks]
+    joined: JoinedRuns, summary: pd.DataFrame, verdicts: pd.DataFrame, ranks: dict[str, Ranks]
 ) -> pd.DataFrame:
     """A row per explainer: mean_rank, cost, and per metric with a direction its mean, interval, rank and verdict.
 

@@ -19,22 +19,22 @@ from seewhy.core.errors import UserError
 from seewhy.plots.axes import (
     BODY,
     MARGIN,
+    MARK_STYLES,
     SMALL,
-    STYLES,
     TITLE,
-    legend,
-    line,
-    mark,
-    value_scale,
+    build_value_scale,
+    draw_legend,
+    draw_line,
+    draw_mark,
 )
-from seewhy.plots.canvas import LEADING, shorten, width_of, wrap
+from seewhy.plots.canvas import LEADING, measure_width, shorten, wrap
 from seewhy.plots.charts import Chart
 from seewhy.plots.colormaps import FRAME, GROUND, INK, MUTED
 from seewhy.report.comparison import Comparison
 from seewhy.statistics.schema import ARROWS
 
 
-def kind_of(comparison: Comparison, explainer: str, metric: str) -> str:
+def find_mark(comparison: Comparison, explainer: str, metric: str) -> str:
     """The mark of one cell; an explainer that is both best and no better than random shows the latter."""
     verdict = comparison.beats(explainer, metric)
     best = explainer in comparison.best(metric)
@@ -50,28 +50,28 @@ NOTE = (
 )
 
 
-def leaderboard_figure(comparison: Comparison) -> Figure:
+def draw_leaderboard(comparison: Comparison) -> Figure:
     """One panel per metric with a direction, one row per explainer; raises UserError without such a metric."""
     metrics = list(comparison.ranks)
     if not metrics:
         raise UserError("no metric with a direction was measured; run with metric=[...]")
     names = [str(name) for name in comparison.leaderboard.index]
-    bold = max(width_of(shorten(name, 1e9, BODY), BODY) for name in names)
+    bold = max(measure_width(shorten(name, 1e9, BODY), BODY) for name in names)
     page = Chart(WIDEST)
     labels = min(LABELS, math.ceil(page.pixels(bold)) + 10)
     fitting = max(1, (WIDEST - 2 * MARGIN - labels) // (PANEL + GAP))
     bands = -(-len(metrics) // fitting)
     columns = -(-len(metrics) // bands)
     page = Chart(max(1300, 2 * MARGIN + labels + columns * (PANEL + GAP)))
-    y = heading(page, comparison)
-    y = legend(page, y, _kinds(comparison, names, metrics)) + 14
+    y = draw_heading(page, comparison)
+    y = draw_legend(page, y, _kinds(comparison, names, metrics)) + 14
     for band in range(bands):
         y = _band(page, y, comparison, names, metrics[band * columns : (band + 1) * columns], labels)
     y = page.lines(MARGIN, y, wrap(NOTE, page.points(page.width - 2 * MARGIN), SMALL), SMALL, MUTED)
     return page.finish(y + MARGIN * 0.6)
 
 
-def heading(page: Chart, comparison: Comparison) -> float:
+def draw_heading(page: Chart, comparison: Comparison) -> float:
     """The line that says what is compared; the y below it."""
     joined = comparison.joined
     said = f"{joined.model}: {len(joined.explainers)} explainers on the same {joined.images:,} images"
@@ -81,8 +81,8 @@ def heading(page: Chart, comparison: Comparison) -> float:
 
 
 def _kinds(comparison: Comparison, names: list[str], metrics: list[str]) -> list[str]:
-    used = {kind_of(comparison, name, metric) for name in names for metric in metrics}
-    return [kind for kind in STYLES if kind in used]
+    used = {find_mark(comparison, name, metric) for name in names for metric in metrics}
+    return [kind for kind in MARK_STYLES if kind in used]
 
 
 def _band(page: Chart, y: float, comparison: Comparison, names: list[str], metrics: list[str], labels: int) -> float:
@@ -110,25 +110,25 @@ def _panel(
     page: Chart, x: float, top: float, bottom: float, comparison: Comparison, names: list[str], metric: str
 ) -> None:
     cells = [comparison.mean(name, metric) for name in names]
-    scale = value_scale([value for cell in cells for value in cell], x, x + PANEL)
-    line(page, [x, x + PANEL], [bottom, bottom], FRAME)
+    scale = build_value_scale([value for cell in cells for value in cell], x, x + PANEL)
+    draw_line(page, [x, x + PANEL], [bottom, bottom], FRAME)
     step = page.pixels(LEADING * SMALL)
     for place, label in scale.ticks(4):
-        line(page, [place, place], [top, bottom], FRAME, 0.6, zorder=1)
+        draw_line(page, [place, place], [top, bottom], FRAME, 0.6, zorder=1)
         page.text(place, bottom + step, label, SMALL, MUTED, ha="center")
     control = comparison.joined.control
     if control is not None and math.isfinite(comparison.mean(control, metric)[0]):
         place = scale(comparison.mean(control, metric)[0])
-        line(page, [place, place], [top, bottom], MUTED, 1.0, linestyle=(0, (4, 3)))
+        draw_line(page, [place, place], [top, bottom], MUTED, 1.0, linestyle=(0, (4, 3)))
     for row, (name, (mean, low, high)) in enumerate(zip(names, cells, strict=True)):
         y = top + (row + 0.5) * ROW
         if not math.isfinite(mean):
             page.text(x + PANEL / 2, y + page.pixels(0.36 * SMALL), "no value", SMALL, MUTED, ha="center")
             continue
-        kind = kind_of(comparison, name, metric)
+        kind = find_mark(comparison, name, metric)
         if math.isfinite(low):
-            line(page, [scale(low), scale(high)], [y, y], STYLES[kind]["color"], 1.8, zorder=3)
-        mark(page, scale(mean), y, kind)
+            draw_line(page, [scale(low), scale(high)], [y, y], MARK_STYLES[kind]["color"], 1.8, zorder=3)
+        draw_mark(page, scale(mean), y, kind)
 
 
 CELL = 26
@@ -140,7 +140,7 @@ LEGEND = {
 }
 
 
-def leaderboard_table(comparison: Comparison, width: int = 100) -> RenderableType:
+def build_leaderboard_table(comparison: Comparison, width: int = 100) -> RenderableType:
     """Explainers x metrics with a direction: mean [low, high], the best in bold, a sign where random is not beaten.
 
     As many metrics side by side as `width` characters hold, the others below; then what the signs mean.
@@ -155,7 +155,7 @@ def leaderboard_table(comparison: Comparison, width: int = 100) -> RenderableTyp
     parts += [Text(words, style="yellow") for sign, words in LEGEND.items() if sign in signs]
     if comparison.joined.control is None and metrics:
         parts.append(Text("random is not among the runs, so nothing is compared with it", style="yellow"))
-    notes = summary_notes(comparison.summary[comparison.summary["metric"].isin(metrics)])
+    notes = list_notes(comparison.summary[comparison.summary["metric"].isin(metrics)])
     return Group(*parts, *(Text(note, style="yellow") for note in notes))
 
 
@@ -185,15 +185,17 @@ def _cell(comparison: Comparison, name: str, metric: str, best: bool) -> Text:
 def _number(mean: float, low: float, high: float) -> str:
     if math.isnan(mean):
         return "no value"
-    return short(mean) if math.isnan(low) else f"{short(mean)} [{short(low)}, {short(high)}]"
+    return (
+        format_value(mean) if math.isnan(low) else f"{format_value(mean)} [{format_value(low)}, {format_value(high)}]"
+    )
 
 
-def short(value: float) -> str:
+def format_value(value: float) -> str:
     """Three significant digits, or three decimals between 0.01 and 1."""
     return f"{value:.3f}" if 0.01 <= abs(value) < 1 or value == 0 else f"{value:.3g}"
 
 
-def scores_table(summary: pd.DataFrame) -> RenderableType:
+def build_scores_table(summary: pd.DataFrame) -> RenderableType:
     """The summary of one explainer for the terminal, one metric a row: mean [low, high], median, n, failures; then notes.
 
     A note that all rows share stands once, below the table.
@@ -205,8 +207,8 @@ def scores_table(summary: pd.DataFrame) -> RenderableType:
         table.add_column(title, justify="right", no_wrap=True)
     arrows: dict[str, str] = {direction or "none": arrow for direction, arrow in ARROWS.items()}
     for row in summary.to_dict("records"):
-        interval = "" if math.isnan(row["low"]) else f"[{short(row['low'])}, {short(row['high'])}]"
-        mean, median = ("" if row["n"] == 0 else short(row[key]) for key in ("mean", "median"))
+        interval = "" if math.isnan(row["low"]) else f"[{format_value(row['low'])}, {format_value(row['high'])}]"
+        mean, median = ("" if row["n"] == 0 else format_value(row[key]) for key in ("mean", "median"))
         cells = [row["metric"], arrows[row["better"]], mean, interval, median, row["n"], row["failures"]]
         table.add_row(*(escape(str(cell)) for cell in cells))
     noted = summary[summary["note"] != ""]
@@ -222,7 +224,7 @@ def _some(names: list[str]) -> str:
     return f"{', '.join(names[:3])}{more}"
 
 
-def summary_notes(summary: pd.DataFrame) -> list[str]:
+def list_notes(summary: pd.DataFrame) -> list[str]:
     """The notes of a summary, each once with the cells that it is about."""
     noted = summary[summary["note"] != ""]
     found = []

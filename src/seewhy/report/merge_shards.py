@@ -12,7 +12,7 @@ from rich.console import Console
 
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
-from seewhy.report.runs import read_record, records_in
+from seewhy.report.runs import find_records, read_record
 from seewhy.runs.journal import FOLDER, Journal
 from seewhy.runs.resume_check import Shard, differences
 from seewhy.runs.scores import write_curves, write_scores
@@ -24,7 +24,7 @@ KEPT = ("model", "device", "threads", "explainer", "attribution_form", "metrics"
 """What the record of the whole run takes from that of its first shard."""
 
 
-class Part(NamedTuple):
+class ShardRun(NamedTuple):
     """The run folder of a shard."""
 
     folder: Path
@@ -33,12 +33,12 @@ class Part(NamedTuple):
     record: dict[str, Any]
 
 
-def find_shards(places: Iterable[str]) -> list[Part]:
+def find_shards(places: Iterable[str]) -> list[ShardRun]:
     """The shards among the runs in and below folders or patterns, by number; empty where there are none.
 
     Raises UserError where there are shards and other runs, or a place without any run.
     """
-    folders = sorted({path.parent for place in places for path in records_in(place)})
+    folders = sorted({path.parent for place in places for path in find_records(place)})
     plans = {folder: Journal(folder).plan() or {} for folder in folders}
     shards = {folder: Shard.of(plan.get("shard")) for folder, plan in plans.items()}
     others = [folder for folder, shard in shards.items() if shard.total == 1]
@@ -46,16 +46,16 @@ def find_shards(places: Iterable[str]) -> list[Part]:
         return []
     if others:
         raise UserError(f"runs= holds shards and other runs, such as {others[0]}: merge the shards of one run alone")
-    parts = [Part(folder, shards[folder], plans[folder], read_record(folder / "run.json")) for folder in folders]
+    parts = [ShardRun(folder, shards[folder], plans[folder], read_record(folder / "run.json")) for folder in folders]
     return sorted(parts, key=lambda part: (part.shard.number, part.folder))
 
 
-def merge(parts: Sequence[Part], folder: Path) -> dict[str, Any]:
+def merge_shards(parts: Sequence[ShardRun], folder: Path) -> dict[str, Any]:
     """Join maps, figures and journals in `folder`, make its tables; what the record says of the run.
 
     Raises UserError unless the shards are those of one run, complete, each there once.
     """
-    check(parts)
+    check_shards(parts)
     first = parts[0]
     out, journal = RunFolder(folder), Journal(folder)
     journal.begin(first.plan | {"shard": "1/1", "overrides": _whole(first.plan["overrides"])})
@@ -83,7 +83,7 @@ def merge(parts: Sequence[Part], folder: Path) -> dict[str, Any]:
     }
 
 
-def check(parts: Sequence[Part]) -> None:
+def check_shards(parts: Sequence[ShardRun]) -> None:
     """Raise UserError unless these are all shards of one run, each once and finished."""
     first = parts[0]
     for part in parts[1:]:

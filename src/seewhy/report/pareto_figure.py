@@ -15,15 +15,25 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 
 from seewhy.core.errors import UserError
-from seewhy.plots.axes import BODY, MARGIN, SMALL, VERMILION, Scale, cost_scale, line, mark, value_scale
-from seewhy.plots.canvas import LEADING, shorten, width_of, wrap
+from seewhy.plots.axes import (
+    BODY,
+    MARGIN,
+    SMALL,
+    VERMILION,
+    Scale,
+    build_cost_scale,
+    build_value_scale,
+    draw_line,
+    draw_mark,
+)
+from seewhy.plots.canvas import LEADING, measure_width, shorten, wrap
 from seewhy.plots.charts import Chart
 from seewhy.plots.colormaps import FRAME, INK, MUTED
 from seewhy.report.comparison import Comparison
-from seewhy.report.leaderboard import heading
+from seewhy.report.leaderboard import draw_heading
 
 
-def pareto_front(costs: Sequence[float], losses: Sequence[float]) -> list[int]:
+def find_pareto_front(costs: Sequence[float], losses: Sequence[float]) -> list[int]:
     """Positions, cheapest first, of the points that no other point matches in cost and loss while beating it in one.
 
     Both are better when lower; a point with NaN is never on the front.
@@ -81,14 +91,14 @@ def place_labels(
         taken = [*marks, *placed.values()]
         best: tuple[tuple[float, float, float], Box] | None = None
         for box in _around(points[number], sizes[number], marker):
-            cost = _cost(box, leader(box, points[number]), bounds, taken, left_free)
+            cost = _cost(box, build_leader(box, points[number]), bounds, taken, left_free)
             if best is None or cost < best[0]:
                 best = cost, box
             if not any(cost):
                 break
         assert best is not None
         placed[number] = best[1]
-        left_free += leader(best[1], points[number])
+        left_free += build_leader(best[1], points[number])
     return [placed[number] for number in range(len(points))]
 
 
@@ -106,7 +116,7 @@ def _around(point: tuple[float, float], size: tuple[float, float], marker: float
     return boxes
 
 
-def leader(box: Box, point: tuple[float, float], gap: float = 34) -> list[Box]:
+def build_leader(box: Box, point: tuple[float, float], gap: float = 34) -> list[Box]:
     """Small boxes along the line that ties a label to its point where they are more than `gap` apart; else none."""
     end = (min(max(point[0], box.left), box.right), min(max(point[1], box.top), box.bottom))
     length = math.dist(end, point)
@@ -144,7 +154,7 @@ class Standing:
     lower_is_better: bool
 
 
-def standing(comparison: Comparison, metric: str | None = None) -> Standing:
+def build_standing(comparison: Comparison, metric: str | None = None) -> Standing:
     """The mean of one metric with its intervals, or (None) the mean rank over the metrics that rank every explainer.
 
     Raises UserError for a metric that was not measured or has no direction, and where there is no mean rank.
@@ -166,14 +176,14 @@ def standing(comparison: Comparison, metric: str | None = None) -> Standing:
     return Standing(words, names, values, [(low, high) for low, high in ends], lower)
 
 
-def pareto_figure(comparison: Comparison, metric: str | None = None) -> Figure:
+def draw_pareto(comparison: Comparison, metric: str | None = None) -> Figure:
     """Faithfulness (better is up) against passes and against seconds; the front joins what nothing else beats in both."""
-    shown = standing(comparison, metric)
+    shown = build_standing(comparison, metric)
     page = Chart(2 * MARGIN + 2 * (LEFT + WIDTH) + GAP)
-    y = heading(page, comparison) + 20
+    y = draw_heading(page, comparison) + 20
     ends = [end for pair in shown.ends for end in pair]
     low, high = (y + HEIGHT, y) if not shown.lower_is_better else (y, y + HEIGHT)
-    across = value_scale([*shown.values, *ends], low, high, pad=0.09)
+    across = build_value_scale([*shown.values, *ends], low, high, pad=0.09)
     for number, (cost, words) in enumerate(COSTS.items()):
         left = MARGIN + LEFT + number * (LEFT + WIDTH + GAP)
         _panel(page, left, y, comparison, shown, cost, words, across)
@@ -196,26 +206,26 @@ def _panel(
     page: Chart, left: float, top: float, comparison: Comparison, shown: Standing, cost: str, words: str, up: Scale
 ) -> None:
     costs = [float(comparison.leaderboard[cost][name]) for name in shown.names]
-    along = cost_scale(costs, left, left + WIDTH)
+    along = build_cost_scale(costs, left, left + WIDTH)
     bottom = top + HEIGHT
     _axes(page, left, top, along.ticks(8), up, words, shown.words)
     known = [number for number, value in enumerate(costs) if math.isfinite(value)]
     points = [(along(costs[number]), up(shown.values[number])) for number in known]
     losses = shown.values if shown.lower_is_better else [-value for value in shown.values]
-    front = [known.index(number) for number in pareto_front(costs, losses)]
+    front = [known.index(number) for number in find_pareto_front(costs, losses)]
     path = _steps([points[place] for place in front])
-    line(page, [x for x, _ in path], [y for _, y in path], VERMILION, 1.6)
+    draw_line(page, [x for x, _ in path], [y for _, y in path], VERMILION, 1.6)
     avoid = [Box(min(a, c) - 3, min(b, d) - 3, max(a, c) + 3, max(b, d) + 3) for (a, b), (c, d) in pairwise(path)]
     for place, number in enumerate(known):
         low, high = shown.ends[number]
         if math.isfinite(low):
             x = points[place][0]
-            line(page, [x, x], [up(low), up(high)], MUTED, 1.2)
+            draw_line(page, [x, x], [up(low), up(high)], MUTED, 1.2)
             avoid.append(Box(x - 3, min(up(low), up(high)), x + 3, max(up(low), up(high))))
         control = bool(comparison.leaderboard["control"][shown.names[number]])
-        mark(page, *points[place], "control" if control else "best" if place in front else "")
+        draw_mark(page, *points[place], "control" if control else "best" if place in front else "")
     labels = [shorten(shown.names[number], 200, BODY) for number in known]
-    sizes = [(page.pixels(width_of(label, BODY)), page.pixels(BODY)) for label in labels]
+    sizes = [(page.pixels(measure_width(label, BODY)), page.pixels(BODY)) for label in labels]
     boxes = place_labels(points, sizes, Box(left + 4, top + 4, left + WIDTH - 4, bottom - 4), avoid)
     for place, (label, box) in enumerate(zip(labels, boxes, strict=True)):
         _label(page, label, box, points[place], place in front)
@@ -226,12 +236,12 @@ def _axes(
 ) -> None:
     bottom, step = top + HEIGHT, page.pixels(LEADING * SMALL)
     for x, label in ticks:
-        line(page, [x, x], [top, bottom], FRAME, 0.6, zorder=1)
+        draw_line(page, [x, x], [top, bottom], FRAME, 0.6, zorder=1)
         page.text(x, bottom + step, label, SMALL, MUTED, ha="center")
     for y, label in up.ticks(8):
-        line(page, [left, left + WIDTH], [y, y], FRAME, 0.6, zorder=1)
+        draw_line(page, [left, left + WIDTH], [y, y], FRAME, 0.6, zorder=1)
         page.text(left - 12, y + page.pixels(0.36 * SMALL), label, SMALL, MUTED, ha="right")
-    line(page, [left, left, left + WIDTH], [top, bottom, bottom], MUTED)
+    draw_line(page, [left, left, left + WIDTH], [top, bottom, bottom], MUTED)
     page.text(left + WIDTH / 2, bottom + 2.4 * step, words, BODY, INK, ha="center")
     page.text_upwards(left - 78, top + HEIGHT / 2, title, BODY, INK)
 
@@ -246,7 +256,7 @@ def _steps(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 def _label(page: Chart, label: str, box: Box, point: tuple[float, float], front: bool) -> None:
     """The text in its box, and a thin line to the point where it stands apart."""
-    if leader(box, point):
+    if build_leader(box, point):
         nearest = (min(max(point[0], box.left), box.right), min(max(point[1], box.top), box.bottom))
-        line(page, [point[0], nearest[0]], [point[1], nearest[1]], MUTED, 0.7, zorder=1.5)
+        draw_line(page, [point[0], nearest[0]], [point[1], nearest[1]], MUTED, 0.7, zorder=1.5)
     page.text(box.left, box.bottom - page.pixels(0.14 * BODY), label, BODY, INK, weight="bold" if front else "normal")

@@ -7,12 +7,12 @@ import math
 from matplotlib.figure import Figure
 
 from seewhy.core.errors import UserError
-from seewhy.plots.axes import BLUE, BODY, MARGIN, SMALL, VERMILION, Scale, line
-from seewhy.plots.canvas import LEADING, shorten, width_of, wrap
+from seewhy.plots.axes import BLUE, BODY, MARGIN, SMALL, VERMILION, Scale, draw_line
+from seewhy.plots.canvas import LEADING, measure_width, shorten, wrap
 from seewhy.plots.charts import Chart
 from seewhy.plots.colormaps import INK, MUTED
 from seewhy.report.comparison import Comparison
-from seewhy.report.leaderboard import heading
+from seewhy.report.leaderboard import draw_heading
 from seewhy.statistics.ranks import Ranks
 from seewhy.statistics.schema import ARROWS
 from seewhy.statistics.tests import ALPHA
@@ -24,19 +24,19 @@ NOTE = (
 )
 
 
-def ranks_figure(comparison: Comparison) -> Figure:
+def draw_ranks(comparison: Comparison) -> Figure:
     """The diagrams in two columns (Demsar, JMLR 2006); raises UserError where no metric ranks two explainers."""
     shown = {metric: ranks for metric, ranks in comparison.ranks.items() if len(ranks.explainers) > 1 and ranks.n}
     if not shown:
         raise UserError("ranks need two explainers with values of one metric; give runs= of several explainers")
     names = [name for ranks in shown.values() for name in ranks.explainers]
     page = Chart(100)
-    longest = max(page.pixels(width_of(shorten(name, 1e9, BODY), BODY)) for name in names)
-    side = min(SIDE, math.ceil(longest + page.pixels(width_of("  10.00", BODY))) + 24)
+    longest = max(page.pixels(measure_width(shorten(name, 1e9, BODY), BODY)) for name in names)
+    side = min(SIDE, math.ceil(longest + page.pixels(measure_width("  10.00", BODY))) + 24)
     width = AXIS + 2 * side
     columns = min(2, len(shown))
     page = Chart(2 * MARGIN + columns * (width + GAP) - GAP)
-    y = heading(page, comparison) + 10
+    y = draw_heading(page, comparison) + 10
     items = list(shown.items())
     for first in range(0, len(items), columns):
         row = items[first : first + columns]
@@ -62,7 +62,7 @@ def _diagram(page: Chart, x: float, y: float, side: int, metric: str, ranks: Ran
     below = y + 22
     for number, (best, worst) in enumerate(groups):
         ends = [scale(ranks.average[best]) - 8, scale(ranks.average[worst]) + 8]
-        line(page, ends, [below + number * BAR] * 2, VERMILION, 3.6, zorder=3)
+        draw_line(page, ends, [below + number * BAR] * 2, VERMILION, 3.6, zorder=3)
     return _names(page, x, y, below + len(groups) * BAR + ROW / 2, side, scale, ranks) + GAP * 0.7
 
 
@@ -86,9 +86,9 @@ def _critical_difference(page: Chart, y: float, scale: Scale, ranks: Ranks) -> f
     length = scale(scale.low + ranks.critical_difference) - scale.start
     middle = y + page.pixels(LEADING * SMALL) / 2
     end = scale.start + min(length, scale.end - scale.start)
-    line(page, [scale.start, end], [middle, middle], VERMILION, 2)
+    draw_line(page, [scale.start, end], [middle, middle], VERMILION, 2)
     for place in (scale.start, end):
-        line(page, [place, place], [middle - 6, middle + 6], VERMILION, 2)
+        draw_line(page, [place, place], [middle - 6, middle + 6], VERMILION, 2)
     said = f"CD = {ranks.critical_difference:.2f}" + (
         " (longer than the axis)" if length > scale.end - scale.start else ""
     )
@@ -97,11 +97,11 @@ def _critical_difference(page: Chart, y: float, scale: Scale, ranks: Ranks) -> f
 
 
 def _axis(page: Chart, y: float, scale: Scale, first: int, last: int) -> None:
-    line(page, [scale.start, scale.end], [y, y], INK, 1.2)
+    draw_line(page, [scale.start, scale.end], [y, y], INK, 1.2)
     stride = -(-(last - first + 1) // 12)
     for place in range(first, last + 1):
         labelled = (place - first) % stride == 0
-        line(page, [scale(place)] * 2, [y - (9 if labelled else 5), y], INK, 1.0)
+        draw_line(page, [scale(place)] * 2, [y - (9 if labelled else 5), y], INK, 1.0)
         if labelled:
             page.text(scale(place), y - 14, str(place), SMALL, MUTED, ha="center")
 
@@ -115,7 +115,7 @@ def _names(page: Chart, x: float, axis: float, y: float, side: int, scale: Scale
         left = place < half
         at = y + ROW * (place if left else count - 1 - place)
         edge = x + side - 14 if left else x + side + AXIS + 14
-        line(page, [scale(average), scale(average), edge], [axis, at, at], BLUE if left else MUTED, 1.0)
+        draw_line(page, [scale(average), scale(average), edge], [axis, at, at], BLUE if left else MUTED, 1.0)
         text = shorten(name, room, BODY, f"  {average:.2f}") if left else _behind(name, average, room)
         style = {"ha": "right"} if left else {"ha": "left"}
         page.text(edge - 8 if left else edge + 8, at + page.pixels(0.36 * BODY), text, BODY, **style)
@@ -124,4 +124,4 @@ def _names(page: Chart, x: float, axis: float, y: float, side: int, scale: Scale
 
 def _behind(name: str, average: float, room: float) -> str:
     number = f"{average:.2f}  "
-    return number + shorten(name, room - width_of(number, BODY), BODY)
+    return number + shorten(name, room - measure_width(number, BODY), BODY)

@@ -76,7 +76,7 @@ def read_record(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not the record of a run: {error!r}") from error
 
 
-class Unused(NamedTuple):
+class UnusedRun(NamedTuple):
     """A run folder that takes no part in the comparison, and why."""
 
     folder: str
@@ -84,7 +84,7 @@ class Unused(NamedTuple):
     reason: str
 
 
-def find_runs(places: Iterable[str]) -> tuple[list[Run], list[Unused]]:
+def find_runs(places: Iterable[str]) -> tuple[list[Run], list[UnusedRun]]:
     """(completed runs that explained images, the other runs) in and below folders or glob patterns, sorted by folder.
 
     Reports are passed over. Raises UserError where a place holds no run, or no run can be used.
@@ -92,16 +92,16 @@ def find_runs(places: Iterable[str]) -> tuple[list[Run], list[Unused]]:
     asked = list(places)
     if not asked:
         raise UserError("runs is not set: give runs=<folder>, a pattern in quotes, or 'runs=[one,two]'")
-    paths = sorted({path for place in asked for path in records_in(place)})
+    paths = sorted({path for place in asked for path in find_records(place)})
     runs: list[Run] = []
-    unused: list[Unused] = []
+    unused: list[UnusedRun] = []
     for path in paths:
         record = read_record(path)
         if record["task"] == "report":
             continue
         reason = _why_not(record)
         if reason:
-            unused.append(Unused(str(path.parent), str(record["status"]), reason))
+            unused.append(UnusedRun(str(path.parent), str(record["status"]), reason))
         else:
             runs.append(read_run(path.parent, record))
     if not runs:
@@ -110,7 +110,7 @@ def find_runs(places: Iterable[str]) -> tuple[list[Run], list[Unused]]:
     return runs, unused
 
 
-def records_in(place: str) -> list[Path]:
+def find_records(place: str) -> list[Path]:
     """Every run.json in and below a folder or the matches of a pattern. Raises UserError where there is none."""
     folders = [Path(place)] if Path(place).is_dir() else [Path(match) for match in sorted(glob.glob(place))]
     records = {record.resolve() for folder in folders for record in folder.rglob("run.json")}
@@ -171,7 +171,7 @@ def read_figures(folder: Path, names: Iterable[str]) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
 
 
-def sheet_names(folder: Path) -> list[str]:
+def list_sheets(folder: Path) -> list[str]:
     """The sheets of a robustness run, plain ones first, by level."""
     return sorted((f"robustness/{path.name}" for path in folder.glob("robustness/level_*.png")), key=_sheet_order)
 

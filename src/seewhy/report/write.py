@@ -16,18 +16,18 @@ from rich.console import Console
 
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
-from seewhy.plots.canvas import png
-from seewhy.report.comparison import Comparison, compare, join
-from seewhy.report.html.content import page_content
-from seewhy.report.html.render import render
-from seewhy.report.leaderboard import leaderboard_figure, leaderboard_table
-from seewhy.report.pareto_figure import pareto_figure
-from seewhy.report.ranks_figure import ranks_figure
-from seewhy.report.runs import Run, Unused, find_runs
+from seewhy.plots.canvas import encode_figure
+from seewhy.report.comparison import Comparison, compare_runs, join_runs
+from seewhy.report.html.content import build_page_content
+from seewhy.report.html.render import render_page
+from seewhy.report.leaderboard import build_leaderboard_table, draw_leaderboard
+from seewhy.report.pareto_figure import draw_pareto
+from seewhy.report.ranks_figure import draw_ranks
+from seewhy.report.runs import Run, UnusedRun, find_runs
 from seewhy.statistics.schema import write_metric_facts
 
 
-def report(
+def write_report(
     runs: Iterable[str],
     folder: Path,
     seed: int = 0,
@@ -41,14 +41,14 @@ def report(
     `page` writes report.html too, which names the `command`.
     """
     found, unused = find_runs(runs)
-    comparisons = [compare(joined, seed) for joined in join(found)]
+    comparisons = [compare_runs(joined, seed) for joined in join_runs(found)]
     out = RunFolder(folder)
     write_tables(out, comparisons)
     undrawn = [reason for made in comparisons for reason in write_figures(out, made, len(comparisons), faithfulness)]
     _say(comparisons, unused, undrawn)
     if page:
         drawn = {made.joined.model: _drawn(out, made, len(comparisons)) for made in comparisons}
-        attempt(lambda: write_page(out, comparisons, found, unused, drawn, seed, command))
+        attempt_page(lambda: write_page(out, comparisons, found, unused, drawn, seed, command))
     return {
         "models": [made.joined.model for made in comparisons],
         "images": comparisons[0].joined.images,
@@ -80,16 +80,16 @@ def write_figures(out: RunFolder, made: Comparison, models: int, faithfulness: s
     below = _below(made, models)
     if not made.ranks:
         return [f"{made.joined.model}: no metric with a direction was measured, so there is nothing to draw or to rank"]
-    out.write_bytes(f"{below}leaderboard.png", png(leaderboard_figure(made)))
+    out.write_bytes(f"{below}leaderboard.png", encode_figure(draw_leaderboard(made)))
     undrawn = []
     if faithfulness is not None or made.leaderboard["mean_rank"].notna().any():
-        out.write_bytes(f"{below}pareto.png", png(pareto_figure(made, faithfulness)))
+        out.write_bytes(f"{below}pareto.png", encode_figure(draw_pareto(made, faithfulness)))
     else:
         undrawn.append(
             f"{made.joined.model}: no pareto.png, no metric ranks every explainer; set faithfulness=<metric>"
         )
     if any(len(ranks.explainers) > 1 and ranks.n for ranks in made.ranks.values()):
-        out.write_bytes(f"{below}ranks.png", png(ranks_figure(made)))
+        out.write_bytes(f"{below}ranks.png", encode_figure(draw_ranks(made)))
     else:
         undrawn.append(f"{made.joined.model}: no ranks.png, ranks need two explainers with values of one metric")
     return undrawn
@@ -105,10 +105,10 @@ def _drawn(out: RunFolder, made: Comparison, models: int) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.glob("*.png")}
 
 
-def _say(comparisons: Sequence[Comparison], unused: Sequence[Unused], undrawn: Sequence[str]) -> None:
+def _say(comparisons: Sequence[Comparison], unused: Sequence[UnusedRun], undrawn: Sequence[str]) -> None:
     console = Console(highlight=False)
     for made in comparisons:
-        console.print(leaderboard_table(made, console.width))
+        console.print(build_leaderboard_table(made, console.width))
     for one in unused:
         console.print(
             f"not used, {one.status}: {one.folder}: {one.reason}", style="yellow", markup=False, soft_wrap=True
@@ -124,25 +124,25 @@ def write_page(
     out: RunFolder,
     comparisons: Sequence[Comparison],
     runs: Sequence[Run],
-    unused: Sequence[Unused] = (),
+    unused: Sequence[UnusedRun] = (),
     figures: Mapping[str, Mapping[str, bytes]] | None = None,
     seed: int = 0,
     command: str = "",
 ) -> Path:
     """Write the page of runs that were compared."""
-    content = page_content(comparisons, runs, unused, figures, seed, command)
-    return out.write_bytes(NAME, render(content).encode())
+    content = build_page_content(comparisons, runs, unused, figures, seed, command)
+    return out.write_bytes(NAME, render_page(content).encode())
 
 
-def page_of(folder: Path, seed: int = 0) -> Path:
+def write_run_page(folder: Path, seed: int = 0) -> Path:
     """Write the page of the finished runs in and below a folder into it. Raises UserError where they do not fit."""
     runs, unused = find_runs([str(folder)])
-    comparisons = [compare(joined, seed) for joined in join(runs)]
+    comparisons = [compare_runs(joined, seed) for joined in join_runs(runs)]
     figures = {made.joined.model: _figures(made) for made in comparisons}
     return write_page(RunFolder(folder), comparisons, runs, unused, figures, seed)
 
 
-def attempt(make: Callable[[], Path]) -> Path | None:
+def attempt_page(make: Callable[[], Path]) -> Path | None:
     """Make a page; where that fails say why and go on, as the results themselves are safe."""
     try:
         path = make()
@@ -161,7 +161,7 @@ def _figures(made: Comparison) -> dict[str, bytes]:
         return {}
     found = {}
     if made.leaderboard["mean_rank"].notna().any():
-        found["pareto.png"] = png(pareto_figure(made))
+        found["pareto.png"] = encode_figure(draw_pareto(made))
     if any(len(ranks.explainers) > 1 and ranks.n for ranks in made.ranks.values()):
-        found["ranks.png"] = png(ranks_figure(made))
+        found["ranks.png"] = encode_figure(draw_ranks(made))
     return found

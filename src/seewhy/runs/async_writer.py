@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from seewhy.core.files import RunFolder
-from seewhy.plots.canvas import Drawn, png
+from seewhy.plots.canvas import Drawn, encode_figure
 
 WAITING = 16
 """Figures that may wait to be drawn; their number bounds the memory."""
@@ -29,7 +29,7 @@ class FigureWriter:
 
     def add(self, name: str, draw: Callable[[], Drawn]) -> Future[Path]:
         """Write what `draw` returns under `name`; waits while too many figures are not yet drawn."""
-        return self.run(lambda: self.folder.write_bytes(name, png(draw())))
+        return self.run(lambda: self.folder.write_bytes(name, encode_figure(draw())))
 
     def run(self, write: Callable[[], Path]) -> Future[Path]:
         """Let `write` make a file; waits as `add` does."""

@@ -34,14 +34,14 @@ def write_curves(folder: RunFolder, journal: Journal, heading: str, seed: int = 
     table = pd.DataFrame(_points(journal), columns=["image", "curve", "share", "probability"])
     if not len(table):
         return
-    from seewhy.plots.canvas import png
-    from seewhy.plots.curves import curves_figure
+    from seewhy.plots.canvas import encode_figure
+    from seewhy.plots.curves import draw_curves
 
     rows = (_printed(row) for entry in journal.entries() for row in entry.curves)
     folder.write_csv("curves.csv", CurveRow._fields, rows)
     images = sum(bool(one.metrics) for one in journal.explanations())
     words = f"{images} images" if images <= DRAWN else f"the first {DRAWN:,} of {images:,} images"
-    folder.write_bytes("curves.png", png(curves_figure(table, f"{heading}, {words}", seed)))
+    folder.write_bytes("curves.png", encode_figure(draw_curves(table, f"{heading}, {words}", seed)))
 
 
 def _points(journal: Journal) -> Iterator[tuple[str, str, float, float]]:

@@ -15,8 +15,8 @@ from PIL import Image
 
 from seewhy.core.files import RunFolder
 from seewhy.core.types import Explanation
-from seewhy.plots.canvas import encoded, png
-from seewhy.plots.grid import RESOLUTION, sheet
+from seewhy.plots.canvas import encode_figure, encode_png
+from seewhy.plots.grid import RESOLUTION, draw_grid
 from seewhy.runs.attribution_files import read_map
 from seewhy.runs.journal import FOLDER, Journal
 
@@ -24,7 +24,7 @@ from seewhy.runs.journal import FOLDER, Journal
 def keep_picture(folder: RunFolder, explanation: Explanation) -> Path:
     """journal/images/<image>.png: the image in 8 bits, as every image that came from a file."""
     pixels = (explanation.image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    return folder.write_bytes(f"{FOLDER}/images/{explanation.name}.png", encoded(pixels, RESOLUTION))
+    return folder.write_bytes(f"{FOLDER}/images/{explanation.name}.png", encode_png(pixels, RESOLUTION))
 
 
 def pictured(folder: Path, journal: Journal, maximum: int) -> list[Explanation]:
@@ -47,4 +47,4 @@ def draw_sheet(folder: RunFolder, journal: Journal, maximum: int, style: Mapping
     shown = pictured(folder.path, journal, maximum)
     if shown:
         total = sum(1 for _ in journal.explanations())
-        folder.write_bytes("sheet.png", png(sheet(shown, total=total, **style)))
+        folder.write_bytes("sheet.png", encode_figure(draw_grid(shown, total=total, **style)))

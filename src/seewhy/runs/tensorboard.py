@@ -87,12 +87,12 @@ def curve_points(journal: Journal) -> Iterator[tuple[str, int, float]]:
         return
     import pandas as pd  # takes longer than all else here, and a run without metrics needs no table
 
-    from seewhy.plots.curves import GRID, on_grid
+    from seewhy.plots.curves import GRID, resample_curves
 
     table = pd.DataFrame(rows, columns=list(CurveRow._fields))
     for curve, part in table.groupby("curve"):
         for quantity in ("probability", "logit"):
-            values = on_grid(part, quantity)
+            values = resample_curves(part, quantity)
             for share, column in zip(GRID, values.T, strict=True):
                 if np.isfinite(column).any():
                     yield f"curves/{curve}/{quantity}", round(100 * share), float(np.nanmean(column))

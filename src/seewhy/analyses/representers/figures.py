@@ -20,8 +20,8 @@ from seewhy.data.dataset import TrainingSet
 from seewhy.plots import heatmaps
 from seewhy.plots.canvas import LEADING, Drawing, Page, shorten, wrap
 from seewhy.plots.colormaps import FRAME, INK, MUTED, RIGHT, WRONG
-from seewhy.plots.explanation import number
-from seewhy.plots.heatmaps import share, verdict
+from seewhy.plots.explanation import format_number
+from seewhy.plots.heatmaps import describe_verdict, format_probability
 
 COLOURS = ("#8a8a8a", "#0072b2", "#d55e00", "#009e73")
 BAR_MARGIN, HEIGHT, BAR, BAR_GAP, AXIS = 44, 420, 42, 40, 110
@@ -79,7 +79,7 @@ def thumbnail(image: Tensor, side: int) -> NDArray[np.float32]:
     if longest > side:
         size = [max(1, round(length * side / longest)) for length in image.shape[1:]]
         image = functional.resize(image, size, antialias=True)
-    return heatmaps.photograph(image)
+    return heatmaps.to_rgb(image)
 
 
 def _tile(page: Page, x: float, y: float, tile: Tile) -> None:
@@ -132,7 +132,7 @@ def importance_gallery(tiles: Sequence[Tile], title: str, note: str, columns: in
 
 def signed(value: float) -> str:
     """Three significant digits with their sign."""
-    return ("+" if value > 0 else "") + number(value)
+    return ("+" if value > 0 else "") + format_number(value)
 
 
 def point_figure(
@@ -146,7 +146,10 @@ def point_figure(
     classes: Sequence[str],
 ) -> Drawing:
     """The test image with the training images that speak most for and most against its target."""
-    said, truth = f"predicted: {prediction.name} {share(prediction.probability)}", verdict(prediction)
+    said, truth = (
+        f"predicted: {prediction.name} {format_probability(prediction.probability)}",
+        describe_verdict(prediction),
+    )
     titles = [(f"representer points for {target}", INK), (f"image: {name}  ·  {said}", INK)]
     titles += [truth] if truth[0] else []
     note = (
@@ -180,7 +183,7 @@ def importance_figure(points: RepresenterPoints, data: TrainingSet, classes: Seq
     batch = data.training_batch(order)
     probability, predicted = points.training.probabilities[order].max(1)
     tiles = [
-        Tile(picture, f"label: {classes[label]}", f"{classes[said]} {share(p)}")
+        Tile(picture, f"label: {classes[label]}", f"{classes[said]} {format_probability(p)}")
         for picture, label, said, p in zip(
             batch.images, batch.labels.tolist(), predicted.tolist(), probability.tolist(), strict=True
         )

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from seewhy.analyses.robustness.summary import CLEAN, by_level, values_of
 from seewhy.plots.canvas import LEADING, Drawing, Page, shorten, wrap
-from seewhy.plots.colormaps import FRAME, GROUND, INK, MUTED, oklab_to_srgb
+from seewhy.plots.colormaps import FRAME, GROUND, INK, MUTED, convert_oklab_to_srgb
 
 LINES = ("#0b6cc4", "#d98200", "#7a3ea8", "#00856f", "#b03400", "#5c5c5c", "#c43d8b")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -169,5 +169,5 @@ def colour(value: float) -> str:
     """From dark blue (0) to near-white (1), in equal steps of lightness."""
     share = float(np.clip(value, 0, 1))
     dark, light = np.array([0.30, -0.02, -0.11]), np.array([0.97, 0.0, 0.0])
-    red, green, blue = np.rint(oklab_to_srgb(dark + share * (light - dark)) * 255).astype(int)
+    red, green, blue = np.rint(convert_oklab_to_srgb(dark + share * (light - dark)) * 255).astype(int)
     return f"#{red:02x}{green:02x}{blue:02x}"

@@ -19,7 +19,7 @@ from seewhy.analyses.robustness.figures import curves, drawn, heat_table, measur
 from seewhy.analyses.robustness.sheets import Gallery, levels_of, robustness_sheet
 from seewhy.analyses.robustness.summary import CLEAN, COLUMNS, WORDS, values_of
 from seewhy.core.files import RunFolder
-from seewhy.plots.canvas import Drawn, png
+from seewhy.plots.canvas import Drawn, encode_figure
 
 FIRST = (*WORDS[:4], "predicted", "probability", "correct", "flip", "true_probability", "clean_probability")
 YES_NO = ("correct", "flip", "attack_success")
@@ -70,13 +70,13 @@ def write_figures(
         figures[f"curves_metric_{metric}"] = curves(summary, lines, title)
     written = {f"robustness/{name}.png": 0 for name in figures}
     for name, figure in figures.items():
-        folder.write_bytes(f"robustness/{name}.png", png(figure))
+        folder.write_bytes(f"robustness/{name}.png", encode_figure(figure))
     overlaid = {name for line in gallery.tiles.values() for tile in line.values() for name in tile.overlays}
     for level in levels_of(gallery.tiles):
         for shown in (None, *(name for name in explainers if name in overlaid)):
             name, words = (f"_{shown}", f"  ·  {shown}") if shown else ("", "")
             page = robustness_sheet(gallery.tiles, level, f"{title}  ·  level {level}{words}", shown)
-            folder.write_bytes(f"robustness/level_{level}{name}.png", png(page))
+            folder.write_bytes(f"robustness/level_{level}{name}.png", encode_figure(page))
             written[f"robustness/level_{level}{name}.png"] = level
     return written
 

@@ -16,8 +16,8 @@ from seewhy.analyses.robustness.measure import CLEAN, Measured
 from seewhy.data.corruptions.corrupter import Step
 from seewhy.plots import heatmaps
 from seewhy.plots.canvas import LEADING, Drawing, Page, shorten, wrap
-from seewhy.plots.colormaps import INK, MUTED, RIGHT, WRONG, colour_map
-from seewhy.plots.heatmaps import share
+from seewhy.plots.colormaps import INK, MUTED, RIGHT, WRONG, build_colour_map
+from seewhy.plots.heatmaps import format_probability
 
 
 @dataclass(frozen=True)
@@ -58,17 +58,17 @@ class Gallery:
                     words=row["predicted"],
                     probability=row["probability"],
                     flipped=bool(row["flip"]) if step != CLEAN else row.get("correct") == 0,
-                    picture=self._small(heatmaps.photograph(picture)),
+                    picture=self._small(heatmaps.to_rgb(picture)),
                     overlays={key: self._overlay(picture, attribution, key) for key, attribution in maps.items()},
                     similar={key: row[f"{key}_spearman"] for key in maps},
                 )
 
     def _overlay(self, picture: Tensor, attribution: Tensor, key: str) -> NDArray[np.uint8]:
-        scale = heatmaps.scale(attribution, float(self.style["outlier_percent"]))
+        scale = heatmaps.compute_scale(attribution, float(self.style["outlier_percent"]))
         signed = self.signed[key]
-        ramp = colour_map(str(self.style["colours"]), "signed" if signed else "unsigned")
+        ramp = build_colour_map(str(self.style["colours"]), "signed" if signed else "unsigned")
         normalised = heatmaps.normalise(attribution.nan_to_num(), scale, signed)
-        return self._small(heatmaps.overlay(picture, normalised, ramp, float(self.style["strength"])))
+        return self._small(heatmaps.blend_overlay(picture, normalised, ramp, float(self.style["strength"])))
 
     def _small(self, picture: NDArray[np.float32]) -> NDArray[np.uint8]:
         block = -(-max(picture.shape[:2]) // self.longest)
@@ -130,7 +130,7 @@ def _tile(
     heading: float,
 ) -> None:
     colour = WRONG if tile.flipped else RIGHT if step == CLEAN else INK
-    said = shorten(tile.words, room, LABEL, f": {share(tile.probability)}")
+    said = shorten(tile.words, room, LABEL, f": {format_probability(tile.probability)}")
     below = page.lines(x, y, [said], LABEL, colour)
     picture = tile.picture
     if explainer:

@@ -23,10 +23,10 @@ from seewhy.core.types import Batch, Skipped
 from seewhy.explainers.batch import build_predictions
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
-from seewhy.plots.canvas import Drawing, joined, wrap
+from seewhy.plots.canvas import Drawing, encode_figure, join_lines, wrap
 from seewhy.plots.colormaps import INK, MUTED, RIGHT, WRONG
-from seewhy.plots.explanation import number, png
-from seewhy.plots.heatmaps import Cell, photograph, share
+from seewhy.plots.explanation import format_number
+from seewhy.plots.heatmaps import Cell, format_probability, to_rgb
 from seewhy.runs.console import work_ahead
 
 if TYPE_CHECKING:
@@ -43,10 +43,10 @@ def fooling_panel(made: FooledImage, parameters: str, classifier: str) -> Drawin
     page = page_of(4, side[1])
     room = page.points(page.width - 2 * MARGIN)
     y = page.lines(MARGIN, MARGIN * 0.6, wrap(_headline(made), room, HEADING, True), HEADING, weight="bold")
-    for line in joined([f"classifier: {classifier}", f"image: {made.name}", parameters], room, BODY):
+    for line in join_lines([f"classifier: {classifier}", f"image: {made.name}", parameters], room, BODY):
         y = page.lines(MARGIN, y, wrap(line, room, BODY), BODY, MUTED)
     y = picture_row(page, y + GAP / 2, cells(made), side, BODY) + GAP / 2
-    for line in joined(_numbers(made), room, SMALL):
+    for line in join_lines(_numbers(made), room, SMALL):
         y = page.lines(MARGIN, y, wrap(line, room, SMALL), SMALL, MUTED)
     return page.finish(y + MARGIN * 0.7)
 
@@ -60,7 +60,7 @@ def fooling_sheet(shown: Sequence[FooledImage], total: int, parameters: str, cla
     fooled = f"{sum(made.success for made in shown)} of {len(shown)} images are taken for the target"
     title = fooled if total == len(shown) else f"the first {len(shown)} of {total:,} images: {fooled}"
     y = page.lines(MARGIN, MARGIN * 0.6, wrap(title, room, HEADING, True), HEADING, weight="bold")
-    for line in joined([f"classifier: {classifier}", parameters], room, SMALL):
+    for line in join_lines([f"classifier: {classifier}", parameters], room, SMALL):
         y = page.lines(MARGIN, y, wrap(line, room, SMALL), SMALL, MUTED)
     for made in shown:
         y = picture_row(page, y + GAP / 2, cells(made), side, SMALL)
@@ -69,14 +69,14 @@ def fooling_sheet(shown: Sequence[FooledImage], total: int, parameters: str, cla
 
 def cells(made: FooledImage) -> list[Cell]:
     """The four pictures under what the classifier says, or under what the picture shows."""
-    before = f"{made.predicted.name} {share(made.predicted.before)}"
+    before = f"{made.predicted.name} {format_probability(made.predicted.before)}"
     shown = made.target if made.success else made.predicted
-    after = f"{made.answer} {share(shown.after)}" if made.answer == shown.name else made.answer
+    after = f"{made.answer} {format_probability(shown.after)}" if made.answer == shown.name else made.answer
     clipped = float((MAGNIFIED * made.difference).abs().gt(0.5).float().mean())
     saturated = f", {100 * clipped:.2g} % clipped" if clipped else ""
     return [
-        Cell([("original", MUTED), (before, INK)], photograph(made.original)),
-        Cell([("fooling image", MUTED), (after, RIGHT if made.success else WRONG)], photograph(made.saved)),
+        Cell([("original", MUTED), (before, INK)], to_rgb(made.original)),
+        Cell([("fooling image", MUTED), (after, RIGHT if made.success else WRONG)], to_rgb(made.saved)),
         Cell([("difference", INK), ("grey: no change", MUTED)], around_grey(made.difference)),
         Cell(
             [(f"{MAGNIFIED} × difference", INK), (f"grey: no change{saturated}", MUTED)],
@@ -87,7 +87,7 @@ def cells(made: FooledImage) -> list[Cell]:
 
 def around_grey(difference: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     """0.5 + difference as [height, width, 3], clipped to [0, 1]: true values around a middle grey."""
-    return photograph(0.5 + difference)
+    return to_rgb(0.5 + difference)
 
 
 def _headline(made: FooledImage) -> str:
@@ -100,8 +100,11 @@ def _headline(made: FooledImage) -> str:
 def _numbers(made: FooledImage) -> list[str]:
     psnr = "no change" if math.isinf(made.psnr) else f"PSNR {made.psnr:.1f} dB"
     return [
-        *(f"p({said.name}) {share(said.before)} → {share(said.after)}" for said in (made.predicted, made.target)),
-        f"L2 {number(made.l2)} ({number(made.l2_unrounded)} before rounding to 8 bits)",
+        *(
+            f"p({said.name}) {format_probability(said.before)} → {format_probability(said.after)}"
+            for said in (made.predicted, made.target)
+        ),
+        f"L2 {format_number(made.l2)} ({format_number(made.l2_unrounded)} before rounding to 8 bits)",
         f"L∞ {made.linf * 255:.0f}/255",
         psnr,
     ]
@@ -140,7 +143,7 @@ def fool_all(
         output.table("skipped.csv", Skipped._fields, [one._asdict() for one in made.skipped])
         if made.shown:
             about = _words(synthesis), f"{classifier.name} ({classifier.origin})"
-            output.figure("sheet.png", png(fooling_sheet(made.shown, len(made.rows), *about)))
+            output.figure("sheet.png", encode_figure(fooling_sheet(made.shown, len(made.rows), *about)))
             console.print(fooling_table(made.shown, len(made.rows)))
     successes = sum(row["success"] == "yes" for row in made.rows)
     return {"images": len(made.rows), "images_skipped": len(made.skipped), "successes": successes}
@@ -195,7 +198,7 @@ def _write(
     for one in fooled:
         output.file(f"images/{one.name}.png", png_of(one.saved))
         write = output.figure if len(made.rows) < IN_TENSORBOARD else output.file
-        write(f"figures/{one.name}.png", png(fooling_panel(one, *about)))
+        write(f"figures/{one.name}.png", encode_figure(fooling_panel(one, *about)))
         row = one.row()
         for column in LOGGED:
             output.number(f"per_image/{column}", float(row[column]), len(made.rows))

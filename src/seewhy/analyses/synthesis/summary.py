@@ -13,7 +13,7 @@ from rich.table import Table
 from seewhy.analyses.synthesis.class_visualization import Visualization
 from seewhy.analyses.synthesis.fooling_image import FooledImage
 from seewhy.plots.canvas import LEADING, Page, wrap
-from seewhy.plots.heatmaps import Cell, share
+from seewhy.plots.heatmaps import Cell, format_probability
 
 MARGIN, GAP = 44, 36
 
@@ -53,7 +53,7 @@ def fooling_table(shown: Sequence[FooledImage], total: int) -> Table:
             escape(made.name),
             escape(made.predicted.name),
             f"[{'green' if made.success else 'red'}]{escape(made.answer)}[/]",
-            f"{share(made.target.before)} → {share(made.target.after)}",
+            f"{format_probability(made.target.before)} → {format_probability(made.target.after)}",
             str(made.steps),
             f"{made.l2:.2f}",
             f"{made.psnr:.1f}",
@@ -70,7 +70,13 @@ def visualization_table(shown: Sequence[Visualization], total: int) -> Table:
     for made in shown:
         first, last = made.frames[0], made.frames[-1]
         score = f"{first.score:.4g} → {last.score:.4g}"
-        rows.append((escape(made.name), score, f"{share(first.probability)} → {share(last.probability)}"))
+        rows.append(
+            (
+                escape(made.name),
+                score,
+                f"{format_probability(first.probability)} → {format_probability(last.probability)}",
+            )
+        )
     return _table(("class", "score", "probability"), rows, words=(0,), more=total - len(shown))
 
 

@@ -23,10 +23,10 @@ from seewhy.core.errors import UserError
 from seewhy.core.targets import POLICIES, check_policy
 from seewhy.data.names import image_names
 from seewhy.models.classifier import Classifier
-from seewhy.plots.canvas import Drawing, joined, wrap
+from seewhy.plots.canvas import Drawing, encode_figure, join_lines, wrap
 from seewhy.plots.colormaps import INK, MUTED
-from seewhy.plots.explanation import number, png
-from seewhy.plots.heatmaps import Cell, photograph, share
+from seewhy.plots.explanation import format_number
+from seewhy.plots.heatmaps import Cell, format_probability, to_rgb
 from seewhy.runs.console import work_ahead
 
 MILLISECONDS, LAST = 80, 2000
@@ -52,7 +52,7 @@ def strips(shown: Sequence[Visualization], parameters: str, classifier: str) -> 
     page = page_of(len(shown[0].strip), side)
     room = page.points(page.width - 2 * MARGIN)
     y = page.lines(MARGIN, MARGIN * 0.6, wrap("class visualization", room, HEADING, True), HEADING, weight="bold")
-    for line in joined([f"classifier: {classifier}", parameters], room, SMALL):
+    for line in join_lines([f"classifier: {classifier}", parameters], room, SMALL):
         y = page.lines(MARGIN, y, wrap(line, room, SMALL), SMALL, MUTED)
     for made in shown:
         y = page.lines(MARGIN, y + GAP / 2, wrap(made.name, room, BODY, True), BODY, weight="bold")
@@ -62,8 +62,8 @@ def strips(shown: Sequence[Visualization], parameters: str, classifier: str) -> 
 
 
 def _cell(frame: Frame, steps: int) -> Cell:
-    said = f"score {number(frame.score)}, p {share(frame.probability)}"
-    return Cell([(f"step {frame.step} of {steps}", INK), (said, MUTED)], photograph(frame.pixels / 255))
+    said = f"score {format_number(frame.score)}, p {format_probability(frame.probability)}"
+    return Cell([(f"step {frame.step} of {steps}", INK), (said, MUTED)], to_rgb(frame.pixels / 255))
 
 
 def score_curves(shown: Sequence[Visualization]) -> Figure:
@@ -122,8 +122,8 @@ def visualize_all(synthesis: ClassVisualization, classifier: Classifier, output:
         output.table("synthesis.csv", COLUMNS, rows)
         shown = [one for one in last if one.frames]
         if shown:
-            output.figure("sheet.png", png(strips(shown, *about)))
-            output.figure("scores.png", png(score_curves(shown)))
+            output.figure("sheet.png", encode_figure(strips(shown, *about)))
+            output.figure("scores.png", encode_figure(score_curves(shown)))
             console.print(visualization_table(shown, len(last)))
     return {"classes": len(indices)}
 
@@ -133,7 +133,7 @@ def _write(made: Visualization, seed: int, about: tuple[str, str], output: Outpu
     name = f"{made.index:03d}_{image_names([Path(made.name.replace('/', ' '))], Path())[0]}"
     output.file(f"images/{name}.png", png_of(made.frames[-1].pixels))
     output.file(f"animations/{name}.webp", webp_of(made.frames))
-    output.figure(f"figures/{name}.png", png(strips([made], *about)))
+    output.figure(f"figures/{name}.png", encode_figure(strips([made], *about)))
     rows = []
     for frame in made.frames:
         output.number(f"score/{name}", frame.score, frame.step)

@@ -18,11 +18,11 @@ from markupsafe import Markup, escape
 from seewhy.analyses.robustness.figures import drawn
 from seewhy.analyses.robustness.summary import CLEAN, by_level
 from seewhy.plots.axes import Scale
-from seewhy.plots.curves import mean_curve, mean_line
+from seewhy.plots.curves import compute_mean_curve, compute_mean_line
 from seewhy.report.html import tables
-from seewhy.report.html.embed import data_address, smaller
+from seewhy.report.html.embed import build_data_url, compress_figure
 from seewhy.report.html.gallery import Method
-from seewhy.report.runs import read_figures, read_robustness, sheet_names
+from seewhy.report.runs import list_sheets, read_figures, read_robustness
 
 WIDTH, HEIGHT = 340, 236
 LEFT, RIGHT, TOP, BOTTOM = 38, 10, 8, 34
@@ -106,7 +106,7 @@ def _band(line: Line, across: Scale, upwards: Scale) -> Markup:
     return Markup(f'<path class="band c{line.style % 8}" d="{_path([*there, *back])}Z"/>')
 
 
-def curve_charts(tables: Mapping[str, pd.DataFrame], controls: Sequence[str], seed: int = 0) -> list[Chart]:
+def build_curve_charts(tables: Mapping[str, pd.DataFrame], controls: Sequence[str], seed: int = 0) -> list[Chart]:
     """One chart per perturbation curve, one line per explainer {label: curves.csv}.
 
     A single explainer has its 95 % band; lines of several would hide behind each other's.
@@ -120,15 +120,15 @@ def curve_charts(tables: Mapping[str, pd.DataFrame], controls: Sequence[str], se
             if part.empty:
                 continue
             if len(tables) == 1:
-                lines.append(Line(label, number, *(one.tolist() for one in mean_curve(part, seed))))
+                lines.append(Line(label, number, *(one.tolist() for one in compute_mean_curve(part, seed))))
             else:
-                shares, mean = mean_line(part)
+                shares, mean = compute_mean_line(part)
                 lines.append(Line(label, number, shares.tolist(), mean.tolist(), quiet=label in controls))
         charts.append(Chart(name.replace("_", " ").replace("/", " / "), "share of the pixels", lines))
     return charts
 
 
-def robustness_charts(summary: pd.DataFrame, explainers: Sequence[str]) -> list[Chart]:
+def build_robustness_charts(summary: pd.DataFrame, explainers: Sequence[str]) -> list[Chart]:
     """One chart per corruption: accuracy, confidence and the stability of the maps over the levels, with 95 % bands."""
     quantities = drawn(list(summary["quantity"].unique()), explainers)
     table = by_level(summary[summary["quantity"].isin(list(quantities))])
@@ -145,7 +145,7 @@ def robustness_charts(summary: pd.DataFrame, explainers: Sequence[str]) -> list[
 
 
 @dataclass(frozen=True)
-class Robust:
+class RobustnessView:
     """The robustness of one run."""
 
     explainer: str
@@ -156,21 +156,21 @@ class Robust:
     """(words, data address)"""
 
 
-def robust_of(method: Method) -> Robust | None:
+def build_robustness_view(method: Method) -> RobustnessView | None:
     """Charts, tables and sheets of a robustness run; None for any other run."""
     summary = read_robustness(method.run.folder)
     if summary is None or summary.empty:
         return None
     explainers = list(method.run.record.get("robustness", {}).get("explainers", {method.run.explainer: ""}))
     quantities = drawn(list(summary["quantity"].unique()), explainers)
-    names = sheet_names(method.run.folder)
+    names = list_sheets(method.run.folder)
     sheets = read_figures(method.run.folder, names)
-    return Robust(
+    return RobustnessView(
         method.label,
-        robustness_charts(summary, explainers),
-        tables.heat_rows(summary, quantities),
-        tables.corruption_errors(summary),
-        [(_words(name), data_address(smaller(picture))) for name, picture in sheets.items()],
+        build_robustness_charts(summary, explainers),
+        tables.build_heat_tables(summary, quantities),
+        tables.list_corruption_errors(summary),
+        [(_words(name), build_data_url(compress_figure(picture))) for name, picture in sheets.items()],
     )
 
 

@@ -13,11 +13,11 @@ from typing import Any
 from seewhy.explainers.base import describe_completeness_gap
 from seewhy.report.comparison import Comparison
 from seewhy.report.html import tables
-from seewhy.report.html.charts import Chart, Robust, curve_charts, robust_of
-from seewhy.report.html.embed import data_address, smaller
-from seewhy.report.html.gallery import Gallery, Method, gallery, methods_of
-from seewhy.report.leaderboard import summary_notes
-from seewhy.report.runs import Run, Unused, read_curves, read_skipped
+from seewhy.report.html.charts import Chart, RobustnessView, build_curve_charts, build_robustness_view
+from seewhy.report.html.embed import build_data_url, compress_figure
+from seewhy.report.html.gallery import Gallery, Method, build_gallery, list_methods
+from seewhy.report.leaderboard import list_notes
+from seewhy.report.runs import Run, UnusedRun, read_curves, read_skipped
 
 FIGURES = {
     "pareto.png": "Faithfulness against cost; what lies on the stairs is beaten by nothing cheaper",
@@ -43,7 +43,7 @@ class ModelView:
     charts: list[Chart]
     figures: dict[str, tuple[str, str]]
     """{name: (words, data address)}"""
-    robust: list[Robust]
+    robust: list[RobustnessView]
     gallery: Gallery
 
 
@@ -59,10 +59,10 @@ class PageContent:
     """Of the report itself, where it was one."""
 
 
-def page_content(
+def build_page_content(
     comparisons: Sequence[Comparison],
     runs: Sequence[Run],
-    unused: Sequence[Unused] = (),
+    unused: Sequence[UnusedRun] = (),
     figures: Mapping[str, Mapping[str, bytes]] | None = None,
     seed: int = 0,
     command: str = "",
@@ -80,7 +80,7 @@ def page_content(
     title = f"{what} on {names[0] if len(names) == 1 else f'{len(names)} models'}"
     images = comparisons[0].joined.images
     subtitle = f"{images:,} image{'s' if images != 1 else ''}, target: {comparisons[0].joined.target}"
-    return PageContent(title, subtitle, models, unused_runs(unused), command)
+    return PageContent(title, subtitle, models, list_unused_runs(unused), command)
 
 
 def _runs_of(made: Comparison, runs: Sequence[Run]) -> list[Run]:
@@ -89,27 +89,29 @@ def _runs_of(made: Comparison, runs: Sequence[Run]) -> list[Run]:
 
 
 def _model_view(made: Comparison, runs: Sequence[Run], maps: int, figures: Mapping[str, bytes], seed: int) -> ModelView:
-    methods = methods_of(made, runs)
-    shown = gallery(made, methods, maps)
+    methods = list_methods(made, runs)
+    shown = build_gallery(made, methods, maps)
     curves = {one.label: table for one in methods if (table := read_curves(one.run.folder)) is not None}
     facts = {
         metric: {"variant": fact.variant, "better": fact.better or ""} for metric, fact in made.joined.facts.items()
     }
     return ModelView(
         label=made.joined.model,
-        facts=model_facts(runs, made),
-        commands=commands(runs),
-        cautions=cautions(made, methods, shown),
-        skipped=skipped_images(runs),
-        board=tables.board(made),
-        scores=tables.all_scores(made.summary),
-        pairs=tables.pair_tables(made),
-        ranks=tables.rank_table(made),
+        facts=list_model_facts(runs, made),
+        commands=list_commands(runs),
+        cautions=list_cautions(made, methods, shown),
+        skipped=list_skipped_images(runs),
+        board=tables.build_board(made),
+        scores=tables.build_scores(made.summary),
+        pairs=tables.build_pair_tables(made),
+        ranks=tables.build_rank_table(made),
         variants=facts,
         methods=[_method(made, one) for one in methods],
-        charts=curve_charts(curves, [one.label for one in methods if one.control], seed),
-        figures={name: (FIGURES[name], data_address(smaller(figures[name]))) for name in FIGURES if name in figures},
-        robust=[found for one in methods if (found := robust_of(one)) is not None],
+        charts=build_curve_charts(curves, [one.label for one in methods if one.control], seed),
+        figures={
+            name: (FIGURES[name], build_data_url(compress_figure(figures[name]))) for name in FIGURES if name in figures
+        },
+        robust=[found for one in methods if (found := build_robustness_view(one)) is not None],
         gallery=shown,
     )
 
@@ -127,7 +129,7 @@ def _method(made: Comparison, method: Method) -> dict[str, Any]:
 GAP = "completeness_gap_relative"
 
 
-def model_facts(runs: Sequence[Run], comparison: Comparison) -> list[tuple[str, str]]:
+def list_model_facts(runs: Sequence[Run], comparison: Comparison) -> list[tuple[str, str]]:
     """(name, value) of the network, the data and the settings that its runs share."""
     record, joined = runs[0].record, comparison.joined
     model = record["model"]
@@ -152,12 +154,12 @@ def model_facts(runs: Sequence[Run], comparison: Comparison) -> list[tuple[str, 
     return [(name, value) for name, value in facts if value]
 
 
-def commands(runs: Iterable[Run]) -> list[str]:
+def list_commands(runs: Iterable[Run]) -> list[str]:
     """The commands that made the runs, each once."""
     return list(dict.fromkeys(str(run.record["command"]) for run in runs if run.record.get("command")))
 
 
-def cautions(comparison: Comparison, methods: Sequence[Method], gallery: Gallery) -> list[str]:
+def list_cautions(comparison: Comparison, methods: Sequence[Method], gallery: Gallery) -> list[str]:
     """What the tables and maps of one model cannot carry."""
     found = []
     if comparison.joined.control is None and comparison.ranks:
@@ -167,9 +169,7 @@ def cautions(comparison: Comparison, methods: Sequence[Method], gallery: Gallery
             found.append(f"{run.explainer}: the code had uncommitted changes when it ran")
         if left := run.record.get("metrics_left_out"):
             found.append(f"{run.explainer}: not measured, as there are no masks: {', '.join(dict.fromkeys(left))}")
-    found += [
-        f"{note}" for note in summary_notes(comparison.summary[comparison.summary["metric"].isin(comparison.ranks)])
-    ]
+    found += [f"{note}" for note in list_notes(comparison.summary[comparison.summary["metric"].isin(comparison.ranks)])]
     found += [text for method in methods if (text := _incomplete(comparison, method))]
     flawed: dict[tuple[str, str], list[str]] = {}
     for explainer, image, flaw in gallery.flaws:
@@ -178,12 +178,12 @@ def cautions(comparison: Comparison, methods: Sequence[Method], gallery: Gallery
     return list(dict.fromkeys(found))
 
 
-def skipped_images(runs: Iterable[Run]) -> list[tuple[str, str]]:
+def list_skipped_images(runs: Iterable[Run]) -> list[tuple[str, str]]:
     """(path, reason), each once."""
     return list(dict.fromkeys(pair for run in runs for pair in read_skipped(run.folder)))
 
 
-def unused_runs(unused: Iterable[Unused]) -> list[tuple[str, str, str]]:
+def list_unused_runs(unused: Iterable[UnusedRun]) -> list[tuple[str, str, str]]:
     """(folder, status, reason)."""
     return [(one.folder, one.status, one.reason) for one in unused]
 

@@ -16,17 +16,17 @@ KINDS = {b"\x89PNG": "png", b"RIFF": "webp"}
 ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
-def base64_of(content: bytes) -> str:
+def encode_base64(content: bytes) -> str:
     """The bytes in the letters that HTML and JSON leave alone."""
     return base64.b64encode(content).decode("ascii")
 
 
-def data_address(picture: bytes) -> str:
+def build_data_url(picture: bytes) -> str:
     """A PNG or WebP as the address of an image."""
-    return f"data:image/{KINDS[picture[:4]]};base64,{base64_of(picture)}"
+    return f"data:image/{KINDS[picture[:4]]};base64,{encode_base64(picture)}"
 
 
-def smaller(picture: bytes) -> bytes:
+def compress_figure(picture: bytes) -> bytes:
     """A figure as WebP, a third of its PNG, where that is large enough for the saving to be worth the time."""
     if len(picture) <= LARGE:
         return picture
@@ -35,7 +35,7 @@ def smaller(picture: bytes) -> bytes:
     return content.getvalue()
 
 
-def script_json(content: Any) -> Markup:
+def dump_script_json(content: Any) -> Markup:
     """JSON for a script element: no text in it can end the element; NaN and infinity become null."""
     text = json.dumps(_finite(content), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for sign, escaped in ESCAPES.items():

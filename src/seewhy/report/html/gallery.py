@@ -22,7 +22,7 @@ from scipy import stats
 
 from seewhy.plots import heatmaps
 from seewhy.report.comparison import CONTROLS, Comparison
-from seewhy.report.html.embed import base64_of, script_json
+from seewhy.report.html.embed import dump_script_json, encode_base64
 from seewhy.report.runs import Run, read_map, read_preview
 
 SIDES = (256, 224, 160, 112, 96, 80, 64, 48)
@@ -34,7 +34,7 @@ ZERO = 128
 Map = NDArray[np.float32]
 
 
-class Painted(NamedTuple):
+class EncodedMap(NamedTuple):
     """A map that is ready for a page."""
 
     picture: bytes
@@ -45,27 +45,27 @@ class Painted(NamedTuple):
     """Why the map cannot be drawn."""
 
 
-def paint(attribution: Map, signed: bool, side: int, outlier_percent: float = 2.0) -> Painted:
+def encode_map(attribution: Map, signed: bool, side: int, outlier_percent: float = 2.0) -> EncodedMap:
     """The values that figures colour, averaged down to at most `side` pixels a side, as greys."""
     tensor = torch.from_numpy(attribution)
-    scale = heatmaps.scale(tensor, outlier_percent)
+    scale = heatmaps.compute_scale(tensor, outlier_percent)
     if not scale:
-        return Painted(b"", 0.0, heatmaps.flaw(tensor))
-    small = shrunk(heatmaps.normalise(tensor, scale, signed), side)
+        return EncodedMap(b"", 0.0, heatmaps.describe_flaw(tensor))
+    small = shrink(heatmaps.normalise(tensor, scale, signed), side)
     greys = ZERO + np.rint(127 * small) if signed else np.rint(255 * small)
     content = io.BytesIO()
     Image.fromarray(greys.astype(np.uint8)).save(content, format="PNG", compress_level=6)
-    return Painted(content.getvalue(), scale, "")
+    return EncodedMap(content.getvalue(), scale, "")
 
 
-def values_of(picture: bytes, signed: bool) -> Map:
+def decode_map(picture: bytes, signed: bool) -> Map:
     """The normalised values in a picture of `paint`, float32 [height, width]: what the page colours."""
     greys: Map = np.asarray(Image.open(io.BytesIO(picture)), np.float32)
     values: Map = (greys - ZERO) / np.float32(127) if signed else greys / np.float32(255)
     return values
 
 
-def shrunk(values: Map, side: int) -> Map:
+def shrink(values: Map, side: int) -> Map:
     """float32 [height, width] averaged over boxes to at most `side` pixels a side; unchanged where it is small enough."""
     height, width = values.shape
     factor = side / max(height, width)
@@ -76,10 +76,10 @@ def shrunk(values: Map, side: int) -> Map:
     return made
 
 
-def map_side(sample: Sequence[tuple[Map, bool]], count: int, budget: int = BUDGET) -> int:
+def choose_map_side(sample: Sequence[tuple[Map, bool]], count: int, budget: int = BUDGET) -> int:
     """The largest of `SIDES` at which `count` maps like the (map, signed) of the sample fit into the budget of bytes."""
     for side in SIDES:
-        sizes = [len(paint(attribution, signed, side).picture) for attribution, signed in sample]
+        sizes = [len(encode_map(attribution, signed, side).picture) for attribution, signed in sample]
         if not sizes or np.mean(sizes) * count <= budget:
             return side
     return SIDES[-1]
@@ -89,7 +89,7 @@ SIDE = 56
 """Maps are averaged down to this side first: methods differ in grain where they agree on the place."""
 
 
-def agreement(maps: Sequence[tuple[Map, bool]]) -> float:
+def compute_agreement(maps: Sequence[tuple[Map, bool]]) -> float:
     """Mean of Spearman's rank correlation over all pairs of (map [height, width], signed): 1 the same order, 0 none.
 
     Pairs in which one map is unsigned compare magnitudes, as such a map cannot say "against". Maps that are constant or
@@ -107,7 +107,7 @@ def agreement(maps: Sequence[tuple[Map, bool]]) -> float:
 
 def _ranks(values: Map) -> NDArray[np.float64] | None:
     """Centred ranks of length 1, so that a product is a correlation; None for a constant map."""
-    small = shrunk(values, SIDE)
+    small = shrink(values, SIDE)
     if small.min() == small.max():
         return None
     ranks = stats.rankdata(small, axis=None)
@@ -138,18 +138,19 @@ class Method:
     control: bool
 
 
-def gallery(comparison: Comparison, methods: Sequence[Method], maps: int) -> Gallery:
+def build_gallery(comparison: Comparison, methods: Sequence[Method], maps: int) -> Gallery:
     """The gallery of one model; `maps` is the number of maps on the whole page, which share one budget of bytes."""
     first = methods[0].run
     images = [str(name) for name in first.predictions.index]
-    side = map_side(_sample(methods, images), maps)
+    side = choose_map_side(_sample(methods, images), maps)
     blocks, rows, flaws = [], [], []
     for image in images:
         found = [read_map(method.run.folder, image) for method in methods]
         painted = [
-            None if one is None else paint(one, method.signed, side) for one, method in zip(found, methods, strict=True)
+            None if one is None else encode_map(one, method.signed, side)
+            for one, method in zip(found, methods, strict=True)
         ]
-        agreed = agreement(
+        agreed = compute_agreement(
             [
                 (one, method.signed)
                 for one, method in zip(found, methods, strict=True)
@@ -157,7 +158,9 @@ def gallery(comparison: Comparison, methods: Sequence[Method], maps: int) -> Gal
             ]
         )
         picture = next(filter(None, (read_preview(method.run.folder, image) for method in methods)), b"")
-        blocks.append(script_json([base64_of(picture), [base64_of(one.picture) if one else "" for one in painted]]))
+        blocks.append(
+            dump_script_json([encode_base64(picture), [encode_base64(one.picture) if one else "" for one in painted]])
+        )
         flaw = ["no map was stored" if one is None else one.flaw for one in painted]
         flaws += [
             (method.label, image, one.flaw) for method, one in zip(methods, painted, strict=True) if one and one.flaw
@@ -174,7 +177,7 @@ def gallery(comparison: Comparison, methods: Sequence[Method], maps: int) -> Gal
     return Gallery(facts, blocks, flaws)
 
 
-def methods_of(comparison: Comparison, runs: Sequence[Run]) -> list[Method]:
+def list_methods(comparison: Comparison, runs: Sequence[Run]) -> list[Method]:
     """The explainers in the order of the leaderboard with the runs that they come from."""
     folders = {str(run.folder): run for run in runs}
     made = []

@@ -11,10 +11,10 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from seewhy.plots.colormaps import NAMES, Kind, colour_map
+from seewhy.plots.colormaps import NAMES, Kind, build_colour_map
 from seewhy.report.html.content import PageContent
-from seewhy.report.html.embed import script_json
-from seewhy.report.leaderboard import short
+from seewhy.report.html.embed import dump_script_json
+from seewhy.report.leaderboard import format_value
 from seewhy.statistics.schema import ARROWS
 
 STYLES = ("base.css", "tables.css", "gallery.css", "viewer.css", "print.css")
@@ -23,7 +23,7 @@ KINDS: tuple[Kind, ...] = ("signed", "unsigned", "positive", "negative")
 STRENGTH = 0.7
 
 
-def render(content: PageContent, colours: str = NAMES[0]) -> str:
+def render_page(content: PageContent, colours: str = NAMES[0]) -> str:
     """The page as text. Scripts run by their hash alone, so that no name in the data can start one."""
     environment = Environment(loader=PackageLoader("seewhy.report", "page"), autoescape=True, undefined=StrictUndefined)
     environment.trim_blocks = environment.lstrip_blocks = True
@@ -35,17 +35,19 @@ def render(content: PageContent, colours: str = NAMES[0]) -> str:
         style=Markup("\n".join(_source(environment, name) for name in STYLES)),
         script=Markup(script),
         digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
-        facts=script_json({"models": [model.gallery.facts for model in content.models], **painting(colours)}),
+        facts=dump_script_json(
+            {"models": [model.gallery.facts for model in content.models], **build_painting(colours)}
+        ),
     )
 
 
-def painting(colours: str = NAMES[0]) -> dict[str, Any]:
+def build_painting(colours: str = NAMES[0]) -> dict[str, Any]:
     """{kind: table of a colour map as hexadecimal sRGB, two digits a channel} and the strength of overlays at first."""
     return {"colours": {kind: _table(colours, kind) for kind in KINDS}, "strength": STRENGTH}
 
 
 def _table(colours: str, kind: Kind) -> str:
-    return np.rint(colour_map(colours, kind).table * 255).astype(np.uint8).tobytes().hex()
+    return np.rint(build_colour_map(colours, kind).table * 255).astype(np.uint8).tobytes().hex()
 
 
 def _source(environment: Environment, name: str) -> str:
@@ -54,7 +56,7 @@ def _source(environment: Environment, name: str) -> str:
 
 
 def _short(value: float) -> str:
-    return "–" if value is None or math.isnan(value) else short(float(value))
+    return "–" if value is None or math.isnan(value) else format_value(float(value))
 
 
 def _precise(value: float) -> str:

@@ -9,13 +9,13 @@ from typing import Any
 import pandas as pd
 
 from seewhy.analyses.robustness.summary import CLEAN, OVER_LEVELS, by_level
-from seewhy.plots.axes import value_scale
+from seewhy.plots.axes import build_value_scale
 from seewhy.report.comparison import Comparison
-from seewhy.report.leaderboard import short
+from seewhy.report.leaderboard import format_value
 from seewhy.statistics.schema import ARROWS
 
 
-def board(comparison: Comparison) -> dict[str, Any]:
+def build_board(comparison: Comparison) -> dict[str, Any]:
     """The leaderboard: columns of metrics with a direction, rows of explainers, each cell with its interval as a bar."""
     metrics, names = list(comparison.ranks), [str(name) for name in comparison.leaderboard.index]
     columns = [
@@ -47,7 +47,7 @@ def board(comparison: Comparison) -> dict[str, Any]:
 
 def _column(comparison: Comparison, metric: str, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     found = {name: comparison.mean(name, metric) for name in names}
-    scale = value_scale([value for three in found.values() for value in three], 0, 100)
+    scale = build_value_scale([value for three in found.values() for value in three], 0, 100)
     control, best = comparison.joined.control, comparison.best(metric)
     zero = found[control][0] if control in found else math.nan
     cells = {}
@@ -58,8 +58,8 @@ def _column(comparison: Comparison, metric: str, names: Sequence[str]) -> dict[s
             "mean": mean,
             "low": low,
             "high": high,
-            "text": short(mean) if known else "no value",
-            "interval": f"{short(low)} to {short(high)}" if math.isfinite(low) else "",
+            "text": format_value(mean) if known else "no value",
+            "interval": f"{format_value(low)} to {format_value(high)}" if math.isfinite(low) else "",
             "beats": comparison.beats(name, metric),
             "best": name in best,
             "bar": [round(scale(value), 2) for value in (*ends, mean)] if known else None,
@@ -68,18 +68,20 @@ def _column(comparison: Comparison, metric: str, names: Sequence[str]) -> dict[s
     return cells
 
 
-def all_scores(summary: pd.DataFrame) -> list[dict[str, Any]]:
+def build_scores(summary: pd.DataFrame) -> list[dict[str, Any]]:
     """summary.csv, a row per metric and explainer."""
     arrows: dict[str, str] = {direction or "none": arrow for direction, arrow in ARROWS.items()}
     rows = []
     for record in summary.to_dict("records"):
         row = {str(key): value for key, value in record.items()}
-        text = {key: "" if math.isnan(row[key]) else short(row[key]) for key in ("mean", "median", "low", "high")}
+        text = {
+            key: "" if math.isnan(row[key]) else format_value(row[key]) for key in ("mean", "median", "low", "high")
+        }
         rows.append({**row, "arrow": arrows[row["better"]], "text": text})
     return rows
 
 
-def pair_tables(comparison: Comparison) -> list[dict[str, Any]]:
+def build_pair_tables(comparison: Comparison) -> list[dict[str, Any]]:
     """Per metric the share of images on which the row's explainer is better than the column's, and the test's verdict."""
     names, tables = [str(name) for name in comparison.leaderboard.index], []
     for metric in comparison.ranks:
@@ -99,7 +101,7 @@ def pair_tables(comparison: Comparison) -> list[dict[str, Any]]:
     return tables
 
 
-def rank_table(comparison: Comparison) -> list[dict[str, Any]]:
+def build_rank_table(comparison: Comparison) -> list[dict[str, Any]]:
     """Per metric the average ranks, Friedman's test and the critical difference."""
     return [
         {
@@ -115,7 +117,7 @@ def rank_table(comparison: Comparison) -> list[dict[str, Any]]:
     ]
 
 
-def heat_rows(summary: pd.DataFrame, quantities: dict[str, str]) -> list[dict[str, Any]]:
+def build_heat_tables(summary: pd.DataFrame, quantities: dict[str, str]) -> list[dict[str, Any]]:
     """Per quantity a table of corruptions x levels out of robustness_summary.csv, the clean image first."""
     table, found = by_level(summary), []
     levels = sorted({int(level) for level in table["level"]})
@@ -128,7 +130,7 @@ def heat_rows(summary: pd.DataFrame, quantities: dict[str, str]) -> list[dict[st
     return found
 
 
-def corruption_errors(summary: pd.DataFrame) -> list[dict[str, Any]]:
+def list_corruption_errors(summary: pd.DataFrame) -> list[dict[str, Any]]:
     """The errors over all levels, a row per corruption; the mean over corruptions last."""
     wanted = ("error", "relative_error", "corruption_error", "relative_corruption_error")
     part = summary[(summary["level"] == OVER_LEVELS) & summary["quantity"].isin(wanted)]
