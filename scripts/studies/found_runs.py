@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from seewhy.core.errors import UserError
 from seewhy.report.runs import Run, read_record, read_run
-from seewhy.runs.attribution_files import read_map
+from seewhy.runs.attribution_files import read_attribution
 from seewhy.statistics.intervals import mean_intervals
 
 
@@ -69,7 +69,7 @@ def mean(sample: Iterable[float], seed: int = 0) -> Mean:
 
 def maps(run: Run) -> Mapping[str, NDArray[np.float32]]:
     """The attribution maps by image, in the order of the images' names."""
-    return {name: read_map(run.folder, str(name)).numpy() for name in run.predictions.index}
+    return {name: read_attribution(run.folder, str(name)).numpy() for name in run.predictions.index}
 
 
 def rank_correlation(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from seewhy.core.files import RunFolder
-from seewhy.runs.record import RunRecord, git_state
+from seewhy.runs.record import RunRecord, read_git_state
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_remains(tmp_path: Path) -> None:
@@ -40,4 +40,4 @@ def test_the_record_keeps_what_it_was_told(tmp_path: Path) -> None:
 
 
 def test_outside_a_repository_there_is_no_commit(tmp_path: Path) -> None:
-    assert git_state(tmp_path) == {"git_commit": None, "git_dirty": None}
+    assert read_git_state(tmp_path) == {"git_commit": None, "git_dirty": None}

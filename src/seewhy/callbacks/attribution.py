@@ -8,7 +8,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 
-from seewhy.callbacks.journal import Journaling, journaling
+from seewhy.callbacks.journal_recorder import JournalRecorder, find_recorder
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
 from seewhy.core.targets import check_policy
@@ -16,8 +16,8 @@ from seewhy.core.types import Batch
 from seewhy.explainers.base import Explainer
 from seewhy.explainers.batch import explain_batch
 from seewhy.models.classifier import Classifier, Passes
-from seewhy.runs.attribution_files import Form
-from seewhy.runs.journal import Cost
+from seewhy.runs.attribution_files import AttributionFormat
+from seewhy.runs.batch_results import Cost
 
 
 class Attribution(Callback):
@@ -27,7 +27,7 @@ class Attribution(Callback):
     is stored (see `seewhy.runs.attribution_files`).
     """
 
-    journaling: Journaling
+    journaling: JournalRecorder
 
     def __init__(
         self,
@@ -44,11 +44,11 @@ class Attribution(Callback):
         self.folder = RunFolder(Path(folder))
         self.target = "true" if target is True else target  # a command line's target=true is a boolean
         self.limit = limit
-        self.form = Form(dtype, compressed)
+        self.form = AttributionFormat(dtype, compressed)
 
     def setup(self, trainer: Trainer, pl_module: Classifier, stage: str) -> None:  # type: ignore[override]
         """Join the journal."""
-        self.journaling = journaling(trainer, self.folder.path)
+        self.journaling = find_recorder(trainer, self.folder.path)
 
     def on_test_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         """Refuse an unknown target before any image is read."""

@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Trainer
 
-from seewhy.callbacks.journal import Journaled
+from seewhy.callbacks.journal_reader import JournalReader
 from seewhy.core.files import RunFolder
 from seewhy.core.types import Batch
 from seewhy.explainers.base import Explainer
 from seewhy.metrics.base import ImageMetric
 from seewhy.metrics.batch import evidence_of, masks_of, measurable, measure_batch
 from seewhy.models.classifier import Classifier, Passes
-from seewhy.runs.journal import Cost, curve_rows
+from seewhy.runs.batch_results import Cost, collect_curve_rows
 from seewhy.statistics.schema import facts_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-class Faithfulness(Journaled):
+class Faithfulness(JournalReader):
     """Adds the value of every metric to each explanation; comes after the callback `attribution`."""
 
     def __init__(
@@ -60,7 +60,7 @@ class Faithfulness(Journaled):
         with trainer.precision_plugin.forward_context():
             evidence = evidence_of(pl_module, explanations, self.explainer, masks=masks, **self.options)
             outputs["explanations"] = measure_batch(evidence, explanations, metrics)
-            outputs["curves"] = curve_rows(evidence, explanations)
+            outputs["curves"] = collect_curve_rows(evidence, explanations)
         for metric in metrics.values():
             metric.reset()  # the values are kept in the journal, not here
         spent = pl_module.passes.since(before)

@@ -13,7 +13,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 
-from seewhy.callbacks.journal import Journaled
+from seewhy.callbacks.journal_reader import JournalReader
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
 from seewhy.core.types import Batch, Explanation
@@ -21,11 +21,11 @@ from seewhy.models.classifier import Classifier
 from seewhy.plots.colormaps import build_colour_map
 from seewhy.plots.explanation import draw_panel
 from seewhy.plots.heatmaps import check_views, encode_preview
-from seewhy.runs.async_writer import FigureWriter
-from seewhy.runs.sheet import draw_sheet, keep_picture
+from seewhy.runs.background_writer import BackgroundWriter
+from seewhy.runs.contact_sheet import save_sheet_image, write_sheet
 
 
-class Figures(Journaled):
+class Figures(JournalReader):
     """Writes figures/<image>.png and sheet.png (the first `maximum` images); `views` names what a figure shows."""
 
     def __init__(
@@ -49,7 +49,7 @@ class Figures(Journaled):
         self.folder = RunFolder(Path(folder))
         self.style: dict[str, Any] = {"colours": colours, "outlier_percent": outlier_percent, "strength": strength}
         self.maximum = maximum
-        self.writer = FigureWriter(self.folder)
+        self.writer = BackgroundWriter(self.folder)
         self.count = 0
 
     def on_test_batch_end(  # type: ignore[override]
@@ -61,7 +61,7 @@ class Figures(Journaled):
             pending = outputs.setdefault("pending", [])
             pending.append(self.writer.add(f"figures/{made.name}.png", draw))
             if self.count < self.maximum:
-                pending.append(self.writer.run(partial(keep_picture, self.folder, made)))
+                pending.append(self.writer.run(partial(save_sheet_image, self.folder, made)))
             self.count += 1
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
@@ -76,7 +76,7 @@ class Figures(Journaled):
 
     def write(self, trainer: Trainer, classifier: Classifier) -> None:
         """All images at a glance, where there is at least one."""
-        draw_sheet(self.folder, self.kept.journal, self.maximum, self.style)
+        write_sheet(self.folder, self.kept.journal, self.maximum, self.style)
 
     def record(self) -> dict[str, Any]:
         """What the run's record says of the drawing."""
@@ -91,7 +91,7 @@ class Previews(Callback):
 
     def __init__(self, folder: str) -> None:
         self.folder = RunFolder(Path(folder))
-        self.writer = FigureWriter(self.folder)
+        self.writer = BackgroundWriter(self.folder)
 
     def on_test_batch_end(  # type: ignore[override]
         self, trainer: Trainer, pl_module: Classifier, outputs: dict[str, Any], batch: Batch, *place: int

@@ -25,7 +25,8 @@ from seewhy.cli.sweep import PAGED
 from seewhy.core.errors import Incompatible, UserError
 from seewhy.core.signals import FULL, Stop, is_first_process, signals
 from seewhy.runs.record import RunRecord
-from seewhy.runs.resume_check import ChangedRun, Shard, decisive
+from seewhy.runs.resume_check import ChangedRun, select_decisive
+from seewhy.runs.shard import Shard
 
 if TYPE_CHECKING:
     pass
@@ -39,10 +40,10 @@ def explain(cfg: DictConfig, record: RunRecord) -> None:
         raise UserError("trainer=ddp starts the command again, so it cannot be in a sweep (-m) outside Slurm")
     record.update(**job.describe(), **({"shard": str(shard)} if shard.total > 1 else {}))
     if cfg.task == "explain":
-        from seewhy.callbacks.journal import Journaling
+        from seewhy.callbacks.journal_recorder import JournalRecorder
 
-        config = decisive(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
-        job.trainer.callbacks.append(Journaling(cfg.output, config, record.content["overrides"], shard))  # type: ignore[attr-defined]
+        config = select_decisive(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
+        job.trainer.callbacks.append(JournalRecorder(cfg.output, config, record.content["overrides"], shard))  # type: ignore[attr-defined]
     job.trainer.test(job.classifier, job.data, verbose=False)
     record.update(**job.collect_results())
 

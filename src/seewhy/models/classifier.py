@@ -128,7 +128,7 @@ class Classifier(LightningModule):
         self._loss(batch, "val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """Logits of the batch for the callbacks; `seewhy.callbacks.journal` logs test/loss and test/accuracy."""
+        """Logits of the batch for the callbacks; `seewhy.callbacks.journal_recorder` logs test/loss and test/accuracy."""
         if not len(batch.images):
             return {"logits": batch.images.new_zeros(0, len(self.facts.classes))}
         with self.frozen():

@@ -13,11 +13,13 @@ from rich.console import Console
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
 from seewhy.report.runs import find_records, read_record
+from seewhy.runs.contact_sheet import write_sheet
 from seewhy.runs.journal import FOLDER, Journal
-from seewhy.runs.resume_check import Shard, differences
+from seewhy.runs.resume_check import describe_differences
 from seewhy.runs.scores import write_curves, write_scores
-from seewhy.runs.sheet import draw_sheet
-from seewhy.runs.tables import Totals, write_tables
+from seewhy.runs.shard import Shard
+from seewhy.runs.tables import write_tables
+from seewhy.runs.totals import Totals
 from seewhy.statistics.schema import read_metric_facts
 
 KEPT = ("model", "device", "threads", "explainer", "attribution_form", "metrics", "sheet", "seed")
@@ -69,7 +71,7 @@ def merge_shards(parts: Sequence[ShardRun], folder: Path) -> dict[str, Any]:
     write_scores(out, facts, journal, seed)
     write_curves(out, journal, f"{first.record['explainer']['name']} on {first.record['model']['name']}", seed)
     if "sheet" in first.record:
-        draw_sheet(out, journal, first.record["sheet"]["maximum"], first.record["sheet"]["style"])
+        write_sheet(out, journal, first.record["sheet"]["maximum"], first.record["sheet"]["style"])
     Console(highlight=False).print(f"{len(parts)} shards merged: {totals.images:,} images", soft_wrap=True)
     return {
         **{key: first.record[key] for key in KEPT if key in first.record},
@@ -87,7 +89,7 @@ def check_shards(parts: Sequence[ShardRun]) -> None:
     """Raise UserError unless these are all shards of one run, each once and finished."""
     first = parts[0]
     for part in parts[1:]:
-        changes = differences(_common(first.plan), _common(part.plan))
+        changes = describe_differences(_common(first.plan), _common(part.plan))
         if changes or part.shard.total != first.shard.total:
             what = "; ".join(changes) or f"shard: {first.shard} → {part.shard}"
             raise UserError(f"{first.folder} and {part.folder} are not of one run: {what}; merge shards of one run")

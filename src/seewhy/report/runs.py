@@ -155,7 +155,7 @@ def read_skipped(folder: Path) -> list[tuple[str, str]]:
 def read_map(folder: Path, image: str) -> NDArray[np.float32] | None:
     """The map of an image, float32 [height, width], however it is stored."""
     try:
-        return attribution_files.read_map(folder, image).numpy()
+        return attribution_files.read_attribution(folder, image).numpy()
     except FileNotFoundError:
         return None
 

@@ -19,7 +19,7 @@ KEY = "attribution"
 
 
 @dataclass(frozen=True)
-class Form:
+class AttributionFormat:
     """`<image>.npy`, or `<image>.npz` (deflate; key `attribution`) where `compressed`.
 
     `float16` halves the bytes, and the file is an npz with a second key `scale`: the map is `attribution` * `scale`, a
@@ -59,7 +59,7 @@ class Form:
         return content.getvalue()
 
 
-def read_map(folder: Path, image: str) -> Attributions:
+def read_attribution(folder: Path, image: str) -> Attributions:
     """The map float32 [height, width] of an image of a run folder, however it is stored."""
     place = folder / "attributions"
     plain = place / f"{image}.npy"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from seewhy.models.classifier import Classifier
 
 
-def work_ahead(
+def describe_work(
     classifier: Classifier, explainer: Explainer | None = None, target: str | int = "predicted", images: int = 0
 ) -> str:
     """The network, the images and the cost of what comes, one line each."""
@@ -40,7 +40,7 @@ def work_ahead(
     return "\n".join(lines)
 
 
-def results_table(explanations: list[Explanation]) -> Table:
+def build_results_table(explanations: list[Explanation]) -> Table:
     """One row per image: true class, prediction, target and the numbers about the map."""
     keys = [key for key in explanations[0].facts if key != "completeness_gap"]
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -36,10 +36,10 @@ class RunRecord:
             "overrides": overrides,
             "seed": seed,
             "started": self.started.isoformat(timespec="seconds"),
-            **git_state(Path(__file__).parent),
+            **read_git_state(Path(__file__).parent),
             "python": platform.python_version(),
             "platform": platform.platform(),
-            "versions": installed_versions(),
+            "versions": read_installed_versions(),
         }
         if task == "explain" and self.before:
             self.content["earlier"] = _attempts(self.before)
@@ -76,7 +76,7 @@ def _attempts(before: dict[str, Any]) -> list[dict[str, Any]]:
     return [*before.get("earlier", []), last]
 
 
-def git_state(folder: Path) -> dict[str, Any]:
+def read_git_state(folder: Path) -> dict[str, Any]:
     """`git_commit` and whether tracked files were changed since (`git_dirty`); None outside a repository."""
     commit = _git(folder, "rev-parse", "HEAD")
     changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
@@ -91,7 +91,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout.strip()
 
 
-def installed_versions() -> dict[str, str]:
+def read_installed_versions() -> dict[str, str]:
     """The versions of the packages that decide the numbers."""
     found = {}
     for package in PACKAGES:

@@ -6,8 +6,8 @@ A part of the batches of a run, for one of several machines.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from seewhy.core.errors import UserError
 
@@ -25,7 +25,7 @@ class ChangedRun(UserError):
     """What is asked for is not what the run folder holds."""
 
 
-def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """(dotted key, value) of a nested mapping; an empty one is a value.
 
     >>> dict(flat({"a": {"b": 1, "c": [2, 3]}, "d": {}}))
@@ -33,21 +33,21 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
     """
     for key, value in config.items():
         if isinstance(value, Mapping) and value:
-            yield from flat(value, f"{prefix}{key}.")
+            yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 
 
-def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
+def select_decisive(config: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of a config that decide what a run computes.
 
     >>> decisive({"seed": 1, "threads": 4, "explainer": {"n_steps": 8, "probe_batch_size": 16}})
     {'seed': 1, 'explainer.n_steps': 8}
     """
-    return {key: value for key, value in flat(config) if not FREE.fullmatch(key)}
+    return {key: value for key, value in flatten(config) if not FREE.fullmatch(key)}
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def describe_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Each key whose value differs between two plans, as `key: old → new`; a callback's copy of another key is not repeated.
 
     >>> differences({"config": {"seed": 0}, "images": 8}, {"config": {"seed": 1}, "images": 8})
@@ -77,44 +77,11 @@ def _short(plan: Mapping[str, Any], key: str) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
-def check_same(old: Mapping[str, Any], new: Mapping[str, Any], folder: str) -> None:
+def check_same_plan(old: Mapping[str, Any], new: Mapping[str, Any], folder: str) -> None:
     """Raise ChangedRun, naming what differs, unless both plans compute the same."""
-    changes = differences(old, new)
+    changes = describe_differences(old, new)
     if changes:
         raise ChangedRun(
             f"{folder} holds a run of something else, whose images cannot be mixed with these: {'; '.join(changes)}. "
             "Take back the change, or start a run of its own in another folder (leave out resume= and output=)"
         )
-
-
-Each = TypeVar("Each")
-
-
-class Shard(NamedTuple):
-    """Part `number` of `total`, from 1: every total-th batch, so that all parts take about as long."""
-
-    number: int = 1
-    total: int = 1
-
-    @classmethod
-    def of(cls, text: str | None) -> Shard:
-        """The shard that `i/n` names; all of the run for None. Raises UserError for any other text.
-
-        >>> Shard.of("2/3").part("abcdefg")
-        ['b', 'e']
-        """
-        if text is None:
-            return cls()
-        found = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", str(text))
-        if not found or int(found[1]) > int(found[2]):
-            raise UserError(
-                f"shard={text} must be i/n with i from 1 to n, such as shard=2/8 for the second of eight parts"
-            )
-        return cls(int(found[1]), int(found[2]))
-
-    def part(self, batches: Sequence[Each]) -> list[Each]:
-        """Those of the batches that belong to this shard."""
-        return list(batches[self.number - 1 :: self.total])
-
-    def __str__(self) -> str:
-        return f"{self.number}/{self.total}"

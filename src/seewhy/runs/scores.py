@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 import pandas as pd
 
 from seewhy.core.files import RunFolder
-from seewhy.runs.journal import CurveRow, Journal, ScoreRow, score_rows
+from seewhy.core.types import Explanation
+from seewhy.runs.batch_results import CurveRow
+from seewhy.runs.journal import Journal
 from seewhy.statistics.schema import MetricFact, write_metric_facts
 from seewhy.statistics.summary import summarise
 
@@ -19,11 +22,11 @@ def write_scores(
     folder: RunFolder, facts: Mapping[str, MetricFact], journal: Journal, seed: int = 0
 ) -> pd.DataFrame | None:
     """Write metrics.json and summary.csv; the summary, None where nothing was measured."""
-    rows = [row for entry in journal.entries() for row in score_rows(entry.explanations())]
+    rows = [row for entry in journal.entries() for row in _score_rows(entry.explanations())]
     if not rows:
         return None
     write_metric_facts(folder, facts)
-    summary = summarise(pd.DataFrame(rows, columns=list(ScoreRow._fields)), facts, seed)
+    summary = summarise(pd.DataFrame(rows, columns=list(_ScoreRow._fields)), facts, seed)
     text = summary.to_csv(index=False, float_format="%.6g", lineterminator="\n")
     folder.write_bytes("summary.csv", text.encode())
     return summary
@@ -59,3 +62,19 @@ def _printed(row: CurveRow) -> dict[str, str]:
     numbers = {name: getattr(row, name) for name in ("share", "logit", "probability")}
     words = {"image": row.image, "explainer": row.explainer, "curve": row.curve}
     return words | {name: "" if value != value else f"{value:.7g}" for name, value in numbers.items()}
+
+
+class _ScoreRow(NamedTuple):
+    """One value of one image."""
+
+    image: str
+    explainer: str
+    metric: str
+    value: float
+
+
+def _score_rows(explanations: Iterable[Explanation]) -> list[_ScoreRow]:
+    """The metrics of a batch, one value a row."""
+    return [
+        _ScoreRow(one.name, one.explainer, name, value) for one in explanations for name, value in one.metrics.items()
+    ]

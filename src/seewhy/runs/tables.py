@@ -6,85 +6,12 @@ predictions.csv, metrics.csv and skipped.csv of a journal.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 from seewhy.core.files import RunFolder
-from seewhy.models.classifier import Passes
-from seewhy.runs.journal import Journal, Seen
-
-
-@dataclass
-class Totals:
-    """Counts and sums over the journal."""
-
-    images: int = 0
-    explained: int = 0
-    skipped: int = 0
-    warned: int = 0
-    known: int = 0
-    """Images whose true class the classifier knows."""
-    correct: int = 0
-    losses: list[float] = field(default_factory=list)
-    passes: dict[str, Passes] = field(default_factory=dict)
-    """By part of the work: attribution, metrics."""
-    seconds: dict[str, float] = field(default_factory=dict)
-    left_out: list[str] = field(default_factory=list)
-    """Metrics that could not be taken."""
-
-    @classmethod
-    def of(cls, journal: Journal) -> Totals:
-        """One pass over the journal."""
-        found = cls()
-        for entry in journal.entries():
-            found.images += len(entry.images)
-            found.skipped += len(entry.skipped)
-            made = entry.explanations()
-            found.explained += len(made)
-            found.warned += sum(bool(one.warnings) for one in made)
-            said = [seen.prediction.correct for seen in entry.images if seen.prediction.correct is not None]
-            found.known, found.correct = found.known + len(said), found.correct + sum(said)
-            found.losses += [seen.loss for seen in entry.images if seen.loss is not None]
-            for part, cost in entry.costs.items():
-                passes = found.passes.setdefault(part, Passes())
-                passes.forward, passes.backward = passes.forward + cost.forward, passes.backward + cost.backward
-                found.seconds[part] = found.seconds.get(part, 0.0) + cost.seconds
-            found.left_out += [name for name in entry.left_out if name not in found.left_out]
-        return found
-
-    def logged(self) -> dict[str, float]:
-        """test/loss and test/accuracy over the images whose class is known; empty without any."""
-        if not self.losses:
-            return {}
-        return {"test/loss": math.fsum(self.losses) / len(self.losses), "test/accuracy": self.correct / self.known}
-
-    def image_record(self) -> dict[str, Any]:
-        """What a run's record says of the images."""
-        return {"images": self.images, "images_skipped": self.skipped}
-
-    def attribution_record(self) -> dict[str, Any]:
-        """What a run's record says of the work on the maps."""
-        images = max(self.explained, 1)
-        return {
-            "images_explained": self.explained,
-            "passes_per_image": {part: passes / images for part, passes in self._cost("attribution").items()},
-            "attribution_seconds": round(self.seconds.get("attribution", 0.0), 3),
-        }
-
-    def metric_record(self) -> dict[str, Any]:
-        """What a run's record says of the work on the metrics."""
-        return {
-            "metrics_left_out": self.left_out,
-            "metric_passes": self._cost("metrics"),
-            "metric_seconds": round(self.seconds.get("metrics", 0.0), 3),
-        }
-
-    def _cost(self, part: str) -> dict[str, int]:
-        passes = self.passes.get(part, Passes())
-        return {"forward": passes.forward, "backward": passes.backward}
-
+from seewhy.runs.batch_results import ImageResult
+from seewhy.runs.journal import Journal
 
 PREDICTIONS: tuple[str, ...] = (
     *("image", "path", "label", "predicted", "probability", "correct"),
@@ -104,7 +31,7 @@ def write_tables(folder: RunFolder, journal: Journal) -> None:
     folder.write_csv("skipped.csv", SKIPPED, skipped)
 
 
-def _prediction(seen: Seen) -> dict[str, Any]:
+def _prediction(seen: ImageResult) -> dict[str, Any]:
     prediction = seen.prediction
     row = {"image": seen.name, "path": seen.path, "label": prediction.label, "predicted": prediction.name}
     row |= {"probability": f"{prediction.probability:.6f}", "correct": _yes_no(prediction.correct)}

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from seewhy.explainers.base import Explainer
-from seewhy.runs.journal import CurveRow, Journal
+from seewhy.runs.batch_results import CurveRow
+from seewhy.runs.journal import Journal
 
 POLYNOMIAL = 0x82F63B78
 """Castagnoli's, reflected (RFC 3720, 12.1)."""

@@ -27,7 +27,7 @@ from seewhy.plots.canvas import Drawing, encode_figure, join_lines, wrap
 from seewhy.plots.colormaps import INK, MUTED, RIGHT, WRONG
 from seewhy.plots.explanation import format_number
 from seewhy.plots.heatmaps import Cell, format_probability, to_rgb
-from seewhy.runs.console import work_ahead
+from seewhy.runs.console import describe_work
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule
@@ -130,7 +130,7 @@ def fool_all(
     data.setup("test")
     loader = data.test_dataloader()
     console = Console(highlight=False)
-    console.print(work_ahead(classifier), soft_wrap=True)
+    console.print(describe_work(classifier), soft_wrap=True)
     made = _Made()
     try:
         with progress(console) as bar:

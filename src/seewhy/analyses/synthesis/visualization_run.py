@@ -27,7 +27,7 @@ from seewhy.plots.canvas import Drawing, encode_figure, join_lines, wrap
 from seewhy.plots.colormaps import INK, MUTED
 from seewhy.plots.explanation import format_number
 from seewhy.plots.heatmaps import Cell, format_probability, to_rgb
-from seewhy.runs.console import work_ahead
+from seewhy.runs.console import describe_work
 
 MILLISECONDS, LAST = 80, 2000
 """How long a frame is shown, and the last one."""
@@ -105,7 +105,7 @@ def visualize_all(synthesis: ClassVisualization, classifier: Classifier, output:
     """images/, animations/, figures/, sheet.png, scores.png and synthesis.csv."""
     indices = class_indices(synthesis.classes, classifier.facts.classes)
     console = Console(highlight=False)
-    console.print(work_ahead(classifier), soft_wrap=True)
+    console.print(describe_work(classifier), soft_wrap=True)
     groups = [indices[start : start + AT_ONCE] for start in range(0, len(indices), AT_ONCE)]
     rows: list[dict[str, Any]] = []
     last: list[Visualization] = []

@@ -17,24 +17,24 @@ from seewhy.core.files import RunFolder
 from seewhy.core.types import Explanation
 from seewhy.plots.canvas import encode_figure, encode_png
 from seewhy.plots.grid import RESOLUTION, draw_grid
-from seewhy.runs.attribution_files import read_map
+from seewhy.runs.attribution_files import read_attribution
 from seewhy.runs.journal import FOLDER, Journal
 
 
-def keep_picture(folder: RunFolder, explanation: Explanation) -> Path:
+def save_sheet_image(folder: RunFolder, explanation: Explanation) -> Path:
     """journal/images/<image>.png: the image in 8 bits, as every image that came from a file."""
     pixels = (explanation.image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     return folder.write_bytes(f"{FOLDER}/images/{explanation.name}.png", encode_png(pixels, RESOLUTION))
 
 
-def pictured(folder: Path, journal: Journal, maximum: int) -> list[Explanation]:
+def read_explanations(folder: Path, journal: Journal, maximum: int) -> list[Explanation]:
     """The first explanations of the journal with their images and maps; those whose files are gone are left out."""
     shown = []
     for explanation in islice(journal.explanations(), maximum):
         path = folder / FOLDER / "images" / f"{explanation.name}.png"
         try:
             pixels = np.array(Image.open(io.BytesIO(path.read_bytes())))
-            attribution = read_map(folder, explanation.name)
+            attribution = read_attribution(folder, explanation.name)
         except FileNotFoundError:
             continue
         image = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
@@ -42,9 +42,9 @@ def pictured(folder: Path, journal: Journal, maximum: int) -> list[Explanation]:
     return shown
 
 
-def draw_sheet(folder: RunFolder, journal: Journal, maximum: int, style: Mapping[str, Any]) -> None:
+def write_sheet(folder: RunFolder, journal: Journal, maximum: int, style: Mapping[str, Any]) -> None:
     """sheet.png of the first `maximum` explanations of a journal, where there is one."""
-    shown = pictured(folder.path, journal, maximum)
+    shown = read_explanations(folder.path, journal, maximum)
     if shown:
         total = sum(1 for _ in journal.explanations())
         folder.write_bytes("sheet.png", encode_figure(draw_grid(shown, total=total, **style)))

@@ -13,7 +13,7 @@ from seewhy.callbacks.pictures import Previews
 from seewhy.core.files import RunFolder
 from seewhy.plots.canvas import encode_figure
 from seewhy.plots.heatmaps import encode_preview
-from seewhy.runs.async_writer import FigureWriter
+from seewhy.runs.background_writer import BackgroundWriter
 
 
 def drawn(number: int) -> Figure:
@@ -24,7 +24,7 @@ def drawn(number: int) -> Figure:
 
 
 def test_the_files_are_those_that_one_after_the_other_writes(tmp_path: Path) -> None:
-    writer = FigureWriter(RunFolder(tmp_path), waiting=2)
+    writer = BackgroundWriter(RunFolder(tmp_path), waiting=2)
     for number in range(5):
         writer.add(f"figures/{number}.png", lambda number=number: drawn(number))
     writer.finish()
@@ -35,7 +35,7 @@ def test_the_files_are_those_that_one_after_the_other_writes(tmp_path: Path) -> 
 
 def test_it_draws_elsewhere_and_in_order(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    writer = FigureWriter(RunFolder(tmp_path))
+    writer = BackgroundWriter(RunFolder(tmp_path))
 
     def draw(number: int) -> Figure:
         seen.append((number, threading.get_ident()))
@@ -49,7 +49,7 @@ def test_it_draws_elsewhere_and_in_order(tmp_path: Path) -> None:
 
 
 def test_no_more_than_the_bound_waits(tmp_path: Path) -> None:
-    gate, started, writer = threading.Event(), [], FigureWriter(RunFolder(tmp_path), waiting=2)
+    gate, started, writer = threading.Event(), [], BackgroundWriter(RunFolder(tmp_path), waiting=2)
 
     def slow(number: int) -> Figure:
         started.append(number)
@@ -74,7 +74,7 @@ def test_an_error_surfaces_once_and_the_thread_ends(tmp_path: Path) -> None:
     def broken() -> Figure:
         raise ValueError("a figure that cannot be drawn")
 
-    before, writer = threading.active_count(), FigureWriter(RunFolder(tmp_path))
+    before, writer = threading.active_count(), BackgroundWriter(RunFolder(tmp_path))
     writer.add("broken.png", broken)
     with pytest.raises(ValueError, match="cannot be drawn"):
         writer.finish()
@@ -90,7 +90,7 @@ def test_an_error_surfaces_while_more_is_added(tmp_path: Path) -> None:
     def broken() -> Figure:
         raise ValueError("a figure that cannot be drawn")
 
-    writer = FigureWriter(RunFolder(tmp_path), waiting=1)
+    writer = BackgroundWriter(RunFolder(tmp_path), waiting=1)
     writer.add("broken.png", broken)
     with pytest.raises(ValueError, match="cannot be drawn"):
         writer.add("good.png", lambda: drawn(1))
@@ -98,7 +98,7 @@ def test_an_error_surfaces_while_more_is_added(tmp_path: Path) -> None:
 
 
 def test_other_files_take_their_turn_and_their_errors_surface(tmp_path: Path) -> None:
-    folder, writer = RunFolder(tmp_path), FigureWriter(RunFolder(tmp_path))
+    folder, writer = RunFolder(tmp_path), BackgroundWriter(RunFolder(tmp_path))
     written = [writer.run(lambda n=n: folder.write_bytes(f"{n}.txt", bytes([n]))) for n in range(3)]
     writer.finish()
     assert [future.result().read_bytes() for future in written] == [b"\0", b"\1", b"\2"]

@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from seewhy.callbacks.attribution import Attribution
 from seewhy.callbacks.faithfulness import Faithfulness
-from seewhy.callbacks.journal import Journaling, journaling
+from seewhy.callbacks.journal_recorder import JournalRecorder, find_recorder
 from seewhy.models.classifier import Classifier
 from seewhy.runs.tensorboard import log_picture
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Kind = TypeVar("Kind", bound=Callback)
 
 
-class TensorBoard(Callback):
+class ResultsLogging(Callback):
     """Logs, when the loop has ended, numbers, curves, pictures, the config, and one row of the HPARAMS tab.
 
     Steps: per_image/* the place of the image in the run; curves/* the percentage of the pixels; everything else the
@@ -29,7 +29,7 @@ class TensorBoard(Callback):
     `maximum` panels. Comes after the callbacks whose numbers it logs.
     """
 
-    journaling: Journaling
+    journaling: JournalRecorder
 
     def __init__(self, folder: str, maximum: int = 16) -> None:
         self.folder = Path(folder)
@@ -37,7 +37,7 @@ class TensorBoard(Callback):
 
     def setup(self, trainer: Trainer, pl_module: Classifier, stage: str) -> None:  # type: ignore[override]
         """Join the journal."""
-        self.journaling = journaling(trainer, self.folder)
+        self.journaling = find_recorder(trainer, self.folder)
 
     def on_test_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         """Log all of it."""

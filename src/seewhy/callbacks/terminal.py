@@ -1,7 +1,4 @@
-"""Predictions, numbers and skipped images as CSV files.
-
-What a person reads while a run works.
-"""
+"""What a run prints before and after its loop."""
 
 from __future__ import annotations
 
@@ -14,32 +11,15 @@ from rich.console import Console
 
 from seewhy.callbacks.attribution import Attribution
 from seewhy.callbacks.faithfulness import Faithfulness
-from seewhy.callbacks.journal import Journaled, Journaling, journaling
-from seewhy.core.files import RunFolder
+from seewhy.callbacks.journal_recorder import JournalRecorder, find_recorder
 from seewhy.models.classifier import Classifier
-from seewhy.runs.console import results_table, work_ahead
-from seewhy.runs.tables import write_tables
-
-
-class Tables(Journaled):
-    """Writes predictions.csv, metrics.csv (one number per row) and skipped.csv when the loop ends, however it ends."""
-
-    def __init__(self, folder: str) -> None:
-        self.folder = RunFolder(Path(folder))
-
-    def write(self, trainer: Trainer, classifier: Classifier) -> None:
-        """All three tables."""
-        write_tables(self.folder, self.kept.journal)
-
-    def record(self) -> dict[str, Any]:
-        """What the run's record says of the images."""
-        return self.kept.totals().image_record()
+from seewhy.runs.console import build_results_table, describe_work
 
 
 class Terminal(Callback):
     """Says before the loop what will be done and what it costs, and after it what came out and where it lies."""
 
-    journaling: Journaling
+    journaling: JournalRecorder
 
     def __init__(self, folder: str, rows: int = 40) -> None:
         self.folder = Path(folder)
@@ -48,7 +28,7 @@ class Terminal(Callback):
 
     def setup(self, trainer: Trainer, pl_module: Classifier, stage: str) -> None:  # type: ignore[override]
         """Join the journal."""
-        self.journaling = journaling(trainer, self.folder)
+        self.journaling = find_recorder(trainer, self.folder)
 
     def on_test_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         """Print the work ahead."""
@@ -59,10 +39,10 @@ class Terminal(Callback):
         listed = loaders if isinstance(loaders, list) else [loaders]
         images = self.journaling.images or sum(len(loader.dataset) for loader in listed)
         if explaining is None:
-            ahead = work_ahead(pl_module)
+            ahead = describe_work(pl_module)
         else:
             count = images if explaining.limit is None else min(images, explaining.limit)
-            ahead = work_ahead(pl_module, explaining.explainer, explaining.target, count)
+            ahead = describe_work(pl_module, explaining.explainer, explaining.target, count)
         self.console.print(ahead, soft_wrap=True)
         if self.journaling.done:
             self.console.print(f"going on: {self.journaling.done:,} of {images:,} images are done")
@@ -74,7 +54,7 @@ class Terminal(Callback):
         totals = self.journaling.totals()
         shown = list(islice(self.journaling.journal.explanations(), self.rows))
         if shown:
-            self.console.print(results_table(shown))
+            self.console.print(build_results_table(shown))
         if totals.explained > len(shown):
             self.console.print(f"... and {totals.explained - len(shown):,} more in predictions.csv and metrics.csv")
         if totals.known:

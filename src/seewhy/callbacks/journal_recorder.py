@@ -5,8 +5,6 @@ Keep what each batch of the test loop gave, and leave out what was kept before.
 
 from __future__ import annotations
 
-import contextlib
-import signal
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, wait
@@ -16,17 +14,18 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 
 from seewhy.core.errors import UserError
-from seewhy.core.files import RunFolder
-from seewhy.core.signals import Stop, end_on_signals
+from seewhy.core.signals import end_on_signals
 from seewhy.core.types import Batch
 from seewhy.data.dataset import WholeBatches, partition
 from seewhy.models.classifier import Classifier
-from seewhy.runs.journal import Entry, Journal, entry_of
-from seewhy.runs.resume_check import Shard, check_same
-from seewhy.runs.tables import Totals
+from seewhy.runs.batch_results import BatchResults, collect_batch_results
+from seewhy.runs.journal import Journal
+from seewhy.runs.resume_check import check_same_plan
+from seewhy.runs.shard import Shard
+from seewhy.runs.totals import Totals
 
 
-class Journaling(Callback):
+class JournalRecorder(Callback):
     """Writes the journal entry of each batch; comes last, so that all other work on the batch is done.
 
     `config` are the decisive keys of a run that can be taken up again: its finished batches are left out of the loop,
@@ -49,7 +48,7 @@ class Journaling(Callback):
         """Of the batches in this process; None: all, in order."""
         self.begun = False
         """Whether the journal in the folder is that of this run."""
-        self.waiting: deque[tuple[int, Entry, Sequence[Future[Any]]]] = deque()
+        self.waiting: deque[tuple[int, BatchResults, Sequence[Future[Any]]]] = deque()
         """Batches that are done but for their figures."""
         self._totals: Totals | None = None
 
@@ -99,7 +98,7 @@ class Journaling(Callback):
         before = self.journal.plan() if self.config is not None and not whole else None
         finished = set(self.journal.finished()) if before else set()
         if before and finished:
-            check_same(before, plan, str(self.journal.folder.path))
+            check_same_plan(before, plan, str(self.journal.folder.path))
         elif first:
             self.journal.begin(plan)
         return finished
@@ -127,7 +126,7 @@ class Journaling(Callback):
         if self.numbers is not None and batch_idx >= len(self.numbers):
             return
         number = batch_idx if self.numbers is None else self.numbers[batch_idx]
-        self.waiting.append((number, entry_of(pl_module, outputs, batch), outputs.get("pending", [])))
+        self.waiting.append((number, collect_batch_results(pl_module, outputs, batch), outputs.get("pending", [])))
         while self.waiting and all(one.done() for one in self.waiting[0][2]):
             self._keep(*self.waiting.popleft())
 
@@ -137,7 +136,7 @@ class Journaling(Callback):
             wait(self.waiting[0][2])
             self._keep(*self.waiting.popleft())
 
-    def _keep(self, number: int, entry: Entry, pending: Sequence[Future[Any]]) -> None:
+    def _keep(self, number: int, entry: BatchResults, pending: Sequence[Future[Any]]) -> None:
         if not any(one.cancelled() or one.exception() for one in pending):
             self.journal.write(number, entry)
 
@@ -158,51 +157,11 @@ class Journaling(Callback):
         vars(trainer.datamodule or self).pop("test_dataloader", None)  # type: ignore[attr-defined]
 
 
-def journaling(trainer: Trainer, folder: Path) -> Journaling:
+def find_recorder(trainer: Trainer, folder: Path) -> JournalRecorder:
     """The callback of this trainer that keeps the journal; added at the end where there is none yet."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    found = next((part for part in callbacks if isinstance(part, Journaling)), None)
+    found = next((part for part in callbacks if isinstance(part, JournalRecorder)), None)
     if found is None:
-        found = Journaling(str(folder))
+        found = JournalRecorder(str(folder))
         callbacks.append(found)
     return found
-
-
-QUICK = 200
-"""Batches whose tables are made in the seconds that a scheduler leaves between SIGTERM and SIGKILL."""
-
-
-class Journaled(Callback):
-    """Calls `write` in the first process when the loop has ended, or with what is finished when it is broken off."""
-
-    folder: RunFolder
-    journaling: Journaling | None = None
-
-    def setup(self, trainer: Trainer, pl_module: Classifier, stage: str) -> None:  # type: ignore[override]
-        """Join the journal."""
-        self.journaling = journaling(trainer, self.folder.path)
-
-    def on_test_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
-        """Write what the loop gave."""
-        if trainer.is_global_zero:
-            self.write(trainer, pl_module)
-
-    def on_exception(self, trainer: Trainer, pl_module: Classifier, exception: BaseException) -> None:  # type: ignore[override]
-        """Keep what was computed before the error, as far as it can be written."""
-        if trainer.is_global_zero and self.journaling is not None and self.journaling.begun:
-            with contextlib.suppress(OSError):
-                self.journaling.settle()
-            if Stop.signum == signal.SIGTERM and len(self.journaling.journal.batches()) > QUICK:
-                return
-            with contextlib.suppress(OSError):
-                self.write(trainer, pl_module)
-
-    def write(self, trainer: Trainer, classifier: Classifier) -> None:
-        """Make the files of this callback from the journal."""
-        raise NotImplementedError
-
-    @property
-    def kept(self) -> Journaling:
-        """The callback that keeps the journal, once the loop is set up."""
-        assert self.journaling is not None
-        return self.journaling

@@ -14,7 +14,7 @@ WAITING = 16
 """Figures that may wait to be drawn; their number bounds the memory."""
 
 
-class FigureWriter:
+class BackgroundWriter:
     """One thread that draws figures in the order given: the same files as without it, while the network goes on.
 
     An error while drawing or writing is raised by the next `add` or by `finish`, which must be called before the
