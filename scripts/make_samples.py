@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 from seewhy.core.facts import CIFAR10_CLASSES
 from seewhy.data.cifar10 import read_part
-from seewhy.data.folder import find_images
 from seewhy.data.images import read_image
+from seewhy.data.listing import find_images
 
 IMAGES = Path(__file__).parents[1] / "logbook" / "images"
 

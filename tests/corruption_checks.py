@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from commands import CONFIGS
-from seewhy.data.corruptions.weather import cloud
+from seewhy.data.corruptions.imagenet_c import draw_cloud
 
 
 def built(name: str) -> Any:
@@ -19,5 +19,5 @@ def built(name: str) -> Any:
 def scene(height: int, width: int, seed: int = 0) -> np.ndarray:
     """A colourful picture with structure at all scales and few clipped values."""
     draw = np.random.default_rng(seed)
-    channels = [cloud(height, width, 2.0, draw) for _ in range(3)]
+    channels = [draw_cloud(height, width, 2.0, draw) for _ in range(3)]
     return np.rint(30 + 190 * np.stack(channels, 2)).astype(np.uint8)

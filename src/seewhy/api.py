@@ -20,7 +20,7 @@ from seewhy.cli.suggestions import describe_unknown_key, find_nearest
 from seewhy.core.errors import UserError
 from seewhy.core.targets import check_policy
 from seewhy.core.types import Batch, Explanation, Skipped
-from seewhy.data.in_memory import Given, batches, in_given_order, is_paths, roots_of
+from seewhy.data.in_memory import ImageInput, is_paths, iterate_batches, list_roots, order_by_root
 from seewhy.explainers.base import Explainer
 from seewhy.explainers.batch import explain_batch
 from seewhy.metrics.base import ImageMetric
@@ -194,7 +194,7 @@ def choose_model(model: str) -> list[str]:
 
 def explain(
     model: str | Classifier | nn.Module = "efficientnet_lite0",
-    images: Given | None = None,
+    images: ImageInput | None = None,
     explainer: str | Explainer = "grad_cam",
     target: str | int = "predicted",
     metrics: str | Sequence[str] = (),
@@ -258,15 +258,15 @@ def _compose(
     return cfg
 
 
-def _batches(cfg: DictConfig, classifier: Classifier, images: Given | None) -> Iterable[Batch]:
+def _batches(cfg: DictConfig, classifier: Classifier, images: ImageInput | None) -> Iterable[Batch]:
     if images is not None and not is_paths(images):
-        return batches(images, classifier.facts, cfg.data.batch_size)
-    options = {} if images is None else {"root": roots_of(images)}  # type: ignore[arg-type]
+        return iterate_batches(images, classifier.facts, cfg.data.batch_size)
+    options = {} if images is None else {"root": list_roots(images)}  # type: ignore[arg-type]
     data: Any = build.build_data(cfg, facts=classifier.facts, **options)
     data.setup("test")
     if images is not None:
         found = [item.path for item in data.items]
-        data.items = [data.items[position] for position in in_given_order(found, options["root"])]
+        data.items = [data.items[position] for position in order_by_root(found, options["root"])]
     loader: Iterable[Batch] = data.test_dataloader()
     return loader
 

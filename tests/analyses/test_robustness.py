@@ -254,11 +254,14 @@ def test_seeds_belong_to_the_picture_the_seed_and_the_purpose() -> None:
 @pytest.mark.parametrize("explainer", [None, "saliency"])
 def test_the_sheet_is_legible(name: str, explainer: str | None) -> None:
     from seewhy.analyses.robustness.sheets import Tile, levels_of, robustness_sheet
-    from seewhy.data.corruptions.corrupter import Step
+    from seewhy.data.corruptions.corrupter import CorruptionStep
 
     picture = np.zeros((32, 32, 3), np.uint8)
     tile = Tile(name, 0.5, True, picture, {"saliency": picture}, {"saliency": -0.5})
-    steps = [Step("clean", 0), *(Step(f"corruption_{n}_with_a_long_name", level) for n in range(4) for level in (1, 2))]
+    steps = [
+        CorruptionStep("clean", 0),
+        *(CorruptionStep(f"corruption_{n}_with_a_long_name", level) for n in range(4) for level in (1, 2)),
+    ]
     tiles = {f"image {n}": dict.fromkeys(steps, tile) for n in range(3)}
     assert levels_of(tiles) == [1, 2]
     figure = robustness_sheet(tiles, 2, name, explainer)

@@ -20,7 +20,7 @@ from commands import CONFIGS, composed
 from seewhy.analyses.synthesis.fooling_image import Said
 from seewhy.analyses.synthesis.summary import fooling_table
 from seewhy.cli import tasks
-from seewhy.data.folder import SAMPLES
+from seewhy.data.samples import SAMPLES
 from seewhy.models.architectures import Own
 from seewhy.models.build import classifier
 from seewhy.models.cifar_networks import CifarCNN

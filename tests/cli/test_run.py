@@ -10,7 +10,7 @@ import torch
 
 from commands import Runner, composed, rows, width
 from seewhy.cli import tasks
-from seewhy.data.folder import SAMPLES
+from seewhy.data.samples import SAMPLES
 
 
 def test_a_run_leaves_everything_that_the_contract_names(runner: Runner, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,9 +16,9 @@ from PIL import Image
 from seewhy.core.errors import UnreadableImage
 from seewhy.core.facts import Facts
 from seewhy.core.files import RunFolder
-from seewhy.data.dataset import printable
-from seewhy.data.images import image_kind, read_image, rgb
-from seewhy.data.names import image_names
+from seewhy.data.dataset import escape_path
+from seewhy.data.images import convert_to_rgb, describe_kind, read_image
+from seewhy.data.names import name_images
 from seewhy.data.preprocessing import resize_and_crop, to_unit_range
 from seewhy.explainers.base import Explainer
 from seewhy.explainers.gradient import Saliency
@@ -47,7 +47,7 @@ def test_an_image_of_any_mode_and_size_becomes_rgb(mode: str, width: int, height
             else (Image.fromarray(numbers.integers(0, 2, (height, width)).astype(bool)))
         )
     try:
-        picture = rgb(image)
+        picture = convert_to_rgb(image)
     except UnreadableImage as error:
         assert mode in str(error)
         return
@@ -70,7 +70,7 @@ def test_any_picture_is_fitted_into_the_unit_range(height: int, width: int, size
     st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF89a", b"II*\0", b"BM", b"P6 "]),
 )
 def test_any_bytes_are_refused_in_one_line(data: bytes, start: bytes) -> None:
-    assert "\n" not in image_kind(start + data)
+    assert "\n" not in describe_kind(start + data)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x.png"
         path.write_bytes(start + data)
@@ -87,13 +87,13 @@ some_names = st.binary(min_size=1, max_size=40).map(lambda raw: raw.replace(b"/"
 @given(st.lists(some_names.filter(lambda raw: raw not in (b"", b".", b"..")), unique=True, min_size=1, max_size=8))
 def test_any_file_names_become_unique_safe_names_that_stay_inside(raw: list[bytes]) -> None:
     paths = [Path("r") / os.fsdecode(name) for name in raw]
-    names = image_names(paths, Path("r"))
+    names = name_images(paths, Path("r"))
     assert len({name.casefold() for name in names}) == len(paths)
     with tempfile.TemporaryDirectory() as folder:
         for name, path in zip(names, paths, strict=True):
             written = RunFolder(Path(folder)).write_bytes(f"attributions/{name}.npy", b"x")
             assert written.parent == Path(folder) / "attributions"
-            assert printable(path).isprintable() or not any(ord(one) < 32 for one in printable(path))
+            assert escape_path(path).isprintable() or not any(ord(one) < 32 for one in escape_path(path))
         assert len(list(Path(folder).rglob("*.npy"))) == len(names)
 
 

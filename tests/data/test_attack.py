@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from seewhy.core.errors import UserError
-from seewhy.data.corruptions.attacks import FGSM, PGD, loss_gradient, number
+from seewhy.data.corruptions.attacks import FGSM, PGD, compute_loss_gradient, parse_number
 from seewhy.models.batched import BatchedEvaluator
 from tiny import linear_classifier, random_images, small_cnn
 
@@ -23,7 +23,7 @@ def test_fgsm_on_a_linear_network_is_the_closed_form() -> None:
     classifier, _ = linear_classifier()
     images, classes = random_images(4, 8), torch.tensor([0, 1, 2, 1])
     evaluator = BatchedEvaluator(classifier, images[0], 3)
-    torch.testing.assert_close(loss_gradient(evaluator, images, classes), linear_gradient(images, classes))
+    torch.testing.assert_close(compute_loss_gradient(evaluator, images, classes), linear_gradient(images, classes))
     (made,) = FGSM([0.1]).levels(evaluator, images, classes)
     torch.testing.assert_close(made, (images + 0.1 * linear_gradient(images, classes).sign()).clamp(0, 1))
 
@@ -91,7 +91,7 @@ def test_neighbours_and_probe_size_change_nothing_and_passes_are_counted(attack:
 
 
 def test_mistakes_are_named() -> None:
-    assert number("8/255") == pytest.approx(8 / 255)
+    assert parse_number("8/255") == pytest.approx(8 / 255)
     for wrong in ("a", "1/0"):
         with pytest.raises(UserError, match="neither a number nor a fraction"):
             FGSM([wrong])

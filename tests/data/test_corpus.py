@@ -16,7 +16,7 @@ from corpus.case import Case, saved
 from corpus.write import CASES, write_corpus
 from seewhy.cli import tasks
 from seewhy.core.errors import UnreadableImage
-from seewhy.data.dataset import printable
+from seewhy.data.dataset import escape_path
 from seewhy.data.images import read_image
 
 USED = [case for case in CASES if case.skipped is None and not case.left_out]
@@ -89,9 +89,9 @@ def test_one_run_uses_what_it_can_and_lists_the_rest(
     assert record["status"] == "completed"
     skipped = {row["path"]: row["reason"] for row in rows(folder / "skipped.csv")}
     predicted = {row["path"]: row for row in rows(folder / "predictions.csv")}
-    beside = {printable(corpus[0] / "target_of_link.png"), printable(corpus[0] / "a_folder.png" / "inside.png")}
+    beside = {escape_path(corpus[0] / "target_of_link.png"), escape_path(corpus[0] / "a_folder.png" / "inside.png")}
     for case in cases:
-        path = printable(below(corpus[0], case))
+        path = escape_path(below(corpus[0], case))
         assert (path in skipped, path in predicted) == (case.skipped is not None, case in USED), case.title
         if case.skipped is not None:
             assert re.search(case.skipped, skipped[path]), case.title

@@ -15,8 +15,8 @@ from seewhy.core.facts import CIFAR10_CLASSES, Facts
 from seewhy.data.cifar10 import TensorImages
 from seewhy.data.corruptions.attacks import Attack
 from seewhy.data.corruptions.base import Corruption
-from seewhy.data.corruptions.corrupter import Corrupter, Step, images_per_batch, worker_count
-from seewhy.data.corruptions.weather import cloud, streak
+from seewhy.data.corruptions.corrupter import Corrupter, CorruptionStep, count_workers, limit_batch_size
+from seewhy.data.corruptions.imagenet_c import build_streak, draw_cloud
 from seewhy.data.dataset import ImageFiles, Item, collate
 from seewhy.data.preprocessing import resize_and_crop
 
@@ -147,13 +147,13 @@ def test_small_pictures_take_the_small_levels() -> None:
 
 
 def test_clouds_and_streaks() -> None:
-    veil = cloud(40, 31, 2.0, np.random.default_rng(0))
+    veil = draw_cloud(40, 31, 2.0, np.random.default_rng(0))
     assert veil.shape == (40, 31) and (veil.min(), veil.max()) == (0, 1)
-    rough, smooth = (cloud(64, 64, decay, np.random.default_rng(0)) for decay in (1.4, 3.0))
+    rough, smooth = (draw_cloud(64, 64, decay, np.random.default_rng(0)) for decay in (1.4, 3.0))
     assert np.abs(np.diff(rough, axis=0)).mean() > 2 * np.abs(np.diff(smooth, axis=0)).mean()
-    assert cloud(1, 1, 2.0, np.random.default_rng(0)) == 0
-    assert streak(4.0, 0.0).sum() == pytest.approx(1)
-    assert (streak(4.0, 0.0)[9:] == 0).all() and (streak(4.0, 0.0)[:8] == 0).all()
+    assert draw_cloud(1, 1, 2.0, np.random.default_rng(0)) == 0
+    assert build_streak(4.0, 0.0).sum() == pytest.approx(1)
+    assert (build_streak(4.0, 0.0)[9:] == 0).all() and (build_streak(4.0, 0.0)[:8] == 0).all()
 
 
 def test_mistakes_are_named() -> None:
@@ -164,9 +164,9 @@ def test_mistakes_are_named() -> None:
     with pytest.raises(UserError, match="levels 0 to 1"):
         Corruption([albumentations.NoOp()]).corrupt(scene(8, 8), 2, 0)
     with pytest.raises(UserError, match="workers=-1"):
-        worker_count(-1)
-    assert worker_count(3) == 3
-    assert 1 <= worker_count("auto") <= 8
+        count_workers(-1)
+    assert count_workers(3) == 3
+    assert 1 <= count_workers("auto") <= 8
 
 
 # in the data sets
@@ -178,7 +178,7 @@ def corrupter(*names: str, seed: int = 0) -> Corrupter:
 
 def test_steps_and_moving_steps_are_listed() -> None:
     made = corrupter("jpeg", "rotation")
-    assert made.steps[:2] == [Step("jpeg", 1), Step("jpeg", 2)]
+    assert made.steps[:2] == [CorruptionStep("jpeg", 1), CorruptionStep("jpeg", 2)]
     assert made.moving == [5, 6, 7, 8, 9]
     versions = made(torch.from_numpy(scene(50, 60)).permute(2, 0, 1))
     assert versions.pictures.shape == (10, 3, 32, 32)
@@ -186,16 +186,16 @@ def test_steps_and_moving_steps_are_listed() -> None:
 
 
 def test_batches_are_smaller_where_versions_are_many() -> None:
-    assert images_per_batch(8, None) == 8
-    assert images_per_batch(8, corrupter("jpeg")) == 8
+    assert limit_batch_size(8, None) == 8
+    assert limit_batch_size(8, corrupter("jpeg")) == 8
     large = Corrupter({name: built(name) for name in PIXELS}, Facts((), 224, (0.5,) * 3, (0.5,) * 3), 0)
-    assert images_per_batch(8, large) == 1
+    assert limit_batch_size(8, large) == 1
     huge = Corrupter({"jpeg": built("jpeg")}, Facts((), 4000, (0.5,) * 3, (0.5,) * 3), 0)
-    assert images_per_batch(8, huge) == 1
+    assert limit_batch_size(8, huge) == 1
     middle = Corrupter(
         {name: built(name) for name in ("jpeg", "fog", "snow")}, Facts((), 224, (0.5,) * 3, (0.5,) * 3), 0
     )
-    assert images_per_batch(100, middle) == 2**25 // (15 * 3 * 224**2)
+    assert limit_batch_size(100, middle) == 2**25 // (15 * 3 * 224**2)
 
 
 def test_versions_do_not_depend_on_workers_or_order(tmp_path: Path) -> None:

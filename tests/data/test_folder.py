@@ -15,8 +15,9 @@ from seewhy.core.facts import Facts
 from seewhy.core.types import Batch, Corrupted, Skipped
 from seewhy.data.caltech101 import Caltech101
 from seewhy.data.dataset import ImageFiles, Item, Record, collate
-from seewhy.data.folder import Folder, class_index
-from seewhy.data.names import image_names
+from seewhy.data.folder import Folder
+from seewhy.data.labels import find_class
+from seewhy.data.names import name_images
 
 FACTS = Facts(("house cat", "Dog", "sea lion"), 8, (0.5,) * 3, (0.5,) * 3)
 
@@ -42,23 +43,23 @@ def names(data: Folder) -> list[str]:
 
 def test_names_are_readable_and_safe() -> None:
     paths = [Path("r/cat/a b.jpg"), Path("r/cat/ünï-1.png"), Path("r/x.tar.png"), Path("r/..png"), Path("r/a:b*?.gif")]
-    assert image_names(paths, Path("r")) == ["cat__a_b", "cat__ünï-1", "x.tar", "_", "a_b__"]
+    assert name_images(paths, Path("r")) == ["cat__a_b", "cat__ünï-1", "x.tar", "_", "a_b__"]
 
 
 def test_names_that_collide_get_their_suffix_and_then_a_hash() -> None:
     paths = [Path("r/a.png"), Path("r/a.jpg"), Path("r/B.png"), Path("r/b.png"), Path("r/c.png")]
-    first, second, third, fourth, fifth = image_names(paths, Path("r"))
+    first, second, third, fourth, fifth = name_images(paths, Path("r"))
     assert (first, second, fifth) == ("a_png", "a_jpg", "c")
     assert third.startswith("B_png_") and fourth.startswith("b_png_") and third[6:] != fourth[6:]
 
 
 def test_a_suffixed_name_may_not_hit_another_file() -> None:
-    found = image_names([Path("r/a.png"), Path("r/a.jpg"), Path("r/a_png.gif")], Path("r"))
+    found = name_images([Path("r/a.png"), Path("r/a.jpg"), Path("r/a_png.gif")], Path("r"))
     assert found == ["a_png", "a_jpg", "a_png_gif"]
 
 
 def test_long_names_are_cut() -> None:
-    long, longer = image_names([Path("r") / ("x" * 101 + ".png"), Path("r") / ("漢" * 99 + ".png")], Path("r"))
+    long, longer = name_images([Path("r") / ("x" * 101 + ".png"), Path("r") / ("漢" * 99 + ".png")], Path("r"))
     assert len(long) == 100
     assert len(longer.encode()) <= 180
 
@@ -70,11 +71,11 @@ some_paths = st.lists(parts.map(lambda text: Path("r") / f"{text.strip('/')}.png
 @settings(deadline=None, derandomize=True, max_examples=60, database=None)
 @given(some_paths, st.randoms())
 def test_names_are_unique_safe_and_do_not_depend_on_order(paths: list[Path], random: object) -> None:
-    found = dict(zip(paths, image_names(paths, Path("r")), strict=True))
+    found = dict(zip(paths, name_images(paths, Path("r")), strict=True))
     assert len({name.casefold() for name in found.values()}) == len(paths)
     assert all(name and not name.startswith(".") and "/" not in name and len(name) <= 100 for name in found.values())
     random.shuffle(paths)  # type: ignore[attr-defined]
-    assert dict(zip(paths, image_names(paths, Path("r")), strict=True)) == found
+    assert dict(zip(paths, name_images(paths, Path("r")), strict=True)) == found
 
 
 # The data set
@@ -159,7 +160,7 @@ def test_class_tree_gives_labels_from_the_first_level(tmp_path: Path) -> None:
 
 def test_names_that_differ_in_case_only_need_the_exact_word() -> None:
     classes = ("cardigan", "Cardigan", "tabby")
-    assert [class_index(name, classes) for name in ("Cardigan", "cardigan", "CARDIGAN", "TABBY", "")] == [
+    assert [find_class(name, classes) for name in ("Cardigan", "cardigan", "CARDIGAN", "TABBY", "")] == [
         1,
         0,
         -1,
@@ -170,8 +171,8 @@ def test_names_that_differ_in_case_only_need_the_exact_word() -> None:
 
 def test_wordnet_ids_are_the_classes_of_imagenet() -> None:
     classes = tuple(f"class {index}" for index in range(1000))
-    assert [class_index(name, classes) for name in ("n01440764", "n15075141", "n00000000")] == [0, 999, -1]
-    assert class_index("n01440764", classes[:10]) == -1
+    assert [find_class(name, classes) for name in ("n01440764", "n15075141", "n00000000")] == [0, 999, -1]
+    assert find_class("n01440764", classes[:10]) == -1
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 6])

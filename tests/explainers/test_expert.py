@@ -11,7 +11,8 @@ from seewhy.core.errors import Incompatible, UserError
 from seewhy.core.types import Batch
 from seewhy.explainers.expert import Expert
 from seewhy.explainers.gradient import Saliency
-from seewhy.explainers.influence.measure import DataInfluence, Slice, data_influence, difference_of_scores
+from seewhy.explainers.influence.data_influence import DataInfluence, compute_data_influence
+from seewhy.explainers.influence.slices import Slice, build_score_weights
 from seewhy.explainers.integrated_gradients import IntegratedGradients
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier, Passes
@@ -83,7 +84,7 @@ def test_on_the_input_the_point_is_the_gradient_and_the_path_integrated_gradient
     classifier = classifier_of(network, 4, 3, normalised=False)
     images, targets = random_images(3, 4), torch.tensor([0, 1, 2])
     part, evaluator = Slice(classifier, "0", "mean"), BatchedEvaluator(classifier, images[0], 4)
-    _, influence = part.influence(evaluator, images, difference_of_scores(targets, None, 3)[:, None])
+    _, influence = part.influence(evaluator, images, build_score_weights(targets, None, 3)[:, None])
     torch.testing.assert_close(influence[:, 0].sum(1), Saliency(reduction="sum")(classifier, images, targets))
     explainer = Expert(layer="0", distribution="path", n_steps=7, probe_batch_size=4)
     output, _ = part.activations(evaluator, images)
@@ -159,7 +160,7 @@ def test_one_pass_over_data_gives_every_class(tmp_path: Path) -> None:
     part = Slice(classifier, "relu3", "mean")
     batches = [batch_of(images[:4], labels[:4]), batch_of(images[4:], labels[4:])]
     before = Passes(classifier.passes.forward, classifier.passes.backward)
-    known = data_influence(classifier, part, batches, probe_batch_size=3)
+    known = compute_data_influence(classifier, part, batches, probe_batch_size=3)
     assert classifier.passes.since(before) == Passes(9, 90)
     assert known.present.tolist() == [-1, 0, 1, 4]
     assert known.counts.tolist() == [1, 3, 2, 3]

@@ -10,13 +10,19 @@ from torch import Tensor, nn
 from commands import composed, rows, width
 from seewhy.cli import tasks
 from seewhy.core.errors import Incompatible
-from seewhy.explainers.influence.experts import Kept, Upper, keep_experts, kept_counts, mean_curve
-from seewhy.explainers.influence.measure import Slice
+from seewhy.explainers.influence.experts import (
+    CurvePoint,
+    UpperNetwork,
+    average_curve,
+    list_unit_counts,
+    measure_curves,
+)
+from seewhy.explainers.influence.slices import Slice
 from seewhy.models.batched import BatchedEvaluator
 from tiny import classifier_of, random_images, small_cnn
 
 
-def upper_of_three_units() -> tuple[Upper, Tensor]:
+def upper_of_three_units() -> tuple[UpperNetwork, Tensor]:
     """logit_c = unit_c for three classes; four images whose units are written out."""
     network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3, bias=False))
     network[2].weight.data = torch.eye(3)
@@ -25,21 +31,25 @@ def upper_of_three_units() -> tuple[Upper, Tensor]:
     images = units[:, :, None, None].expand(-1, -1, 4, 4).clone()
     part = Slice(classifier, None, "mean")
     output, logits = part.activations(BatchedEvaluator(classifier, images[0], 8), images)
-    return Upper(classifier, part, images, output, logits), output
+    return UpperNetwork(classifier, part, images, output, logits), output
 
 
 def test_recall_and_false_alarms_by_hand() -> None:
     upper, output = upper_of_three_units()
     labels = torch.tensor([0, 1, 2, 0])
-    curve = list(keep_experts(upper, output, labels, {0: torch.tensor([0, 1, 2])}, block=3))
+    curve = list(measure_curves(upper, output, labels, {0: torch.tensor([0, 1, 2])}, block=3))
     experts = {one.units: (one.recall, one.false_alarms) for one in curve if one.order == "experts"}
     assert experts == {1: (1.0, 1.0), 2: (0.5, 0.5), 3: (0.5, 0.0)}
-    assert [one.units for one in curve if one.order == "random"] == kept_counts(3) == [1, 2, 3]
+    assert [one.units for one in curve if one.order == "random"] == list_unit_counts(3) == [1, 2, 3]
 
 
 def test_the_mean_over_the_classes_leaves_out_what_is_not_defined() -> None:
-    curve = [Kept(0, 1, "experts", 0.5, 0.2), Kept(1, 1, "experts", 1.0, torch.nan), Kept(0, 1, "random", 0.0, 0.0)]
-    assert mean_curve(curve, "experts") == [(1, 0.75, pytest.approx(0.2))]
+    curve = [
+        CurvePoint(0, 1, "experts", 0.5, 0.2),
+        CurvePoint(1, 1, "experts", 1.0, torch.nan),
+        CurvePoint(0, 1, "random", 0.0, 0.0),
+    ]
+    assert average_curve(curve, "experts") == [(1, 0.75, pytest.approx(0.2))]
 
 
 def test_channels_are_kept_as_a_whole() -> None:
@@ -66,7 +76,7 @@ def test_a_layer_that_something_passes_by_is_refused() -> None:
     part = Slice(classifier, None, "mean")
     output, logits = part.activations(BatchedEvaluator(classifier, images[0], 8), images)
     with pytest.raises(Incompatible, match="does not cut the network in two"):
-        Upper(classifier, part, images, output, logits)
+        UpperNetwork(classifier, part, images, output, logits)
     assert not any(module._forward_hooks for module in classifier.modules())
 
 

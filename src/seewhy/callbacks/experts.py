@@ -10,8 +10,8 @@ from lightning.pytorch import Callback, Trainer
 
 from seewhy.core.files import RunFolder
 from seewhy.core.types import Batch
-from seewhy.explainers.influence.experts import CURVE, RANKING, Survey
-from seewhy.explainers.influence.measure import distribution
+from seewhy.explainers.influence.data_influence import read_distribution
+from seewhy.explainers.influence.experts import CURVE_COLUMNS, RANKING_COLUMNS, Survey
 from seewhy.models.classifier import Classifier
 from seewhy.plots.canvas import encode_figure
 from seewhy.plots.expert_curve import draw_expert_curve
@@ -39,10 +39,10 @@ class Experts(Callback):
     def on_test_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         """Measure the influences, so that explainer.distribution=class can use them in the same run."""
         start = time.perf_counter()
-        source, batches = distribution(trainer, self.images)
-        self.survey = Survey.of(pl_module, batches, **self.options)
+        source, batches = read_distribution(trainer, self.images)
+        self.survey = Survey.measure(pl_module, batches, **self.options)
         self.folder.write_bytes("influences.safetensors", self.survey.influence.to_bytes())
-        self.folder.write_csv("experts.csv", RANKING, self.survey.ranking(self.count))
+        self.folder.write_csv("experts.csv", RANKING_COLUMNS, self.survey.ranking(self.count))
         self.facts = self.survey.facts() | {"influences_from": source}
         self.facts["influence_seconds"] = round(time.perf_counter() - start, 3)
 
@@ -59,7 +59,7 @@ class Experts(Callback):
         curve, images = self.survey.curve(self.batches, self.seed)
         if not curve:
             return
-        self.folder.write_csv("experts_curve.csv", CURVE, self.survey.curve_rows(curve))
+        self.folder.write_csv("experts_curve.csv", CURVE_COLUMNS, self.survey.curve_rows(curve))
         picture = encode_figure(draw_expert_curve(curve, self.survey.part.name, images))
         self.folder.write_bytes("figures/experts/curve.png", picture)
         log_picture(trainer.loggers, "experts/curve", picture, trainer.global_step)

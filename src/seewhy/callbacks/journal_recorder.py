@@ -16,7 +16,7 @@ from lightning.pytorch import Callback, Trainer
 from seewhy.core.errors import UserError
 from seewhy.core.signals import end_on_signals
 from seewhy.core.types import Batch
-from seewhy.data.dataset import WholeBatches, partition
+from seewhy.data.loading import WholeBatches, partition
 from seewhy.models.classifier import Classifier
 from seewhy.runs.batch_results import BatchResults, collect_batch_results
 from seewhy.runs.journal import Journal

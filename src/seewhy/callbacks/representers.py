@@ -12,7 +12,7 @@ from seewhy.analyses.representers.report import Report, report
 from seewhy.core.files import RunFolder
 from seewhy.core.targets import check_policy
 from seewhy.core.types import Batch
-from seewhy.data.dataset import training_set
+from seewhy.data.loading import require_training_set
 from seewhy.models.classifier import Classifier
 from seewhy.plots.canvas import encode_figure
 from seewhy.runs.tensorboard import log_picture
@@ -38,7 +38,7 @@ class Representers(Callback):
     def on_test_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         """Refuse an unknown target and data without a training set before any image is read."""
         check_policy(self.target, pl_module.facts.classes)
-        training_set(trainer.datamodule, "callbacks=representers")  # type: ignore[attr-defined]
+        require_training_set(trainer.datamodule, "callbacks=representers")  # type: ignore[attr-defined]
 
     def on_test_batch_end(  # type: ignore[override]
         self, trainer: Trainer, pl_module: Classifier, outputs: dict[str, Any], batch: Batch, *place: int
@@ -53,7 +53,7 @@ class Representers(Callback):
         """Refit, stream the values, write tables and pictures."""
         if not self.batches:
             return
-        data = training_set(trainer.datamodule, "callbacks=representers")  # type: ignore[attr-defined]
+        data = require_training_set(trainer.datamodule, "callbacks=representers")  # type: ignore[attr-defined]
         self.report = report(pl_module, data, self.batches, self.logits, self.target, **self.options)
         self.report.write(self.folder)
         for name, figure in self.report.figures(self.pictures):

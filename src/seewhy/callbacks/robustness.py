@@ -19,7 +19,7 @@ from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
 from seewhy.core.types import Batch
 from seewhy.data.corruptions.attacks import Attack
-from seewhy.data.corruptions.corrupter import Corrupter, worker_count
+from seewhy.data.corruptions.corrupter import Corrupter, count_workers
 from seewhy.explainers.base import Explainer
 from seewhy.metrics.base import ImageMetric
 from seewhy.models.classifier import Classifier, Passes
@@ -62,7 +62,7 @@ class Robustness(Callback):
         self.folder = RunFolder(Path(folder))
         self.explain = explain
         self.options: dict[str, Any] = {"seed": seed, "probe_batch_size": probe_batch_size}
-        self.workers = worker_count(workers)
+        self.workers = count_workers(workers)
         few = len(corruptions) <= 6
         signed = {name: one.signed for name, one in self.explainers.items()}
         self.gallery = Gallery(signed, maximum=shown, longest=240 if few else 120)

@@ -20,8 +20,9 @@ from torch.utils.data import DataLoader, Dataset
 from seewhy.core.errors import UserError
 from seewhy.core.facts import CIFAR10_CLASSES, Facts
 from seewhy.core.types import Batch
-from seewhy.data.corruptions.corrupter import Corrupter, images_per_batch
-from seewhy.data.dataset import Corrupt, check_loading, stack
+from seewhy.data.corruptions.corrupter import Corrupter, limit_batch_size
+from seewhy.data.dataset import Corrupt, stack_versions
+from seewhy.data.loading import check_loading
 from seewhy.data.preprocessing import resize_and_crop, to_unit_range
 
 
@@ -58,7 +59,7 @@ class TensorImages(Dataset[Batch]):
         names = [f"{self.prefix}_{index:05d}" for index in self.indices[chosen].tolist()]
         words = [self.class_names[label] for label in labels.tolist()]
         pictures = self.pictures[chosen]
-        corrupted = None if self.corrupt is None else stack([self.corrupt(picture) for picture in pictures])
+        corrupted = None if self.corrupt is None else stack_versions([self.corrupt(picture) for picture in pictures])
         return Batch(pictures, labels, names, names, words, [], corrupted=corrupted)
 
     def __getitem__(self, position: int) -> Batch:
@@ -193,7 +194,7 @@ class CIFAR10(LightningDataModule):
     def test_dataloader(self) -> DataLoader[Batch]:
         """The official test images in order; only where they are corrupted do worker processes help."""
         self.test_part.corrupt = self.corrupt
-        size = images_per_batch(max(self.batch_size, 250), self.corrupt)
+        size = limit_batch_size(max(self.batch_size, 250), self.corrupt)
         return DataLoader(self.test_part, size, num_workers=self.num_workers, collate_fn=_as_it_is)
 
     def _loader(self, part: Dataset[Batch], shuffle: bool = False) -> DataLoader[Batch]:

@@ -10,15 +10,15 @@ from __future__ import annotations
 import hashlib
 import os
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from seewhy.core.errors import UnreadableImage, UserError
+from seewhy.core.errors import UnreadableImage
 from seewhy.core.facts import Facts
 from seewhy.core.types import Batch, Corrupted, Skipped
 from seewhy.data.images import MAX_PIXELS, read_image
@@ -77,7 +77,7 @@ class ImageFiles(Dataset[Record | Skipped]):
         try:
             picture = read_image(item.path, self.max_pixels)
         except UnreadableImage as error:
-            return Skipped(printable(item.path), str(error))
+            return Skipped(escape_path(item.path), str(error))
         try:
             mask = (
                 None
@@ -85,7 +85,7 @@ class ImageFiles(Dataset[Record | Skipped]):
                 else read_mask(item.mask, (picture.shape[1], picture.shape[2]), self.max_pixels)
             )
         except UnreadableImage as error:
-            return Skipped(printable(item.path), f"its mask {printable(item.mask or Path())}: {error}")
+            return Skipped(escape_path(item.path), f"its mask {escape_path(item.mask or Path())}: {error}")
         size = self.facts.size
         fitted = torch.zeros(size, size, dtype=torch.bool) if mask is None else fit_mask(mask, self.facts)
         corrupted = None if self.corrupt is None else self.corrupt(picture)
@@ -116,91 +116,24 @@ def collate(records: Sequence[Record | Skipped], size: int, masked: bool = False
         images=torch.stack([record.image for record in read]) if read else torch.zeros(0, 3, size, size),
         labels=torch.tensor([item.label for item in items], dtype=torch.int64),
         names=[item.name for item in items],
-        paths=[printable(item.path) for item in items],
+        paths=[escape_path(item.path) for item in items],
         label_names=[item.label_name for item in items],
         skipped=skipped,
         masks=torch.stack([record.mask for record in read]) if masked and read else None,
-        corrupted=stack([record.corrupted for record in read]),
+        corrupted=stack_versions([record.corrupted for record in read]),
     )
 
 
-def stack(versions: Sequence[Corrupted | None]) -> Corrupted | None:
+def stack_versions(versions: Sequence[Corrupted | None]) -> Corrupted | None:
     """The versions of several pictures as one batch; None where there are none."""
     made = [one for one in versions if one is not None]
     return Corrupted(*(torch.stack(parts) for parts in zip(*made, strict=True))) if made else None
 
 
-def printable(path: Path) -> str:
+def escape_path(path: Path) -> str:
     r"""The path as one line of text that every file and terminal can hold.
 
     Bytes that are not UTF-8 and control characters (a new line, an escape sequence) are written as `\xe9`.
     """
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return "".join(f"\\x{ord(one):02x}" if unicodedata.category(one) == "Cc" else one for one in text)
-
-
-def check_loading(batch_size: int, num_workers: int) -> None:
-    """UserError where a batch would hold nothing or the number of processes is negative."""
-    if batch_size < 1:
-        raise UserError(f"data.batch_size={batch_size} must be at least 1")
-    if num_workers < 0:
-        raise UserError(f"data.num_workers={num_workers} must be 0 (read in this process) or more")
-
-
-@runtime_checkable
-class TrainingSet(Protocol):
-    """A data module that offers its training part without augmentation, by position and in a fixed order."""
-
-    def training_count(self) -> int:
-        """How many training images there are."""
-
-    def training_batch(self, positions: list[int]) -> Batch:
-        """Those images, float32 in [0, 1] at the classifier's size, with labels and names."""
-
-
-def training_set(data: object, purpose: str) -> TrainingSet:
-    """The data module as a training set; UserError where it has none."""
-    if not isinstance(data, TrainingSet):
-        raise UserError(
-            f"{purpose} needs a training set, and data={type(data).__name__.lower()} has none: take data=cifar10"
-        )
-    return data
-
-
-LARGEST = 64
-"""Images in a batch that is kept as a whole: what an interruption can cost."""
-
-
-def partition(loader: DataLoader[Any], largest: int | None = LARGEST) -> list[list[int]]:
-    """The positions of each batch in the data set, by position alone and never over `largest` images.
-
-    Which images share a batch can decide the last bits of a value, so this is the same for every way to run them.
-    """
-    batches = [list(batch) for batch in loader.batch_sampler or ()]
-    if largest is None or max(map(len, batches), default=0) <= largest:
-        return batches
-    positions = [position for batch in batches for position in batch]
-    return [positions[start : start + largest] for start in range(0, len(positions), largest)]
-
-
-class WholeBatches:
-    """The batches with the given positions, read as `loader` reads them; one empty batch where there are none.
-
-    Not a DataLoader, so that Lightning neither pads it nor deals its images out to processes; an empty batch, so that
-    every process goes through every hook.
-    """
-
-    def __init__(self, loader: DataLoader[Any], batches: Sequence[list[int]]) -> None:
-        self.dataset = loader.dataset
-        self.loader: DataLoader[Batch] = DataLoader(
-            loader.dataset,
-            batch_sampler=list(batches) or [[]],
-            num_workers=loader.num_workers if batches else 0,
-            collate_fn=loader.collate_fn,
-        )
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def __iter__(self) -> Iterator[Batch]:
-        return iter(self.loader)

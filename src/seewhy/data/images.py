@@ -41,7 +41,7 @@ SIGNATURES = (
 BRANDS = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC", b"msf1": "HEIC", b"avif": "AVIF", b"avis": "AVIF"}
 
 
-def image_kind(start: bytes) -> str:
+def describe_kind(start: bytes) -> str:
     r"""What the first bytes of a file say of its kind; empty where they say nothing.
 
     >>> image_kind(b"\0\0\0\x18ftypheic"), image_kind(b"Dear all,")
@@ -83,7 +83,7 @@ BAND = 4_000_000
 """Pixels that are converted at once: what a conversion needs beside its result does not grow with the image."""
 
 
-def rgb(image: Image.Image) -> np.ndarray:
+def convert_to_rgb(image: Image.Image) -> np.ndarray:
     """uint8 [3, height, width] of an image; UnreadableImage where its values or its mode have no way to RGB."""
     picture = np.empty((3, image.height, image.width), np.uint8)
     deep = image.mode in ("F", "I") or image.mode.startswith("I;16")
@@ -162,13 +162,13 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         image = _decode(path, max_pixels)
-        return torch.from_numpy(rgb(image))
+        return torch.from_numpy(convert_to_rgb(image))
 
 
-def picture_of(image: Image.Image) -> Tensor:
+def convert_pillow(image: Image.Image) -> Tensor:
     """A Pillow image of any mode as uint8 [3, height, width], as `read_image` makes it of a file with that content."""
     _check_size(*image.size, MAX_PIXELS)
-    return torch.from_numpy(rgb(_upright(image)))
+    return torch.from_numpy(convert_to_rgb(_upright(image)))
 
 
 def _check_file(path: Path) -> None:
@@ -215,7 +215,7 @@ def _decode(path: Path, max_pixels: int) -> Image.Image:
 
 def _found(path: Path) -> str:
     with path.open("rb") as file:
-        kind = image_kind(file.read(512))
+        kind = describe_kind(file.read(512))
     return f": {kind}" if kind else ""
 
 

@@ -14,11 +14,11 @@ from torch import Tensor
 from seewhy.core.errors import UnreadableImage, UserError
 from seewhy.core.facts import Facts
 from seewhy.core.types import Batch, Images
-from seewhy.data.images import picture_of
+from seewhy.data.images import convert_pillow
 from seewhy.data.preprocessing import resize_and_crop, to_unit_range
 
 Paths: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-Given: TypeAlias = Paths | Image.Image | Sequence[Image.Image] | Tensor
+ImageInput: TypeAlias = Paths | Image.Image | Sequence[Image.Image] | Tensor
 
 
 def is_paths(given: Any) -> bool:
@@ -27,12 +27,12 @@ def is_paths(given: Any) -> bool:
     return isinstance(each, Sequence) and bool(each) and all(isinstance(one, str | os.PathLike) for one in each)
 
 
-def roots_of(paths: Paths) -> list[str]:
+def list_roots(paths: Paths) -> list[str]:
     """The folders, files and patterns to look into, as `data.root=` takes them."""
     return [os.fspath(paths)] if isinstance(paths, str | os.PathLike) else [os.fspath(path) for path in paths]
 
 
-def in_given_order(paths: Sequence[Path], roots: Sequence[str]) -> list[int]:
+def order_by_root(paths: Sequence[Path], roots: Sequence[str]) -> list[int]:
     """Positions of files that were found below several roots: root by root in the order given, then as found."""
     places = [os.path.abspath(os.path.expanduser(root)) for root in roots]
 
@@ -47,19 +47,19 @@ def _is_below(path: str, root: str) -> bool:
     return path == root or path.startswith(os.path.join(root, ""))
 
 
-def batches(given: Any, facts: Facts, batch_size: int) -> Iterator[Batch]:
+def iterate_batches(given: Any, facts: Facts, batch_size: int) -> Iterator[Batch]:
     """Batches of Pillow images (resized and cropped as files are) or of float images that are ready for the network.
 
     Names are image_000, image_001, ...; the true classes are unknown. UserError where `given` is neither.
     """
-    images = stacked(given, facts)
+    images = stack_images(given, facts)
     for start in range(0, len(images), batch_size):
         part = images[start : start + batch_size]
         names = [f"image_{number:03d}" for number in range(start, start + len(part))]
         yield Batch(part, torch.full((len(part),), -1), names, list(names), [""] * len(part), [])
 
 
-def stacked(given: Any, facts: Facts) -> Images:
+def stack_images(given: Any, facts: Facts) -> Images:
     """float32 [n, 3, height, width] in [0, 1] of a tensor, a Pillow image, or a sequence of Pillow images."""
     if isinstance(given, Tensor):
         return _checked(given[None] if given.ndim == 3 else given, facts)
@@ -77,7 +77,7 @@ def stacked(given: Any, facts: Facts) -> Images:
     fitted = []
     for number, picture in enumerate(pictures):
         try:
-            fitted.append(to_unit_range(resize_and_crop(picture_of(picture), facts)))
+            fitted.append(to_unit_range(resize_and_crop(convert_pillow(picture), facts)))
         except UnreadableImage as error:
             raise UserError(f"image {number} cannot be used: {error}") from error
     return torch.stack(fitted)

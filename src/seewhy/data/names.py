@@ -14,7 +14,7 @@ MAX_BYTES = 180
 """File systems allow 255 bytes for a name; the rest is for what a run appends."""
 
 
-def image_names(paths: Sequence[Path], root: Path) -> list[str]:
+def name_images(paths: Sequence[Path], root: Path) -> list[str]:
     """One name for each of these different paths, whatever their order.
 
     It is the path below `root` without its suffix, `__` between folders, and `_` for whatever is neither a letter, a

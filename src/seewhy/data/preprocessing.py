@@ -24,11 +24,11 @@ def resize_and_crop(pictures: Tensor, facts: Facts) -> Tensor:
 def resize(pictures: Tensor, facts: Facts) -> Tensor:
     """uint8 [..., 3, height, width] with the shorter side size / crop, not cut yet; unchanged where that is its size."""
     mode = InterpolationMode(facts.interpolation)
-    new = fitted_size(pictures.shape[-2], pictures.shape[-1], facts)
+    new = compute_resized_size(pictures.shape[-2], pictures.shape[-1], facts)
     return functional.resize(pictures, list(new), mode, antialias=facts.interpolation != "nearest")
 
 
-def fitted_size(height: int, width: int, facts: Facts) -> tuple[int, int]:
+def compute_resized_size(height: int, width: int, facts: Facts) -> tuple[int, int]:
     """(height, width) of a picture before it is cut: the shorter side is size / crop."""
     short = int(facts.size / facts.crop)
     scale = short / min(height, width)

@@ -14,13 +14,8 @@ from seewhy.core.errors import UserError
 from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.explainers.baselines import build_baselines, check_baseline
-from seewhy.explainers.influence.measure import (
-    DataInfluence,
-    Slice,
-    check_reduction,
-    compared_class,
-    difference_of_scores,
-)
+from seewhy.explainers.influence.data_influence import DataInfluence
+from seewhy.explainers.influence.slices import Slice, build_score_weights, check_reduction, find_compared_class
 from seewhy.explainers.path_integrals import check_rule, walk_straight_path
 from seewhy.models.batched import BatchedEvaluator
 
@@ -92,7 +87,7 @@ class Expert(Explainer):
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         part = Slice(evaluator.classifier, self.layer, self.reduction)
         output, logits = part.activations(evaluator, images)
-        against = compared_class(self.against, logits, targets, evaluator.classifier.facts.classes)
+        against = find_compared_class(self.against, logits, targets, evaluator.classifier.facts.classes)
         activations = part.units(output, images, evaluator.classifier.network)
         influence = self._influence(evaluator, part, images, targets, against, output)
         units, passed_over = self._choose(influence, activations)
@@ -117,7 +112,7 @@ class Expert(Explainer):
         if self.influences is not None and self.distribution in ("class", "dataset"):
             known = DataInfluence.read(Path(self.influences), evaluator.classifier, part)
             return known.of_scores(targets, against, over_dataset=self.distribution == "dataset")
-        weights = difference_of_scores(targets, against, len(evaluator.classifier.facts.classes))
+        weights = build_score_weights(targets, against, len(evaluator.classifier.facts.classes))
         if self.distribution == "image":
             _, gradient = part.influence(evaluator, images, weights[:, None])
             return part.units(gradient[:, 0], images, network)

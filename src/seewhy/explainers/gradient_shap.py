@@ -15,8 +15,8 @@ from seewhy.core.errors import UnreadableImage, UserError
 from seewhy.core.facts import Facts
 from seewhy.core.random import image_generator
 from seewhy.core.types import Attributions, Images, Targets
-from seewhy.data.folder import find_images
 from seewhy.data.images import read_image
+from seewhy.data.listing import find_images
 from seewhy.data.preprocessing import resize_and_crop, to_unit_range
 from seewhy.explainers.base import AttributionResult, CompleteExplainer
 from seewhy.explainers.baselines import BASELINES, RANDOM_BASELINES, build_baselines, check_baseline, draw_baseline

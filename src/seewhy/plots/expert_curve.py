@@ -1,4 +1,4 @@
-"""The curve of `keep_experts` as a figure."""
+"""The curve of `measure_curves` as a figure."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from seewhy.explainers.influence.experts import Kept, mean_curve
+from seewhy.explainers.influence.experts import CurvePoint, average_curve
 from seewhy.plots.colormaps import FRAME, MUTED
 
 STYLES = {"experts": "#0072b2", "random": "#8a8a8a"}
 
 
-def draw_expert_curve(curve: Sequence[Kept], layer: str, images: int) -> Figure:
+def draw_expert_curve(curve: Sequence[CurvePoint], layer: str, images: int) -> Figure:
     """Mean recall (solid) and false alarms (dashed) over the classes against the units that are kept.
 
     Thin lines are the recalls of the single classes.
@@ -25,7 +25,7 @@ def draw_expert_curve(curve: Sequence[Kept], layer: str, images: int) -> Figure:
         own = [point for point in curve if point.target == target and point.order == "experts"]
         axes.plot([one.units for one in own], [one.recall for one in own], color=STYLES["experts"], alpha=0.2, lw=0.8)
     for order, colour in STYLES.items():
-        counts, recall, alarms = zip(*mean_curve(curve, order), strict=True)
+        counts, recall, alarms = zip(*average_curve(curve, order), strict=True)
         words = "top experts" if order == "experts" else "random units"
         axes.plot(counts, recall, color=colour, lw=2, marker="o", ms=4, label=f"{words}: recall")
         axes.plot(counts, alarms, color=colour, lw=1.5, ls="--", label=f"{words}: false alarms")

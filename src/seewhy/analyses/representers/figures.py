@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import functional
 
 from seewhy.analyses.representers.points import RepresenterPoints, RunningTop
 from seewhy.core.types import Prediction
-from seewhy.data.dataset import TrainingSet
+from seewhy.data.loading import TrainingSet
 from seewhy.plots import heatmaps
 from seewhy.plots.canvas import LEADING, Drawing, Page, shorten, wrap
 from seewhy.plots.colormaps import FRAME, INK, MUTED, RIGHT, WRONG

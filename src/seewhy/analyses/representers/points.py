@@ -20,7 +20,7 @@ from seewhy.analyses.representers.refit import BLOCK, LastLayer, Refit, refit, w
 from seewhy.core.errors import UserError
 from seewhy.core.targets import UNKNOWN
 from seewhy.core.types import Images, Targets
-from seewhy.data.dataset import TrainingSet
+from seewhy.data.loading import TrainingSet
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
 

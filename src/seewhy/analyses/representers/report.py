@@ -19,7 +19,7 @@ from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
 from seewhy.core.targets import UNKNOWN, choose_targets
 from seewhy.core.types import Batch, Prediction, Targets
-from seewhy.data.dataset import TrainingSet
+from seewhy.data.loading import TrainingSet
 from seewhy.explainers.batch import build_predictions
 from seewhy.models.classifier import Classifier
 from seewhy.plots.canvas import Drawing

@@ -20,7 +20,7 @@ from torch import Tensor
 from seewhy.analyses.robustness.stability import map_back, stability
 from seewhy.core.types import Attributions, Batch, Images, Targets
 from seewhy.data.corruptions.attacks import Attack
-from seewhy.data.corruptions.corrupter import Step
+from seewhy.data.corruptions.corrupter import CorruptionStep
 from seewhy.data.preprocessing import to_unit_range
 from seewhy.explainers.base import Explainer
 from seewhy.metrics.base import Evidence, ImageMetric
@@ -35,7 +35,7 @@ CHUNK = 64 * 224**2
 class Group(NamedTuple):
     """Some steps for every image of a batch."""
 
-    steps: Sequence[Step]
+    steps: Sequence[CorruptionStep]
     images: Tensor
     """float32 [batch, steps, 3, height, width] in [0, 1]."""
     sources: Tensor | None = None
@@ -44,7 +44,7 @@ class Group(NamedTuple):
     """int64 [batch]: the class whose score an attack pushed down."""
 
 
-def corrupted_groups(batch: Batch, steps: Sequence[Step], moving: Sequence[int]) -> Iterator[Group]:
+def corrupted_groups(batch: Batch, steps: Sequence[CorruptionStep], moving: Sequence[int]) -> Iterator[Group]:
     """The versions that came with the batch: those that move pixels apart from the others."""
     if batch.corrupted is None:
         return
@@ -64,7 +64,7 @@ def attacked_groups(
     """Each level of each attack against `classes`."""
     for name, attack in attacks.items():
         for level, attacked in enumerate(attack.levels(evaluator, images, classes, seed), 1):
-            yield Group([Step(name, level)], attacked[:, None], attacked=classes)
+            yield Group([CorruptionStep(name, level)], attacked[:, None], attacked=classes)
 
 
 def attacked_classes(predicted: Targets, labels: Tensor) -> Targets:
@@ -72,7 +72,7 @@ def attacked_classes(predicted: Targets, labels: Tensor) -> Targets:
     return torch.where(labels >= 0, labels, predicted)
 
 
-CLEAN = Step("clean", 0)
+CLEAN = CorruptionStep("clean", 0)
 
 
 @dataclass
@@ -135,7 +135,7 @@ class Measurement:
     classifier: Classifier
     explainers: Mapping[str, Explainer]
     metrics: Mapping[str, ImageMetric]
-    steps: Sequence[Step]
+    steps: Sequence[CorruptionStep]
     moving: Sequence[int]
     attacks: Mapping[str, Attack]
     seed: int = 0

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seewhy.analyses.robustness.measure import CLEAN, Measured
-from seewhy.data.corruptions.corrupter import Step
+from seewhy.data.corruptions.corrupter import CorruptionStep
 from seewhy.plots import heatmaps
 from seewhy.plots.canvas import LEADING, Drawing, Page, shorten, wrap
 from seewhy.plots.colormaps import INK, MUTED, RIGHT, WRONG, build_colour_map
@@ -42,7 +42,7 @@ class Gallery:
     style: dict[str, float | str] = field(
         default_factory=lambda: {"colours": "default", "outlier_percent": 2.0, "strength": 0.7}
     )
-    tiles: dict[str, dict[Step, Tile]] = field(default_factory=dict)
+    tiles: dict[str, dict[CorruptionStep, Tile]] = field(default_factory=dict)
 
     def add(self, measured: Measured) -> None:
         """Keep the group's tiles of the images that are shown."""
@@ -85,7 +85,7 @@ NARROWEST = 110
 
 
 def robustness_sheet(
-    tiles: Mapping[str, Mapping[Step, Tile]], level: int, title: str, explainer: str | None = None
+    tiles: Mapping[str, Mapping[CorruptionStep, Tile]], level: int, title: str, explainer: str | None = None
 ) -> Drawing:
     """One row per image: the original, then every corruption at that level, each over `class: probability`.
 
@@ -123,7 +123,7 @@ def _tile(
     x: float,
     y: float,
     tile: Tile,
-    step: Step,
+    step: CorruptionStep,
     explainer: str | None,
     factor: int,
     room: float,
@@ -148,6 +148,6 @@ def _note(explainer: str | None) -> str:
     return f"{said}. Maps explain the class predicted on the original; rank corr.: Spearman with the original's map"
 
 
-def levels_of(tiles: Mapping[str, Mapping[Step, Tile]]) -> Sequence[int]:
+def levels_of(tiles: Mapping[str, Mapping[CorruptionStep, Tile]]) -> Sequence[int]:
     """The levels above 0 for which there is anything to show."""
     return sorted({step.level for line in tiles.values() for step in line} - {0})

@@ -21,7 +21,7 @@ from seewhy.analyses.synthesis.class_visualization import ClassVisualization, Fr
 from seewhy.analyses.synthesis.summary import GAP, MARGIN, enlarged, page_of, picture_row, visualization_table
 from seewhy.core.errors import UserError
 from seewhy.core.targets import POLICIES, check_policy
-from seewhy.data.names import image_names
+from seewhy.data.names import name_images
 from seewhy.models.classifier import Classifier
 from seewhy.plots.canvas import Drawing, encode_figure, join_lines, wrap
 from seewhy.plots.colormaps import INK, MUTED
@@ -130,7 +130,7 @@ def visualize_all(synthesis: ClassVisualization, classifier: Classifier, output:
 
 def _write(made: Visualization, seed: int, about: tuple[str, str], output: Output) -> list[dict[str, Any]]:
     """The files of one class; its rows of synthesis.csv."""
-    name = f"{made.index:03d}_{image_names([Path(made.name.replace('/', ' '))], Path())[0]}"
+    name = f"{made.index:03d}_{name_images([Path(made.name.replace('/', ' '))], Path())[0]}"
     output.file(f"images/{name}.png", png_of(made.frames[-1].pixels))
     output.file(f"animations/{name}.webp", webp_of(made.frames))
     output.figure(f"figures/{name}.png", encode_figure(strips([made], *about)))

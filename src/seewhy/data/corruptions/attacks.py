@@ -28,7 +28,7 @@ class Attack(ABC):
     """
 
     def __init__(self, eps: Sequence[float | str]) -> None:
-        self.eps = [number(value) for value in eps]
+        self.eps = [parse_number(value) for value in eps]
         if not self.eps or min(self.eps) < 0:
             raise UserError(f"eps={list(eps)} must list numbers from 0, such as [1/255, 8/255]")
 
@@ -41,7 +41,7 @@ class Attack(ABC):
         """(forward, backward) passes that all levels of one image cost."""
 
 
-def loss_gradient(evaluator: BatchedEvaluator, images: Images, classes: Targets) -> Tensor:
+def compute_loss_gradient(evaluator: BatchedEvaluator, images: Images, classes: Targets) -> Tensor:
     """d cross-entropy(logits, class) / d image [batch, 3, height, width]."""
 
     def one(chunk: Tensor) -> tuple[Tensor]:
@@ -53,7 +53,7 @@ def loss_gradient(evaluator: BatchedEvaluator, images: Images, classes: Targets)
     return evaluator.in_passes(one, len(images), gradient=True)[0]
 
 
-def number(value: float | str) -> float:
+def parse_number(value: float | str) -> float:
     """The number, or the value of a fraction such as 8/255; UserError for anything else."""
     try:
         return float(Fraction(str(value)))
@@ -69,7 +69,7 @@ class FGSM(Attack):
 
     def levels(self, evaluator: BatchedEvaluator, images: Images, classes: Targets, seed: int = 0) -> Iterator[Images]:
         """One image for each eps, all along the same direction."""
-        direction = loss_gradient(evaluator, images, classes).sign()
+        direction = compute_loss_gradient(evaluator, images, classes).sign()
         for eps in self.eps:
             yield (images + eps * direction).clamp(0, 1)
 
@@ -96,7 +96,7 @@ class PGD(Attack):
         super().__init__(eps)
         if n_steps < 1:
             raise UserError(f"n_steps={n_steps} must be at least 1")
-        self.step = None if step is None else number(step)
+        self.step = None if step is None else parse_number(step)
         self.n_steps = n_steps
         self.random_start = random_start
 
@@ -107,7 +107,9 @@ class PGD(Attack):
             lowest, highest = (images - eps).clamp(min=0), (images + eps).clamp(max=1)
             attacked = self._start(images, eps, seed).clamp(lowest, highest)
             for _ in range(self.n_steps):
-                attacked = (attacked + step * loss_gradient(evaluator, attacked, classes).sign()).clamp(lowest, highest)
+                attacked = (attacked + step * compute_loss_gradient(evaluator, attacked, classes).sign()).clamp(
+                    lowest, highest
+                )
             yield attacked
 
     def _start(self, images: Images, eps: float, seed: int) -> Images:

@@ -16,13 +16,13 @@ from seewhy.core.errors import UserError
 from seewhy.core.facts import Facts
 from seewhy.core.random import picture_seed
 from seewhy.core.types import Corrupted
-from seewhy.data.preprocessing import fitted_size, resize, resize_and_crop
+from seewhy.data.preprocessing import compute_resized_size, resize, resize_and_crop
 
 if TYPE_CHECKING:
     from seewhy.data.corruptions.base import Corruption
 
 
-class Step(NamedTuple):
+class CorruptionStep(NamedTuple):
     """One corruption at one level."""
 
     corruption: str
@@ -42,7 +42,9 @@ class Corrupter:
         self.corruptions = dict(corruptions)
         self.facts = facts
         self.seed = seed
-        self.steps = [Step(name, level) for name, one in corruptions.items() for level in range(1, 1 + len(one.levels))]
+        self.steps = [
+            CorruptionStep(name, level) for name, one in corruptions.items() for level in range(1, 1 + len(one.levels))
+        ]
         self.moving = [number for number, step in enumerate(self.steps) if corruptions[step.corruption].moves_pixels]
 
     def __call__(self, picture: Tensor) -> Corrupted:
@@ -71,7 +73,7 @@ class Corrupter:
     def _sources(self, corruption: Corruption, shape: tuple[int, ...], level: int, seed: int) -> Tensor:
         """Sources [2, size, size] in pixels of the classifier's image, carried through resizing and cutting."""
         found = torch.from_numpy(corruption.sources(shape, level, seed)).permute(2, 0, 1)
-        old, new = shape[:2], fitted_size(shape[0], shape[1], self.facts)
+        old, new = shape[:2], compute_resized_size(shape[0], shape[1], self.facts)
         enlarged = functional.resize(found, list(new), antialias=False) if tuple(old) != new else found
         left, top = ((new[axis] - self.facts.size) // 2 for axis in (1, 0))
         x = (enlarged[0] + 0.5) * new[1] / old[1] - 0.5 - left
@@ -84,7 +86,7 @@ LARGEST = 2**25
 """Bytes of corrupted pictures in one batch: some batches wait in shared memory, which may be only 64 MB."""
 
 
-def images_per_batch(wanted: int, corrupter: Corrupter | None) -> int:
+def limit_batch_size(wanted: int, corrupter: Corrupter | None) -> int:
     """`wanted`, or fewer where their corrupted versions would be too large for one batch; at least one."""
     if corrupter is None or not corrupter.steps:
         return wanted
@@ -94,7 +96,7 @@ def images_per_batch(wanted: int, corrupter: Corrupter | None) -> int:
     return max(1, min(wanted, LARGEST // bytes_each))
 
 
-def worker_count(workers: int | str) -> int:
+def count_workers(workers: int | str) -> int:
     """`workers`, or for `auto` half of this process's cores, from 1 to 8; 0 corrupts in the main process."""
     if workers == "auto":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -15,12 +15,13 @@ from torch import Tensor
 from seewhy.core.errors import Incompatible
 from seewhy.core.targets import UNKNOWN
 from seewhy.core.types import Batch, Images
-from seewhy.explainers.influence.measure import DataInfluence, Slice, data_influence
+from seewhy.explainers.influence.data_influence import DataInfluence, compute_data_influence
+from seewhy.explainers.influence.slices import Slice
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
 
 
-class Kept(NamedTuple):
+class CurvePoint(NamedTuple):
     """One point of the curve of one class."""
 
     target: int
@@ -34,7 +35,7 @@ class Kept(NamedTuple):
     """Share of all other images that are given to it, 0 to 1, lower is better; NaN where there are none."""
 
 
-class Upper:
+class UpperNetwork:
     """g, the part of a network above a slice: output of the layer [n, ...] -> logits [n, classes].
 
     One image runs through the lower part for all n. Incompatible where the layer does not cut the network in two, so
@@ -59,7 +60,7 @@ class Upper:
             handle.remove()
 
 
-def kept_counts(units: int) -> list[int]:
+def list_unit_counts(units: int) -> list[int]:
     """1, 2, 4, ... and all units.
 
     >>> kept_counts(10)
@@ -68,9 +69,9 @@ def kept_counts(units: int) -> list[int]:
     return [2**power for power in range(units.bit_length()) if 2**power < units] + [units]
 
 
-def keep_experts(
-    upper: Upper, output: Tensor, labels: Tensor, ranked: dict[int, Tensor], seed: int = 0, block: int = 1000
-) -> Iterator[Kept]:
+def measure_curves(
+    upper: UpperNetwork, output: Tensor, labels: Tensor, ranked: dict[int, Tensor], seed: int = 0, block: int = 1000
+) -> Iterator[CurvePoint]:
     """The curve of every class in `ranked` (its units, best expert first), beside a random order of the units.
 
     `output` [n, ...] of the layer for images with `labels` [n]. recall and false alarms of class c count the images
@@ -79,14 +80,14 @@ def keep_experts(
     for target, order in ranked.items():
         chance = torch.randperm(len(order), generator=torch.Generator().manual_seed(seed + target))
         for name, units in (("experts", order), ("random", chance)):
-            for count in kept_counts(len(order)):
+            for count in list_unit_counts(len(order)):
                 chosen = units[:count].to(output.device)
                 parts = [upper(upper.part.keep(piece, chosen)).argmax(1) == target for piece in output.split(block)]
                 said, own = torch.cat(parts), labels == target
-                yield Kept(target, count, name, _share(said[own]), _share(said[~own]))
+                yield CurvePoint(target, count, name, _share(said[own]), _share(said[~own]))
 
 
-def mean_curve(curve: Sequence[Kept], order: str) -> list[tuple[int, float, float]]:
+def average_curve(curve: Sequence[CurvePoint], order: str) -> list[tuple[int, float, float]]:
     """(units kept, recall, false alarms), each the mean over the classes."""
     rows = []
     for count in sorted({point.units for point in curve}):
@@ -100,8 +101,8 @@ def _share(values: Tensor) -> float:
     return float(values.double().mean()) if len(values) else torch.nan
 
 
-RANKING = ("class", "distribution", "rank", "unit", "influence", "images")
-CURVE = ("class", "units_kept", "order", "recall", "false_alarms")
+RANKING_COLUMNS = ("class", "distribution", "rank", "unit", "influence", "images")
+CURVE_COLUMNS = ("class", "units_kept", "order", "recall", "false_alarms")
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class Survey:
     probe_batch_size: int | str
 
     @staticmethod
-    def of(
+    def measure(
         classifier: Classifier,
         batches: Iterable[Batch],
         layer: str | None = None,
@@ -123,7 +124,9 @@ class Survey:
     ) -> Survey:
         """One pass over the images."""
         part = Slice(classifier, layer, reduction)
-        return Survey(classifier, part, data_influence(classifier, part, batches, probe_batch_size), probe_batch_size)
+        return Survey(
+            classifier, part, compute_data_influence(classifier, part, batches, probe_batch_size), probe_batch_size
+        )
 
     def facts(self) -> dict[str, Any]:
         """What the run's record says."""
@@ -145,9 +148,9 @@ class Survey:
             for kind, values, number in tables:
                 for rank, unit in enumerate(values.argsort(descending=True, stable=True)[:count].tolist(), 1):
                     cells = names[label], kind, rank, unit, f"{float(values[unit]):.8g}", number
-                    yield dict(zip(RANKING, cells, strict=True))
+                    yield dict(zip(RANKING_COLUMNS, cells, strict=True))
 
-    def curve(self, batches: Sequence[Batch], seed: int) -> tuple[list[Kept], int]:
+    def curve(self, batches: Sequence[Batch], seed: int) -> tuple[list[CurvePoint], int]:
         """(the curve of every class that occurs, images that it was measured on); empty without known classes."""
         images = torch.cat([batch.images for batch in batches]) if batches else torch.zeros(0)
         labels = torch.cat([batch.labels for batch in batches]) if batches else torch.zeros(0)
@@ -161,13 +164,13 @@ class Survey:
             output, logits = self.part.activations(
                 BatchedEvaluator(self.classifier, images[0], self.probe_batch_size), images
             )
-            upper = Upper(self.classifier, self.part, images, output[:8], logits[:8])
-            return list(keep_experts(upper, output, labels, ranked, seed)), len(images)
+            upper = UpperNetwork(self.classifier, self.part, images, output[:8], logits[:8])
+            return list(measure_curves(upper, output, labels, ranked, seed)), len(images)
 
-    def curve_rows(self, curve: Sequence[Kept]) -> Iterator[dict[str, Any]]:
+    def curve_rows(self, curve: Sequence[CurvePoint]) -> Iterator[dict[str, Any]]:
         """The curve as rows of a table."""
         for point in curve:
             name = self.classifier.facts.classes[point.target]
             alarms = "" if point.false_alarms != point.false_alarms else f"{point.false_alarms:.6g}"
             cells = name, point.units, point.order, f"{point.recall:.6g}", alarms
-            yield dict(zip(CURVE, cells, strict=True))
+            yield dict(zip(CURVE_COLUMNS, cells, strict=True))

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def cloud(height: int, width: int, decay: float, generator: np.random.Generator) -> NDArray[np.float32]:
+def draw_cloud(height: int, width: int, decay: float, generator: np.random.Generator) -> NDArray[np.float32]:
     """float32 [height, width] from 0 to 1 with structures of all sizes, each octave `decay` times weaker than the last.
 
     White noise is filtered with the amplitude f^-(1 + log2 decay), which is the spectrum of the diamond-square
@@ -51,7 +51,7 @@ class Fog(albumentations.ImageOnlyTransform):
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         """Draw the cloud."""
         height, width = params["shape"][:2]
-        return {"veil": cloud(height, width, self.decay, self.random_generator)}
+        return {"veil": draw_cloud(height, width, self.decay, self.random_generator)}
 
     def apply(self, img: NDArray[np.uint8], veil: NDArray[np.float32], **params: Any) -> NDArray[np.uint8]:
         """Veil the picture."""
@@ -87,10 +87,10 @@ class Frost(albumentations.ImageOnlyTransform):
         """Draw the crystals."""
         height, width = params["shape"][:2]
         draw = self.random_generator
-        ridges = 1 - np.abs(2 * cloud(height, width, 1.5, draw) - 1)
+        ridges = 1 - np.abs(2 * draw_cloud(height, width, 1.5, draw) - 1)
         needles = draw.random((height, width), dtype=np.float32) ** 24
         streaked = [cv2.filter2D(needles, -1, line / 2, borderType=cv2.BORDER_REFLECT) for line in LINES]
-        where = np.clip(1.5 * cloud(height, width, 3.0, draw) - 0.2, 0, 1)
+        where = np.clip(1.5 * draw_cloud(height, width, 3.0, draw) - 0.2, 0, 1)
         return {"crystals": np.clip(where * (ridges**3 + np.maximum(*streaked)), 0, 1).astype(np.float32)}
 
     def apply(self, img: NDArray[np.uint8], crystals: NDArray[np.float32], **params: Any) -> NDArray[np.uint8]:
@@ -142,7 +142,9 @@ class Snow(albumentations.ImageOnlyTransform):
         rows, columns = max(1, int(np.ceil(height / self.zoom))), max(1, int(np.ceil(width / self.zoom)))
         flakes = cv2.resize(self.mean + self.spread * noise[:rows, :columns], (width, height))
         flakes = np.where(flakes < self.threshold, 0, np.clip(flakes, 0, 1)).astype(np.float32)
-        return {"flakes": cv2.filter2D(flakes, -1, streak(self.length, float(angle)), borderType=cv2.BORDER_REFLECT)}
+        return {
+            "flakes": cv2.filter2D(flakes, -1, build_streak(self.length, float(angle)), borderType=cv2.BORDER_REFLECT)
+        }
 
     def apply(self, img: NDArray[np.uint8], flakes: NDArray[np.float32], **params: Any) -> NDArray[np.uint8]:
         """Whiten the picture and let it snow."""
@@ -153,7 +155,7 @@ class Snow(albumentations.ImageOnlyTransform):
         return np.rint(np.clip(snowy, 0, 1) * 255).astype(np.uint8)
 
 
-def streak(length: float, angle: float) -> NDArray[np.float32]:
+def build_streak(length: float, angle: float) -> NDArray[np.float32]:
     """A kernel whose weights are a Gaussian of `length` along one direction, starting at the centre; they add to 1."""
     reach = int(np.ceil(2 * length))
     steps = np.arange(0, reach + 1e-6, 0.5)
@@ -162,3 +164,28 @@ def streak(length: float, angle: float) -> NDArray[np.float32]:
     columns = np.rint(reach + steps * np.cos(angle)).astype(int)
     np.add.at(kernel, (rows, columns), np.exp(-((steps / length) ** 2) / 2))
     return kernel / kernel.sum()
+
+
+class ShotNoise(albumentations.ImageOnlyTransform):
+    """Poisson(photons * value) / photons for each value in [0, 1], clipped to 1.
+
+    The library's ShotNoise counts photons in linear light, which darkens the picture.
+    Hendrycks and Dietterich: Benchmarking neural network robustness, ICLR 2019.
+    """
+
+    class InitSchema(albumentations.ImageOnlyTransform.InitSchema):
+        """The fields of the yaml."""
+
+        photons: float
+
+    def __init__(self, photons: float = 60.0, p: float = 1.0) -> None:
+        super().__init__(p=p)
+        self.photons = photons
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """Count the photons."""
+        return {"counted": self.random_generator.poisson(data["image"] / 255 * self.photons)}
+
+    def apply(self, img: NDArray[np.uint8], counted: NDArray[np.int64], **params: Any) -> NDArray[np.uint8]:
+        """Photons to values."""
+        return np.rint(np.clip(counted / self.photons, 0, 1) * 255).astype(np.uint8)

@@ -1,0 +1,78 @@
+"""What data modules share with those who read them: batches that can be resumed, and training images by position."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from torch.utils.data import DataLoader
+
+from seewhy.core.errors import UserError
+from seewhy.core.types import Batch
+
+
+def check_loading(batch_size: int, num_workers: int) -> None:
+    """UserError where a batch would hold nothing or the number of processes is negative."""
+    if batch_size < 1:
+        raise UserError(f"data.batch_size={batch_size} must be at least 1")
+    if num_workers < 0:
+        raise UserError(f"data.num_workers={num_workers} must be 0 (read in this process) or more")
+
+
+@runtime_checkable
+class TrainingSet(Protocol):
+    """A data module that offers its training part without augmentation, by position and in a fixed order."""
+
+    def training_count(self) -> int:
+        """How many training images there are."""
+
+    def training_batch(self, positions: list[int]) -> Batch:
+        """Those images, float32 in [0, 1] at the classifier's size, with labels and names."""
+
+
+def require_training_set(data: object, purpose: str) -> TrainingSet:
+    """The data module as a training set; UserError where it has none."""
+    if not isinstance(data, TrainingSet):
+        raise UserError(
+            f"{purpose} needs a training set, and data={type(data).__name__.lower()} has none: take data=cifar10"
+        )
+    return data
+
+
+LARGEST_BATCH = 64
+"""Images in a batch that is kept as a whole: what an interruption can cost."""
+
+
+def partition(loader: DataLoader[Any], largest: int | None = LARGEST_BATCH) -> list[list[int]]:
+    """The positions of each batch in the data set, by position alone and never over `largest` images.
+
+    Which images share a batch can decide the last bits of a value, so this is the same for every way to run them.
+    """
+    batches = [list(batch) for batch in loader.batch_sampler or ()]
+    if largest is None or max(map(len, batches), default=0) <= largest:
+        return batches
+    positions = [position for batch in batches for position in batch]
+    return [positions[start : start + largest] for start in range(0, len(positions), largest)]
+
+
+class WholeBatches:
+    """The batches with the given positions, read as `loader` reads them; one empty batch where there are none.
+
+    Not a DataLoader, so that Lightning neither pads it nor deals its images out to processes; an empty batch, so that
+    every process goes through every hook.
+    """
+
+    def __init__(self, loader: DataLoader[Any], batches: Sequence[list[int]]) -> None:
+        self.dataset = loader.dataset
+        self.loader: DataLoader[Batch] = DataLoader(
+            loader.dataset,
+            batch_sampler=list(batches) or [[]],
+            num_workers=loader.num_workers if batches else 0,
+            collate_fn=loader.collate_fn,
+        )
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self.loader)

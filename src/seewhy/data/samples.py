@@ -1,0 +1,35 @@
+"""The sample images that come with the project, with the classes that suit the classifier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from seewhy.core.errors import UserError
+from seewhy.core.facts import CIFAR10_CLASSES, Facts
+from seewhy.data.folder import Folder
+
+SAMPLES = Path(__file__).parents[3] / "logbook" / "images"
+
+
+class Samples(Folder):
+    """`cifar10/` for classifiers of the CIFAR-10 classes, `photographs/` (ImageNet classes) for all others.
+
+    `root` takes the place of logbook/images; it holds folders of those names, each with its labels.csv.
+    """
+
+    def __init__(
+        self,
+        root: str | None = None,
+        facts: Facts | None = None,
+        batch_size: int = 8,
+        num_workers: int = 0,
+        limit: int | None = None,
+    ) -> None:
+        known = {name.casefold() for name in facts.classes} if facts else set()
+        folder = (Path(root) if root else SAMPLES) / ("cifar10" if known == set(CIFAR10_CLASSES) else "photographs")
+        if not folder.is_dir():
+            raise UserError(
+                f"the sample images are not in {folder}: set data.root to logbook/images of the project, "
+                "or show your own with data=folder data.root=<folder>"
+            )
+        super().__init__(folder, facts, batch_size, num_workers, limit)
