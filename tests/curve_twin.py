@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from seewhy.metrics.base import Evidence, ImageMetric
+from seewhy.metrics.base import ImageMetric, MetricContext
 from seewhy.metrics.faithfulness.necessity_sufficiency import NecessityOrdering, SufficiencyOrdering, Tpn, Tps
 from seewhy.metrics.faithfulness.pixel_flipping import Deletion, Insertion, MorfLerf
 from seewhy.metrics.faithfulness.road import Road
@@ -102,14 +102,16 @@ def proportionality(score: Score, image: Tensor, attribution: Tensor, removing: 
     return float(np.abs(lines[0] - lines[1]).mean())
 
 
-def evidence_of(classifier: Classifier, images: Tensor, targets: Tensor, maps: Tensor, **options: Any) -> Evidence:
-    return Evidence(classifier, images, targets, maps, **({"probe_batch_size": 16} | options))
+def make_context(
+    classifier: Classifier, images: Tensor, targets: Tensor, maps: Tensor, **options: Any
+) -> MetricContext:
+    return MetricContext(classifier, images, targets, maps, **({"probe_batch_size": 16} | options))
 
 
-def measured(metric: ImageMetric, evidence: Evidence) -> dict[str, Tensor]:
-    """What `compute` gives after one update with this evidence."""
-    images, maps = evidence.images, evidence.attributions
-    metric.update(evidence.classifier, images, evidence.targets, maps, evidence=evidence)
+def measured(metric: ImageMetric, context: MetricContext) -> dict[str, Tensor]:
+    """What `compute` gives after one update with this context."""
+    images, maps = context.images, context.attributions
+    metric.update(context.classifier, images, context.targets, maps, context=context)
     return metric.compute()
 
 

@@ -8,7 +8,7 @@ from benchmarking.over_floor import counted, over_floor
 from benchmarking.place import ROOT
 from benchmarking.row import Row, spread_cells
 from benchmarking.subject import Subject, explainer_named, metric_named
-from seewhy.metrics.base import Evidence, ImageMetric
+from seewhy.metrics.base import ImageMetric, MetricContext
 
 NAMES = tuple(sorted(path.stem for path in (ROOT / "configs" / "metric").glob("*.yaml") if path.stem != "all"))
 QUICK_NAMES = "deletion morf_lerf average_drop road infidelity max_sensitivity sparseness random_logit".split()
@@ -58,10 +58,10 @@ def _timed(
 
     def measure(part: Subject) -> None:
         given = part.classifier, part.images, part.targets, maps[: len(part.images)]
-        evidence = Evidence(*given, explainer=explainer, masks=part.masks)
+        context = MetricContext(*given, explainer=explainer, masks=part.masks)
         for metric in metrics:
             metric.reset()
-            metric.update(*given, evidence=evidence)
+            metric.update(*given, context=context)
 
     few = subject.first(FEWEST)
     passes = counted(few.classifier, lambda: measure(few), len(few.images))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from seewhy.core.errors import UserError
 from seewhy.report.runs import Run, read_record, read_run
 from seewhy.runs.attribution_files import read_attribution
-from seewhy.statistics.intervals import mean_intervals
+from seewhy.statistics.intervals import compute_mean_intervals
 
 
 class Mean(NamedTuple):
@@ -63,7 +63,7 @@ def mean(sample: Iterable[float], seed: int = 0) -> Mean:
     finite = np.array([value for value in sample if np.isfinite(value)], dtype=np.float64)
     if not finite.size:
         raise UserError("there is no finite value to take the mean of")
-    (interval,) = mean_intervals([finite], seed)
+    (interval,) = compute_mean_intervals([finite], seed)
     return Mean(float(finite.mean()), interval.low, interval.high, len(finite))
 
 

@@ -24,7 +24,7 @@ from seewhy.data.in_memory import ImageInput, is_paths, iterate_batches, list_ro
 from seewhy.explainers.base import Explainer
 from seewhy.explainers.batch import explain_batch
 from seewhy.metrics.base import ImageMetric
-from seewhy.metrics.batch import evidence_of, masks_of, measurable, measure_batch
+from seewhy.metrics.batch import build_context, measure_batch, select_masks, select_measurable
 from seewhy.models.classifier import Classifier
 
 if TYPE_CHECKING:
@@ -289,8 +289,8 @@ def _add(
     explanations, left_out = explain_batch(classifier, batch, logits, explainer, target)
     made.skipped += left_out
     if metrics and explanations:
-        chosen, _ = measurable(metrics, batch.masks is not None)
+        chosen, _ = select_measurable(metrics, batch.masks is not None)
         options = {"seed": cfg.seed, "probe_batch_size": cfg.probe_batch_size}
-        evidence = evidence_of(classifier, explanations, explainer, masks=masks_of(batch, explanations), **options)
-        explanations = measure_batch(evidence, explanations, chosen)
+        context = build_context(classifier, explanations, explainer, masks=select_masks(batch, explanations), **options)
+        explanations = measure_batch(context, explanations, chosen)
     made += [ExplainedImage(**vars(explanation)) for explanation in explanations]

@@ -23,7 +23,7 @@ from seewhy.data.corruptions.attacks import FGSM
 from seewhy.data.corruptions.base import Corruption
 from seewhy.data.corruptions.corrupter import Corrupter
 from seewhy.explainers.gradient import Saliency
-from seewhy.statistics.intervals import mean_intervals
+from seewhy.statistics.intervals import compute_mean_intervals
 from tiny import random_images, small_cnn
 
 Runner = Callable[..., Path]
@@ -222,14 +222,14 @@ def test_errors_by_hand() -> None:
 
 def test_intervals_hold_the_mean_and_say_what_they_are() -> None:
     draw = np.random.default_rng(0).random(40)
-    rough, equal, few, usual = mean_intervals([draw[:6], np.ones(5), draw[:2], draw])
+    rough, equal, few, usual = compute_mean_intervals([draw[:6], np.ones(5), draw[:2], draw])
     assert "rough" in rough.note and rough.low < draw[:6].mean() < rough.high
     assert (equal.low, equal.high) == (1, 1) and "equal" in equal.note
     assert np.isnan(few.low) and "too few" in few.note
     assert usual.note == "" and usual.low < draw.mean() < usual.high
     half = 1.96 * draw.std() / 40**0.5
     assert usual.high - usual.low == pytest.approx(2 * half, rel=0.15)
-    assert mean_intervals([draw[::-1]])[0] == usual
+    assert compute_mean_intervals([draw[::-1]])[0] == usual
 
 
 def test_a_reference_must_have_the_columns_and_the_corruptions(tmp_path: Path) -> None:

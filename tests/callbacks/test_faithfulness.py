@@ -17,7 +17,7 @@ from seewhy.core.errors import UserError
 from seewhy.core.types import Batch
 from seewhy.explainers.gradient import Saliency
 from seewhy.metrics.base import ImageMetric
-from seewhy.metrics.batch import measurable
+from seewhy.metrics.batch import select_measurable
 from seewhy.metrics.complexity import Sparseness
 from seewhy.metrics.faithfulness.necessity_sufficiency import NecessityOrdering
 from seewhy.metrics.faithfulness.pixel_flipping import Deletion
@@ -82,7 +82,7 @@ def test_metrics_that_need_masks_are_left_out_without_any(tmp_path: Path) -> Non
     assert run(tmp_path / "with", metrics, masks=True).record()["metrics_left_out"] == []
     assert set(pd.read_csv(tmp_path / "with" / "summary.csv").metric) >= {"pointing_game", "sparseness"}
     with pytest.raises(UserError, match=r"pointing_game compare maps with masks: give data\.masks"):
-        measurable({"pointing_game": PointingGame()}, masked=False)
+        select_measurable({"pointing_game": PointingGame()}, masked=False)
 
 
 def test_passes_of_metrics_are_counted_apart(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ import torch
 from scipy import ndimage
 
 from seewhy.core.errors import UserError
+from seewhy.core.tensors import iterate_runs
 from seewhy.explainers import superpixels
-from seewhy.explainers.superpixels import blend, find_runs, scales_of, segment_images, slic
+from seewhy.explainers.superpixels import blend, scales_of, segment_images, slic
 from tiny import random_images
 
 
@@ -104,4 +105,8 @@ def test_blend_is_exact_at_both_ends_and_linear_between() -> None:
 
 
 def test_runs_are_the_stretches_of_equal_values() -> None:
-    assert list(find_runs(torch.tensor([2, 2, 5, 7, 7, 7]))) == [(2, slice(0, 2)), (5, slice(2, 3)), (7, slice(3, 6))]
+    assert list(iterate_runs(torch.tensor([2, 2, 5, 7, 7, 7]))) == [
+        (2, slice(0, 2)),
+        (5, slice(2, 3)),
+        (7, slice(3, 6)),
+    ]

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from seewhy.metrics.perturbation_curves import area, area_between, average_over_counts, pixel_counts, positive_counts
+from seewhy.metrics.faithfulness.necessity_sufficiency import (
+    average_over_counts,
+    compute_area_between,
+    compute_positive_counts,
+)
+from seewhy.metrics.faithfulness.pixel_flipping import compute_area, compute_pixel_counts
 
 
 def doubles(*values: float) -> torch.Tensor:
@@ -12,8 +17,8 @@ def doubles(*values: float) -> torch.Tensor:
 
 
 def test_the_area_is_the_trapezoidal_rule_also_for_uneven_steps() -> None:
-    assert area(doubles(0, 0.5, 1), doubles(1, 0.5, 0)) == pytest.approx(0.5)
-    assert area(doubles(0, 0.2, 1), doubles(1, 0, 1)) == pytest.approx(0.1 + 0.4)
+    assert compute_area(doubles(0, 0.5, 1), doubles(1, 0.5, 0)) == pytest.approx(0.5)
+    assert compute_area(doubles(0, 0.2, 1), doubles(1, 0, 1)) == pytest.approx(0.1 + 0.4)
 
 
 def test_the_average_is_the_sum_over_every_count() -> None:
@@ -25,9 +30,9 @@ def test_the_average_is_the_sum_over_every_count() -> None:
 
 def test_crossing_lines_enclose_two_triangles() -> None:
     rising, falling = (doubles(0, 1), doubles(0, 1)), (doubles(0, 1), doubles(1, 0))
-    assert area_between(rising, falling) == pytest.approx(0.5)  # not 0: two triangles of 1/4
+    assert compute_area_between(rising, falling) == pytest.approx(0.5)  # not 0: two triangles of 1/4
     bent = (doubles(0, 0.25, 1), doubles(0, 1, 1))
-    assert area_between(bent, rising) == pytest.approx(0.25 * 0.75 / 2 + 0.75 * 0.75 / 2)
+    assert compute_area_between(bent, rising) == pytest.approx(0.25 * 0.75 / 2 + 0.75 * 0.75 / 2)
 
 
 def test_the_area_between_many_crossings_equals_a_fine_sum() -> None:
@@ -38,14 +43,14 @@ def test_the_area_between_many_crossings_equals_a_fine_sum() -> None:
         lines.append((doubles(0, *inner, 1), torch.from_numpy(draw.normal(size=count + 2))))
     middle = (np.arange(400_000) + 0.5) / 400_000
     first, second = (np.interp(middle, *(part.numpy() for part in line)) for line in lines)
-    assert area_between(*lines) == pytest.approx(np.abs(first - second).mean(), rel=1e-6)
+    assert compute_area_between(*lines) == pytest.approx(np.abs(first - second).mean(), rel=1e-6)
 
 
 @pytest.mark.parametrize(
     ("pixels", "steps"), [(50176, 50), (50176, 49), (1024, 50), (64, 16), (64, 10), (4, 3), (9, 1)]
 )
 def test_counts_are_even_and_symmetric(pixels: int, steps: int) -> None:
-    counts = pixel_counts(pixels, steps)
+    counts = compute_pixel_counts(pixels, steps)
     assert (counts[0], counts[-1], len(counts)) == (0, pixels, steps + 1)
     assert {pixels - count for count in counts} == set(counts)
     assert np.ptp(np.diff(counts)) <= 2
@@ -53,13 +58,13 @@ def test_counts_are_even_and_symmetric(pixels: int, steps: int) -> None:
 
 
 def test_as_many_steps_as_pixels_are_one_pixel_each() -> None:
-    assert pixel_counts(7, 7) == pixel_counts(7, 100) == list(range(8))
-    assert pixel_counts(50176, 224) == list(range(0, 50177, 224))
+    assert compute_pixel_counts(7, 7) == compute_pixel_counts(7, 100) == list(range(8))
+    assert compute_pixel_counts(50176, 224) == list(range(0, 50177, 224))
 
 
 def test_positive_pixels_keep_the_common_grid_and_get_ten_steps() -> None:
-    assert positive_counts(0, 100, 5) == [0]
-    assert positive_counts(3, 100, 5) == [0, 1, 2, 3]
-    assert positive_counts(77, 100, 20) == [*range(0, 76, 5), 77]
-    assert positive_counts(50, 100, 4) == [*range(0, 51, 5)]
-    assert positive_counts(100, 100, 100) == list(range(101))
+    assert compute_positive_counts(0, 100, 5) == [0]
+    assert compute_positive_counts(3, 100, 5) == [0, 1, 2, 3]
+    assert compute_positive_counts(77, 100, 20) == [*range(0, 76, 5), 77]
+    assert compute_positive_counts(50, 100, 4) == [*range(0, 51, 5)]
+    assert compute_positive_counts(100, 100, 100) == list(range(101))

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from seewhy.core.errors import UserError
-from seewhy.metrics.base import Evidence
+from seewhy.metrics.base import MetricContext
 from seewhy.metrics.faithfulness.average_drop import AverageDrop, IncreaseInConfidence
 from seewhy.models.classifier import Classifier
 from tiny import classifier_of, random_images, small_cnn
@@ -31,8 +31,8 @@ def measured(
 ) -> dict[str, list[float]]:
     images, targets = torch.ones(len(maps), 3, 2, 2), torch.zeros(len(maps), dtype=torch.int64)
     classifier = sum_classifier(weight)
-    evidence = Evidence(classifier, images, targets, maps, probe_batch_size=3)
-    metric.update(classifier, images, targets, maps, evidence=evidence)
+    context = MetricContext(classifier, images, targets, maps, probe_batch_size=3)
+    metric.update(classifier, images, targets, maps, context=context)
     return {label: values.tolist() for label, values in metric.compute().items()}
 
 
@@ -104,11 +104,11 @@ def test_it_equals_the_loop(mask: str) -> None:
         y, o = (logits if mask == "binary_logit" else logits.softmax(1))[:, target].tolist()
         drops.append(100 * max(0, y - o) / y if y > 1e-6 else math.nan)
         rises.append(100.0 * (y < o))
-    evidence = Evidence(classifier, images, targets, maps, probe_batch_size=2)
+    context = MetricContext(classifier, images, targets, maps, probe_batch_size=2)
     earlier = classifier.passes.forward
     found = {}
     for metric in (AverageDrop(mask), IncreaseInConfidence(mask)):
-        metric.update(classifier, images, targets, maps, evidence=evidence)
+        metric.update(classifier, images, targets, maps, context=context)
         found |= metric.compute()
     assert classifier.passes.forward - earlier == 6, "both share the pass of the image and that of its kept part"
     torch.testing.assert_close(found[AverageDrop(mask).name], torch.tensor(drops), rtol=1e-3, atol=1e-4, equal_nan=True)

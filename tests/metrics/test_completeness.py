@@ -9,7 +9,7 @@ from seewhy.explainers.base import Explainer
 from seewhy.explainers.baselines import build_baselines
 from seewhy.explainers.gradient import InputXGradient
 from seewhy.explainers.integrated_gradients import IntegratedGradients
-from seewhy.metrics.base import Evidence
+from seewhy.metrics.base import MetricContext
 from seewhy.metrics.faithfulness.completeness import Completeness
 from tiny import linear_classifier, random_images, small_cnn
 
@@ -18,8 +18,8 @@ IMAGES, TARGETS = random_images(3, 8), torch.tensor([2, 0, 1])
 
 def measured(maps: torch.Tensor, explainer: Explainer | None) -> dict[str, torch.Tensor]:
     classifier, metric = linear_classifier()[0], Completeness()
-    evidence = Evidence(classifier, IMAGES, TARGETS, maps, explainer=explainer, probe_batch_size=4)
-    metric.update(classifier, IMAGES, TARGETS, maps, evidence=evidence)
+    context = MetricContext(classifier, IMAGES, TARGETS, maps, explainer=explainer, probe_batch_size=4)
+    metric.update(classifier, IMAGES, TARGETS, maps, context=context)
     return metric.compute()
 
 
@@ -57,7 +57,7 @@ def test_the_gap_of_a_real_network_is_the_one_that_the_explainer_reports() -> No
     classifier, images, targets = small_cnn(), random_images(2, 32), torch.tensor([1, 2])
     explainer, metric = IntegratedGradients(n_steps=3, rule="riemann_left", probe_batch_size=4), Completeness()
     attributed = explainer.attribute(classifier, images, targets)
-    evidence = Evidence(classifier, images, targets, attributed.maps, explainer=explainer, probe_batch_size=4)
-    metric.update(classifier, images, targets, attributed.maps, evidence=evidence)
+    context = MetricContext(classifier, images, targets, attributed.maps, explainer=explainer, probe_batch_size=4)
+    metric.update(classifier, images, targets, attributed.maps, context=context)
     torch.testing.assert_close(metric.compute()["completeness"], attributed.facts["completeness_gap"].abs())
     assert metric.compute()["completeness"].min() > 1e-4

@@ -14,7 +14,7 @@ from curve_twin import (
     RANKING,
     TARGETS,
     curved_classifier,
-    evidence_of,
+    make_context,
     measured,
     signed_maps,
 )
@@ -23,17 +23,17 @@ from seewhy.metrics.base import ImageMetric
 from seewhy.metrics.faithfulness.necessity_sufficiency import NecessityOrdering, SufficiencyOrdering, Tpn, Tps
 from seewhy.metrics.faithfulness.pixel_flipping import CurveMetric, Deletion, Insertion
 from seewhy.metrics.faithfulness.road import Road
-from seewhy.metrics.perturbation_curves import ranking
+from seewhy.metrics.pixel_ranking import rank_pixels
 from tiny import random_images
 
 
 @pytest.mark.parametrize("kind", METRICS)
 def test_neither_probe_size_nor_batch_split_matters(kind: type[ImageMetric]) -> None:
     classifier, images = curved_classifier(), random_images(3, 8)
-    together = measured(kind(), evidence_of(classifier, images, TARGETS, signed_maps(), probe_batch_size=64))
+    together = measured(kind(), make_context(classifier, images, TARGETS, signed_maps(), probe_batch_size=64))
     split = kind()
     for rows in (slice(0, 1), slice(1, 3)):
-        measured(split, evidence_of(classifier, images[rows], TARGETS[rows], signed_maps()[rows], probe_batch_size=1))
+        measured(split, make_context(classifier, images[rows], TARGETS[rows], signed_maps()[rows], probe_batch_size=1))
     torch.testing.assert_close(split.compute(), together, equal_nan=True, rtol=1e-4, atol=1e-5)
 
 
@@ -43,7 +43,7 @@ def test_what_a_change_of_the_values_changes(kind: type[ImageMetric]) -> None:
     classifier, images = curved_classifier(), random_images(3, 8)
 
     def scores(changed: Tensor) -> Tensor:
-        return measured(kind(), evidence_of(classifier, images, TARGETS, changed))[kind().name]
+        return measured(kind(), make_context(classifier, images, TARGETS, changed))[kind().name]
 
     known = scores(signed_maps())
     torch.testing.assert_close(scores(4 * signed_maps()), known, equal_nan=True, rtol=1e-5, atol=1e-6)
@@ -62,7 +62,7 @@ def test_maps_that_say_little_have_a_stated_value(kind: type[ImageMetric]) -> No
     classifier, images, target = curved_classifier(), random_images(3, 8)[:1], TARGETS[:1]
 
     def score(attribution: Tensor) -> dict[str, float]:
-        got = measured(kind(), evidence_of(classifier, images, target, attribution))
+        got = measured(kind(), make_context(classifier, images, target, attribution))
         return {column.removeprefix(kind().name).lstrip("_"): float(value) for column, value in got.items()}
 
     for bad in (float("nan"), float("inf"), float("-inf")):
@@ -70,7 +70,7 @@ def test_maps_that_say_little_have_a_stated_value(kind: type[ImageMetric]) -> No
         broken[0, 2, 2] = bad
         assert all(math.isnan(value) for value in score(broken).values())
     constant = torch.ones(1, 8, 8)
-    order = ranking(evidence_of(classifier, images, target, constant)).ranks.view(1, 8, 8)
+    order = rank_pixels(make_context(classifier, images, target, constant)).ranks.view(1, 8, 8)
     spelled_out = 1 - 1e-5 * order  # the same order without ties
     assert score(constant)[""] == pytest.approx(score(spelled_out)[""], abs=1e-3)
     empty = {NecessityOrdering: 1.0, SufficiencyOrdering: 0.0, Tpn: math.nan, Tps: math.nan}

@@ -8,7 +8,7 @@ import torch
 
 from curve_twin import (
     RANKING,
-    evidence_of,
+    make_context,
     measured,
     signed_maps,
     weighted_sum,
@@ -21,8 +21,8 @@ from tiny import random_images
 
 def on_2x2(metric: ImageMetric, weights: list[float], pixels: list[float], values: list[float]) -> dict[str, float]:
     image = torch.tensor(pixels).view(1, 1, 2, 2).expand(1, 3, 2, 2)
-    evidence = evidence_of(weighted_sum(weights), image, torch.tensor([0]), torch.tensor(values).view(1, 2, 2))
-    return {column: float(value) for column, value in measured(metric, evidence).items()}
+    context = make_context(weighted_sum(weights), image, torch.tensor([0]), torch.tensor(values).view(1, 2, 2))
+    return {column: float(value) for column, value in measured(metric, context).items()}
 
 
 ONES, VALUES, REVERSED = [1.0] * 4, [0.4, 0.3, 0.2, 0.1], [0.1, 0.2, 0.3, 0.4]
@@ -113,11 +113,11 @@ def test_bounds_are_reached_where_one_pixel_decides() -> None:
     truth = torch.zeros(1, 8, 8)
     truth[0, 1, 1] = 1
     for sign, bounds in ((1, (0, 1, 1)), (-1, (1, 0, -1))):
-        evidence = evidence_of(classifier, torch.ones(1, 3, 8, 8), torch.tensor([0]), sign * truth)
+        context = make_context(classifier, torch.ones(1, 3, 8, 8), torch.tensor([0]), sign * truth)
         for metric, bound in zip(
             (Deletion(n_steps=64), Insertion("black", 64), MorfLerf(n_steps=64)), bounds, strict=True
         ):
-            assert float(measured(metric, evidence)[metric.name]) == pytest.approx(bound, abs=1 / 64)
+            assert float(measured(metric, context)[metric.name]) == pytest.approx(bound, abs=1 / 64)
 
 
 def test_a_planted_patch_beats_noise_everywhere() -> None:
@@ -131,7 +131,7 @@ def test_a_planted_patch_beats_noise_everywhere() -> None:
     targets = torch.zeros(4, dtype=torch.int64)
     for kind in (*RANKING, NecessityOrdering, SufficiencyOrdering):
         found, noise = (
-            measured(kind(), evidence_of(classifier, images, targets, each))[kind().name]
+            measured(kind(), make_context(classifier, images, targets, each))[kind().name]
             for each in (images.mean(1) * patch + 0.01 * signed_maps(4).abs(), signed_maps(4).abs())
         )
         gains = found - noise if kind.higher_is_better else noise - found

@@ -6,12 +6,9 @@ import pytest
 import torch
 
 from seewhy.explainers.gradient import Saliency
-from seewhy.metrics.base import Evidence
-from seewhy.metrics.randomisation.model_randomization import (
-    EfficientModelRandomization,
-    RandomizedNetwork,
-    histogram_entropy,
-)
+from seewhy.metrics.base import MetricContext
+from seewhy.metrics.randomisation.model_randomization import EfficientModelRandomization, histogram_entropy
+from seewhy.metrics.randomisation.randomized_network import RandomizedNetwork
 from tiny import random_images, small_cnn
 
 
@@ -21,8 +18,8 @@ def test_it_is_the_relative_rise_of_the_entropy() -> None:
     maps, network = explainer(classifier, images, targets), RandomizedNetwork(small_cnn(), seed=4)
     network.randomize(*network.layers)
     before, after = (histogram_entropy(values, 20) for values in (maps, explainer(network.copy, images, targets)))
-    evidence = Evidence(classifier, images, targets, maps, explainer=explainer, seed=4, probe_batch_size=4)
-    metric.update(classifier, images, targets, maps, evidence=evidence)
+    context = MetricContext(classifier, images, targets, maps, explainer=explainer, seed=4, probe_batch_size=4)
+    metric.update(classifier, images, targets, maps, context=context)
     found = metric.compute()
     torch.testing.assert_close(found[metric.name], ((after - before) / before).float(), rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(found[f"{metric.name}_entropy"], before.float())

@@ -11,7 +11,7 @@ from torch import Tensor
 from seewhy.core.errors import UserError
 from seewhy.core.random import image_generator
 from seewhy.explainers.baselines import build_baselines
-from seewhy.metrics.base import Evidence, ImageMetric
+from seewhy.metrics.base import ImageMetric, MetricContext
 from seewhy.metrics.faithfulness.removal_correlation import FaithfulnessCorrelation, SensitivityN
 from seewhy.models.classifier import Classifier
 from tiny import linear_classifier, random_images, small_cnn
@@ -27,8 +27,8 @@ def exact(baseline: str) -> Tensor:
 
 def scores(metric: ImageMetric, maps: Tensor, classifier: Classifier | None = None, **options: Any) -> list[float]:
     known = classifier or linear_classifier()[0]
-    evidence = Evidence(known, IMAGES, TARGETS, maps, **{"probe_batch_size": 7} | options)
-    metric.update(known, IMAGES, TARGETS, maps, evidence=evidence)
+    context = MetricContext(known, IMAGES, TARGETS, maps, **{"probe_batch_size": 7} | options)
+    metric.update(known, IMAGES, TARGETS, maps, context=context)
     return metric.compute()[metric.name].tolist()
 
 
@@ -76,9 +76,9 @@ def test_it_equals_the_loop(probe_batch_size: int) -> None:
 
 def test_the_same_sets_pass_through_the_network_once() -> None:
     classifier, maps = linear_classifier()[0], exact("black")
-    evidence = Evidence(classifier, IMAGES, TARGETS, maps, probe_batch_size=16)
+    context = MetricContext(classifier, IMAGES, TARGETS, maps, probe_batch_size=16)
     for metric in (FaithfulnessCorrelation(n_samples=10, share=0.1), SensitivityN(n_samples=10, shares=[0.1, 0.4])):
-        metric.update(classifier, IMAGES, TARGETS, maps, evidence=evidence)
+        metric.update(classifier, IMAGES, TARGETS, maps, context=context)
     assert classifier.passes.forward == 3 * (1 + 2 * 10)
 
 
@@ -115,8 +115,8 @@ def test_it_equals_quantus(monkeypatch: pytest.MonkeyPatch) -> None:
     classifier, images, targets = small_cnn(), random_images(1, 32), torch.tensor([3])
     maps = torch.randn(1, 32, 32, generator=torch.Generator().manual_seed(2))
     metric = FaithfulnessCorrelation(n_samples=15, share=0.1)
-    evidence = Evidence(classifier, images, targets, maps, probe_batch_size=16)
-    metric.update(classifier, images, targets, maps, evidence=evidence)
+    context = MetricContext(classifier, images, targets, maps, probe_batch_size=16)
+    metric.update(classifier, images, targets, maps, context=context)
     generator = image_generator(0, images[0], "subset 102")
     pixels = [torch.randperm(1024, generator=generator)[:102] for _ in range(15)]
     every_channel = iter([torch.cat([chosen, chosen + 1024, chosen + 2048]).numpy() for chosen in pixels])

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from seewhy.core.errors import UserError
 from seewhy.core.random import image_generator
-from seewhy.metrics.base import Evidence
+from seewhy.metrics.base import MetricContext
 from seewhy.metrics.faithfulness.infidelity import Infidelity
 from seewhy.models.classifier import Classifier
 from tiny import linear_classifier, random_images, small_cnn
@@ -26,8 +26,8 @@ def exact(perturbation: str) -> Tensor:
 def scores(metric: Infidelity, maps: Tensor, classifier: Classifier | None = None, **options: Any) -> Tensor:
     known = classifier or linear_classifier()[0]
     images = IMAGES if maps.shape[-1] == 8 else random_images(3, 32)
-    evidence = Evidence(known, images, TARGETS, maps, **{"probe_batch_size": 7} | options)
-    metric.update(known, images, TARGETS, maps, evidence=evidence)
+    context = MetricContext(known, images, TARGETS, maps, **{"probe_batch_size": 7} | options)
+    metric.update(known, images, TARGETS, maps, context=context)
     return metric.compute()[metric.name]
 
 
@@ -85,9 +85,9 @@ def test_the_normalised_form_is_the_best_scale() -> None:
 
 def test_the_two_forms_share_their_passes_and_their_names_differ() -> None:
     classifier, maps = linear_classifier()[0], exact("square")
-    evidence = Evidence(classifier, IMAGES, TARGETS, maps, probe_batch_size=16)
+    context = MetricContext(classifier, IMAGES, TARGETS, maps, probe_batch_size=16)
     for normalised in (False, True):
-        Infidelity(n_samples=10, normalised=normalised).update(classifier, IMAGES, TARGETS, maps, evidence=evidence)
+        Infidelity(n_samples=10, normalised=normalised).update(classifier, IMAGES, TARGETS, maps, context=context)
     assert classifier.passes.forward == 3 * 11
     assert Infidelity("noise", normalised=True).name == "infidelity_noise_normalised"
 
@@ -135,6 +135,6 @@ def test_it_equals_captum(normalised: bool) -> None:
         classifier, perturb, image, in_one_channel, target=target, n_perturb_samples=12, normalize=normalised
     )
     metric = Infidelity(n_samples=12, normalised=normalised)
-    evidence = Evidence(classifier, image, target, attribution, probe_batch_size=16)
-    metric.update(classifier, image, target, attribution, evidence=evidence)
+    context = MetricContext(classifier, image, target, attribution, probe_batch_size=16)
+    metric.update(classifier, image, target, attribution, context=context)
     torch.testing.assert_close(metric.compute()[metric.name], expected.detach(), rtol=1e-3, atol=1e-9)

@@ -12,7 +12,7 @@ from seewhy.core.random import image_generator
 from seewhy.explainers.base import Explainer
 from seewhy.explainers.controls import Random
 from seewhy.explainers.gradient import InputXGradient, Saliency
-from seewhy.metrics.base import Evidence
+from seewhy.metrics.base import MetricContext
 from seewhy.metrics.robustness.max_sensitivity import MaxSensitivity
 from tiny import linear_classifier, random_images, small_cnn
 
@@ -27,10 +27,10 @@ def scores(metric: MaxSensitivity, explainer: Explainer | None, maps: Tensor | N
         else explainer(classifier, IMAGES, TARGETS)
     )
     known = known if maps is None else maps
-    evidence = Evidence(
+    context = MetricContext(
         classifier, IMAGES, TARGETS, known, **{"explainer": explainer, "probe_batch_size": 7, "seed": 2} | options
     )
-    metric.update(classifier, IMAGES, TARGETS, known, evidence=evidence)
+    metric.update(classifier, IMAGES, TARGETS, known, context=context)
     return metric.compute()["max_sensitivity"]
 
 
@@ -44,8 +44,8 @@ def test_the_gradient_of_a_linear_network_does_not_move() -> None:
     classifier = linear_classifier()[0]
     images, targets, explainer = random_images(2, 8), torch.tensor([0, 2]), Saliency(probe_batch_size=4)
     maps, metric = explainer(classifier, images, targets), MaxSensitivity(radius=0.5)
-    evidence = Evidence(classifier, images, targets, maps, explainer=explainer, probe_batch_size=4)
-    metric.update(classifier, images, targets, maps, evidence=evidence)
+    context = MetricContext(classifier, images, targets, maps, explainer=explainer, probe_batch_size=4)
+    metric.update(classifier, images, targets, maps, context=context)
     assert metric.compute()["max_sensitivity"].tolist() == [0, 0]
 
 
@@ -104,6 +104,6 @@ def test_it_equals_captum() -> None:
 
     expected = metrics.sensitivity_max(explain, image, perturb, n_perturb_samples=6, target=target)
     maps, metric = explainer(classifier, image, target), MaxSensitivity(n_samples=6, radius=0.1)
-    evidence = Evidence(classifier, image, target, maps, explainer=explainer, seed=2, probe_batch_size=4)
-    metric.update(classifier, image, target, maps, evidence=evidence)
+    context = MetricContext(classifier, image, target, maps, explainer=explainer, seed=2, probe_batch_size=4)
+    metric.update(classifier, image, target, maps, context=context)
     torch.testing.assert_close(metric.compute()["max_sensitivity"], expected, rtol=1e-3, atol=1e-6)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from explainer_checks import assert_same, state_of
 from seewhy.explainers.integrated_gradients import IntegratedGradients
-from seewhy.metrics.base import Evidence, ImageMetric
+from seewhy.metrics.base import ImageMetric, MetricContext
 from seewhy.models.classifier import Passes
 from tiny import random_images, small_cnn
 
@@ -42,12 +42,12 @@ def metric_of(path: Path) -> ImageMetric:
     return instantiate(config, _convert_="object")
 
 
-def evidence_of(rows: slice | list[int] = slice(None), maps: Tensor = MAPS, **options: Any) -> dict[str, Any]:
+def make_context(rows: slice | list[int] = slice(None), maps: Tensor = MAPS, **options: Any) -> dict[str, Any]:
     """The arguments of `update` for some of the images."""
     settings = {"explainer": EXPLAINER, "masks": MASKS[rows], "probe_batch_size": 5} | options
     arguments = {"classifier": small_cnn(), "images": IMAGES[rows], "targets": TARGETS[rows]}
     arguments["attributions"] = maps[rows]
-    return arguments | {"evidence": Evidence(*arguments.values(), **settings)}
+    return arguments | {"context": MetricContext(*arguments.values(), **settings)}
 
 
 def measured(path: Path, *updates: dict[str, Any]) -> dict[str, Tensor]:
@@ -79,10 +79,10 @@ def test_a_yaml_names_its_metric(path: Path) -> None:
 
 @every_metric
 def test_one_value_per_image_and_nothing_left_behind(path: Path) -> None:
-    metric, arguments = metric_of(path), evidence_of()
+    metric, arguments = metric_of(path), make_context()
     before = state_of(arguments["classifier"])
     with torch.inference_mode():
-        arguments["evidence"] = Evidence(
+        arguments["context"] = MetricContext(
             *list(arguments.values())[:4], explainer=EXPLAINER, masks=MASKS, probe_batch_size=5
         )
         metric.update(**arguments)
@@ -95,16 +95,16 @@ def test_one_value_per_image_and_nothing_left_behind(path: Path) -> None:
         assert bool(values.isfinite().all())
         assert not values.requires_grad
     metric.reset()
-    metric.update(**evidence_of([1]))
+    metric.update(**make_context([1]))
     assert_equal(metric.compute(), {label: values[1:] for label, values in found.items()})
 
 
 @every_metric
 def test_values_do_not_depend_on_batch_order_or_probe_size(path: Path) -> None:
-    together = measured(path, evidence_of())
-    assert_equal(measured(path, evidence_of([0]), evidence_of([1])), together)
-    assert_equal(measured(path, evidence_of([1, 0])), {label: values.flip(0) for label, values in together.items()})
-    assert_equal(measured(path, evidence_of(probe_batch_size=16)), together)
+    together = measured(path, make_context())
+    assert_equal(measured(path, make_context([0]), make_context([1])), together)
+    assert_equal(measured(path, make_context([1, 0])), {label: values.flip(0) for label, values in together.items()})
+    assert_equal(measured(path, make_context(probe_batch_size=16)), together)
 
 
 @every_metric
@@ -116,8 +116,8 @@ def test_a_degenerate_map_has_a_value_and_spares_its_neighbour(path: Path) -> No
     update = {"classifier": small_cnn(), "images": IMAGES[rows], "targets": TARGETS[rows]}
     update["attributions"] = torch.stack(list(kinds.values()))
     options = {"explainer": EXPLAINER, "masks": MASKS[rows], "probe_batch_size": 5}
-    found = measured(path, update | {"evidence": Evidence(*update.values(), **options)})
-    assert_equal({label: values[-1:] for label, values in found.items()}, measured(path, evidence_of([0])))
+    found = measured(path, update | {"context": MetricContext(*update.values(), **options)})
+    assert_equal({label: values[-1:] for label, values in found.items()}, measured(path, make_context([0])))
     assert not any(bool(values.isinf().any()) for values in found.values())
     score = dict(zip(kinds, found[path.stem].tolist(), strict=True))
     assert score["nan"] != score["nan"], "a broken map has no score"
@@ -126,11 +126,11 @@ def test_a_degenerate_map_has_a_value_and_spares_its_neighbour(path: Path) -> No
 
 @every_metric
 def test_after_an_error_the_classifier_is_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    metric, arguments = metric_of(path), evidence_of()
+    metric, arguments = metric_of(path), make_context()
     metric.update(**arguments)
     if arguments["classifier"].passes == Passes():
         pytest.skip("never asks the network")
-    arguments = evidence_of()
+    arguments = make_context()
     before = state_of(arguments["classifier"])
 
     def broken(self: torch.nn.Linear, features: Tensor) -> Tensor:

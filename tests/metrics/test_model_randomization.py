@@ -15,12 +15,9 @@ from seewhy.explainers.base import Explainer
 from seewhy.explainers.cam import GradCam
 from seewhy.explainers.controls import Edges
 from seewhy.explainers.gradient import Saliency
-from seewhy.metrics.base import Evidence, ImageMetric
-from seewhy.metrics.randomisation.model_randomization import (
-    EfficientModelRandomization,
-    ModelRandomization,
-    RandomizedNetwork,
-)
+from seewhy.metrics.base import ImageMetric, MetricContext
+from seewhy.metrics.randomisation.model_randomization import EfficientModelRandomization, ModelRandomization
+from seewhy.metrics.randomisation.randomized_network import RandomizedNetwork
 from seewhy.models.classifier import Classifier
 from tiny import classifier_of, random_images, small_cnn
 
@@ -29,13 +26,13 @@ GRADIENT = Saliency(reduction="sum", probe_batch_size=8)
 LAYERS = ["fc3", "fc2", "fc1", "conv2", "conv1"]
 
 
-def evidence_of(classifier: Classifier, explainer: Explainer | None, maps: Tensor | None = None) -> Evidence:
+def make_context(classifier: Classifier, explainer: Explainer | None, maps: Tensor | None = None) -> MetricContext:
     known = (explainer or GRADIENT)(classifier, IMAGES, TARGETS) if maps is None else maps
-    return Evidence(classifier, IMAGES, TARGETS, known, explainer=explainer, probe_batch_size=8, seed=5)
+    return MetricContext(classifier, IMAGES, TARGETS, known, explainer=explainer, probe_batch_size=8, seed=5)
 
 
-def measured(metric: ImageMetric, evidence: Evidence) -> dict[str, Tensor]:
-    metric.update(evidence.classifier, IMAGES, TARGETS, evidence.attributions, evidence=evidence)
+def measured(metric: ImageMetric, context: MetricContext) -> dict[str, Tensor]:
+    metric.update(context.classifier, IMAGES, TARGETS, context.attributions, context=context)
     return metric.compute()
 
 
@@ -63,9 +60,9 @@ def loop(layers_of_steps: list[list[str]]) -> Tensor:
 )
 def test_it_equals_the_loop(fields: dict[str, Any], steps: list[list[str]]) -> None:
     classifier, metric = small_cnn(), ModelRandomization(**fields)
-    evidence = evidence_of(classifier, GRADIENT)
+    context = make_context(classifier, GRADIENT)
     before, expected = classifier.passes.forward, loop(steps)
-    found = measured(metric, evidence)
+    found = measured(metric, context)
     torch.testing.assert_close(found[metric.name], expected.mean(0), rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(found[f"{metric.name}_last"], expected[-1], rtol=1e-3, atol=1e-4)
     assert classifier.passes.forward - before == 3 * len(steps), "the passes of the copy count"
@@ -74,9 +71,9 @@ def test_it_equals_the_loop(fields: dict[str, Any], steps: list[list[str]]) -> N
 @pytest.mark.parametrize("order", ["cascading", "independent"])
 def test_a_map_that_ignores_the_network_scores_one(order: str) -> None:
     metric, other = ModelRandomization(order), ModelRandomization(order)
-    assert measured(metric, evidence_of(small_cnn(), Edges()))[metric.name].tolist() == pytest.approx([1] * 3)
-    assert measured(other, evidence_of(small_cnn(), GRADIENT))[other.name].max() < 0.7
-    rise = measured(EfficientModelRandomization(), evidence_of(small_cnn(), Edges()))
+    assert measured(metric, make_context(small_cnn(), Edges()))[metric.name].tolist() == pytest.approx([1] * 3)
+    assert measured(other, make_context(small_cnn(), GRADIENT))[other.name].max() < 0.7
+    rise = measured(EfficientModelRandomization(), make_context(small_cnn(), Edges()))
     assert rise["efficient_model_randomization"].tolist() == [0, 0, 0]
 
 
@@ -84,10 +81,10 @@ def test_a_map_that_ignores_the_network_scores_one(order: str) -> None:
 def test_degenerate_maps(metric: type[ImageMetric]) -> None:
     maps = GRADIENT(small_cnn(), IMAGES, TARGETS)
     maps[0], maps[1, 0, 0] = -0.2, math.nan
-    found = measured(metric(), evidence_of(small_cnn(), GRADIENT, maps))
+    found = measured(metric(), make_context(small_cnn(), GRADIENT, maps))
     assert found[metric().name].isnan().tolist() == [True, True, False]
     with pytest.raises(UserError, match=f"{metric().name} explains again"):
-        measured(metric(), evidence_of(small_cnn(), None))
+        measured(metric(), make_context(small_cnn(), None))
 
 
 def test_a_blank_randomised_map_scores_zero_or_loses_all_structure() -> None:
@@ -100,8 +97,8 @@ def test_a_blank_randomised_map_scores_zero_or_loses_all_structure() -> None:
     maps = torch.randn(3, 32, 32, generator=torch.Generator().manual_seed(0))
     found = {}
     for metric in (ModelRandomization(), EfficientModelRandomization()):
-        evidence = Evidence(classifier, IMAGES, targets, maps, explainer=blank, probe_batch_size=8)
-        metric.update(classifier, IMAGES, targets, maps, evidence=evidence)
+        context = MetricContext(classifier, IMAGES, targets, maps, explainer=blank, probe_batch_size=8)
+        metric.update(classifier, IMAGES, targets, maps, context=context)
         found |= metric.compute()
     assert found["model_randomization"].tolist() == [0, 0, 0]
     assert found["efficient_model_randomization"].tolist() == [-1, -1, -1]
@@ -113,16 +110,16 @@ def test_a_blank_randomised_map_scores_zero_or_loses_all_structure() -> None:
 )
 def test_the_classifier_keeps_every_byte_also_after_an_error(metric: ImageMetric, explainer: Explainer) -> None:
     classifier = small_cnn()
-    evidence = evidence_of(classifier, explainer)
+    context = make_context(classifier, explainer)
     before, parameters = state_of(classifier), [id(parameter) for parameter in classifier.parameters()]
-    measured(copy.deepcopy(metric), evidence)
+    measured(copy.deepcopy(metric), context)
     assert_same(before, state_of(classifier))
 
     class Broken(type(explainer)):  # type: ignore[misc]
         def _attribute(self, *arguments: Any) -> Any:
             raise ZeroDivisionError
 
-    failing = evidence_of(classifier, Broken(), evidence.attributions)
+    failing = make_context(classifier, Broken(), context.attributions)
     with pytest.raises(ZeroDivisionError):
         measured(copy.deepcopy(metric), failing)
     assert_same(before, state_of(classifier))
@@ -131,10 +128,10 @@ def test_the_classifier_keeps_every_byte_also_after_an_error(metric: ImageMetric
 
 def test_the_fully_randomised_maps_are_made_once() -> None:
     classifier = small_cnn()
-    evidence = evidence_of(classifier, GRADIENT)
-    measured(ModelRandomization(n_layers=1), evidence)
+    context = make_context(classifier, GRADIENT)
+    measured(ModelRandomization(n_layers=1), context)
     counted = classifier.passes.forward
-    measured(EfficientModelRandomization(), evidence)
+    measured(EfficientModelRandomization(), context)
     assert classifier.passes.forward == counted
 
 

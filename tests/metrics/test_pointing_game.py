@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from seewhy.core.errors import UserError
 from seewhy.explainers.gradient import InputXGradient
-from seewhy.metrics.base import Evidence, ImageMetric
+from seewhy.metrics.base import ImageMetric, MetricContext
 from seewhy.metrics.localisation import PointingGame, RelevanceMass, RelevanceRank
 from tiny import classifier_of, random_images, small_cnn
 
@@ -20,8 +20,8 @@ MASK = torch.tensor([[1, 1, 0], [0, 0, 0], [0, 0, 0]]).bool()
 def measured(metric: ImageMetric, maps: Tensor, masks: Tensor | None) -> dict[str, list[float]]:
     images, targets = random_images(len(maps), maps.shape[-1]), torch.zeros(len(maps), dtype=torch.int64)
     classifier = small_cnn()
-    evidence = Evidence(classifier, images, targets, maps, masks=masks)
-    metric.update(classifier, images, targets, maps, evidence=evidence)
+    context = MetricContext(classifier, images, targets, maps, masks=masks)
+    metric.update(classifier, images, targets, maps, context=context)
     assert classifier.passes.forward == 0
     return {label: values.tolist() for label, values in metric.compute().items()}
 

@@ -9,36 +9,36 @@ from seewhy.core.errors import UserError
 from seewhy.explainers.base import Explainer
 from seewhy.explainers.controls import Edges
 from seewhy.explainers.gradient import Saliency
-from seewhy.metrics.base import Evidence
-from seewhy.metrics.randomisation.random_logit import RandomLogit, other_classes
+from seewhy.metrics.base import MetricContext
+from seewhy.metrics.randomisation.random_logit import RandomLogit, draw_other_classes
 from seewhy.models.classifier import Classifier
 from tiny import classifier_of, linear_classifier, random_images, small_cnn
 
 GRADIENT = Saliency(reduction="sum", probe_batch_size=8)
 
 
-def evidence_of(classifier: Classifier, explainer: Explainer | None, seed: int = 0, count: int = 6) -> Evidence:
+def make_context(classifier: Classifier, explainer: Explainer | None, seed: int = 0, count: int = 6) -> MetricContext:
     size = classifier.facts.size
     images, targets = random_images(count, size), torch.arange(count) % len(classifier.facts.classes)
     maps = (explainer or GRADIENT)(classifier, images, targets)
-    return Evidence(classifier, images, targets, maps, explainer=explainer, seed=seed, probe_batch_size=8)
+    return MetricContext(classifier, images, targets, maps, explainer=explainer, seed=seed, probe_batch_size=8)
 
 
-def scores(evidence: Evidence, maps: Tensor | None = None) -> Tensor:
-    metric, known = RandomLogit(), evidence.attributions if maps is None else maps
-    evidence.attributions = known
-    metric.update(evidence.classifier, evidence.images, evidence.targets, known, evidence=evidence)
+def scores(context: MetricContext, maps: Tensor | None = None) -> Tensor:
+    metric, known = RandomLogit(), context.attributions if maps is None else maps
+    context.attributions = known
+    metric.update(context.classifier, context.images, context.targets, known, context=context)
     return metric.compute()["random_logit"]
 
 
 def test_of_a_linear_network_it_is_the_rank_correlation_of_the_weights() -> None:
     classifier, weights = linear_classifier()
-    evidence = evidence_of(classifier, GRADIENT)
+    context = make_context(classifier, GRADIENT)
     expected = [
         stats.spearmanr(weights[target].sum(0).flatten(), weights[other].sum(0).flatten()).statistic
-        for target, other in zip(evidence.targets, other_classes(evidence), strict=True)
+        for target, other in zip(context.targets, draw_other_classes(context), strict=True)
     ]
-    torch.testing.assert_close(scores(evidence), torch.tensor(expected).float(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(scores(context), torch.tensor(expected).float(), rtol=1e-4, atol=1e-5)
     assert classifier.passes.forward == 12
 
 
@@ -47,17 +47,17 @@ def test_opposite_classes_score_minus_one_and_a_map_without_a_class_one() -> Non
     with torch.no_grad():
         layer.weight[1] = -layer.weight[0]
     classifier = classifier_of(nn.Sequential(nn.Flatten(), layer), 8, 2, normalised=False)
-    assert scores(evidence_of(classifier, GRADIENT)).tolist() == pytest.approx([-1] * 6)
-    assert scores(evidence_of(classifier, Edges())).tolist() == pytest.approx([1] * 6)
+    assert scores(make_context(classifier, GRADIENT)).tolist() == pytest.approx([-1] * 6)
+    assert scores(make_context(classifier, Edges())).tolist() == pytest.approx([1] * 6)
 
 
 def test_every_other_class_is_drawn_and_never_the_target() -> None:
-    evidence = evidence_of(linear_classifier()[0], GRADIENT, count=60)
-    others = other_classes(evidence)
-    assert bool((others != evidence.targets).all())
+    context = make_context(linear_classifier()[0], GRADIENT, count=60)
+    others = draw_other_classes(context)
+    assert bool((others != context.targets).all())
     for target in range(3):
-        assert set(others[evidence.targets == target].tolist()) == {0, 1, 2} - {target}
-    assert not torch.equal(others, other_classes(evidence_of(linear_classifier()[0], GRADIENT, 1, count=60)))
+        assert set(others[context.targets == target].tolist()) == {0, 1, 2} - {target}
+    assert not torch.equal(others, draw_other_classes(make_context(linear_classifier()[0], GRADIENT, 1, count=60)))
 
 
 def test_a_constant_map_has_no_value_and_a_constant_other_map_nothing_in_common() -> None:
@@ -65,17 +65,17 @@ def test_a_constant_map_has_no_value_and_a_constant_other_map_nothing_in_common(
     with torch.no_grad():
         layer.weight[1] = 0.1
     classifier = classifier_of(nn.Sequential(nn.Flatten(), layer), 8, 2, normalised=False)
-    found = scores(evidence_of(classifier, GRADIENT, count=4))
+    found = scores(make_context(classifier, GRADIENT, count=4))
     assert found[0::2].tolist() == [0, 0]
     assert bool(found[1::2].isnan().all())
 
 
 def test_it_needs_an_explainer_and_another_class() -> None:
     with pytest.raises(UserError, match="random_logit explains again"):
-        scores(evidence_of(small_cnn(), None))
+        scores(make_context(small_cnn(), None))
     alone = classifier_of(nn.Sequential(nn.Flatten(), nn.Linear(192, 1)), 8, 1, normalised=False)
     with pytest.raises(UserError, match="the network has only one"):
-        scores(evidence_of(alone, GRADIENT))
+        scores(make_context(alone, GRADIENT))
 
 
 @pytest.mark.oracle
@@ -84,9 +84,9 @@ def test_it_equals_quantus(monkeypatch: pytest.MonkeyPatch) -> None:
     from quantus.functions.similarity_func import correlation_spearman
 
     classifier = small_cnn()
-    evidence = evidence_of(classifier, GRADIENT, count=1)
-    other = other_classes(evidence)
-    place = (other - (other > evidence.targets).long()).numpy()
+    context = make_context(classifier, GRADIENT, count=1)
+    other = draw_other_classes(context)
+    place = (other - (other > context.targets).long()).numpy()
     monkeypatch.setattr(numpy.random, "randint", lambda *arguments, **options: place)
 
     def explain(model: Classifier, inputs: object, targets: object, **options: object) -> object:
@@ -98,10 +98,10 @@ def test_it_equals_quantus(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     expected = theirs(
         model=classifier,
-        x_batch=evidence.images.numpy(),
-        y_batch=evidence.targets.numpy(),
-        a_batch=evidence.attributions[:, None].numpy(),
+        x_batch=context.images.numpy(),
+        y_batch=context.targets.numpy(),
+        a_batch=context.attributions[:, None].numpy(),
         explain_func=explain,
         device="cpu",
     )
-    assert scores(evidence).tolist() == pytest.approx([float(value) for value in expected], abs=1e-5)
+    assert scores(context).tolist() == pytest.approx([float(value) for value in expected], abs=1e-5)

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torch import nn
 
-from seewhy.metrics.randomisation.model_randomization import Kept, RandomizedNetwork, layers_of
+from seewhy.metrics.randomisation.randomized_network import RandomizedNetwork, TwinCache, list_layers
 from tiny import classifier_of, small_cnn
 
 LAYERS = ["fc3", "fc2", "fc1", "conv2", "conv1"]
@@ -18,8 +18,8 @@ def test_layers_are_weights_with_what_follows_them_nearest_the_output_first() ->
     network = nn.Sequential(
         nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.LayerNorm(5)
     )
-    assert layers_of(network) == [("4", "5"), ("0", "1", "2")]
-    assert layers_of(small_cnn().network) == [(name,) for name in LAYERS]
+    assert list_layers(network) == [("4", "5"), ("0", "1", "2")]
+    assert list_layers(small_cnn().network) == [(name,) for name in LAYERS]
 
 
 def test_random_parameters_keep_mean_and_spread_and_belong_to_the_seed() -> None:
@@ -66,8 +66,8 @@ def test_a_copy_follows_parameters_and_modules_that_change() -> None:
 
 def test_fixed_parameters_are_looked_at_once_and_drawn_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     classifier, asked = small_cnn(), []
-    drawn = Kept.drawn
-    monkeypatch.setattr(Kept, "drawn", lambda kept, *given: asked.append(given[1]) or drawn(kept, *given))
+    drawn = TwinCache.drawn
+    monkeypatch.setattr(TwinCache, "drawn", lambda kept, *given: asked.append(given[1]) or drawn(kept, *given))
     fixed, other = RandomizedNetwork(classifier, 1, fixed=True), RandomizedNetwork(classifier, 1)
     for layer in (("fc1",), ("conv2",)):
         for network in (fixed, other):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from seewhy.metrics.perturbation_curves import largest_first, sorted_keys
+from seewhy.metrics.pixel_ranking import order_descending, sort_keys
 
 
 def rows(kind: str) -> torch.Tensor:
@@ -26,10 +26,10 @@ def rows(kind: str) -> torch.Tensor:
 def test_it_is_the_stable_sort(kind: str) -> None:
     values = rows(kind)
     before = values.clone()
-    assert torch.equal(largest_first(values), before.argsort(dim=1, descending=True, stable=True))
+    assert torch.equal(order_descending(values), before.argsort(dim=1, descending=True, stable=True))
     assert torch.equal(values, before)
 
 
 def test_keys_of_other_numbers_are_refused() -> None:
     with pytest.raises(AssertionError, match="float64"):
-        sorted_keys(rows("double").numpy())
+        sort_keys(rows("double").numpy())

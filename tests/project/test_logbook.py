@@ -28,7 +28,7 @@ from test_project import MACHINE_PATH, ROOT
 
 from commands import CONFIGS, composed
 from seewhy.core.errors import UserError
-from seewhy.metrics.base import Evidence
+from seewhy.metrics.base import MetricContext
 from seewhy.metrics.faithfulness.necessity_sufficiency import NecessityOrdering
 from seewhy.plots.colormaps import build_colour_map
 from tiny import linear_classifier
@@ -90,9 +90,9 @@ def test_the_metric_is_the_definition_of_the_toy() -> None:
     classifier, weights = linear_classifier(size=8)
     image = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     image = image.where(weights[:1] > -0.02, 0.0)
-    evidence = Evidence(classifier, image, torch.tensor([0]), (weights[:1] * image).sum(1), probe_batch_size=16)
+    context = MetricContext(classifier, image, torch.tensor([0]), (weights[:1] * image).sum(1), probe_batch_size=16)
     per_pixel = (weights[0] * image[0]).sum(0).flatten().double().numpy()
-    found = NecessityOrdering(n_steps=64).measure(evidence)["undivided"]
+    found = NecessityOrdering(n_steps=64).measure(context)["undivided"]
     toy = ordering_toy(per_pixel, np.ones_like(per_pixel))
     assert toy.exact > 0
     assert float(found) == pytest.approx(toy.exact, rel=1e-4)

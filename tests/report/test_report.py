@@ -18,7 +18,7 @@ from seewhy.report.leaderboard import build_leaderboard_table, build_scores_tabl
 from seewhy.report.runs import find_runs
 from seewhy.report.write import write_report
 from seewhy.statistics.schema import MetricFact, read_metric_facts
-from seewhy.statistics.summary import summarise
+from seewhy.statistics.summary import summarise_metrics
 from sweep_folder import FACTS, edit_record, values, write_run, write_sweep
 
 FEW = {"deletion": FACTS["deletion"], "insertion": FACTS["insertion"], "coverage": FACTS["coverage"]}
@@ -76,7 +76,7 @@ def test_one_explainer_is_a_table_of_its_metrics() -> None:
     table = pd.DataFrame(
         {"image": list("abcd"), "explainer": "lrp", "metric": "road", "value": [0.1, 0.2, 0.4, np.nan]}
     )
-    said = text_of(build_scores_table(summarise(table, {"road": MetricFact("higher", "")})))
+    said = text_of(build_scores_table(summarise_metrics(table, {"road": MetricFact("higher", "")})))
     for words in ("road", "↑", "0.233", "0.200", "a rough interval; 1 without a value"):
         assert words in said
 

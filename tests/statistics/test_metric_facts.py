@@ -8,7 +8,7 @@ import pytest
 
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
-from seewhy.statistics.schema import MetricFact, facts_of, read_metric_facts, write_metric_facts
+from seewhy.statistics.schema import MetricFact, collect_metric_facts, read_metric_facts, write_metric_facts
 
 
 def test_facts_survive_the_file(tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ def test_another_form_is_refused(tmp_path: Path, content: str) -> None:
 
 def test_the_direction_belongs_to_the_score_alone() -> None:
     metric = SimpleNamespace(name="road", higher_is_better=True, variant="probability", columns=("coverage",))
-    assert facts_of([metric]) == {  # type: ignore[list-item]
+    assert collect_metric_facts([metric]) == {  # type: ignore[list-item]
         "road": MetricFact("higher", "probability"),
         "road_coverage": MetricFact(None, "probability"),
     }

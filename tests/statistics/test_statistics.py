@@ -8,11 +8,17 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from seewhy.core.errors import UserError
-from seewhy.statistics.intervals import mean_intervals
-from seewhy.statistics.ranks import critical_difference, rank
+from seewhy.statistics.intervals import compute_mean_intervals
+from seewhy.statistics.ranks import compute_critical_difference, rank_explainers
 from seewhy.statistics.schema import MetricFact
-from seewhy.statistics.summary import by_image, check_table, summarise
-from seewhy.statistics.tests import against_control, compare_pairs, holm, out_of_reach, wilcoxon
+from seewhy.statistics.summary import check_table, pivot_by_image, summarise_metrics
+from seewhy.statistics.tests import (
+    compare_pairs,
+    compare_with_control,
+    compute_wilcoxon_p,
+    correct_by_holm,
+    note_out_of_reach,
+)
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:
@@ -30,7 +36,7 @@ def tidy(values: dict[str, list[float]], metric: str = "deletion") -> pd.DataFra
 
 def test_an_interval_is_scipys_bca_interval_of_the_mean() -> None:
     values = normal(30) ** 2
-    (found,) = mean_intervals([values], seed=3)
+    (found,) = compute_mean_intervals([values], seed=3)
     expected = stats.bootstrap((np.sort(values),), np.mean, method="BCa", rng=np.random.default_rng(3))
     assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval), rel=1e-12)
     assert found.note == ""
@@ -39,9 +45,9 @@ def test_an_interval_is_scipys_bca_interval_of_the_mean() -> None:
 
 def test_intervals_keep_their_place_among_samples_of_other_lengths() -> None:
     samples = [normal(12), np.array([1.0]), normal(30, seed=1), normal(12, seed=2), np.full(4, 0.1)]
-    together = mean_intervals(samples)
+    together = compute_mean_intervals(samples)
     for sample, found in zip(samples, together, strict=True):
-        (alone,) = mean_intervals([sample[::-1]])
+        (alone,) = compute_mean_intervals([sample[::-1]])
         np.testing.assert_equal(found, alone)
 
 
@@ -55,40 +61,40 @@ def test_intervals_keep_their_place_among_samples_of_other_lengths() -> None:
     ],
 )
 def test_degenerate_samples_say_what_they_are(values: list[float], low: float, high: float, note: str) -> None:
-    (found,) = mean_intervals([np.array(values)])
+    (found,) = compute_mean_intervals([np.array(values)])
     np.testing.assert_equal(found[:2], (low, high))
     assert found.note == note
 
 
 def test_values_too_small_for_the_correction_get_the_percentile_interval() -> None:
     values = np.arange(12) * 1e-200
-    (found,) = mean_intervals([values])
+    (found,) = compute_mean_intervals([values])
     assert "percentile interval" in found.note
     assert 0 < found.low < values.mean() < found.high < 11e-200
 
 
 def test_few_values_are_called_rough() -> None:
-    (found,) = mean_intervals([normal(4)])
+    (found,) = compute_mean_intervals([normal(4)])
     assert found.note == "n=4: a rough interval"
     assert found.low < found.high
 
 
 def test_the_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:
-    covered = [found.low <= 0 <= found.high for found in mean_intervals(list(normal(300, 40)))]
+    covered = [found.low <= 0 <= found.high for found in compute_mean_intervals(list(normal(300, 40)))]
     assert 0.90 < np.mean(covered) < 0.98
 
 
 def test_a_summary_counts_failures_and_leaves_them_out() -> None:
     table = tidy({"lrp": [1.0, 2.0, np.nan, 6.0, np.inf], "lime": [np.nan] * 5})
-    found = summarise(table, {"deletion": MetricFact("lower", "black")}).set_index("explainer")
+    found = summarise_metrics(table, {"deletion": MetricFact("lower", "black")}).set_index("explainer")
     assert list(found.columns) == ["metric", "n", "failures", "mean", "median", "low", "high", "better", "note"]
     lrp, lime = found.loc["lrp"], found.loc["lime"]
     assert (lrp["n"], lrp["failures"], lrp["mean"], lrp["median"], lrp["better"]) == (3, 2, 3.0, 2.0, "lower")
     assert lrp["note"] == "n=3: a rough interval; 2 without a value"
     assert (lime["n"], lime["failures"]) == (0, 5)
     assert np.isnan(lime["mean"])
-    assert summarise(table)["better"].tolist() == ["none", "none"]
-    assert len(summarise(table.iloc[:0])) == 0
+    assert summarise_metrics(table)["better"].tolist() == ["none", "none"]
+    assert len(summarise_metrics(table.iloc[:0])) == 0
 
 
 def test_a_malformed_table_is_refused() -> None:
@@ -104,19 +110,21 @@ def test_a_malformed_table_is_refused() -> None:
 
 def test_holm_by_hand() -> None:
     p = np.array([0.01, 0.04, np.nan, 0.03, 0.005])
-    np.testing.assert_allclose(holm(p), [0.03, 0.06, np.nan, 0.06, 0.02])
-    np.testing.assert_allclose(holm(np.array([0.5, 0.9])), [1.0, 1.0])
-    assert np.isnan(holm(np.array([np.nan]))).all()
+    np.testing.assert_allclose(correct_by_holm(p), [0.03, 0.06, np.nan, 0.06, 0.02])
+    np.testing.assert_allclose(correct_by_holm(np.array([0.5, 0.9])), [1.0, 1.0])
+    assert np.isnan(correct_by_holm(np.array([np.nan]))).all()
 
 
 def test_wilcoxon_by_hand_and_by_scipy() -> None:
-    assert wilcoxon(np.arange(1.0, 7)) == 2 / 2**6
-    assert wilcoxon(np.array([1.0, 2, 3, 4, 5, 6, -7])) == pytest.approx(2 * 19 / 2**7)  # 19 of 128 sums are <= 7
+    assert compute_wilcoxon_p(np.arange(1.0, 7)) == 2 / 2**6
+    assert compute_wilcoxon_p(np.array([1.0, 2, 3, 4, 5, 6, -7])) == pytest.approx(
+        2 * 19 / 2**7
+    )  # 19 of 128 sums are <= 7
     gaps = normal(40) + 0.3
-    assert wilcoxon(gaps) == stats.wilcoxon(gaps, method="exact").pvalue
-    assert wilcoxon(np.concatenate([np.arange(1.0, 7), np.zeros(90)])) == 2 / 2**6
-    assert wilcoxon(np.zeros(8)) == 1
-    assert np.isnan(wilcoxon(np.arange(5.0)))
+    assert compute_wilcoxon_p(gaps) == stats.wilcoxon(gaps, method="exact").pvalue
+    assert compute_wilcoxon_p(np.concatenate([np.arange(1.0, 7), np.zeros(90)])) == 2 / 2**6
+    assert compute_wilcoxon_p(np.zeros(8)) == 1
+    assert np.isnan(compute_wilcoxon_p(np.arange(5.0)))
 
 
 def test_a_pair_by_hand() -> None:
@@ -139,53 +147,53 @@ def test_identical_runs_do_not_differ() -> None:
     assert (found[["p", "p_holm"]] == 1).all().all()
     assert (found["win_rate"] == 0.5).all()
     assert (found["winner"] == "").all()
-    ranks = rank(values, "higher")
+    ranks = rank_explainers(values, "higher")
     assert (ranks.average, ranks.p) == ((2.0, 2.0, 2.0), 1.0)
     assert ranks.groups() == [(0, 2)]
-    assert set(against_control(values, "higher", "a")["beats"]) == {"control", "no"}
+    assert set(compare_with_control(values, "higher", "a")["beats"]) == {"control", "no"}
 
 
 def test_small_n_says_so() -> None:
     four = pd.DataFrame({name: normal(4, seed=seed) + 9 * seed for seed, name in enumerate("abc")})
     assert set(compare_pairs(four, "higher")["note"]) == {"n=4: too few for a test"}
     assert compare_pairs(four, "higher")["p"].isna().all()
-    assert set(against_control(four, "higher", "a")["beats"]) == {"control", "untested"}
-    ranks = rank(four, "higher")
+    assert set(compare_with_control(four, "higher", "a")["beats"]) == {"control", "untested"}
+    ranks = rank_explainers(four, "higher")
     assert np.isnan(ranks.p)
     assert np.isnan(ranks.critical_difference)
     assert ranks.note == "n=4: too few for a test"
     assert ranks.groups() == []
-    assert "3 comparisons" in out_of_reach(6, 3)
-    assert out_of_reach(6, 1) == out_of_reach(8, 6) == ""
-    assert out_of_reach(8, 7) != ""
+    assert "3 comparisons" in note_out_of_reach(6, 3)
+    assert note_out_of_reach(6, 1) == note_out_of_reach(8, 6) == ""
+    assert note_out_of_reach(8, 7) != ""
 
 
 @pytest.mark.parametrize(("count", "q"), [(2, 1.960), (5, 2.728), (8, 3.031), (10, 3.164)])
 def test_the_critical_difference_is_demsars(count: int, q: float) -> None:
     for images in (14, 100):
         expected = q * (count * (count + 1) / (6 * images)) ** 0.5
-        assert critical_difference(count, images) == pytest.approx(expected, rel=5e-4)
+        assert compute_critical_difference(count, images) == pytest.approx(expected, rel=5e-4)
 
 
 def test_ranks_by_hand() -> None:
     values = pd.DataFrame({"a": [3.0, 3, 3, 1], "b": [2.0, 3, 2, 2], "c": [1.0, 1, 1, 3], "d": [np.nan] * 4})
-    ranks = rank(values, "higher")
+    ranks = rank_explainers(values, "higher")
     assert ranks.explainers == ("a", "b", "c")
     assert ranks.average == (1.625, 1.875, 2.5)
     assert "d has no value" in ranks.note
-    assert rank(values, "lower").explainers == ("c", "b", "a")
+    assert rank_explainers(values, "lower").explainers == ("c", "b", "a")
 
 
 def test_friedman_is_scipys_over_the_complete_images() -> None:
     values = pd.DataFrame(normal(20, 4) + np.array([0, 0.2, 0.4, 2]), columns=list("dcba"))
     values.iloc[3, 1] = np.nan
-    ranks = rank(values, "higher")
+    ranks = rank_explainers(values, "higher")
     complete = values.dropna()
     assert ranks.n == 19
     assert "19 of 20 images" in ranks.note
     assert ranks.p == pytest.approx(stats.friedmanchisquare(*complete.to_numpy().T).pvalue)
     assert ranks.explainers[0] == "a"
-    assert ranks.critical_difference == critical_difference(4, 19)
+    assert ranks.critical_difference == compute_critical_difference(4, 19)
 
 
 def test_groups_join_what_is_closer_than_the_critical_difference() -> None:
@@ -198,11 +206,11 @@ def test_groups_join_what_is_closer_than_the_critical_difference() -> None:
 def test_only_what_is_better_beats_the_control() -> None:
     base = normal(25)
     values = pd.DataFrame({"random": base, "good": base - 1 - 0.1 * normal(25, seed=1), "bad": base + 1, "same": base})
-    found = against_control(values, "lower", "random").set_index("explainer")
+    found = compare_with_control(values, "lower", "random").set_index("explainer")
     assert found["beats"].to_dict() == {"random": "control", "good": "yes", "bad": "no", "same": "no"}
-    p = [wilcoxon((values[name] - base).to_numpy()) for name in ("bad", "good", "same")]
-    np.testing.assert_allclose(found.loc[["bad", "good", "same"], "p"], holm(np.array(p)))
-    assert against_control(values, "higher", "random").set_index("explainer")["beats"]["bad"] == "yes"
+    p = [compute_wilcoxon_p((values[name] - base).to_numpy()) for name in ("bad", "good", "same")]
+    np.testing.assert_allclose(found.loc[["bad", "good", "same"], "p"], correct_by_holm(np.array(p)))
+    assert compare_with_control(values, "higher", "random").set_index("explainer")["beats"]["bad"] == "yes"
 
 
 @settings(max_examples=6, deadline=None)
@@ -210,16 +218,18 @@ def test_only_what_is_better_beats_the_control() -> None:
 def test_the_order_of_the_rows_changes_nothing(order: list[int], seed: int) -> None:
     table = tidy({name: list(normal(8, seed=place)) for place, name in enumerate(("random", "lrp", "lime"))})
     turned = table.iloc[order]
-    pd.testing.assert_frame_equal(summarise(table, seed=seed), summarise(turned, seed=seed), check_exact=True)
-    one, other = (by_image(check_table(part), "deletion") for part in (table, turned))
+    pd.testing.assert_frame_equal(
+        summarise_metrics(table, seed=seed), summarise_metrics(turned, seed=seed), check_exact=True
+    )
+    one, other = (pivot_by_image(check_table(part), "deletion") for part in (table, turned))
     pairs = compare_pairs(one, "lower", seed)
     pd.testing.assert_frame_equal(
         pairs, compare_pairs(other[["random", "lime", "lrp"]], "lower", seed), check_exact=True
     )
-    assert rank(one, "lower") == rank(other, "lower")
+    assert rank_explainers(one, "lower") == rank_explainers(other, "lower")
 
 
 def test_the_seed_decides_the_interval() -> None:
     values = [normal(30)]
-    assert mean_intervals(values, 1) == mean_intervals(values, 1)
-    assert mean_intervals(values, 1) != mean_intervals(values, 2)
+    assert compute_mean_intervals(values, 1) == compute_mean_intervals(values, 1)
+    assert compute_mean_intervals(values, 1) != compute_mean_intervals(values, 2)

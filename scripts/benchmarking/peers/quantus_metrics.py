@@ -18,11 +18,11 @@ from benchmarking.subject import Subject, metric_named
 from seewhy.core.random import image_generator
 from seewhy.explainers.gradient import InputXGradient
 from seewhy.metrics import imputation
-from seewhy.metrics.base import Evidence
-from seewhy.metrics.faithfulness.removal_correlation import subset_size
+from seewhy.metrics.base import MetricContext
+from seewhy.metrics.faithfulness.removal_correlation import count_removed_pixels
 from seewhy.metrics.imputation import impute
-from seewhy.metrics.perturbation_curves import NOISY_LINEAR, Curve, curve_scores
-from seewhy.metrics.randomisation.random_logit import other_classes
+from seewhy.metrics.perturbation_curves import NOISY_LINEAR, Curve, compute_curves
+from seewhy.metrics.randomisation.random_logit import draw_other_classes
 
 EXPLAINER = InputXGradient()
 SHARES = (10, 30, 50, 70, 90)
@@ -30,10 +30,10 @@ RAW = {"abs": False, "normalise": False, "disable_warnings": True}
 OWN_NUMBERS = "random numbers of its own"
 
 
-def evidence_of(subject: Subject) -> Evidence:
+def make_context(subject: Subject) -> MetricContext:
     """The maps of the subject, ready to be measured."""
     given = subject.classifier, subject.images, subject.targets, subject.maps
-    return Evidence(*given, explainer=EXPLAINER, masks=subject.masks)
+    return MetricContext(*given, explainer=EXPLAINER, masks=subject.masks)
 
 
 def ours(name: str, *overrides: str) -> Call:
@@ -42,9 +42,9 @@ def ours(name: str, *overrides: str) -> Call:
 
     def scores(subject: Subject) -> Tensor:
         metric.reset()
-        evidence = evidence_of(subject)
-        given = evidence.classifier, evidence.images, evidence.targets, evidence.attributions
-        metric.update(*given, evidence=evidence)
+        context = make_context(subject)
+        given = context.classifier, context.images, context.targets, context.attributions
+        metric.update(*given, context=context)
         return metric.compute()[metric.name]
 
     return scores
@@ -91,7 +91,7 @@ def _explain(subject: Subject) -> Callable[..., Any]:
 def probabilities(subject: Subject, curve: Curve, counts: list[int]) -> Tensor:
     """Those of the targets along a curve, where so many pixels are gone."""
     with torch.no_grad(), subject.classifier.frozen():
-        return torch.stack(curve_scores(evidence_of(subject), curve, [counts] * len(subject.images)))[..., 1]
+        return torch.stack(compute_curves(make_context(subject), curve, [counts] * len(subject.images)))[..., 1]
 
 
 def flipping(n_steps: int, images: int) -> Peer:
@@ -118,13 +118,13 @@ def faithfulness(n_samples: int) -> Peer:
     share = 0.1
 
     def make(quantus: Any, subject: Subject) -> Any:
-        size = 3 * subset_size(share, subject.images[0, 0].numel())
+        size = 3 * count_removed_pixels(share, subject.images[0, 0].numel())
         options = {"nr_runs": n_samples, "subset_size": size, "perturb_baseline": 0.0, "return_aggregate": False}
         return quantus.FaithfulnessCorrelation(**options, **RAW)
 
     def with_our_sets(subject: Subject) -> Tensor:
         pixels = subject.images[0, 0].numel()
-        size = subset_size(share, pixels)
+        size = count_removed_pixels(share, pixels)
         streams = [image_generator(0, image, f"subset {size}") for image in subject.images]
         drawn = [[torch.randperm(pixels, generator=stream)[:size] for _ in range(n_samples)] for stream in streams]
         queue = iter(
@@ -200,7 +200,7 @@ def random_logit() -> Peer:
         return quantus.RandomLogit(num_classes=classes, similarity_func=correlation_spearman, **RAW)
 
     def with_our_classes(subject: Subject) -> Tensor:
-        other = other_classes(evidence_of(subject))
+        other = draw_other_classes(make_context(subject))
         place = (other - (other > subject.targets).long()).cpu().numpy()
         with patch.object(np.random, "randint", lambda *arguments, **options: place):
             return call(subject)

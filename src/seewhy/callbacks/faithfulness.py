@@ -14,10 +14,10 @@ from seewhy.core.files import RunFolder
 from seewhy.core.types import Batch
 from seewhy.explainers.base import Explainer
 from seewhy.metrics.base import ImageMetric
-from seewhy.metrics.batch import evidence_of, masks_of, measurable, measure_batch
+from seewhy.metrics.batch import build_context, measure_batch, select_masks, select_measurable
 from seewhy.models.classifier import Classifier, Passes
 from seewhy.runs.batch_results import Cost, collect_curve_rows
-from seewhy.statistics.schema import facts_of
+from seewhy.statistics.schema import collect_metric_facts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +45,7 @@ class Faithfulness(JournalReader):
         """Refuse metrics that all need masks where there are none, before any image is explained."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         if self.metrics and hasattr(data, "masks"):
-            measurable(self.metrics, data.masks is not None)
+            select_measurable(self.metrics, data.masks is not None)
 
     def on_test_batch_end(  # type: ignore[override]
         self, trainer: Trainer, pl_module: Classifier, outputs: dict[str, Any], batch: Batch, *place: int
@@ -54,13 +54,13 @@ class Faithfulness(JournalReader):
         explanations = outputs.get("explanations", [])
         if not self.metrics or not explanations:
             return
-        metrics, outputs["left_out"] = measurable(self.metrics, batch.masks is not None)
-        masks = masks_of(batch, explanations)
+        metrics, outputs["left_out"] = select_measurable(self.metrics, batch.masks is not None)
+        masks = select_masks(batch, explanations)
         before, start = Passes(pl_module.passes.forward, pl_module.passes.backward), time.perf_counter()
         with trainer.precision_plugin.forward_context():
-            evidence = evidence_of(pl_module, explanations, self.explainer, masks=masks, **self.options)
-            outputs["explanations"] = measure_batch(evidence, explanations, metrics)
-            outputs["curves"] = collect_curve_rows(evidence, explanations)
+            context = build_context(pl_module, explanations, self.explainer, masks=masks, **self.options)
+            outputs["explanations"] = measure_batch(context, explanations, metrics)
+            outputs["curves"] = collect_curve_rows(context, explanations)
         for metric in metrics.values():
             metric.reset()  # the values are kept in the journal, not here
         spent = pl_module.passes.since(before)
@@ -83,7 +83,7 @@ class Faithfulness(JournalReader):
         from seewhy.runs.scores import write_curves, write_scores
 
         seed, journal = self.options["seed"], self.kept.journal
-        self.summary = write_scores(self.folder, facts_of(self.measured().values()), journal, seed)
+        self.summary = write_scores(self.folder, collect_metric_facts(self.measured().values()), journal, seed)
         write_curves(self.folder, journal, f"{self.explainer.name} on {classifier.name}", seed)
 
     def record(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ In which precision numbers are kept: single at least, and double where the netwo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -78,3 +78,12 @@ def widen(values: Tensor) -> Tensor:
     What leaves a network goes through here, so that a network in double precision is explained in double precision.
     """
     return values if values.dtype in (torch.float32, torch.float64) else values.float()
+
+
+def iterate_runs(image: Tensor) -> Iterator[tuple[int, slice]]:
+    """(value, its rows) for each stretch of equal values: a chunk of many masks holds few images."""
+    values, counts = torch.unique_consecutive(image, return_counts=True)
+    start = 0
+    for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+        yield value, slice(start, start + count)
+        start += count

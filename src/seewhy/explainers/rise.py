@@ -11,9 +11,10 @@ from torch.nn import functional
 
 from seewhy.core.errors import UserError
 from seewhy.core.random import image_generator
+from seewhy.core.tensors import iterate_runs
 from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import AttributionResult, Explainer
-from seewhy.explainers.superpixels import BLOCK, find_runs
+from seewhy.explainers.superpixels import BLOCK
 from seewhy.models.batched import BatchedEvaluator
 
 
@@ -67,7 +68,7 @@ class Rise(Explainer):
     def _add(
         self, maps: Tensor, evaluator: BatchedEvaluator, images: Images, targets: Targets, image: Tensor, masks: Tensor
     ) -> None:
-        masked, stretches = images.new_empty(len(image), *images.shape[1:]), list(find_runs(image))
+        masked, stretches = images.new_empty(len(image), *images.shape[1:]), list(iterate_runs(image))
         for item, rows in stretches:
             torch.mul(images[item], masks[rows, None], out=masked[rows])
         logits = evaluator.logits(masked)

@@ -5,7 +5,7 @@ Superpixels: compact regions of similar colour.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from scipy import ndimage, sparse
 from torch import Tensor
 
 from seewhy.core.errors import UserError
-from seewhy.core.tensors import in_threads
+from seewhy.core.tensors import in_threads, iterate_runs
 from seewhy.core.types import Images, Targets
 from seewhy.models.batched import BatchedEvaluator
 
@@ -47,19 +47,10 @@ class Coalitions:
         return scores.cpu().double()
 
 
-def find_runs(image: Tensor) -> Iterator[tuple[int, slice]]:
-    """(value, its rows) for each stretch of equal values: a chunk of many masks holds few images."""
-    values, counts = torch.unique_consecutive(image, return_counts=True)
-    start = 0
-    for value, count in zip(values.tolist(), counts.tolist(), strict=True):
-        yield value, slice(start, start + count)
-        start += count
-
-
 def blend(images: Images, cover: Images, image: Tensor, seen: Tensor) -> Images:
     """images[image] where `seen` [n, 1, height, width] is 1, cover[image] where it is 0, a mixture between."""
     blended = images.new_empty(len(image), *images.shape[1:])
-    for item, rows in find_runs(image):
+    for item, rows in iterate_runs(image):
         torch.lerp(cover[item], images[item], seen[rows], out=blended[rows])
     return blended
 

@@ -1,15 +1,12 @@
-"""What every metric of an explanation is: a torchmetrics.Metric that keeps one value per image.
-
-What the metrics of one batch share: the images with their maps, the explainer, and what was measured already.
-"""
+"""What every metric of an explanation is, and the context that the metrics of a batch share."""
 
 from __future__ import annotations
 
 import functools
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Callable, Hashable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,19 +16,35 @@ from torchmetrics.utilities import dim_zero_cat
 from seewhy.core.errors import UserError
 from seewhy.core.tensors import finite_rows
 from seewhy.core.types import Attributions, Images, Targets
-from seewhy.explainers.base import Explainer
 from seewhy.explainers.baselines import build_baselines
 from seewhy.models.batched import BatchedEvaluator
-from seewhy.models.classifier import Classifier
+
+if TYPE_CHECKING:
+    from seewhy.explainers.base import Explainer
+    from seewhy.models.classifier import Classifier
 
 Result = TypeVar("Result")
+SPACES = ("logit", "probability")
+"""In which a target's score can be read; probability is that of the softmax."""
+CONSTRUCTS = ("faithfulness", "randomisation", "robustness", "localisation", "complexity")
+"""What a metric can measure. Values of different constructs are never averaged or ranked together."""
 
 
-class Evidence:
-    """One batch under measurement; `once` keeps results, so that no metric pays for the passes of another.
+class MetricContext:
+    """Per-batch context for metrics: inputs, attributions, cached forward passes.
 
-    `masks` is bool [batch, height, width], true on the object, where that is known. `explainer` made the maps and is
-    needed by the metrics that explain again. `seed` together with an image decides every random number.
+    Args:
+        classifier: The classifier that was explained.
+        images: float32 [batch, channels, height, width] in [0, 1].
+        targets: int64 [batch], the explained class of each image.
+        attributions: float32 [batch, height, width], the maps to measure.
+        explainer: What made the maps; metrics that explain again need it.
+        masks: bool [batch, height, width], true on the object; metrics of localisation need them.
+        seed: Decides, together with an image, every random number.
+        probe_batch_size: Most images in the network at once, or `auto`.
+
+    Raises:
+        UserError: If the maps or masks are not shaped like the images.
     """
 
     def __init__(
@@ -59,70 +72,131 @@ class Evidence:
         self.masks = masks
         self.seed = seed
         self.evaluator = BatchedEvaluator(classifier, self.images[0], probe_batch_size)
-        self._known: dict[Any, Any] = {}
+        self._results: dict[Hashable, Any] = {}
 
-    def once(self, key: Any, measure: Callable[[], Result]) -> Result:
-        """The result of `measure`, which is called only the first time that anyone asks for `key`."""
-        if key not in self._known:
-            self._known[key] = measure()
-        result: Result = self._known[key]
+    def compute_once(self, key: Hashable, compute: Callable[[], Result]) -> Result:
+        """Compute a result the first time that any metric asks for it, and cache it.
+
+        Args:
+            key: Names the result.
+            compute: Called without arguments where the key is new.
+
+        Returns:
+            The result of `compute`.
+        """
+        if key not in self._results:
+            self._results[key] = compute()
+        result: Result = self._results[key]
         return result
 
+    @property
     def logits(self) -> Tensor:
-        """The classifier's logits [batch, classes] of the images themselves."""
-        return self.once("logits", lambda: self.evaluator.logits(self.images))
+        """The classifier's logits [batch, classes] of the images."""
+        return self.compute_once("logits", lambda: self.evaluator.logits(self.images))
 
-    def scores(self, space: str = "logit") -> Tensor:
-        """The target's logit or softmax probability [batch] of the images themselves."""
-        return target_scores(self.logits(), self.targets, space)
+    def compute_scores(self, space: str = "logit") -> Tensor:
+        """Compute the targets' scores of the images.
 
-    def baseline(self, name: str) -> Images:
-        """The baseline of that name [batch, 3, height, width] beside each image."""
-        return self.once(("baseline", name), lambda: build_baselines(name, self.images, self.seed))
+        Args:
+            space: `logit` or `probability` (softmax).
 
-    def baseline_logits(self, name: str) -> Tensor:
-        """The classifier's logits [batch, classes] of the baseline of that name."""
-        return self.once(("baseline logits", name), lambda: self.evaluator.logits(self.baseline(name)))
+        Returns:
+            float32 [batch].
+        """
+        return select_target_scores(self.logits, self.targets, space)
 
-    def need_explainer(self, metric: str) -> Explainer:
-        """The explainer; UserError where the maps came without one."""
+    def build_baseline(self, name: str) -> Images:
+        """Build the baseline beside each image.
+
+        Args:
+            name: One of `explainers.baselines.BASELINES`.
+
+        Returns:
+            float32 [batch, channels, height, width] in [0, 1].
+        """
+        return self.compute_once(("baseline", name), lambda: build_baselines(name, self.images, self.seed))
+
+    def compute_baseline_logits(self, name: str) -> Tensor:
+        """Compute the classifier's logits of a baseline.
+
+        Args:
+            name: One of `explainers.baselines.BASELINES`.
+
+        Returns:
+            float32 [batch, classes].
+        """
+        return self.compute_once(("baseline logits", name), lambda: self.evaluator.logits(self.build_baseline(name)))
+
+    def require_explainer(self, metric: str) -> Explainer:
+        """Return the explainer, or refuse the metric.
+
+        Args:
+            metric: The name for the message.
+
+        Returns:
+            The explainer that made the maps.
+
+        Raises:
+            UserError: If the maps came without one.
+        """
         if self.explainer is None:
             raise UserError(f"{metric} explains again and needs the explainer that made the maps: pass explainer=")
         return self.explainer
 
-    def need_masks(self, metric: str) -> Tensor:
-        """The masks bool [batch, height, width], beside the maps; UserError where the images came without any."""
+    def require_masks(self, metric: str) -> Tensor:
+        """Return the masks of the objects, or refuse the metric.
+
+        Args:
+            metric: The name for the message.
+
+        Returns:
+            bool [batch, height, width] on the device of the maps.
+
+        Raises:
+            UserError: If the images came without masks.
+        """
         if self.masks is None:
             raise UserError(f"{metric} compares the map with where the object is: set data.masks to a folder of masks")
         return self.masks.to(self.attributions.device, torch.bool)
 
-    def finite_maps(self) -> tuple[Attributions, Tensor]:
-        """(the maps, zero where one holds a value that is not finite; whether each map is finite, bool [batch])."""
-        finite = self.once("finite maps", lambda: finite_rows(self.attributions))
+    def replace_non_finite(self) -> tuple[Attributions, Tensor]:
+        """Replace maps that hold NaN or infinite values by zeros, so that passes can go on.
+
+        Returns:
+            The maps float32 [batch, height, width], and whether each was finite, bool [batch].
+        """
+        finite = self.compute_once("finite maps", lambda: finite_rows(self.attributions))
         return self.attributions.masked_fill(~finite[:, None, None], 0), finite
 
 
-SPACES = ("logit", "probability")
+def select_target_scores(logits: Tensor, targets: Targets, space: str) -> Tensor:
+    """Select the target's score out of all classes.
 
+    Args:
+        logits: [..., classes].
+        targets: int64 [...].
+        space: `logit` or `probability` (softmax).
 
-def target_scores(logits: Tensor, targets: Targets, space: str) -> Tensor:
-    """The target's logit or softmax probability [...] out of logits [..., classes]; targets have the leading shape."""
+    Returns:
+        The scores [...].
+    """
     values = logits.softmax(-1) if space == "probability" else logits
     return values.gather(-1, targets[..., None])[..., 0]
 
 
 class ImageMetric(Metric):
-    """`update` with (classifier, images, targets, attributions); `compute` gives {column: one value per image [n]}.
+    """A torchmetrics metric of explanations that keeps one value per image.
 
     NaN marks an image for which the metric is not defined; the docstring of each metric says when that is.
     """
 
     full_state_update = False
+    construct: ClassVar[str]
+    """What is measured, one of `CONSTRUCTS`."""
     higher_is_better: bool | None
-    """The direction of the first column; None where neither end is better."""
+    """The direction of the score; None where neither end is better."""
     columns: ClassVar[tuple[str, ...]] = ()
     """Columns beside the score, such as ("coverage",); they are written as `<name>_<column>`."""
-
     needs_masks: ClassVar[bool] = False
     """Whether the metric compares maps with masks of the object."""
 
@@ -142,8 +216,15 @@ class ImageMetric(Metric):
         """The exact definition in words: mask, score space, baseline, steps, denominator."""
 
     @abstractmethod
-    def measure(self, evidence: Evidence) -> Mapping[str, Tensor]:
-        """{"score": [batch], and each of `columns`: [batch]}; runs without gradients, with a frozen classifier."""
+    def measure(self, context: MetricContext) -> Mapping[str, Tensor]:
+        """Measure one batch, without gradients and with a frozen classifier.
+
+        Args:
+            context: The batch with its maps.
+
+        Returns:
+            {"score": [batch], and each of `columns`: [batch]}.
+        """
 
     def update(
         self,
@@ -152,37 +233,56 @@ class ImageMetric(Metric):
         targets: Targets,
         attributions: Attributions,
         *,
-        evidence: Evidence | None = None,
+        context: MetricContext | None = None,
     ) -> None:
-        """Measure one batch. `evidence` of the same batch lets several metrics share their passes."""
-        known = evidence or Evidence(classifier, images, targets, attributions)
+        """Measure one batch and keep its values.
+
+        Args:
+            classifier: The classifier that was explained.
+            images: float32 [batch, channels, height, width] in [0, 1].
+            targets: int64 [batch], the explained class of each image.
+            attributions: float32 [batch, height, width], the maps.
+            context: Of the same batch, so that several metrics share their passes.
+        """
+        shared = context or MetricContext(classifier, images, targets, attributions)
         devices = [images.device] if images.device.type == "cuda" else []
         with torch.inference_mode(False), torch.no_grad(), classifier.frozen(), torch.random.fork_rng(devices=devices):
-            measured = self.measure(known)
+            measured = self.measure(shared)
         for column in ("score", *self.columns):
             values = measured[column].detach().float()
             assert values.shape == (len(images),), f"{self.name}: {column} is {list(values.shape)}"
             getattr(self, column).append(values)
 
     def compute(self) -> dict[str, Tensor]:
-        """{"<name>": [n], "<name>_<column>": [n]} over all images seen."""
+        """Join the values of all batches.
+
+        Returns:
+            {"<name>": [n], "<name>_<column>": [n]} over all images since the last reset.
+        """
         labels = {"score": self.name} | {column: f"{self.name}_{column}" for column in self.columns}
-        return {label: _joined(getattr(self, column)) for column, label in labels.items()}
+        return {label: _join(getattr(self, column)) for column, label in labels.items()}
 
     def _wrap_compute(self, compute: Callable[[], dict[str, Tensor]]) -> Callable[[], dict[str, Tensor]]:
-        """Torchmetrics makes a scalar of the value of a single image: keep it a row."""
+        """Undo what torchmetrics does to the value of a single image, of which it makes a scalar."""
         wrapped = super()._wrap_compute(compute)
 
         @functools.wraps(compute)
-        def rows() -> dict[str, Tensor]:
+        def compute_rows() -> dict[str, Tensor]:
             return {label: values.reshape(-1) for label, values in wrapped().items()}
 
-        return rows
+        return compute_rows
 
-    def plot(self, *arguments: Any, **options: Any) -> Any:
-        """Curves and intervals are drawn from the tables, not here."""
+    def plot(self, *_arguments: Any, **_options: Any) -> Any:
+        """Refuse: curves and intervals are drawn from the tables.
+
+        Returns:
+            Nothing.
+
+        Raises:
+            NotImplementedError: Always.
+        """
         raise NotImplementedError
 
 
-def _joined(values: list[Tensor] | Tensor) -> Tensor:
+def _join(values: list[Tensor] | Tensor) -> Tensor:
     return dim_zero_cat(values) if isinstance(values, Tensor) or values else torch.zeros(0)

@@ -1,21 +1,24 @@
-"""From explanations to scored explanations: what the command and the Python interface share."""
+"""Measure the explanations of one batch, for the command and for the Python interface."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from seewhy.core.errors import UserError
 from seewhy.core.types import Batch, Explanation
-from seewhy.explainers.base import Explainer
-from seewhy.metrics.base import Evidence, ImageMetric
-from seewhy.models.classifier import Classifier
+from seewhy.metrics.base import ImageMetric, MetricContext
+
+if TYPE_CHECKING:
+    from seewhy.explainers.base import Explainer
+    from seewhy.models.classifier import Classifier
 
 
-def evidence_of(
+def build_context(
     classifier: Classifier,
     explanations: Sequence[Explanation],
     explainer: Explainer,
@@ -23,14 +26,26 @@ def evidence_of(
     masks: Tensor | None = None,
     seed: int = 0,
     probe_batch_size: int | str = "auto",
-) -> Evidence:
-    """The maps of a batch, ready to be measured; `masks` bool [batch, height, width] belong to the same images."""
+) -> MetricContext:
+    """Gather the explanations of a batch on the classifier's device.
+
+    Args:
+        classifier: The classifier that was explained.
+        explanations: One per image.
+        explainer: What made them.
+        masks: bool [batch, height, width] of the same images.
+        seed: Decides, together with an image, every random number.
+        probe_batch_size: Most images in the network at once, or `auto`.
+
+    Returns:
+        The context that all metrics of the batch share.
+    """
     device = classifier.mean.device
-    return Evidence(
+    return MetricContext(
         classifier,
-        torch.stack([one.image for one in explanations]).to(device),
-        torch.tensor([one.target.index for one in explanations], device=device),
-        torch.stack([one.attribution for one in explanations]).to(device),
+        torch.stack([explanation.image for explanation in explanations]).to(device),
+        torch.tensor([explanation.target.index for explanation in explanations], device=device),
+        torch.stack([explanation.attribution for explanation in explanations]).to(device),
         explainer=explainer,
         masks=masks,
         seed=seed,
@@ -38,33 +53,59 @@ def evidence_of(
     )
 
 
-def masks_of(batch: Batch, explanations: Sequence[Explanation]) -> Tensor | None:
-    """The masks [n, height, width] of the images of a batch that were explained; None without masks."""
+def select_masks(batch: Batch, explanations: Sequence[Explanation]) -> Tensor | None:
+    """Select the masks of those images of a batch that were explained.
+
+    Args:
+        batch: Images with or without masks.
+        explanations: Of some of its images.
+
+    Returns:
+        bool [n, height, width], or None where the batch has no masks.
+    """
     if batch.masks is None:
         return None
-    rows = torch.tensor([batch.names.index(one.name) for one in explanations], device=batch.masks.device)
-    return batch.masks[rows]
+    rows = [batch.names.index(explanation.name) for explanation in explanations]
+    return batch.masks[torch.tensor(rows, device=batch.masks.device)]
 
 
 def measure_batch(
-    evidence: Evidence, explanations: Sequence[Explanation], metrics: Mapping[str, ImageMetric]
+    context: MetricContext, explanations: Sequence[Explanation], metrics: Mapping[str, ImageMetric]
 ) -> list[Explanation]:
-    """The explanations with the value of every metric."""
+    """Measure every metric of every explanation.
+
+    Args:
+        context: Of the same explanations.
+        explanations: [batch].
+        metrics: By their keys in the configuration.
+
+    Returns:
+        The explanations with {column: value} added to their `metrics`.
+    """
+    batch = context.classifier, context.images, context.targets, context.attributions
     measured: dict[str, list[float]] = {}
     for metric in metrics.values():
-        given = evidence.classifier, evidence.images, evidence.targets, evidence.attributions
-        values = metric(*given, evidence=evidence)
-        measured |= {column: each.tolist() for column, each in values.items()}
+        measured |= {column: values.tolist() for column, values in metric(*batch, context=context).items()}
     return [
-        dataclasses.replace(one, metrics={**one.metrics, **{name: values[row] for name, values in measured.items()}})
-        for row, one in enumerate(explanations)
+        dataclasses.replace(
+            explanation, metrics={**explanation.metrics, **{name: values[row] for name, values in measured.items()}}
+        )
+        for row, explanation in enumerate(explanations)
     ]
 
 
-def measurable(metrics: Mapping[str, ImageMetric], masked: bool) -> tuple[dict[str, ImageMetric], list[str]]:
-    """(the metrics that can be taken, the names of those that need masks where there are none).
+def select_measurable(metrics: Mapping[str, ImageMetric], masked: bool) -> tuple[dict[str, ImageMetric], list[str]]:
+    """Leave out the metrics that need masks where there are none.
 
-    UserError where none is left.
+    Args:
+        metrics: By their keys in the configuration.
+        masked: Whether the images have masks.
+
+    Returns:
+        The metrics that can be measured, and the keys of the others.
+
+    Raises:
+        UserError: If none can be measured.
     """
     left_out = [name for name, metric in metrics.items() if metric.needs_masks and not masked]
     if metrics and len(left_out) == len(metrics):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from seewhy.metrics.base import Evidence, ImageMetric
+from seewhy.metrics.base import ImageMetric, MetricContext
 
 
 class Complexity(ImageMetric):
@@ -28,11 +28,11 @@ class Complexity(ImageMetric):
         """What the entropy is taken of."""
         return "entropy in nats of the shares that the pixels have in the sum of absolute attributions"
 
-    def measure(self, evidence: Evidence) -> Mapping[str, Tensor]:
+    def measure(self, context: MetricContext) -> Mapping[str, Tensor]:
         """Without any pass."""
-        sizes = evidence.attributions.double().abs().flatten(1)
+        sizes = context.attributions.double().abs().flatten(1)
         entropy = torch.special.entr(sizes / sizes.sum(1, keepdim=True)).sum(1)
-        return {"score": entropy.where(evidence.finite_maps()[1], torch.nan)}
+        return {"score": entropy.where(context.replace_non_finite()[1], torch.nan)}
 
 
 class Sparseness(ImageMetric):
@@ -50,10 +50,10 @@ class Sparseness(ImageMetric):
         """What the coefficient is taken of."""
         return "Gini coefficient of the absolute attributions of all pixels"
 
-    def measure(self, evidence: Evidence) -> Mapping[str, Tensor]:
+    def measure(self, context: MetricContext) -> Mapping[str, Tensor]:
         """Without any pass."""
-        ordered = evidence.attributions.double().abs().flatten(1).sort(1).values
+        ordered = context.attributions.double().abs().flatten(1).sort(1).values
         pixels = ordered.shape[1]
         ranks = torch.arange(1, pixels + 1, device=ordered.device, dtype=ordered.dtype)
         gini = (ordered * (2 * ranks - pixels - 1)).sum(1) / (pixels * ordered.sum(1))
-        return {"score": gini.where(evidence.finite_maps()[1], torch.nan)}
+        return {"score": gini.where(context.replace_non_finite()[1], torch.nan)}

@@ -13,7 +13,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from seewhy.core.errors import UserError
-from seewhy.metrics.base import Evidence, ImageMetric
+from seewhy.metrics.base import ImageMetric, MetricContext
 
 
 class PointingGame(ImageMetric):
@@ -41,9 +41,9 @@ class PointingGame(ImageMetric):
         """What counts as a hit."""
         return f"largest signed attribution within {self.tolerance:g} pixels of the mask; ties: share that hits"
 
-    def measure(self, evidence: Evidence) -> Mapping[str, Tensor]:
+    def measure(self, context: MetricContext) -> Mapping[str, Tensor]:
         """Without any pass."""
-        masks, (maps, finite) = evidence.need_masks(self.name), evidence.finite_maps()
+        masks, (maps, finite) = context.require_masks(self.name), context.replace_non_finite()
         defined = finite & masks.flatten(1).any(1)
         near = torch.stack([self._near(mask) for mask in masks])
         largest = maps == maps.amax((1, 2), keepdim=True)
@@ -79,9 +79,9 @@ class RelevanceMass(ImageMetric):
         """Which part of the map counts."""
         return "share of the positive attributions inside the mask"
 
-    def measure(self, evidence: Evidence) -> Mapping[str, Tensor]:
+    def measure(self, context: MetricContext) -> Mapping[str, Tensor]:
         """Without any pass."""
-        masks, (maps, finite) = evidence.need_masks(self.name), evidence.finite_maps()
+        masks, (maps, finite) = context.require_masks(self.name), context.replace_non_finite()
         positive, known = maps.double().clamp_min(0), masks.flatten(1).any(1)
         share = (positive * masks).sum((1, 2)) / positive.sum((1, 2))
         return {
@@ -110,9 +110,9 @@ class RelevanceRank(ImageMetric):
         """What is ranked."""
         return "signed attributions; as many of the largest as the mask has pixels; ties in proportion"
 
-    def measure(self, evidence: Evidence) -> Mapping[str, Tensor]:
+    def measure(self, context: MetricContext) -> Mapping[str, Tensor]:
         """Without any pass."""
-        masks, (maps, finite) = evidence.need_masks(self.name), evidence.finite_maps()
+        masks, (maps, finite) = context.require_masks(self.name), context.replace_non_finite()
         inside, values = masks.flatten(1), maps.flatten(1)
         known, size = inside.any(1), inside.sum(1, keepdim=True)
         threshold = values.sort(1, descending=True).values.gather(1, (size - 1).clamp_min(0))

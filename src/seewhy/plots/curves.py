@@ -11,7 +11,7 @@ from seewhy.plots.axes import BLUE, BODY, MARGIN, SMALL, TITLE, Scale, draw_line
 from seewhy.plots.canvas import LEADING, wrap
 from seewhy.plots.charts import Chart
 from seewhy.plots.colormaps import FRAME, INK, MUTED
-from seewhy.statistics.intervals import mean_intervals
+from seewhy.statistics.intervals import compute_mean_intervals
 
 PANEL, HEIGHT, GAP, COLUMNS = 420, 300, 80, 4
 GRID = np.linspace(0, 1, 51)
@@ -44,7 +44,7 @@ def draw_curves(table: pd.DataFrame, heading: str, seed: int = 0) -> Figure:
 def compute_mean_curve(table: pd.DataFrame, seed: int = 0) -> tuple[NDArray[np.float64], ...]:
     """(shares, mean probability, low, high) of one curve on a common grid, as far as at least one image reaches."""
     shares, samples = _reached(table)
-    intervals = mean_intervals(samples, seed)
+    intervals = compute_mean_intervals(samples, seed)
     low, high = (np.array([getattr(one, end) for one in intervals]) for end in ("low", "high"))
     return shares, np.array([sample.mean() for sample in samples]), low, high
 

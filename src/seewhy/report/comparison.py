@@ -16,10 +16,10 @@ import pandas as pd
 
 from seewhy.core.errors import UserError
 from seewhy.report.runs import Run
-from seewhy.statistics.ranks import Ranks, rank
+from seewhy.statistics.ranks import Ranks, rank_explainers
 from seewhy.statistics.schema import Direction, MetricFact
-from seewhy.statistics.summary import by_image, check_table, summarise
-from seewhy.statistics.tests import against_control, compare_pairs
+from seewhy.statistics.summary import check_table, pivot_by_image, summarise_metrics
+from seewhy.statistics.tests import compare_pairs, compare_with_control
 
 
 def label_explainers(runs: Sequence[Run]) -> list[str]:
@@ -229,12 +229,12 @@ def compare_runs(joined: JoinedRuns, seed: int = 0) -> Comparison:
     pairs, verdicts, ranks = [], [], {}
     for metric, better in directions.items():
         assert better is not None
-        values = by_image(table, metric)
+        values = pivot_by_image(table, metric)
         pairs.append(_under(metric, compare_pairs(values, better, seed)))
-        ranks[metric] = rank(values, better)
+        ranks[metric] = rank_explainers(values, better)
         if joined.control in values:
-            verdicts.append(_under(metric, against_control(values, better, cast(str, joined.control))))
-    summary = summarise(joined.table, joined.facts, seed)
+            verdicts.append(_under(metric, compare_with_control(values, better, cast(str, joined.control))))
+    summary = summarise_metrics(joined.table, joined.facts, seed)
     empty = pd.DataFrame(columns=["metric", "explainer", "p", "beats"])
     judged = pd.concat(verdicts, ignore_index=True) if verdicts else empty
     paired = pd.concat(pairs, ignore_index=True) if pairs else empty

@@ -15,8 +15,8 @@ from torch.nn import functional
 
 from seewhy.core.types import Batch, Explanation, Prediction, Skipped, Target
 from seewhy.explainers.batch import build_predictions
-from seewhy.metrics.base import Evidence
-from seewhy.metrics.perturbation_curves import kept_curves
+from seewhy.metrics.base import MetricContext
+from seewhy.metrics.perturbation_curves import collect_curves
 from seewhy.models.classifier import Classifier
 
 
@@ -31,10 +31,10 @@ class CurveRow(NamedTuple):
     probability: float
 
 
-def collect_curve_rows(evidence: Evidence, explanations: Sequence[Explanation]) -> list[CurveRow]:
+def collect_curve_rows(context: MetricContext, explanations: Sequence[Explanation]) -> list[CurveRow]:
     """The perturbation curves that the metrics of a batch asked for."""
     rows = []
-    for point in kept_curves(evidence):
+    for point in collect_curves(context):
         one = explanations[point.image]
         rows.append(CurveRow(one.name, one.explainer, point.curve, point.share, point.logit, point.probability))
     return rows

@@ -12,7 +12,7 @@ from seewhy.core.types import Explanation
 from seewhy.runs.batch_results import CurveRow
 from seewhy.runs.journal import Journal
 from seewhy.statistics.schema import MetricFact, write_metric_facts
-from seewhy.statistics.summary import summarise
+from seewhy.statistics.summary import summarise_metrics
 
 DRAWN = 10_000
 """Images whose curves are in memory at once, to be drawn; curves.csv has those of all."""
@@ -26,7 +26,7 @@ def write_scores(
     if not rows:
         return None
     write_metric_facts(folder, facts)
-    summary = summarise(pd.DataFrame(rows, columns=list(_ScoreRow._fields)), facts, seed)
+    summary = summarise_metrics(pd.DataFrame(rows, columns=list(_ScoreRow._fields)), facts, seed)
     text = summary.to_csv(index=False, float_format="%.6g", lineterminator="\n")
     folder.write_bytes("summary.csv", text.encode())
     return summary

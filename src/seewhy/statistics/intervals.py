@@ -29,7 +29,7 @@ class Interval(NamedTuple):
     note: str
 
 
-def mean_intervals(samples: Sequence[Values], seed: int = 0) -> list[Interval]:
+def compute_mean_intervals(samples: Sequence[Values], seed: int = 0) -> list[Interval]:
     """The 95 % bootstrap interval of the mean of each sample of finite values [n], as `scipy.stats.bootstrap` gives it.
 
     Bias corrected and accelerated, 9,999 resamples. Samples of one length are resampled at the same random places, and

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from seewhy.statistics.tests import ALPHA, too_few
+from seewhy.statistics.tests import ALPHA, note_too_few
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Ranks:
 
 
 @cache
-def critical_difference(explainers: int, images: int) -> float:
+def compute_critical_difference(explainers: int, images: int) -> float:
     """q sqrt(k (k + 1) / (6 n)) for k explainers and n images, q the 95 % point of the studentized range over sqrt(2).
 
     Nemenyi's test as in Demsar, Statistical comparisons of classifiers over multiple data sets, JMLR 2006.
@@ -49,7 +49,7 @@ def critical_difference(explainers: int, images: int) -> float:
     return q * (explainers * (explainers + 1) / (6 * images)) ** 0.5
 
 
-def rank(values: pd.DataFrame, better: Literal["higher", "lower"]) -> Ranks:
+def rank_explainers(values: pd.DataFrame, better: Literal["higher", "lower"]) -> Ranks:
     """Rank the columns of `values` [images, explainers] on every image (ties share the mean rank) and test the ranks.
 
     An explainer without any value is left out, and so is an image on which one of the others has none; the note says so.
@@ -70,7 +70,7 @@ def rank(values: pd.DataFrame, better: Literal["higher", "lower"]) -> Ranks:
         tuple(float(average[place]) for place in order),
         n,
         p,
-        critical_difference(count, n) if known else float("nan"),
+        compute_critical_difference(count, n) if known else float("nan"),
         "; ".join([*notes, *filter(None, [reason])]),
     )
 
@@ -80,8 +80,8 @@ def _friedman(places: NDArray[np.float64]) -> tuple[float, str]:
     n, count = places.shape
     if count < 3:
         return float("nan"), "a test of ranks needs three explainers"
-    if too_few(n):
-        return float("nan"), too_few(n)
+    if note_too_few(n):
+        return float("nan"), note_too_few(n)
     if (places == places[:, :1]).all():
         return 1.0, "all explainers are tied on every image"
     p = float(stats.friedmanchisquare(*places.T).pvalue)

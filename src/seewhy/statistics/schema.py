@@ -31,7 +31,7 @@ class MetricFact:
             raise UserError(f"better={self.better!r} of a metric must be 'higher', 'lower' or null")
 
 
-def facts_of(metrics: Iterable[ImageMetric]) -> dict[str, MetricFact]:
+def collect_metric_facts(metrics: Iterable[ImageMetric]) -> dict[str, MetricFact]:
     """{column: fact} of metrics: the score with its direction, the columns beside it without one."""
     found = {}
     for metric in metrics:

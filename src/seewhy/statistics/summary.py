@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from seewhy.core.errors import UserError
-from seewhy.statistics.intervals import mean_intervals
+from seewhy.statistics.intervals import compute_mean_intervals
 from seewhy.statistics.schema import MetricFact
 
 COLUMNS = ("image", "explainer", "metric", "value")
@@ -43,7 +43,7 @@ def _check_variants(table: pd.DataFrame) -> None:
             raise UserError(f"{metric} stands for two variants, {variants[0]!r} and {variants[1]!r}; name them apart")
 
 
-def by_image(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+def pivot_by_image(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The values of one metric: a row per image, a column per explainer, both sorted; NaN marks a failure."""
     chosen = table[table["metric"] == metric]
     return chosen.pivot(index="image", columns="explainer", values="value").sort_index().sort_index(axis=1)
@@ -53,7 +53,9 @@ SUMMARY_COLUMNS = ("explainer", "metric", "n", "failures", "mean", "median", "lo
 NOTHING = MetricFact()
 
 
-def summarise(table: pd.DataFrame, facts: Mapping[str, MetricFact] | None = None, seed: int = 0) -> pd.DataFrame:
+def summarise_metrics(
+    table: pd.DataFrame, facts: Mapping[str, MetricFact] | None = None, seed: int = 0
+) -> pd.DataFrame:
     """Mean, median and 95 % bootstrap interval of the mean [low, high] per (explainer, metric), over the images.
 
     `table` has the columns image, explainer, metric, value. `n` counts the finite values, `failures` the others, which no
@@ -65,7 +67,9 @@ def summarise(table: pd.DataFrame, facts: Mapping[str, MetricFact] | None = None
     groups = [(str(metric), str(explainer), part["value"].to_numpy()) for (metric, explainer), part in parts]
     finite = [values[~np.isnan(values)] for *_, values in groups]
     rows = []
-    for (metric, explainer, values), kept, interval in zip(groups, finite, mean_intervals(finite, seed), strict=True):
+    for (metric, explainer, values), kept, interval in zip(
+        groups, finite, compute_mean_intervals(finite, seed), strict=True
+    ):
         failures = len(values) - len(kept)
         rows.append(
             {

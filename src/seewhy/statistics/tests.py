@@ -14,39 +14,39 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from seewhy.statistics.intervals import mean_intervals
+from seewhy.statistics.intervals import compute_mean_intervals
 
 ALPHA = 0.05
 FEWEST = 6
 """With five pairs even five wins have p = 2 / 2**5 = 0.0625."""
 
 
-def too_few(n: int) -> str:
+def note_too_few(n: int) -> str:
     """The note where n pairs cannot reach p < 0.05; empty where they can."""
     return f"n={n}: too few for a test" if n < FEWEST else ""
 
 
-def out_of_reach(n: int, comparisons: int) -> str:
+def note_out_of_reach(n: int, comparisons: int) -> str:
     """The note where Holm's correction for so many comparisons puts p < 0.05 out of the reach of n pairs."""
     if n < FEWEST or 2.0 ** (1 - n) * comparisons < ALPHA:
         return ""
     return f"n={n}: too few for p < {ALPHA:g} after a correction for {comparisons} comparisons"
 
 
-def wilcoxon(differences: NDArray[np.float64]) -> float:
+def compute_wilcoxon_p(differences: NDArray[np.float64]) -> float:
     """The two-sided p of `scipy.stats.wilcoxon` for paired differences [n]: exact up to 50 pairs where none are tied.
 
     Zero differences are dropped; where all are zero p is 1; with less than six pairs p is NaN.
 
     Wilcoxon, Individual comparisons by ranking methods, Biometrics Bulletin 1945.
     """
-    if too_few(len(differences)):
+    if note_too_few(len(differences)):
         return float("nan")
     moved = differences[differences != 0]
     return float(stats.wilcoxon(np.sort(moved)).pvalue) if len(moved) else 1.0
 
 
-def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
+def correct_by_holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
     """p values [m] corrected for m tests: sorted, p'_(i) = max over j <= i of min(1, (m - j + 1) p_(j)).
 
     NaN stays NaN and is not counted.
@@ -74,14 +74,14 @@ def compare_pairs(values: pd.DataFrame, better: Literal["higher", "lower"], seed
     """
     pairs = list(combinations(sorted(values.columns), 2))
     gaps = [(values[one] - values[other]).dropna().to_numpy() for one, other in pairs]
-    p = np.array([wilcoxon(gap) for gap in gaps])
-    corrected = holm(p)
+    p = np.array([compute_wilcoxon_p(gap) for gap in gaps])
+    corrected = correct_by_holm(p)
     tests = int((~np.isnan(p)).sum())
     rows = []
-    for number, (gap, interval) in enumerate(zip(gaps, mean_intervals(gaps, seed), strict=True)):
+    for number, (gap, interval) in enumerate(zip(gaps, compute_mean_intervals(gaps, seed), strict=True)):
         one, other = pairs[number]
-        upper = leaning(gap) > 0
-        notes = (too_few(len(gap)) or interval.note, out_of_reach(len(gap), tests))
+        upper = compute_signed_rank_sum(gap) > 0
+        notes = (note_too_few(len(gap)) or interval.note, note_out_of_reach(len(gap), tests))
         rows.append(
             {
                 "explainer": one,
@@ -90,7 +90,7 @@ def compare_pairs(values: pd.DataFrame, better: Literal["higher", "lower"], seed
                 "difference": np.mean(np.sort(gap)) if len(gap) else np.nan,
                 "low": interval.low,
                 "high": interval.high,
-                "win_rate": win_rate(gap, better),
+                "win_rate": compute_win_rate(gap, better),
                 "p": p[number],
                 "p_holm": corrected[number],
                 "winner": (one if upper == (better == "higher") else other) if corrected[number] < ALPHA else "",
@@ -100,7 +100,7 @@ def compare_pairs(values: pd.DataFrame, better: Literal["higher", "lower"], seed
     return pd.DataFrame(rows, columns=list(PAIR_COLUMNS))
 
 
-def win_rate(gap: NDArray[np.float64], better: Literal["higher", "lower"]) -> float:
+def compute_win_rate(gap: NDArray[np.float64], better: Literal["higher", "lower"]) -> float:
     """The share of differences [n] on the better side of zero, zeros counted half; NaN without any."""
     if not len(gap):
         return float("nan")
@@ -108,7 +108,7 @@ def win_rate(gap: NDArray[np.float64], better: Literal["higher", "lower"]) -> fl
     return float(wins.mean() + (gap == 0).mean() / 2)
 
 
-def leaning(gap: NDArray[np.float64]) -> float:
+def compute_signed_rank_sum(gap: NDArray[np.float64]) -> float:
     """The signed-rank sum of differences [n]: positive where they lean upwards."""
     moved = gap[gap != 0]
     return float((np.sign(moved) * stats.rankdata(np.abs(moved))).sum())
@@ -117,7 +117,7 @@ def leaning(gap: NDArray[np.float64]) -> float:
 CONTROL_COLUMNS = ("explainer", "p", "beats")
 
 
-def against_control(values: pd.DataFrame, better: Literal["higher", "lower"], control: str) -> pd.DataFrame:
+def compare_with_control(values: pd.DataFrame, better: Literal["higher", "lower"], control: str) -> pd.DataFrame:
     """One row per column of `values` [images, explainers]: does it beat the column `control` on the same images?
 
     `p` is Wilcoxon's two-sided p with Holm's correction over the explainers that are compared with the control. `beats` is
@@ -125,10 +125,10 @@ def against_control(values: pd.DataFrame, better: Literal["higher", "lower"], co
     """
     others = [name for name in sorted(values.columns) if name != control]
     gaps = [(values[name] - values[control]).dropna().to_numpy() for name in others]
-    corrected = holm(np.array([wilcoxon(gap) for gap in gaps]))
+    corrected = correct_by_holm(np.array([compute_wilcoxon_p(gap) for gap in gaps]))
     rows: list[dict[str, object]] = [{"explainer": control, "p": np.nan, "beats": "control"}]
     for name, gap, p in zip(others, gaps, corrected, strict=True):
-        ahead = leaning(gap) > 0 if better == "higher" else leaning(gap) < 0
+        ahead = compute_signed_rank_sum(gap) > 0 if better == "higher" else compute_signed_rank_sum(gap) < 0
         verdict = "untested" if np.isnan(p) else "yes" if p < ALPHA and ahead else "no"
         rows.append({"explainer": name, "p": p, "beats": verdict})
     return pd.DataFrame(rows, columns=list(CONTROL_COLUMNS)).sort_values("explainer", ignore_index=True)

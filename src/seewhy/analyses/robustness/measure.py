@@ -23,8 +23,8 @@ from seewhy.data.corruptions.attacks import Attack
 from seewhy.data.corruptions.corrupter import CorruptionStep
 from seewhy.data.preprocessing import to_unit_range
 from seewhy.explainers.base import Explainer
-from seewhy.metrics.base import Evidence, ImageMetric
-from seewhy.metrics.batch import measurable
+from seewhy.metrics.base import ImageMetric, MetricContext
+from seewhy.metrics.batch import select_measurable
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
 
@@ -223,10 +223,10 @@ class Measurement:
         count, masks = len(group.steps), clean.batch.masks
         given = None if masks is None else masks[: len(images) // count].repeat_interleave(count, 0)
         options: dict[str, Any] = {"seed": self.seed, "probe_batch_size": self.probe_batch_size}
-        evidence = Evidence(self.classifier, images, targets, maps, explainer=explainer, masks=given, **options)
+        context = MetricContext(self.classifier, images, targets, maps, explainer=explainer, masks=given, **options)
         before, values = self.classifier.passes.forward, {}
-        for metric in measurable(self.metrics, masks is not None)[0].values():
-            for column, scores in metric(self.classifier, images, targets, maps, evidence=evidence).items():
+        for metric in select_measurable(self.metrics, masks is not None)[0].values():
+            for column, scores in metric(self.classifier, images, targets, maps, context=context).items():
                 lost = metric.needs_masks and group.sources is not None
                 values[column] = (scores * torch.nan if lost else scores).unflatten(0, (-1, count))
             metric.reset()

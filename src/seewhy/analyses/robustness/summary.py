@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from seewhy.core.errors import UserError
-from seewhy.statistics.intervals import mean_intervals
+from seewhy.statistics.intervals import compute_mean_intervals
 
 COLUMNS = ("corruption", "level", "quantity", "mean", "low", "high", "n", "note")
 WORDS = ("image", "corruption", "level", "label", "predicted", "attacked_class")
@@ -64,7 +64,7 @@ def _errors(
 def _with_intervals(found: list[tuple[str, Any, str, pd.Series[float]]], seed: int) -> pd.DataFrame:
     samples = [np.asarray(values.dropna(), np.float64) for *_, values in found]
     samples = [sample[np.isfinite(sample)] for sample in samples]
-    intervals = mean_intervals(samples, seed)
+    intervals = compute_mean_intervals(samples, seed)
     rows = [
         (corruption, level, quantity, sample.mean(), interval.low, interval.high, len(sample), interval.note)
         for (corruption, level, quantity, _), sample, interval in zip(found, samples, intervals, strict=True)

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from seewhy.core.errors import UserError
 from seewhy.core.types import Attributions
-from seewhy.metrics.base import Evidence, ImageMetric, target_scores
-from seewhy.metrics.perturbation_curves import largest_first
+from seewhy.metrics.base import ImageMetric, MetricContext, select_target_scores
+from seewhy.metrics.pixel_ranking import order_descending
 
 SPACES_OF_MASKS = {"soft": "probability", "binary_logit": "logit", "top_half": "probability"}
 """Each way to keep a part of the image, and the score that is compared under it."""
@@ -46,21 +46,21 @@ def mask_words(mask: str) -> str:
     return f"{WORDS[mask]}; rest black; score: {SPACES_OF_MASKS[mask]}"
 
 
-def kept_images(evidence: Evidence, mask: str) -> KeptImages:
+def kept_images(context: MetricContext, mask: str) -> KeptImages:
     """One forward pass for each image, whatever metrics ask; a map with values that are not finite gives NaN."""
-    return evidence.once(("kept images", mask), lambda: _measure(evidence, mask))
+    return context.compute_once(("kept images", mask), lambda: _measure(context, mask))
 
 
-def _measure(evidence: Evidence, mask: str) -> KeptImages:
-    maps, finite = evidence.finite_maps()
+def _measure(context: MetricContext, mask: str) -> KeptImages:
+    maps, finite = context.replace_non_finite()
     space, masks = SPACES_OF_MASKS[mask], kept_masks(maps, mask)
     kept = maps.new_empty(len(maps))
-    for chunk in evidence.evaluator.chunks(len(maps), gradient=False):
-        logits = evidence.evaluator.logits(evidence.images[chunk] * masks[chunk, None])
-        kept[chunk] = target_scores(logits, evidence.targets[chunk], space)
+    for chunk in context.evaluator.chunks(len(maps), gradient=False):
+        logits = context.evaluator.logits(context.images[chunk] * masks[chunk, None])
+        kept[chunk] = select_target_scores(logits, context.targets[chunk], space)
     undefined = kept.double().masked_fill(~finite, torch.nan)
     coverage = masks.double().mean((1, 2)).masked_fill(~finite, torch.nan)
-    return KeptImages(evidence.scores(space).double(), undefined, coverage)
+    return KeptImages(context.compute_scores(space).double(), undefined, coverage)
 
 
 def kept_masks(maps: Attributions, mask: str) -> Tensor:
@@ -71,7 +71,7 @@ def kept_masks(maps: Attributions, mask: str) -> Tensor:
     if mask == "binary_logit":
         return (maps > 0).to(maps)
     if mask == "top_half":
-        order = largest_first(maps.flatten(1))
+        order = order_descending(maps.flatten(1))
         half = order[:, : -(-order.shape[1] // 2)]
         return torch.zeros_like(maps).flatten(1).scatter_(1, half, 1).view_as(maps)
     positive = maps.clamp_min(0)
@@ -113,9 +113,9 @@ class AverageDrop(ImageMetric):
         """Mask, baseline, score space and denominator."""
         return f"{mask_words(self.mask)}; in percent of the whole image's score, which must be above {SMALLEST_SCORE:g}"
 
-    def measure(self, evidence: Evidence) -> Mapping[str, Tensor]:
+    def measure(self, context: MetricContext) -> Mapping[str, Tensor]:
         """One forward pass for each image, shared with `increase_in_confidence`."""
-        found = kept_images(evidence, self.mask)
+        found = kept_images(context, self.mask)
         drop = 100 * (found.whole - found.kept).clamp_min(0) / found.whole
         return {"score": drop.where(found.whole > SMALLEST_SCORE, torch.nan), "coverage": found.coverage}
 
@@ -146,8 +146,8 @@ class IncreaseInConfidence(ImageMetric):
         """Mask, baseline and score space."""
         return f"{mask_words(self.mask)}; 100 where it rises, else 0"
 
-    def measure(self, evidence: Evidence) -> Mapping[str, Tensor]:
+    def measure(self, context: MetricContext) -> Mapping[str, Tensor]:
         """One forward pass for each image, shared with `average_drop`."""
-        found = kept_images(evidence, self.mask)
+        found = kept_images(context, self.mask)
         risen = 100 * (found.whole < found.kept).double()
         return {"score": risen.where(found.kept.isfinite(), torch.nan), "coverage": found.coverage}

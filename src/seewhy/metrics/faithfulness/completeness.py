@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from seewhy.explainers.base import SMALLEST_CHANGE, CompleteExplainer, measure_completeness
-from seewhy.metrics.base import Evidence, ImageMetric, target_scores
+from seewhy.metrics.base import ImageMetric, MetricContext, select_target_scores
 
 
 class Completeness(ImageMetric):
@@ -31,18 +31,18 @@ class Completeness(ImageMetric):
             f"relative to the change, at least {SMALLEST_CHANGE:g}"
         )
 
-    def measure(self, evidence: Evidence) -> Mapping[str, Tensor]:
+    def measure(self, context: MetricContext) -> Mapping[str, Tensor]:
         """One forward pass for each image against black; else those that the explainer takes for its own gap."""
-        change = self._change(evidence)
-        maps, finite = evidence.finite_maps()
+        change = self._change(context)
+        maps, finite = context.replace_non_finite()
         facts = measure_completeness(maps, change)
         gap, relative = facts["completeness_gap"].abs(), facts["completeness_gap_relative"]
         undefined = {"score": gap.where(finite, torch.nan), "relative": relative.where(finite, torch.nan)}
         return {**undefined, "change": change}
 
-    def _change(self, evidence: Evidence) -> Tensor:
-        images, targets = evidence.images, evidence.targets
-        if isinstance(evidence.explainer, CompleteExplainer):
-            return evidence.explainer.compute_change(evidence.evaluator, images, targets)
-        black = target_scores(evidence.baseline_logits("black"), targets, "logit")
-        return evidence.scores().double() - black.double()
+    def _change(self, context: MetricContext) -> Tensor:
+        images, targets = context.images, context.targets
+        if isinstance(context.explainer, CompleteExplainer):
+            return context.explainer.compute_change(context.evaluator, images, targets)
+        black = select_target_scores(context.compute_baseline_logits("black"), targets, "logit")
+        return context.compute_scores().double() - black.double()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from seewhy.core.errors import UserError
 from seewhy.core.types import Images
-from seewhy.metrics.base import Evidence, ImageMetric
+from seewhy.metrics.base import ImageMetric, MetricContext
 from seewhy.metrics.faithfulness.removal_correlation import (
     Disturbed,
     check_removal_baseline,
@@ -68,17 +68,17 @@ class Infidelity(ImageMetric):
         scaled = "map scaled to fit best" if self.normalised else "map as it is"
         return f"{self.n_samples} {square if self.perturbation == 'square' else noise}; score: logit; {scaled}"
 
-    def measure(self, evidence: Evidence) -> Mapping[str, Tensor]:
+    def measure(self, context: MetricContext) -> Mapping[str, Tensor]:
         """`n_samples` forward passes for each image, shared by the plain and the normalised form."""
-        found = self._squares(evidence) if self.perturbation == "square" else self._noise(evidence)
+        found = self._squares(context) if self.perturbation == "square" else self._noise(context)
         said = found.sums
         if self.normalised:
             power = said.square().mean(1, keepdim=True)
             said = said * (said * found.drops).mean(1, keepdim=True) / power.where(power != 0, 1)
         return {"score": (said - found.drops).square().mean(1)}
 
-    def _squares(self, evidence: Evidence) -> Disturbed:
-        height, width = evidence.images.shape[2:]
+    def _squares(self, context: MetricContext) -> Disturbed:
+        height, width = context.images.shape[2:]
         largest = max(1, int(self.size * min(height, width)))
 
         def draw(generator: torch.Generator) -> Tensor:
@@ -89,18 +89,18 @@ class Infidelity(ImageMetric):
             inside[row : row + pixels, column : column + pixels] = 1
             return inside
 
-        return removed(evidence, f"square {largest}", self.n_samples, self.baseline, draw)
+        return removed(context, f"square {largest}", self.n_samples, self.baseline, draw)
 
-    def _noise(self, evidence: Evidence) -> Disturbed:
-        shape = evidence.images.shape[2:]
+    def _noise(self, context: MetricContext) -> Disturbed:
+        shape = context.images.shape[2:]
 
         def draw(generator: torch.Generator) -> Tensor:
             return self.size * torch.randn(shape, generator=generator)
 
         def subtract(image: Tensor, strength: Tensor) -> Images:
-            return evidence.images[image] - strength[:, None]
+            return context.images[image] - strength[:, None]
 
-        return evidence.once(
+        return context.compute_once(
             ("noise", self.size, self.n_samples),
-            lambda: disturbed(evidence, "infidelity noise", self.n_samples, draw, subtract),
+            lambda: disturbed(context, "infidelity noise", self.n_samples, draw, subtract),
         )

@@ -11,18 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
+import numpy as np
+import torch
 from torch import Tensor
 
-from seewhy.metrics.base import Evidence, target_scores
-from seewhy.metrics.faithfulness.pixel_flipping import CurveMetric, columns_of
-from seewhy.metrics.perturbation_curves import (
-    Curve,
-    area_between,
-    average_over_counts,
-    positive_counts,
-    ranking,
-    target_curves,
-)
+from seewhy.metrics.base import MetricContext, select_target_scores
+from seewhy.metrics.faithfulness.pixel_flipping import CurveMetric, columns_of, compute_pixel_counts
+from seewhy.metrics.perturbation_curves import Curve, compute_target_curves
+from seewhy.metrics.pixel_ranking import rank_pixels
 
 
 class Reading(NamedTuple):
@@ -44,45 +40,49 @@ class PositivePixels(CurveMetric):
     def __init__(self, baseline: str = "black", n_steps: int = 50, space: str = "logit") -> None:
         super().__init__(baseline, n_steps, space)
 
-    def ordering(self, evidence: Evidence, change: str, clamped: Callable[[Reading], Tensor]) -> dict[str, Tensor]:
+    def ordering(self, context: MetricContext, change: str, clamped: Callable[[Reading], Tensor]) -> dict[str, Tensor]:
         """The average of the clamped gain over 0 .. P changes, largest first, with and without the division."""
         rows = []
-        readings = self.readings(evidence, change, "largest")
-        for reading, coverage in zip(readings, ranking(evidence).coverage(), strict=True):
+        readings = self.readings(context, change, "largest")
+        for reading, coverage in zip(readings, rank_pixels(context).coverage(), strict=True):
             undivided = average_over_counts(reading.counts, clamped(reading))
             score = undivided / reading.gain if reading.gain > 0 else float("nan")
             rows.append({"score": score, "undivided": undivided, "coverage": coverage})
-        return columns_of(evidence, rows)
+        return columns_of(context, rows)
 
     def proportionality(
-        self, evidence: Evidence, change: str, clamped: Callable[[Reading], Tensor]
+        self, context: MetricContext, change: str, clamped: Callable[[Reading], Tensor]
     ) -> dict[str, Tensor]:
         """Area between the curves largest first and smallest first over the share of positive attribution."""
         rows = []
-        ranked = ranking(evidence)
-        pairs = zip(*(self.readings(evidence, change, first) for first in ("largest", "smallest")), strict=True)
+        ranked = rank_pixels(context)
+        pairs = zip(*(self.readings(context, change, first) for first in ("largest", "smallest")), strict=True)
         for image, ((down, up), coverage) in enumerate(zip(pairs, ranked.coverage(), strict=True)):
             score = float("nan")
             if down.gain > 0 and coverage > 0:
                 shares = ranked.positive_shares(image)
                 lines = (shares[down.counts], clamped(down)), (1 - shares.flip(0)[up.counts], clamped(up))
-                score = area_between(*lines) / down.gain
+                score = compute_area_between(*lines) / down.gain
             rows.append({"score": score, "coverage": coverage})
-        return columns_of(evidence, rows)
+        return columns_of(context, rows)
 
-    def readings(self, evidence: Evidence, change: str, first: str) -> list[Reading]:
+    def readings(self, context: MetricContext, change: str, first: str) -> list[Reading]:
         """One curve per image over its positive pixels; all NaN for a map that is not finite.
 
         Smallest first, the counts are P less those of largest first: both curves have points at the same pixels.
         """
-        pixels = evidence.images[0, 0].numel()
-        positive = ranking(evidence).positive
-        counts = [positive_counts(count, pixels, self.n_steps) for count in positive]
+        pixels = context.images[0, 0].numel()
+        positive = rank_pixels(context).positive
+        counts = [compute_positive_counts(count, pixels, self.n_steps) for count in positive]
         if first == "smallest":
             counts = [[count - step for step in reversed(steps)] for count, steps in zip(positive, counts, strict=True)]
-        curves = target_curves(evidence, Curve(change, first, self.baseline, "positive"), counts, self.space)
-        empty = target_scores(evidence.baseline_logits(self.baseline), evidence.targets, self.space).tolist()
-        gains = [full - nothing for full, nothing in zip(evidence.scores(self.space).tolist(), empty, strict=True)]
+        curves = compute_target_curves(context, Curve(change, first, self.baseline, "positive"), counts, self.space)
+        empty = select_target_scores(
+            context.compute_baseline_logits(self.baseline), context.targets, self.space
+        ).tolist()
+        gains = [
+            full - nothing for full, nothing in zip(context.compute_scores(self.space).tolist(), empty, strict=True)
+        ]
         return [Reading(*parts) for parts in zip(counts, curves, empty, gains, strict=True)]
 
 
@@ -108,9 +108,9 @@ class NecessityOrdering(PositivePixels):
         """Score space, baseline, steps, clamps and denominator."""
         return f"positive pixels removed, largest first; {self.settings}; at least f(b); over f(image) - f(b)"
 
-    def measure(self, evidence: Evidence) -> dict[str, Tensor]:
+    def measure(self, context: MetricContext) -> dict[str, Tensor]:
         """Score, `undivided` and `coverage` [batch]."""
-        return self.ordering(evidence, "deletion", self._clamped)
+        return self.ordering(context, "deletion", self._clamped)
 
     @staticmethod
     def _clamped(reading: Reading) -> Tensor:
@@ -139,9 +139,9 @@ class SufficiencyOrdering(PositivePixels):
         """Score space, baseline, steps, clamps and denominator."""
         return f"positive pixels shown, largest first; {self.settings}; from f(b) to f(image); over f(image) - f(b)"
 
-    def measure(self, evidence: Evidence) -> dict[str, Tensor]:
+    def measure(self, context: MetricContext) -> dict[str, Tensor]:
         """Score, `undivided` and `coverage` [batch]."""
-        return self.ordering(evidence, "insertion", self._clamped)
+        return self.ordering(context, "insertion", self._clamped)
 
     @staticmethod
     def _clamped(reading: Reading) -> Tensor:
@@ -171,9 +171,9 @@ class Tpn(PositivePixels):
         """Score space, baseline, steps, clamps and denominator."""
         return f"positive pixels removed from both ends; {self.settings}; at least f(b); over f(image) - f(b)"
 
-    def measure(self, evidence: Evidence) -> dict[str, Tensor]:
+    def measure(self, context: MetricContext) -> dict[str, Tensor]:
         """Score and `coverage` [batch]."""
-        return self.proportionality(evidence, "deletion", self._clamped)
+        return self.proportionality(context, "deletion", self._clamped)
 
     @staticmethod
     def _clamped(reading: Reading) -> Tensor:
@@ -201,10 +201,42 @@ class Tps(PositivePixels):
         """Score space, baseline, steps, clamps and denominator."""
         return f"positive pixels shown from both ends; {self.settings}; from f(b) to f(image); over f(image) - f(b)"
 
-    def measure(self, evidence: Evidence) -> dict[str, Tensor]:
+    def measure(self, context: MetricContext) -> dict[str, Tensor]:
         """Score and `coverage` [batch]."""
-        return self.proportionality(evidence, "insertion", self._clamped)
+        return self.proportionality(context, "insertion", self._clamped)
 
     @staticmethod
     def _clamped(reading: Reading) -> Tensor:
         return (reading.values - reading.empty).clamp(0, reading.gain)
+
+
+FEWEST_STEPS = 10
+"""Steps over the positive pixels of a map, however few these are (one a pixel where there are fewer)."""
+
+
+def compute_positive_counts(positive: int, pixels: int, n_steps: int) -> list[int]:
+    """`pixel_counts` up to `positive`, and `positive` itself; ten equal steps are added where these are fewer."""
+    counts = {count for count in compute_pixel_counts(pixels, n_steps) if count < positive} | {0, positive}
+    return sorted(counts if len(counts) > FEWEST_STEPS else counts | set(compute_pixel_counts(positive, FEWEST_STEPS)))
+
+
+def average_over_counts(counts: list[int], values: Tensor) -> float:
+    """1 / (P + 1) * sum over i = 0 .. P of the value at i; straight lines between the counts that are known.
+
+    `counts` begins with 0 and ends with P. Exact where every count is known.
+    """
+    positions = torch.tensor(counts, dtype=torch.float64)
+    total = torch.trapezoid(values, positions) + (values[0] + values[-1]) / 2
+    return float(total / (counts[-1] + 1))
+
+
+def compute_area_between(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> float:
+    """The integral of |first - second| over 0 .. 1 for two curves (shares, values) of straight lines, exact."""
+    shares = np.union1d(first[0].numpy(), second[0].numpy())
+    values = [np.interp(shares, curve[0].numpy(), curve[1].numpy()) for curve in (first, second)]
+    gaps = values[0] - values[1]
+    left, right = np.abs(gaps[:-1]), np.abs(gaps[1:])
+    crossing = gaps[:-1] * gaps[1:] < 0
+    heights = (left + right) / 2
+    heights[crossing] = ((left**2 + right**2)[crossing] / (left + right)[crossing]) / 2
+    return float((np.diff(shares) * heights).sum())

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from seewhy.core.errors import UserError
 from seewhy.explainers.baselines import BASELINES
-from seewhy.metrics.base import SPACES, Evidence, ImageMetric
-from seewhy.metrics.perturbation_curves import Curve, area, pixel_counts, target_curves
+from seewhy.metrics.base import SPACES, ImageMetric, MetricContext
+from seewhy.metrics.perturbation_curves import Curve, compute_target_curves
 
 
 class CurveMetric(ImageMetric):
@@ -43,19 +43,19 @@ class CurveMetric(ImageMetric):
         """The settings in words, for `variant`."""
         return f"{self.space}, {self.baseline} baseline, {self.n_steps} steps"
 
-    def areas(self, evidence: Evidence, change: str, first: str) -> Tensor:
+    def areas(self, context: MetricContext, change: str, first: str) -> Tensor:
         """Area under the curve over the share of all pixels, [batch]; NaN for maps that are not finite."""
-        pixels = evidence.images[0, 0].numel()
-        counts = pixel_counts(pixels, self.n_steps)
+        pixels = context.images[0, 0].numel()
+        counts = compute_pixel_counts(pixels, self.n_steps)
         shares = torch.tensor(counts, dtype=torch.float64) / pixels
         curve = Curve(change, first, self.baseline)
-        curves = target_curves(evidence, curve, [counts] * len(evidence.images), self.space)
-        return evidence.images.new_tensor([area(shares, values) for values in curves])
+        curves = compute_target_curves(context, curve, [counts] * len(context.images), self.space)
+        return context.images.new_tensor([compute_area(shares, values) for values in curves])
 
 
-def columns_of(evidence: Evidence, rows: Sequence[Mapping[str, float]]) -> dict[str, Tensor]:
+def columns_of(context: MetricContext, rows: Sequence[Mapping[str, float]]) -> dict[str, Tensor]:
     """One tensor [batch] per column out of one mapping per image."""
-    return {column: evidence.images.new_tensor([row[column] for row in rows]) for column in rows[0]}
+    return {column: context.images.new_tensor([row[column] for row in rows]) for column in rows[0]}
 
 
 class Deletion(CurveMetric):
@@ -74,9 +74,9 @@ class Deletion(CurveMetric):
         """Score space, baseline and steps."""
         return f"area under the curve, largest first; {self.settings}"
 
-    def measure(self, evidence: Evidence) -> dict[str, Tensor]:
+    def measure(self, context: MetricContext) -> dict[str, Tensor]:
         """The areas [batch]."""
-        return {"score": self.areas(evidence, "deletion", "largest")}
+        return {"score": self.areas(context, "deletion", "largest")}
 
 
 class Insertion(CurveMetric):
@@ -98,9 +98,9 @@ class Insertion(CurveMetric):
         """Score space, baseline and steps."""
         return f"area under the curve, largest first; {self.settings}"
 
-    def measure(self, evidence: Evidence) -> dict[str, Tensor]:
+    def measure(self, context: MetricContext) -> dict[str, Tensor]:
         """The areas [batch]."""
-        return {"score": self.areas(evidence, "insertion", "largest")}
+        return {"score": self.areas(context, "insertion", "largest")}
 
 
 class MorfLerf(CurveMetric):
@@ -121,7 +121,22 @@ class MorfLerf(CurveMetric):
         """Score space, baseline and steps."""
         return f"area of LeRF less area of MoRF; {self.settings}"
 
-    def measure(self, evidence: Evidence) -> dict[str, Tensor]:
+    def measure(self, context: MetricContext) -> dict[str, Tensor]:
         """The areas [batch]."""
-        morf, lerf = (self.areas(evidence, "deletion", first) for first in ("largest", "smallest"))
+        morf, lerf = (self.areas(context, "deletion", first) for first in ("largest", "smallest"))
         return {"score": lerf - morf, "morf": morf, "lerf": lerf}
+
+
+def compute_pixel_counts(pixels: int, n_steps: int) -> list[int]:
+    """round(i pixels / n_steps) for i = 0 .. n_steps, and every count where there are fewer pixels than steps.
+
+    The counts are symmetric (pixels - k is one where k is), so that insertion and reversed deletion share passes.
+    """
+    steps = max(1, min(n_steps, pixels))
+    lower = [(2 * index * pixels + steps) // (2 * steps) for index in range(steps // 2 + 1)]
+    return sorted({*lower, *(pixels - count for count in lower)})
+
+
+def compute_area(shares: Tensor, values: Tensor) -> float:
+    """The area under straight lines through the points (trapezoidal rule)."""
+    return float(torch.trapezoid(values, shares))

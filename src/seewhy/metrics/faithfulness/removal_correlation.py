@@ -16,8 +16,8 @@ from seewhy.core.errors import UserError
 from seewhy.core.random import image_generator
 from seewhy.core.types import Images
 from seewhy.explainers.baselines import BASELINES
-from seewhy.metrics.base import Evidence, ImageMetric
-from seewhy.metrics.similarity import pearson
+from seewhy.metrics.base import ImageMetric, MetricContext
+from seewhy.metrics.similarity import compute_pearson
 
 Draw = Callable[[torch.Generator], Tensor]
 """One disturbance [height, width] of an image, common to its channels."""
@@ -42,39 +42,39 @@ def check_removal_baseline(metric: str, baseline: str) -> None:
         raise UserError(f"metric.{metric}.baseline={baseline!r} is none of {', '.join(BASELINES)}")
 
 
-def subset_size(share: float, pixels: int) -> int:
+def count_removed_pixels(share: float, pixels: int) -> int:
     """That share of the pixels as a number: at least one, and not all of them."""
     return max(1, min(pixels - 1, round(share * pixels)))
 
 
-def removed_subsets(evidence: Evidence, size: int, n_samples: int, baseline: str) -> Disturbed:
+def removed_subsets(context: MetricContext, size: int, n_samples: int, baseline: str) -> Disturbed:
     """`n_samples` random sets of `size` pixels, each replaced by the baseline in all channels."""
-    height, width = evidence.images.shape[2:]
+    height, width = context.images.shape[2:]
 
     def draw(generator: torch.Generator) -> Tensor:
         chosen = torch.zeros(height * width)
         chosen[torch.randperm(height * width, generator=generator)[:size]] = 1
         return chosen.view(height, width)
 
-    return removed(evidence, f"subset {size}", n_samples, baseline, draw)
+    return removed(context, f"subset {size}", n_samples, baseline, draw)
 
 
-def removed(evidence: Evidence, stream: str, n_samples: int, baseline: str, draw: Draw) -> Disturbed:
+def removed(context: MetricContext, stream: str, n_samples: int, baseline: str, draw: Draw) -> Disturbed:
     """Pixels replaced by the baseline where the draw is 1; made once for (stream, n_samples, baseline)."""
 
     def replace(image: Tensor, strength: Tensor) -> Images:
-        return torch.lerp(evidence.images[image], cover[image], strength[:, None])
+        return torch.lerp(context.images[image], cover[image], strength[:, None])
 
     def measure() -> Disturbed:
-        return disturbed(evidence, stream, n_samples, draw, replace)
+        return disturbed(context, stream, n_samples, draw, replace)
 
-    cover = evidence.baseline(baseline)
+    cover = context.build_baseline(baseline)
     key: Hashable = ("removed", stream, n_samples, baseline)
-    return evidence.once(key, measure)
+    return context.compute_once(key, measure)
 
 
 def disturbed(
-    evidence: Evidence,
+    context: MetricContext,
     stream: str,
     n_samples: int,
     draw: Draw,
@@ -84,15 +84,15 @@ def disturbed(
 
     The sums are NaN for a map that holds a value that is not finite.
     """
-    maps, finite = evidence.finite_maps()
-    maps, clean = maps.double(), evidence.scores().double()
-    generators = [image_generator(evidence.seed, image, stream) for image in evidence.images]
+    maps, finite = context.replace_non_finite()
+    maps, clean = maps.double(), context.compute_scores().double()
+    generators = [image_generator(context.seed, image, stream) for image in context.images]
     sums, drops = (maps.new_empty(len(maps) * n_samples) for _ in range(2))
-    for probes in evidence.evaluator.chunks(len(sums), gradient=False):
+    for probes in context.evaluator.chunks(len(sums), gradient=False):
         image = probes // n_samples
-        strength = torch.stack([draw(generators[number]) for number in image.tolist()]).to(evidence.images)
+        strength = torch.stack([draw(generators[number]) for number in image.tolist()]).to(context.images)
         sums[probes] = (strength * maps[image]).sum((1, 2))
-        scores = evidence.evaluator.scores(apply(image, strength), evidence.targets[image])
+        scores = context.evaluator.scores(apply(image, strength), context.targets[image])
         drops[probes] = clean[image] - scores.double()
     undefined = sums.view(-1, n_samples).masked_fill(~finite[:, None], torch.nan)
     return Disturbed(undefined, drops.view(-1, n_samples))
@@ -125,11 +125,11 @@ class FaithfulnessCorrelation(ImageMetric):
             f"removed: {self.baseline}; score: logit"
         )
 
-    def measure(self, evidence: Evidence) -> Mapping[str, Tensor]:
+    def measure(self, context: MetricContext) -> Mapping[str, Tensor]:
         """`n_samples` forward passes for each image, shared with `sensitivity_n` where it has the same share."""
-        size = subset_size(self.share, evidence.attributions[0].numel())
-        found = removed_subsets(evidence, size, self.n_samples, self.baseline)
-        return {"score": pearson(found.sums, found.drops)}
+        size = count_removed_pixels(self.share, context.attributions[0].numel())
+        found = removed_subsets(context, size, self.n_samples, self.baseline)
+        return {"score": compute_pearson(found.sums, found.drops)}
 
 
 SHARES = (0.01, 0.03, 0.1, 0.3, 0.8)
@@ -165,9 +165,9 @@ class SensitivityN(ImageMetric):
             f"removed: {self.baseline}; score: logit"
         )
 
-    def measure(self, evidence: Evidence) -> Mapping[str, Tensor]:
+    def measure(self, context: MetricContext) -> Mapping[str, Tensor]:
         """`n_samples` forward passes for each image and size."""
-        pixels = evidence.attributions[0].numel()
-        sizes = sorted({subset_size(share, pixels) for share in self.shares})
-        subsets = [removed_subsets(evidence, size, self.n_samples, self.baseline) for size in sizes]
-        return {"score": torch.stack([pearson(found.sums, found.drops) for found in subsets]).nanmean(0)}
+        pixels = context.attributions[0].numel()
+        sizes = sorted({count_removed_pixels(share, pixels) for share in self.shares})
+        subsets = [removed_subsets(context, size, self.n_samples, self.baseline) for size in sizes]
+        return {"score": torch.stack([compute_pearson(found.sums, found.drops) for found in subsets]).nanmean(0)}

@@ -8,8 +8,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from seewhy.core.errors import UserError
-from seewhy.metrics.base import SPACES, Evidence, ImageMetric
-from seewhy.metrics.perturbation_curves import NOISY_LINEAR, Curve, target_curves
+from seewhy.metrics.base import SPACES, ImageMetric, MetricContext
+from seewhy.metrics.perturbation_curves import NOISY_LINEAR, Curve, compute_target_curves
 
 
 class Road(ImageMetric):
@@ -46,14 +46,14 @@ class Road(ImageMetric):
         shares = ", ".join(f"{share:g}" for share in self.shares)
         return f"mean of LeRF less mean of MoRF; {self.space}, noisy linear imputation, shares {shares}"
 
-    def measure(self, evidence: Evidence) -> dict[str, Tensor]:
+    def measure(self, context: MetricContext) -> dict[str, Tensor]:
         """The means [batch]."""
-        morf, lerf = (self._mean(evidence, first) for first in ("largest", "smallest"))
+        morf, lerf = (self._mean(context, first) for first in ("largest", "smallest"))
         return {"score": lerf - morf, "morf": morf, "lerf": lerf}
 
-    def _mean(self, evidence: Evidence, first: str) -> Tensor:
-        pixels = evidence.images[0, 0].numel()
+    def _mean(self, context: MetricContext, first: str) -> Tensor:
+        pixels = context.images[0, 0].numel()
         counts = [int(share * pixels + 1e-6) for share in self.shares]
         curve = Curve("deletion", first, NOISY_LINEAR)
-        curves = target_curves(evidence, curve, [counts] * len(evidence.images), self.space)
-        return evidence.images.new_tensor([float(values.mean()) for values in curves])
+        curves = compute_target_curves(context, curve, [counts] * len(context.images), self.space)
+        return context.images.new_tensor([float(values.mean()) for values in curves])

@@ -10,8 +10,8 @@ from torch import Tensor
 from seewhy.core.errors import UserError
 from seewhy.core.random import image_generator
 from seewhy.core.types import Targets
-from seewhy.metrics.base import Evidence, ImageMetric
-from seewhy.metrics.similarity import similarity
+from seewhy.metrics.base import ImageMetric, MetricContext
+from seewhy.metrics.similarity import compare_with_maps
 
 
 class RandomLogit(ImageMetric):
@@ -30,19 +30,19 @@ class RandomLogit(ImageMetric):
         """Similarity and the choice of the class."""
         return "Spearman rank correlation of the signed maps of the target and of one random other class"
 
-    def measure(self, evidence: Evidence) -> Mapping[str, Tensor]:
+    def measure(self, context: MetricContext) -> Mapping[str, Tensor]:
         """One more explanation for each image."""
-        explainer = evidence.need_explainer(self.name)
-        other = explainer(evidence.classifier, evidence.images, other_classes(evidence))
-        return {"score": similarity(evidence, other)}
+        explainer = context.require_explainer(self.name)
+        other = explainer(context.classifier, context.images, draw_other_classes(context))
+        return {"score": compare_with_maps(context, other)}
 
 
-def other_classes(evidence: Evidence) -> Targets:
+def draw_other_classes(context: MetricContext) -> Targets:
     """A random class [batch] for each image that is not its target."""
-    count = len(evidence.classifier.facts.classes)
+    count = len(context.classifier.facts.classes)
     if count < 2:
         raise UserError("random_logit compares with another class: the network has only one; leave the metric out")
-    generators = [image_generator(evidence.seed, image, "random logit") for image in evidence.images]
+    generators = [image_generator(context.seed, image, "random logit") for image in context.images]
     drawn = torch.cat([torch.randint(count - 1, (1,), generator=generator) for generator in generators])
-    drawn = drawn.to(evidence.targets)
-    return drawn + (drawn >= evidence.targets).to(drawn)
+    drawn = drawn.to(context.targets)
+    return drawn + (drawn >= context.targets).to(drawn)

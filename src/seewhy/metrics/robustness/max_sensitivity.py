@@ -9,7 +9,7 @@ from torch import Tensor
 
 from seewhy.core.errors import UserError
 from seewhy.core.random import image_generator
-from seewhy.metrics.base import Evidence, ImageMetric
+from seewhy.metrics.base import ImageMetric, MetricContext
 from seewhy.metrics.faithfulness.removal_correlation import check_samples
 
 
@@ -40,17 +40,17 @@ class MaxSensitivity(ImageMetric):
             "Euclidean norm of the change over that of the map"
         )
 
-    def measure(self, evidence: Evidence) -> Mapping[str, Tensor]:
+    def measure(self, context: MetricContext) -> Mapping[str, Tensor]:
         """`n_samples` explanations for each image, in batches that are filled across images and samples."""
-        explainer = evidence.need_explainer(self.name)
-        images, targets, maps = evidence.images, evidence.targets, evidence.attributions.double()
-        generators = [image_generator(evidence.seed, image, "max sensitivity") for image in images]
+        explainer = context.require_explainer(self.name)
+        images, targets, maps = context.images, context.targets, context.attributions.double()
+        generators = [image_generator(context.seed, image, "max sensitivity") for image in images]
         changes = maps.new_empty(len(images) * self.n_samples)
-        for probes in evidence.evaluator.chunks(len(changes), gradient=True):
+        for probes in context.evaluator.chunks(len(changes), gradient=True):
             image = probes // self.n_samples
             drawn = [torch.rand(images.shape[1:], generator=generators[number]) for number in image.tolist()]
             noise = self.radius * (2 * torch.stack(drawn).to(images) - 1)
-            again = explainer(evidence.classifier, (images[image] + noise).clamp(0, 1), targets[image])
+            again = explainer(context.classifier, (images[image] + noise).clamp(0, 1), targets[image])
             changes[probes] = (again.double() - maps[image]).flatten(1).norm(dim=1)
         norms = maps.flatten(1).norm(dim=1)
         largest = changes.view(-1, self.n_samples).amax(1) / norms
