@@ -1,23 +1,12 @@
 """Explain the decisions of a classifier: python src/explain.py --help."""
 
+import sys
+
 from seewhy.core import signals
 
 signals.exit_while_starting()
 
-import hydra
-from omegaconf import DictConfig
+from seewhy.cli.main import run_task
 
-from seewhy.cli import resume, tasks
-from seewhy.cli.main import command
-
-
-@command
-@hydra.main(version_base="1.3", config_path="../configs", config_name="explain")
-def main(cfg: DictConfig) -> None:
-    """Compose, build, run."""
-    tasks.execute(tasks.explain, cfg)
-
-
-if __name__ == "__main__":
-    resume.take_up("explain")
-    main()
+if __name__ == "__main__":  # run_task calls @hydra.main; fish completes scripts that hold this word
+    run_task("explain", sys.argv[1:])

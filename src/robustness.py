@@ -1,23 +1,12 @@
-"""Measure how decisions and their explanations change under corruption: python src/robustness.py --help."""
+"""Measure how predictions and their explanations change under corruption: python src/robustness.py --help."""
+
+import sys
 
 from seewhy.core import signals
 
 signals.exit_while_starting()
 
-import hydra
-from omegaconf import DictConfig
+from seewhy.cli.main import run_task
 
-from seewhy.cli import resume, tasks
-from seewhy.cli.main import command
-
-
-@command
-@hydra.main(version_base="1.3", config_path="../configs", config_name="robustness")
-def main(cfg: DictConfig) -> None:
-    """Compose, build, run."""
-    tasks.execute(tasks.explain, cfg)
-
-
-if __name__ == "__main__":
-    resume.take_up("robustness")
-    main()
+if __name__ == "__main__":  # run_task calls @hydra.main; fish completes scripts that hold this word
+    run_task("robustness", sys.argv[1:])

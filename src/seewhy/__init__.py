@@ -23,6 +23,8 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 """torch asks Linux for pages of 2 MB where a tensor is that large: without, a quarter of a pass with gradients goes into
 clearing pages of 4 kB, more in large batches. Read when torch allocates for the first time; set it to 0 to do without."""
 
+__version__ = "0.1.0"
+
 __all__ = ["Explanation", "Explanations", "UserError", "explain", "load_classifier"]
 
 _HOMES = {
@@ -35,7 +37,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """The public name from its module, which is imported now."""
+    """Import a public name from its module."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
@@ -45,5 +47,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """The public names, for completion."""
+    """List the public names, for completion."""
     return list(__all__)

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from seewhy import UserError
 from seewhy.cli import help
 from seewhy.cli.config import CONFIGS, compose
-from seewhy.cli.main import command, wrapped
+from seewhy.cli.main import with_one_message, wrap_message
 from seewhy.cli.suggestions import find_nearest
 
 TASKS = ("explain", "train", "robustness", "synthesize", "report")
@@ -107,7 +107,7 @@ def test_a_good_word_is_not_bent() -> None:
 
 def test_messages_are_folded_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "50")
-    folded = wrapped("error: " + "word " * 30 + "\n  choices: " + "model_randomization_independent, " * 3)
+    folded = wrap_message("error: " + "word " * 30 + "\n  choices: " + "model_randomization_independent, " * 3)
     assert max(map(len, folded.splitlines())) <= 50
     assert folded.count("model_randomization_independent") == 3
 
@@ -123,13 +123,13 @@ def test_the_frame_ends_with_exit_code_2_and_restores_the_environment(
 
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     with pytest.raises(SystemExit) as stop:
-        command(start)()
+        with_one_message(start, "explain")()
     assert stop.value.code == 2
     assert "error: 'metric=[a' is not understood" in capsys.readouterr().err.replace("\n    ", " ")
     assert "HYDRA_FULL_ERROR" not in os.environ
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(OverrideParseException):
-        command(start)()
+        with_one_message(start, "explain")()
 
 
 def test_a_network_that_timm_does_not_know_is_named_offline() -> None:
@@ -140,9 +140,11 @@ def test_a_network_that_timm_does_not_know_is_named_offline() -> None:
         choose_origin("resnet19", Timm("resnet19"), "auto")
 
 
-def test_every_command_is_framed() -> None:
+def test_every_script_runs_its_task() -> None:
     for task in TASKS:
-        assert "@command\n@hydra.main" in (ROOT / "src" / f"{task}.py").read_text()
+        text = (ROOT / "src" / f"{task}.py").read_text()
+        assert f'run_task("{task}", sys.argv[1:])' in text
+        assert "@hydra.main" in text  # the words that the completion of fish looks for
 
 
 def test_completion_offers_the_choices(tmp_path: Path) -> None:

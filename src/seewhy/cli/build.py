@@ -29,7 +29,7 @@ class Job:
     trainer: Trainer
 
     def describe(self) -> dict[str, Any]:
-        """What the record says of the objects before they start."""
+        """Describe the objects before they start, for the record."""
         import torch
 
         facts = self.classifier.facts
@@ -48,18 +48,27 @@ class Job:
         }
 
     def collect_results(self) -> dict[str, Any]:
-        """What the record says after they are done."""
+        """Collect what was logged and what the callbacks counted, for the record."""
         logged = {key: float(value) for key, value in self.trainer.callback_metrics.items()}
-        found: dict[str, Any] = {"logged": logged} if logged else {}
+        results: dict[str, Any] = {"logged": logged} if logged else {}
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            found |= callback.record() if hasattr(callback, "record") else {}
-        return found
+            results |= callback.record() if hasattr(callback, "record") else {}
+        return results
 
 
 def build_job(cfg: DictConfig) -> Job:
     """Instantiate classifier, data, callbacks, loggers and trainer of a config.
 
     Cheap checks come first: missing weights are reported before torch, timm or Lightning are imported.
+
+    Args:
+        cfg: The composed config of a task, checked by `seewhy.cli.config.check_settings`.
+
+    Returns:
+        The objects; random numbers are seeded and the number of threads is set.
+
+    Raises:
+        UserError: A setting is wrong, or weights are missing.
     """
     architecture = build_object(cfg.model.architecture, "model.architecture")
     choose_origin(cfg.model.name, architecture, str(cfg.model.weights))
@@ -72,29 +81,57 @@ def build_job(cfg: DictConfig) -> Job:
         torch.set_num_threads(cfg.threads)
     seed_everything(cfg.seed, workers=True, verbose=False)
     optimization = build_object(cfg.optimization, "optimization") if "optimization" in cfg else None
-    callbacks = [build_object(part, f"callbacks.{name}") for name, part in cfg.callbacks.items() if part]
+    callbacks = _build_each(cfg.callbacks, "callbacks")
     classifier = build_classifier(cfg, optimization=optimization)
     data = build_data(cfg, facts=classifier.facts)
-    loggers = [build_object(part, f"logger.{name}") for name, part in cfg.logger.items() if part]
+    loggers = _build_each(cfg.logger, "logger")
     trainer = build_trainer(cfg, callbacks=callbacks, logger=loggers or False, default_root_dir=cfg.output)
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.RUN:
         gc.freeze()  # what is loaded by now stays: no collection needs to look at it again
     return Job(classifier, data, trainer)
 
 
+def _build_each(group: DictConfig, key: str) -> list[Any]:
+    return [build_object(config, f"{key}.{name!s}") for name, config in group.items() if config]
+
+
 def build_classifier(cfg: DictConfig, **options: Any) -> Classifier:
-    """The classifier of the group `model`; `options` are further arguments of `seewhy.models.build.classifier`."""
-    built: Classifier = build_object(cfg.model, "model", "object", _partial_=True)(**options)
-    return built
+    """Build the classifier of the group `model`.
+
+    Args:
+        cfg: The composed config of a task.
+        **options: Further arguments of `seewhy.models.build.classifier`; they replace those of the config.
+
+    Returns:
+        The classifier with its weights, on the CPU.
+    """
+    classifier: Classifier = build_object(cfg.model, "model", "object", _partial_=True)(**options)
+    return classifier
 
 
 def build_data(cfg: DictConfig, **options: Any) -> LightningDataModule:
-    """The data module of the group `data`; `options` are further arguments, such as the classifier's `facts`."""
+    """Build the data module of the group `data`.
+
+    Args:
+        cfg: The composed config of a task.
+        **options: Further arguments of the data module, such as the classifier's `facts`.
+
+    Returns:
+        The data module, before its `setup`.
+    """
     data: LightningDataModule = build_object(cfg.data, "data", "object", _partial_=True)(**options)
     return data
 
 
 def build_trainer(cfg: DictConfig, **options: Any) -> Trainer:
-    """The trainer of the group `trainer`, which knows device and precision."""
+    """Build the trainer of the group `trainer`, which knows device and precision.
+
+    Args:
+        cfg: The composed config of a task.
+        **options: Further arguments of Lightning's Trainer.
+
+    Returns:
+        The trainer.
+    """
     trainer: Trainer = build_object(cfg.trainer, "trainer", "all", **options)
     return trainer

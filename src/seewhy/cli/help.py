@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from seewhy.cli.config import CONFIGS
+from seewhy.cli.program import find_command
 
 KEYS_OF = ("synthesis", "model", "data", "explainer", "optimization")
 """The groups whose keys are listed."""
@@ -19,73 +20,93 @@ INDENT = 28
 
 
 def register_resolvers() -> None:
-    """Make ${choices:<task>} and ${keys:<task>} known; the texts are wrapped to the terminal."""
-    for name, text in (("choices", list_choices), ("keys", list_keys)):
+    """Resolve ${command:<task>}, ${choices:<task>} and ${keys:<task>}; texts are wrapped to the terminal."""
+    for name, write in (("choices", list_choices), ("keys", list_keys)):
 
-        def resolve(task: str, _root_: DictConfig, text: Any = text) -> str:
-            return str(text(task, _root_)).replace("$", "$$")
+        def resolve(task: str, _root_: DictConfig, write: Any = write) -> str:
+            return str(write(task, _root_)).replace("$", "$$")
 
         OmegaConf.register_new_resolver(name, resolve, replace=True)
+    OmegaConf.register_new_resolver("command", _write_command, replace=True)
+
+
+def _write_command(task: str) -> str:
+    """Write the shortest command of a task: the console command, or the script as in the folder of the checkout."""
+    return f"python src/{task}.py" if find_command(task)[-1].endswith(".py") else f"seewhy {task}"
 
 
 def list_choices(task: str, cfg: DictConfig) -> str:
-    """One entry per group of the task: what is chosen, and what can be."""
-    chosen = cfg.hydra.runtime.choices
-    shown = []
+    """List each group of a task with what is chosen, and what can be.
+
+    Args:
+        task: The name of its primary config.
+        cfg: The composed config with Hydra's part.
+
+    Returns:
+        One entry per group.
+    """
+    current = {name.partition("@")[0]: value for name, value in cfg.hydra.runtime.choices.items()}
+    entries = []
     for group in list_groups(task, cfg):
         files = sorted((CONFIGS / group).glob("*.yaml"))
         if group == "experiment":
             files = [path for path in files if f"src/{task}.py" in path.read_text()]
         if files:
-            known = {name.partition("@")[0]: value for name, value in chosen.items()}
-            value = known[group] if group in known else list(cfg.get(group) or [])  # of a list, its parts
-            shown.append(_entry(f"{group}={_written(value)}", ", ".join(path.stem for path in files)))
-    return "\n".join(shown)
+            value = current[group] if group in current else list(cfg.get(group) or [])  # the members of a list
+            entries.append(_format_entry(f"{group}={_format_value(value)}", ", ".join(path.stem for path in files)))
+    return "\n".join(entries)
 
 
 def list_groups(task: str, cfg: DictConfig) -> list[str]:
-    """The groups in the defaults of a primary config, and `corruption` where there is one."""
+    """List the groups in the defaults of a primary config, and `corruption` where there is one."""
     primary: Any = OmegaConf.load(CONFIGS / f"{task}.yaml")
-    defaults = primary.defaults
-    names = [str(next(iter(one))) for one in defaults if isinstance(one, DictConfig)]
-    found = [name for name in names if "hydra" not in name]
-    return found if "corruption" not in cfg else [*found, "corruption"]
+    names = [str(next(iter(entry))) for entry in primary.defaults if isinstance(entry, DictConfig)]
+    groups = [name for name in names if "hydra" not in name]
+    return groups if "corruption" not in cfg else [*groups, "corruption"]
 
 
 def list_keys(task: str, cfg: DictConfig) -> str:
-    """One entry per key that its yaml explains: the value in the composed config, and the words beside it."""
-    found = _explained(CONFIGS / f"{task}.yaml", cfg, "")
+    """List each key that its yaml explains: the value in the composed config, and the words beside it.
+
+    Args:
+        task: The name of its primary config.
+        cfg: The composed config with Hydra's part.
+
+    Returns:
+        One entry per key.
+    """
+    entries = _list_explained(CONFIGS / f"{task}.yaml", cfg, "")
     for group in list_groups(task, cfg):
         if group in KEYS_OF:
-            found += _explained(CONFIGS / group / f"{cfg.hydra.runtime.choices[group]}.yaml", cfg[group], f"{group}.")
-    return "\n".join(found)
+            path = CONFIGS / group / f"{cfg.hydra.runtime.choices[group]}.yaml"
+            entries += _list_explained(path, cfg[group], f"{group}.")
+    return "\n".join(entries)
 
 
-def _explained(path: Path, part: DictConfig, prefix: str) -> list[str]:
-    plain = OmegaConf.to_container(part, resolve=False)
+def _list_explained(path: Path, config: DictConfig, prefix: str) -> list[str]:
+    if not path.is_file():  # a choice of the user's own folder (--config-dir)
+        return []
+    plain = OmegaConf.to_container(config, resolve=False)
     assert isinstance(plain, dict)
-    found = []
-    for key, words in COMMENTED.findall(path.read_text()):
-        value = plain.get(key)
-        if key in plain and not isinstance(value, dict):
-            found.append(_entry(f"{prefix}{key}={_written(value)}", words))
-    return found
+    return [
+        _format_entry(f"{prefix}{key}={_format_value(plain[key])}", words)
+        for key, words in COMMENTED.findall(path.read_text())
+        if key in plain and not isinstance(plain[key], dict)
+    ]
 
 
-def _written(value: Any) -> str:
-    """A value as it is given on the command line."""
+def _format_value(value: Any) -> str:
+    """Write a value as it is given on the command line."""
     if isinstance(value, list | ListConfig):
-        return f"[{','.join(map(_written, value))}]"
+        return f"[{','.join(map(_format_value, value))}]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _entry(name: str, words: str) -> str:
-    """`name` in the left column and the wrapped words in the right one, below it where the name is long."""
+def _format_entry(name: str, words: str) -> str:
+    """Put `name` into the left column and the wrapped words into the right one, below it where the name is long."""
     width = max(60, min(100, shutil.get_terminal_size().columns))
     lines = textwrap.wrap(words, width - INDENT, break_on_hyphens=False, break_long_words=False) or [""]
     head = f"  {name}"
     if len(head) < INDENT:
-        lines[0] = head.ljust(INDENT) + lines[0]
-        rest = lines[1:]
-        return "\n".join([lines[0].rstrip(), *(" " * INDENT + line for line in rest)])
+        head = (head.ljust(INDENT) + lines.pop(0)).rstrip()
     return "\n".join([head, *(" " * INDENT + line for line in lines)])

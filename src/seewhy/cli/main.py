@@ -1,7 +1,4 @@
-"""The frame of every command: a page for --help, and one message for what Hydra cannot compose.
-
-Silence for messages of libraries that a user cannot act on; everything else stays visible.
-"""
+"""The frame of every command: Hydra composes and runs a task, and what it cannot compose ends as one message."""
 
 from __future__ import annotations
 
@@ -10,44 +7,102 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
+import hydra
 from hydra.errors import HydraException
+from omegaconf import DictConfig
 
-from seewhy.cli import help
-from seewhy.cli.config import CONFIGS
+from seewhy.cli import help, resume, tasks
+from seewhy.cli.config import find_config_folder
 from seewhy.cli.suggestions import explain_mistake
+from seewhy.core.errors import UserError
+from seewhy.core.resources import CHECKOUT
 
-FULL = "HYDRA_FULL_ERROR"
+FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
-def command(start: Callable[[], None]) -> Callable[[], None]:
-    """`start`, decorated with `hydra.main`: a typo ends as one message with the nearest names and exit code 2.
+def run_task(task: str, arguments: Sequence[str]) -> None:
+    """Run the command of a task; a user's mistake ends as one message and exit code 2.
 
-    With HYDRA_FULL_ERROR=1 in the environment errors are shown as they are.
+    With HYDRA_FULL_ERROR=1 in the environment errors of Hydra are shown as they are.
+
+    Args:
+        task: One of `seewhy.cli.program.TASKS`.
+        arguments: The overrides and Hydra's flags, which are the last words of `sys.argv`.
+
+    Raises:
+        SystemExit: With the exit code of the command, where that is not 0.
+    """
+    program = sys.argv[: len(sys.argv) - len(arguments)]
+    try:
+        configs = find_config_folder()
+        overrides = resume.prepend_earlier_overrides(arguments, task)
+    except UserError as error:
+        _exit_with(error)
+    _share_sources()
+    help.register_resolvers()
+    command = [*program, *overrides]
+
+    def start(cfg: DictConfig) -> None:
+        sys.argv = command  # also in the processes of a launcher
+        tasks.execute(tasks.TASKS[task], cfg)
+
+    sys.argv = [program[0], *overrides]  # Hydra reads all words but the first
+    try:
+        with_one_message(hydra.main(version_base="1.3", config_path=str(configs), config_name=task)(start), task)()
+    finally:
+        sys.argv = command
+
+
+def _share_sources() -> None:
+    """Let jobs that a launcher starts elsewhere import the sources of this checkout."""
+    sources = CHECKOUT / "src"
+    if sources.is_dir():
+        paths = [str(sources), os.environ.get("PYTHONPATH")]
+        os.environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+
+
+def with_one_message(start: Callable[[], None], task: str) -> Callable[[], None]:
+    """Wrap a command such that a typo ends as one message with the nearest names, and exit code 2.
+
+    Args:
+        start: A function decorated with `hydra.main`.
+        task: The name of its primary config.
+
+    Returns:
+        The same command, whose Hydra exceptions are messages unless HYDRA_FULL_ERROR is set.
     """
 
     @functools.wraps(start)
-    def started() -> None:
-        help.register_resolvers()
-        if FULL in os.environ:
+    def run() -> None:
+        if FULL_ERROR in os.environ:
             return start()
-        os.environ[FULL] = "1"  # Hydra then hands its errors on instead of printing them
+        os.environ[FULL_ERROR] = "1"  # Hydra then hands its errors on instead of printing them
         try:
             start()
         except HydraException as error:
-            mistake = explain_mistake(error, CONFIGS, Path(sys.argv[0]).stem)
-            print(wrapped(f"error: {mistake}"), file=sys.stderr)
-            raise SystemExit(2) from None
+            _exit_with(explain_mistake(error, find_config_folder(), task))
         finally:
-            del os.environ[FULL]
+            del os.environ[FULL_ERROR]
 
-    return started
+    return run
 
 
-def wrapped(message: str) -> str:
-    """Each line folded to the terminal, with what is folded indented."""
+def _exit_with(mistake: UserError) -> None:
+    print(wrap_message(f"error: {mistake}"), file=sys.stderr)
+    raise SystemExit(2) from None
+
+
+def wrap_message(message: str) -> str:
+    """Fold each line of a message to the width of the terminal.
+
+    Args:
+        message: Lines of any length.
+
+    Returns:
+        Lines of at most 100 columns; continuations are indented by 4.
+    """
     width = max(40, min(100, shutil.get_terminal_size().columns))
     fold = functools.partial(textwrap.fill, width=width, break_on_hyphens=False, break_long_words=False)
     return "\n".join(fold(line, subsequent_indent=" " * 4) for line in message.split("\n"))

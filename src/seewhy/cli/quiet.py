@@ -27,7 +27,7 @@ MESSAGES = (
 
 
 def quieten() -> None:
-    """Install the filters; called before heavy imports."""
+    """Filter warnings and loggers of torch, Lightning, Albumentations and matplotlib; called before they are imported."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     for message in MESSAGES:
         warnings.filterwarnings("ignore", message=message)

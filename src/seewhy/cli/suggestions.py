@@ -1,4 +1,4 @@
-"""From what Hydra could not compose to one message with what was probably meant."""
+"""What Hydra could not compose, as one message with what was probably meant."""
 
 from __future__ import annotations
 
@@ -15,31 +15,48 @@ from omegaconf.errors import OmegaConfBaseException
 from seewhy.core.errors import UserError
 
 
-def find_nearest(word: str, known: Iterable[str], count: int = 3) -> list[str]:
-    """The known words that are most like `word`, the likeliest first; case, `_` and `-` do not matter.
+def find_nearest(word: str, words: Iterable[str], count: int = 3) -> list[str]:
+    """Find the words that are most like `word`; case, `_` and `-` do not matter.
 
     >>> nearest("gradcam", ["grad_cam", "score_cam", "lime"], 1)
     ['grad_cam']
+
+    Args:
+        word: What was typed.
+        words: What could have been meant.
+        count: How many to return at most.
+
+    Returns:
+        Those that are like it, the likeliest first.
     """
     plain: dict[str, str] = {}
-    for one in known:
-        plain.setdefault(_plain(one), one)
-    if _plain(word) in plain:
-        return [plain[_plain(word)]]
-    return [plain[match] for match in difflib.get_close_matches(_plain(word), plain, n=count, cutoff=0.6)]
+    for candidate in words:
+        plain.setdefault(_simplify(candidate), candidate)
+    if _simplify(word) in plain:
+        return [plain[_simplify(word)]]
+    return [plain[match] for match in difflib.get_close_matches(_simplify(word), plain, n=count, cutoff=0.6)]
 
 
-def _plain(word: str) -> str:
+def _simplify(word: str) -> str:
     return word.lower().replace("_", "").replace("-", "")
 
 
 def explain_mistake(error: Exception, configs: Path, task: str) -> UserError:
-    """The message for an error that Hydra raised while it composed `task`."""
+    """Turn an error that Hydra raised while it composed a config into a message with what was probably meant.
+
+    Args:
+        error: A HydraException.
+        configs: The folder of the yaml files.
+        task: The name of the primary config.
+
+    Returns:
+        The error to be shown.
+    """
     cause = error.__cause__
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return describe_unknown_choice(error.missing_cfg_file, list(error.options or ()), configs)
     if isinstance(error, OverrideParseException):
-        return _unreadable(error)
+        return _describe_unreadable(error)
     if isinstance(cause, OmegaConfBaseException) and isinstance(cause.parent_node, DictConfig):
         asked = re.match(r"Could not override '(.+?)'", str(error))
         full_key = asked.group(1) if asked else str(cause.full_key)
@@ -49,51 +66,71 @@ def explain_mistake(error: Exception, configs: Path, task: str) -> UserError:
     if group:
         return UserError(f"{group.group(1)}= is a group that {task} does not have; +{group.group(1)}= adds it")
     if str(error).startswith("Ambiguous value"):
-        return _ambiguous(error)
+        return _describe_ambiguous(error)
     lines = [str(error).strip(), str(cause).split("\n")[0] if cause and str(cause) not in str(error) else ""]
     return UserError("\n".join(line for line in lines if line))
 
 
 def describe_unknown_choice(path: str, options: list[str], configs: Path) -> UserError:
-    """The message for `group/choice` where the group has no such choice."""
+    """Describe that a group has no such choice.
+
+    Args:
+        path: `group/choice`.
+        options: The choices of the group, where Hydra names them.
+        configs: The folder of the yaml files.
+
+    Returns:
+        The error to be shown.
+    """
     group, _, choice = path.rpartition("/")
-    options = options or sorted(found.stem for found in (configs / group).glob("*.yaml"))
+    options = options or sorted(file.stem for file in (configs / group).glob("*.yaml"))
     if not options:
         return UserError(f"there is no config {path!r}")
-    meant = _meant([f"{group}={name}" for name in find_nearest(choice, options)])
+    meant = _ask([f"{group}={name}" for name in find_nearest(choice, options)])
     return UserError(f"{group}={choice}: there is no {group} {choice!r}; {meant}\n  choices: {', '.join(options)}")
 
 
 def describe_unknown_key(
-    full_key: str, parent: Mapping[Any, Any], failed: str | None = None, configs: Path | None = None, chosen: str = ""
+    full_key: str, parent: Mapping[Any, Any], failed: str | None = None, configs: Path | None = None, choice: str = ""
 ) -> UserError:
-    """The message for a key that is not in the config; `failed` is the first part of it that is not in `parent`."""
+    """Describe that a config has no such key.
+
+    Args:
+        full_key: The key as it was given, such as `explainer.n_step`.
+        parent: The config in which it was looked up.
+        failed: The beginning of the key whose last name is not in `parent`; None: all of it.
+        configs: The folder of the yaml files, to name other choices that have the key.
+        choice: The name of `parent` in the message; by default its group and class.
+
+    Returns:
+        The error to be shown.
+    """
     failed = failed or full_key
-    place, _, name = failed.rpartition(".")
+    group, _, name = failed.rpartition(".")
     keys = [str(key) for key in parent if not str(key).startswith("_") and key != "hydra"]
-    prefix = f"{place}." if place else ""
+    prefix = f"{group}." if group else ""
     rest = full_key.removeprefix(failed)
-    kind = parent.get("_target_", "") if place else ""
-    of = chosen or (f"{place} ({str(kind).rpartition('.')[2]})" if kind else place)
-    meant = _meant([f"{prefix}{one}{rest}=" for one in find_nearest(name, keys)])
-    elsewhere = find_choices_with_key(place, name, configs) if configs and place and not meant else []
+    target = parent.get("_target_", "") if group else ""
+    title = choice or (f"{group} ({str(target).rpartition('.')[2]})" if target else group)
+    meant = _ask([f"{prefix}{key}{rest}=" for key in find_nearest(name, keys)])
+    elsewhere = find_choices_with_key(group, name, configs) if configs and group and not meant else []
     if elsewhere:
-        meant = f"choices with such a key: {place}={', '.join(elsewhere)}"
-    listed = f"\n  keys of {of}: " if place else "\n  groups and keys: "
+        meant = f"choices with such a key: {group}={', '.join(elsewhere)}"
+    listed = f"\n  keys of {title}: " if group else "\n  groups and keys: "
     return UserError(f"{full_key}=: there is no such key; {meant}{listed}{', '.join(keys) or 'none'}")
 
 
 def find_choices_with_key(group: str, key: str, configs: Path) -> list[str]:
-    """The choices of a group whose yaml has that key."""
-    found = sorted((configs / group).glob("*.yaml"))
-    return [path.stem for path in found if key in (OmegaConf.load(path) or {})]
+    """Find the choices of a group whose yaml has a key."""
+    paths = sorted((configs / group).glob("*.yaml"))
+    return [path.stem for path in paths if key in (OmegaConf.load(path) or {})]
 
 
-def _meant(likely: list[str]) -> str:
+def _ask(likely: list[str]) -> str:
     return f"did you mean {' or '.join(likely)}?" if likely else ""
 
 
-def _unreadable(error: OverrideParseException) -> UserError:
+def _describe_unreadable(error: OverrideParseException) -> UserError:
     key, _, value = error.override.partition("=")
     if not value or not re.fullmatch(r"[~+\w./@:-]+", key):
         return UserError(f"{error.override!r} is not understood: settings are key=value, such as explainer=rise")
@@ -108,7 +145,7 @@ def _unreadable(error: OverrideParseException) -> UserError:
     )
 
 
-def _ambiguous(error: Exception) -> UserError:
+def _describe_ambiguous(error: Exception) -> UserError:
     asked = re.search(r"argument '(.+?)'\n", str(error))
     key, _, value = (asked.group(1) if asked else "key=a,b").partition("=")
     return UserError(

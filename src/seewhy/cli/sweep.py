@@ -1,4 +1,4 @@
-"""What a sweep says when its last job is done."""
+"""The summary of a sweep when its last job has ended."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAGED = ("explain", "robustness")
 
 
 class SweepSummary(Callback):
-    """Prints one line per job of a multirun, writes their report.html and ends with exit code 2 where a job failed.
+    """Print one line per job of a multirun, write their report.html and end with exit code 2 where a job failed.
 
     A method that a network does not allow (status `refused`) is an answer, not a failure.
     """
@@ -48,14 +48,14 @@ def _job_number(path: Path) -> tuple[int, str]:
 
 
 def find_varied_overrides(records: list[dict[str, Any]]) -> list[str]:
-    """What tells each job from the others: its overrides that not all jobs share."""
+    """Find what tells each job from the others: its overrides that not all jobs share."""
     shared = set.intersection(*(set(record["overrides"]) for record in records)) if len(records) > 1 else set()
-    named = [" ".join(one for one in record["overrides"] if one not in shared) for record in records]
-    return [name or record["task"] for name, record in zip(named, records, strict=True)]
+    names = [" ".join(text for text in record["overrides"] if text not in shared) for record in records]
+    return [name or record["task"] for name, record in zip(names, records, strict=True)]
 
 
 def build_summary_table(records: list[dict[str, Any]]) -> Table:
-    """One row per record: what was varied, status, images, passes per image, seconds."""
+    """Build a table with one row per record: what was varied, status, images, passes per image, seconds."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("job", "status", "images", "passes per image", "seconds"):
         table.add_column(title, justify="left" if title in ("job", "status") else "right", overflow="fold")

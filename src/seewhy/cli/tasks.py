@@ -1,4 +1,4 @@
-"""From a composed config to objects, and from objects to a finished run: the only file that knows Hydra."""
+"""What each command does: build the objects of a config, run them, finish with a record and an exit code."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
-from seewhy.cli import resume
 from seewhy.cli.build import build_job
 from seewhy.cli.config import check_settings
 from seewhy.cli.instantiate import build_object
 from seewhy.cli.quiet import quieten
+from seewhy.cli.resume import build_resume_command
 from seewhy.cli.sweep import PAGED
 from seewhy.core.errors import Incompatible, UserError
 from seewhy.core.signals import FULL, Stop, is_first_process, signals
@@ -28,12 +28,19 @@ from seewhy.runs.record import RunRecord
 from seewhy.runs.resume_check import ChangedRun, select_decisive
 from seewhy.runs.shard import Shard
 
-if TYPE_CHECKING:
-    pass
+Task = Callable[[DictConfig, RunRecord], None]
 
 
 def explain(cfg: DictConfig, record: RunRecord) -> None:
-    """Test a loaded classifier on the data; the callbacks explain. What the run folder holds already is left out."""
+    """Test a loaded classifier on the data while callbacks explain; batches that the run folder holds are left out.
+
+    Args:
+        cfg: The composed config of `explain` or `robustness`.
+        record: The record of the run, which is updated.
+
+    Raises:
+        UserError: The config asks for something that cannot be done.
+    """
     shard = Shard.of(cfg.get("shard"))
     job = build_job(cfg)
     if job.trainer.world_size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN and "SLURM_NTASKS" not in os.environ:
@@ -49,7 +56,12 @@ def explain(cfg: DictConfig, record: RunRecord) -> None:
 
 
 def train(cfg: DictConfig, record: RunRecord) -> None:
-    """Fit, take the best checkpoint, save its weights with their facts, test it; the callbacks explain test images."""
+    """Fit, save the best checkpoint's weights with their facts, test them while callbacks explain test images.
+
+    Args:
+        cfg: The composed config of `train`; weights that are `auto` begin at random.
+        record: The record of the run, which is updated.
+    """
     if cfg.model.weights == "auto":
         cfg.model.weights = "random"
     data_class = get_class(cfg.data._target_)
@@ -74,21 +86,31 @@ def train(cfg: DictConfig, record: RunRecord) -> None:
 
 
 def report(cfg: DictConfig, record: RunRecord) -> None:
-    """Compare finished runs, or merge the shards of one."""
-    from seewhy.report.merge_shards import find_shards, merge_shards
-    from seewhy.report.write import write_report as compare_runs
+    """Compare finished runs, or merge the shards of one.
 
-    runs = [cfg.runs] if isinstance(cfg.runs, str) else [str(place) for place in cfg.runs or ()]
+    Args:
+        cfg: The composed config of `report`.
+        record: The record of the run, which is updated.
+    """
+    from seewhy.report.merge_shards import find_shards, merge_shards
+    from seewhy.report.write import write_report
+
+    runs = [cfg.runs] if isinstance(cfg.runs, str) else [str(folder) for folder in cfg.runs or ()]
     shards = find_shards(runs)
     if shards:
         record.update(**merge_shards(shards, Path(cfg.output)))
         return
     command = record.content["command"]
-    record.update(**compare_runs(runs, Path(cfg.output), cfg.seed, cfg.faithfulness, bool(cfg.page), command))
+    record.update(**write_report(runs, Path(cfg.output), cfg.seed, cfg.faithfulness, bool(cfg.page), command))
 
 
 def synthesize(cfg: DictConfig, record: RunRecord) -> None:
-    """Make images with a loaded classifier; the synthesis writes them."""
+    """Make images with a loaded classifier, and write them.
+
+    Args:
+        cfg: The composed config of `synthesize`.
+        record: The record of the run, which is updated.
+    """
     from seewhy.analyses.synthesis.base import Output
     from seewhy.analyses.synthesis.run import run_synthesis
 
@@ -99,53 +121,64 @@ def synthesize(cfg: DictConfig, record: RunRecord) -> None:
     output = Output(Path(cfg.output), job.trainer.loggers)
     try:
         with job.trainer.precision_plugin.forward_context():
-            made = run_synthesis(synthesis, job.classifier, job.data, output)
+            results = run_synthesis(synthesis, job.classifier, job.data, output)
     finally:
         output.finish()
     passes = {"forward": job.classifier.passes.forward, "backward": job.classifier.passes.backward}
-    record.update(**made, passes=passes)
+    record.update(**results, passes=passes)
 
 
-def execute(task: Callable[[DictConfig, RunRecord], None], cfg: DictConfig) -> None:
-    """Run a task with its record; a user's mistake ends as one message and exit code 2, Ctrl-C as exit code 130.
+TASKS: dict[str, Task] = {
+    "explain": explain,
+    "train": train,
+    "robustness": explain,  # its callback compares with the clean images
+    "synthesize": synthesize,
+    "report": report,
+}
+"""The function of each command."""
+
+
+def execute(task: Task, cfg: DictConfig) -> None:
+    """Run a task with its record.
 
     In a sweep a failed job is reported and the others go on; `seewhy.cli.sweep` sets the exit code.
+
+    Args:
+        task: One of `TASKS`.
+        cfg: Its composed config, inside of a command of Hydra.
+
+    Raises:
+        SystemExit: 2 after a user's mistake, 130 after Ctrl-C or on a full disk, 143 after SIGTERM.
     """
     quieten()
-    hydra = HydraConfig.get()
     first = is_first_process()
+    single = HydraConfig.get().mode == RunMode.RUN
     if Path(cfg.output).exists() and not Path(cfg.output).is_dir():
         print(f"error: output={cfg.output} is a file; name a folder for the run", file=sys.stderr)
         raise SystemExit(2)
-    overrides: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
+    overrides: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     record = RunRecord(Path(cfg.output), cfg.task, overrides, cfg.seed, writes=first)
     try:
         check_settings(cfg, overrides)
         with signals():
             task(cfg, record)
     except (KeyboardInterrupt, SystemExit) as stop:
-        reason = _reason(stop)
-        raise SystemExit(_interrupted(cfg, record, reason) if first else 0) from None
+        raise SystemExit(_end_interrupted(cfg, record, _name_reason(stop)) if first else 0) from None
     except Exception as error:
         if isinstance(error, OSError) and error.errno in FULL:
-            raise SystemExit(_interrupted(cfg, record, f"{error.strerror}: {error.filename or cfg.output}")) from None
+            reason = f"{error.strerror}: {error.filename or cfg.output}"
+            raise SystemExit(_end_interrupted(cfg, record, reason)) from None
         mistake = find_user_error(error)
-        if isinstance(mistake, ChangedRun):
-            record.restore()
-        else:
-            status = "refused" if isinstance(mistake, Incompatible) else "failed"
-            record.update(status=status, reason=str(mistake or repr(error)))
+        _end_failed(record, mistake, error)
         if mistake is None:
             raise
-        if first:
-            print(f"{'refused' if isinstance(mistake, Incompatible) else 'error'}: {mistake}", file=sys.stderr)
-        if hydra.mode == RunMode.RUN or isinstance(mistake, ChangedRun):
+        if single or isinstance(mistake, ChangedRun):
             raise SystemExit(2) from None
         return
     finally:
         gc.collect()  # the next job of a sweep shall not find the data of this one in memory
     record.update(status="completed")
-    if first and hydra.mode == RunMode.RUN and record.content["task"] in PAGED and cfg.get("page"):
+    if first and single and record.content["task"] in PAGED and cfg.get("page"):
         from seewhy.report.write import attempt_page, write_run_page
 
         attempt_page(lambda: write_run_page(Path(cfg.output), cfg.seed))
@@ -153,29 +186,47 @@ def execute(task: Callable[[DictConfig, RunRecord], None], cfg: DictConfig) -> N
         print(f"run folder: {cfg.output}")
 
 
-def _reason(stop: BaseException) -> str:
-    """Who ended the run: Lightning turns Ctrl-C into an exit with code 1; schedulers' helpers exit with others."""
+def _name_reason(stop: BaseException) -> str:
+    """Name who ended the run: Lightning turns Ctrl-C into an exit with code 1; schedulers' helpers exit with others."""
     if Stop.signum == signal.SIGTERM:
         return "SIGTERM"
     by_hand = isinstance(stop, KeyboardInterrupt) or stop.args in ((1,), (128 + signal.SIGINT,))
     return "Ctrl-C" if by_hand else "asked to exit"
 
 
-def _interrupted(cfg: DictConfig, record: RunRecord, reason: str) -> int:
-    """Say what was done and how to go on; the exit code."""
+def _end_interrupted(cfg: DictConfig, record: RunRecord, reason: str) -> int:
+    """Say what was done and how to resume; return the exit code."""
     with contextlib.suppress(OSError):  # the disk may be full
         record.update(status="interrupted", reason=reason)
-    print(f"\ninterrupted ({reason}); what was done lies in {cfg.output}", file=sys.stderr)
+    print(f"\ninterrupted ({reason}); finished batches are in {cfg.output}", file=sys.stderr)
     if cfg.task == "explain":
-        print(f"to go on: {resume.command(cfg.task, cfg.output)}", file=sys.stderr)
+        print(f"to resume: {build_resume_command(cfg.task, cfg.output)}", file=sys.stderr)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             sweep = HydraConfig.get().sweep.dir
-            print(f"to go on with the sweep: the same command with hydra.sweep.dir={sweep}", file=sys.stderr)
+            print(f"to resume the sweep: the same command with hydra.sweep.dir={sweep}", file=sys.stderr)
     return 143 if reason == "SIGTERM" else 130
 
 
+def _end_failed(record: RunRecord, mistake: UserError | None, error: Exception) -> None:
+    """Record and print why a run failed; a folder that holds another run gets its own record back."""
+    status = "refused" if isinstance(mistake, Incompatible) else "failed"
+    if isinstance(mistake, ChangedRun):
+        record.restore()
+    else:
+        record.update(status=status, reason=str(mistake or repr(error)))
+    if mistake is not None and record.writes:
+        print(f"{'refused' if status == 'refused' else 'error'}: {mistake}", file=sys.stderr)
+
+
 def find_user_error(error: BaseException | None) -> UserError | None:
-    """The user's mistake behind an error, or None where the error is ours."""
+    """Find the user's mistake behind an error.
+
+    Args:
+        error: Any exception.
+
+    Returns:
+        The error itself or the nearest cause that is a UserError; None where the fault is the project's own.
+    """
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__
     return error

@@ -1,4 +1,4 @@
-"""Which classes a config may name."""
+"""Which classes a config may name: a check of words before anything is imported."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from typing import Any
 from seewhy.core.errors import UserError
 
 OWN = ("analyses", "callbacks", "cli", "data", "explainers", "metrics", "models")
-"""Parts of this project whose classes may be named."""
-
-
+"""Rooms of this package whose classes may be named."""
 FOREIGN = (
     "albumentations",
     "lightning.pytorch",
@@ -30,25 +28,28 @@ FOREIGN = (
     "torchmetrics.classification",
 )
 """Modules of other projects whose classes may be named, by exactly this path and the name of the class."""
-
-
 FUNCTIONS = ("seewhy.models.build.classifier",)
-
-
 CLASS = re.compile(r"_?[A-Z]\w*")
 
 
 def check_targets(config: Any, trusted: bool = False) -> None:
-    """UserError where a composed config names, at any depth, a `_target_` that is none of the known classes.
+    """Check that every `_target_` of a composed config, at any depth, is a class that a config may name.
 
-    It is a check of words before anything is imported, so that a config from elsewhere cannot have `os.system`,
-    `torch.load`, `torch.hub.load` or a module beside it called. A target is a class written in a module of OWN, a class
-    directly in a module of FOREIGN, or one of FUNCTIONS: no other functions, no attributes of classes, nothing that a
-    module merely imports (`build_part` looks again once the class is imported).
+    A config from elsewhere cannot have `os.system`, `torch.load`, `torch.hub.load` or a module beside it called. A
+    target is a class written in a module of OWN, a class directly in a module of FOREIGN, or one of FUNCTIONS: no other
+    functions, no attributes of classes, nothing that a module merely imports (`seewhy.cli.instantiate` looks again once
+    the class is imported).
 
-    It does not protect from what known classes do with their arguments: files are read and written where the config
+    It does not protect from what these classes do with their arguments: files are read and written where the config
     says, a logger may contact its server, a size may fill the memory. Hydra's own nodes (`hydra.launcher`,
-    `hydra.sweeper`, `hydra.callbacks`) are instantiated by Hydra before this check. `trusted` skips it.
+    `hydra.sweeper`, `hydra.callbacks`) are instantiated by Hydra before this check.
+
+    Args:
+        config: Nested mappings and sequences.
+        trusted: Whether to skip the check.
+
+    Raises:
+        UserError: A target is outside; the message names its key.
     """
     if trusted:
         return
@@ -62,10 +63,17 @@ def check_targets(config: Any, trusted: bool = False) -> None:
 
 
 def find_targets(config: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """(key path, value) of every `_target_` in nested mappings and sequences.
+    """Find every `_target_` in nested mappings and sequences.
 
-    >>> list(targets({"a": [{"_target_": "x.Y"}]}))
+    >>> list(find_targets({"a": [{"_target_": "x.Y"}]}))
     [('a.0._target_', 'x.Y')]
+
+    Args:
+        config: A config as plain containers.
+        key: The path of `config` itself.
+
+    Yields:
+        (key path, value) of each.
     """
     pairs: Any = ()
     if isinstance(config, Mapping):
@@ -73,18 +81,20 @@ def find_targets(config: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     elif isinstance(config, Sequence) and not isinstance(config, str | bytes):
         pairs = enumerate(config)
     for name, value in pairs:
-        place = f"{key}.{name}" if key else str(name)
+        path = f"{key}.{name}" if key else str(name)
         if name == "_target_":
-            yield place, value
+            yield path, value
         else:
-            yield from find_targets(value, place)
+            yield from find_targets(value, path)
 
 
 def is_trusted(target: Any) -> bool:
-    """Whether a target is one of the known classes, judged by its words alone.
+    """Whether a config may name a target, judged by its words alone.
 
-    >>> known("seewhy.explainers.occlusion.Occlusion"), known("torch.optim.SGD"), known("torch.optim.sgd.torch.load")
-    (True, True, False)
+    >>> is_trusted("seewhy.explainers.occlusion.Occlusion"), is_trusted("torch.optim.SGD")
+    (True, True)
+    >>> is_trusted("torch.optim.sgd.torch.load")
+    False
     """
     if not isinstance(target, str):
         return False

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from seewhy.core.errors import UserError
 from seewhy.core.facts import CIFAR10_CLASSES, Facts
+from seewhy.core.resources import find_resources
 from seewhy.data.folder import Folder
 
-SAMPLES = Path(__file__).parents[3] / "logbook" / "images"
+SAMPLES = find_resources("samples", "logbook/images")
 
 
 class Samples(Folder):
