@@ -161,7 +161,7 @@ def test_outside_a_checkout_it_says_where_the_configs_are_missing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(config, "CONFIGS", tmp_path)
-    with pytest.raises(UserError, match="pip install -e"):
+    with pytest.raises(UserError, match="pip install <checkout>"):
         explain("cifar_cnn")
 
 

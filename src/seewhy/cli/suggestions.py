@@ -18,7 +18,7 @@ from seewhy.core.errors import UserError
 def find_nearest(word: str, words: Iterable[str], count: int = 3) -> list[str]:
     """Find the words that are most like `word`; case, `_` and `-` do not matter.
 
-    >>> nearest("gradcam", ["grad_cam", "score_cam", "lime"], 1)
+    >>> find_nearest("gradcam", ["grad_cam", "score_cam", "lime"], 1)
     ['grad_cam']
 
     Args:
