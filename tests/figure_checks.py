@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from itertools import combinations
+from math import floor
 
 import numpy as np
 import torch
 
 from seewhy.core.types import Explanation, Prediction, Target
+from seewhy.plots.canvas import Drawing
 
 NAMES = (
     "cat",
@@ -40,15 +42,18 @@ def words(figure):
     return [line.text for line in figure.words]
 
 
+def find_ink(figure, line):
+    """(top, bottom, left, right) of what a line paints, beyond the page too; None where that is nothing."""
+    x, y = figure.width, figure.height if line.upwards else 100
+    left, top = floor(line.x), floor(line.y)
+    moved = line._replace(x=x + line.x - left, y=y + line.y - top, colour="#000000")
+    page = Drawing(2 * x, 2 * y, figure.resolution, (moved,)).paint()[..., 0] < 255
+    rows, columns = np.flatnonzero(page.any(1)) - y + top, np.flatnonzero(page.any(0)) - x + left
+    return (rows[0], rows[-1] + 1, columns[0], columns[-1] + 1) if len(rows) else None
+
+
 def assert_legible(figure):
-    boxes = []
-    for line in figure.words:
-        top, left, mask = line.placed(figure.resolution)
-        rows, columns = np.nonzero(mask)
-        if len(rows):
-            boxes.append(
-                (line.text, top + rows.min(), top + rows.max() + 1, left + columns.min(), left + columns.max() + 1)
-            )
+    boxes = [(line.text, *ink) for line in figure.words if (ink := find_ink(figure, line))]
     for text, top, bottom, left, right in boxes:
         assert top >= 0 <= left, text
         assert bottom <= figure.height, text

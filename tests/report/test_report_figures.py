@@ -5,7 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from seewhy.core.errors import UserError
-from seewhy.plots.axes import Scale, build_cost_scale, build_value_scale
+from seewhy.plots.charts import Scale, build_cost_scale, build_value_scale
 from seewhy.report.comparison import Comparison, compare_runs, join_runs
 from seewhy.report.leaderboard import draw_leaderboard
 from seewhy.report.pareto_figure import Box, build_standing, draw_pareto, find_pareto_front, place_labels

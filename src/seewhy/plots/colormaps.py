@@ -39,14 +39,8 @@ LMS_TO_OKLAB = np.array(
 
 # Ends of the default maps as (lightness, chroma, hue in degrees).
 NOTHING = (0.97, 0.0, 0.0)
-BLUE = (0.55, 0.165, 258.0)
-VERMILION = (0.55, 0.165, 40.0)
-
-
-@cache
-def parse_colour(colour: str) -> NDArray[np.uint8]:
-    """The three bytes of #rrggbb."""
-    return np.frombuffer(bytes.fromhex(colour.removeprefix("#")), np.uint8)
+AGAINST = (0.55, 0.165, 258.0)
+FOR = (0.55, 0.165, 40.0)
 
 
 def to_uint8(colours: Colours) -> NDArray[np.uint8]:
@@ -100,7 +94,7 @@ def build_colour_map(name: str, kind: Kind) -> ColourMap:
 def _default(kind: Kind) -> NDArray[np.float64]:
     if kind == "unsigned":
         return _ramp("inferno")
-    positive, negative = build_arm(VERMILION), build_arm(BLUE)
+    positive, negative = build_arm(FOR), build_arm(AGAINST)
     if kind == "signed":
         return np.concatenate([negative[::-1], positive[1:]])
     return positive if kind == "positive" else negative

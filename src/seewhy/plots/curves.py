@@ -7,9 +7,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from seewhy.plots.axes import BLUE, BODY, MARGIN, SMALL, TITLE, Scale, draw_line
 from seewhy.plots.canvas import LEADING, wrap
-from seewhy.plots.charts import Chart
+from seewhy.plots.charts import BLUE, BODY, MARGIN, SMALL, TITLE, Chart, Scale, draw_line
 from seewhy.plots.colormaps import FRAME, INK, MUTED
 from seewhy.statistics.intervals import compute_mean_intervals
 

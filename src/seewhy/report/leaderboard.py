@@ -16,19 +16,19 @@ from rich.table import Table
 from rich.text import Text
 
 from seewhy.core.errors import UserError
-from seewhy.plots.axes import (
+from seewhy.plots.canvas import LEADING, measure_width, shorten, wrap
+from seewhy.plots.charts import (
     BODY,
     MARGIN,
     MARK_STYLES,
     SMALL,
     TITLE,
+    Chart,
     build_value_scale,
     draw_legend,
     draw_line,
     draw_mark,
 )
-from seewhy.plots.canvas import LEADING, measure_width, shorten, wrap
-from seewhy.plots.charts import Chart
 from seewhy.plots.colormaps import FRAME, GROUND, INK, MUTED
 from seewhy.report.comparison import Comparison
 from seewhy.statistics.schema import ARROWS

@@ -15,19 +15,19 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 
 from seewhy.core.errors import UserError
-from seewhy.plots.axes import (
+from seewhy.plots.canvas import LEADING, measure_width, shorten, wrap
+from seewhy.plots.charts import (
     BODY,
     MARGIN,
     SMALL,
     VERMILION,
+    Chart,
     Scale,
     build_cost_scale,
     build_value_scale,
     draw_line,
     draw_mark,
 )
-from seewhy.plots.canvas import LEADING, measure_width, shorten, wrap
-from seewhy.plots.charts import Chart
 from seewhy.plots.colormaps import FRAME, INK, MUTED
 from seewhy.report.comparison import Comparison
 from seewhy.report.leaderboard import draw_heading

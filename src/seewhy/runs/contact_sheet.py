@@ -16,7 +16,7 @@ from PIL import Image
 from seewhy.core.files import RunFolder
 from seewhy.core.types import Explanation
 from seewhy.plots.canvas import encode_figure, encode_png
-from seewhy.plots.grid import RESOLUTION, draw_grid
+from seewhy.plots.grid import draw_grid
 from seewhy.runs.attribution_files import read_attribution
 from seewhy.runs.journal import FOLDER, Journal
 
@@ -24,7 +24,7 @@ from seewhy.runs.journal import FOLDER, Journal
 def save_sheet_image(folder: RunFolder, explanation: Explanation) -> Path:
     """journal/images/<image>.png: the image in 8 bits, as every image that came from a file."""
     pixels = (explanation.image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    return folder.write_bytes(f"{FOLDER}/images/{explanation.name}.png", encode_png(pixels, RESOLUTION))
+    return folder.write_bytes(f"{FOLDER}/images/{explanation.name}.png", encode_png(pixels))
 
 
 def read_explanations(folder: Path, journal: Journal, maximum: int) -> list[Explanation]:

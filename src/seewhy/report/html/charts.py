@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 
 from seewhy.analyses.robustness.figures import drawn
 from seewhy.analyses.robustness.summary import CLEAN, by_level
-from seewhy.plots.axes import Scale
+from seewhy.plots.charts import Scale
 from seewhy.plots.curves import compute_mean_curve, compute_mean_line
 from seewhy.report.html import tables
 from seewhy.report.html.embed import build_data_url, compress_figure

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from seewhy.analyses.robustness.summary import CLEAN, OVER_LEVELS, by_level
-from seewhy.plots.axes import build_value_scale
+from seewhy.plots.charts import build_value_scale
 from seewhy.report.comparison import Comparison
 from seewhy.report.leaderboard import format_value
 from seewhy.statistics.schema import ARROWS
