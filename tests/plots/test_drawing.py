@@ -53,7 +53,8 @@ def test_colours_in_eight_bits_and_in_shares_are_the_same_picture() -> None:
 @pytest.mark.parametrize("shape", [(37, 53), (1, 1), (1, 300), (600, 700)])
 def test_a_png_file_holds_every_pixel_with_its_channels_in_order(shape: tuple[int, int]) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    for colours in (pixels, np.broadcast_to(np.array([250, 120, 5], np.uint8), pixels.shape).copy()):
+    planes = np.ascontiguousarray(pixels.transpose(2, 0, 1)).transpose(1, 2, 0)
+    for colours in (pixels, planes, np.broadcast_to(np.array([250, 120, 5], np.uint8), pixels.shape)):
         with Image.open(io.BytesIO(encode_png(colours))) as read:
             assert read.mode == "RGB"
             assert np.array_equal(np.array(read), colours)
