@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.core.errors import Incompatible, UserError
-from seewhy.core.types import Batch
+from seewhy.core.types import Batch, Targets
 from seewhy.explainers.expert import Expert
 from seewhy.explainers.gradient import Saliency
 from seewhy.explainers.influence.data_influence import DataInfluence, compute_data_influence
@@ -84,7 +84,7 @@ def test_on_the_input_the_point_is_the_gradient_and_the_path_integrated_gradient
     classifier = classifier_of(network, 4, 3, normalised=False)
     images, targets = random_images(3, 4), torch.tensor([0, 1, 2])
     part, evaluator = Slice(classifier, "0", "mean"), BatchedEvaluator(classifier, images[0], 4)
-    _, influence = part.influence(evaluator, images, build_score_weights(targets, None, 3)[:, None])
+    _, influence = part.influence(evaluator, images, build_score_weights(Targets(targets), None, 3)[:, None])
     torch.testing.assert_close(influence[:, 0].sum(1), Saliency(reduction="sum")(classifier, images, targets))
     explainer = Expert(layer="0", distribution="path", n_steps=7, probe_batch_size=4)
     output, _ = part.activations(evaluator, images)
@@ -98,7 +98,7 @@ def test_on_the_input_the_point_is_the_gradient_and_the_path_integrated_gradient
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Slice, "units", units)
         with torch.no_grad(), classifier.frozen():
-            explainer._influence(evaluator, part, images, targets, None, output)
+            explainer._influence(evaluator, part, images, Targets(targets), None, output)
     expected = IntegratedGradients(n_steps=7)(classifier, images, targets)
     torch.testing.assert_close(seen[-1].sum(1), expected)
 

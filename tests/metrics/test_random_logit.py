@@ -27,7 +27,7 @@ def make_context(classifier: Classifier, explainer: Explainer | None, seed: int 
 def scores(context: MetricContext, maps: Tensor | None = None) -> Tensor:
     metric, known = RandomLogit(), context.attributions if maps is None else maps
     context.attributions = known
-    metric.update(context.classifier, context.images, context.targets, known, context=context)
+    metric.update(context.classifier, context.images, context.targets.classes, known, context=context)
     return metric.compute()["random_logit"]
 
 
@@ -36,7 +36,7 @@ def test_of_a_linear_network_it_is_the_rank_correlation_of_the_weights() -> None
     context = make_context(classifier, GRADIENT)
     expected = [
         stats.spearmanr(weights[target].sum(0).flatten(), weights[other].sum(0).flatten()).statistic
-        for target, other in zip(context.targets, draw_other_classes(context), strict=True)
+        for target, other in zip(context.targets.classes, draw_other_classes(context), strict=True)
     ]
     torch.testing.assert_close(scores(context), torch.tensor(expected).float(), rtol=1e-4, atol=1e-5)
     assert classifier.passes.forward == 12
@@ -54,9 +54,9 @@ def test_opposite_classes_score_minus_one_and_a_map_without_a_class_one() -> Non
 def test_every_other_class_is_drawn_and_never_the_target() -> None:
     context = make_context(linear_classifier()[0], GRADIENT, count=60)
     others = draw_other_classes(context)
-    assert bool((others != context.targets).all())
+    assert bool((others != context.targets.classes).all())
     for target in range(3):
-        assert set(others[context.targets == target].tolist()) == {0, 1, 2} - {target}
+        assert set(others[context.targets.classes == target].tolist()) == {0, 1, 2} - {target}
     assert not torch.equal(others, draw_other_classes(make_context(linear_classifier()[0], GRADIENT, 1, count=60)))
 
 
@@ -86,7 +86,7 @@ def test_it_equals_quantus(monkeypatch: pytest.MonkeyPatch) -> None:
     classifier = small_cnn()
     context = make_context(classifier, GRADIENT, count=1)
     other = draw_other_classes(context)
-    place = (other - (other > context.targets).long()).numpy()
+    place = (other - (other > context.targets.classes).long()).numpy()
     monkeypatch.setattr(numpy.random, "randint", lambda *arguments, **options: place)
 
     def explain(model: Classifier, inputs: object, targets: object, **options: object) -> object:
@@ -99,7 +99,7 @@ def test_it_equals_quantus(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = theirs(
         model=classifier,
         x_batch=context.images.numpy(),
-        y_batch=context.targets.numpy(),
+        y_batch=context.targets.classes.numpy(),
         a_batch=context.attributions[:, None].numpy(),
         explain_func=explain,
         device="cpu",

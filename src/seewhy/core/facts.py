@@ -8,9 +8,12 @@ import math
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seewhy.core.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 
@@ -31,6 +34,8 @@ LARGEST_SIZE = 8192
 
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+SCORES = ("softmax",)
+"""What the outputs of a network can mean: `softmax`, the logits of classes that exclude each other."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class Facts:
     std: tuple[float, ...]
     crop: float = 1.0
     interpolation: str = "bilinear"
+    score: str = "softmax"
 
     def __post_init__(self) -> None:
         if not 1 <= self.size <= LARGEST_SIZE:
@@ -66,6 +72,12 @@ class Facts:
             raise UserError(f"model.crop={self.crop} must be in (0, 1]: the share of the shorter side that is kept")
         if self.interpolation not in INTERPOLATIONS:
             raise UserError(f"model.interpolation={self.interpolation!r} is none of {', '.join(INTERPOLATIONS)}")
+        if self.score not in SCORES:
+            raise UserError(f"score={self.score!r} of the network's outputs is none of {', '.join(SCORES)}")
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """The probability of each class [..., classes] from the network's outputs [..., classes]."""
+        return logits.softmax(-1)
 
     def changed(self, changes: Mapping[str, Any]) -> Facts:
         """These facts with every given field replaced that is not None."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from seewhy.core.errors import UserError
-from seewhy.core.types import Targets
+from seewhy.core.types import Classes
 
 POLICIES = ("predicted", "true", "runner_up")
 UNKNOWN = -1
@@ -49,7 +49,7 @@ def _plain(name: str) -> str:
     return name.lower().replace("_", " ").replace("-", " ").strip()
 
 
-def choose_targets(policy: str | int, logits: Tensor, labels: Tensor, classes: Sequence[str]) -> Targets:
+def choose_targets(policy: str | int, logits: Tensor, labels: Tensor, classes: Sequence[str]) -> Classes:
     """int64 [batch] from logits [batch, classes] and labels [batch]; -1 where `true` is asked and the label is unknown.
 
     `runner_up` is the class with the second largest logit.

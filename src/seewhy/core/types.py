@@ -8,6 +8,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+from seewhy.core.errors import Incompatible, UserError
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,88 @@ class Explanation:
 Images: TypeAlias = Tensor
 """float32 [batch, 3, height, width], RGB in [0, 1], not normalised."""
 
-Targets: TypeAlias = Tensor
-"""int64 [batch]: the index of the class that is explained."""
+Classes: TypeAlias = Tensor
+"""int64 [batch]: the index of one class for each image."""
 
 Attributions: TypeAlias = Tensor
 """float32 [batch, height, width]: larger supports the target more."""
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """What is explained: for each image a weight on each output of the network, so that its score is weights . outputs.
+
+    The common case of one class an image (weight 1 on its output) is held as class indices: `score` then picks the
+    outputs and changes no bit of them.
+    """
+
+    values: Tensor
+    """int64 [batch], one class for each image; or floating point [batch, outputs], the weights."""
+
+    @staticmethod
+    def of(targets: Targets | Classes) -> Targets:
+        """Wrap a tensor of class indices or weights; targets stay as they are."""
+        return targets if isinstance(targets, Targets) else Targets(targets)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, rows: Tensor | slice | list[int]) -> Targets:
+        return Targets(self.values[rows])
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the values."""
+        return self.values.device
+
+    @property
+    def classes(self) -> Classes:
+        """The class of each image; Incompatible where several outputs are weighed."""
+        if self.values.is_floating_point():
+            raise Incompatible("this needs one class an image as its target, not weights on several outputs")
+        return self.values
+
+    def clone(self) -> Targets:
+        """A copy, outside of any graph."""
+        return Targets(self.values.detach().clone())
+
+    def repeat(self, count: int) -> Targets:
+        """All targets in order, `count` times one after the other."""
+        return Targets(torch.cat([self.values] * count))
+
+    def score(self, outputs: Tensor) -> Tensor:
+        """weights . outputs [...] for outputs [..., outputs], whose leading dimensions are those of the targets."""
+        if self.values.is_floating_point():
+            return (outputs * self.values.to(outputs)).sum(-1)
+        return outputs.gather(-1, self.values[..., None])[..., 0]
+
+    def weights(self, outputs: int) -> Tensor:
+        """The weights as floating point [batch, outputs], for a network with that many outputs."""
+        return self.values if self.values.is_floating_point() else functional.one_hot(self.values, outputs).float()
+
+    def check(self, images: int, outputs: int) -> None:
+        """UserError where these are not targets for so many images and a network with so many outputs.
+
+        Args:
+            images: Number of images.
+            outputs: Number of outputs of the network.
+
+        Raises:
+            UserError: The shape or type is another, an index lies outside of the outputs, or a weight is not finite.
+        """
+        values = self.values
+        shape, dtype = list(values.shape), values.dtype
+        if shape == [images, outputs] and values.is_floating_point():
+            if not bool(values.isfinite().all()):
+                raise UserError("targets hold weights that are NaN or infinite")
+        elif shape != [images] or dtype != torch.int64:
+            raise UserError(
+                f"targets must be {images} whole numbers (int64) or weights [{images}, {outputs}], not {shape} {dtype}"
+            )
+        elif int(values.min()) < 0 or int(values.max()) >= outputs:
+            raise UserError(
+                f"targets {values.tolist()} must be from 0 to {outputs - 1}: the network has {outputs} classes"
+            )
 
 
 class Skipped(NamedTuple):

@@ -175,7 +175,7 @@ class AttentionGradient(Explainer):
             places.append(place)
 
         with torch.enable_grad(), AttentionRecorder(seen):
-            score = widen(evaluator.classifier(images.detach().requires_grad_())).gather(1, targets[:, None]).sum()
+            score = targets.score(widen(evaluator.classifier(images.detach().requires_grad_()))).sum()
         gradients = torch.autograd.grad(score, places, allow_unused=True) if places else ()  # type: ignore[arg-type]
         steps = []
         for attention, gradient in zip(matrices, gradients, strict=True):

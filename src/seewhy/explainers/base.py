@@ -17,7 +17,7 @@ from torch import Tensor
 
 from seewhy.core.errors import UserError
 from seewhy.core.tensors import all_finite
-from seewhy.core.types import Attributions, Images, Targets
+from seewhy.core.types import Attributions, Classes, Images, Targets
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
 
@@ -56,24 +56,24 @@ class Explainer(ABC):
         shown = {key: value for key, value in vars(self).items() if key not in hidden and value is not None}
         return ", ".join(f"{key}={value}" for key, value in shown.items())
 
-    def __call__(self, classifier: Classifier, images: Images, targets: Targets) -> Attributions:
-        """Attributions [batch, height, width] for the logit of each image's target, float32 as `attribute` says."""
+    def __call__(self, classifier: Classifier, images: Images, targets: Targets | Classes) -> Attributions:
+        """Attributions [batch, height, width] for the score of each image's target, float32 as `attribute` says."""
         return self.attribute(classifier, images, targets).maps
 
-    def attribute(self, classifier: Classifier, images: Images, targets: Targets) -> AttributionResult:
+    def attribute(self, classifier: Classifier, images: Images, targets: Targets | Classes) -> AttributionResult:
         """The maps together with further numbers about each.
 
-        Images are float32 [batch, 3, height, width] in [0, 1], targets int64 [batch], maps float32. A network in double
-        precision takes float64 images; then all is computed in double precision and the maps are float64. Works under
-        inference mode and under no_grad. UserError for wrong shapes or an unsuitable parameter, Incompatible where the
-        network does not allow the method.
+        Images are float32 [batch, 3, height, width] in [0, 1], targets int64 [batch] (a class for each) or weights
+        [batch, outputs], maps float32. A network in double precision takes float64 images; then all is computed in
+        double precision and the maps are float64. Works under inference mode and under no_grad. UserError for wrong
+        shapes or an unsuitable parameter, Incompatible where the network does not allow the method.
         """
-        _check(classifier, images, targets)
+        _check(classifier, images, Targets.of(targets))
         devices = [images.device] if images.device.type == "cuda" else []
         with torch.inference_mode(False), torch.no_grad(), classifier.frozen(), torch.random.fork_rng(devices=devices):
-            copies, classes = images.detach().clone(), targets.detach().clone()
+            copies, weighted = images.detach().clone(), Targets.of(targets).clone()
             evaluator = BatchedEvaluator(classifier, copies[0], self.probe_batch_size)
-            result = self._attribute(evaluator, copies, classes)
+            result = self._attribute(evaluator, copies, weighted)
         maps = result.maps.detach().to(torch.float64 if images.dtype == torch.float64 else torch.float32)
         expected = (len(images), *images.shape[2:])
         assert maps.shape == expected, f"{self.name} returned {tuple(maps.shape)} instead of {expected}"
@@ -95,15 +95,7 @@ class Explainer(ABC):
 def _check(classifier: Classifier, images: Images, targets: Targets) -> None:
     if images.ndim != 4 or images.shape[1] != 3 or not len(images):
         raise UserError(f"images must be [batch, 3, height, width] with at least one image, not {list(images.shape)}")
-    if targets.shape != (len(images),) or targets.dtype != torch.int64:
-        raise UserError(
-            f"targets must be {len(images)} whole numbers (int64), not {list(targets.shape)} {targets.dtype}"
-        )
-    classes = len(classifier.facts.classes)
-    if int(targets.min()) < 0 or int(targets.max()) >= classes:
-        raise UserError(
-            f"targets {targets.tolist()} must be from 0 to {classes - 1}: the network has {classes} classes"
-        )
+    targets.check(len(images), len(classifier.facts.classes))
     if not all_finite(images):
         raise UserError("images hold NaN or infinite values")
 

@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 from seewhy.core.targets import UNKNOWN, choose_targets
-from seewhy.core.types import Batch, Explanation, Prediction, Skipped, Target
+from seewhy.core.types import Batch, Explanation, Prediction, Skipped, Target, Targets
 from seewhy.explainers.base import AttributionResult, CompleteExplainer, Explainer, describe_completeness_gap
 from seewhy.models.classifier import Classifier
 
 
 def build_predictions(classifier: Classifier, batch: Batch, logits: Tensor) -> list[Prediction]:
-    """What the classifier says of each image, with softmax probabilities."""
+    """What the classifier says of each image, with the probabilities of its classes."""
     classes = classifier.facts.classes
-    probabilities, order = logits.float().softmax(1).topk(min(5, len(classes)), dim=1)
+    probabilities, order = classifier.facts.probabilities(logits.float()).topk(min(5, len(classes)), dim=1)
     made = []
     for top, indices, label, words in zip(
         probabilities.tolist(), order.tolist(), batch.labels.tolist(), batch.label_names, strict=True
@@ -38,7 +38,7 @@ def explain_batch(
     rows = torch.tensor(known, device=targets.device)
     attributed = explainer.attribute(classifier, batch.images[rows], targets[rows])
     said = build_predictions(classifier, batch, logits)
-    probabilities = logits.float().softmax(1).gather(1, targets.clamp_min(0)[:, None])[:, 0].tolist()
+    probabilities = Targets(targets.clamp_min(0)).score(classifier.facts.probabilities(logits.float())).tolist()
     made = []
     for position, row in enumerate(known):
         index = int(targets[row])

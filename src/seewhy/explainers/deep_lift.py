@@ -89,9 +89,9 @@ class DeepLift(CompleteExplainer):
             with watch:
                 logits = evaluator.classifier(leaves)
             watch.finish()
-            scores = widen(logits).gather(1, targets[:, None])[:, 0]
+            scores = targets.score(widen(logits))
             (multipliers,) = torch.autograd.grad(scores.sum(), leaves)
-        baseline_scores = widen(baseline_logits).expand_as(logits).gather(1, targets[:, None])[:, 0]
+        baseline_scores = targets.score(widen(baseline_logits).expand_as(logits))
         return multipliers, scores.detach().double() - baseline_scores.double()
 
     def _measured(self, maps: Tensor, change: Tensor) -> AttributionResult:

@@ -93,7 +93,7 @@ class Expert(Explainer):
         units, passed_over = self._choose(influence, activations)
         maps = self._map(evaluator, part, images, units).sum(1)
         if against is not None:
-            maps = maps * (targets != against)[:, None, None]
+            maps = maps * (targets.classes != against)[:, None, None]
         rows = torch.arange(len(images), device=images.device)
         facts = {"expert": units, "influence": influence[rows, units], "activation": activations[rows, units]}
         return AttributionResult(maps, {**facts, "passed_over": passed_over})

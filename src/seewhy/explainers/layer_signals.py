@@ -23,7 +23,7 @@ def record_activation_and_gradient(
     where the score does not depend on it.
     """
     with torch.enable_grad(), _recorded(layer, differentiate=True) as outputs:
-        score = widen(classifier(images)).gather(1, targets[:, None]).sum()
+        score = targets.score(widen(classifier(images))).sum()
         output = _last(outputs)
         gradient = torch.autograd.grad(score, output, allow_unused=True)[0] if score.requires_grad else None
     if gradient is None:

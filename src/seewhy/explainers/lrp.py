@@ -80,7 +80,7 @@ class Lrp(Explainer):
                 "network has not; use explainer.rule=gamma"
             )
         with torch.enable_grad():
-            score = widen(logits).gather(1, targets[:, None])[:, 0]
+            score = targets.score(widen(logits))
             signals = torch.autograd.grad(score.sum(), watch.leaves, allow_unused=True)
         arrived = [leaf * signal for leaf, signal in zip(watch.leaves, signals, strict=True) if signal is not None]
         return torch.stack(arrived).sum(0).detach(), score.detach()

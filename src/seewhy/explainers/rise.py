@@ -71,8 +71,8 @@ class Rise(Explainer):
         masked, stretches = images.new_empty(len(image), *images.shape[1:]), list(iterate_runs(image))
         for item, rows in stretches:
             torch.mul(images[item], masks[rows, None], out=masked[rows])
-        logits = evaluator.logits(masked)
-        scores = (logits.softmax(1) if self.score == "probability" else logits).gather(1, targets[image, None])[:, 0]
+        logits, facts = evaluator.logits(masked), evaluator.classifier.facts
+        scores = targets[image].score(facts.probabilities(logits) if self.score == "probability" else logits)
         for item, rows in stretches:
             maps[item] += torch.tensordot(scores[rows], masks[rows], 1)
 

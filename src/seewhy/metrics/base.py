@@ -15,7 +15,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from seewhy.core.errors import UserError
 from seewhy.core.tensors import finite_rows
-from seewhy.core.types import Attributions, Images, Targets
+from seewhy.core.types import Attributions, Classes, Images, Targets
 from seewhy.explainers.baselines import build_baselines
 from seewhy.models.batched import BatchedEvaluator
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 SPACES = ("logit", "probability")
-"""In which a target's score can be read; probability is that of the softmax."""
+"""In which a target's score can be read; what a probability is, the classifier's facts say."""
 CONSTRUCTS = ("faithfulness", "randomisation", "robustness", "localisation", "complexity")
 """What a metric can measure. Values of different constructs are never averaged or ranked together."""
 
@@ -36,7 +36,7 @@ class MetricContext:
     Args:
         classifier: The classifier that was explained.
         images: float32 [batch, channels, height, width] in [0, 1].
-        targets: int64 [batch], the explained class of each image.
+        targets: int64 [batch], the explained class of each image, or weights [batch, outputs].
         attributions: float32 [batch, height, width], the maps to measure.
         explainer: What made the maps; metrics that explain again need it.
         masks: bool [batch, height, width], true on the object; metrics of localisation need them.
@@ -51,7 +51,7 @@ class MetricContext:
         self,
         classifier: Classifier,
         images: Images,
-        targets: Targets,
+        targets: Targets | Classes,
         attributions: Attributions,
         *,
         explainer: Explainer | None = None,
@@ -66,7 +66,7 @@ class MetricContext:
             raise UserError(f"masks must be {list(attributions.shape)} like the maps, not {list(masks.shape)}")
         self.classifier = classifier
         self.images = images.detach().clone()
-        self.targets = targets.detach().clone()
+        self.targets = Targets.of(targets).clone()
         self.attributions = attributions.detach().clone().to(images.device, torch.float32)
         self.explainer = explainer
         self.masks = masks
@@ -98,12 +98,26 @@ class MetricContext:
         """Compute the targets' scores of the images.
 
         Args:
-            space: `logit` or `probability` (softmax).
+            space: `logit` or `probability`.
 
         Returns:
             float32 [batch].
         """
-        return select_target_scores(self.logits, self.targets, space)
+        return self.select_scores(self.logits, space)
+
+    def select_scores(self, logits: Tensor, space: str, rows: Tensor | None = None) -> Tensor:
+        """Compute the targets' scores from logits: weights . logits, or weights . probabilities.
+
+        Args:
+            logits: [n, classes] of versions of the images.
+            space: `logit` or `probability`.
+            rows: int64 [n], the image of the batch that each row of `logits` belongs to; None where they are the batch.
+
+        Returns:
+            float32 [n].
+        """
+        values = self.classifier.facts.probabilities(logits) if space == "probability" else logits
+        return (self.targets if rows is None else self.targets[rows]).score(values)
 
     def build_baseline(self, name: str) -> Images:
         """Build the baseline beside each image.
@@ -169,21 +183,6 @@ class MetricContext:
         return self.attributions.masked_fill(~finite[:, None, None], 0), finite
 
 
-def select_target_scores(logits: Tensor, targets: Targets, space: str) -> Tensor:
-    """Select the target's score out of all classes.
-
-    Args:
-        logits: [..., classes].
-        targets: int64 [...].
-        space: `logit` or `probability` (softmax).
-
-    Returns:
-        The scores [...].
-    """
-    values = logits.softmax(-1) if space == "probability" else logits
-    return values.gather(-1, targets[..., None])[..., 0]
-
-
 class ImageMetric(Metric):
     """A torchmetrics metric of explanations that keeps one value per image.
 
@@ -230,7 +229,7 @@ class ImageMetric(Metric):
         self,
         classifier: Classifier,
         images: Images,
-        targets: Targets,
+        targets: Targets | Classes,
         attributions: Attributions,
         *,
         context: MetricContext | None = None,
@@ -240,7 +239,7 @@ class ImageMetric(Metric):
         Args:
             classifier: The classifier that was explained.
             images: float32 [batch, channels, height, width] in [0, 1].
-            targets: int64 [batch], the explained class of each image.
+            targets: int64 [batch], the explained class of each image, or weights [batch, outputs].
             attributions: float32 [batch, height, width], the maps.
             context: Of the same batch, so that several metrics share their passes.
         """

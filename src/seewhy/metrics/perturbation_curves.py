@@ -18,7 +18,7 @@ from torch import Tensor
 from seewhy.core.random import image_generator
 from seewhy.core.tensors import iterate_runs
 from seewhy.core.types import Images
-from seewhy.metrics.base import SPACES, MetricContext, select_target_scores
+from seewhy.metrics.base import SPACES, MetricContext
 from seewhy.metrics.imputation import impute_each, noise
 from seewhy.metrics.pixel_ranking import PixelRanking, rank_pixels
 
@@ -169,15 +169,15 @@ def _measure(context: MetricContext, ranked: PixelRanking, known: dict[Seen, Poi
     ends = {seen: seen.stop == pixels for seen in missing if seen.inside and seen.stop - seen.start in (0, pixels)}
     for seen, whole in ends.items():
         logits = context.logits if whole else context.compute_baseline_logits(seen.baseline)
-        known[seen] = _points(logits[seen.image][None], context.targets[seen.image][None])[0]
+        known[seen] = _points(context, logits[[seen.image]], torch.tensor([seen.image], device=logits.device))[0]
     missing = [seen for seen in missing if seen not in ends]
     for chunk in context.evaluator.chunks(len(missing), gradient=False):
         part = [missing[index] for index in chunk.tolist()]
         image = torch.tensor([seen.image for seen in part], device=context.images.device)
         logits = context.evaluator.logits(perturbed(context, ranked, part, image))
-        known.update(zip(part, _points(logits, context.targets[image]), strict=True))
+        known.update(zip(part, _points(context, logits, image), strict=True))
 
 
-def _points(logits: Tensor, targets: Tensor) -> list[Point]:
-    columns = [select_target_scores(logits, targets, space).tolist() for space in SPACES]
+def _points(context: MetricContext, logits: Tensor, rows: Tensor) -> list[Point]:
+    columns = [context.select_scores(logits, space, rows).tolist() for space in SPACES]
     return list(zip(*columns, strict=True))

@@ -19,7 +19,7 @@ from torch import Tensor
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
 from seewhy.core.tensors import widen
-from seewhy.core.types import Images, Targets
+from seewhy.core.types import Classes, Images, Targets
 from seewhy.models.classifier import Classifier, Passes
 
 CANDIDATES = {
@@ -187,21 +187,22 @@ class BatchedEvaluator:
 
         return self.in_passes(one, len(images), gradient=False)[0]
 
-    def scores(self, images: Images, targets: Targets) -> Tensor:
-        """The target's logit [n] for each image, without gradients."""
-        return self.logits(images).gather(1, targets[:, None])[:, 0]
+    def scores(self, images: Images, targets: Targets | Classes) -> Tensor:
+        """The target's score [n] for each image, without gradients."""
+        return Targets.of(targets).score(self.logits(images))
 
-    def gradient(self, images: Images, targets: Targets) -> Tensor:
-        """d logit_target / d image [n, 3, height, width] for each image."""
+    def gradient(self, images: Images, targets: Targets | Classes) -> Tensor:
+        """d score / d image [n, 3, height, width] for each image."""
         return self.score_and_gradient(images, targets)[1]
 
-    def score_and_gradient(self, images: Images, targets: Targets) -> tuple[Tensor, Tensor]:
-        """(the target's logit [n], its gradient [n, 3, height, width])."""
+    def score_and_gradient(self, images: Images, targets: Targets | Classes) -> tuple[Tensor, Tensor]:
+        """(the target's score [n], its gradient [n, 3, height, width])."""
+        weighted = Targets.of(targets)
 
         def one(chunk: Tensor) -> tuple[Tensor, Tensor]:
             leaves = images[_span(chunk)].detach().requires_grad_()
             with torch.enable_grad():
-                score = widen(self.classifier(leaves)).gather(1, targets[_span(chunk)][:, None])[:, 0]
+                score = weighted[_span(chunk)].score(widen(self.classifier(leaves)))
                 (gradient,) = torch.autograd.grad(score.sum(), leaves)
             return score.detach(), gradient
 

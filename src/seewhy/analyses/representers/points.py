@@ -19,7 +19,7 @@ from torch.nn import functional
 from seewhy.analyses.representers.refit import BLOCK, LastLayer, Refit, refit, with_constant
 from seewhy.core.errors import UserError
 from seewhy.core.targets import UNKNOWN
-from seewhy.core.types import Images, Targets
+from seewhy.core.types import Classes, Images, Targets
 from seewhy.data.loading import TrainingSet
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
@@ -116,7 +116,7 @@ def read_training(
         batch = data.training_batch(list(range(start, min(total, start + PASS)))).to(device)
         found, logits = layer.features(evaluator, batch.images)
         features.append(found.cpu())
-        probabilities.append(logits.softmax(1).cpu())
+        probabilities.append(evaluator.classifier.facts.probabilities(logits).cpu())
         labels.append(batch.labels.cpu())
         names += batch.names
         nearest.add(batch.images, start)
@@ -139,7 +139,7 @@ class Strongest:
     """float64 [m]: the sum of the values of all training images, which is the logit of the refitted layer."""
 
 
-def strongest(features: Tensor, coefficients: Tensor, tests: Tensor, targets: Targets, count: int) -> Strongest:
+def strongest(features: Tensor, coefficients: Tensor, tests: Tensor, targets: Classes, count: int) -> Strongest:
     """The `count` largest and smallest alpha_ij (f_i . f_t + 1) over the training images i, and their sum.
 
     `features` [n, d] and `coefficients` alpha float64 [n, classes] of the training images, `tests` [m, d] and `targets`
@@ -159,7 +159,7 @@ def strongest(features: Tensor, coefficients: Tensor, tests: Tensor, targets: Ta
     return joined
 
 
-def _of_block(features: Tensor, coefficients: Tensor, tests: Tensor, targets: Targets, count: int) -> Strongest:
+def _of_block(features: Tensor, coefficients: Tensor, tests: Tensor, targets: Classes, count: int) -> Strongest:
     rows = with_constant(tests)
     excitatory, inhibitory = RunningTop(len(tests), count), RunningTop(len(tests), count)
     total = torch.zeros(len(tests), dtype=torch.float64)
@@ -210,7 +210,7 @@ def representer_points(
     classifier: Classifier,
     data: TrainingSet,
     images: Images,
-    targets: Targets,
+    targets: Classes,
     labels: Tensor,
     *,
     fit_to: str = "network",
@@ -237,10 +237,10 @@ def representer_points(
     rebuilt = {"training": _rebuilt(fit, training.features, training.probabilities)}
     rebuilt["training"].check(least_pearson, "training")
     tests, logits = (values.cpu() for values in layer.features(evaluator, images))
-    rebuilt["test"] = _rebuilt(fit, tests, logits.softmax(1))
+    rebuilt["test"] = _rebuilt(fit, tests, classifier.facts.probabilities(logits))
     rebuilt["test"].check(least_pearson, "test")
     found = strongest(training.features, fit.coefficients, tests, targets.cpu(), count)
-    expected = (with_constant(tests) @ fit.weights.T).gather(1, targets.cpu()[:, None])[:, 0]
+    expected = Targets(targets.cpu()).score(with_constant(tests) @ fit.weights.T)
     near = Nearest(tests, neighbours)
     near.add(training.features, 0)
     spaces = {"input": training.nearest.top, "feature": near.top}

@@ -18,7 +18,7 @@ from seewhy.analyses.representers.points import RepresenterPoints, representer_p
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
 from seewhy.core.targets import UNKNOWN, choose_targets
-from seewhy.core.types import Batch, Prediction, Targets
+from seewhy.core.types import Batch, Classes, Prediction
 from seewhy.data.loading import TrainingSet
 from seewhy.explainers.batch import build_predictions
 from seewhy.models.classifier import Classifier
@@ -93,7 +93,7 @@ CONSISTENCY = ("image", "input", "feature")
 
 
 def point_rows(
-    points: RepresenterPoints, names: Sequence[str], targets: Targets, classes: Sequence[str]
+    points: RepresenterPoints, names: Sequence[str], targets: Classes, classes: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
     """Each test image's strongest training images, excitatory ones first."""
     training, alpha = points.training, points.fit.coefficients

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from seewhy.analyses.robustness.stability import map_back, stability
-from seewhy.core.types import Attributions, Batch, Images, Targets
+from seewhy.core.facts import Facts
+from seewhy.core.types import Attributions, Batch, Classes, Images
 from seewhy.data.corruptions.attacks import Attack
 from seewhy.data.corruptions.corrupter import CorruptionStep
 from seewhy.data.preprocessing import to_unit_range
@@ -40,7 +41,7 @@ class Group(NamedTuple):
     """float32 [batch, steps, 3, height, width] in [0, 1]."""
     sources: Tensor | None = None
     """float32 [batch, steps, 2, height, width] where the steps moved pixels."""
-    attacked: Targets | None = None
+    attacked: Classes | None = None
     """int64 [batch]: the class whose score an attack pushed down."""
 
 
@@ -59,7 +60,7 @@ def corrupted_groups(batch: Batch, steps: Sequence[CorruptionStep], moving: Sequ
 
 
 def attacked_groups(
-    attacks: Mapping[str, Attack], evaluator: BatchedEvaluator, images: Images, classes: Targets, seed: int
+    attacks: Mapping[str, Attack], evaluator: BatchedEvaluator, images: Images, classes: Classes, seed: int
 ) -> Iterator[Group]:
     """Each level of each attack against `classes`."""
     for name, attack in attacks.items():
@@ -67,7 +68,7 @@ def attacked_groups(
             yield Group([CorruptionStep(name, level)], attacked[:, None], attacked=classes)
 
 
-def attacked_classes(predicted: Targets, labels: Tensor) -> Targets:
+def attacked_classes(predicted: Classes, labels: Tensor) -> Classes:
     """The true class where it is known, else the predicted one."""
     return torch.where(labels >= 0, labels, predicted)
 
@@ -81,21 +82,19 @@ class Clean:
 
     batch: Batch
     logits: Tensor
-    targets: Targets
+    targets: Classes
     maps: dict[str, Attributions]
     """Of each explainer, for the first images of the batch only where not all are explained."""
 
 
-def prediction_row(
-    classes: Sequence[str], clean: Clean, group: Group, logits: Tensor, image: int, step: int
-) -> dict[str, Any]:
+def prediction_row(facts: Facts, clean: Clean, group: Group, logits: Tensor, image: int, step: int) -> dict[str, Any]:
     """What is said of one image at one step.
 
     `probability` is that of the class predicted there, `clean_probability` that of the class predicted on the clean
     image, `true_probability` that of the true class. `attack_success` is empty where the clean prediction was not the
     attacked class to begin with.
     """
-    said = logits[image, step].float().softmax(0)
+    said = facts.probabilities(logits[image, step].float())
     predicted, target = int(said.argmax()), int(clean.targets[image])
     label = int(clean.batch.labels[image])
     row: dict[str, Any] = {
@@ -103,7 +102,7 @@ def prediction_row(
         "corruption": group.steps[step].corruption,
         "level": group.steps[step].level,
         "label": clean.batch.label_names[image],
-        "predicted": classes[predicted],
+        "predicted": facts.classes[predicted],
         "probability": float(said[predicted]),
         "clean_probability": float(said[target]),
         "flip": float(predicted != target),
@@ -112,7 +111,7 @@ def prediction_row(
         row |= {"true_probability": float(said[label]), "correct": float(predicted == label)}
     if group.attacked is not None:
         attacked = int(group.attacked[image])
-        row["attacked_class"] = classes[attacked]
+        row["attacked_class"] = facts.classes[attacked]
         if attacked == target:
             row["attack_success"] = float(predicted != attacked)
     return row
@@ -180,7 +179,7 @@ class Measurement:
     def _rows(self, clean: Clean, group: Group, logits: Tensor, explained: int) -> Measured:
         rows = [
             [
-                prediction_row(self.classifier.facts.classes, clean, group, logits, image, step)
+                prediction_row(self.classifier.facts, clean, group, logits, image, step)
                 for step in range(len(group.steps))
             ]
             for image in range(len(logits))
@@ -257,7 +256,7 @@ def forward_floor(measurement: Measurement, images: int, explained: int) -> int 
 
 
 def known_maps(
-    outputs: Mapping[str, Any], batch: Batch, targets: Targets, explainers: Mapping[str, Explainer]
+    outputs: Mapping[str, Any], batch: Batch, targets: Classes, explainers: Mapping[str, Explainer]
 ) -> dict[str, Attributions]:
     """The maps of each explainer whose explanations of the first images, for just these targets, lie in `outputs`."""
     made = {one.name: one for one in outputs.get("explanations", [])}

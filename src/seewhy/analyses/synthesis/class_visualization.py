@@ -23,7 +23,7 @@ from torchvision.transforms.v2 import functional
 from seewhy.analyses.synthesis.base import Synthesis, as_bytes, sheltered
 from seewhy.analyses.synthesis.canvas import Canvas, Fourier, Pixels, mean_and_std, normalised
 from seewhy.core.errors import UserError
-from seewhy.core.types import Images, Targets
+from seewhy.core.types import Classes, Images, Targets
 from seewhy.data.preprocessing import to_unit_range
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
@@ -211,7 +211,7 @@ class ClassVisualization(Synthesis):
         names = [classifier.facts.classes[index] for index in indices]
         return [Visualization(*one) for one in zip(indices, names, frames, strict=True)]
 
-    def _climb(self, evaluator: BatchedEvaluator, targets: Targets, on_step: Callable[[], object]) -> list[list[Frame]]:
+    def _climb(self, evaluator: BatchedEvaluator, targets: Classes, on_step: Callable[[], object]) -> list[list[Frame]]:
         recipe, classifier = self.recipe, evaluator.classifier
         canvas = _canvas(recipe, classifier)
         generators = [class_generator(self.seed, index) for index in targets.tolist()]
@@ -245,7 +245,7 @@ def _gradient(
     evaluator: BatchedEvaluator,
     canvas: Canvas,
     parameters: Tensor,
-    targets: Targets,
+    targets: Classes,
     recipe: Recipe,
     generators: Sequence[torch.Generator],
 ) -> Tensor:
@@ -271,10 +271,10 @@ def _stepped(canvas: Pixels, parameters: Tensor, gradient: Tensor, recipe: Recip
     return parameters
 
 
-def _frames(evaluator: BatchedEvaluator, images: Images, targets: Targets, step: int) -> list[Frame]:
+def _frames(evaluator: BatchedEvaluator, images: Images, targets: Classes, step: int) -> list[Frame]:
     """The images as 8-bit pixels, with what the classifier says of those."""
     pixels = as_bytes(images)
     logits = evaluator.logits(to_unit_range(pixels))
-    score = logits.gather(1, targets[:, None])[:, 0].tolist()
-    probability = logits.softmax(1).gather(1, targets[:, None])[:, 0].tolist()
+    score = Targets(targets).score(logits).tolist()
+    probability = Targets(targets).score(evaluator.classifier.facts.probabilities(logits)).tolist()
     return [Frame(step, *one) for one in zip(pixels.cpu(), score, probability, strict=True)]

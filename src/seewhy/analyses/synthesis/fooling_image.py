@@ -14,7 +14,7 @@ from torch import Tensor
 
 from seewhy.analyses.synthesis.base import Synthesis, as_saved, sheltered
 from seewhy.core.errors import UserError
-from seewhy.core.types import Images, Targets
+from seewhy.core.types import Classes, Images, Targets
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
 
@@ -160,14 +160,14 @@ class FoolingImage(Synthesis):
         if self.target == "predicted":
             raise UserError("synthesis.target=predicted fools nobody: give a class, runner_up or true")
 
-    def fool(self, classifier: Classifier, images: Images, targets: Targets) -> Fooled:
+    def fool(self, classifier: Classifier, images: Images, targets: Classes) -> Fooled:
         """Search for all images [batch, 3, height, width] at once; an image that is done leaves the passes."""
         with sheltered(classifier):
             return self._search(
                 BatchedEvaluator(classifier, images[0], self.probe_batch_size), images.detach().clone(), targets
             )
 
-    def _search(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Fooled:
+    def _search(self, evaluator: BatchedEvaluator, images: Images, targets: Classes) -> Fooled:
         saved, steps = as_saved(images), torch.zeros_like(targets)
         outcomes = [EXHAUSTED] * len(images)
         active = torch.arange(len(images), device=images.device)
@@ -192,21 +192,21 @@ class FoolingImage(Synthesis):
             steps[active] += 1
         return Fooled(as_saved(images), images, steps, outcomes)
 
-    def _leads(self, logits: Tensor, targets: Targets) -> Tensor:
+    def _leads(self, logits: Tensor, targets: Classes) -> Tensor:
         """bool [n]: whether the target's logit is the only largest one, by at least the margin."""
         others = logits.scatter(1, targets[:, None], float("-inf")).amax(1)
-        lead = logits.gather(1, targets[:, None])[:, 0] - others
+        lead = Targets(targets).score(logits) - others
         return (lead > 0) & (lead >= self.margin)
 
 
-def _logits_and_gradient(evaluator: BatchedEvaluator, images: Images, targets: Targets) -> tuple[Tensor, Tensor]:
+def _logits_and_gradient(evaluator: BatchedEvaluator, images: Images, targets: Classes) -> tuple[Tensor, Tensor]:
     """(all logits [n, classes], d logit_target / d image [n, 3, height, width])."""
 
     def one(chunk: Tensor) -> tuple[Tensor, Tensor]:
         leaves = images[chunk].requires_grad_()
         with torch.enable_grad():
             logits = evaluator.classifier(leaves).float()
-            (gradient,) = torch.autograd.grad(logits.gather(1, targets[chunk][:, None]).sum(), leaves)
+            (gradient,) = torch.autograd.grad(Targets(targets[chunk]).score(logits).sum(), leaves)
         return logits.detach(), gradient
 
     logits, gradient = evaluator.in_passes(one, len(images), gradient=True)

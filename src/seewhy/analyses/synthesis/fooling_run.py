@@ -170,7 +170,7 @@ def fool_batch(
     said = build_predictions(classifier, batch, before)
     made = []
     for place, row in enumerate(known.tolist()):
-        both = torch.stack([before[row], after[place]]).softmax(1)
+        both = classifier.facts.probabilities(torch.stack([before[row], after[place]]))
         answer = int(after[place].argmax())
         made.append(
             FooledImage(

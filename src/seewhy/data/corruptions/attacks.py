@@ -17,7 +17,7 @@ from torch.nn import functional
 from seewhy.core.errors import UserError
 from seewhy.core.random import image_generator
 from seewhy.core.tensors import widen
-from seewhy.core.types import Images, Targets
+from seewhy.core.types import Classes, Images
 from seewhy.models.batched import BatchedEvaluator
 
 
@@ -33,7 +33,7 @@ class Attack(ABC):
             raise UserError(f"eps={list(eps)} must list numbers from 0, such as [1/255, 8/255]")
 
     @abstractmethod
-    def levels(self, evaluator: BatchedEvaluator, images: Images, classes: Targets, seed: int = 0) -> Iterator[Images]:
+    def levels(self, evaluator: BatchedEvaluator, images: Images, classes: Classes, seed: int = 0) -> Iterator[Images]:
         """The attacked images, level by level; `classes` int64 [batch] are those whose score is pushed down."""
 
     @abstractmethod
@@ -41,7 +41,7 @@ class Attack(ABC):
         """(forward, backward) passes that all levels of one image cost."""
 
 
-def compute_loss_gradient(evaluator: BatchedEvaluator, images: Images, classes: Targets) -> Tensor:
+def compute_loss_gradient(evaluator: BatchedEvaluator, images: Images, classes: Classes) -> Tensor:
     """d cross-entropy(logits, class) / d image [batch, 3, height, width]."""
 
     def one(chunk: Tensor) -> tuple[Tensor]:
@@ -67,7 +67,7 @@ class FGSM(Attack):
     Goodfellow et al.: Explaining and harnessing adversarial examples, ICLR 2015.
     """
 
-    def levels(self, evaluator: BatchedEvaluator, images: Images, classes: Targets, seed: int = 0) -> Iterator[Images]:
+    def levels(self, evaluator: BatchedEvaluator, images: Images, classes: Classes, seed: int = 0) -> Iterator[Images]:
         """One image for each eps, all along the same direction."""
         direction = compute_loss_gradient(evaluator, images, classes).sign()
         for eps in self.eps:
@@ -100,7 +100,7 @@ class PGD(Attack):
         self.n_steps = n_steps
         self.random_start = random_start
 
-    def levels(self, evaluator: BatchedEvaluator, images: Images, classes: Targets, seed: int = 0) -> Iterator[Images]:
+    def levels(self, evaluator: BatchedEvaluator, images: Images, classes: Classes, seed: int = 0) -> Iterator[Images]:
         """One image for each eps, each with its own path."""
         for eps in self.eps:
             step = 2.5 * eps / self.n_steps if self.step is None else self.step

@@ -288,7 +288,7 @@ class RectifiedGradient(Explainer):
                         self.change_rule(rectifier)
                     else:
                         step.rule = type(self).rule
-                score = widen(logits).gather(1, targets[chunk][:, None]).sum()
+                score = targets[chunk].score(widen(logits)).sum()
                 gradients.append(torch.autograd.grad(score, leaves)[0])
         return torch.cat(gradients)
 

@@ -126,7 +126,7 @@ def planned_drops(
     for part in torch.arange(len(images)).split(network.images_at_once(limit)):
         here = part.to(images.device)
         clean = network.clean(images[here])
-        scores = widen(clean.output).gather(1, targets[here][:, None])
+        scores = targets[here].score(widen(clean.output))
         for group in plan.groups:
             every = torch.cartesian_prod(part - part[0], group.rows, group.columns)
             every = every[changed[part[every[:, 0]], every[:, 1], every[:, 2]]]
@@ -135,8 +135,8 @@ def planned_drops(
                 windows = Windows(*chunk.unbind(1))
                 image = windows.images.to(images.device)
                 logits = widen(network.covered(group, clean, cover[here], windows))
-                found = scores[image] - logits.gather(1, targets[here][image][:, None])
-                drops[here[image], (windows.rows * columns + windows.columns).to(images.device)] = found[:, 0]
+                drop = scores[image] - targets[here][image].score(logits)
+                drops[here[image], (windows.rows * columns + windows.columns).to(images.device)] = drop
     evaluator.classifier.passes.forward += len(images) + math.ceil(spent / max(1, plan.multiplications))
     return drops
 

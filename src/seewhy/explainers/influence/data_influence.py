@@ -59,7 +59,7 @@ class DataInfluence:
     def of_scores(self, targets: Targets, against: Tensor | None, over_dataset: bool) -> Tensor:
         """[n, units] on each target's score, less that of `against` [n]: over the target's own images or over all."""
         dataset, rows = self.of_dataset(), []
-        for position, target in enumerate(targets.tolist()):
+        for position, target in enumerate(targets.classes.tolist()):
             table = dataset if over_dataset else self.of_class(target)
             rows.append(table[target] - (table[int(against[position])] if against is not None else 0))
         return torch.stack(rows).to(targets.device)

@@ -116,7 +116,7 @@ def find_compared_class(
     if against is None:
         return None
     if against == "runner_up":
-        return logits.scatter(1, targets[:, None], -torch.inf).argmax(1)
+        return logits.scatter(1, targets.classes[:, None], -torch.inf).argmax(1)
     text = str(against)
     try:
         index = int(text) if text.isdigit() else class_index(text, classes)
@@ -124,10 +124,10 @@ def find_compared_class(
         raise UserError(f"explainer.against={against}: {error}") from error
     if index >= len(classes):
         raise UserError(f"explainer.against={index} must be from 0 to {len(classes) - 1}, or a class name")
-    return torch.full_like(targets, index)
+    return torch.full_like(targets.classes, index)
 
 
 def build_score_weights(targets: Targets, against: Tensor | None, classes: int) -> Tensor:
     """Weights [n, classes] of q: the target's logit, or the target's less that of `against` [n]."""
-    weights = functional.one_hot(targets, classes).float()
+    weights = targets.weights(classes)
     return weights if against is None else weights - functional.one_hot(against, classes).float()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from seewhy.core.errors import UserError
 from seewhy.core.types import Attributions
-from seewhy.metrics.base import ImageMetric, MetricContext, select_target_scores
+from seewhy.metrics.base import ImageMetric, MetricContext
 from seewhy.metrics.pixel_ranking import order_descending
 
 SPACES_OF_MASKS = {"soft": "probability", "binary_logit": "logit", "top_half": "probability"}
@@ -57,7 +57,7 @@ def _measure(context: MetricContext, mask: str) -> KeptImages:
     kept = maps.new_empty(len(maps))
     for chunk in context.evaluator.chunks(len(maps), gradient=False):
         logits = context.evaluator.logits(context.images[chunk] * masks[chunk, None])
-        kept[chunk] = select_target_scores(logits, context.targets[chunk], space)
+        kept[chunk] = context.select_scores(logits, space, chunk)
     undefined = kept.double().masked_fill(~finite, torch.nan)
     coverage = masks.double().mean((1, 2)).masked_fill(~finite, torch.nan)
     return KeptImages(context.compute_scores(space).double(), undefined, coverage)

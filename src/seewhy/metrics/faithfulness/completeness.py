@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from seewhy.explainers.base import SMALLEST_CHANGE, CompleteExplainer, measure_completeness
-from seewhy.metrics.base import ImageMetric, MetricContext, select_target_scores
+from seewhy.metrics.base import ImageMetric, MetricContext
 
 
 class Completeness(ImageMetric):
@@ -41,8 +41,7 @@ class Completeness(ImageMetric):
         return {**undefined, "change": change}
 
     def _change(self, context: MetricContext) -> Tensor:
-        images, targets = context.images, context.targets
         if isinstance(context.explainer, CompleteExplainer):
-            return context.explainer.compute_change(context.evaluator, images, targets)
-        black = select_target_scores(context.compute_baseline_logits("black"), targets, "logit")
+            return context.explainer.compute_change(context.evaluator, context.images, context.targets)
+        black = context.select_scores(context.compute_baseline_logits("black"), "logit")
         return context.compute_scores().double() - black.double()

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seewhy.metrics.base import MetricContext, select_target_scores
+from seewhy.metrics.base import MetricContext
 from seewhy.metrics.faithfulness.pixel_flipping import CurveMetric, columns_of, compute_pixel_counts
 from seewhy.metrics.perturbation_curves import Curve, compute_target_curves
 from seewhy.metrics.pixel_ranking import rank_pixels
@@ -77,9 +77,7 @@ class PositivePixels(CurveMetric):
         if first == "smallest":
             counts = [[count - step for step in reversed(steps)] for count, steps in zip(positive, counts, strict=True)]
         curves = compute_target_curves(context, Curve(change, first, self.baseline, "positive"), counts, self.space)
-        empty = select_target_scores(
-            context.compute_baseline_logits(self.baseline), context.targets, self.space
-        ).tolist()
+        empty = context.select_scores(context.compute_baseline_logits(self.baseline), self.space).tolist()
         gains = [
             full - nothing for full, nothing in zip(context.compute_scores(self.space).tolist(), empty, strict=True)
         ]

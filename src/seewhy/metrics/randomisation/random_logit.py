@@ -9,7 +9,7 @@ from torch import Tensor
 
 from seewhy.core.errors import UserError
 from seewhy.core.random import image_generator
-from seewhy.core.types import Targets
+from seewhy.core.types import Classes
 from seewhy.metrics.base import ImageMetric, MetricContext
 from seewhy.metrics.similarity import compare_with_maps
 
@@ -37,12 +37,13 @@ class RandomLogit(ImageMetric):
         return {"score": compare_with_maps(context, other)}
 
 
-def draw_other_classes(context: MetricContext) -> Targets:
+def draw_other_classes(context: MetricContext) -> Classes:
     """A random class [batch] for each image that is not its target."""
     count = len(context.classifier.facts.classes)
     if count < 2:
         raise UserError("random_logit compares with another class: the network has only one; leave the metric out")
     generators = [image_generator(context.seed, image, "random logit") for image in context.images]
     drawn = torch.cat([torch.randint(count - 1, (1,), generator=generator) for generator in generators])
-    drawn = drawn.to(context.targets)
-    return drawn + (drawn >= context.targets).to(drawn)
+    targets = context.targets.classes
+    drawn = drawn.to(targets)
+    return drawn + (drawn >= targets).to(drawn)
