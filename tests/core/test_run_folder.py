@@ -1,6 +1,7 @@
 """Files are whole or absent; run.json says what happened."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,15 @@ def test_the_record_keeps_what_it_was_told(tmp_path: Path) -> None:
 
 def test_outside_a_repository_there_is_no_commit(tmp_path: Path) -> None:
     assert read_git_state(tmp_path) == {"git_commit": None, "git_dirty": None}
+
+
+def test_an_installed_package_has_no_commit_of_the_repository_around_it(tmp_path: Path) -> None:
+    package = tmp_path / "venv" / "seewhy"
+    package.mkdir(parents=True)
+    (package / "record.py").touch()
+    (tmp_path / "theirs.py").touch()
+    user = ["-c", "user.name=a", "-c", "user.email=a@example.com"]
+    for arguments in (["init", "-q"], ["add", "theirs.py"], [*user, "commit", "-q", "-m", "theirs"]):
+        subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
+    assert read_git_state(tmp_path)["git_commit"]
+    assert read_git_state(package) == {"git_commit": None, "git_dirty": None}

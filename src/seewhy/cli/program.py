@@ -17,20 +17,38 @@ TASKS = {
 """Each task with what it does."""
 
 
+def find_command_line() -> list[str]:
+    """Find the running command as it is typed.
+
+    Returns:
+        Its words; repeated in the same folder they run the same command.
+    """
+    return [*_find_program(), *sys.argv[1:]]
+
+
 def find_command(task: str) -> list[str]:
-    """Find how the running command, or that of another task, is typed.
+    """Find the command of a task as it is typed.
 
     Args:
         task: The task to be run.
 
     Returns:
-        The words in front of the overrides. Outside of a command (in Python, in a test) they are those that work: the
-        script of the checkout, or the console command of an installed package.
+        The words in front of the overrides: those of the running command where they fit, else those that work, the
+        script of the checkout or the console command of an installed package.
     """
+    program = _find_program()
+    if program[-1] == "seewhy":
+        return [*program, task]
+    if Path(program[-1]).name == f"{task}.py":
+        return program
+    script = f"src/{task}.py"
+    return [program[0], script] if (CHECKOUT / script).is_file() else ["seewhy", task]
+
+
+def _find_program() -> list[str]:
+    """Find what is typed for `sys.argv[0]`."""
     path = Path(sys.argv[0])
     python = Path(sys.executable).name
     if path.parts[-2:] == ("seewhy", "__main__.py"):
-        return [python, "-m", "seewhy", task]
-    if path.stem == "seewhy" or not (CHECKOUT / "src" / f"{task}.py").is_file():
-        return ["seewhy", task]
-    return [python, sys.argv[0] if path.name == f"{task}.py" else f"src/{task}.py"]
+        return [python, "-m", "seewhy"]
+    return ["seewhy"] if path.stem == "seewhy" else [python, sys.argv[0]]

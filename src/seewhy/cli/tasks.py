@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from seewhy.cli.build import build_job
 from seewhy.cli.config import check_settings
 from seewhy.cli.instantiate import build_object
+from seewhy.cli.program import find_command_line
 from seewhy.cli.quiet import quieten
 from seewhy.cli.resume import build_resume_command
 from seewhy.cli.sweep import PAGED
@@ -157,7 +158,7 @@ def execute(task: Task, cfg: DictConfig) -> None:
         print(f"error: output={cfg.output} is a file; name a folder for the run", file=sys.stderr)
         raise SystemExit(2)
     overrides: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
-    record = RunRecord(Path(cfg.output), cfg.task, overrides, cfg.seed, writes=first)
+    record = RunRecord(Path(cfg.output), cfg.task, overrides, cfg.seed, writes=first, command=find_command_line())
     try:
         check_settings(cfg, overrides)
         with signals():

@@ -6,7 +6,7 @@ import json
 import platform
 import shlex
 import subprocess
-import sys
+from collections.abc import Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,7 +14,18 @@ from typing import Any
 
 from seewhy.core.files import RunFolder
 
-PACKAGES = ("torch", "torchvision", "lightning", "captum", "timm", "albumentations", "hydra-core", "numpy", "pillow")
+PACKAGES = (
+    "seewhy",
+    "torch",
+    "torchvision",
+    "lightning",
+    "captum",
+    "timm",
+    "albumentations",
+    "hydra-core",
+    "numpy",
+    "pillow",
+)
 
 
 class RunRecord:
@@ -24,7 +35,15 @@ class RunRecord:
     `interrupted`. `earlier` lists earlier attempts in the same folder. Only the first of several processes `writes`.
     """
 
-    def __init__(self, folder: Path, task: str, overrides: list[str], seed: int, writes: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        task: str,
+        overrides: list[str],
+        seed: int,
+        writes: bool = True,
+        command: Sequence[str] = (),
+    ) -> None:
         self.folder = RunFolder(folder)
         self.writes = writes
         self.before = _content(folder / "run.json")
@@ -32,7 +51,7 @@ class RunRecord:
         self.content: dict[str, Any] = {
             "status": "running",
             "task": task,
-            "command": shlex.join([Path(sys.executable).name, *sys.argv]),
+            "command": shlex.join(command),
             "overrides": overrides,
             "seed": seed,
             "started": self.started.isoformat(timespec="seconds"),
@@ -78,6 +97,8 @@ def _attempts(before: dict[str, Any]) -> list[dict[str, Any]]:
 
 def read_git_state(folder: Path) -> dict[str, Any]:
     """`git_commit` and whether tracked files were changed since (`git_dirty`); None outside a repository."""
+    if not _git(folder, "ls-files"):  # an installed package may lie below a repository of someone else
+        return {"git_commit": None, "git_dirty": None}
     commit = _git(folder, "rev-parse", "HEAD")
     changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
     return {"git_commit": commit, "git_dirty": None if changes is None else bool(changes)}
@@ -93,10 +114,10 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 def read_installed_versions() -> dict[str, str]:
     """The versions of the packages that decide the numbers."""
-    found = {}
+    versions = {}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions

@@ -1,0 +1,130 @@
+"""The console command: its tasks, what is printed without one, and the words that repeat a command."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+from seewhy import __main__, __version__
+from seewhy.cli import tasks
+from seewhy.cli.program import TASKS, find_command, find_command_line
+from seewhy.cli.resume import build_resume_command
+
+PYTHON = Path(sys.executable).name
+
+
+def seewhy(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """The result of `python -m seewhy`, given in a folder."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "200", **variables}
+    given = [sys.executable, "-m", "seewhy", *arguments]
+    return subprocess.run(given, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("words", [[], ["--help"]])
+def test_without_a_task_it_lists_the_tasks(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["seewhy", *words])
+    __main__.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines] == ["explain", "train", "robustness", "synthesize", "report"]
+    assert max(map(len, lines)) <= 80
+
+
+def test_the_list_needs_no_heavy_module() -> None:
+    code = "import seewhy.__main__, sys; print(*sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert not {"hydra", "torch", "lightning", "rich"} & set(done.stdout.split())
+
+
+def test_every_task_has_its_function_and_its_script() -> None:
+    assert set(TASKS) == set(tasks.TASKS)
+    assert {path.stem for path in (ROOT / "src").glob("*.py")} == set(TASKS)
+
+
+def test_the_version_is_that_of_the_package(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["seewhy", "--version"])
+    __main__.main()
+    assert capsys.readouterr().out == f"seewhy {__version__}\n"
+
+
+def test_a_mistyped_task_is_answered_with_the_nearest(tmp_path: Path) -> None:
+    done = seewhy(tmp_path, "explian", "model=cifar_cnn")
+    assert done.returncode == 2
+    assert "there is no task 'explian'; did you mean seewhy explain?" in done.stderr
+    assert seewhy(tmp_path, "explain", "explainer=salency").returncode == 2
+
+
+def test_a_run_names_the_command_that_repeats_it_and_can_be_resumed(tmp_path: Path) -> None:
+    few = ["model=cifar_cnn", "explainer=saliency", "data.limit=1", "trainer=cpu", "logger=[]", "page=false"]
+    done = seewhy(tmp_path, "explain", *few, "hydra.run.dir=one")
+    assert done.returncode == 0, done.stderr
+    command = json.loads((tmp_path / "one" / "run.json").read_text())["command"]
+    assert command == shlex.join([PYTHON, "-m", "seewhy", "explain", *few, "hydra.run.dir=one"])
+    assert seewhy(tmp_path, "explain", "resume=one").returncode == 0
+    refused = seewhy(tmp_path, "train", "resume=one")
+    assert refused.returncode == 2
+    assert "only explain can be resumed, not train" in refused.stderr
+
+
+def test_own_configs_come_from_their_folder(tmp_path: Path) -> None:
+    (tmp_path / "mine" / "explainer").mkdir(parents=True)
+    text = "_target_: seewhy.explainers.occlusion.Occlusion\nwindow: 5\n"
+    (tmp_path / "mine" / "explainer" / "coarse.yaml").write_text(text)
+    done = seewhy(tmp_path, "explain", "--config-dir", "mine", "explainer=coarse", "--cfg", "job")
+    assert "window: 5" in done.stdout, done.stderr
+    page = seewhy(tmp_path, "explain", "--config-dir", "mine", "explainer=coarse", "--help")
+    assert "explainer=coarse" in page.stdout, page.stderr
+    assert "Usage: seewhy explain" in page.stdout
+
+
+@pytest.mark.parametrize(
+    ("program", "line", "explain", "report"),
+    [
+        ("/env/bin/seewhy", "seewhy report runs=x", "seewhy explain", "seewhy report"),
+        (
+            "/env/seewhy/__main__.py",
+            f"{PYTHON} -m seewhy report runs=x",
+            f"{PYTHON} -m seewhy explain",
+            f"{PYTHON} -m seewhy report",
+        ),
+        (
+            "../src/report.py",
+            f"{PYTHON} ../src/report.py runs=x",
+            f"{PYTHON} src/explain.py",
+            f"{PYTHON} ../src/report.py",
+        ),
+        ("/env/bin/pytest", f"{PYTHON} /env/bin/pytest runs=x", f"{PYTHON} src/explain.py", f"{PYTHON} src/report.py"),
+    ],
+)
+def test_a_command_is_named_as_it_is_typed(
+    program: str, line: str, explain: str, report: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["report", "runs=x"] if "seewhy" in program else ["runs=x"]
+    monkeypatch.setattr(sys, "argv", [program, *words])
+    assert " ".join(find_command_line()) == line
+    assert " ".join(find_command("explain")) == explain
+    assert " ".join(find_command("report")) == report
+    assert build_resume_command("explain", "a b") == f"{explain} 'resume=a b'"
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("seewhy ", "robustness"),
+        ("seewhy expl", "explain"),
+        ("seewhy explain explainer=grad", "explainer=grad_cam"),
+        ("seewhy report fa", "faithfulness="),
+    ],
+)
+def test_completion_offers_tasks_and_then_what_the_task_has(line: str, offered: str, tmp_path: Path) -> None:
+    done = seewhy(tmp_path, "-sc", "query=bash", COMP_LINE=line)
+    assert offered in done.stdout.split(), done.stderr
