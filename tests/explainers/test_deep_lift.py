@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from seewhy.core.errors import Incompatible, UserError
-from seewhy.explainers._backward_rules.deep_lift import MaxPool, pool_with_places
+from seewhy.explainers._backward_rules.rescale_rules import MaxPoolOp, build_indexed_pool
 from seewhy.explainers.base import AttributionResult
-from seewhy.explainers.deep_lift import Baselines, DeepLift
+from seewhy.explainers.deep_lift import DeepLift
 from seewhy.explainers.integrated_gradients import IntegratedGradients
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Passes
@@ -93,11 +93,6 @@ def test_it_differs_from_the_gradient_and_agrees_with_it_where_the_network_is_li
 
 class Fixed(DeepLift):
     """With the same baseline, but as if it belonged to each image."""
-
-    def _pass(self, evaluator: BatchedEvaluator, baselines: Tensor, shared: bool) -> Baselines:
-        if shared:
-            raise AssertionError("not asked for")
-        return super()._pass(evaluator, baselines, shared)
 
     def _attribute(self, evaluator: BatchedEvaluator, images: Tensor, targets: Tensor) -> AttributionResult:
         return self._explained(evaluator, images, self.build_baselines(images), targets)
@@ -243,7 +238,7 @@ def test_rounding_does_not_decide_the_largest_position_of_a_flat_baseline() -> N
     rounded = flat + 1e-6 * torch.rand(flat.shape, generator=torch.Generator().manual_seed(1))
     multipliers = []
     for baseline in (flat, rounded):
-        step = MaxPool((baseline,), pool_with_places(functional.max_pool2d, (image, 3, 2), {}))
+        step = MaxPoolOp((baseline,), build_indexed_pool(functional.max_pool2d, (image, 3, 2), {}))
         step.forward(image)
         multipliers.append(step.backward(torch.ones(2, 3, 4, 4))[0])
     torch.testing.assert_close(*multipliers, rtol=0, atol=1e-5)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from seewhy.core.errors import Incompatible
-from seewhy.explainers._backward_rules.function_mode import Keeper
+from seewhy.explainers._backward_rules.rule_mode import SavedTensors
 from seewhy.explainers.gradient import Saliency
 from seewhy.explainers.guided_backprop import Deconvolution, GuidedBackprop
 from tiny import classifier_of, random_images, small_cnn
@@ -146,10 +146,10 @@ def test_a_hard_swish_written_as_relu6_is_refused(method: type) -> None:
 
 def test_an_activation_that_is_overwritten_unseen_is_an_error() -> None:
     values = torch.ones(3)
-    seen, unseen = Keeper().keep(values), Keeper().keep(values)
-    unseen.settle()
+    seen, unseen = SavedTensors().save(values), SavedTensors().save(values)
+    unseen.lock()
     values += 1
-    assert torch.equal(seen.take(), torch.full((3,), 2.0)), "not settled: nothing is promised"
+    assert torch.equal(seen.take(), torch.full((3,), 2.0)), "not locked: nothing is promised"
     with pytest.raises(RuntimeError, match="overwritten"):
         unseen.take()
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.core.errors import Incompatible, UserError
-from seewhy.explainers._backward_rules.affine import Convolution
-from seewhy.explainers._backward_rules.lrp import Ratio
+from seewhy.explainers._backward_rules.calls import Convolution
+from seewhy.explainers._backward_rules.lrp import ActivationOp
 from seewhy.explainers.gradient import InputXGradient
 from seewhy.explainers.lrp import Lrp
 from tiny import classifier_of, random_images, small_cnn
@@ -77,7 +77,7 @@ def test_timm_networks_get_a_map(name: str) -> None:
 @pytest.mark.parametrize("high", [6.0, 0.5])
 def test_the_ratio_of_a_cut_off_function_is_that_of_any_other(high: float, in_place: bool) -> None:
     values, signal = torch.tensor([-2.0, -0.0, 0.0, 1e-9, 0.25, 0.5, 3.0, 6.0, 9.0]), torch.arange(1.0, 10.0)
-    steps = (Ratio(lambda x: x.clamp(0, high), in_place, each) for each in (None, high))
+    steps = (ActivationOp(lambda x: x.clamp(0, high), in_place, each) for each in (None, high))
     (result, relevance), (expected, expected_relevance) = (
         (step.forward(values.clone()), *step.backward(signal)) for step in steps
     )
@@ -94,11 +94,11 @@ def test_several_products_at_once_are_those_one_by_one(groups: int, last: bool) 
     weights = [torch.randn(6, 4 // groups, 3, 3) for _ in range(2)]
     layer = Convolution(weights[0], None, padding=1, groups=groups)
     signals = [torch.randn_like(layer.apply(values, weight)) for weight in weights]
-    total = layer.transposed_sum(signals, weights, values)
-    expected = sum(layer.transposed(signal, weight, values) for signal, weight in zip(signals, weights, strict=True))
+    total = layer.transpose_sum(signals, weights, values)
+    expected = sum(layer.transpose(signal, weight, values) for signal, weight in zip(signals, weights, strict=True))
     torch.testing.assert_close(total, expected)
-    for weight, found in zip(weights, layer.transposed_each(signals[0], weights, values), strict=True):
-        torch.testing.assert_close(found, layer.transposed(signals[0], weight, values))
+    for weight, found in zip(weights, layer.transpose_each(signals[0], weights, values), strict=True):
+        torch.testing.assert_close(found, layer.transpose(signals[0], weight, values))
 
 
 def test_rules_give_different_maps() -> None:

@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from seewhy.explainers._backward_rules.affine import Convolution, Dense
-from seewhy.explainers._backward_rules.deep_lift import ClampSecant, bounds_of
-from seewhy.explainers._backward_rules.elementwise import elementwise
-from seewhy.explainers._backward_rules.lrp import gamma_rule
+from seewhy.explainers._backward_rules.calls import Convolution, Dense, parse_elementwise
+from seewhy.explainers._backward_rules.relevance_rules import build_gamma_rule
+from seewhy.explainers._backward_rules.rescale_rules import ClampRescaleOp
 from seewhy.explainers.deep_lift import DeepLift
 from seewhy.explainers.lrp import Lrp
 from seewhy.models.fusion import autograd_graph
@@ -76,10 +75,10 @@ def test_the_share_between_two_bounds_is_the_slope_of_the_line(name: str) -> Non
     func, options, low, high = CALLS[name]
     points = torch.tensor([-9.0, -1.5, -0.75, 0.25, 0.75, 3.0, 8.0])
     image, baseline = (torch.tensor(each) for each in zip(*product(points.tolist(), repeat=2), strict=True))
-    found = elementwise(func, (image, *options), {})
+    found = parse_elementwise(func, (image, *options), {})
     assert found is not None
-    assert bounds_of(found, image) == (low, high)
-    step = ClampSecant((baseline,), found, (low, high))
+    assert found.find_clamp_bounds() == (low, high)
+    step = ClampRescaleOp((baseline,), found, (low, high))
     torch.testing.assert_close(step.forward(image), func(image, *options), rtol=0, atol=0)
     change = image.double() - baseline.double()
     slope = (func(image.double(), *options) - func(baseline.double(), *options)) / change
@@ -91,9 +90,9 @@ def test_the_share_between_two_bounds_is_the_slope_of_the_line(name: str) -> Non
 def test_bounds_for_each_element_are_no_two_bounds() -> None:
     values = torch.zeros(3)
     for func, options in ((torch.clamp, (torch.arange(3.0),)), (functional.gelu, ()), (torch.abs, ())):
-        found = elementwise(func, (values, *options), {})
+        found = parse_elementwise(func, (values, *options), {})
         assert found is not None
-        assert bounds_of(found, values) is None
+        assert found.find_clamp_bounds() is None
 
 
 @pytest.mark.parametrize("signs", ["both", "positive inputs", "positive results", "positive"])
@@ -106,7 +105,7 @@ def test_the_gamma_rule_is_the_loop_over_its_terms(signs: str) -> None:
     result = values @ weight.T + bias
     if signs in ("positive results", "positive"):
         signal = signal * (result > 0)
-    found = gamma_rule(0.25)(Dense(weight, bias), values, result, signal)
+    found = build_gamma_rule(0.25)(Dense(weight, bias), values, result, signal)
     terms = torch.cat([values[:, None] * weight, bias.expand(6, 5)[..., None]], 2).double()
     taken = terms * (1 + 0.25 * (terms.sign() == result.sign()[..., None]))
     relevance = taken[..., :-1] / taken.sum(2, keepdim=True) * (result * signal)[..., None]
@@ -123,4 +122,4 @@ def test_a_convolution_is_transposed_as_autograd_does(geometry: dict[str, object
     result = layer.apply(values, weight)
     signal = torch.randn_like(result)
     (expected,) = torch.autograd.grad(result, values, signal)
-    torch.testing.assert_close(layer.transposed(signal, weight, values.detach()), expected)
+    torch.testing.assert_close(layer.transpose(signal, weight, values.detach()), expected)

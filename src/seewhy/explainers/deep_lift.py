@@ -6,19 +6,19 @@ import contextlib
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from seewhy.core.errors import UserError
-from seewhy.core.tensors import widen
 from seewhy.core.types import Images, Targets
-from seewhy.explainers._backward_rules.deep_lift import BaselinePass, PairWatch, Unshared
+from seewhy.explainers._backward_rules.deep_lift import (
+    BaselineRecording,
+    UnsharedBaseline,
+    compute_multipliers,
+    record_baselines,
+)
 from seewhy.explainers.base import AttributionResult, CompleteExplainer, describe_completeness_gap, measure_completeness
 from seewhy.explainers.baselines import CONSTANT_BASELINES, build_baselines, check_baseline
 from seewhy.models.batched import BatchedEvaluator
-
-Baselines = tuple[BaselinePass, Tensor]
-"""What a pass of baselines left in the network, and its logits [n or 1, classes]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +51,8 @@ class DeepLift(CompleteExplainer):
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         baselines = self.build_baselines(images)
         if self.baseline in CONSTANT_BASELINES:
-            shared = self._pass(evaluator, baselines[:1], shared=True)
-            with contextlib.suppress(Unshared):
+            shared = record_baselines(evaluator.classifier, baselines[:1], shared=True)
+            with contextlib.suppress(UnsharedBaseline):
                 return self._explained(evaluator, images, baselines, targets, shared)
         return self._explained(evaluator, images, baselines, targets)
 
@@ -62,37 +62,17 @@ class DeepLift(CompleteExplainer):
         images: Images,
         baselines: Images,
         targets: Targets,
-        shared: Baselines | None = None,
+        shared: BaselineRecording | None = None,
     ) -> AttributionResult:
         """The maps; with one pass of the baselines for each pass of the images, unless one is shared by all."""
 
         def one(chunk: Tensor) -> tuple[Tensor, Tensor]:
-            own = shared or self._pass(evaluator, baselines[chunk], shared=False)
-            multipliers, change = self._multipliers(evaluator, images[chunk], own, targets[chunk])
+            recording = shared or record_baselines(evaluator.classifier, baselines[chunk], shared=False)
+            multipliers, change = compute_multipliers(evaluator.classifier, images[chunk], targets[chunk], recording)
             return (multipliers * (images[chunk] - baselines[chunk])).sum(1), change
 
         maps, change = evaluator.in_passes(one, len(images), gradient=True)
         return self._measured(maps, change)
-
-    def _pass(self, evaluator: BatchedEvaluator, baselines: Images, shared: bool) -> Baselines:
-        with BaselinePass(shared) as seen:
-            return seen, evaluator.classifier(baselines)
-
-    def _multipliers(
-        self, evaluator: BatchedEvaluator, images: Images, baselines: Baselines, targets: Targets
-    ) -> tuple[Images, Tensor]:
-        """(multipliers [n, 3, height, width], f(image) - f(baseline) [n])."""
-        leaves = images.requires_grad_()
-        seen, baseline_logits = baselines
-        watch = PairWatch(evaluator.classifier.network, self.name, "integrated_gradients or occlusion", seen)
-        with torch.enable_grad():
-            with watch:
-                logits = evaluator.classifier(leaves)
-            watch.finish()
-            scores = targets.score(widen(logits))
-            (multipliers,) = torch.autograd.grad(scores.sum(), leaves)
-        baseline_scores = targets.score(widen(baseline_logits).expand_as(logits))
-        return multipliers, scores.detach().double() - baseline_scores.double()
 
     def _measured(self, maps: Tensor, change: Tensor) -> AttributionResult:
         """The maps with their gap, from the scores of the two passes that were made anyway."""

@@ -6,18 +6,48 @@ Guided Grad-CAM: the fine lines of guided backpropagation where Grad-CAM sees th
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
-from torch.autograd.graph import Node
+from torch import Tensor
 
+from seewhy.core.errors import UserError
 from seewhy.core.types import Images, Targets
-from seewhy.explainers._backward_rules.rectifiers import CutRule, RectifiedGradient, deconvolved, guided, upper_bound
+from seewhy.explainers._backward_rules.rectifiers import DECONVOLVED, GUIDED, RectifierRule, compute_rectified_gradient
 from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.explainers.cam import GradCam
 from seewhy.models.batched import BatchedEvaluator
+
+
+@dataclass(frozen=True, kw_only=True)
+class RectifiedGradient(Explainer):
+    """d logit / d image under a changed rule at each ReLU; `reduction` over the channels: `sum`, or `max` of |.|.
+
+    The rule is set on the autograd graph of the very pass that is differentiated: the network is not touched. ReLU6
+    counts as a ReLU followed by min(., 6). Incompatible where an activation is no rectifier.
+    """
+
+    reduction: str = "sum"
+
+    rule: ClassVar[RectifierRule]
+    """The backward rule of a rectifier."""
+
+    def __post_init__(self) -> None:
+        if self.reduction not in ("sum", "max"):
+            raise UserError(f"explainer.reduction={self.reduction!r} must be sum or max")
+
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
+        def compute(chunk: Tensor) -> tuple[Tensor]:
+            return (
+                compute_rectified_gradient(evaluator.classifier, images[chunk], targets[chunk], self.rule, self.name),
+            )
+
+        (gradient,) = evaluator.in_passes(compute, len(images), gradient=True)
+        return AttributionResult(gradient.sum(1) if self.reduction == "sum" else gradient.abs().amax(1))
+
+    def passes_per_image(self, **size: Any) -> tuple[int, int]:
+        """One pass each way."""
+        return 1, 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,20 +58,7 @@ class Deconvolution(RectifiedGradient):
     Zeiler, Fergus: Visualizing and understanding convolutional networks, ECCV 2014.
     """
 
-    rule: ClassVar[CutRule] = staticmethod(deconvolved)
-
-    def change_rule(self, rectifier: Node) -> None:
-        """The ReLU's own result is replaced; the bound of a ReLU6 keeps its true derivative."""
-        bounded = upper_bound(rectifier)
-
-        def deconvolve(inner: tuple, outer: tuple) -> tuple:  # type: ignore[type-arg]
-            if bounded is None:
-                signal = outer[0].clamp(min=0)
-            else:
-                signal = torch.ops.aten.hardtanh_backward(outer[0], bounded[0], -math.inf, bounded[1]).clamp_(min=0)
-            return signal, *(None for _ in inner[1:])
-
-        rectifier.register_hook(deconvolve)
+    rule: ClassVar[RectifierRule] = DECONVOLVED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,15 +70,7 @@ class GuidedBackprop(RectifiedGradient):
     Springenberg et al.: Striving for simplicity: the all convolutional net, 2015.
     """
 
-    rule: ClassVar[CutRule] = staticmethod(guided)
-
-    def change_rule(self, rectifier: Node) -> None:
-        """Negative gradients stop behind the ReLU's own rule, in the memory that this has just written."""
-
-        def guide(inner: tuple, outer: object) -> tuple:  # type: ignore[type-arg]
-            return inner[0].clamp_(min=0), *inner[1:]
-
-        rectifier.register_hook(guide)
+    rule: ClassVar[RectifierRule] = GUIDED
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,16 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from seewhy.core.errors import Incompatible, UserError
-from seewhy.core.tensors import widen
+from seewhy.core.errors import UserError
 from seewhy.core.types import Images, Targets
-from seewhy.explainers._backward_rules.lrp import RelevanceWatch, Rule, epsilon_rule, gamma_rule, z_plus_rule
+from seewhy.explainers._backward_rules.lrp import compute_relevance
+from seewhy.explainers._backward_rules.relevance_rules import (
+    Rule,
+    build_epsilon_rule,
+    build_gamma_rule,
+    build_z_plus_rule,
+)
 from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.models.batched import BatchedEvaluator
-from seewhy.models.classifier import Classifier
 
 RULES = ("composite", "epsilon", "gamma", "z_plus")
 SMALLEST_SCORE = 1e-6
@@ -56,7 +59,9 @@ class Lrp(Explainer):
 
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         def one(chunk: Tensor) -> tuple[Tensor, Tensor]:
-            relevance, score = self._relevance(evaluator.classifier, images[chunk], targets[chunk])
+            relevance, score = compute_relevance(
+                evaluator.classifier, images[chunk], targets[chunk], *self._build_rules(), self.rule == "composite"
+            )
             return relevance.sum(1), score
 
         attributions, score = evaluator.in_passes(one, len(images), gradient=True)
@@ -65,37 +70,12 @@ class Lrp(Explainer):
         relative = gap.abs() / score.abs().clamp_min(SMALLEST_SCORE)
         return AttributionResult(attributions, {"conservation_gap_relative": relative.float()})
 
-    def _relevance(self, classifier: Classifier, images: Images, targets: Targets) -> tuple[Images, Tensor]:
-        """(relevance [n, 3, height, width], logit [n])."""
-        watch = self._watch(classifier)
-        hook = classifier.network.register_forward_pre_hook(lambda _, args: (watch.enter(args[0]), *args[1:]))
-        try:
-            with torch.enable_grad(), watch:
-                logits = classifier(images)
-        finally:
-            hook.remove()
-        if self.rule == "composite" and not watch.reached_image:
-            raise Incompatible(
-                "lrp with explainer.rule=composite needs a first layer that looks at the image itself, which this "
-                "network has not; use explainer.rule=gamma"
-            )
-        with torch.enable_grad():
-            score = targets.score(widen(logits))
-            signals = torch.autograd.grad(score.sum(), watch.leaves, allow_unused=True)
-        arrived = [leaf * signal for leaf, signal in zip(watch.leaves, signals, strict=True) if signal is not None]
-        return torch.stack(arrived).sum(0).detach(), score.detach()
-
-    def _watch(self, classifier: Classifier) -> RelevanceWatch:
-        epsilon, gamma = epsilon_rule(self.epsilon), gamma_rule(self.gamma)
-        layers: dict[str, tuple[Rule, Rule]] = {
-            "composite": (gamma, epsilon),
-            "epsilon": (epsilon, epsilon),
-            "gamma": (gamma, gamma),
-            "z_plus": (z_plus_rule(), z_plus_rule()),
-        }
-        bounds = ((0 - classifier.mean) / classifier.std, (1 - classifier.mean) / classifier.std)
-        composite = self.rule == "composite"
-        return RelevanceWatch(classifier.network, self.name, *layers[self.rule], bounds if composite else None)
+    def _build_rules(self) -> tuple[Rule, Rule]:
+        """(of convolutions, of dense layers)."""
+        if self.rule == "z_plus":
+            return build_z_plus_rule(), build_z_plus_rule()
+        epsilon, gamma = build_epsilon_rule(self.epsilon), build_gamma_rule(self.gamma)
+        return {"composite": (gamma, epsilon), "epsilon": (epsilon, epsilon), "gamma": (gamma, gamma)}[self.rule]
 
     def passes_per_image(self, **size: Any) -> tuple[int, int]:
         """One pass each way; the gamma and z^B rules compute each layer once more, and up to twice on the way back."""
