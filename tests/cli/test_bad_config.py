@@ -122,6 +122,7 @@ CONFIGS = [
     ("callbacks.attribution.limit=-1", "callbacks.attribution.limit=-1"),
     ("callbacks=explain callbacks.figures.strength=nan", "callbacks.figures.strength=nan must be finite"),
     ("callbacks=explain callbacks.figures.maximum=-1", "callbacks.figures.maximum=-1"),
+    ("callbacks=explain callbacks.figures.limit=-1", "callbacks.figures.limit=-1"),
     ("callbacks=explain callbacks.figures.strength=7", "callbacks.figures.strength=7"),
 ]
 

@@ -26,7 +26,20 @@ from seewhy.runs.contact_sheet import save_sheet_image, write_sheet
 
 
 class Figures(JournalReader):
-    """Writes figures/<image>.png and sheet.png (the first `maximum` images); `views` names what a figure shows."""
+    """Draws figures/<image>.png and sheet.png beside the loop.
+
+    Args:
+        folder: The run folder.
+        colours: default or classic.
+        outlier_percent: Share of the attribution mass that saturates the colours, in [0, 100).
+        strength: Opacity of the overlay, in [0, 1].
+        limit: Draw figures of the first `limit` images of the data set; None: of all.
+        maximum: Largest number of images on the sheet.
+        views: What a figure shows beside the image; None: `DEFAULT_VIEWS`.
+
+    Raises:
+        UserError: If a value is out of range or a view is unknown.
+    """
 
     def __init__(
         self,
@@ -34,6 +47,7 @@ class Figures(JournalReader):
         colours: str = "default",
         outlier_percent: float = 2.0,
         strength: float = 0.7,
+        limit: int | None = 100,
         maximum: int = 100,
         views: Sequence[str] | None = None,
     ) -> None:
@@ -43,25 +57,34 @@ class Figures(JournalReader):
             raise UserError(f"callbacks.figures.outlier_percent={outlier_percent} must be from 0 to below 100")
         if not 0 <= strength <= 1:
             raise UserError(f"callbacks.figures.strength={strength} must be from 0 to 1")
-        if maximum < 0:
-            raise UserError(f"callbacks.figures.maximum={maximum} must be 0 or more")
+        for name, count in (("limit", limit), ("maximum", maximum)):
+            if count is not None and count < 0:
+                raise UserError(f"callbacks.figures.{name}={count} must be 0 or more")
         self.views = tuple(views or ())
         self.folder = RunFolder(Path(folder))
         self.style: dict[str, Any] = {"colours": colours, "outlier_percent": outlier_percent, "strength": strength}
-        self.maximum = maximum
+        self.limit, self.maximum = limit, maximum
         self.writer = BackgroundWriter(self.folder)
         self.count = 0
 
     def on_test_batch_end(  # type: ignore[override]
-        self, trainer: Trainer, pl_module: Classifier, outputs: dict[str, Any], batch: Batch, *place: int
+        self,
+        trainer: Trainer,
+        pl_module: Classifier,
+        outputs: dict[str, Any],
+        batch: Batch,
+        batch_idx: int,
+        *place: int,
     ) -> None:
         """Draw the explanations of one batch, keep the pictures that the sheet may need."""
-        for made in outputs.get("explanations", []):
-            draw = partial(draw_panel, made, views=self.views, **self.style)
-            pending = outputs.setdefault("pending", [])
-            pending.append(self.writer.add(f"figures/{made.name}.png", draw))
+        first = self.kept.first(batch_idx, len(batch.images))
+        pending = outputs.setdefault("pending", [])
+        for position, explanation in enumerate(outputs.get("explanations", []), first):
+            if self.limit is None or position < self.limit:
+                draw = partial(draw_panel, explanation, views=self.views, **self.style)
+                pending.append(self.writer.add(f"figures/{explanation.name}.png", draw))
             if self.count < self.maximum:
-                pending.append(self.writer.run(partial(save_sheet_image, self.folder, made)))
+                pending.append(self.writer.run(partial(save_sheet_image, self.folder, explanation)))
             self.count += 1
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
@@ -77,6 +100,11 @@ class Figures(JournalReader):
     def write(self, trainer: Trainer, classifier: Classifier) -> None:
         """All images at a glance, where there is at least one."""
         write_sheet(self.folder, self.kept.journal, self.maximum, self.style)
+
+    @property
+    def drawn(self) -> int:
+        """Number of figures in the folder."""
+        return sum(1 for _ in (self.folder.path / "figures").glob("*.png"))
 
     def record(self) -> dict[str, Any]:
         """What the run's record says of the drawing."""

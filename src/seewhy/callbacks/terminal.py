@@ -12,6 +12,7 @@ from rich.console import Console
 from seewhy.callbacks.attribution import Attribution
 from seewhy.callbacks.faithfulness import Faithfulness
 from seewhy.callbacks.journal_recorder import JournalRecorder, find_recorder
+from seewhy.callbacks.pictures import Figures
 from seewhy.models.classifier import Classifier
 from seewhy.runs.console import build_results_table, describe_work
 
@@ -57,6 +58,10 @@ class Terminal(Callback):
             self.console.print(build_results_table(shown))
         if totals.explained > len(shown):
             self.console.print(f"... and {totals.explained - len(shown):,} more in predictions.csv and metrics.csv")
+        figures = next((part for part in trainer.callbacks if isinstance(part, Figures)), None)  # type: ignore[attr-defined]
+        if figures is not None and figures.drawn < totals.explained:
+            words = f"figures of {figures.drawn:,} of {totals.explained:,} images are drawn"
+            self.console.print(f"{words}; callbacks.figures.limit=null draws all", soft_wrap=True)
         if totals.known:
             share = f"{100 * totals.correct / totals.known:.1f} %"
             self.console.print(
