@@ -9,7 +9,7 @@ from torch import Tensor
 from conftest import ROOT
 from layer_twin import enlarged, signals
 from oracles.cam_maps import torchcam
-from oracles.networks import ALL, case
+from oracles.networks import ALL, case, double_by_default
 from oracles.row import Row
 from oracles.table import TABLE, WITHOUT_PEER
 from seewhy.core.errors import Incompatible
@@ -37,7 +37,9 @@ def test_a_method_equals_its_peer(row: Row, network: str) -> None:
     if row.peer != "slow twin" and importlib.util.find_spec(row.peer) is None:
         pytest.skip(f"{row.peer} is not installed")
     chosen = row.case(case(network))
-    found, expected = row.maps(chosen), row.theirs(chosen).detach().double()
+    found = row.maps(chosen)
+    with double_by_default():
+        expected = row.theirs(chosen).detach()
     assert difference(found, expected) <= row.tolerance
 
 

@@ -66,6 +66,19 @@ def grad_cam(name: str) -> Maps:
     return maps
 
 
+def pytorch_score_cam(case: Case) -> Tensor:
+    """Its masks do not change with the size of the activations, beside which its constant 1e-8 then does not count."""
+    from pytorch_grad_cam import ScoreCAM
+
+    original = ScoreCAM.get_cam_weights
+
+    def enlarging(self: Any, *arguments: Any) -> np.ndarray:
+        return original(self, *arguments[:3], arguments[3] * 2.0**60, *arguments[4:])
+
+    with patch.object(ScoreCAM, "get_cam_weights", enlarging):
+        return at_image_size(grad_cam("ScoreCAM"))(case)
+
+
 def at_image_size(maps: Maps) -> Maps:
     return lambda case: enlarged(maps(case), case)
 
@@ -112,7 +125,7 @@ def torchcam_score(case: Case) -> Tensor:
     original = ScoreCAM._upsample
 
     def stretched(self: Any, activation: Tensor) -> Tensor:
-        return self._normalize(original(self, activation), 2)
+        return self._normalize(original(self, activation), 2, eps=1e-30)
 
     with patch.object(ScoreCAM, "_upsample", stretched):
         return torchcam("ScoreCAM")(case)

@@ -69,7 +69,8 @@ def noise_tunnel(name: str, kind: str, n_samples: int, noise: float, **options: 
 
 def noise_of(image: Tensor, purpose: str, n_samples: int) -> Tensor:
     generator = image_generator(0, image, purpose)
-    return torch.stack([torch.randn(image.shape, generator=generator) for _ in range(n_samples)])
+    drawn = [torch.randn(image.shape, generator=generator, dtype=torch.float32) for _ in range(n_samples)]
+    return torch.stack(drawn).to(image)
 
 
 def gradient_shap(explainer: GradientShap) -> Maps:
@@ -205,7 +206,8 @@ def lime(n_segments: int, n_samples: int, kernel_width: float) -> Maps:
         for image, target in zip(case.images, case.targets, strict=True):
             labels = slic(image, n_segments)
             count = int(labels.max()) + 1
-            shown = (torch.rand(n_samples, count, generator=image_generator(0, image, "lime")) < 0.5).float()
+            generator = image_generator(0, image, "lime")
+            shown = (torch.rand(n_samples, count, generator=generator, dtype=torch.float32) < 0.5).double()
             shown[0] = 1
             queue: Iterator[Tensor] = iter(shown[:, None])
 

@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from oracles.captum_maps import captum, noise_of
+from oracles.captum_maps import noise_of
 from oracles.networks import Case
 from seewhy.explainers.baselines import build_baselines
 from seewhy.explainers.blur_ig import Blur
+from seewhy.explainers.integrated_gradients import IntegratedGradients
 from seewhy.explainers.superpixels import slic
 
 Maps = Callable[[Case], Tensor]
@@ -118,7 +119,7 @@ def blur_ig(n_steps: int, max_sigma: float) -> Maps:
 
         def summed(position: Callable[[float], float]) -> Picture:
             def blurred(sharp: Picture, share: float) -> Picture:
-                sigma = torch.tensor([max_sigma * position(share) ** 2]).double()
+                sigma = torch.tensor([max_sigma * position(share) ** 2], dtype=torch.float64)
                 return blur(torch.tensor([0]), sigma)[0].permute(1, 2, 0).numpy()
 
             with patch.object(peer, "gaussian_blur", blurred):
@@ -143,18 +144,18 @@ def occlusion(margin: int) -> Maps:
 
 
 def xrai(n_steps: int, scales: tuple[int, ...], dilation: int, smallest: Callable[[int], int]) -> Maps:
-    """Their greedy choice among our superpixels, from captum's integrated gradients; places instead of densities."""
+    """Their greedy choice among our superpixels, from our integrated gradients; places instead of densities."""
 
     def maps(case: Case) -> Tensor:
         pytest.importorskip("skimage")
         from saliency.core import xrai as peer
         from skimage.morphology import dilation as dilated
 
-        method = captum().IntegratedGradients(case.plain)
         parts = [
-            method.attribute(case.images, baselines=value, target=case.targets, n_steps=n_steps) for value in (0.0, 1.0)
+            IntegratedGradients(baseline=name, n_steps=n_steps)(case.classifier, case.images, case.targets)
+            for name in ("black", "white")
         ]
-        base = iter((sum(parts) / 2).sum(1).detach().double().numpy())
+        base = iter((sum(parts) / 2).numpy())
 
         def mask(picture: Picture, call: Callable[..., Any], image: Tensor) -> Picture:
             square = np.ones((2 * dilation + 1, 2 * dilation + 1))

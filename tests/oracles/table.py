@@ -1,8 +1,8 @@
 """The table of the comparison: (method, peer, networks, tolerance, exceptions with their reasons).
 
 The tolerance bounds the largest difference in a map, as a share of the largest absolute value of the peer's map. Both
-sides compute in double precision. Maps of class activation are compared after the same bilinear enlargement, because peers
-differ in how they enlarge.
+sides compute in double precision, where `double_by_default` keeps peers from rounding. Maps of class activation are
+compared after the same bilinear enlargement, because peers differ in how they enlarge.
 
 No gradient is taken at a flat image: where all pixels are equal, so are all values of a pooling window, up to rounding,
 and rounding (the processor, the other images of the batch) decides which of them is the maximum. A path or a reference that
@@ -33,9 +33,10 @@ from seewhy.explainers.xrai import Xrai
 EXACT = 1e-9
 """Double precision throughout: some 1e-14, and more where a method divides by differences."""
 SINGLE = 1e-6
-"""The peer rounds its weights, scores or sums to single precision: 6e-8 each, a few of which add up."""
-SCORES = 1e-5
-"""The peer rounds scores of some 10 to single precision, 6e-7, before it takes their differences."""
+"""The peer rounds results to single precision, 6e-8 each, a few of which add up; never the images that it evaluates, where
+6e-8 may open or close a gate."""
+GUARDED = 1e-6
+"""Ours keeps denominators from 0 with 1e-9 (LRP) or leaves shares below 1e-8 out (blur IG)."""
 B = {"probe_batch_size": 8}
 TUNNEL = {"n_samples": 3, "noise": 0.2, **B}
 STEPS = 4
@@ -52,7 +53,7 @@ FIVE_COPIES = (
 
 def squared(explainer: NoiseTunnel, kind: str) -> Row:
     theirs = captum_maps.noise_tunnel("IntegratedGradients", kind, 3, 0.2, n_steps=STEPS, baselines=0.0)
-    return Row(explainer, "captum", lambda case: total(theirs(case)), SINGLE, "our noise")
+    return Row(explainer, "captum", lambda case: total(theirs(case)), EXACT, "our noise")
 
 
 GRADIENTS = [
@@ -63,7 +64,7 @@ GRADIENTS = [
         IntegratedGradients(n_steps=6, **B),
         "captum",
         captum_maps.gradients("IntegratedGradients", total, n_steps=6, baselines=0.0),
-        SINGLE,
+        EXACT,
         "Gauss-Legendre; the other rules: test_integrated_gradients",
     ),
     Row(
@@ -78,7 +79,7 @@ GRADIENTS = [
         SmoothGrad(n_samples=3, noise=0.15, **B),
         "captum",
         lambda case: largest(captum_maps.noise_tunnel("Saliency", "smoothgrad", 3, 0.15, abs=False)(case)),
-        SINGLE,
+        EXACT,
         "our noise",
     ),
     Row(
@@ -92,13 +93,13 @@ GRADIENTS = [
         NoiseTunnel(explainer=InputXGradient(), **TUNNEL),
         "captum",
         lambda case: total(captum_maps.noise_tunnel("InputXGradient", "smoothgrad", 3, 0.2)(case)),
-        SINGLE,
+        EXACT,
         "our noise",
     ),
     squared(NoiseTunnel(explainer=IG, combine="mean", **TUNNEL), "smoothgrad"),
     squared(NoiseTunnel(explainer=IG, combine="mean_of_squares", **TUNNEL), "smoothgrad_sq"),
     squared(NoiseTunnel(explainer=IG, combine="variance", **TUNNEL), "vargrad"),
-    Row(SHAP, "captum", captum_maps.gradient_shap(SHAP), SINGLE, "our noise and our places on the path"),
+    Row(SHAP, "captum", captum_maps.gradient_shap(SHAP), EXACT, "our noise and our places on the path"),
 ]
 
 CHANGED_BACKWARD = [
@@ -136,7 +137,7 @@ CHANGED_BACKWARD = [
             Lrp(rule=rule, **B),
             "zennit",
             zennit_maps.relevance(rule),
-            SINGLE,
+            GUARDED,
             "batch norms folded and sums as modules for zennit; no bias in its z+ and z^B rules",
             {**NO_RULE, "vgg16": FIVE_COPIES} if rule == "gamma" else NO_RULE,
         )
@@ -189,7 +190,7 @@ CAMS = [
             ScoreCam(**B),
             peer,
             up_to_a_factor(theirs),
-            SCORES,
+            EXACT,
             "up to a factor: constant channels have a share in their softmax, none in ours; corners not aligned and "
             "masks stretched after their enlargement; layers with few channels",
             ours=up_to_a_factor(
@@ -198,14 +199,14 @@ CAMS = [
             case=early,
         )
         for peer, theirs in (
-            ("pytorch_grad_cam", cam_maps.at_image_size(cam_maps.grad_cam("ScoreCAM"))),
+            ("pytorch_grad_cam", cam_maps.pytorch_score_cam),
             ("torchcam", cam_maps.torchcam_score),
         )
     ),
 ]
 
 PERTURBATIONS = [
-    Row(Occlusion(window=16, stride=8, **B), "captum", captum_maps.occlusion(16, 8), SINGLE),
+    Row(Occlusion(window=16, stride=8, **B), "captum", captum_maps.occlusion(16, 8), EXACT),
     Row(
         Occlusion(stride=1, **B),
         "saliency",
@@ -220,14 +221,14 @@ PERTURBATIONS = [
         Lime(n_segments=8, n_samples=24, **B),
         "captum",
         captum_maps.lime(8, 24, 0.25),
-        SCORES,
+        SINGLE,
         "our superpixels, samples and weights; captum's own weights are distances of pixels, its own model a lasso",
     ),
     Row(
         KernelShap(n_segments=3, **B),
         "captum",
         captum_maps.shapley_values(3),
-        SCORES,
+        SINGLE,
         "exact Shapley values of few superpixels; captum's KernelShap draws at random and has no seed",
         case=first,
     ),
@@ -246,7 +247,7 @@ PATHS = [
         BlurIg(n_steps=9, max_sigma=4.0, **B),
         "saliency",
         pair_maps.blur_ig(9, 4.0),
-        SINGLE,
+        GUARDED,
         "our blur (theirs pads with black and cuts its kernel off) and our nodes; the mean of their sums from both ends",
         case=first,
     ),
@@ -255,7 +256,7 @@ PATHS = [
         "saliency",
         pair_maps.xrai(3, (6, 20), 1, lambda pixels: max(1, round(pixels / 1000))),
         EXACT,
-        "our superpixels (theirs are Felzenszwalb's), captum's integrated gradients; regions in the order of the choice, "
+        "our superpixels (theirs are Felzenszwalb's) and integrated gradients; regions in the order of the choice, "
         "as in the paper: theirs sorts them once more by density",
     ),
 ]

@@ -45,5 +45,5 @@ def build_baselines(name: str, images: Images, seed: int = 0) -> Images:
 def draw_baseline(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
     """One draw of the baseline `noise` or `uniform`."""
     if name == "uniform":
-        return torch.rand(shape, generator=generator)
-    return (0.5 + 0.1 * torch.randn(shape, generator=generator)).clamp_(0, 1)
+        return torch.rand(shape, generator=generator, dtype=torch.float32)
+    return (0.5 + 0.1 * torch.randn(shape, generator=generator, dtype=torch.float32)).clamp_(0, 1)

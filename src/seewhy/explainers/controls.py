@@ -60,7 +60,10 @@ class Random(Explainer):
 
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         shape = images.shape[2:]
-        maps = [torch.randn(shape, generator=image_generator(self.seed, image, "random")) for image in images]
+        maps = [
+            torch.randn(shape, generator=image_generator(self.seed, image, "random"), dtype=torch.float32)
+            for image in images
+        ]
         return AttributionResult(torch.stack(maps).to(images.device))
 
     def passes_per_image(self, **size: Any) -> tuple[int, int]:

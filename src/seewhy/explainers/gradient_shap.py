@@ -117,7 +117,7 @@ class GradientShap(CompleteExplainer):
             order = torch.randperm(members, generator=generator).repeat(-(-count // members))[:count]
             chosen.append(order[torch.randperm(count, generator=generator)])
             part = torch.randperm(count, generator=generator)
-            positions.append((part + torch.rand(count, generator=generator)) / count)
+            positions.append((part + torch.rand(count, generator=generator, dtype=torch.float32)) / count)
         return torch.stack(chosen).to(images.device), torch.stack(positions).to(images)
 
     def passes_per_image(self, **size: Any) -> tuple[int, int] | None:

@@ -108,7 +108,7 @@ def draw_coalitions(count: int, n_samples: int, generator: torch.Generator) -> I
     for start in range(0, n_samples, BLOCK):
         pairs = min(BLOCK, n_samples - start) // 2
         chosen = 1 + torch.multinomial(share, BLOCK // 2, replacement=True, generator=generator)[:pairs]
-        ranks = torch.rand(BLOCK // 2, count, generator=generator)[:pairs].argsort(1).argsort(1)
+        ranks = torch.rand(BLOCK // 2, count, generator=generator, dtype=torch.float32)[:pairs].argsort(1).argsort(1)
         first = ranks < chosen[:, None]
         yield torch.stack([first, ~first], 1).flatten(0, 1), torch.ones(2 * pairs, dtype=torch.float64)
 

@@ -56,7 +56,9 @@ class Lime(Explainer):
             samples = min(BLOCK, self.n_samples - start)
             shown = torch.zeros(len(images), samples, max(counts), dtype=torch.bool)
             for row, (count, generator) in enumerate(zip(counts, generators, strict=True)):
-                shown[row, :, :count] = (torch.rand(BLOCK, count, generator=generator) < 0.5)[:samples]
+                shown[row, :, :count] = (torch.rand(BLOCK, count, generator=generator, dtype=torch.float32) < 0.5)[
+                    :samples
+                ]
             shown[:, 0] |= start == 0
             image = torch.arange(len(images)).repeat_interleave(samples)
             scores = coalitions.scores(image, shown.flatten(0, 1)).view(len(images), samples)

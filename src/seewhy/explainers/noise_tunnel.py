@@ -114,7 +114,7 @@ class ImageNoise:
 
     def draw(self, image: Tensor) -> Images:
         """The next noise [n, 3, height, width] of the images whose indices [n] are given, in ascending order."""
-        drawn = torch.empty(len(image), *self.images.shape[1:])
+        drawn = torch.empty(len(image), *self.images.shape[1:], dtype=torch.float32)
         for place, row in enumerate(image.tolist()):
             if row != self._row:
                 self._row, self._generator = row, image_generator(self.seed, self.images[row], self.stream)

@@ -53,7 +53,9 @@ class Rise(Explainer):
         maps = torch.zeros_like(images[:, 0])
         for start in range(0, self.n_masks, BLOCK):
             count = min(BLOCK, self.n_masks - start)
-            drawn = torch.stack([torch.rand(BLOCK, self.cells**2 + 2, generator=each) for each in generators])
+            drawn = torch.stack(
+                [torch.rand(BLOCK, self.cells**2 + 2, generator=each, dtype=torch.float32) for each in generators]
+            )
             drawn = drawn[:, :count].flatten(0, 1).to(images.device)
             shifts = zip(drawn[:, -2:].unbind(1), (rows, columns), strict=True)
             grids = (drawn[:, :-2] < self.probability).to(images).view(-1, self.cells, self.cells)

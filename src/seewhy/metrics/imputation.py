@@ -39,7 +39,7 @@ def impute(image: Tensor, hidden: Tensor, generator: torch.Generator) -> Tensor:
 
 def noise(shape: torch.Size, generator: torch.Generator) -> Tensor:
     """What is added to the hidden pixels, drawn for all of them."""
-    return NOISE * torch.randn(shape, generator=generator)
+    return NOISE * torch.randn(shape, generator=generator, dtype=torch.float32)
 
 
 def impute_each(images: Sequence[Tensor], hidden: Tensor, noises: Sequence[Tensor]) -> Tensor:

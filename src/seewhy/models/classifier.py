@@ -117,7 +117,7 @@ class Classifier(LightningModule):
     def _example(self) -> Tensor:
         """A normalised image of noise [1, 3, size, size]."""
         shape = 1, 3, self.facts.size, self.facts.size
-        return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.mean)
+        return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32).to(self.mean)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross-entropy of one batch, logged with its accuracy as train/loss and train/accuracy."""

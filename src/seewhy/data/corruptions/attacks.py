@@ -115,7 +115,10 @@ class PGD(Attack):
     def _start(self, images: Images, eps: float, seed: int) -> Images:
         if not self.random_start:
             return images
-        drawn = [torch.rand(image.shape, generator=image_generator(seed, image, "pgd")) for image in images]
+        drawn = [
+            torch.rand(image.shape, generator=image_generator(seed, image, "pgd"), dtype=torch.float32)
+            for image in images
+        ]
         return images + eps * (2 * torch.stack(drawn).to(images.device) - 1)
 
     def passes_per_image(self) -> tuple[int, int]:

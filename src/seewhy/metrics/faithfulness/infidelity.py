@@ -95,7 +95,7 @@ class Infidelity(ImageMetric):
         shape = context.images.shape[2:]
 
         def draw(generator: torch.Generator) -> Tensor:
-            return self.size * torch.randn(shape, generator=generator)
+            return self.size * torch.randn(shape, generator=generator, dtype=torch.float32)
 
         def subtract(image: Tensor, strength: Tensor) -> Images:
             return context.images[image] - strength[:, None]

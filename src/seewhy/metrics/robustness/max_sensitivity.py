@@ -48,7 +48,10 @@ class MaxSensitivity(ImageMetric):
         changes = maps.new_empty(len(images) * self.n_samples)
         for probes in context.evaluator.chunks(len(changes), gradient=True):
             image = probes // self.n_samples
-            drawn = [torch.rand(images.shape[1:], generator=generators[number]) for number in image.tolist()]
+            drawn = [
+                torch.rand(images.shape[1:], generator=generators[number], dtype=torch.float32)
+                for number in image.tolist()
+            ]
             noise = self.radius * (2 * torch.stack(drawn).to(images) - 1)
             again = explainer(context.classifier, (images[image] + noise).clamp(0, 1), targets[image])
             changes[probes] = (again.double() - maps[image]).flatten(1).norm(dim=1)
