@@ -80,12 +80,12 @@ def main() -> None:
     quieten()
     from seewhy.data.cifar10 import CIFAR10
     from seewhy.models.architectures import Own
-    from seewhy.models.build import classifier
+    from seewhy.models.build import build_classifier
     from seewhy.models.cifar_networks import CifarCNN
 
     data = CIFAR10(arguments.root, shift=2)
     data.setup("fit")
-    built = classifier("cifar_cnn", Own(CifarCNN), "random")
+    built = build_classifier("cifar_cnn", Own(CifarCNN), "random")
     bare, ours = [], []
     for _ in range(arguments.epochs):
         bare.append(bare_epoch(built, data.training_part))

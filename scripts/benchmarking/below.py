@@ -11,7 +11,7 @@ from benchmarking.peers.peer import difference
 from benchmarking.row import DIFFER, Row
 from benchmarking.subject import build
 from seewhy.explainers.occlusion import Occlusion
-from seewhy.models.batched import fastest_batch_size
+from seewhy.models.batched import find_batch_size
 from seewhy.models.classifier import Classifier
 
 GOALS = {"vgg16": 3.0, "efficientnet_lite0": 2.0}
@@ -35,7 +35,7 @@ def below_rows(device: str, quick: bool, repeats: int) -> Iterator[Row]:
                 call()
 
         with subject.classifier.folding.off():
-            fastest_batch_size(subject.classifier, subject.images[0], gradient=False)  # not a part of what is timed
+            find_batch_size(subject.classifier, subject.images[0], gradient=False)  # not a part of what is timed
         found = difference(calls["incremental"](), calls["full"](), False)
         measured = in_turn(
             {**calls, "layers": layers}, 1 if quick or model == "vgg16" else repeats, subject.device, warm=False

@@ -18,7 +18,7 @@ from seewhy.explainers.base import Explainer
 from seewhy.explainers.gradient import InputXGradient
 from seewhy.metrics.base import ImageMetric
 from seewhy.models.classifier import Classifier
-from seewhy.models.layers import default_cam_layer
+from seewhy.models.layers import find_cam_layer
 
 
 @dataclass(frozen=True)
@@ -113,4 +113,4 @@ def build(model: str, count: int, device: str = "cpu", size: int | None = None) 
     images = torch.cat([images, images.flip(3), noise])[:count].to(device)
     with torch.no_grad():
         targets = torch.cat([classifier(part).argmax(1) for part in images.split(8)])
-    return Subject(classifier, images, targets, classifier.cam_layer or default_cam_layer(classifier, images[:1]))
+    return Subject(classifier, images, targets, classifier.cam_layer or find_cam_layer(classifier, images[:1]))

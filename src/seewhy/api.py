@@ -180,11 +180,11 @@ def _wrap_network(
     std: Sequence[float] | None,
 ) -> Classifier:
     from seewhy.core.facts import Facts
-    from seewhy.models.build import class_names
+    from seewhy.models.build import read_class_names
     from seewhy.models.classifier import Classifier
-    from seewhy.models.weights import weights_sha256
+    from seewhy.models.weights import hash_weights
 
-    names = class_names(classes)
+    names = read_class_names(classes)
     if names is None or size is None or mean is None or std is None:
         facts = {"classes": classes, "size": size, "mean": mean, "std": std}
         missing = ", ".join(key for key, value in facts.items() if value is None)
@@ -197,7 +197,7 @@ def _wrap_network(
         Facts(names, size, tuple(mean), tuple(std)),
         name=type(network).__name__,
         origin="given",
-        weights_sha256=weights_sha256(network),
+        weights_sha256=hash_weights(network),
     )
     parameter = next(network.parameters(), None)
     return classifier if parameter is None else classifier.to(parameter.device)

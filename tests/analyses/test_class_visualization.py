@@ -12,7 +12,7 @@ from seewhy.analyses.synthesis.class_visualization import ClassVisualization, Vi
 from seewhy.core.errors import UserError
 from seewhy.core.facts import IMAGENET_MEAN, IMAGENET_STD
 from seewhy.models.architectures import Own
-from seewhy.models.build import classifier
+from seewhy.models.build import build_classifier
 from seewhy.models.cifar_networks import CifarCNN
 from seewhy.models.classifier import Passes
 from tiny import linear_classifier, small_cnn
@@ -93,7 +93,7 @@ def test_fourier_is_the_plain_loop() -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_score_rises(variant: str) -> None:
-    trained = classifier("cifar_cnn", Own(CifarCNN), "shipped")
+    trained = build_classifier("cifar_cnn", Own(CifarCNN), "shipped")
     for made in quick(variant, steps=30).visualize(trained, [0, 6, 9]):
         assert [made.frames[0].step, made.frames[-1].step] == [1, 30]
         assert made.frames[-1].score > made.frames[0].score + 3

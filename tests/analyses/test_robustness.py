@@ -17,7 +17,7 @@ from seewhy.analyses.robustness.measure import Measurement
 from seewhy.analyses.robustness.summary import read_reference, summarise
 from seewhy.cli import tasks
 from seewhy.core.errors import UserError
-from seewhy.core.random import picture_seed
+from seewhy.core.random import derive_seed
 from seewhy.core.types import Batch, Corrupted
 from seewhy.data.corruptions.attacks import FGSM
 from seewhy.data.corruptions.base import Corruption
@@ -242,9 +242,9 @@ def test_a_reference_must_have_the_columns_and_the_corruptions(tmp_path: Path) -
 
 def test_seeds_belong_to_the_picture_the_seed_and_the_purpose() -> None:
     picture, other = torch.zeros(3, 4, 4, dtype=torch.uint8), torch.ones(3, 4, 4, dtype=torch.uint8)
-    drawn = {picture_seed(seed, one, purpose) for seed in (0, 1) for one in (picture, other) for purpose in ("a", "b")}
+    drawn = {derive_seed(seed, one, purpose) for seed in (0, 1) for one in (picture, other) for purpose in ("a", "b")}
     assert len(drawn) == 8
-    assert picture_seed(0, picture.clone(), "a") == picture_seed(0, picture, "a")
+    assert derive_seed(0, picture.clone(), "a") == derive_seed(0, picture, "a")
 
 
 # figures

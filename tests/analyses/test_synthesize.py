@@ -22,7 +22,7 @@ from seewhy.analyses.synthesis.summary import fooling_table
 from seewhy.cli import tasks
 from seewhy.data.samples import SAMPLES
 from seewhy.models.architectures import Own
-from seewhy.models.build import classifier
+from seewhy.models.build import build_classifier
 from seewhy.models.cifar_networks import CifarCNN
 
 Runner = Callable[..., Path]
@@ -68,7 +68,7 @@ def test_fooling_images_leave_everything(runner: Runner, capsys: pytest.CaptureF
     }
     table = rows(folder / "synthesis.csv")
     assert [row["image"] for row in table] == ["airplane_0003", "airplane_0010", "airplane_0021"]
-    network = classifier("cifar_cnn", Own(CifarCNN), "shipped")
+    network = build_classifier("cifar_cnn", Own(CifarCNN), "shipped")
     for row in table:
         original = read(SAMPLES / "cifar10" / f"{row['image']}.png") / 255
         saved = read(folder / "images" / f"{row['image']}.png") / 255
@@ -117,7 +117,7 @@ def test_class_visualizations_leave_everything(runner: Runner) -> None:
     assert [(row["class"], row["step"]) for row in table] == [
         (name, str(step)) for name in ("frog", "cat") for step in range(1, 7)
     ]
-    network = classifier("cifar_cnn", Own(CifarCNN), "shipped")
+    network = build_classifier("cifar_cnn", Own(CifarCNN), "shipped")
     for name, index in (("006_frog", 6), ("003_cat", 3)):
         image = read(folder / "images" / f"{name}.png") / 255
         final = next(row for row in table if row["index"] == str(index) and row["step"] == "6")

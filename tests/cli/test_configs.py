@@ -7,7 +7,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from commands import CONFIGS, composed
-from seewhy.models.build import classifier
+from seewhy.models.build import build_classifier
 
 
 def choices(group: str) -> list[str]:
@@ -60,7 +60,7 @@ def test_every_experiment_composes_for_training(experiment: str) -> None:
     assert all(word in head for word in ("# command:", "# cost:", "# expected:"))
     assert f"experiment={experiment}" in head
     architecture = instantiate(cfg.model.architecture)
-    assert classifier(cfg.model.name, architecture, "random", classes=10, size=cfg.model.size).facts.classes[9]
+    assert build_classifier(cfg.model.name, architecture, "random", classes=10, size=cfg.model.size).facts.classes[9]
     optimization = instantiate(cfg.optimization)
     configured = optimization.configure(iter([__import__("torch").nn.Parameter()]), 10)
     assert configured["lr_scheduler"]["interval"] == "step"

@@ -44,12 +44,12 @@ def test_the_stored_map_is_the_explainers_map(runner: Runner) -> None:
     from seewhy.data.preprocessing import to_unit_range
     from seewhy.explainers.gradient import Saliency
     from seewhy.models.architectures import Own
-    from seewhy.models.build import classifier
+    from seewhy.models.build import build_classifier
     from seewhy.models.cifar_networks import CifarCNN
 
     folder = runner("explainer=saliency", "data.limit=1", "callbacks=[attribution,tables]", "target=ship")
     image = to_unit_range(read_image(SAMPLES / "cifar10" / "airplane_0003.png"))[None]
-    built = classifier("cifar_cnn", Own(CifarCNN), "random")
+    built = build_classifier("cifar_cnn", Own(CifarCNN), "random")
     expected = Saliency(probe_batch_size=16)(built, image, torch.tensor([8]))[0].numpy()
     np.testing.assert_array_equal(np.load(folder / "attributions" / "airplane_0003.npy"), expected)
     assert not (folder / "figures").exists()

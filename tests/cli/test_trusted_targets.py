@@ -18,7 +18,8 @@ __all__ = ["runner"]
 
 HOSTILE = """os.system subprocess.Popen builtins.eval builtins.exec torch.load torch.hub.load torch.hub.subprocess.Popen
 numpy.load pickle.loads shutil.rmtree importlib.import_module hydra.utils.get_method hydra.utils.instantiate
-seewhy.runs.record.subprocess.run seewhy.models.weights.torch.load seewhy.models.weights.reachable seewhy.cli.tasks.execute
+seewhy.runs.record.subprocess.run seewhy.models.weights.torch.load seewhy.models.weights.is_reachable
+seewhy.cli.tasks.execute
 seewhy.callbacks.attribution.Path seewhy.callbacks.attribution.RunFolder seewhy.data.labels.csv.DictReader
 seewhy.callbacks.attribution.Attribution.on_test_start lightning.pytorch.cli.LightningCLI albumentations.load
 lightning.pytorch.trainer.trainer.os.system torch.nn.Module.load_state_dict torch.optim.sgd.torch.load

@@ -2,14 +2,14 @@
 
 import torch
 
-from seewhy.core.random import image_generator
+from seewhy.core.random import seed_generator
 from tiny import random_images
 
 IMAGE, OTHER = random_images(2, 8)
 
 
 def draw(seed: int, image: torch.Tensor, stream: str) -> torch.Tensor:
-    return torch.rand(4, generator=image_generator(seed, image, stream))
+    return torch.rand(4, generator=seed_generator(seed, image, stream))
 
 
 def test_the_same_seed_image_and_purpose_draw_the_same_numbers() -> None:
@@ -45,7 +45,5 @@ def test_the_global_generator_is_left_alone() -> None:
 
 def test_the_numbers_are_the_same_on_every_machine() -> None:
     image = torch.linspace(0, 1, 48).view(3, 4, 4)
-    assert (
-        image_generator(0, image, "noise").initial_seed() == image_generator(0, image.double(), "noise").initial_seed()
-    )
-    assert image_generator(0, torch.zeros(3, 2, 2), "noise").initial_seed() == 2396633568455307900
+    assert seed_generator(0, image, "noise").initial_seed() == seed_generator(0, image.double(), "noise").initial_seed()
+    assert seed_generator(0, torch.zeros(3, 2, 2), "noise").initial_seed() == 2396633568455307900

@@ -32,7 +32,7 @@ def test_the_score_of_one_class_is_its_output_bit_for_bit(dtype: torch.dtype) ->
 def test_one_class_and_its_one_hot_weights_have_the_same_score() -> None:
     weights = functional.one_hot(CLASSES, 7).float()
     assert torch.equal(Targets(CLASSES).score(OUTPUTS), Targets(weights).score(OUTPUTS))
-    assert torch.equal(Targets(CLASSES).weights(7), weights)
+    assert torch.equal(Targets(CLASSES).expand(7), weights)
 
 
 @pytest.mark.parametrize("values", [CLASSES, OUTPUTS])
@@ -109,7 +109,7 @@ def test_metrics_score_a_contrast_in_both_spaces(space: str) -> None:
 def test_probabilities_are_what_the_facts_say() -> None:
     facts = small_cnn().facts
     assert facts.score == "softmax"
-    assert torch.equal(facts.probabilities(OUTPUTS), OUTPUTS.softmax(1))
+    assert torch.equal(facts.compute_probabilities(OUTPUTS), OUTPUTS.softmax(1))
     with pytest.raises(UserError, match="'entropy' of the network's outputs is none of softmax"):
         Facts(facts.classes, 32, facts.mean, facts.std, score="entropy")
     assert Facts.from_metadata(facts.to_metadata()) == facts

@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from seewhy.core.tensors import in_threads
+from seewhy.core.tensors import map_in_threads
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -19,16 +19,16 @@ def test_results_come_in_the_order_of_the_items(threads: int, monkeypatch: pytes
         late.set()
         return item**2
 
-    assert in_threads(slow_first, range(5)) == [0, 1, 4, 9, 16]
-    assert in_threads(slow_first, []) == []
+    assert map_in_threads(slow_first, range(5)) == [0, 1, 4, 9, 16]
+    assert map_in_threads(slow_first, []) == []
 
 
 def test_one_thread_is_the_callers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    assert set(in_threads(lambda _: threading.get_ident(), range(3))) == {threading.get_ident()}
+    assert set(map_in_threads(lambda _: threading.get_ident(), range(3))) == {threading.get_ident()}
 
 
 def test_an_error_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     with pytest.raises(ZeroDivisionError):
-        in_threads(lambda item: 1 // item, [1, 0, 2])
+        map_in_threads(lambda item: 1 // item, [1, 0, 2])

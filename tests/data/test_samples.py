@@ -10,9 +10,9 @@ from seewhy.core.errors import UserError
 from seewhy.core.facts import CIFAR10_CLASSES, CIFAR10_MEAN, CIFAR10_STD, IMAGENET_MEAN, IMAGENET_STD, Facts
 from seewhy.data.images import read_image
 from seewhy.data.samples import SAMPLES, Samples
-from seewhy.models.architectures import imagenet_classes
+from seewhy.models.architectures import read_imagenet_classes
 
-IMAGENET = Facts(imagenet_classes(), 224, IMAGENET_MEAN, IMAGENET_STD, 0.875)
+IMAGENET = Facts(read_imagenet_classes(), 224, IMAGENET_MEAN, IMAGENET_STD, 0.875)
 CIFAR10 = Facts(CIFAR10_CLASSES, 32, CIFAR10_MEAN, CIFAR10_STD)
 
 

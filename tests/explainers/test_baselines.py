@@ -5,7 +5,7 @@ import torch
 from torchvision.transforms.v2 import functional
 
 from seewhy.core.errors import UserError
-from seewhy.core.tensors import gaussian_blur
+from seewhy.core.tensors import blur_gaussian
 from seewhy.explainers.baselines import BASELINES, RANDOM_BASELINES, build_baselines, draw_baseline
 from tiny import random_images
 
@@ -85,4 +85,4 @@ SHAPES = [((20, 33), (19, 7), 3.0), ((9, 9), (1, 9), 5.0), ((1, 4), (1, 3), 0.5)
 def test_the_blur_is_that_of_torchvision(size: tuple[int, int], window: tuple[int, int], sigma: float) -> None:
     images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
     expected = functional.gaussian_blur(images, [window[1], window[0]], [sigma, sigma])
-    torch.testing.assert_close(gaussian_blur(images, window, sigma), expected)
+    torch.testing.assert_close(blur_gaussian(images, window, sigma), expected)

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from seewhy.core.errors import UserError
-from seewhy.core.random import image_generator
+from seewhy.core.random import seed_generator
 from seewhy.explainers.baselines import build_baselines, draw_baseline
 from seewhy.explainers.gradient_shap import GradientShap
 from seewhy.explainers.integrated_gradients import IntegratedGradients
@@ -20,15 +20,15 @@ IMAGES, TARGETS = random_images(3, 32), torch.tensor([3, 7, 3])
 def slow_twin(names: list[str], n_samples: int, noise: float) -> torch.Tensor:
     classifier, maps = small_cnn(), []
     for image, target in zip(IMAGES, TARGETS, strict=True):
-        choice = image_generator(0, image, "gradient_shap")
+        choice = seed_generator(0, image, "gradient_shap")
         order = torch.randperm(len(names), generator=choice).tolist() * n_samples
         turns = torch.randperm(n_samples, generator=choice).tolist()
         positions = (torch.randperm(n_samples, generator=choice) + torch.rand(n_samples, generator=choice)) / n_samples
-        normal, total = image_generator(0, image, "gradient_shap noise"), torch.zeros_like(image)
+        normal, total = seed_generator(0, image, "gradient_shap noise"), torch.zeros_like(image)
         for sample in range(n_samples):
             name = names[order[turns[sample]]]
             if name in ("noise", "uniform"):
-                baseline = draw_baseline(name, image.shape, image_generator(0, image, f"baseline {sample}"))
+                baseline = draw_baseline(name, image.shape, seed_generator(0, image, f"baseline {sample}"))
             else:
                 baseline = image if name == "image" else build_baselines(name, image[None])[0]
             difference = image + noise * torch.randn(image.shape, generator=normal) - baseline
@@ -165,7 +165,7 @@ def test_it_equals_captum(monkeypatch: pytest.MonkeyPatch) -> None:
     attr, numpy = pytest.importorskip("captum.attr"), pytest.importorskip("numpy")
     classifier, explainer = small_cnn(), GradientShap(n_samples=5, noise=0.1, probe_batch_size=16)
     positions = explainer._draw(IMAGES, 1)[1].flatten().numpy()
-    generators = [image_generator(0, image, "gradient_shap noise") for image in IMAGES]
+    generators = [seed_generator(0, image, "gradient_shap noise") for image in IMAGES]
     noise = torch.stack([torch.randn(3, 32, 32, generator=generator) for generator in generators for _ in range(5)])
     monkeypatch.setattr(torch, "normal", lambda mean, deviation: noise * deviation)
     monkeypatch.setattr(numpy.random, "uniform", lambda low, high, count: positions)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from seewhy.core.errors import UserError
-from seewhy.core.random import image_generator
+from seewhy.core.random import seed_generator
 from seewhy.explainers import lime
 from seewhy.explainers.lime import Lime
 from seewhy.explainers.superpixels import segment_images
@@ -20,7 +20,7 @@ def slow_samples(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(seen superpixels, scores, weights), one sample after the other."""
     classifier = small_cnn()
-    drawn = torch.rand(lime.BLOCK, count, generator=image_generator(0, image, "lime")) < 0.5
+    drawn = torch.rand(lime.BLOCK, count, generator=seed_generator(0, image, "lime")) < 0.5
     drawn[0] = True
     scores, weights = [], []
     for row in drawn[:n_samples]:

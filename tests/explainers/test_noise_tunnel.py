@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from seewhy.core.errors import UserError
-from seewhy.core.random import image_generator
+from seewhy.core.random import seed_generator
 from seewhy.explainers.cam import GradCam
 from seewhy.explainers.gradient import InputXGradient, Saliency
 from seewhy.explainers.gradient_shap import GradientShap
@@ -19,7 +19,7 @@ COMBINE = {"mean": "smoothgrad", "mean_of_squares": "smoothgrad_sq", "variance":
 
 
 def noisy_copies(image: torch.Tensor, n_samples: int, noise: float) -> torch.Tensor:
-    generator = image_generator(0, image, "noise")
+    generator = seed_generator(0, image, "noise")
     return torch.stack([image + noise * torch.randn(image.shape, generator=generator) for _ in range(n_samples)])
 
 

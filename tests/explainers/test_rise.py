@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from seewhy.core.errors import UserError
-from seewhy.core.random import image_generator
+from seewhy.core.random import seed_generator
 from seewhy.explainers import rise
 from seewhy.explainers.rise import Rise, compute_window_weights
 from seewhy.models.classifier import Classifier, Passes
@@ -23,7 +23,7 @@ def published(explainer: Rise, classifier: Classifier, images: torch.Tensor, tar
 
 def slow_masks(image: torch.Tensor, n_masks: int, cells: int, probability: float, seed: int = 0) -> list[torch.Tensor]:
     """The masks of an image, each up-sampled as a whole and then cut out."""
-    generator, masks = image_generator(seed, image, "rise"), []
+    generator, masks = seed_generator(seed, image, "rise"), []
     cell = -(-image.shape[1] // cells)
     drawn = torch.rand(rise.BLOCK, cells**2 + 2, generator=generator)
     for numbers in drawn[:n_masks]:

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from seewhy.core import tensors
+from seewhy.core.tensors import compute_in_blocks, compute_in_blocks_beside
 from seewhy.explainers._backward_rules.calls import Convolution, Dense, parse_elementwise
 from seewhy.explainers._backward_rules.relevance_rules import build_gamma_rule
 from seewhy.explainers._backward_rules.rescale_rules import ClampRescaleOp
 from seewhy.explainers.deep_lift import DeepLift
 from seewhy.explainers.lrp import Lrp
-from seewhy.models.fusion import autograd_graph
-from seewhy.models.fusion.autograd_graph import in_blocks, in_blocks_beside
 from tiny import random_images, small_cnn
 
 
@@ -21,12 +21,12 @@ from tiny import random_images, small_cnn
 def test_maps_do_not_depend_on_the_size_of_a_block(explainer: DeepLift | Lrp, monkeypatch: pytest.MonkeyPatch) -> None:
     classifier, images, targets = small_cnn(), random_images(3, 32), torch.arange(3)
     whole = explainer(classifier, images, targets)
-    monkeypatch.setattr(autograd_graph, "BLOCK", 7)
+    monkeypatch.setattr(tensors, "BLOCK", 7)
     assert torch.equal(explainer(classifier, images, targets), whole)
 
 
 def test_tensors_in_another_order_are_handed_over_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(autograd_graph, "BLOCK", 5)
+    monkeypatch.setattr(tensors, "BLOCK", 5)
     parts: list[int] = []
 
     def add(out: Tensor, values: Tensor) -> None:
@@ -39,7 +39,7 @@ def test_tensors_in_another_order_are_handed_over_whole(monkeypatch: pytest.Monk
         parts.clear()
         given = values[:, :, :, : out.shape[3]]
         out.zero_()
-        in_blocks(add, out, given)
+        compute_in_blocks(add, out, given)
         assert parts == expected
         assert torch.equal(out, given)
 
@@ -52,10 +52,10 @@ def test_values_beside_each_image_or_beside_all_are_the_same(monkeypatch: pytest
         torch.add(values, beside, out=out)
 
     for size in (7, 24, 48, 1000):
-        monkeypatch.setattr(autograd_graph, "BLOCK", size)
+        monkeypatch.setattr(tensors, "BLOCK", size)
         for beside in (other, other.expand_as(images).contiguous(), other.to(memory_format=torch.channels_last)):
             out = torch.zeros_like(images)
-            in_blocks_beside(add, (out, images), (beside,))
+            compute_in_blocks_beside(add, (out, images), (beside,))
             assert torch.equal(out, images + other)
 
 

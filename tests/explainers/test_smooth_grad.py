@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from seewhy.core.errors import UserError
-from seewhy.core.random import image_generator
+from seewhy.core.random import seed_generator
 from seewhy.explainers.gradient import Saliency
 from seewhy.explainers.noise_tunnel import SmoothGrad
 from tiny import linear_classifier, random_images, small_cnn
@@ -13,7 +13,7 @@ IMAGES, TARGETS = random_images(3, 32), torch.tensor([3, 7, 3])
 
 
 def noisy_copies(image: torch.Tensor, n_samples: int, noise: float, seed: int = 0) -> torch.Tensor:
-    generator = image_generator(seed, image, "noise")
+    generator = seed_generator(seed, image, "noise")
     return torch.stack([image + noise * torch.randn(image.shape, generator=generator) for _ in range(n_samples)])
 
 

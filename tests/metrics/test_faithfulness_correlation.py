@@ -9,7 +9,7 @@ from scipy import stats
 from torch import Tensor
 
 from seewhy.core.errors import UserError
-from seewhy.core.random import image_generator
+from seewhy.core.random import seed_generator
 from seewhy.explainers.baselines import build_baselines
 from seewhy.metrics.base import ImageMetric, MetricContext
 from seewhy.metrics.faithfulness.removal_correlation import FaithfulnessCorrelation, SensitivityN
@@ -50,7 +50,7 @@ def loop(maps: Tensor, share: float, n_samples: int, seed: int) -> list[float]:
     classifier, found = linear_classifier()[0], []
     for image, target, attribution in zip(IMAGES, TARGETS, maps, strict=True):
         size = round(share * 64)
-        generator, sums, drops = image_generator(seed, image, f"subset {size}"), [], []
+        generator, sums, drops = seed_generator(seed, image, f"subset {size}"), [], []
         for _ in range(n_samples):
             chosen = torch.randperm(64, generator=generator)[:size]
             removed = image.clone().flatten(1)
@@ -117,7 +117,7 @@ def test_it_equals_quantus(monkeypatch: pytest.MonkeyPatch) -> None:
     metric = FaithfulnessCorrelation(n_samples=15, share=0.1)
     context = MetricContext(classifier, images, targets, maps, probe_batch_size=16)
     metric.update(classifier, images, targets, maps, context=context)
-    generator = image_generator(0, images[0], "subset 102")
+    generator = seed_generator(0, images[0], "subset 102")
     pixels = [torch.randperm(1024, generator=generator)[:102] for _ in range(15)]
     every_channel = iter([torch.cat([chosen, chosen + 1024, chosen + 2048]).numpy() for chosen in pixels])
     monkeypatch.setattr(numpy.random, "choice", lambda *arguments, **options: next(every_channel))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from seewhy.core.errors import UserError
-from seewhy.core.random import image_generator
+from seewhy.core.random import seed_generator
 from seewhy.metrics.base import MetricContext
 from seewhy.metrics.faithfulness.infidelity import Infidelity
 from seewhy.models.classifier import Classifier
@@ -41,7 +41,7 @@ def test_an_exact_map_of_a_linear_network_is_not_wrong(perturbation: str, normal
 
 
 def squares(image: Tensor, largest: int, n_samples: int) -> list[Tensor]:
-    generator, found = image_generator(0, image, f"square {largest}"), []
+    generator, found = seed_generator(0, image, f"square {largest}"), []
     height, width = image.shape[1:]
     for _ in range(n_samples):
         share, top, left = torch.rand(3, generator=generator, dtype=torch.float64).tolist()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from seewhy.core.errors import UserError
-from seewhy.core.random import image_generator
+from seewhy.core.random import seed_generator
 from seewhy.explainers.base import Explainer
 from seewhy.explainers.controls import Random
 from seewhy.explainers.gradient import InputXGradient, Saliency
@@ -35,7 +35,7 @@ def scores(metric: MaxSensitivity, explainer: Explainer | None, maps: Tensor | N
 
 
 def noisy(image: Tensor, n_samples: int, radius: float, seed: int = 2) -> Tensor:
-    generator = image_generator(seed, image, "max sensitivity")
+    generator = seed_generator(seed, image, "max sensitivity")
     noise = torch.stack([radius * (2 * torch.rand(image.shape, generator=generator) - 1) for _ in range(n_samples)])
     return (image + noise).clamp(0, 1)
 

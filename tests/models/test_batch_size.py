@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from seewhy.models import batched
-from seewhy.models.batched import BatchedEvaluator, fastest_batch_size, out_of_memory, usual_batch_size
+from seewhy.models.batched import BatchedEvaluator, estimate_batch_size, find_batch_size, is_out_of_memory
 from seewhy.models.classifier import Classifier, Passes
 from tiny import classifier_of, random_images, small_cnn
 
@@ -44,32 +44,32 @@ PER_IMAGE = {1: 0.02, 2: 0.024, 4: 0.028, 8: 0.04, 16: 0.1, 32: 0.3, 64: 0.7}
 
 def test_the_size_with_the_most_images_a_second_wins(cache: Path, timings: Callable[..., list[int]]) -> None:
     timings(dict(PER_IMAGE))
-    assert fastest_batch_size(small_cnn(), IMAGE, gradient=False) == 8
+    assert find_batch_size(small_cnn(), IMAGE, gradient=False) == 8
 
 
 def test_a_larger_size_must_gain_more_than_three_percent(cache: Path, timings: Callable[..., list[int]]) -> None:
     timings({1: 0.010, 2: 0.010, 4: 0.0197, 8: 0.039})
-    assert fastest_batch_size(small_cnn(), IMAGE, gradient=False) == 2
+    assert find_batch_size(small_cnn(), IMAGE, gradient=False) == 2
 
 
 def test_sizes_that_do_not_fit_or_last_too_long_are_not_tried_again(
     cache: Path, timings: Callable[..., list[int]]
 ) -> None:
     calls = timings({1: 0.1, 2: 0.1, 4: None, 8: 0.001})
-    assert fastest_batch_size(small_cnn(), IMAGE, gradient=False) == 2
+    assert find_batch_size(small_cnn(), IMAGE, gradient=False) == 2
     assert max(calls) == 4
     assert calls.count(4) == 1
     calls = timings({1: 0.1, 2: 0.6, 4: 0.001})
-    fastest_batch_size(small_cnn(), IMAGE, gradient=True)
+    find_batch_size(small_cnn(), IMAGE, gradient=True)
     assert max(calls) == 2
 
 
 def test_the_size_is_kept_and_read_again(cache: Path, timings: Callable[..., list[int]]) -> None:
     timings(dict(PER_IMAGE))
-    assert fastest_batch_size(small_cnn(), IMAGE, gradient=False) == 8
+    assert find_batch_size(small_cnn(), IMAGE, gradient=False) == 8
     assert list(json.loads(cache.read_text()).values()) == [8]
     calls = timings({1: 0.1, 2: 0.1})
-    assert fastest_batch_size(small_cnn(seed=1), IMAGE, gradient=False) == 8
+    assert find_batch_size(small_cnn(seed=1), IMAGE, gradient=False) == 8
     assert calls == []
 
 
@@ -80,11 +80,11 @@ def test_each_kind_of_pass_image_size_and_number_of_threads_has_its_own_entry(
     classifier = small_cnn()
     for image, gradient in ((IMAGE, False), (IMAGE, True), (IMAGE[:, :16], False)):
         calls.clear()
-        fastest_batch_size(classifier, image, gradient)
+        find_batch_size(classifier, image, gradient)
         assert calls
     monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
     calls.clear()
-    fastest_batch_size(classifier, IMAGE, gradient=False)
+    find_batch_size(classifier, IMAGE, gradient=False)
     assert calls
     assert len(json.loads(cache.read_text())) == 4
 
@@ -96,7 +96,7 @@ def test_a_broken_cache_is_measured_anew_and_mended(
     cache.parent.mkdir()
     cache.write_text(content)
     timings(dict(PER_IMAGE))
-    assert fastest_batch_size(small_cnn(), IMAGE, gradient=False) == 8
+    assert find_batch_size(small_cnn(), IMAGE, gradient=False) == 8
     assert list(json.loads(cache.read_text()).values()) == [8]
 
 
@@ -105,9 +105,9 @@ def test_an_entry_that_is_no_size_is_measured_anew(
     cache: Path, timings: Callable[..., list[int]], value: object
 ) -> None:
     timings(dict(PER_IMAGE))
-    fastest_batch_size(small_cnn(), IMAGE, gradient=False)
+    find_batch_size(small_cnn(), IMAGE, gradient=False)
     cache.write_text(json.dumps(dict.fromkeys(json.loads(cache.read_text()), value)))
-    assert fastest_batch_size(small_cnn(), IMAGE, gradient=False) == 8
+    assert find_batch_size(small_cnn(), IMAGE, gradient=False) == 8
     assert list(json.loads(cache.read_text()).values()) == [8]
 
 
@@ -117,20 +117,20 @@ def test_a_cache_that_cannot_be_written_does_not_matter(
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     timings(dict(PER_IMAGE))
-    assert fastest_batch_size(small_cnn(), IMAGE, gradient=False) == 8
+    assert find_batch_size(small_cnn(), IMAGE, gradient=False) == 8
 
 
 def test_on_a_busy_machine_the_usual_size_is_taken_and_nothing_kept(
     cache: Path, timings: Callable[..., list[int]]
 ) -> None:
     timings({1: 0.1, 2: [0.1, 0.1, 0.2, 0.4]})
-    assert fastest_batch_size(small_cnn(), IMAGE, gradient=False) == usual_batch_size(IMAGE)
+    assert find_batch_size(small_cnn(), IMAGE, gradient=False) == estimate_batch_size(IMAGE)
     assert not cache.exists()
 
 
 @pytest.mark.parametrize(("side", "size"), [(224, 8), (32, 256), (448, 2), (2000, 1), (300, 4)])
 def test_the_usual_size_keeps_the_number_of_pixels(side: int, size: int) -> None:
-    assert usual_batch_size(torch.empty(3, side, side, device="meta")) == size
+    assert estimate_batch_size(torch.empty(3, side, side, device="meta")) == size
 
 
 def test_measuring_really_runs_and_counts_no_passes(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,8 +141,8 @@ def test_measuring_really_runs_and_counts_no_passes(cache: Path, monkeypatch: py
     before = classifier.passes.forward, classifier.passes.backward
     with classifier.frozen():
         evaluator = BatchedEvaluator(classifier, IMAGE, "auto")
-        assert evaluator.limit(True) in (1, 2)
-        assert evaluator.limit(False) in (1, 2)
+        assert evaluator.find_limit(True) in (1, 2)
+        assert evaluator.find_limit(False) in (1, 2)
     assert (classifier.passes.forward, classifier.passes.backward) == before == (1, 0)
     assert all(parameter.grad is None for parameter in classifier.parameters())
 
@@ -155,7 +155,7 @@ def test_memory_that_runs_out_while_measuring_ends_it(cache: Path) -> None:
             return super().forward(images)[:, :4]
 
     classifier = classifier_of(Crowded(), 32, 4)
-    assert fastest_batch_size(classifier, IMAGE, gradient=False) in (1, 2, usual_batch_size(IMAGE))
+    assert find_batch_size(classifier, IMAGE, gradient=False) in (1, 2, estimate_batch_size(IMAGE))
     assert classifier.passes == Passes()
 
 
@@ -165,12 +165,12 @@ def test_an_error_of_the_network_is_not_hidden_by_measuring(cache: Path) -> None
             raise RuntimeError("shapes cannot be multiplied")
 
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
-        fastest_batch_size(classifier_of(Broken(), 32, 4), IMAGE, gradient=False)
+        find_batch_size(classifier_of(Broken(), 32, 4), IMAGE, gradient=False)
 
 
 def test_what_counts_as_out_of_memory() -> None:
-    assert out_of_memory(torch.OutOfMemoryError())
-    assert out_of_memory(RuntimeError("MPS backend out of memory"))
-    assert out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory"))
-    assert not out_of_memory(RuntimeError("expected scalar type Float"))
-    assert not out_of_memory(ValueError("memory"))
+    assert is_out_of_memory(torch.OutOfMemoryError())
+    assert is_out_of_memory(RuntimeError("MPS backend out of memory"))
+    assert is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory"))
+    assert not is_out_of_memory(RuntimeError("expected scalar type Float"))
+    assert not is_out_of_memory(ValueError("memory"))

@@ -36,10 +36,10 @@ def test_results_do_not_depend_on_the_bound(batch_size: int) -> None:
     scores = logits[TARGETS, TARGETS]
     (gradient,) = torch.autograd.grad(scores.sum(), leaves)
     evaluator = BatchedEvaluator(classifier, IMAGES[0], batch_size)
-    torch.testing.assert_close(evaluator.logits(IMAGES), logits.detach(), rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(evaluator.scores(IMAGES, TARGETS), scores.detach(), rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(evaluator.gradient(IMAGES, TARGETS), gradient, rtol=1e-3, atol=1e-7)
-    found = evaluator.score_and_gradient(IMAGES, TARGETS)
+    torch.testing.assert_close(evaluator.compute_logits(IMAGES), logits.detach(), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(evaluator.compute_scores(IMAGES, TARGETS), scores.detach(), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(evaluator.compute_gradient(IMAGES, TARGETS), gradient, rtol=1e-3, atol=1e-7)
+    found = evaluator.compute_score_and_gradient(IMAGES, TARGETS)
     torch.testing.assert_close(found[0], scores.detach(), rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(found[1], gradient, rtol=1e-3, atol=1e-7)
 
@@ -47,8 +47,8 @@ def test_results_do_not_depend_on_the_bound(batch_size: int) -> None:
 def test_no_pass_holds_more_images_than_the_bound() -> None:
     network = Crowded(room=100)
     evaluator = BatchedEvaluator(classifier_of(network, 32, 4), IMAGES[0], 4)
-    evaluator.logits(IMAGES)
-    evaluator.gradient(IMAGES, TARGETS % 4)
+    evaluator.compute_logits(IMAGES)
+    evaluator.compute_gradient(IMAGES, TARGETS % 4)
     assert network.sizes == [4, 4, 2] * 2
 
 
@@ -61,33 +61,33 @@ def test_the_gradient_of_a_linear_network_is_its_weights() -> None:
 def test_passes_are_counted_once_for_each_image() -> None:
     classifier = small_cnn()
     evaluator = BatchedEvaluator(classifier, IMAGES[0], 3)
-    evaluator.logits(IMAGES)
+    evaluator.compute_logits(IMAGES)
     assert classifier.passes == Passes(10, 0)
-    evaluator.gradient(IMAGES, TARGETS)
+    evaluator.compute_gradient(IMAGES, TARGETS)
     assert classifier.passes == Passes(20, 10)
 
 
 def test_what_is_given_is_left_alone_and_carries_no_graph() -> None:
     images = IMAGES.clone()
     evaluator = BatchedEvaluator(small_cnn(), images[0], 4)
-    scores, gradient = evaluator.score_and_gradient(images, TARGETS)
+    scores, gradient = evaluator.compute_score_and_gradient(images, TARGETS)
     assert torch.equal(images, IMAGES)
     assert not images.requires_grad
     assert images.grad is None
-    assert not (scores.requires_grad or gradient.requires_grad or evaluator.logits(images).requires_grad)
+    assert not (scores.requires_grad or gradient.requires_grad or evaluator.compute_logits(images).requires_grad)
 
 
 def test_chunks_are_all_indices_in_order() -> None:
     evaluator = BatchedEvaluator(small_cnn(), IMAGES[0], 4)
-    chunks = [chunk.tolist() for chunk in evaluator.chunks(10, gradient=False)]
+    chunks = [chunk.tolist() for chunk in evaluator.split(10, gradient=False)]
     assert chunks == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
-    assert list(evaluator.chunks(0, gradient=True)) == []
+    assert list(evaluator.split(0, gradient=True)) == []
 
 
 def test_no_images_give_no_rows() -> None:
     evaluator = BatchedEvaluator(small_cnn(), IMAGES[0], 4)
-    assert evaluator.logits(IMAGES[:0]).shape == (0, 10)
-    assert evaluator.scores(IMAGES[:0], TARGETS[:0]).shape == (0,)
+    assert evaluator.compute_logits(IMAGES[:0]).shape == (0, 10)
+    assert evaluator.compute_scores(IMAGES[:0], TARGETS[:0]).shape == (0,)
 
 
 @pytest.mark.parametrize(
@@ -108,29 +108,29 @@ def test_a_batch_that_does_not_fit_is_halved_and_stays_small(
     expected = BatchedEvaluator(classifier, IMAGES[0], 1).score_and_gradient(IMAGES, targets)
     network.sizes.clear()
     classifier.passes = Passes()
-    found = evaluator.gradient(IMAGES, targets) if gradient else evaluator.scores(IMAGES, targets)
+    found = evaluator.compute_gradient(IMAGES, targets) if gradient else evaluator.compute_scores(IMAGES, targets)
     torch.testing.assert_close(found, expected[1] if gradient else expected[0])
     assert network.sizes == [8, 4, 2, 2, 2, 2, 2]
-    assert evaluator.limit(gradient) == 2
+    assert evaluator.find_limit(gradient) == 2
     assert classifier.passes == Passes(10, 10 if gradient else 0)
-    assert [len(chunk) for chunk in evaluator.chunks(5, gradient)] == [2, 2, 1]
+    assert [len(chunk) for chunk in evaluator.split(5, gradient)] == [2, 2, 1]
 
 
 def test_the_other_kind_of_pass_keeps_its_own_bound() -> None:
     evaluator = BatchedEvaluator(classifier_of(Crowded(3), 32, 4), IMAGES[0], 8)
-    evaluator.gradient(IMAGES, TARGETS % 4)
-    assert (evaluator.limit(True), evaluator.limit(False)) == (2, 8)
+    evaluator.compute_gradient(IMAGES, TARGETS % 4)
+    assert (evaluator.find_limit(True), evaluator.find_limit(False)) == (2, 8)
 
 
 def test_a_single_image_that_does_not_fit_is_an_error() -> None:
     with pytest.raises(torch.OutOfMemoryError):
-        BatchedEvaluator(classifier_of(Crowded(0), 32, 4), IMAGES[0], 4).logits(IMAGES)
+        BatchedEvaluator(classifier_of(Crowded(0), 32, 4), IMAGES[0], 4).compute_logits(IMAGES)
 
 
 def test_other_errors_are_not_tried_again() -> None:
     network = Crowded(0, RuntimeError, "shapes cannot be multiplied")
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
-        BatchedEvaluator(classifier_of(network, 32, 4), IMAGES[0], 8).logits(IMAGES)
+        BatchedEvaluator(classifier_of(network, 32, 4), IMAGES[0], 8).compute_logits(IMAGES)
     assert network.sizes == [8]
 
 
@@ -147,9 +147,9 @@ def test_auto_is_measured_once_for_each_kind(monkeypatch: pytest.MonkeyPatch) ->
         asked.append(gradient)
         return 2 if gradient else 4
 
-    monkeypatch.setattr("seewhy.models.batched.fastest_batch_size", measured)
+    monkeypatch.setattr("seewhy.models.batched.find_batch_size", measured)
     evaluator = BatchedEvaluator(small_cnn(), IMAGES[0])
-    assert [evaluator.limit(kind) for kind in (False, True, False, True)] == [4, 2, 4, 2]
+    assert [evaluator.find_limit(kind) for kind in (False, True, False, True)] == [4, 2, 4, 2]
     assert asked == [False, True]
 
 

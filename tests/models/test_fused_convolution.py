@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from seewhy.models.classifier import Classifier
-from seewhy.models.fusion.fused_convolution import AVAILABLE, activation_of, fused, usable
+from seewhy.models.fusion.fused_convolution import AVAILABLE, can_fuse, convolve_fused, read_activation
 from tiny import classifier_of, random_images
 
 pytestmark = pytest.mark.skipif(not AVAILABLE, reason="this torch has no oneDNN")
@@ -58,7 +58,7 @@ def test_it_is_the_convolution_and_then_the_activation(
     layer = layer.to(memory_format=order).requires_grad_(False)
     values = spread_out(torch.randn(3, 6, 11, 14)).to(memory_format=order)
     expected = activation(layer(values))
-    found = fused(layer, dict(layer._parameters), values, activation_of(activation))  # type: ignore[arg-type]
+    found = convolve_fused(layer, dict(layer._parameters), values, read_activation(activation))  # type: ignore[arg-type]
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     assert expected.is_contiguous(memory_format=order) == found.is_contiguous(memory_format=order)
 
@@ -75,7 +75,7 @@ def test_its_gradient_is_that_of_both(activation: nn.Module, name: str) -> None:
     signal = torch.randn_like(expected)
     (gradient,) = torch.autograd.grad(expected, leaves, signal)
     with operations() as made:
-        result = fused(layer, dict(layer._parameters), leaves, activation_of(activation))  # type: ignore[arg-type]
+        result = convolve_fused(layer, dict(layer._parameters), leaves, read_activation(activation))  # type: ignore[arg-type]
         (found,) = torch.autograd.grad(result, leaves, signal)
     assert FUSED in made
     torch.testing.assert_close(found, gradient, rtol=1e-5, atol=1e-5)
@@ -90,7 +90,7 @@ def test_at_a_bound_the_derivative_is_the_one_of_torch(activation: nn.Module) ->
     values = torch.tensor([-1.0, -0.0, 0.0, 1.0, 7.0, *bounds, *(bound + 1e-3 for bound in bounds)])
     leaves = values.view(1, 1, 1, -1).requires_grad_()
     (expected,) = torch.autograd.grad(activation(layer(leaves)).sum(), leaves)
-    result = fused(layer, dict(layer._parameters), leaves, activation_of(activation))  # type: ignore[arg-type]
+    result = convolve_fused(layer, dict(layer._parameters), leaves, read_activation(activation))  # type: ignore[arg-type]
     (found,) = torch.autograd.grad(result.sum(), leaves)
     assert torch.equal(found, expected)
 
@@ -100,9 +100,9 @@ def test_other_activations_are_not_known() -> None:
         def forward(self, input: Tensor) -> Tensor:
             return super().forward(input) + 1
 
-    assert activation_of(Own()) is None
-    assert activation_of(nn.GELU()) is None
-    assert activation_of(None) is None
+    assert read_activation(Own()) is None
+    assert read_activation(nn.GELU()) is None
+    assert read_activation(None) is None
 
 
 class Blocks(nn.Module):
@@ -236,19 +236,20 @@ def test_a_result_that_is_written_over_later_is_not_kept_for_the_gradient() -> N
 
 
 def test_double_precision_and_autocast_are_computed_by_the_layers(monkeypatch: pytest.MonkeyPatch) -> None:
-    layer, activation = nn.Conv2d(3, 3, 1), activation_of(nn.ReLU())
+    layer, activation = nn.Conv2d(3, 3, 1), read_activation(nn.ReLU())
     assert activation is not None
     values = torch.ones(1, 3, 4, 4)
-    assert usable(values, layer.weight, activation)
-    assert not usable(values.double(), layer.weight.double(), activation)
-    assert not usable(values[:0], layer.weight, activation)
+    assert can_fuse(values, layer.weight, activation)
+    assert not can_fuse(values.double(), layer.weight.double(), activation)
+    assert not can_fuse(values[:0], layer.weight, activation)
     with torch.autocast("cpu", torch.bfloat16):
-        assert not usable(values, layer.weight, activation)
+        assert not can_fuse(values, layer.weight, activation)
     monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
-    assert not usable(values, layer.weight, activation)
+    assert not can_fuse(values, layer.weight, activation)
     monkeypatch.undo()
     assert (
-        torch.func.vmap(lambda one: torch.tensor(float(usable(one, layer.weight, activation))))(values[None]).sum() == 0
+        torch.func.vmap(lambda one: torch.tensor(float(can_fuse(one, layer.weight, activation))))(values[None]).sum()
+        == 0
     )
 
 

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from seewhy.core.errors import Incompatible, UserError
 from seewhy.models.classifier import find_layer
-from seewhy.models.layers import default_cam_layer
+from seewhy.models.layers import find_cam_layer
 from tiny import classifier_of, linear_classifier, random_images, small_cnn
 
 
 def layer_of(network: nn.Module, size: int, classes: int = 10) -> str:
-    return default_cam_layer(classifier_of(network, size, classes), random_images(1, size))
+    return find_cam_layer(classifier_of(network, size, classes), random_images(1, size))
 
 
 @pytest.mark.parametrize(
@@ -59,8 +59,8 @@ def test_the_search_leaves_no_hook_and_is_neither_counted_nor_repeated() -> None
     classifier = small_cnn()
     runs = []
     classifier.network.register_forward_hook(lambda *_: runs.append(1))
-    assert default_cam_layer(classifier, random_images(1, 32)) == "relu2"
-    assert default_cam_layer(classifier, random_images(1, 32, seed=1)) == "relu2"
+    assert find_cam_layer(classifier, random_images(1, 32)) == "relu2"
+    assert find_cam_layer(classifier, random_images(1, 32, seed=1)) == "relu2"
     assert (classifier.passes.forward, classifier.passes.backward, len(runs)) == (0, 0, 1)
     assert not any(module._forward_hooks for module in classifier.network.children())
 
@@ -68,7 +68,7 @@ def test_the_search_leaves_no_hook_and_is_neither_counted_nor_repeated() -> None
 def test_a_network_without_positions() -> None:
     classifier, _ = linear_classifier()
     with pytest.raises(Incompatible, match="saliency"):
-        default_cam_layer(classifier, random_images(1, 8))
+        find_cam_layer(classifier, random_images(1, 8))
 
 
 def test_no_hook_stays_after_an_error() -> None:

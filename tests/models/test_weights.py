@@ -9,9 +9,9 @@ from torch import nn
 from seewhy.core.errors import MissingWeights, UserError
 from seewhy.core.facts import CIFAR10_CLASSES, Facts
 from seewhy.models.architectures import Own, Timm, Torchvision
-from seewhy.models.build import choose_origin, class_names, classifier
+from seewhy.models.build import build_classifier, choose_origin, read_class_names
 from seewhy.models.cifar_networks import CifarCNN
-from seewhy.models.weights import fit_weights, read_weights, save_weights, weights_sha256
+from seewhy.models.weights import fit_weights, hash_weights, read_weights, save_weights
 
 FACTS = Facts(("a", "b"), 16, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), 0.9, "bicubic")
 
@@ -86,8 +86,8 @@ def test_another_class_count_says_what_to_set(tmp_path: Path) -> None:
     save = dict(CifarCNN(num_classes=7).state_dict())
     torch.save(save, tmp_path / "seven.pth")
     with pytest.raises(UserError, match=r"fc3.weight is \[7, 84\].*[\s\S]*model.classes"):
-        classifier("cifar_cnn", Own(CifarCNN), weights=str(tmp_path / "seven.pth"))
-    built = classifier("cifar_cnn", Own(CifarCNN), weights=str(tmp_path / "seven.pth"), classes=7)
+        build_classifier("cifar_cnn", Own(CifarCNN), weights=str(tmp_path / "seven.pth"))
+    built = build_classifier("cifar_cnn", Own(CifarCNN), weights=str(tmp_path / "seven.pth"), classes=7)
     assert built.facts.classes[6] == "class 6"
 
 
@@ -101,11 +101,11 @@ def test_nan_in_weights_is_refused() -> None:
 
 def test_the_hash_changes_with_any_weight() -> None:
     network = nn.Linear(2, 2)
-    before = weights_sha256(network)
-    assert before == weights_sha256(network)
+    before = hash_weights(network)
+    assert before == hash_weights(network)
     with torch.no_grad():
         network.bias[1] += 1e-6
-    assert weights_sha256(network) != before
+    assert hash_weights(network) != before
 
 
 def test_missing_weights_say_how_to_give_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -130,12 +130,12 @@ def test_networks_with_a_package_or_shipped_weights_need_no_network() -> None:
 
 
 def test_random_weights_follow_the_seed() -> None:
-    first, again, other = (classifier("cifar_cnn", Own(CifarCNN), "random", seed=seed) for seed in (1, 1, 2))
+    first, again, other = (build_classifier("cifar_cnn", Own(CifarCNN), "random", seed=seed) for seed in (1, 1, 2))
     assert first.weights_sha256 == again.weights_sha256 != other.weights_sha256
 
 
 def test_facts_of_timm_and_overrides() -> None:
-    built = classifier("timm", Timm("test_vit"), "random", mean=[0.1, 0.2, 0.3], classes=4)
+    built = build_classifier("timm", Timm("test_vit"), "random", mean=[0.1, 0.2, 0.3], classes=4)
     assert built.facts.mean == (0.1, 0.2, 0.3)
     assert built(torch.rand(1, 3, built.facts.size, built.facts.size)).shape == (1, 4)
     with pytest.raises(UserError, match="nearest: resnet18"):
@@ -144,11 +144,11 @@ def test_facts_of_timm_and_overrides() -> None:
 
 def test_class_lists(tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("ant\nbee\n\n")
-    assert class_names(str(tmp_path / "names.txt")) == ("ant", "bee")
-    assert class_names("cifar10") == CIFAR10_CLASSES
-    assert len(class_names("imagenet") or ()) == 1000
+    assert read_class_names(str(tmp_path / "names.txt")) == ("ant", "bee")
+    assert read_class_names("cifar10") == CIFAR10_CLASSES
+    assert len(read_class_names("imagenet") or ()) == 1000
     with pytest.raises(UserError, match="cifar11"):
-        class_names("cifar11")
+        read_class_names("cifar11")
 
 
 @pytest.mark.parametrize(
@@ -156,4 +156,4 @@ def test_class_lists(tmp_path: Path) -> None:
 )
 def test_impossible_facts_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(UserError, match=f"model.*{next(iter(change))}"):
-        FACTS.changed(change)
+        FACTS.replace(change)

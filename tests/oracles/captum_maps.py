@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from oracles.networks import Case
-from seewhy.core.random import image_generator
+from seewhy.core.random import seed_generator
 from seewhy.explainers.baselines import build_baselines
 from seewhy.explainers.gradient_shap import GradientShap
 from seewhy.explainers.superpixels import slic
@@ -68,7 +68,7 @@ def noise_tunnel(name: str, kind: str, n_samples: int, noise: float, **options: 
 
 
 def noise_of(image: Tensor, purpose: str, n_samples: int) -> Tensor:
-    generator = image_generator(0, image, purpose)
+    generator = seed_generator(0, image, purpose)
     drawn = [torch.randn(image.shape, generator=generator, dtype=torch.float32) for _ in range(n_samples)]
     return torch.stack(drawn).to(image)
 
@@ -206,7 +206,7 @@ def lime(n_segments: int, n_samples: int, kernel_width: float) -> Maps:
         for image, target in zip(case.images, case.targets, strict=True):
             labels = slic(image, n_segments)
             count = int(labels.max()) + 1
-            generator = image_generator(0, image, "lime")
+            generator = seed_generator(0, image, "lime")
             shown = (torch.rand(n_samples, count, generator=generator, dtype=torch.float32) < 0.5).double()
             shown[0] = 1
             queue: Iterator[Tensor] = iter(shown[:, None])

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from conftest import ROOT
 from seewhy.data.samples import Samples
 from seewhy.models.classifier import Classifier
-from seewhy.models.layers import default_cam_layer
+from seewhy.models.layers import find_cam_layer
 
 NETWORKS = {
     "cifar_cnn": ("model=cifar_cnn", "model.weights=shipped"),
@@ -105,7 +105,7 @@ def case(name: str) -> Case:
     with torch.no_grad():
         ranked = classifier(images).argsort(1, descending=True)
     targets = torch.stack([ranked[0, 0], ranked[1, 1]])
-    return Case(classifier, images, targets, classifier.cam_layer or default_cam_layer(classifier, images))
+    return Case(classifier, images, targets, classifier.cam_layer or find_cam_layer(classifier, images))
 
 
 def grid(tokens: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmarking.peers.peer import Call, Peer
 from benchmarking.subject import Subject, metric_named
-from seewhy.core.random import image_generator
+from seewhy.core.random import seed_generator
 from seewhy.explainers.gradient import InputXGradient
 from seewhy.metrics import imputation
 from seewhy.metrics.base import MetricContext
@@ -125,7 +125,7 @@ def faithfulness(n_samples: int) -> Peer:
     def with_our_sets(subject: Subject) -> Tensor:
         pixels = subject.images[0, 0].numel()
         size = count_removed_pixels(share, pixels)
-        streams = [image_generator(0, image, f"subset {size}") for image in subject.images]
+        streams = [seed_generator(0, image, f"subset {size}") for image in subject.images]
         drawn = [[torch.randperm(pixels, generator=stream)[:size] for _ in range(n_samples)] for stream in streams]
         queue = iter(
             [

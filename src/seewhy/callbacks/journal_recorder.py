@@ -14,7 +14,7 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 
 from seewhy.core.errors import UserError
-from seewhy.core.signals import end_on_signals
+from seewhy.core.signals import install_handlers
 from seewhy.core.types import Batch
 from seewhy.data.loading import WholeBatches, partition
 from seewhy.models.classifier import Classifier
@@ -105,7 +105,7 @@ class JournalRecorder(Callback):
 
     def on_test_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         """Lightning has put its own handlers of signals in the place of ours by now."""
-        end_on_signals(getattr(trainer.strategy, "launcher", None))
+        install_handlers(getattr(trainer.strategy, "launcher", None))
 
     def first(self, batch_idx: int, size: int) -> int:
         """The position in the data set of the first image of a batch of this loop."""

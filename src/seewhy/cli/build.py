@@ -100,7 +100,7 @@ def build_classifier(cfg: DictConfig, **options: Any) -> Classifier:
 
     Args:
         cfg: The composed config of a task.
-        **options: Further arguments of `seewhy.models.build.classifier`; they replace those of the config.
+        **options: Further arguments of `seewhy.models.build.build_classifier`; they replace those of the config.
 
     Returns:
         The classifier with its weights, on the CPU.

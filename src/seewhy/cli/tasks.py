@@ -24,7 +24,7 @@ from seewhy.cli.quiet import quieten
 from seewhy.cli.resume import build_resume_command
 from seewhy.cli.sweep import PAGED
 from seewhy.core.errors import Incompatible, UserError
-from seewhy.core.signals import FULL, Stop, is_first_process, signals
+from seewhy.core.signals import FULL, Stop, handle_signals, is_first_process
 from seewhy.runs.record import RunRecord
 from seewhy.runs.resume_check import ChangedRun, select_decisive
 from seewhy.runs.shard import Shard
@@ -74,13 +74,13 @@ def train(cfg: DictConfig, record: RunRecord) -> None:
     job.trainer.fit(job.classifier, job.data)
     training = {"training_seconds": record.seconds(), "training": job.collect_results().get("logged", {})}
 
-    from seewhy.models.weights import fit_weights, read_weights, save_weights, weights_sha256
+    from seewhy.models.weights import fit_weights, hash_weights, read_weights, save_weights
 
     best = getattr(job.trainer.checkpoint_callback, "best_model_path", "")
     if best:
         fit_weights(job.classifier.network, read_weights(Path(best))[0], best)
     job.classifier.origin = "trained in this run"
-    job.classifier.weights_sha256 = weights_sha256(job.classifier.network)
+    job.classifier.weights_sha256 = hash_weights(job.classifier.network)
     save_weights(job.classifier.network, job.classifier.facts, Path(cfg.output) / "weights.safetensors")
     job.trainer.test(job.classifier, job.data, verbose=False)
     record.update(**training, **job.describe(), **job.collect_results())
@@ -161,7 +161,7 @@ def execute(task: Task, cfg: DictConfig) -> None:
     record = RunRecord(Path(cfg.output), cfg.task, overrides, cfg.seed, writes=first, command=find_command_line())
     try:
         check_settings(cfg, overrides)
-        with signals():
+        with handle_signals():
             task(cfg, record)
     except (KeyboardInterrupt, SystemExit) as stop:
         raise SystemExit(_end_interrupted(cfg, record, _name_reason(stop)) if first else 0) from None

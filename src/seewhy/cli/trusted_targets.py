@@ -28,7 +28,7 @@ FOREIGN = (
     "torchmetrics.classification",
 )
 """Modules of other projects whose classes may be named, by exactly this path and the name of the class."""
-FUNCTIONS = ("seewhy.models.build.classifier",)
+FUNCTIONS = ("seewhy.models.build.build_classifier",)
 CLASS = re.compile(r"_?[A-Z]\w*")
 
 

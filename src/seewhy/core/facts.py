@@ -75,11 +75,11 @@ class Facts:
         if self.score not in SCORES:
             raise UserError(f"score={self.score!r} of the network's outputs is none of {', '.join(SCORES)}")
 
-    def probabilities(self, logits: Tensor) -> Tensor:
+    def compute_probabilities(self, logits: Tensor) -> Tensor:
         """The probability of each class [..., classes] from the network's outputs [..., classes]."""
         return logits.softmax(-1)
 
-    def changed(self, changes: Mapping[str, Any]) -> Facts:
+    def replace(self, changes: Mapping[str, Any]) -> Facts:
         """These facts with every given field replaced that is not None."""
         given: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in changes.items()

@@ -39,14 +39,14 @@ def exit_while_starting() -> None:
 
 
 @contextmanager
-def signals() -> Iterator[None]:
+def handle_signals() -> Iterator[None]:
     """SIGTERM ends what is inside the block as Ctrl-C does; the handlers are as before after it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     Stop.signum = None
     before = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)}
-    end_on_signals()
+    install_handlers()
     try:
         yield
     finally:
@@ -54,7 +54,7 @@ def signals() -> Iterator[None]:
             signal.signal(signum, handler)
 
 
-def end_on_signals(launcher: Any = None) -> None:
+def install_handlers(launcher: Any = None) -> None:
     """SIGTERM and SIGINT raise KeyboardInterrupt, once, and are passed on to the other processes of the run."""
     if threading.current_thread() is not threading.main_thread():
         return

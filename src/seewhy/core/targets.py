@@ -30,10 +30,10 @@ def check_policy(policy: str | int, classes: Sequence[str]) -> int | None:
                 f"target={policy} must be from 0 to {len(classes) - 1}: the network has {len(classes)} classes"
             )
         return int(text)
-    return class_index(text, classes)
+    return find_class(text, classes)
 
 
-def class_index(name: str, classes: Sequence[str]) -> int:
+def find_class(name: str, classes: Sequence[str]) -> int:
     """The index of the class called `name`; UserError with the nearest names where there is none."""
     plain = [_plain(known) for known in classes]
     if _plain(name) in plain:

@@ -7,7 +7,7 @@ In which precision numbers are kept: single at least, and double where the netwo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from seewhy.core.types import Images
 
 
-def all_finite(values: Tensor) -> bool:
+def is_all_finite(values: Tensor) -> bool:
     """Whether every value is finite.
 
     A sum is finite only if all its terms are, and takes a tenth of the time of `isfinite`. Where it is not, the terms
@@ -26,13 +26,13 @@ def all_finite(values: Tensor) -> bool:
     return bool(values.sum().isfinite()) or bool(values.isfinite().all())
 
 
-def finite_rows(values: Tensor) -> Tensor:
+def find_finite_rows(values: Tensor) -> Tensor:
     """Whether all values of each row are finite, bool [batch]."""
     rows = values.flatten(1)
-    return torch.ones_like(rows[:, 0], dtype=torch.bool) if all_finite(rows) else rows.isfinite().all(1)
+    return torch.ones_like(rows[:, 0], dtype=torch.bool) if is_all_finite(rows) else rows.isfinite().all(1)
 
 
-def gaussian_blur(images: Images, size: tuple[int, int], sigma: float) -> Images:
+def blur_gaussian(images: Images, size: tuple[int, int], sigma: float) -> Images:
     """Images [batch, channels, height, width] weighted with a Gaussian of `sigma` pixels, mirrored at their borders.
 
     `size` (rows, columns) is that of its window, both odd; the edge pixel itself is not repeated. One product of matrices
@@ -58,7 +58,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
     """`function` of each item, in their order, on as many threads as torch may use.
 
     It pays where the function spends its time in routines that release the lock of the interpreter. It must not call
@@ -87,3 +87,41 @@ def iterate_runs(image: Tensor) -> Iterator[tuple[int, slice]]:
     for value, count in zip(values.tolist(), counts.tolist(), strict=True):
         yield value, slice(start, start + count)
         start += count
+
+
+BLOCK = 2**17
+"""Numbers of a block: with three or four tensors, what the caches of two cores hold."""
+
+
+def compute_in_blocks(compute: Callable[..., None], *values: Tensor) -> None:
+    """`compute(*values)`, which acts on every element alone and writes into some of the tensors, block by block.
+
+    Tensors on other devices than the CPU, small ones, and those of different shapes or
+    orders in memory are handed over whole: the result is the same.
+    """
+    if values[0].device.type != "cpu" or values[0].numel() <= BLOCK or not _alike(values):
+        compute(*values)
+        return
+    flat = [each.as_strided((each.numel(),), (1,)) for each in values]
+    for parts in zip(*(each.split(BLOCK) for each in flat), strict=True):
+        compute(*parts)
+
+
+def compute_in_blocks_beside(compute: Callable[..., None], values: Sequence[Tensor], beside: Sequence[Tensor]) -> None:
+    """`in_blocks(compute, *values, *beside)` where those beside may be [1, ...]: the same for every image [n, ...]."""
+    shape, other = values[0].shape, beside[0].shape
+    if shape == other or values[0].device.type != "cpu" or other != (1, *shape[1:]):
+        compute_in_blocks(compute, *values, *beside)
+        return
+    count = max(1, BLOCK // beside[0].numel())
+    for parts in zip(*(each.split(count) for each in values), strict=True):
+        compute_in_blocks(compute, *parts, *beside)
+
+
+def _alike(values: Sequence[Tensor]) -> bool:
+    """Whether the elements of all lie in the same order without gaps."""
+    shapes = {each.shape for each in values}
+    return len(shapes) == 1 and (
+        all(each.is_contiguous() for each in values)
+        or (values[0].ndim == 4 and all(each.is_contiguous(memory_format=torch.channels_last) for each in values))
+    )

@@ -124,7 +124,7 @@ class Targets:
             return (outputs * self.values.to(outputs)).sum(-1)
         return outputs.gather(-1, self.values[..., None])[..., 0]
 
-    def weights(self, outputs: int) -> Tensor:
+    def expand(self, outputs: int) -> Tensor:
         """The weights as floating point [batch, outputs], for a network with that many outputs."""
         return self.values if self.values.is_floating_point() else functional.one_hot(self.values, outputs).float()
 

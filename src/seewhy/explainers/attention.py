@@ -23,7 +23,7 @@ from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.explainers.cam import enlarge
 from seewhy.models.batched import BatchedEvaluator
-from seewhy.models.layers import token_grid
+from seewhy.models.layers import find_token_grid
 
 SOFTMAX = (torch.softmax, Tensor.softmax, functional.softmax)
 INSTEAD = "use explainer=grad_cam, which reads the tokens of any layer"
@@ -126,7 +126,7 @@ def read_out(steps: list[Tensor], network: nn.Module, size: tuple[int, int], exp
     if not steps:
         raise Incompatible(f"{explainer} needs a transformer, and this network computes no attention; {INSTEAD}")
     tokens = steps[0].shape[-1]
-    layout = token_grid(network, tokens, size)
+    layout = find_token_grid(network, tokens, size)
     if layout is None:
         raise Incompatible(f"{explainer}: {tokens} tokens are no grid of patches; {INSTEAD}")
     prefix, rows, columns = layout
@@ -162,7 +162,7 @@ class AttentionGradient(Explainer):
             steps = self._steps(evaluator, images[chunk], targets[chunk])
             return (enlarge(read_out(steps, evaluator.classifier.network, size, self.name), size),)
 
-        return AttributionResult(evaluator.in_passes(one, len(images), gradient=True)[0])
+        return AttributionResult(evaluator.run_passes(one, len(images), gradient=True)[0])
 
     def _steps(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> list[Tensor]:
         """I + mean over heads of ReLU(d logit / d A * A) [batch, tokens, tokens] of every layer: R is their product."""
@@ -214,7 +214,7 @@ class AttentionRollout(Explainer):
             steps = self._steps(evaluator, images[chunk])
             return (enlarge(read_out(steps, evaluator.classifier.network, size, self.name), size),)
 
-        return AttributionResult(evaluator.in_passes(one, len(images), gradient=False)[0])
+        return AttributionResult(evaluator.run_passes(one, len(images), gradient=False)[0])
 
     def _steps(self, evaluator: BatchedEvaluator, images: Images) -> list[Tensor]:
         """B_1 ... B_L [batch, tokens, tokens]."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from seewhy.core.errors import UserError
-from seewhy.core.tensors import all_finite
+from seewhy.core.tensors import is_all_finite
 from seewhy.core.types import Attributions, Classes, Images, Targets
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
@@ -96,7 +96,7 @@ def _check(classifier: Classifier, images: Images, targets: Targets) -> None:
     if images.ndim != 4 or images.shape[1] != 3 or not len(images):
         raise UserError(f"images must be [batch, 3, height, width] with at least one image, not {list(images.shape)}")
     targets.check(len(images), len(classifier.facts.classes))
-    if not all_finite(images):
+    if not is_all_finite(images):
         raise UserError("images hold NaN or infinite values")
 
 
@@ -125,7 +125,7 @@ class CompleteExplainer(Explainer):
     def compute_change(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Tensor:
         """f(image) - f(baseline) [batch]: what each map should add up to."""
         pairs = torch.cat([images, self.build_baselines(images)])
-        scores = evaluator.scores(pairs, targets.repeat(2)).double()
+        scores = evaluator.compute_scores(pairs, targets.repeat(2)).double()
         return scores[: len(images)] - scores[len(images) :]
 
     def add_completeness(

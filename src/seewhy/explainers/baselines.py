@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from seewhy.core.errors import UserError
-from seewhy.core.random import image_generator
-from seewhy.core.tensors import gaussian_blur
+from seewhy.core.random import seed_generator
+from seewhy.core.tensors import blur_gaussian
 from seewhy.core.types import Images
 
 BASELINES = ("black", "white", "grey", "mean", "blurred", "noise", "uniform")
@@ -37,8 +37,8 @@ def build_baselines(name: str, images: Images, seed: int = 0) -> Images:
     if name == "blurred":
         sigma = min(images.shape[2:]) / 8
         rows, columns = (min(2 * round(2 * sigma) + 1, 2 * ((side - 1) // 2) + 1) for side in images.shape[2:])
-        return gaussian_blur(images, (rows, columns), sigma).clamp(0, 1)
-    drawn = [draw_baseline(name, image.shape, image_generator(seed, image, "baseline")) for image in images]
+        return blur_gaussian(images, (rows, columns), sigma).clamp(0, 1)
+    drawn = [draw_baseline(name, image.shape, seed_generator(seed, image, "baseline")) for image in images]
     return torch.stack(drawn).to(images)
 
 

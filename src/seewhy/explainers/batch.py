@@ -14,7 +14,7 @@ from seewhy.models.classifier import Classifier
 def build_predictions(classifier: Classifier, batch: Batch, logits: Tensor) -> list[Prediction]:
     """What the classifier says of each image, with the probabilities of its classes."""
     classes = classifier.facts.classes
-    probabilities, order = classifier.facts.probabilities(logits.float()).topk(min(5, len(classes)), dim=1)
+    probabilities, order = classifier.facts.compute_probabilities(logits.float()).topk(min(5, len(classes)), dim=1)
     made = []
     for top, indices, label, words in zip(
         probabilities.tolist(), order.tolist(), batch.labels.tolist(), batch.label_names, strict=True
@@ -38,7 +38,7 @@ def explain_batch(
     rows = torch.tensor(known, device=targets.device)
     attributed = explainer.attribute(classifier, batch.images[rows], targets[rows])
     said = build_predictions(classifier, batch, logits)
-    probabilities = Targets(targets.clamp_min(0)).score(classifier.facts.probabilities(logits.float())).tolist()
+    probabilities = Targets(targets.clamp_min(0)).score(classifier.facts.compute_probabilities(logits.float())).tolist()
     made = []
     for position, row in enumerate(known):
         index = int(targets[row])

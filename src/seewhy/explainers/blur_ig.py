@@ -62,7 +62,7 @@ class BlurIg(CompleteExplainer):
         """The attributions [batch, 3, height, width] without their completeness gap."""
         sigmas, blur, total = self._sigmas(images), Blur(images), len(images) * self.n_steps
         attributions = torch.zeros_like(images)
-        for probes in evaluator.chunks(total, gradient=True):
+        for probes in evaluator.split(total, gradient=True):
             around = torch.arange(int(probes[0]) - 1, int(probes[-1]) + 2, device=images.device).clamp(0, total - 1)
             blurred = blur(around // self.n_steps, sigmas[around % self.n_steps])
             image, step = probes // self.n_steps, probes % self.n_steps
@@ -71,7 +71,7 @@ class BlurIg(CompleteExplainer):
                 torch.sub(here[end], blurred[end + 2], out=movement[end])
             for end in (step == self.n_steps - 1).nonzero()[:, 0].tolist():
                 torch.sub(blurred[end], here[end], out=movement[end])
-            gradient = evaluator.gradient(here, targets[image])
+            gradient = evaluator.compute_gradient(here, targets[image])
             attributions.index_add_(0, image, movement.mul_(gradient).div_(2))
         return attributions
 

@@ -22,7 +22,7 @@ from seewhy.core.types import Attributions, Images, Targets
 from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.explainers.layer_signals import record_activation, record_activation_and_gradient
 from seewhy.models.batched import BatchedEvaluator
-from seewhy.models.layers import as_grid, default_cam_layer
+from seewhy.models.layers import arrange_as_grid, find_cam_layer
 
 
 class CamLayer:
@@ -33,7 +33,7 @@ class CamLayer:
 
     def __init__(self, evaluator: BatchedEvaluator, images: Images, name: str | None) -> None:
         self.classifier = evaluator.classifier
-        self.name = name or evaluator.classifier.cam_layer or default_cam_layer(evaluator.classifier, images[:1])
+        self.name = name or evaluator.classifier.cam_layer or find_cam_layer(evaluator.classifier, images[:1])
         self.module: nn.Module = evaluator.classifier.layer(self.name)
 
     def features(self, images: Images) -> tuple[Tensor, Tensor]:
@@ -51,17 +51,17 @@ class CamLayer:
         if features.ndim == 3 and bool(gradient.any()) and not bool(grids[1].any()):
             raise Incompatible(
                 f"behind layer {self.name!r} only the class token counts, so that the patches have no gradient; set "
-                f"explainer.layer={default_cam_layer(self.classifier, images[:1])} or model.cam_layer to it"
+                f"explainer.layer={find_cam_layer(self.classifier, images[:1])} or model.cam_layer to it"
             )
         return grids
 
     def _grid(self, features: Tensor, images: Images) -> Tensor:
         height, width = images.shape[2:]
-        grid = as_grid(features, self.classifier.network, (height, width))
+        grid = arrange_as_grid(features, self.classifier.network, (height, width))
         if grid is None or min(grid.shape[2:]) < 2:
             raise Incompatible(
                 f"layer {self.name!r} gives {list(features.shape)} for images of {height}x{width} pixels, no grid of "
-                f"at least 2x2 positions; set explainer.layer={default_cam_layer(self.classifier, images[:1])} or "
+                f"at least 2x2 positions; set explainer.layer={find_cam_layer(self.classifier, images[:1])} or "
                 "model.cam_layer to it"
             )
         return grid
@@ -97,7 +97,7 @@ class GradientCam(Cam):
         def one(chunk: Tensor) -> tuple[Tensor]:
             return (self.combine(*layer.features_and_gradient(images[chunk], targets[chunk])),)
 
-        return evaluator.in_passes(one, len(images), gradient=True)[0]
+        return evaluator.run_passes(one, len(images), gradient=True)[0]
 
     @abstractmethod
     def combine(self, features: Tensor, gradient: Tensor) -> Tensor:
@@ -139,7 +139,7 @@ class EigenCam(Cam):
             flat = features.flatten(2).transpose(1, 2)
             return (project_on_first_component(flat, self.centred).unflatten(1, features.shape[2:]),)
 
-        return evaluator.in_passes(one, len(images), gradient=False)[0]
+        return evaluator.run_passes(one, len(images), gradient=False)[0]
 
     def passes_per_image(self, **size: Any) -> tuple[int, int]:
         """One forward."""
@@ -229,14 +229,14 @@ class ScoreCam(Cam):
         features = self._features(evaluator, layer, images)
         pairs = select_varied_channels(features, self.channels)
         scores = features.new_full(features.shape[:2], -torch.inf)
-        for chunk in evaluator.chunks(len(pairs), gradient=False):
+        for chunk in evaluator.split(len(pairs), gradient=False):
             image, channel = pairs[chunk].unbind(1)
             masks = stretch(enlarge(features[image, channel], images.shape[2:]))
-            scores[image, channel] = evaluator.scores(images[image] * masks[:, None], targets[image])
+            scores[image, channel] = evaluator.compute_scores(images[image] * masks[:, None], targets[image])
         return weigh_channels(features, scores.softmax(1).nan_to_num(0.0))
 
     def _features(self, evaluator: BatchedEvaluator, layer: CamLayer, images: Images) -> Tensor:
-        return evaluator.in_passes(lambda chunk: layer.features(images[chunk])[:1], len(images), gradient=False)[0]
+        return evaluator.run_passes(lambda chunk: layer.features(images[chunk])[:1], len(images), gradient=False)[0]
 
     def passes_per_image(self, **size: Any) -> tuple[int, int] | None:
         """One forward and one for each channel that is not constant; None where their number depends on the layer."""

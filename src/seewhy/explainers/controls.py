@@ -13,7 +13,7 @@ from torch.nn import functional
 from torchvision.transforms.v2 import functional as pictures
 
 from seewhy.core.errors import UserError
-from seewhy.core.random import image_generator
+from seewhy.core.random import seed_generator
 from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.models.batched import BatchedEvaluator
@@ -61,7 +61,7 @@ class Random(Explainer):
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         shape = images.shape[2:]
         maps = [
-            torch.randn(shape, generator=image_generator(self.seed, image, "random"), dtype=torch.float32)
+            torch.randn(shape, generator=seed_generator(self.seed, image, "random"), dtype=torch.float32)
             for image in images
         ]
         return AttributionResult(torch.stack(maps).to(images.device))

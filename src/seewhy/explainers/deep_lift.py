@@ -71,7 +71,7 @@ class DeepLift(CompleteExplainer):
             multipliers, change = compute_multipliers(evaluator.classifier, images[chunk], targets[chunk], recording)
             return (multipliers * (images[chunk] - baselines[chunk])).sum(1), change
 
-        maps, change = evaluator.in_passes(one, len(images), gradient=True)
+        maps, change = evaluator.run_passes(one, len(images), gradient=True)
         return self._measured(maps, change)
 
     def _measured(self, maps: Tensor, change: Tensor) -> AttributionResult:

@@ -31,7 +31,7 @@ class InputXGradient(Explainer):
 
     def attribute_channels(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Images:
         """image * gradient [batch, 3, height, width]."""
-        return evaluator.gradient(images, targets).mul_(images)
+        return evaluator.compute_gradient(images, targets).mul_(images)
 
     def reduce(self, per_channel: Images) -> Attributions:
         """Sum over the channels."""
@@ -66,7 +66,7 @@ class Saliency(Explainer):
 
     def attribute_channels(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Images:
         """The gradient [batch, 3, height, width], with its sign."""
-        return evaluator.gradient(images, targets)
+        return evaluator.compute_gradient(images, targets)
 
     def reduce(self, per_channel: Images) -> Attributions:
         """The largest absolute value, or the sum, over the channels."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from seewhy.core.errors import UnreadableImage, UserError
 from seewhy.core.facts import Facts
-from seewhy.core.random import image_generator
+from seewhy.core.random import seed_generator
 from seewhy.core.types import Attributions, Images, Targets
 from seewhy.data.images import read_image
 from seewhy.data.listing import find_images
@@ -79,10 +79,10 @@ class GradientShap(CompleteExplainer):
         rows = torch.arange(len(images), device=images.device)[:, None].expand_as(member)
         sample = torch.arange(self.n_samples, device=images.device) * distribution.is_random[member]
         drawn, times = torch.stack([rows, member, sample]).flatten(1).unique(dim=1, return_counts=True)
-        change = evaluator.scores(images, targets).double()
-        for probes in evaluator.chunks(drawn.shape[1], gradient=False):
+        change = evaluator.compute_scores(images, targets).double()
+        for probes in evaluator.split(drawn.shape[1], gradient=False):
             image, which, turn = drawn[:, probes]
-            scores = evaluator.scores(distribution(image, which, turn), targets[image])
+            scores = evaluator.compute_scores(distribution(image, which, turn), targets[image])
             change.index_add_(0, image, -scores.double() * times[probes] / self.n_samples)
         return change
 
@@ -96,12 +96,12 @@ class GradientShap(CompleteExplainer):
         member, position = self._draw(images, len(distribution))
         noise = ImageNoise(self.seed, images, "gradient_shap noise")
         attributions = torch.zeros_like(images)
-        for probes in evaluator.chunks(len(images) * self.n_samples, gradient=True):
+        for probes in evaluator.split(len(images) * self.n_samples, gradient=True):
             image, sample = probes // self.n_samples, probes % self.n_samples
             baselines = distribution(image, member[image, sample], sample)
             difference = noise.draw(image).mul_(self.noise).add_(images[image]).sub_(baselines)
             points = baselines + position[image, sample][:, None, None, None] * difference
-            attributions.index_add_(0, image, difference * evaluator.gradient(points, targets[image]))
+            attributions.index_add_(0, image, difference * evaluator.compute_gradient(points, targets[image]))
         return attributions / self.n_samples
 
     def reduce(self, per_channel: Images) -> Attributions:
@@ -113,7 +113,7 @@ class GradientShap(CompleteExplainer):
         count = self.n_samples
         chosen, positions = [], []
         for image in images:
-            generator = image_generator(self.seed, image, "gradient_shap")
+            generator = seed_generator(self.seed, image, "gradient_shap")
             order = torch.randperm(members, generator=generator).repeat(-(-count // members))[:count]
             chosen.append(order[torch.randperm(count, generator=generator)])
             part = torch.randperm(count, generator=generator)
@@ -166,7 +166,7 @@ class _Distribution:
             return member.expand_as(self.images)[image]
         shape = self.images.shape[1:]
         drawn = [
-            draw_baseline(member, shape, image_generator(self.seed, self.images[row], f"baseline {turn}"))
+            draw_baseline(member, shape, seed_generator(self.seed, self.images[row], f"baseline {turn}"))
             for row, turn in zip(image.tolist(), sample.tolist(), strict=True)
         ]
         return torch.stack(drawn).to(self.images)
@@ -189,7 +189,7 @@ def read_baselines(paths: tuple[str, ...], facts: Facts, size: tuple[int, int]) 
     fitted = []
     for each in found:
         try:
-            fitted.append(resize_and_crop(read_image(each.path), facts.changed({"size": size[0]})))
+            fitted.append(resize_and_crop(read_image(each.path), facts.replace({"size": size[0]})))
         except UnreadableImage as error:
             raise UserError(f"explainer.baseline_files: {each.path} cannot be used: {error}") from None
     return to_unit_range(torch.stack(fitted))

@@ -42,7 +42,7 @@ class RectifiedGradient(Explainer):
                 compute_rectified_gradient(evaluator.classifier, images[chunk], targets[chunk], self.rule, self.name),
             )
 
-        (gradient,) = evaluator.in_passes(compute, len(images), gradient=True)
+        (gradient,) = evaluator.run_passes(compute, len(images), gradient=True)
         return AttributionResult(gradient.sum(1) if self.reduction == "sum" else gradient.abs().amax(1))
 
     def passes_per_image(self, **size: Any) -> tuple[int, int]:

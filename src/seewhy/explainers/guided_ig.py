@@ -78,14 +78,14 @@ class GuidedIg(CompleteExplainer):
         arrived, left = torch.zeros_like(difference), 0.5 if self.rule == "trapezoid" else 1.0
         for step in range(self.n_steps):
             points = torch.addcmul(baselines, position.view_as(images), difference.view_as(images))
-            gradient = evaluator.gradient(points, targets).flatten(1)
+            gradient = evaluator.compute_gradient(points, targets).flatten(1)
             moved = self.advance(position, gradient.abs(), lengths, step)
             attributions.addcmul_(arrived, gradient, value=1 - left)
             arrived = moved - position
             attributions.addcmul_(arrived, gradient, value=left)
             position = moved
         if self.rule == "trapezoid":
-            attributions.addcmul_(arrived, evaluator.gradient(images, targets).flatten(1), value=0.5)
+            attributions.addcmul_(arrived, evaluator.compute_gradient(images, targets).flatten(1), value=0.5)
         return (attributions * difference).view_as(images)
 
     def reduce(self, per_channel: Images) -> Attributions:

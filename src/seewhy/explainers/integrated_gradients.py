@@ -78,10 +78,10 @@ class IntegratedGradients(CompleteExplainer):
         nodes, weights = (values.to(images) for values in compute_quadrature(self.rule, n_steps))
         difference = images - baselines
         average = torch.zeros_like(images)
-        for probes in evaluator.chunks(len(images) * n_steps, gradient=True):
+        for probes in evaluator.split(len(images) * n_steps, gradient=True):
             image, step = probes // n_steps, probes % n_steps
             points = baselines[image] + nodes[step, None, None, None] * difference[image]
-            gradient = evaluator.gradient(points, targets[image])
+            gradient = evaluator.compute_gradient(points, targets[image])
             average.index_add_(0, image, weights[step, None, None, None] * gradient)
         return average * difference
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from seewhy.core.errors import UserError
-from seewhy.core.random import image_generator
+from seewhy.core.random import seed_generator
 from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import AttributionResult, CompleteExplainer
 from seewhy.explainers.baselines import build_baselines, check_baseline
@@ -60,10 +60,10 @@ class KernelShap(CompleteExplainer):
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         labels, counts = segment_images(images, self.n_segments)
         cover = self.build_baselines(images)
-        ends = evaluator.scores(torch.cat([images, cover]), targets.repeat(2)).cpu().double()
+        ends = evaluator.compute_scores(torch.cat([images, cover]), targets.repeat(2)).cpu().double()
         whole, nothing = ends[: len(images)], ends[len(images) :]
         coalitions = Coalitions(evaluator, images, cover, labels, targets)
-        generators = [image_generator(self.seed, image, "kernel_shap") for image in images]
+        generators = [seed_generator(self.seed, image, "kernel_shap") for image in images]
         draws = [draw_coalitions(count, self.n_samples, each) for count, each in zip(counts, generators, strict=True)]
         fits = [ShapleyRegression(count) for count in counts]
         while blocks := {row: block for row, draw in enumerate(draws) if (block := next(draw, None)) is not None}:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seewhy.core.errors import UserError
-from seewhy.core.random import image_generator
+from seewhy.core.random import seed_generator
 from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.explainers.baselines import build_baselines, check_baseline
@@ -50,7 +50,7 @@ class Lime(Explainer):
         labels, counts = segment_images(images, self.n_segments)
         cover = build_baselines(self.baseline, images, self.seed)
         coalitions = Coalitions(evaluator, images, cover, labels, targets)
-        generators = [image_generator(self.seed, image, "lime") for image in images]
+        generators = [seed_generator(self.seed, image, "lime") for image in images]
         fits = [RidgeRegression(count, self.kernel_width) for count in counts]
         for start in range(0, self.n_samples, BLOCK):
             samples = min(BLOCK, self.n_samples - start)

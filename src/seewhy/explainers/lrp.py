@@ -64,7 +64,7 @@ class Lrp(Explainer):
             )
             return relevance.sum(1), score
 
-        attributions, score = evaluator.in_passes(one, len(images), gradient=True)
+        attributions, score = evaluator.run_passes(one, len(images), gradient=True)
         score = score.double()
         gap = attributions.double().sum((1, 2)) - score
         relative = gap.abs() / score.abs().clamp_min(SMALLEST_SCORE)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from seewhy.core.errors import UserError
-from seewhy.core.random import image_generator
+from seewhy.core.random import seed_generator
 from seewhy.core.types import Attributions, Images, Targets
 from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.explainers.gradient import Saliency
@@ -79,7 +79,7 @@ class NoiseTunnel(Explainer):
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         noise = ImageNoise(self.seed, images, "noise")
         moments = Moments(len(images), squares=self.combine != "mean")
-        for probes in evaluator.chunks(len(images) * self.n_samples, gradient=True):
+        for probes in evaluator.split(len(images) * self.n_samples, gradient=True):
             image = probes // self.n_samples
             copies = noise.draw(image).mul_(self.noise).add_(images[image])
             moments.add(image, probes % self.n_samples == 0, self._inside(evaluator, copies, targets[image]))
@@ -117,7 +117,7 @@ class ImageNoise:
         drawn = torch.empty(len(image), *self.images.shape[1:], dtype=torch.float32)
         for place, row in enumerate(image.tolist()):
             if row != self._row:
-                self._row, self._generator = row, image_generator(self.seed, self.images[row], self.stream)
+                self._row, self._generator = row, seed_generator(self.seed, self.images[row], self.stream)
             torch.randn(drawn.shape[1:], generator=self._generator, out=drawn[place])
         return drawn.to(self.images)
 

@@ -77,12 +77,12 @@ class Occlusion(Explainer):
 def _full_drops(
     evaluator: BatchedEvaluator, images: Images, targets: Targets, cover: Images, corners: Tensor, window: int
 ) -> Tensor:
-    clean = evaluator.scores(images, targets)
+    clean = evaluator.compute_scores(images, targets)
     drops = images.new_empty(len(images), len(corners))
-    for probes in evaluator.chunks(drops.numel(), gradient=False):
+    for probes in evaluator.split(drops.numel(), gradient=False):
         image, place = probes // len(corners), probes % len(corners)
         covered = cover_windows(images, cover, image, corners[place], window)
-        drops[image, place] = clean[image] - evaluator.scores(covered, targets[image])
+        drops[image, place] = clean[image] - evaluator.compute_scores(covered, targets[image])
     return drops
 
 

@@ -71,7 +71,7 @@ class AdaptivePath:
         self.starts[:, :START], self.widths[:, :START] = numbers / START, 1 / START
         self.left[:, :START], self.right[:, :START] = numbers, numbers + 1
         self.intervals[:, :START] = 1
-        for probes in self.evaluator.chunks(len(self.targets) * (START + 1), gradient=True):
+        for probes in self.evaluator.split(len(self.targets) * (START + 1), gradient=True):
             image, end = probes // (START + 1), probes % (START + 1)
             scores, gradient, dots = self._evaluate(image, end.double() / START)
             self.end_scores[image, end], self.ends[image, end], self.end_dots[image, end] = scores, gradient, dots
@@ -80,7 +80,7 @@ class AdaptivePath:
         """(scores [n], gradients, their products with the difference [n]) at positions [n] from 0 to 1."""
         place = position.to(self.difference)[:, None, None, None]
         points = self.baselines[image] + place * self.difference[image]
-        scores, gradient = self.evaluator.score_and_gradient(points, self.targets[image])
+        scores, gradient = self.evaluator.compute_score_and_gradient(points, self.targets[image])
         return scores.double(), gradient, (gradient * self.difference[image]).sum((1, 2, 3), dtype=torch.float64)
 
     def _errors(self) -> Tensor:
@@ -109,7 +109,7 @@ class AdaptivePath:
         image, segment = chosen.nonzero(as_tuple=True)
         count = self.intervals[image, segment]
         last = count.cumsum(0)
-        for probes in self.evaluator.chunks(int(last[-1]), gradient=True):
+        for probes in self.evaluator.split(int(last[-1]), gradient=True):
             row = torch.searchsorted(last, probes, right=True)
             within = (probes - (last[row] - count[row]) + 0.5) / count[row]
             place = image[row], segment[row]
@@ -182,7 +182,7 @@ def walk_straight_path(
 ) -> Iterator[tuple[Tensor, Tensor, Images]]:
     """(image [n], weight [n], point [n, 3, height, width]) for the nodes of all images, one pass at a time."""
     nodes, weights = (values.to(images) for values in compute_quadrature(rule, n_steps))
-    for probes in evaluator.chunks(len(images) * n_steps, gradient=True):
+    for probes in evaluator.split(len(images) * n_steps, gradient=True):
         image, step = probes // n_steps, probes % n_steps
         points = baselines[image] + nodes[step, None, None, None] * (images - baselines)[image]
         yield image, weights[step], points

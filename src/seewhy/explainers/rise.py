@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from seewhy.core.errors import UserError
-from seewhy.core.random import image_generator
+from seewhy.core.random import seed_generator
 from seewhy.core.tensors import iterate_runs
 from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import AttributionResult, Explainer
@@ -49,7 +49,7 @@ class Rise(Explainer):
         if self.cells > min(height, width):
             raise UserError(f"explainer.cells={self.cells} is more than the {min(height, width)} pixels of the image")
         rows, columns = (compute_window_weights(self.cells, side).to(images) for side in (height, width))
-        generators = [image_generator(self.seed, image, "rise") for image in images]
+        generators = [seed_generator(self.seed, image, "rise") for image in images]
         maps = torch.zeros_like(images[:, 0])
         for start in range(0, self.n_masks, BLOCK):
             count = min(BLOCK, self.n_masks - start)
@@ -60,7 +60,7 @@ class Rise(Explainer):
             shifts = zip(drawn[:, -2:].unbind(1), (rows, columns), strict=True)
             grids = (drawn[:, :-2] < self.probability).to(images).view(-1, self.cells, self.cells)
             top, left = ((share * len(table)).long().clamp_max(len(table) - 1) for share, table in shifts)
-            for probes in evaluator.chunks(len(images) * count, gradient=False):
+            for probes in evaluator.split(len(images) * count, gradient=False):
                 masks = rows[top[probes]] @ grids[probes] @ columns[left[probes]].mT
                 self._add(maps, evaluator, images, targets, probes // count, masks)
         maps /= self.probability * self.n_masks
@@ -73,8 +73,8 @@ class Rise(Explainer):
         masked, stretches = images.new_empty(len(image), *images.shape[1:]), list(iterate_runs(image))
         for item, rows in stretches:
             torch.mul(images[item], masks[rows, None], out=masked[rows])
-        logits, facts = evaluator.logits(masked), evaluator.classifier.facts
-        scores = targets[image].score(facts.probabilities(logits) if self.score == "probability" else logits)
+        logits, facts = evaluator.compute_logits(masked), evaluator.classifier.facts
+        scores = targets[image].score(facts.compute_probabilities(logits) if self.score == "probability" else logits)
         for item, rows in stretches:
             maps[item] += torch.tensordot(scores[rows], masks[rows], 1)
 

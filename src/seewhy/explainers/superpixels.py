@@ -15,7 +15,7 @@ from scipy import ndimage, sparse
 from torch import Tensor
 
 from seewhy.core.errors import UserError
-from seewhy.core.tensors import in_threads, iterate_runs
+from seewhy.core.tensors import iterate_runs, map_in_threads
 from seewhy.core.types import Images, Targets
 from seewhy.models.batched import BatchedEvaluator
 
@@ -40,10 +40,12 @@ class Coalitions:
         """
         image, shown = image.to(self.labels.device), shown.to(self.images)
         scores = self.images.new_empty(len(image))
-        for probes in self.evaluator.chunks(len(image), gradient=False):
+        for probes in self.evaluator.split(len(image), gradient=False):
             rows = image[probes]
             seen = shown[probes].gather(1, self.labels.flatten(1)[rows]).view(-1, 1, *self.labels.shape[1:])
-            scores[probes] = self.evaluator.scores(blend(self.images, self.cover, rows, seen), self.targets[rows])
+            scores[probes] = self.evaluator.compute_scores(
+                blend(self.images, self.cover, rows, seen), self.targets[rows]
+            )
         return scores.cpu().double()
 
 
@@ -74,7 +76,7 @@ def check_n_segments(n_segments: int, key: str = "n_segments") -> None:
 
 def segment_images(images: Images, n_segments: int) -> tuple[Tensor, list[int]]:
     """(labels int64 [batch, height, width], number of superpixels of each image)."""
-    labels = in_threads(lambda rgb: _slic(_colours(rgb), n_segments), _host(images))
+    labels = map_in_threads(lambda rgb: _slic(_colours(rgb), n_segments), _host(images))
     return torch.from_numpy(np.stack(labels)).to(images.device), [int(each.max()) + 1 for each in labels]
 
 
@@ -92,7 +94,7 @@ def slic(image: Tensor, n_segments: int) -> Tensor:
 def scales_of(image: Tensor, scales: Sequence[int]) -> list[NDArray[np.int64]]:
     """`slic` of one image for each number of superpixels, beside each other."""
     colours = _colours(_host(image))
-    return in_threads(lambda n_segments: _slic(colours, n_segments), scales)
+    return map_in_threads(lambda n_segments: _slic(colours, n_segments), scales)
 
 
 def _host(images: Tensor) -> NDArray[np.float64]:

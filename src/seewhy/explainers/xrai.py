@@ -84,7 +84,7 @@ class Xrai(Explainer):
     ) -> dict[str, Tensor]:
         """The completeness facts of the integral with the larger relative gap, for each image."""
         ends = [images, *(build_baselines(name, images, self.seed) for name in BASELINES)]
-        scores = evaluator.scores(torch.cat(ends), targets.repeat(len(ends))).view(len(ends), -1)
+        scores = evaluator.compute_scores(torch.cat(ends), targets.repeat(len(ends))).view(len(ends), -1)
         facts = [measure_completeness(part, scores[0] - score) for part, score in zip(parts, scores[1:], strict=True)]
         relative = torch.stack([each["completeness_gap_relative"] for each in facts])
         worst = relative.argmax(0, keepdim=True)

@@ -14,7 +14,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from seewhy.core.errors import UserError
-from seewhy.core.tensors import finite_rows
+from seewhy.core.tensors import find_finite_rows
 from seewhy.core.types import Attributions, Classes, Images, Targets
 from seewhy.explainers.baselines import build_baselines
 from seewhy.models.batched import BatchedEvaluator
@@ -92,7 +92,7 @@ class MetricContext:
     @property
     def logits(self) -> Tensor:
         """The classifier's logits [batch, classes] of the images."""
-        return self.compute_once("logits", lambda: self.evaluator.logits(self.images))
+        return self.compute_once("logits", lambda: self.evaluator.compute_logits(self.images))
 
     def compute_scores(self, space: str = "logit") -> Tensor:
         """Compute the targets' scores of the images.
@@ -116,7 +116,7 @@ class MetricContext:
         Returns:
             float32 [n].
         """
-        values = self.classifier.facts.probabilities(logits) if space == "probability" else logits
+        values = self.classifier.facts.compute_probabilities(logits) if space == "probability" else logits
         return (self.targets if rows is None else self.targets[rows]).score(values)
 
     def build_baseline(self, name: str) -> Images:
@@ -139,7 +139,9 @@ class MetricContext:
         Returns:
             float32 [batch, classes].
         """
-        return self.compute_once(("baseline logits", name), lambda: self.evaluator.logits(self.build_baseline(name)))
+        return self.compute_once(
+            ("baseline logits", name), lambda: self.evaluator.compute_logits(self.build_baseline(name))
+        )
 
     def require_explainer(self, metric: str) -> Explainer:
         """Return the explainer, or refuse the metric.
@@ -179,7 +181,7 @@ class MetricContext:
         Returns:
             The maps float32 [batch, height, width], and whether each was finite, bool [batch].
         """
-        finite = self.compute_once("finite maps", lambda: finite_rows(self.attributions))
+        finite = self.compute_once("finite maps", lambda: find_finite_rows(self.attributions))
         return self.attributions.masked_fill(~finite[:, None, None], 0), finite
 
 

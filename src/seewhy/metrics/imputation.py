@@ -12,7 +12,7 @@ from scipy.sparse import csc_matrix
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
-from seewhy.core.tensors import in_threads
+from seewhy.core.tensors import map_in_threads
 
 NOISE = 0.01
 """Standard deviation of the noise, in units of the image range [0, 1], as published."""
@@ -50,7 +50,7 @@ def impute_each(images: Sequence[Tensor], hidden: Tensor, noises: Sequence[Tenso
     knowns = [image.detach().cpu().double() for image in images]
     wheres = hidden.cpu()
     pairs = [(known.numpy(), where.numpy()) for known, where in zip(knowns, wheres, strict=True)]
-    solved = in_threads(lambda pair: _solve(*pair), pairs)
+    solved = map_in_threads(lambda pair: _solve(*pair), pairs)
     filled = torch.stack(knowns)
     for one, where, values, drawn in zip(filled, wheres, solved, noises, strict=True):
         one[:, where] = (torch.from_numpy(values) + drawn[:, where]).clamp(0, 1)

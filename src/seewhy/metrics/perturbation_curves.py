@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from seewhy.core.random import image_generator
+from seewhy.core.random import seed_generator
 from seewhy.core.tensors import iterate_runs
 from seewhy.core.types import Images
 from seewhy.metrics.base import SPACES, MetricContext
@@ -95,7 +95,7 @@ def _imputed(context: MetricContext, image: Tensor, hidden: Tensor) -> Images:
 
     def drawn(item: int) -> Tensor:
         one = context.images[item]
-        return noise(one.shape, image_generator(context.seed, one, "noisy linear imputation"))
+        return noise(one.shape, seed_generator(context.seed, one, "noisy linear imputation"))
 
     rows = image.tolist()
     noises = [context.compute_once(("imputation noise", item), partial(drawn, item)) for item in rows]
@@ -171,10 +171,10 @@ def _measure(context: MetricContext, ranked: PixelRanking, known: dict[Seen, Poi
         logits = context.logits if whole else context.compute_baseline_logits(seen.baseline)
         known[seen] = _points(context, logits[[seen.image]], torch.tensor([seen.image], device=logits.device))[0]
     missing = [seen for seen in missing if seen not in ends]
-    for chunk in context.evaluator.chunks(len(missing), gradient=False):
+    for chunk in context.evaluator.split(len(missing), gradient=False):
         part = [missing[index] for index in chunk.tolist()]
         image = torch.tensor([seen.image for seen in part], device=context.images.device)
-        logits = context.evaluator.logits(perturbed(context, ranked, part, image))
+        logits = context.evaluator.compute_logits(perturbed(context, ranked, part, image))
         known.update(zip(part, _points(context, logits, image), strict=True))
 
 

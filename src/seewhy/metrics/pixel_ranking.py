@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seewhy.core.random import image_generator
+from seewhy.core.random import seed_generator
 from seewhy.metrics.base import MetricContext
 
 LOWER_BITS = 32
@@ -96,4 +96,4 @@ def _rank(context: MetricContext) -> PixelRanking:
 
 
 def _shuffle(context: MetricContext, image: Tensor) -> Tensor:
-    return torch.randperm(image[0].numel(), generator=image_generator(context.seed, image, "ties"))
+    return torch.randperm(image[0].numel(), generator=seed_generator(context.seed, image, "ties"))

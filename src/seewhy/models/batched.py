@@ -36,7 +36,7 @@ MINIMUM_GAIN = 1.03
 """A larger batch is taken only when it is at least this much faster: it also needs more memory."""
 
 
-def fastest_batch_size(classifier: Classifier, image: Tensor, gradient: bool) -> int:
+def find_batch_size(classifier: Classifier, image: Tensor, gradient: bool) -> int:
     """The measured best number of images [3, height, width] in one pass, with or without input gradient.
 
     Measured once for each network, image size, device, number of threads and torch version, then kept in the user's
@@ -49,13 +49,13 @@ def fastest_batch_size(classifier: Classifier, image: Tensor, gradient: bool) ->
         return known[key]
     measured = _measure(classifier, image, gradient)
     if measured is None:
-        return usual_batch_size(image)
+        return estimate_batch_size(image)
     with contextlib.suppress(OSError):
         RunFolder(_cache_file().parent).write_json(_cache_file().name, _read_cache() | {key: measured})
     return measured
 
 
-def usual_batch_size(image: Tensor) -> int:
+def estimate_batch_size(image: Tensor) -> int:
     """The power of two nearest to 8 images of 224x224 pixels: right for most networks on most processors."""
     share = 8 * 224**2 / (image.shape[-2] * image.shape[-1])
     return int(min(256, max(1, 2 ** round(math.log2(share)))))
@@ -93,7 +93,7 @@ def _seconds(classifier: Classifier, image: Tensor, size: int, gradient: bool) -
     try:
         _one_pass(classifier, images, gradient)
     except (torch.OutOfMemoryError, RuntimeError) as error:
-        if size == 1 or not out_of_memory(error):
+        if size == 1 or not is_out_of_memory(error):
             raise
         return None
     _synchronise(image)
@@ -113,7 +113,7 @@ def _synchronise(image: Tensor) -> None:
         torch.cuda.synchronize(image.device)
 
 
-def out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error of torch means that memory ran out, on any device."""
     text = str(error).lower()
     return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text
@@ -162,40 +162,40 @@ class BatchedEvaluator:
         self._image = image
         self._limits: dict[bool, int] = {}
 
-    def limit(self, gradient: bool) -> int:
+    def find_limit(self, gradient: bool) -> int:
         """The number of images in one pass without or with gradients."""
         if gradient not in self._limits:
             size = self.batch_size
-            measured = fastest_batch_size(self.classifier, self._image, gradient) if isinstance(size, str) else size
+            measured = find_batch_size(self.classifier, self._image, gradient) if isinstance(size, str) else size
             self._limits[gradient] = measured
         return self._limits[gradient]
 
-    def chunks(self, total: int, gradient: bool) -> Iterator[Tensor]:
+    def split(self, total: int, gradient: bool) -> Iterator[Tensor]:
         """The indices 0 .. total - 1 in order, in pieces that fit into one pass of this evaluator."""
         start = 0
         while start < total:
-            stop = min(total, start + self.limit(gradient))
+            stop = min(total, start + self.find_limit(gradient))
             yield torch.arange(start, stop, device=self._image.device)
             start = stop
 
-    def logits(self, images: Images) -> Tensor:
+    def compute_logits(self, images: Images) -> Tensor:
         """Logits [n, classes] without gradients, in as many passes as needed."""
 
         def one(chunk: Tensor) -> tuple[Tensor]:
             with torch.no_grad():
                 return (widen(self.classifier(images[_span(chunk)])),)
 
-        return self.in_passes(one, len(images), gradient=False)[0]
+        return self.run_passes(one, len(images), gradient=False)[0]
 
-    def scores(self, images: Images, targets: Targets | Classes) -> Tensor:
+    def compute_scores(self, images: Images, targets: Targets | Classes) -> Tensor:
         """The target's score [n] for each image, without gradients."""
-        return Targets.of(targets).score(self.logits(images))
+        return Targets.of(targets).score(self.compute_logits(images))
 
-    def gradient(self, images: Images, targets: Targets | Classes) -> Tensor:
+    def compute_gradient(self, images: Images, targets: Targets | Classes) -> Tensor:
         """d score / d image [n, 3, height, width] for each image."""
-        return self.score_and_gradient(images, targets)[1]
+        return self.compute_score_and_gradient(images, targets)[1]
 
-    def score_and_gradient(self, images: Images, targets: Targets | Classes) -> tuple[Tensor, Tensor]:
+    def compute_score_and_gradient(self, images: Images, targets: Targets | Classes) -> tuple[Tensor, Tensor]:
         """(the target's score [n], its gradient [n, 3, height, width])."""
         weighted = Targets.of(targets)
 
@@ -206,10 +206,10 @@ class BatchedEvaluator:
                 (gradient,) = torch.autograd.grad(score.sum(), leaves)
             return score.detach(), gradient
 
-        scores, gradient = self.in_passes(one, len(images), gradient=True)
+        scores, gradient = self.run_passes(one, len(images), gradient=True)
         return scores, gradient
 
-    def in_passes(
+    def run_passes(
         self, one: Callable[[Tensor], tuple[Tensor, ...]], total: int, gradient: bool, images_each: int = 1
     ) -> tuple[Tensor, ...]:
         """What `one` makes of the indices of each pass, one after the other; each a tensor with one row per index.
@@ -220,12 +220,12 @@ class BatchedEvaluator:
         done: list[tuple[Tensor, ...]] = []
         start = 0
         while start < total or not done:
-            limit = max(1, self.limit(gradient) // images_each)
+            limit = max(1, self.find_limit(gradient) // images_each)
             count = min(limit, total - start)
             try:
                 done.append(one(torch.arange(start, start + count, device=self._image.device)))
             except (torch.OutOfMemoryError, RuntimeError) as error:
-                if count <= 1 or not out_of_memory(error):
+                if count <= 1 or not is_out_of_memory(error):
                     raise
                 self._limits[gradient] = max(1, count * images_each // 2)
                 continue

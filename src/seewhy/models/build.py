@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seewhy.core.errors import MissingWeights, UserError
-from seewhy.core.facts import CIFAR10_CLASSES, Facts
-from seewhy.models.architectures import Architecture, imagenet_classes
+from seewhy.core.facts import CIFAR10_CLASSES
+from seewhy.models.architectures import Architecture, read_imagenet_classes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -50,7 +50,7 @@ def choose_origin(name: str, architecture: Architecture, weights: str) -> str:
     )
 
 
-def classifier(
+def build_classifier(
     name: str,
     architecture: Architecture,
     weights: str = "auto",
@@ -78,15 +78,15 @@ def classifier(
     import torch
 
     from seewhy.models.classifier import Classifier
-    from seewhy.models.weights import fit_weights, read_weights, weights_sha256
+    from seewhy.models.weights import fit_weights, hash_weights, read_weights
 
     state, carried = None, None
     path = SHIPPED / f"{name}.safetensors" if choice == "shipped" else Path(choice)
     if choice not in ("random", "pretrained"):
         state, carried = read_weights(path)
-    facts = (carried or architecture.facts()).changed(
+    facts = (carried or architecture.facts()).replace(
         {
-            "classes": class_names(classes),
+            "classes": read_class_names(classes),
             "size": size,
             "mean": None if mean is None else tuple(mean),
             "std": None if std is None else tuple(std),
@@ -111,7 +111,7 @@ def classifier(
         facts,
         name=name,
         origin=origin,
-        weights_sha256=weights_sha256(network),
+        weights_sha256=hash_weights(network),
         cam_layer=cam_layer,
         influence_layer=influence_layer,
         channels_last=channels_last,
@@ -136,7 +136,7 @@ def _check_size(network: nn.Module, size: int) -> None:
         raise UserError(f"model.size={size} does not suit the network ({reason}); null is its own size") from error
 
 
-def class_names(classes: str | int | Sequence[str] | None) -> tuple[str, ...] | None:
+def read_class_names(classes: str | int | Sequence[str] | None) -> tuple[str, ...] | None:
     """Class names from `imagenet`, `cifar10`, a number of classes, a text file with one name a line, or a list."""
     if classes is None:
         return None
@@ -151,7 +151,7 @@ def class_names(classes: str | int | Sequence[str] | None) -> tuple[str, ...] | 
     if classes == "cifar10":
         return CIFAR10_CLASSES
     if classes == "imagenet":
-        return imagenet_classes()
+        return read_imagenet_classes()
     if Path(classes).is_file():
         lines = Path(classes).read_text(encoding="utf-8-sig", errors="replace").splitlines()
         names = tuple(line.strip() for line in lines if line.strip())
@@ -159,6 +159,3 @@ def class_names(classes: str | int | Sequence[str] | None) -> tuple[str, ...] | 
             raise UserError(f"model.classes={classes} is empty: write one class name a line")
         return names
     raise UserError(f"model.classes={classes!r}: give imagenet, cifar10, a number, a list of names, or a text file")
-
-
-__all__ = ["Facts", "choose_origin", "class_names", "classifier"]

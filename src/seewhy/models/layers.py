@@ -21,14 +21,14 @@ LARGEST_PREFIX = 8
 """Tokens that may precede those of the patches where the network does not say how many there are."""
 
 
-def as_grid(features: Tensor, network: nn.Module, size: tuple[int, int]) -> Tensor | None:
+def arrange_as_grid(features: Tensor, network: nn.Module, size: tuple[int, int]) -> Tensor | None:
     """The output of a layer as [batch, channels, rows, columns], or None where it has no grid of positions.
 
     Known are [batch, channels, rows, columns], [batch, rows, columns, channels] and [batch, tokens, channels], whose
     class and register tokens are dropped. `size` is (height, width) of the images: the grid has its proportions.
     """
     if features.ndim == 3:
-        layout = token_grid(network, features.shape[1], size)
+        layout = find_token_grid(network, features.shape[1], size)
         if layout is None:
             return None
         prefix, rows, columns = layout
@@ -42,7 +42,7 @@ def as_grid(features: Tensor, network: nn.Module, size: tuple[int, int]) -> Tens
     return features if first else None
 
 
-def token_grid(network: nn.Module, tokens: int, size: tuple[int, int]) -> tuple[int, int, int] | None:
+def find_token_grid(network: nn.Module, tokens: int, size: tuple[int, int]) -> tuple[int, int, int] | None:
     """(tokens before those of the patches, rows, columns) of a sequence of that length; None where no grid fits."""
     known = getattr(network, "num_prefix_tokens", None)
     for prefix in range(LARGEST_PREFIX + 1) if known is None else (int(known), 0):
@@ -74,7 +74,7 @@ _known: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], str]] = WeakKeyDictio
 """The default layer of a network for each image size: looked for once, not for every batch."""
 
 
-def default_cam_layer(classifier: Classifier, image: Tensor) -> str:
+def find_cam_layer(classifier: Classifier, image: Tensor) -> str:
     """The last module, in the order of execution, whose output still says where in the image something is.
 
     Its output must have a grid of more than one row and column (maps or tokens) and a gradient somewhere on it:
@@ -143,7 +143,7 @@ def _candidates(
     for place, (name, module, output) in enumerate(outputs):
         passed_on = isinstance(module, nn.Identity | nn.Dropout) or id(output) in pooled
         dense = isinstance(module, nn.Linear) and output.ndim == 3
-        grid = None if passed_on or dense else as_grid(output, network, size)
+        grid = None if passed_on or dense else arrange_as_grid(output, network, size)
         if grid is not None and min(grid.shape[2:]) > 1 and (place < last_weights or grid.shape[1] != classes):
             chosen.append((name, output))
     return chosen
@@ -151,7 +151,7 @@ def _candidates(
 
 def _grid(gradient: Tensor, network: nn.Module, size: tuple[int, int]) -> Tensor:
     """The gradient at the positions of the image alone."""
-    grid = as_grid(gradient, network, size)
+    grid = arrange_as_grid(gradient, network, size)
     assert grid is not None, "a candidate has a grid"
     return grid
 

@@ -24,7 +24,7 @@ from seewhy.core.facts import Facts
 SECONDS_TO_ANSWER = 2.0
 
 
-def reachable(url: str) -> bool:
+def is_reachable(url: str) -> bool:
     """Whether a server answers at `url` within two seconds (any answer counts). False when HF_HUB_OFFLINE is set."""
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
         return False
@@ -38,14 +38,14 @@ def reachable(url: str) -> bool:
     return True
 
 
-def torch_checkpoint(filename: str) -> Path:
+def locate_checkpoint(filename: str) -> Path:
     """Where torch.hub keeps a downloaded checkpoint of that name."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
     home = Path(os.environ.get("TORCH_HOME", cache / "torch")).expanduser()
     return home / "hub" / "checkpoints" / filename
 
 
-def timm_snapshot(name: str) -> Path | None:
+def find_timm_snapshot(name: str) -> Path | None:
     """The weights of a timm network in the Hugging Face cache (`name` with or without its training tag), or None."""
     from huggingface_hub import constants
 
@@ -54,7 +54,7 @@ def timm_snapshot(name: str) -> Path | None:
     return next(iter(sorted(found)), None)
 
 
-def timm_home() -> str:
+def find_timm_home() -> str:
     """The address of the hub that timm downloads from."""
     from huggingface_hub import constants
 
@@ -187,7 +187,7 @@ def _listed(title: str, rows: list[str]) -> list[str]:
     return [f"  {title}: {row}" for row in rows[:6]] + more
 
 
-def weights_sha256(network: nn.Module) -> str:
+def hash_weights(network: nn.Module) -> str:
     """SHA-256 over the names, shapes and bytes of every parameter and buffer."""
     digest = hashlib.sha256()
     for key, value in network.state_dict().items():

@@ -116,7 +116,7 @@ def read_training(
         batch = data.training_batch(list(range(start, min(total, start + PASS)))).to(device)
         found, logits = layer.features(evaluator, batch.images)
         features.append(found.cpu())
-        probabilities.append(evaluator.classifier.facts.probabilities(logits).cpu())
+        probabilities.append(evaluator.classifier.facts.compute_probabilities(logits).cpu())
         labels.append(batch.labels.cpu())
         names += batch.names
         nearest.add(batch.images, start)
@@ -237,7 +237,7 @@ def representer_points(
     rebuilt = {"training": _rebuilt(fit, training.features, training.probabilities)}
     rebuilt["training"].check(least_pearson, "training")
     tests, logits = (values.cpu() for values in layer.features(evaluator, images))
-    rebuilt["test"] = _rebuilt(fit, tests, classifier.facts.probabilities(logits))
+    rebuilt["test"] = _rebuilt(fit, tests, classifier.facts.compute_probabilities(logits))
     rebuilt["test"].check(least_pearson, "test")
     found = strongest(training.features, fit.coefficients, tests, targets.cpu(), count)
     expected = Targets(targets.cpu()).score(with_constant(tests) @ fit.weights.T)

@@ -53,7 +53,7 @@ class LastLayer:
             return calls[-1][1].float(), logits.float()
 
         with torch.inference_mode(False), evaluator.classifier.frozen():
-            features, logits = evaluator.in_passes(one, len(images), gradient=False)
+            features, logits = evaluator.run_passes(one, len(images), gradient=False)
         return features, logits
 
 

@@ -94,7 +94,7 @@ def prediction_row(facts: Facts, clean: Clean, group: Group, logits: Tensor, ima
     image, `true_probability` that of the true class. `attack_success` is empty where the clean prediction was not the
     attacked class to begin with.
     """
-    said = facts.probabilities(logits[image, step].float())
+    said = facts.compute_probabilities(logits[image, step].float())
     predicted, target = int(said.argmax()), int(clean.targets[image])
     label = int(clean.batch.labels[image])
     row: dict[str, Any] = {
@@ -173,7 +173,7 @@ class Measurement:
     def _measure(self, clean: Clean, group: Group, explained: int) -> Measured:
         images = group.images.flatten(0, 1)
         with self._timed("prediction"):
-            logits = BatchedEvaluator(self.classifier, images[0], self.probe_batch_size).logits(images)
+            logits = BatchedEvaluator(self.classifier, images[0], self.probe_batch_size).compute_logits(images)
         return self._rows(clean, group, logits.unflatten(0, group.images.shape[:2]), explained)
 
     def _rows(self, clean: Clean, group: Group, logits: Tensor, explained: int) -> Measured:

@@ -255,7 +255,7 @@ def _gradient(
         images = canvas.images(leaves)
         jitter = round(recipe.jitter * images.shape[-1] / 224)
         seen = moved(images, generators, jitter, recipe.rotation, recipe.scale)
-    score = evaluator.gradient(seen.detach(), targets)
+    score = evaluator.compute_gradient(seen.detach(), targets)
     penalty = -2 * recipe.l2 * normalised(images.detach()) / mean_and_std(images)[1]
     (gradient,) = torch.autograd.grad([seen, images], leaves, [score, penalty])
     return gradient
@@ -274,7 +274,7 @@ def _stepped(canvas: Pixels, parameters: Tensor, gradient: Tensor, recipe: Recip
 def _frames(evaluator: BatchedEvaluator, images: Images, targets: Classes, step: int) -> list[Frame]:
     """The images as 8-bit pixels, with what the classifier says of those."""
     pixels = as_bytes(images)
-    logits = evaluator.logits(to_unit_range(pixels))
+    logits = evaluator.compute_logits(to_unit_range(pixels))
     score = Targets(targets).score(logits).tolist()
-    probability = Targets(targets).score(evaluator.classifier.facts.probabilities(logits)).tolist()
+    probability = Targets(targets).score(evaluator.classifier.facts.compute_probabilities(logits)).tolist()
     return [Frame(step, *one) for one in zip(pixels.cpu(), score, probability, strict=True)]

@@ -176,7 +176,7 @@ class FoolingImage(Synthesis):
             done = self._leads(logits, targets[active])
             if done.any():
                 saved[active[done]] = as_saved(images[active[done]])
-                rounded = evaluator.logits(saved[active[done]])
+                rounded = evaluator.compute_logits(saved[active[done]])
                 done[done.clone()] = self._leads(rounded, targets[active[done]])
             norm = gradient.flatten(1).norm(dim=1)
             stuck = ~done & ~(norm.isfinite() & (norm > 0))
@@ -209,5 +209,5 @@ def _logits_and_gradient(evaluator: BatchedEvaluator, images: Images, targets: C
             (gradient,) = torch.autograd.grad(Targets(targets[chunk]).score(logits).sum(), leaves)
         return logits.detach(), gradient
 
-    logits, gradient = evaluator.in_passes(one, len(images), gradient=True)
+    logits, gradient = evaluator.run_passes(one, len(images), gradient=True)
     return logits, gradient

@@ -157,7 +157,7 @@ def fool_batch(
         return [], []
     evaluator = BatchedEvaluator(classifier, batch.images[0], synthesis.probe_batch_size)
     with sheltered(classifier):
-        before = evaluator.logits(batch.images)
+        before = evaluator.compute_logits(batch.images)
     targets = choose_targets(synthesis.target, before, batch.labels, classifier.facts.classes)
     known = (targets != UNKNOWN).nonzero().flatten()
     reason = f"its true class is unknown to the network, and synthesis.target={synthesis.target}"
@@ -166,11 +166,11 @@ def fool_batch(
         return [], skipped
     fooled = synthesis.fool(classifier, batch.images[known], targets[known])
     with sheltered(classifier):
-        after = evaluator.logits(fooled.images)
+        after = evaluator.compute_logits(fooled.images)
     said = build_predictions(classifier, batch, before)
     made = []
     for place, row in enumerate(known.tolist()):
-        both = classifier.facts.probabilities(torch.stack([before[row], after[place]]))
+        both = classifier.facts.compute_probabilities(torch.stack([before[row], after[place]]))
         answer = int(after[place].argmax())
         made.append(
             FooledImage(

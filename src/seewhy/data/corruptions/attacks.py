@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from seewhy.core.errors import UserError
-from seewhy.core.random import image_generator
+from seewhy.core.random import seed_generator
 from seewhy.core.tensors import widen
 from seewhy.core.types import Classes, Images
 from seewhy.models.batched import BatchedEvaluator
@@ -50,7 +50,7 @@ def compute_loss_gradient(evaluator: BatchedEvaluator, images: Images, classes: 
             loss = functional.cross_entropy(widen(evaluator.classifier(leaves)), classes[chunk], reduction="sum")
             return (torch.autograd.grad(loss, leaves)[0],)
 
-    return evaluator.in_passes(one, len(images), gradient=True)[0]
+    return evaluator.run_passes(one, len(images), gradient=True)[0]
 
 
 def parse_number(value: float | str) -> float:
@@ -116,7 +116,7 @@ class PGD(Attack):
         if not self.random_start:
             return images
         drawn = [
-            torch.rand(image.shape, generator=image_generator(seed, image, "pgd"), dtype=torch.float32)
+            torch.rand(image.shape, generator=seed_generator(seed, image, "pgd"), dtype=torch.float32)
             for image in images
         ]
         return images + eps * (2 * torch.stack(drawn).to(images.device) - 1)

@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional
 
 from seewhy.core.errors import UserError
 from seewhy.core.facts import Facts
-from seewhy.core.random import picture_seed
+from seewhy.core.random import derive_seed
 from seewhy.core.types import Corrupted
 from seewhy.data.preprocessing import compute_resized_size, resize, resize_and_crop
 
@@ -53,7 +53,7 @@ class Corrupter:
         size = self.facts.size
         if min(picture.shape[-2:]) > size / self.facts.crop:
             picture = resize(picture, self.facts)
-        seeds = {name: picture_seed(self.seed, picture, f"corruption {name}") % 2**32 for name in self.corruptions}
+        seeds = {name: derive_seed(self.seed, picture, f"corruption {name}") % 2**32 for name in self.corruptions}
         array = np.ascontiguousarray(picture.permute(1, 2, 0).numpy())
         made = [
             self.corruptions[step.corruption].corrupt(array, step.level, seeds[step.corruption]) for step in self.steps

@@ -32,7 +32,7 @@ from seewhy.explainers._backward_rules.rescale_rules import (
 )
 from seewhy.explainers._backward_rules.rule_mode import RuleMode, SavedTensor, SavedTensors, apply_rule
 from seewhy.models.classifier import Classifier
-from seewhy.models.fusion.autograd_graph import is_linear, operation
+from seewhy.models.fusion.autograd_graph import is_linear, name_operation
 
 PRODUCTS = frozenset(
     getattr(owner, name)
@@ -180,7 +180,7 @@ class DeepLiftMode(RuleMode):
 
     def visit(self, node: Node) -> None:
         """Everything but linear functions must have gone through a rule."""
-        if not is_linear(node) and operation(node) != "LocalRule":
+        if not is_linear(node) and name_operation(node) != "LocalRule":
             self.refuse_node(node)
 
     def _refuse_other_calls(self) -> None:

@@ -18,7 +18,7 @@ from torch.autograd.graph import Node
 from torch.nn import functional
 
 from seewhy.core.errors import Incompatible
-from seewhy.core.tensors import widen
+from seewhy.core.tensors import compute_in_blocks, widen
 from seewhy.core.types import Images, Targets
 from seewhy.explainers._backward_rules.calls import (
     SPELLINGS,
@@ -38,7 +38,7 @@ from seewhy.explainers._backward_rules.rule_mode import (
     iterate_tensors,
 )
 from seewhy.models.classifier import Classifier
-from seewhy.models.fusion.autograd_graph import STRUCTURAL, in_blocks, is_linear, operation, spoken
+from seewhy.models.fusion.autograd_graph import STRUCTURAL, describe_operation, is_linear, name_operation
 
 GATES = frozenset(("sigmoid", "hardsigmoid"))
 HOMOGENEOUS = frozenset(("relu", "leaky_relu", "prelu"))
@@ -146,10 +146,10 @@ class ActivationOp(RuleOp):
         self.ratio = torch.empty_like(values)
         if self.high is not None:
             result = values if self.in_place else torch.empty_like(values)
-            in_blocks(self._clamp_and_divide, self.ratio, result, values)
+            compute_in_blocks(self._clamp_and_divide, self.ratio, result, values)
             return result
         result = self.function(values)
-        in_blocks(_divide, self.ratio, result, values)
+        compute_in_blocks(_divide, self.ratio, result, values)
         return values.copy_(result) if self.in_place else result
 
     def _clamp_and_divide(self, ratio: Tensor, result: Tensor, values: Tensor) -> None:
@@ -216,10 +216,10 @@ class RelevanceMode(RuleMode):
 
     def visit(self, node: Node) -> None:
         """Refuse what is not sure to carry relevance."""
-        name = operation(node)
+        name = name_operation(node)
         nonlinear = name in ("Mul", "Div", "NativeBatchNorm") and not is_linear(node)
         if nonlinear or not (name in STRUCTURAL or name in AS_GRADIENT):
-            self.refuse("`mul` of two activations" if name == "Mul" else f"`{spoken(node)}`")
+            self.refuse("`mul` of two activations" if name == "Mul" else f"`{describe_operation(node)}`")
 
     def is_constant(self, result: Tensor) -> bool:
         """Gates carry no relevance."""

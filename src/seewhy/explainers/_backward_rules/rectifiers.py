@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
-from seewhy.core.tensors import widen
+from seewhy.core.tensors import compute_in_blocks, widen
 from seewhy.core.types import Images, Targets
 from seewhy.explainers._backward_rules.calls import SPELLINGS, parse_elementwise
 from seewhy.explainers._backward_rules.rule_mode import RuleMode, RuleOp, SavedTensor, SavedTensors, apply_rule
 from seewhy.models.classifier import Classifier
-from seewhy.models.fusion.autograd_graph import in_blocks, is_linear, is_product, operation, sources, spoken
+from seewhy.models.fusion.autograd_graph import describe_operation, is_linear, is_product, list_sources, name_operation
 from seewhy.models.fusion.fused_convolution import Activation, FusedRectifier
 
 NAMES = {"relu": "relu", "relu6": "hardtanh", "hardtanh": "hardtanh"}
@@ -167,7 +167,7 @@ class RectifierOp(RuleOp):
         def compute(out: Tensor, signal: Tensor, result: Tensor) -> None:
             self.rule(out, signal, result, self.high)
 
-        in_blocks(compute, rectified, signal, result)
+        compute_in_blocks(compute, rectified, signal, result)
         return (rectified,)
 
 
@@ -220,9 +220,9 @@ class RectifierMode(RuleMode):
 
     def visit(self, node: Node) -> None:
         """Remember the node and who uses it; refuse an unknown function or an activation that is no rectifier."""
-        for source in sources(node):
+        for source in list_sources(node):
             self._users.setdefault(source, []).append(node)
-        name = operation(node)
+        name = name_operation(node)
         if name in GATES or _find_op(node) is not None or _is_rectifier(node):
             self._candidates[node] = self.describe_module()
         elif not (is_linear(node) or is_product(node) or name in UNCHANGED or _is_bounded_above_only(node)):
@@ -235,9 +235,9 @@ class RectifierMode(RuleMode):
             products = list(self._find_products(node))
             if any(_multiplies_itself(node, product) for product in products):
                 self._refuse_in(module, f"`x * {_describe_function(node)}(x)`, an activation like Swish,")
-            if operation(node) in GATES:
+            if name_operation(node) in GATES:
                 if not products or None in products:
-                    self._refuse_in(module, f"`{spoken(node)}` as an activation")
+                    self._refuse_in(module, f"`{describe_operation(node)}` as an activation")
             elif not (products and all(product is not None and _is_broadcast(node, product) for product in products)):
                 rectifiers.append(node)
         return rectifiers
@@ -254,7 +254,7 @@ class RectifierMode(RuleMode):
             user = waiting.pop()
             if is_product(user):
                 products.append(user)
-            elif operation(user) in SCALING and len(sources(user)) == 1:
+            elif name_operation(user) in SCALING and len(list_sources(user)) == 1:
                 waiting += self._users.get(user, [])
             else:
                 products.append(None)
@@ -269,22 +269,22 @@ def _find_op(node: Node) -> RectifierOp | FusedRectifier | None:
 
 def _describe_function(node: Node) -> str:
     op = _find_op(node)
-    return spoken(node) if op is None else op.name
+    return describe_operation(node) if op is None else op.name
 
 
 def _is_rectifier(node: Node) -> bool:
     """Whether the node is max(x, 0), with or without an upper bound."""
-    bound = LOWER_BOUND.get(operation(node))
+    bound = LOWER_BOUND.get(name_operation(node))
     return (getattr(node, bound) if isinstance(bound, str) else bound) == 0
 
 
 def _is_bounded_above_only(node: Node) -> bool:
-    return operation(node) == "Clamp" and node._saved_min is None  # type: ignore[attr-defined]
+    return name_operation(node) == "Clamp" and node._saved_min is None  # type: ignore[attr-defined]
 
 
 def _find_upper_bound(node: Node) -> tuple[Tensor, float] | None:
     """(values, bound): the bound cuts where the values reach it (6 for ReLU6); None for a rectifier without one."""
-    name = UPPER_BOUND.get(operation(node))
+    name = UPPER_BOUND.get(name_operation(node))
     bound = getattr(node, name) if name else None
     if bound is None:
         return None
@@ -296,13 +296,13 @@ def _multiplies_itself(node: Node, product: Node | None) -> bool:
     """Whether the product multiplies a function of x by x itself: the other factor is what the node was made of."""
     if product is None:
         return False
-    factors = set(sources(product))
+    factors = set(list_sources(product))
     origins = [node]
     while origins:
-        for source in sources(origins.pop()):
+        for source in list_sources(origins.pop()):
             if source in factors:
                 return True
-            if operation(source) in SCALING and len(sources(source)) == 1:
+            if name_operation(source) in SCALING and len(list_sources(source)) == 1:
                 origins.append(source)
     return False
 

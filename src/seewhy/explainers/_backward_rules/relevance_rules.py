@@ -10,8 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from seewhy.core.tensors import compute_in_blocks, compute_in_blocks_beside
 from seewhy.explainers._backward_rules.calls import Affine
-from seewhy.models.fusion.autograd_graph import in_blocks, in_blocks_beside
 
 Rule = Callable[[Affine, Tensor, Tensor, Tensor], Tensor]
 """(layer, its input x, its result z, the signal c of z) -> the signal of x; z has the relevance r = z * c."""
@@ -29,7 +29,7 @@ def build_epsilon_rule(epsilon: float) -> Rule:
 
     def rule(layer: Affine, values: Tensor, result: Tensor, signal: Tensor) -> Tensor:
         share = torch.empty_like(result)
-        in_blocks(compute_share, share, result, signal)
+        compute_in_blocks(compute_share, share, result, signal)
         return layer.transpose(share, layer.weight, values)
 
     return rule
@@ -54,7 +54,7 @@ def build_gamma_rule(gamma: float) -> Rule:
             torch.div(size, total, out=total).mul_(signal)
             negative[0] = negative[0] or _shares_negative(total, result)
 
-        in_blocks(compute_share, share, result, signal)
+        compute_in_blocks(compute_share, share, result, signal)
         return _transpose_boosted(layer, values, share, result if negative[0] else None, gamma, signed)
 
     return rule
@@ -81,11 +81,11 @@ def _transpose_boosted(
         rising, falling = layer.transpose_each(share, (plain + size, plain - size), values)
         return torch.where(values < 0, falling, rising)
     turned = torch.empty_like(share)
-    in_blocks(_multiply_by_sign, turned, share, result)
+    compute_in_blocks(_multiply_by_sign, turned, share, result)
     if not signed:
         return layer.transpose_sum((share, turned), (plain, size), values)
     carried, extra = layer.transpose(share, plain, values), layer.transpose(turned, size, values)
-    in_blocks(_add_signed, carried, extra, values)
+    compute_in_blocks(_add_signed, carried, extra, values)
     return carried
 
 
@@ -133,6 +133,6 @@ def apply_bounded_rule(
         torch.div(relevance, total + TINY, out=relevance)
         torch.ops.aten.threshold_backward.grad_input(relevance, total, 0, grad_input=relevance)
 
-    in_blocks_beside(compute_signal, (total, relevance), (least,))
+    compute_in_blocks_beside(compute_signal, (total, relevance), (least,))
     all_weights, positive = layer.transpose_each(relevance, (layer.weight, plus), values)
     return all_weights, -positive, positive - all_weights

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seewhy.core.tensors import compute_in_blocks_beside
 from seewhy.explainers._backward_rules.calls import Elementwise, find_memory_format
 from seewhy.explainers._backward_rules.rule_mode import RuleOp
-from seewhy.models.fusion.autograd_graph import in_blocks_beside
 
 SAME = 1e-6
 """Differences up to this size count as none for curved functions: the derivative is the limit of the multiplier."""
@@ -54,7 +54,7 @@ class RescaleOp(DifferenceOp):
         if self.by_channel:
             self._compute_slope(*points[0], *points[1])
         else:
-            in_blocks_beside(self._compute_slope, *points)
+            compute_in_blocks_beside(self._compute_slope, *points)
         return values.copy_(result) if self.in_place else result
 
     def _compute_slope(
@@ -103,7 +103,7 @@ class ClampRescaleOp(RescaleOp):
         smallest = torch.full_like(baseline, torch.finfo(baseline.dtype).tiny)
         limit = torch.ops.aten.hardtanh_backward(smallest, baseline, self.low, self.high)
         beside = baseline, self.function(baseline), limit
-        in_blocks_beside(self._compute_share, (self.multiplier, values, result), beside)
+        compute_in_blocks_beside(self._compute_share, (self.multiplier, values, result), beside)
         return result
 
     def _compute_share(

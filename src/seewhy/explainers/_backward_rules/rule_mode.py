@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 from seewhy.core.errors import Incompatible
 from seewhy.explainers._backward_rules.calls import SPELLINGS, parse_elementwise
-from seewhy.models.fusion.autograd_graph import sources, spoken
+from seewhy.models.fusion.autograd_graph import describe_operation, list_sources
 
 INDEPENDENT = frozenset(
     "__get__ __set__ new_zeros new_ones new_full new_empty new_tensor zeros_like ones_like full_like empty_like "
@@ -123,7 +123,7 @@ class RuleMode(TorchFunctionMode):
 
     def refuse_node(self, node: Node) -> None:
         """`refuse` an operation by the name of its node."""
-        self.refuse(f"`{spoken(node)}`")
+        self.refuse(f"`{describe_operation(node)}`")
 
     def describe_module(self) -> str:
         """The innermost module of the network that is running right now, in words."""
@@ -146,7 +146,7 @@ class RuleMode(TorchFunctionMode):
             if node not in self._visited:
                 self._visited.add(node)
                 self.visit(node)
-                waiting += sources(node)
+                waiting += list_sources(node)
 
 
 def iterate_tensors(value: Any) -> Iterator[Tensor]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from seewhy.explainers._incremental.recording import Step
-from seewhy.models.fusion.fused_convolution import Activation, usable
+from seewhy.models.fusion.fused_convolution import Activation, can_fuse
 from seewhy.models.fusion.fused_convolution import convolve as activated
 
 
@@ -126,7 +126,7 @@ class Convolution:
         geometry = list(self.stride), list(self.dilation), self.groups
 
         def convolve(images: Tensor, padding: tuple[int, int]) -> Tensor:
-            if self.activation is not None and usable(images, weight, self.activation[0]):
+            if self.activation is not None and can_fuse(images, weight, self.activation[0]):
                 return activated(images, weight, self.bias, (list(padding), *geometry), self.activation[0])
             made = functional.conv2d(images, weight, self.bias, self.stride, padding, self.dilation, self.groups)
             return made if self.activation is None else self.activation[1].apply(made)

@@ -21,7 +21,7 @@ from seewhy.explainers._incremental.nodes import Nodes, nodes_of
 from seewhy.explainers._incremental.patches import Clean, Key, Windows, clean_pass, keys_of, patch_pass
 from seewhy.explainers._incremental.plan import Group, Plan, make_plan
 from seewhy.explainers._incremental.recording import Unrecordable, Value, record
-from seewhy.models.batched import BatchedEvaluator, out_of_memory
+from seewhy.models.batched import BatchedEvaluator, is_out_of_memory
 from seewhy.models.classifier import Passes
 
 CLOSE = 1e-4
@@ -89,7 +89,7 @@ def incremental_network(
     try:
         _check(made, images[:1], cover[:1], logits)
     except RuntimeError as error:
-        if out_of_memory(error):
+        if is_out_of_memory(error):
             raise
         raise Unrecordable(f"an operation of its record cannot be run again ({error})") from error
     return made
@@ -119,7 +119,7 @@ def planned_drops(
     of a pass's multiplications that it costs, rounded up in the sum. Holds no more numbers than a pass of the evaluator
     does, and the clean maps of at least one image.
     """
-    plan, columns, limit = network.plan, len(network.lefts), evaluator.limit(False)
+    plan, columns, limit = network.plan, len(network.lefts), evaluator.find_limit(False)
     drops = images.new_zeros(len(images), len(network.tops) * columns)
     changed = _changed(network, images, cover)
     spent = 0
@@ -182,6 +182,6 @@ def incremental_drops(
         if must:
             raise Incompatible(f"the network cannot be replayed: {reason}; set explainer.incremental=auto") from reason
     except (torch.OutOfMemoryError, RuntimeError) as error:
-        if must or not out_of_memory(error):
+        if must or not is_out_of_memory(error):
             raise
     return None

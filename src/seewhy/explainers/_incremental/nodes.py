@@ -76,7 +76,7 @@ def activation_of(step: Step) -> tuple[Activation, Pointwise] | None:
     numbers = step.arguments(1)[1:-1]
     if alone is None or module is None or any(isinstance(number, Value | Tensor) for number in numbers):
         return None
-    found = fused_convolution.activation_of(module(*numbers))
+    found = fused_convolution.read_activation(module(*numbers))
     return None if found is None else (found, alone)
 
 

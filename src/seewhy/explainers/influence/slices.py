@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from seewhy.core.errors import Incompatible, UserError
-from seewhy.core.targets import class_index
+from seewhy.core.targets import find_class
 from seewhy.core.types import Images, Targets
 from seewhy.explainers.layer_signals import (
     record_activation,
@@ -18,7 +18,7 @@ from seewhy.explainers.layer_signals import (
 )
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
-from seewhy.models.layers import as_grid
+from seewhy.models.layers import arrange_as_grid
 
 REDUCTIONS = ("mean", "max")
 
@@ -51,7 +51,7 @@ class Slice:
         """Output of the layer (or its gradient) [batch, ...] -> [batch, units]."""
         if values.ndim == 2:
             return values
-        grid = as_grid(values, network, (int(network_input.shape[2]), int(network_input.shape[3])))
+        grid = arrange_as_grid(values, network, (int(network_input.shape[2]), int(network_input.shape[3])))
         if grid is None and values.ndim == 4:
             grid = values
         if grid is None:
@@ -64,7 +64,7 @@ class Slice:
         def one(chunk: Tensor) -> tuple[Tensor, Tensor]:
             return record_activation(evaluator.classifier, self.module, images[chunk])
 
-        output, logits = evaluator.in_passes(one, len(images), gradient=False)
+        output, logits = evaluator.run_passes(one, len(images), gradient=False)
         return output, logits
 
     def influence(self, evaluator: BatchedEvaluator, images: Images, quantities: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,7 +80,7 @@ class Slice:
             )
             return output, gradients.transpose(0, 1)
 
-        output, gradients = evaluator.in_passes(one, len(images), gradient=True)
+        output, gradients = evaluator.run_passes(one, len(images), gradient=True)
         return output, gradients
 
     def unit_gradient(self, evaluator: BatchedEvaluator, images: Images, units: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,7 +94,7 @@ class Slice:
                 (gradient,) = torch.autograd.grad(values.sum(), leaves)
             return values.detach(), gradient
 
-        values, gradient = evaluator.in_passes(one, len(images), gradient=True)
+        values, gradient = evaluator.run_passes(one, len(images), gradient=True)
         return values, gradient
 
     def keep(self, values: Tensor, units: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ def find_compared_class(
         return logits.scatter(1, targets.classes[:, None], -torch.inf).argmax(1)
     text = str(against)
     try:
-        index = int(text) if text.isdigit() else class_index(text, classes)
+        index = int(text) if text.isdigit() else find_class(text, classes)
     except UserError as error:
         raise UserError(f"explainer.against={against}: {error}") from error
     if index >= len(classes):
@@ -129,5 +129,5 @@ def find_compared_class(
 
 def build_score_weights(targets: Targets, against: Tensor | None, classes: int) -> Tensor:
     """Weights [n, classes] of q: the target's logit, or the target's less that of `against` [n]."""
-    weights = targets.weights(classes)
+    weights = targets.expand(classes)
     return weights if against is None else weights - functional.one_hot(against, classes).float()

@@ -55,8 +55,8 @@ def _measure(context: MetricContext, mask: str) -> KeptImages:
     maps, finite = context.replace_non_finite()
     space, masks = SPACES_OF_MASKS[mask], kept_masks(maps, mask)
     kept = maps.new_empty(len(maps))
-    for chunk in context.evaluator.chunks(len(maps), gradient=False):
-        logits = context.evaluator.logits(context.images[chunk] * masks[chunk, None])
+    for chunk in context.evaluator.split(len(maps), gradient=False):
+        logits = context.evaluator.compute_logits(context.images[chunk] * masks[chunk, None])
         kept[chunk] = context.select_scores(logits, space, chunk)
     undefined = kept.double().masked_fill(~finite, torch.nan)
     coverage = masks.double().mean((1, 2)).masked_fill(~finite, torch.nan)

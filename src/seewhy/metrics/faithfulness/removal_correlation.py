@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from seewhy.core.errors import UserError
-from seewhy.core.random import image_generator
+from seewhy.core.random import seed_generator
 from seewhy.core.types import Images
 from seewhy.explainers.baselines import BASELINES
 from seewhy.metrics.base import ImageMetric, MetricContext
@@ -86,13 +86,13 @@ def disturbed(
     """
     maps, finite = context.replace_non_finite()
     maps, clean = maps.double(), context.compute_scores().double()
-    generators = [image_generator(context.seed, image, stream) for image in context.images]
+    generators = [seed_generator(context.seed, image, stream) for image in context.images]
     sums, drops = (maps.new_empty(len(maps) * n_samples) for _ in range(2))
-    for probes in context.evaluator.chunks(len(sums), gradient=False):
+    for probes in context.evaluator.split(len(sums), gradient=False):
         image = probes // n_samples
         strength = torch.stack([draw(generators[number]) for number in image.tolist()]).to(context.images)
         sums[probes] = (strength * maps[image]).sum((1, 2))
-        scores = context.evaluator.scores(apply(image, strength), context.targets[image])
+        scores = context.evaluator.compute_scores(apply(image, strength), context.targets[image])
         drops[probes] = clean[image] - scores.double()
     undefined = sums.view(-1, n_samples).masked_fill(~finite[:, None], torch.nan)
     return Disturbed(undefined, drops.view(-1, n_samples))

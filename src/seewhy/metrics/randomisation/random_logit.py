@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from seewhy.core.errors import UserError
-from seewhy.core.random import image_generator
+from seewhy.core.random import seed_generator
 from seewhy.core.types import Classes
 from seewhy.metrics.base import ImageMetric, MetricContext
 from seewhy.metrics.similarity import compare_with_maps
@@ -42,7 +42,7 @@ def draw_other_classes(context: MetricContext) -> Classes:
     count = len(context.classifier.facts.classes)
     if count < 2:
         raise UserError("random_logit compares with another class: the network has only one; leave the metric out")
-    generators = [image_generator(context.seed, image, "random logit") for image in context.images]
+    generators = [seed_generator(context.seed, image, "random logit") for image in context.images]
     drawn = torch.cat([torch.randint(count - 1, (1,), generator=generator) for generator in generators])
     targets = context.targets.classes
     drawn = drawn.to(targets)

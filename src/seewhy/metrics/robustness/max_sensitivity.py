@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from seewhy.core.errors import UserError
-from seewhy.core.random import image_generator
+from seewhy.core.random import seed_generator
 from seewhy.metrics.base import ImageMetric, MetricContext
 from seewhy.metrics.faithfulness.removal_correlation import check_samples
 
@@ -44,9 +44,9 @@ class MaxSensitivity(ImageMetric):
         """`n_samples` explanations for each image, in batches that are filled across images and samples."""
         explainer = context.require_explainer(self.name)
         images, targets, maps = context.images, context.targets, context.attributions.double()
-        generators = [image_generator(context.seed, image, "max sensitivity") for image in images]
+        generators = [seed_generator(context.seed, image, "max sensitivity") for image in images]
         changes = maps.new_empty(len(images) * self.n_samples)
-        for probes in context.evaluator.chunks(len(changes), gradient=True):
+        for probes in context.evaluator.split(len(changes), gradient=True):
             image = probes // self.n_samples
             drawn = [
                 torch.rand(images.shape[1:], generator=generators[number], dtype=torch.float32)

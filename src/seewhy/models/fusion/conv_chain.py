@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from seewhy.models.fusion.fused_convolution import Activation, activation_of, fused, fusible, usable
+from seewhy.models.fusion.fused_convolution import Activation, can_fuse, convolve_fused, is_fusible, read_activation
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
@@ -40,8 +40,8 @@ class Chain:
         self.remember = False
         self.inner = inner_activation(normalisation) if activation is None else None
         self.fused: Activation | None = None
-        if fusible(convolution) and (self.inner is None or type(normalisation.drop) is nn.Identity):  # type: ignore[union-attr]
-            self.fused = activation_of(self.inner if activation is None else activation)
+        if is_fusible(convolution) and (self.inner is None or type(normalisation.drop) is nn.Identity):  # type: ignore[union-attr]
+            self.fused = read_activation(self.inner if activation is None else activation)
         self._output: Tensor | None = None
         self._version: int | None = None
         self._activated = False
@@ -87,10 +87,10 @@ class Chain:
         if self._output is not None:
             raise Changed
         weight = self.parameters["weight"]
-        self._activated = self.fused is not None and weight is not None and usable(values, weight, self.fused)
+        self._activated = self.fused is not None and weight is not None and can_fuse(values, weight, self.fused)
         if self._activated:
             assert self.fused is not None
-            output = fused(self.convolution, self.parameters, values, self.fused)
+            output = convolve_fused(self.convolution, self.parameters, values, self.fused)
         else:
             output = self._plain(values)
         self._output, self._version = output, version(output)

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.nn.modules import module as hooks
 
-from seewhy.models.fusion.autograd_graph import sources
+from seewhy.models.fusion.autograd_graph import list_sources
 from seewhy.models.fusion.conv_chain import HOOKS, Chain, Changed
-from seewhy.models.fusion.fused_convolution import activation_of
+from seewhy.models.fusion.fused_convolution import read_activation
 
 CLOSE = 1e-4
 """Logits of the folded network may differ from the network's by this share of the largest one."""
@@ -25,7 +25,7 @@ NORMALISATIONS = ("torch.nn.modules.batchnorm.BatchNorm2d", "timm.layers.norm_ac
 
 
 @torch.no_grad()
-def fold(chains: Sequence[Chain]) -> None:
+def fold_parameters(chains: Sequence[Chain]) -> None:
     """Fold the parameters of the chains as they are now."""
     for chain in chains:
         chain.parameters = dict(chain.convolution._parameters)
@@ -74,7 +74,7 @@ class Folding:
                 self.chains = []
                 if any(_follows(module) for module in self.network.modules()):
                     self._find(example())
-            fold(self.chains)
+            fold_parameters(self.chains)
 
     def of_copy(self, network: nn.Module) -> Folding:
         """The same chains in a copy of the network: it need not be looked over again."""
@@ -141,7 +141,7 @@ class Folding:
     def _keep_if_same(self, chains: Sequence[Chain], example: Tensor, logits: Tensor) -> bool:
         """Take these chains if the network's logits stay what they are; whether they do."""
         self.chains = [chain for chain in chains if chain.is_useful]
-        fold(self.chains)
+        fold_parameters(self.chains)
         try:
             with torch.no_grad(), _remembered(self.chains):
                 folded = self.run(example)
@@ -231,7 +231,7 @@ def _found(network: nn.Module, example: Tensor) -> tuple[list[Chain], Tensor]:
             continue
         elif type(normalisation) is nn.BatchNorm2d:
             activation = behind(calls.only(normalisation))
-            activation = activation if activation_of(activation) is not None else None
+            activation = activation if read_activation(activation) is not None else None
         if normalisation is not None or activation is not None:
             parts = [each for each in (module, normalisation, activation) if each is not None]
             around = set.union(*(holders[each] for each in parts[:-1])) - holders[parts[-1]]
@@ -255,7 +255,7 @@ def _readers(result: Tensor) -> Counter[Node]:
     readers: Counter[Node] = Counter()
     waiting = [result.grad_fn] if result.grad_fn is not None else []
     while waiting:
-        read = sources(waiting.pop())
+        read = list_sources(waiting.pop())
         waiting += [source for source in set(read) if source not in readers]
         readers.update(read)
     return readers
@@ -282,4 +282,4 @@ def _named(module: nn.Module) -> str:
 
 def _follows(module: nn.Module) -> bool:
     """Whether a module can be computed by the convolution before it."""
-    return _named(module) in NORMALISATIONS or activation_of(module) is not None
+    return _named(module) in NORMALISATIONS or read_activation(module) is not None

@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.overrides import _get_current_function_mode_stack
 
-from seewhy.models.fusion.autograd_graph import in_blocks
+from seewhy.core.tensors import compute_in_blocks
 
 Backward = Callable[[Tensor, Tensor], Tensor]
 
@@ -30,7 +30,7 @@ class Activation:
     """Where it cuts off, if it is min(max(x, 0), high): a rectifier."""
 
 
-def activation_of(module: Any) -> Activation | None:
+def read_activation(module: Any) -> Activation | None:
     """What a module computes, where oneDNN can; None for any other.
 
     A number that was cut off at a bound is not strictly between the bounds, before and after: the derivative of the
@@ -55,13 +55,13 @@ def _between(low: float, high: float, signal: Tensor, result: Tensor) -> Tensor:
     return found
 
 
-def fusible(module: nn.Conv2d) -> bool:
+def is_fusible(module: nn.Conv2d) -> bool:
     """Whether the geometry of a convolution is one that `fused` knows."""
     named = type(module).__name__ == "Conv2dSame" or isinstance(module.padding, tuple)
     return named and module.padding_mode == "zeros"
 
 
-def usable(values: Tensor, weight: Tensor, activation: Activation) -> bool:
+def can_fuse(values: Tensor, weight: Tensor, activation: Activation) -> bool:
     """Whether these values can be fused here and now: float32 on a processor, and nobody looks at the operations."""
     return bool(
         values.device.type == "cpu"
@@ -83,7 +83,9 @@ def _nothing(activation: Activation) -> bool:
     return False
 
 
-def fused(module: nn.Conv2d, parameters: Mapping[str, Tensor | None], values: Tensor, activation: Activation) -> Tensor:
+def convolve_fused(
+    module: nn.Conv2d, parameters: Mapping[str, Tensor | None], values: Tensor, activation: Activation
+) -> Tensor:
     """activation(module(values)) with other parameters [n, channels, rows, columns]."""
     weight, bias = parameters["weight"], parameters["bias"]
     assert weight is not None, "a convolution has weights"
@@ -161,7 +163,7 @@ class FusedRectifier:
         def compute(out: Tensor, signal: Tensor, result: Tensor) -> None:
             rule(out, signal, result, self.high)
 
-        in_blocks(compute, found, signal, result)
+        compute_in_blocks(compute, found, signal, result)
         return found
 
 
