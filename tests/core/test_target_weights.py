@@ -68,7 +68,7 @@ def test_a_contrast_has_no_class() -> None:
 def test_score_and_gradient_of_a_contrast_are_the_weighted_sums() -> None:
     classifier, weights = linear_classifier()
     images = random_images(3, 8)
-    scores, gradient = BatchedEvaluator(classifier, images[0], 2).score_and_gradient(images, Targets(CONTRAST))
+    scores, gradient = BatchedEvaluator(classifier, images[0], 2).compute_score_and_gradient(images, Targets(CONTRAST))
     torch.testing.assert_close(scores, (CONTRAST * classifier(images)).sum(1).detach())
     torch.testing.assert_close(gradient, torch.einsum("nc,cdhw->ndhw", CONTRAST, weights))
 

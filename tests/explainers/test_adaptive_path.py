@@ -22,10 +22,10 @@ class Recorder(BatchedEvaluator):
         self.positions: list[float] = []
         self.largest = 0
 
-    def score_and_gradient(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def compute_score_and_gradient(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         self.positions += images.double().mean((1, 2, 3)).tolist()
         self.largest = max(self.largest, len(images))
-        return super().score_and_gradient(images, targets)
+        return super().compute_score_and_gradient(images, targets)
 
 
 class Bend(nn.Module):

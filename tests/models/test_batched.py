@@ -55,7 +55,9 @@ def test_no_pass_holds_more_images_than_the_bound() -> None:
 def test_the_gradient_of_a_linear_network_is_its_weights() -> None:
     classifier, weights = linear_classifier()
     images, targets = random_images(3, 8), torch.tensor([2, 0, 2])
-    torch.testing.assert_close(BatchedEvaluator(classifier, images[0], 2).gradient(images, targets), weights[targets])
+    torch.testing.assert_close(
+        BatchedEvaluator(classifier, images[0], 2).compute_gradient(images, targets), weights[targets]
+    )
 
 
 def test_passes_are_counted_once_for_each_image() -> None:
@@ -105,7 +107,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_stays_small(
     network = Crowded(3, error, words)
     classifier = classifier_of(network, 32, 4)
     evaluator, targets = BatchedEvaluator(classifier, IMAGES[0], 8), TARGETS % 4
-    expected = BatchedEvaluator(classifier, IMAGES[0], 1).score_and_gradient(IMAGES, targets)
+    expected = BatchedEvaluator(classifier, IMAGES[0], 1).compute_score_and_gradient(IMAGES, targets)
     network.sizes.clear()
     classifier.passes = Passes()
     found = evaluator.compute_gradient(IMAGES, targets) if gradient else evaluator.compute_scores(IMAGES, targets)
@@ -162,7 +164,7 @@ def test_several_results_of_a_pass_are_joined_and_a_pass_that_does_not_fit_is_ma
             raise torch.OutOfMemoryError
         return chunk, -chunk
 
-    up, down = BatchedEvaluator(small_cnn(), IMAGES[0], 16).in_passes(one, 7, gradient=True, images_each=2)
+    up, down = BatchedEvaluator(small_cnn(), IMAGES[0], 16).run_passes(one, 7, gradient=True, images_each=2)
     assert up.tolist() == list(range(7))
     assert torch.equal(down, -up)
     assert sizes == [7, 3, 3, 1]

@@ -41,7 +41,7 @@ def find_batch_size(classifier: Classifier, image: Tensor, gradient: bool) -> in
 
     Measured once for each network, image size, device, number of threads and torch version, then kept in the user's
     cache folder, so that later runs use the same size and give the same bytes. Where the machine is too busy to
-    measure, `usual_batch_size` is taken and nothing is kept.
+    measure, `estimate_batch_size` is taken and nothing is kept.
     """
     key = _key(classifier, image, gradient)
     known = _read_cache()
