@@ -281,3 +281,9 @@ def test_a_smooth_function_near_the_baseline_is_as_exact_as_far_from_it(activati
     exact = DeepLift()(classifier.double(), images.double(), torch.tensor([0, 1]))
     small = 1e-5 * float(exact.abs().amax((1, 2)).min())
     torch.testing.assert_close(found.double(), exact, rtol=1e-4, atol=small)
+
+
+def test_a_network_without_nonlinearities_shares_its_baseline_too() -> None:
+    (classifier, _), images, targets = linear_classifier(), random_images(3, 8), torch.tensor([0, 1, 0])
+    DeepLift(probe_batch_size=2)(classifier, images, targets)
+    assert classifier.passes == Passes(3 + 1, 3)

@@ -67,7 +67,9 @@ class DeepLift(CompleteExplainer):
         """The maps; with one pass of the baselines for each pass of the images, unless one is shared by all."""
 
         def one(chunk: Tensor) -> tuple[Tensor, Tensor]:
-            recording = shared or record_baselines(evaluator.classifier, baselines[chunk], shared=False)
+            recording = shared
+            if recording is None:
+                recording = record_baselines(evaluator.classifier, baselines[chunk], shared=False)
             multipliers, change = compute_multipliers(evaluator.classifier, images[chunk], targets[chunk], recording)
             return (multipliers * (images[chunk] - baselines[chunk])).sum(1), change
 

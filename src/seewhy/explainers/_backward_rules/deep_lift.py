@@ -76,7 +76,9 @@ class BaselineRecording(TorchFunctionMode):
         self._tensors.copy_before(func, args, kwargs)
         return func(*args, **kwargs)
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
+        """How many calls there are."""
         return len(self._calls)
 
     def read(self, index: int) -> tuple[Any, tuple[Tensor, ...]]:
@@ -175,7 +177,7 @@ class DeepLiftMode(RuleMode):
 
     def finish(self) -> None:
         """To be called after the pass: the baselines must not have made further calls."""
-        if self._next != len(self._baselines):
+        if self._next != self._baselines.count:
             self._refuse_other_calls()
 
     def visit(self, node: Node) -> None:
