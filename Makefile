@@ -2,10 +2,13 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help install check lint types test explain train robustness synthesize sweep report methods logbook benchmark tensorboard oracle browser clean distclean
+.PHONY: help install check lint imports types test explain train robustness synthesize sweep report methods logbook benchmark tensorboard wheel oracle browser clean distclean
 
 PYTHON ?= python3
 ARGS ?=
+# A further index of wheels: with that of PyTorch's CPU builds, torch comes without the libraries for GPUs.
+TORCH_INDEX ?=
+export TORCH_INDEX
 RUN := .venv/bin/python
 RUNTIME := .venv/.installed
 DEVELOPMENT := .venv/.installed-dev
@@ -18,7 +21,7 @@ help: ## show this list
 	@echo 'make <target> [ARGS="..."]: ARGS goes to the command, such as make explain ARGS="explainer=occlusion"'
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
 
-install: $(DEVELOPMENT) ## create .venv with the pinned versions (PYTHON=python3.12 chooses the interpreter)
+install: $(DEVELOPMENT) ## create .venv with the pinned versions (PYTHON=python3.12: this interpreter; TORCH_INDEX=URL: torch from this index)
 
 explain: $(RUNTIME) ## explain images with one method
 	$(RUN) src/explain.py $(ARGS)
@@ -53,11 +56,14 @@ logbook: $(RUNTIME) ## run the five studies and write their pages
 test: $(DEVELOPMENT) ## run the tests and the examples in docstrings (pytest, two processes of one thread)
 	$(RUN) -m pytest -n 2 $(ARGS)
 
-check: lint types test ## what CI runs: lint, types and test
+check: lint imports types test ## what CI runs: lint, imports, types and test
 
 lint: $(DEVELOPMENT) ## check style and formatting (ruff)
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
+
+imports: $(DEVELOPMENT) ## check that a room imports only rooms below it (import-linter)
+	PYTHONPATH=src .venv/bin/lint-imports --no-cache --no-logo
 
 types: $(DEVELOPMENT) ## check the type annotations (mypy)
 	$(RUN) -m mypy
@@ -70,8 +76,11 @@ browser: $(DEVELOPMENT) ## install what the tests of report.html in a browser ne
 	@scripts/bootstrap "$(PYTHON)" '.[browser]'
 	$(RUN) -m pytest -m browser $(ARGS)
 
-clean: ## remove caches
-	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage build src/*.egg-info
+wheel: $(DEVELOPMENT) ## build the package into dist/
+	@scripts/wheel $(RUN) dist
+
+clean: ## remove caches and what was built
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage build dist src/*.egg-info
 	find configs scripts src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## remove caches and .venv
@@ -79,6 +88,7 @@ distclean: clean ## remove caches and .venv
 
 $(RUNTIME): pyproject.toml constraints.txt
 	@echo 'Installing into .venv: the first time 3 to 5 minutes; on Linux about 2.5 GB to fetch, 6 GB on disk'
+	@echo 'Without a GPU, an index of CPU builds of torch saves most of it: make install TORCH_INDEX=URL'
 	@scripts/bootstrap "$(PYTHON)" .
 	@touch $@
 

@@ -1,5 +1,6 @@
 """The frame of the project: what it depends on, what `make` offers, what is committed."""
 
+import os
 import re
 import shutil
 import socket
@@ -66,8 +67,8 @@ def test_constraints_are_bare_versions_sorted_and_unique() -> None:
 @pytest.mark.parametrize("version", ["2.6.2", "2.6.3"])
 def test_malicious_lightning_releases_are_excluded(name: str, version: str) -> None:
     (requirement,) = (Requirement(text) for text in PROJECT["dependencies"] if Requirement(text).name == name)
-    assert requirement.specifier.contains("2.6.1")
     assert not requirement.specifier.contains(version)
+    assert not requirement.specifier.contains("2.6.5")
     assert PINNED[name] != version
 
 
@@ -83,10 +84,41 @@ def test_make_lists_every_target_with_its_line() -> None:
     assert make("--silent", "help") == make("--silent")
 
 
-def test_ci_runs_all_that_make_check_runs() -> None:
+def test_ci_runs_make_check_and_make_check_runs_every_check() -> None:
     (parts,) = re.findall(r"^check: ([a-z ]+) ##", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    commands = re.findall(r"^make (.+)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
-    assert set(parts.split()) <= set(" ".join(commands).split())
+    assert set(parts.split()) == {"lint", "imports", "types", "test"}
+    assert "check" in re.findall(r"^make (.+)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("index", ["", "https://example.com/cpu wheels"])
+def test_a_further_index_reaches_pip(index: str, tmp_path: Path) -> None:
+    """`make install TORCH_INDEX=URL`, with a Python that writes down its arguments instead of installing anything."""
+    (tmp_path / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts" / "bootstrap", tmp_path / "scripts")
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\nprintf "%s|" "$@" > arguments\n')
+    python.chmod(0o755)
+    environment = {**os.environ, "TORCH_INDEX": index}
+    subprocess.run(["sh", "scripts/bootstrap", "python3", ".[dev]"], cwd=tmp_path, env=environment, check=True)
+    words = (tmp_path / "arguments").read_text().split("|")[:-1]
+    extra = ["--extra-index-url", index] if index else []
+    assert words[-2:] == ["-e", ".[dev]"]
+    assert words[words.index("constraints.txt") + 1 : -2] == extra
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="there is no make")
+def test_make_hands_the_index_on(tmp_path: Path) -> None:
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / ".venv").mkdir()
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    bootstrap = tmp_path / "scripts" / "bootstrap"
+    bootstrap.write_text('#!/bin/sh\necho "$2 $TORCH_INDEX" >> indexes\n')
+    bootstrap.chmod(0o755)
+    make("-C", str(tmp_path), "install", "TORCH_INDEX=https://example.com")
+    indexes = (tmp_path / "indexes").read_text().splitlines()
+    assert indexes == [". https://example.com", ".[dev,launchers] https://example.com"]
 
 
 def test_no_committed_file_names_a_machine_or_a_registry() -> None:
