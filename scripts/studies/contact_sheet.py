@@ -14,8 +14,9 @@ from omegaconf import OmegaConf
 from seewhy.data.images import read_image
 from seewhy.data.preprocessing import resize_and_crop, to_unit_range
 from seewhy.plots import heatmaps
-from seewhy.plots.canvas import LEADING, Drawing, Page, shorten, wrap
+from seewhy.plots.canvas import Drawing, Page
 from seewhy.plots.colormaps import MUTED, build_colour_map
+from seewhy.plots.text import LEADING, format_probability, shorten, wrap
 from seewhy.report.runs import Run
 from studies.found_runs import maps
 
@@ -51,7 +52,7 @@ def contact_sheet(columns: Mapping[str, Run], shown: Sequence[str], note: str) -
     y = MARGIN + deepest * page.pixels(LEADING * TITLE)
     for name in shown:
         said = {column: str(first.predictions[column][name]) for column in ("predicted", "probability")}
-        tail = f" {heatmaps.format_probability(float(said['probability']))}"
+        tail = f" {format_probability(float(said['probability']))}"
         page.lines(MARGIN, y, [shorten(said["predicted"], room, LABEL, tail)], LABEL)
         top = round(y + step + 2)
         page.picture(MARGIN, top, SIDE, SIDE, heatmaps.to_rgb(_fitted(images[name][None])[0]))

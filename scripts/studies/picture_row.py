@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from seewhy.plots.canvas import LEADING, Drawing, Page, shorten
+from seewhy.plots.canvas import Drawing, Page
+from seewhy.plots.text import LEADING, shorten
 
 SIDE, GAP, MARGIN = 190, 8, 12
 LABEL, RESOLUTION = 8.0, 100

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
 
-from seewhy.plots.canvas import FAMILY, RESOLUTIONS, Drawing, Page, Words, clean_text, find_font_file, measure_width
+from seewhy.plots.canvas import Drawing, Page, Words
+from seewhy.plots.text import FAMILY, RESOLUTIONS, clean_text, find_font_file, measure_width
 
 TEXTS = ["heat map", "gypj", "^^", "__", "Å", "target: tabby (predicted) p=0.87"]
 

@@ -20,7 +20,8 @@ from seewhy.core.types import Batch, Explanation
 from seewhy.models.classifier import Classifier
 from seewhy.plots.colormaps import build_colour_map
 from seewhy.plots.explanation import draw_panel
-from seewhy.plots.heatmaps import check_views, encode_preview
+from seewhy.plots.heatmaps import encode_preview
+from seewhy.plots.views import check_views
 from seewhy.runs.background_writer import BackgroundWriter
 from seewhy.runs.contact_sheet import save_sheet_image, write_sheet
 

@@ -1,148 +1,24 @@
-"""A page laid out in pixels: lines of type, boxes and pictures, painted with Pillow and encoded as PNG with OpenCV."""
+"""A page laid out in pixels: type, boxes and pictures, painted with Pillow and encoded as PNG with OpenCV."""
 
 from __future__ import annotations
 
-import unicodedata
-from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache, lru_cache
 from math import ceil, floor
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-import matplotlib
 import numpy as np
-from matplotlib.ft2font import FT2Font
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from seewhy.plots.colormaps import FRAME, GROUND, INK, MUTED, Colours, to_uint8
+from seewhy.plots.text import LEADING, RESOLUTION, load_font, wrap
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FAMILY = "DejaVu Sans"
-"""The font of every figure; its files come with matplotlib."""
-RESOLUTION = 200
-"""Pixels an inch of a panel, at which a pixel of the image covers a whole number of pixels of the figure."""
-RESOLUTIONS = (100, RESOLUTION)
-"""Those at which lines of type are painted, and thus measured."""
-LEADING = 1.4
-"""Height of a line of text in multiples of its size."""
 ANCHORS = {"left": "ls", "center": "ms", "right": "rs"}
 """Pillow's anchors of a line of type on its baseline."""
-
-
-def find_font_file(bold: bool) -> Path:
-    """Return the path of the font file that matplotlib ships."""
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return Path(matplotlib.get_data_path(), "fonts", "ttf", name)
-
-
-@lru_cache(64)
-def _load_font(pixels: float, bold: bool) -> ImageFont.FreeTypeFont:
-    """Pillow's basic layout: its other one needs a library of the system and moves glyphs where that is installed."""
-    return ImageFont.truetype(find_font_file(bold), pixels, layout_engine=ImageFont.Layout.BASIC)
-
-
-@cache
-def _list_characters() -> frozenset[int]:
-    """The code points that both weights of the font can draw."""
-    maps = [FT2Font(str(find_font_file(bold))).get_charmap() for bold in (False, True)]
-    return frozenset(maps[0]) & frozenset(maps[1])
-
-
-@lru_cache(4096)
-def clean_text(text: str) -> str:
-    """Put the text on one line: white space becomes one space, a character that the font lacks a replacement mark."""
-    line = " ".join(unicodedata.normalize("NFC", text).split())
-    drawable = _list_characters()
-    return "".join(c if ord(c) in drawable and c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
-
-
-@lru_cache(4096)
-def measure_width(text: str, size: float, bold: bool = False) -> float:
-    """Measure a line of type.
-
-    Hinting moves glyphs to whole pixels, so a line is wider at some resolutions: this is the widest of `RESOLUTIONS`.
-
-    Args:
-        text: A line as `clean_text` returns it.
-        size: Size of the type in points.
-        bold: Whether the type is bold.
-
-    Returns:
-        The width in points.
-    """
-    return max(_load_font(size * dpi / 72, bold).getlength(text) * 72 / dpi for dpi in RESOLUTIONS)
-
-
-def _count_fitting(text: str, width: float, size: float, bold: bool) -> int:
-    """How many characters from the start of a clean text fit in `width` points."""
-    return bisect_right(range(1, len(text) + 1), width, key=lambda end: measure_width(text[:end], size, bold))
-
-
-def shorten(text: str, width: float, size: float, tail: str = "", bold: bool = False) -> str:
-    """Put `text` and `tail` on one line; where they are too long an ellipsis replaces the end of `text`.
-
-    Args:
-        text: Any text.
-        width: Largest width in points.
-        size: Size of the type in points.
-        tail: A clean text that is never cut.
-        bold: Whether the type is bold.
-
-    Returns:
-        A line of at most `width` points, unless `tail` alone is wider.
-    """
-    text = clean_text(text)
-    if measure_width(text + tail, size, bold) <= width:
-        return text + tail
-    room = width - measure_width("…" + tail, size, bold)
-    return text[: _count_fitting(text, room, size, bold)].rstrip() + "…" + tail
-
-
-def wrap(text: str, width: float, size: float, bold: bool = False, most: int = 8) -> list[str]:
-    """Break a text between words or, in a word that is longer than a line, anywhere.
-
-    Args:
-        text: Any text.
-        width: Largest width of a line in points.
-        size: Size of the type in points.
-        bold: Whether the type is bold.
-        most: Largest number of lines; the last one is shortened.
-
-    Returns:
-        The lines; none for an empty text.
-    """
-    lines: list[str] = []
-    rest = clean_text(text)
-    while measure_width(rest, size, bold) > width and len(lines) < most - 1:
-        fitting = max(1, _count_fitting(rest, width, size, bold))
-        space = rest.rfind(" ", 1, fitting + 1)
-        cut = space if space > 0 else fitting
-        lines.append(rest[:cut].rstrip())
-        rest = rest[cut:].lstrip()
-    return [*lines, shorten(rest, width, size, bold=bold)] if rest else lines
-
-
-def join_lines(texts: Iterable[str], width: float, size: float) -> list[str]:
-    """Join short texts with dots, as many on a line as fit.
-
-    Args:
-        texts: Any texts.
-        width: Width of a line in points; a text that is wider alone has a line of its own.
-        size: Size of the type in points.
-
-    Returns:
-        The lines.
-    """
-    lines: list[str] = []
-    for text in map(clean_text, texts):
-        longer = f"{lines[-1]}  ·  {text}" if lines else text
-        lines[-1:] = [longer] if measure_width(longer, size) <= width else [*lines[-1:], text]
-    return lines
 
 
 class Words(NamedTuple):
@@ -170,7 +46,7 @@ class Words(NamedTuple):
 
     def paint(self, page: Image.Image, resolution: float) -> None:
         """Lay the line over a page; what would lie outside is cut off."""
-        font, draw = _load_font(self.size * resolution / 72, self.bold), ImageDraw.Draw(page)
+        font, draw = load_font(self.size * resolution / 72, self.bold), ImageDraw.Draw(page)
         x, y = round(self.x), round(self.y)
         if not self.upwards:
             draw.text((x, y), self.text, self.colour, font, ANCHORS[self.ha])
@@ -241,7 +117,11 @@ class Drawing:
         return [item for item in self.items if isinstance(item, Words)]
 
     def paint(self) -> NDArray[np.uint8]:
-        """Return the page as RGB [height, width, 3]."""
+        """Paint the page.
+
+        Returns:
+            RGB in 8 bits [height, width, 3].
+        """
         page = Image.new("RGB", (self.width, self.height), "white")
         for item in self.items:
             item.paint(page, self.resolution)
@@ -334,7 +214,14 @@ class Page(Layout):
         self.lines(x + width / 2, y + (height - step * len(lines)) / 2, lines, size, MUTED, ha="center")
 
     def finish(self, height: float) -> Drawing:
-        """Return the page, `height` pixels high."""
+        """Give the page its height.
+
+        Args:
+            height: In pixels.
+
+        Returns:
+            The page and what lies on it.
+        """
         return Drawing(self.width, round(height), self.resolution, tuple(self.items))
 
 

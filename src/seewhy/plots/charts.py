@@ -14,8 +14,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from seewhy.plots.canvas import FAMILY, LEADING, RESOLUTION, Box, Layout, Words, measure_width
+from seewhy.plots.canvas import Box, Layout, Words
 from seewhy.plots.colormaps import INK, MUTED
+from seewhy.plots.text import FAMILY, LEADING, RESOLUTION, measure_width
 
 BLUE, VERMILION = "#0072b2", "#d55e00"
 MARK_SIZE = 7.5
@@ -56,7 +57,14 @@ class Chart(Layout):
         self.axes.set_axis_off()
 
     def finish(self, height: float) -> Figure:
-        """Return the figure, `height` pixels high."""
+        """Give the page its height.
+
+        Args:
+            height: In pixels.
+
+        Returns:
+            The figure.
+        """
         for item in self.items:
             if isinstance(item, Box):
                 self.axes.add_artist(

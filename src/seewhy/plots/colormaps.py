@@ -44,26 +44,31 @@ FOR = (0.55, 0.165, 40.0)
 
 
 def to_uint8(colours: Colours) -> NDArray[np.uint8]:
-    """The colours in 8 bits."""
+    """Round colours in [0, 1] to 8 bits; leave those in 8 bits as they are."""
     scaled = np.rint(colours * 255) if np.issubdtype(colours.dtype, np.floating) else colours
     return scaled.astype(np.uint8, copy=False)
 
 
 @dataclass(frozen=True, eq=False)
 class ColourMap:
-    """Colours of the values from `lowest` (-1 or 0) to 1."""
+    """Colours of the values from `lowest` to 1.
+
+    Args:
+        name: Of the map and the kind of values.
+        table: sRGB in [0, 1], [steps, 3], evenly spaced over the values.
+        lowest: -1 or 0.
+    """
 
     name: str
     table: NDArray[np.float32]
-    """sRGB in [0, 1], [steps, 3], evenly spaced over the values."""
     lowest: int
 
     def __call__(self, values: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Values [...] -> sRGB float32 [..., 3] in [0, 1]."""
+        """Return sRGB float32 [..., 3] in [0, 1] of values [...]."""
         return self.table.take(self._steps(values), axis=0)
 
-    def painted(self, values: NDArray[np.floating]) -> NDArray[np.uint8]:
-        """Values [...] -> sRGB in 8 bits [..., 3]."""
+    def paint(self, values: NDArray[np.floating]) -> NDArray[np.uint8]:
+        """Return sRGB in 8 bits [..., 3] of values [...]."""
         return self._bytes.take(self._steps(values), axis=0)
 
     def _steps(self, values: NDArray[np.floating]) -> NDArray[np.intp]:
@@ -78,12 +83,21 @@ class ColourMap:
 
 @cache
 def build_colour_map(name: str, kind: Kind) -> ColourMap:
-    """The map `default` or `classic` for one kind of values.
+    """Build the colours of one kind of values.
 
     `default`: blue (against) - near-white - vermilion (for) with equally light ends, its two arms for the parts, and
     matplotlib's inferno for unsigned maps: laid over photographs its light, saturated peak stays visible on bright and
-    on dark ground, which a dark peak does not. `classic`: Captum's red - white - green, Greens, Reds and Blues. Raises
-    UserError for any other name.
+    on dark ground, which a dark peak does not. `classic`: Captum's red - white - green, Greens, Reds and Blues.
+
+    Args:
+        name: default or classic.
+        kind: Of values: signed, positive, negative or unsigned.
+
+    Returns:
+        The colour map.
+
+    Raises:
+        UserError: If there is no such name.
     """
     if name not in NAMES:
         raise UserError(f"no colours are called {name!r}; set callbacks.figures.colours to one of: {', '.join(NAMES)}")
@@ -112,7 +126,7 @@ def _ramp(name: str) -> NDArray[np.float64]:
 
 
 def build_arm(end: tuple[float, float, float]) -> NDArray[np.float64]:
-    """sRGB [STEPS, 3] from near-white to `end` (lightness, chroma, hue in degrees) on a straight line in OKLab."""
+    """Return sRGB [STEPS, 3] from near-white to `end` (lightness, chroma, hue in degrees), straight in OKLab."""
     stops = np.linspace(0, 1, STEPS)[:, None]
     return convert_oklab_to_srgb((1 - stops) * _cartesian(NOTHING) + stops * _cartesian(end))
 
@@ -123,19 +137,26 @@ def _cartesian(colour: tuple[float, float, float]) -> NDArray[np.float64]:
 
 
 def convert_oklab_to_srgb(lab: NDArray[np.float64]) -> NDArray[np.float64]:
-    """OKLab [..., 3] -> sRGB [..., 3], clipped to [0, 1] (Ottosson, A perceptual color space, 2020)."""
+    """Convert OKLab to sRGB (Ottosson, A perceptual color space for image processing, 2020).
+
+    Args:
+        lab: Lightness in [0, 1], green to red, blue to yellow [..., 3].
+
+    Returns:
+        sRGB [..., 3], clipped to [0, 1].
+    """
     cones = (lab @ np.linalg.inv(LMS_TO_OKLAB).T) ** 3
     linear = np.clip(cones @ np.linalg.inv(RGB_TO_LMS).T, 0, 1)
     return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055)
 
 
 def convert_srgb_to_oklab(srgb: NDArray[np.floating]) -> NDArray[np.float64]:
-    """sRGB [..., 3] in [0, 1] -> OKLab [..., 3]: lightness in [0, 1], green to red, blue to yellow."""
+    """Convert sRGB [..., 3] in [0, 1] to OKLab [..., 3]: lightness in [0, 1], green to red, blue to yellow."""
     linear = linearise(srgb)
     return np.asarray(np.cbrt(linear @ RGB_TO_LMS.T) @ LMS_TO_OKLAB.T)
 
 
 def linearise(srgb: NDArray[np.floating]) -> NDArray[np.float64]:
-    """sRGB [...] in [0, 1] -> linear light in [0, 1] (IEC 61966-2-1)."""
+    """Convert sRGB [...] in [0, 1] to linear light in [0, 1] (IEC 61966-2-1)."""
     values = np.asarray(srgb, dtype=np.float64)
     return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)

@@ -1,4 +1,4 @@
-"""curves.png: perturbation curves of a run, the mean over its images with its interval."""
+"""Perturbation curves of a run: their mean over the images with its interval, and the figure curves.png."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from seewhy.plots.canvas import LEADING, wrap
 from seewhy.plots.charts import BLUE, BODY, MARGIN, SMALL, TITLE, Chart, Scale, draw_line
 from seewhy.plots.colormaps import FRAME, INK, MUTED
+from seewhy.plots.text import LEADING, wrap
 from seewhy.statistics.intervals import compute_mean_intervals
 
 PANEL, HEIGHT, GAP, COLUMNS = 420, 300, 80, 4
@@ -22,39 +22,63 @@ NOTE = (
 
 
 def draw_curves(table: pd.DataFrame, heading: str, seed: int = 0) -> Figure:
-    """One panel per curve of curves.csv (columns image, curve, share, probability), shares from 0 to 1."""
+    """Draw one panel per perturbation curve.
+
+    Args:
+        table: curves.csv with the columns image, curve, share (0 to 1) and probability.
+        heading: What was explained.
+        seed: Of the bootstrap.
+
+    Returns:
+        The figure.
+    """
     names = sorted(table["curve"].unique())
     columns = min(COLUMNS, len(names))
     page = Chart(max(1100, 2 * MARGIN + columns * (PANEL + GAP)))
     width = page.points(page.width - 2 * MARGIN)
     y = page.lines(MARGIN, MARGIN * 0.6, wrap(heading, width, TITLE, True), TITLE, weight="bold") + 10
     for start in range(0, len(names), columns):
-        titles = [wrap(_words(name), page.points(PANEL + GAP / 2), BODY, True) for name in names[start:][:columns]]
+        titles = [wrap(_write_name(name), page.points(PANEL + GAP / 2), BODY, True) for name in names[start:][:columns]]
         top = y + page.pixels(LEADING * BODY) * max(map(len, titles)) + 8
         for column, title in enumerate(titles):
             x = MARGIN + GAP / 2 + column * (PANEL + GAP)
             page.lines(x, y, title, BODY, weight="bold")
-            _panel(page, x, top, table[table["curve"] == names[start + column]], seed)
+            _draw_panel(page, x, top, table[table["curve"] == names[start + column]], seed)
         y = top + HEIGHT + 3.4 * page.pixels(LEADING * SMALL)
     y = page.lines(MARGIN, y, wrap(NOTE, width, SMALL), SMALL, MUTED)
     return page.finish(y + MARGIN * 0.6)
 
 
 def compute_mean_curve(table: pd.DataFrame, seed: int = 0) -> tuple[NDArray[np.float64], ...]:
-    """(shares, mean probability, low, high) of one curve on a common grid, as far as at least one image reaches."""
-    shares, samples = _reached(table)
+    """Average one curve over the images on a common grid, as far as at least one image reaches.
+
+    Args:
+        table: Rows of curves.csv of one curve.
+        seed: Of the bootstrap.
+
+    Returns:
+        (shares, mean probability, low, high), each [shares]; the interval is NaN where there are too few images.
+    """
+    shares, samples = _sample_grid(table)
     intervals = compute_mean_intervals(samples, seed)
-    low, high = (np.array([getattr(one, end) for one in intervals]) for end in ("low", "high"))
+    low, high = (np.array([getattr(interval, end) for interval in intervals]) for end in ("low", "high"))
     return shares, np.array([sample.mean() for sample in samples]), low, high
 
 
 def compute_mean_line(table: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(shares, mean probability) of one curve: `mean_curve` without its intervals, which cost most of the time."""
-    shares, samples = _reached(table)
+    """Average one curve without its intervals, which cost most of the time of `compute_mean_curve`.
+
+    Args:
+        table: Rows of curves.csv of one curve.
+
+    Returns:
+        (shares, mean probability), each [shares].
+    """
+    shares, samples = _sample_grid(table)
     return shares, np.array([sample.mean() for sample in samples])
 
 
-def _reached(table: pd.DataFrame) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
+def _sample_grid(table: pd.DataFrame) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
     """(shares of the common grid that an image reaches, the probabilities of the images that reach each)."""
     stack = resample_curves(table, "probability")
     reached = np.isfinite(stack).any(0)
@@ -62,7 +86,15 @@ def _reached(table: pd.DataFrame) -> tuple[NDArray[np.float64], list[NDArray[np.
 
 
 def resample_curves(table: pd.DataFrame, quantity: str) -> NDArray[np.float64]:
-    """The curve of each image at the shares of GRID, [images, 51]; NaN beyond the shares that an image reaches."""
+    """Interpolate the curve of each image at the shares of `GRID`.
+
+    Args:
+        table: Rows of curves.csv of one curve.
+        quantity: The column to interpolate.
+
+    Returns:
+        float64 [images, 51]; NaN beyond the shares that an image reaches.
+    """
     curves = []
     for _, points in table.groupby("image"):
         points = points.sort_values("share")
@@ -72,26 +104,26 @@ def resample_curves(table: pd.DataFrame, quantity: str) -> NDArray[np.float64]:
     return np.array(curves)
 
 
-def _words(curve: str) -> str:
+def _write_name(curve: str) -> str:
     change, _, baseline = curve.partition("/")
     return f"{change} / {baseline}".replace("_", " ")
 
 
-def _panel(page: Chart, x: float, top: float, table: pd.DataFrame, seed: int) -> None:
+def _draw_panel(page: Chart, x: float, top: float, table: pd.DataFrame, seed: int) -> None:
     across, upwards = Scale(0, 1, x, x + PANEL), Scale(0, 1, top + HEIGHT, top)
     step = page.pixels(LEADING * SMALL)
-    for place, label in across.ticks(6):
-        draw_line(page, [place, place], [top, top + HEIGHT], FRAME, 0.6, zorder=1)
-        page.text(place, top + HEIGHT + step, label, SMALL, MUTED, ha="center")
-    for place, label in upwards.ticks(6):
-        draw_line(page, [x, x + PANEL], [place, place], FRAME, 0.6, zorder=1)
-        page.text(x - 8, place + 0.3 * step, label, SMALL, MUTED, ha="right")
+    for tick, label in across.ticks(6):
+        draw_line(page, [tick, tick], [top, top + HEIGHT], FRAME, 0.6, zorder=1)
+        page.text(tick, top + HEIGHT + step, label, SMALL, MUTED, ha="center")
+    for tick, label in upwards.ticks(6):
+        draw_line(page, [x, x + PANEL], [tick, tick], FRAME, 0.6, zorder=1)
+        page.text(x - 8, tick + 0.3 * step, label, SMALL, MUTED, ha="right")
     page.text(x + PANEL / 2, top + HEIGHT + 2.1 * step, "share of the pixels", SMALL, INK, ha="center")
     shares, mean, low, high = compute_mean_curve(table, seed)
-    places = [across(float(share)) for share in shares]
+    xs = [across(float(share)) for share in shares]
     banded = np.isfinite(low)
     if banded.any():
         lower, upper = (np.array([upwards(float(value)) for value in side[banded]]) for side in (low, high))
-        inside = np.array(places)[banded]
+        inside = np.array(xs)[banded]
         page.axes.fill_between(inside, lower, upper, color=BLUE, alpha=0.22, linewidth=0, zorder=2)
-    draw_line(page, places, [upwards(float(value)) for value in mean], BLUE, 1.6, zorder=3)
+    draw_line(page, xs, [upwards(float(value)) for value in mean], BLUE, 1.6, zorder=3)

@@ -1,4 +1,4 @@
-"""The curve of `measure_curves` as a figure."""
+"""The figure of `measure_curves`: how much of a class its top experts alone recognise."""
 
 from __future__ import annotations
 
@@ -14,16 +14,30 @@ STYLES = {"experts": "#0072b2", "random": "#8a8a8a"}
 
 
 def draw_expert_curve(curve: Sequence[CurvePoint], layer: str, images: int) -> Figure:
-    """Mean recall (solid) and false alarms (dashed) over the classes against the units that are kept.
+    """Draw mean recall (solid) and false alarms (dashed) over the classes against the units that are kept.
 
     Thin lines are the recalls of the single classes.
+
+    Args:
+        curve: Recall and false alarms of each class and number of units.
+        layer: Name of the layer of the units.
+        images: Number of images that were classified.
+
+    Returns:
+        The figure.
     """
     figure = Figure(figsize=(8, 4.8), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for target in {point.target for point in curve}:
-        own = [point for point in curve if point.target == target and point.order == "experts"]
-        axes.plot([one.units for one in own], [one.recall for one in own], color=STYLES["experts"], alpha=0.2, lw=0.8)
+        recalls = [point for point in curve if point.target == target and point.order == "experts"]
+        axes.plot(
+            [point.units for point in recalls],
+            [point.recall for point in recalls],
+            color=STYLES["experts"],
+            alpha=0.2,
+            lw=0.8,
+        )
     for order, colour in STYLES.items():
         counts, recall, alarms = zip(*average_curve(curve, order), strict=True)
         words = "top experts" if order == "experts" else "random units"

@@ -1,4 +1,4 @@
-"""Explanation -> one figure that says what was explained, how, and what to be careful about."""
+"""The figure of one explanation: what was explained, how, and what to be careful about."""
 
 from __future__ import annotations
 
@@ -8,13 +8,22 @@ import numpy as np
 
 from seewhy.core.types import Explanation
 from seewhy.plots import heatmaps
-from seewhy.plots.canvas import LEADING, Drawing, Page, join_lines, measure_width, shorten, wrap
-from seewhy.plots.colormaps import ALERT_EDGE, ALERT_GROUND, ALERT_INK, MUTED, ColourMap, build_colour_map
-from seewhy.plots.heatmaps import draw_views
+from seewhy.plots.canvas import Drawing, Page
+from seewhy.plots.colormaps import ALERT_EDGE, ALERT_GROUND, ALERT_INK, MUTED, ColourMap
+from seewhy.plots.text import (
+    LEADING,
+    MINUS,
+    format_number,
+    format_probability,
+    join_lines,
+    measure_width,
+    shorten,
+    wrap,
+)
+from seewhy.plots.views import Cell, draw_views, normalise_map
 
 METHOD, BODY, SMALL = 11.0, 8.5, 7.5
 MARGIN, GAP, BAR, BAR_SPACE = 44, 36, 30, 176
-MINUS = "\N{MINUS SIGN}"
 
 
 def draw_panel(
@@ -24,26 +33,64 @@ def draw_panel(
     strength: float = 0.7,
     views: Sequence[str] = (),
 ) -> Drawing:
-    """Original and the named `views`, in one row.
+    """Draw the image and views of its map in one row under what was explained.
 
-    None: heat map, overlay and, for signed methods, the positive and the negative part.
-    All pictures share the scale of `views.scale`; a map that is zero everywhere or not finite is named, not painted.
+    All pictures share one scale, that of `compute_scale`; a map that is zero everywhere or not finite is named, not
+    painted.
+
+    Args:
+        explanation: Image, prediction and map.
+        colours: default or classic.
+        outlier_percent: Share of the attribution mass that saturates the colours, in [0, 100).
+        strength: Opacity of the overlay, in [0, 1].
+        views: Keys of `seewhy.plots.views.VIEWS`; none: heat map, overlay and, of a signed map, both signs.
+
+    Returns:
+        The page, at 200 pixels an inch.
+
+    Raises:
+        UserError: If an option is out of range or a view is unknown.
     """
     scale = heatmaps.compute_scale(explanation.attribution, outlier_percent)
-    row = draw_views(explanation, scale, colours, strength, views)
-    height, width = _cell_size(*explanation.image.shape[-2:])
-    page = Page(2 * MARGIN + len(row) * (width + GAP) - GAP + (BAR_SPACE if scale else 0))
-    y = _header(page, explanation)
-    y = _row(page, y, row, height, width)
+    cells = draw_views(explanation, scale, colours, strength, views)
+    height, width = _size_cells(*explanation.image.shape[-2:])
+    page = Page(2 * MARGIN + len(cells) * (width + GAP) - GAP + (BAR_SPACE if scale else 0))
+    y = draw_cells(page, _draw_header(page, explanation), cells, (height, width), BODY)
     if scale:
-        _colour_bar(
-            page, y - height, height, scale, build_colour_map(colours, "signed" if explanation.signed else "unsigned")
-        )
-    y = _caption(page, y + GAP / 2, explanation, scale, outlier_percent)
-    return page.finish(_warnings(page, y, explanation.warnings) + MARGIN * 0.7)
+        _draw_colour_bar(page, y - height, height, scale, normalise_map(explanation, scale, colours)[1])
+    y = _draw_caption(page, y + GAP / 2, explanation, scale, outlier_percent)
+    return page.finish(_draw_warnings(page, y, explanation.warnings) + MARGIN * 0.7)
 
 
-def _cell_size(rows: int, columns: int) -> tuple[int, int]:
+def draw_cells(page: Page, y: float, cells: Sequence[Cell], size: tuple[int, int], type_size: float) -> float:
+    """Draw titled pictures side by side, their titles ending at one height.
+
+    Args:
+        page: The page.
+        y: Top of the titles in pixels.
+        cells: From left to right.
+        size: (height, width) of each picture in pixels of the page.
+        type_size: Size of the titles in points.
+
+    Returns:
+        The y below the pictures.
+    """
+    height, width = size
+    room, step = page.points(width), page.pixels(LEADING * type_size)
+    titles = [[(line, ink) for text, ink in cell.titles for line in wrap(text, room, type_size)] for cell in cells]
+    top = round(y + step * max(map(len, titles), default=0) + step / 3)
+    for number, (cell, lines) in enumerate(zip(cells, titles, strict=True)):
+        x, start = MARGIN + number * (width + GAP), top - step / 3 - step * len(lines)
+        for line, ink in lines:
+            start = page.lines(x, start, [line], type_size, ink)
+        if cell.colours is None:
+            page.blank(x, top, width, height, cell.message, type_size)
+        else:
+            page.picture(x, top, width, height, cell.colours)
+    return top + height
+
+
+def _size_cells(rows: int, columns: int) -> tuple[int, int]:
     """(height, width) of a cell in page pixels: the image enlarged by a whole number to about 448, at most 640."""
     longest = max(rows, columns)
     factor: float = max(round(448 / longest), -(-360 // longest))
@@ -51,12 +98,12 @@ def _cell_size(rows: int, columns: int) -> tuple[int, int]:
     return round(rows * factor), round(columns * factor)
 
 
-def _header(page: Page, explanation: Explanation) -> float:
+def _draw_header(page: Page, explanation: Explanation) -> float:
     target, width = explanation.target, page.points(page.width - 2 * MARGIN)
     y = page.lines(MARGIN, MARGIN * 0.6, wrap(explanation.explainer, width, METHOD, True), METHOD, weight="bold")
     y = page.lines(MARGIN, y, wrap(explanation.parameters, width, BODY), BODY, MUTED)
     details = (
-        f"target: {target.name} ({target.policy}) p={heatmaps.format_probability(target.probability)}",
+        f"target: {target.name} ({target.policy}) p={format_probability(target.probability)}",
         f"classifier: {explanation.classifier}",
         f"image: {explanation.name}",
     )
@@ -65,25 +112,9 @@ def _header(page: Page, explanation: Explanation) -> float:
     return y + GAP / 2
 
 
-def _row(page: Page, y: float, row: list[heatmaps.Cell], height: int, width: int) -> float:
-    room = page.points(width)
-    titles = [[(line, ink) for text, ink in cell.titles for line in wrap(text, room, BODY)] for cell in row]
-    step = page.pixels(LEADING * BODY)
-    top = round(y + step * max(map(len, titles)) + step / 3)
-    for number, (cell, lines) in enumerate(zip(row, titles, strict=True)):
-        x, start = MARGIN + number * (width + GAP), top - step / 3 - step * len(lines)
-        for line, ink in lines:
-            start = page.lines(x, start, [line], BODY, ink)
-        if cell.colours is not None:
-            page.picture(x, top, width, height, cell.colours)
-            continue
-        page.blank(x, top, width, height, cell.message, BODY)
-    return top + height
-
-
-def _colour_bar(page: Page, top: float, height: int, scale: float, ramp: ColourMap) -> None:
+def _draw_colour_bar(page: Page, top: float, height: int, scale: float, ramp: ColourMap) -> None:
     x = page.width - MARGIN - BAR_SPACE + GAP
-    page.picture(x, top, BAR, height, ramp.painted(np.linspace(1, ramp.lowest, height)[:, None]))
+    page.picture(x, top, BAR, height, ramp.paint(np.linspace(1, ramp.lowest, height)[:, None]))
     for value in (1.0, 0.5, 0.0, -0.5, -1.0):
         if value >= ramp.lowest:
             y = top + height * (1 - value) / (1 - ramp.lowest)
@@ -95,12 +126,7 @@ def _colour_bar(page: Page, top: float, height: int, scale: float, ramp: ColourM
     page.text_upwards(page.width - MARGIN, top + height / 2, label, SMALL, MUTED)
 
 
-def format_number(value: float) -> str:
-    """Three significant digits with a true minus sign."""
-    return f"{value:.3g}".replace("-", MINUS)
-
-
-def _caption(page: Page, y: float, explanation: Explanation, scale: float, outlier_percent: float) -> float:
+def _draw_caption(page: Page, y: float, explanation: Explanation, scale: float, outlier_percent: float) -> float:
     sentences = []
     if scale:
         end = ("±" if explanation.signed else "") + format_number(scale)
@@ -123,7 +149,7 @@ def _caption(page: Page, y: float, explanation: Explanation, scale: float, outli
     return y
 
 
-def _warnings(page: Page, y: float, warnings: Iterable[str]) -> float:
+def _draw_warnings(page: Page, y: float, warnings: Iterable[str]) -> float:
     """Each warning on a tinted strip with an edge and a sign."""
     indent = 60
     for warning in warnings:

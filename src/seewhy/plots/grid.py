@@ -1,4 +1,4 @@
-"""All images of a run at a glance: original and overlay of each, side by side."""
+"""The sheet of a run: image and overlay of many explanations at a glance."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from seewhy.core.errors import UserError
 from seewhy.core.types import Explanation
 from seewhy.plots import heatmaps
-from seewhy.plots.canvas import LEADING, Drawing, Page, measure_width, shorten, wrap
-from seewhy.plots.colormaps import INK, MUTED, RIGHT, WRONG, build_colour_map
+from seewhy.plots.canvas import Drawing, Page
+from seewhy.plots.colormaps import INK, MUTED, RIGHT, WRONG
+from seewhy.plots.text import LEADING, format_probability, measure_width, shorten, wrap
+from seewhy.plots.views import MARKS, normalise_map
 
 RESOLUTION = 100
 TITLE, LABEL, NOTE = 10.0, 8.0, 7.5
@@ -23,14 +25,21 @@ NARROWEST = 480
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the cells stand: `columns` of them in a row, each a pair of pictures `height` x `side` pixels."""
+    """Where the cells stand, each a pair of pictures.
+
+    Args:
+        columns: Cells in a row.
+        rows: Rows of cells.
+        height: Height of a picture in pixels.
+        side: Width of a picture in pixels.
+        heading: Height of the lines above the pictures in pixels.
+    """
 
     columns: int
     rows: int
     height: int
     side: int
     heading: float
-    """Height of the lines above the pictures in pixels."""
 
     @property
     def width(self) -> int:
@@ -47,42 +56,58 @@ def draw_grid(
     outlier_percent: float = 2.0,
     strength: float = 0.7,
 ) -> Drawing:
-    """The first `maximum` explanations in a grid under one title line, at 100 pixels an inch.
+    """Draw explanations in a grid under one title line.
 
-    `total` is the number of images of the run where `explanations` are only some of them. Small images are enlarged by
-    a whole number to about 96 pixels, images over 320 pixels are averaged down. Raises UserError where there is nothing
-    to draw.
+    Small images are enlarged by a whole number to about 96 pixels, images over 320 pixels are averaged down.
+
+    Args:
+        explanations: In the order of the sheet.
+        columns: Cells in a row; None: what comes closest to a page of 3 : 2.
+        maximum: Largest number of explanations that are drawn.
+        total: Number of images of the run where `explanations` are only some of them.
+        colours: default or classic.
+        outlier_percent: Share of the attribution mass that saturates the colours, in [0, 100).
+        strength: Opacity of the overlay, in [0, 1].
+
+    Returns:
+        The page, at 100 pixels an inch.
+
+    Raises:
+        UserError: If there is nothing to draw, or an option is out of range.
     """
-    shown = explanations[: max(0, maximum)]
-    if not shown or (columns is not None and columns < 1):
-        raise UserError(f"a sheet needs at least one image and one column, not {len(shown)} and {columns}")
-    tiles = [_tile(explanation, colours, outlier_percent, strength) for explanation in shown]
-    wrong = any(explanation.prediction.correct is False for explanation in shown)
-    grid = _grid(tiles, columns, lines=2 if wrong else 1)
+    drawn = explanations[: max(0, maximum)]
+    if not drawn or (columns is not None and columns < 1):
+        raise UserError(f"a sheet needs at least one image and one column, not {len(drawn)} and {columns}")
+    tiles = [_draw_tile(explanation, colours, outlier_percent, strength) for explanation in drawn]
+    wrong = any(explanation.prediction.correct is False for explanation in drawn)
+    grid = _choose_grid(tiles, columns, lines=2 if wrong else 1)
     page = Page(max(NARROWEST, 2 * MARGIN + grid.columns * (grid.width + GAP) - GAP), RESOLUTION)
     room = page.points(page.width - 2 * MARGIN)
-    y = page.lines(MARGIN, MARGIN / 2, [_title(shown, max(total or 0, len(explanations)), room)], TITLE, weight="bold")
-    for number, (explanation, tile) in enumerate(zip(shown, tiles, strict=True)):
+    y = page.lines(
+        MARGIN, MARGIN / 2, [_write_title(drawn, max(total or 0, len(explanations)), room)], TITLE, weight="bold"
+    )
+    for number, (explanation, tile) in enumerate(zip(drawn, tiles, strict=True)):
         row, column = divmod(number, grid.columns)
         left = MARGIN + column * (grid.width + GAP)
-        _cell(page, left, y + LINE_GAP + row * (grid.heading + grid.height + LINE_GAP), grid, explanation, tile)
+        _draw_cell(page, left, y + LINE_GAP + row * (grid.heading + grid.height + LINE_GAP), grid, explanation, tile)
     y += LINE_GAP + grid.rows * (grid.heading + grid.height + LINE_GAP)
-    y = page.lines(MARGIN, y, _note(shown, outlier_percent, room), NOTE, MUTED)
+    y = page.lines(MARGIN, y, _write_note(drawn, outlier_percent, room), NOTE, MUTED)
     return page.finish(y + MARGIN / 2)
 
 
-def _tile(explanation: Explanation, colours: str, outlier_percent: float, strength: float) -> list[NDArray[np.float32]]:
+def _draw_tile(
+    explanation: Explanation, colours: str, outlier_percent: float, strength: float
+) -> list[NDArray[np.float32]]:
     """The original and, where the map can be drawn, the overlay, both at the size of the sheet."""
     scale = heatmaps.compute_scale(explanation.attribution, outlier_percent)
     pictures = [heatmaps.to_rgb(explanation.image)]
     if scale:
-        normalised = heatmaps.normalise(explanation.attribution, scale, explanation.signed)
-        ramp = build_colour_map(colours, "signed" if explanation.signed else "unsigned")
-        pictures.append(heatmaps.blend_overlay(explanation.image, normalised, ramp, strength))
-    return [_sized(picture) for picture in pictures]
+        painted = normalise_map(explanation, scale, colours)
+        pictures.append(heatmaps.blend_overlay(explanation.image, *painted, strength))
+    return [_resize(picture) for picture in pictures]
 
 
-def _sized(picture: NDArray[np.float32]) -> NDArray[np.float32]:
+def _resize(picture: NDArray[np.float32]) -> NDArray[np.float32]:
     longest = max(picture.shape[:2])
     block, factor = -(-longest // 320), max(1, round(96 / longest))
     if block == 1:
@@ -93,29 +118,27 @@ def _sized(picture: NDArray[np.float32]) -> NDArray[np.float32]:
     return averaged
 
 
-def _grid(tiles: list[list[NDArray[np.float32]]], columns: int | None, lines: int) -> Grid:
+def _choose_grid(tiles: list[list[NDArray[np.float32]]], columns: int | None, lines: int) -> Grid:
     """The given number of columns, or the one that comes closest to a page of 3 : 2 with few empty cells."""
     height, side = (max(tile[0].shape[axis] for tile in tiles) for axis in (0, 1))
     heading = lines * LEADING * LABEL * RESOLUTION / 72 + 3
     count = len(tiles)
 
-    def badness(columns: int) -> float:
+    def rate(columns: int) -> float:
         rows = -(-count // columns)
         shape = columns * (2 * side + SEAM + GAP) / (rows * (height + heading + LINE_GAP))
         return float(abs(np.log(shape / 1.5)) + (rows * columns - count) / count)
 
-    columns = min(columns, count) if columns else min(range(1, min(count, 12) + 1), key=badness)
+    columns = min(columns, count) if columns else min(range(1, min(count, 12) + 1), key=rate)
     return Grid(columns, -(-count // columns), height, side, heading)
 
 
-def _cell(
+def _draw_cell(
     page: Page, x: float, y: float, grid: Grid, explanation: Explanation, tile: list[NDArray[np.float32]]
 ) -> None:
     prediction, room = explanation.prediction, page.points(grid.width)
-    mark, colour = heatmaps.MARKS[prediction.correct], {True: RIGHT, False: WRONG, None: INK}[prediction.correct]
-    tail = f" {heatmaps.format_probability(prediction.probability)}" + (
-        "  \N{WARNING SIGN}" if explanation.warnings else ""
-    )
+    mark, colour = MARKS[prediction.correct], {True: RIGHT, False: WRONG, None: INK}[prediction.correct]
+    tail = f" {format_probability(prediction.probability)}" + ("  \N{WARNING SIGN}" if explanation.warnings else "")
     lines = [shorten(mark + prediction.name, room, LABEL, tail)]
     if prediction.correct is False:
         lines.append(shorten(f"true: {prediction.label}", room, LABEL))
@@ -128,21 +151,18 @@ def _cell(
         page.blank(left, top, width, height, heatmaps.describe_flaw(explanation.attribution), NOTE)
 
 
-def _title(shown: Sequence[Explanation], total: int, room: float) -> str:
-    classifier, explainer = (", ".join(dict.fromkeys(names)) for names in zip(*map(_source, shown), strict=True))
+def _write_title(drawn: Sequence[Explanation], total: int, room: float) -> str:
+    classifier = ", ".join(dict.fromkeys(explanation.classifier for explanation in drawn))
+    explainer = ", ".join(dict.fromkeys(explanation.explainer for explanation in drawn))
     count = f"{total:,} image{'s' if total > 1 else ''}"
-    tail = f"  ·  first {len(shown):,} of {count}" if total > len(shown) else f"  ·  {count}"
+    tail = f"  ·  first {len(drawn):,} of {count}" if total > len(drawn) else f"  ·  {count}"
     explainer = shorten(explainer, room / 2, TITLE, bold=True)
     tail = f"  ·  {explainer}{tail}"
     return shorten(classifier, room, TITLE, tail, bold=True) if measure_width(tail, TITLE, True) < room else tail[5:]
 
 
-def _source(explanation: Explanation) -> tuple[str, str]:
-    return explanation.classifier, explanation.explainer
-
-
-def _note(shown: Sequence[Explanation], outlier_percent: float, room: float) -> list[str]:
+def _write_note(drawn: Sequence[Explanation], outlier_percent: float, room: float) -> list[str]:
     note = f"colours saturate where the top {outlier_percent:g} % of each map's attribution mass lies"
-    if any(explanation.warnings for explanation in shown):
+    if any(explanation.warnings for explanation in drawn):
         note += "  ·  \N{WARNING SIGN} marks a map with a warning, which its own panel names"
     return wrap(note, room, NOTE)

@@ -16,7 +16,6 @@ from rich.table import Table
 from rich.text import Text
 
 from seewhy.core.errors import UserError
-from seewhy.plots.canvas import LEADING, measure_width, shorten, wrap
 from seewhy.plots.charts import (
     BODY,
     MARGIN,
@@ -30,6 +29,7 @@ from seewhy.plots.charts import (
     draw_mark,
 )
 from seewhy.plots.colormaps import FRAME, GROUND, INK, MUTED
+from seewhy.plots.text import LEADING, measure_width, shorten, wrap
 from seewhy.report.comparison import Comparison
 from seewhy.statistics.schema import ARROWS
 

@@ -15,7 +15,6 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 
 from seewhy.core.errors import UserError
-from seewhy.plots.canvas import LEADING, measure_width, shorten, wrap
 from seewhy.plots.charts import (
     BODY,
     MARGIN,
@@ -29,6 +28,7 @@ from seewhy.plots.charts import (
     draw_mark,
 )
 from seewhy.plots.colormaps import FRAME, INK, MUTED
+from seewhy.plots.text import LEADING, measure_width, shorten, wrap
 from seewhy.report.comparison import Comparison
 from seewhy.report.leaderboard import draw_heading
 

@@ -7,9 +7,9 @@ import math
 from matplotlib.figure import Figure
 
 from seewhy.core.errors import UserError
-from seewhy.plots.canvas import LEADING, measure_width, shorten, wrap
 from seewhy.plots.charts import BLUE, BODY, MARGIN, SMALL, VERMILION, Chart, Scale, draw_line
 from seewhy.plots.colormaps import INK, MUTED
+from seewhy.plots.text import LEADING, measure_width, shorten, wrap
 from seewhy.report.comparison import Comparison
 from seewhy.report.leaderboard import draw_heading
 from seewhy.statistics.ranks import Ranks

@@ -18,10 +18,10 @@ from seewhy.analyses.representers.points import RepresenterPoints, RunningTop
 from seewhy.core.types import Prediction
 from seewhy.data.loading import TrainingSet
 from seewhy.plots import heatmaps
-from seewhy.plots.canvas import LEADING, Drawing, Page, shorten, wrap
+from seewhy.plots.canvas import Drawing, Page
 from seewhy.plots.colormaps import FRAME, INK, MUTED, RIGHT, WRONG
-from seewhy.plots.explanation import format_number
-from seewhy.plots.heatmaps import describe_verdict, format_probability
+from seewhy.plots.text import LEADING, format_number, format_probability, shorten, wrap
+from seewhy.plots.views import Lines, describe_verdict
 
 COLOURS = ("#8a8a8a", "#0072b2", "#d55e00", "#009e73")
 BAR_MARGIN, HEIGHT, BAR, BAR_GAP, AXIS = 44, 420, 42, 40, 110
@@ -94,7 +94,7 @@ def _tile_height(page: Page) -> float:
 
 
 def representer_gallery(
-    image: Tensor, titles: heatmaps.Lines, excitatory: Sequence[Tile], inhibitory: Sequence[Tile], note: str
+    image: Tensor, titles: Lines, excitatory: Sequence[Tile], inhibitory: Sequence[Tile], note: str
 ) -> Drawing:
     """The test image [3, height, width] under `titles`, and a row of tiles for each sign, strongest first."""
     columns = max(len(excitatory), len(inhibitory), 1)

@@ -14,8 +14,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from seewhy.analyses.robustness.summary import CLEAN, by_level, values_of
-from seewhy.plots.canvas import LEADING, Drawing, Page, shorten, wrap
+from seewhy.plots.canvas import Drawing, Page
 from seewhy.plots.colormaps import FRAME, GROUND, INK, MUTED, convert_oklab_to_srgb
+from seewhy.plots.text import LEADING, shorten, wrap
 
 LINES = ("#0b6cc4", "#d98200", "#7a3ea8", "#00856f", "#b03400", "#5c5c5c", "#c43d8b")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")

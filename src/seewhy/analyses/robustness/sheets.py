@@ -15,9 +15,9 @@ from torch import Tensor
 from seewhy.analyses.robustness.measure import CLEAN, Measured
 from seewhy.data.corruptions.corrupter import CorruptionStep
 from seewhy.plots import heatmaps
-from seewhy.plots.canvas import LEADING, Drawing, Page, shorten, wrap
+from seewhy.plots.canvas import Drawing, Page
 from seewhy.plots.colormaps import INK, MUTED, RIGHT, WRONG, build_colour_map
-from seewhy.plots.heatmaps import format_probability
+from seewhy.plots.text import LEADING, format_probability, shorten, wrap
 
 
 @dataclass(frozen=True)

@@ -17,16 +17,18 @@ from torch import Tensor
 
 from seewhy.analyses.synthesis.base import Output, png_of, progress, sheltered
 from seewhy.analyses.synthesis.fooling_image import COLUMNS, FooledImage, FoolingImage, Said
-from seewhy.analyses.synthesis.summary import GAP, MARGIN, enlarged, fooling_table, page_of, picture_row
+from seewhy.analyses.synthesis.summary import enlarged, fooling_table, page_of
 from seewhy.core.targets import UNKNOWN, check_policy, choose_targets
 from seewhy.core.types import Batch, Skipped
 from seewhy.explainers.batch import build_predictions
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
-from seewhy.plots.canvas import Drawing, encode_figure, join_lines, wrap
+from seewhy.plots.canvas import Drawing, encode_figure
 from seewhy.plots.colormaps import INK, MUTED, RIGHT, WRONG
-from seewhy.plots.explanation import format_number
-from seewhy.plots.heatmaps import Cell, format_probability, to_rgb
+from seewhy.plots.explanation import GAP, MARGIN, draw_cells
+from seewhy.plots.heatmaps import to_rgb
+from seewhy.plots.text import format_number, format_probability, join_lines, wrap
+from seewhy.plots.views import Cell
 from seewhy.runs.console import describe_work
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ def fooling_panel(made: FooledImage, parameters: str, classifier: str) -> Drawin
     y = page.lines(MARGIN, MARGIN * 0.6, wrap(_headline(made), room, HEADING, True), HEADING, weight="bold")
     for line in join_lines([f"classifier: {classifier}", f"image: {made.name}", parameters], room, BODY):
         y = page.lines(MARGIN, y, wrap(line, room, BODY), BODY, MUTED)
-    y = picture_row(page, y + GAP / 2, cells(made), side, BODY) + GAP / 2
+    y = draw_cells(page, y + GAP / 2, cells(made), side, BODY) + GAP / 2
     for line in join_lines(_numbers(made), room, SMALL):
         y = page.lines(MARGIN, y, wrap(line, room, SMALL), SMALL, MUTED)
     return page.finish(y + MARGIN * 0.7)
@@ -63,7 +65,7 @@ def fooling_sheet(shown: Sequence[FooledImage], total: int, parameters: str, cla
     for line in join_lines([f"classifier: {classifier}", parameters], room, SMALL):
         y = page.lines(MARGIN, y, wrap(line, room, SMALL), SMALL, MUTED)
     for made in shown:
-        y = picture_row(page, y + GAP / 2, cells(made), side, SMALL)
+        y = draw_cells(page, y + GAP / 2, cells(made), side, SMALL)
     return page.finish(y + MARGIN * 0.7)
 
 

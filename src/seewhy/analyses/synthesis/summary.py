@@ -12,10 +12,9 @@ from rich.table import Table
 
 from seewhy.analyses.synthesis.class_visualization import Visualization
 from seewhy.analyses.synthesis.fooling_image import FooledImage
-from seewhy.plots.canvas import LEADING, Page, wrap
-from seewhy.plots.heatmaps import Cell, format_probability
-
-MARGIN, GAP = 44, 36
+from seewhy.plots.canvas import Page
+from seewhy.plots.explanation import GAP, MARGIN
+from seewhy.plots.text import format_probability
 
 
 def enlarged(size: int, wish: int) -> int:
@@ -26,24 +25,6 @@ def enlarged(size: int, wish: int) -> int:
 def page_of(columns: int, width: int, least: int = 900) -> Page:
     """A page as wide as that many pictures, but wide enough for its words."""
     return Page(max(least, 2 * MARGIN + columns * (width + GAP) - GAP))
-
-
-def picture_row(page: Page, y: float, cells: Sequence[Cell], side: tuple[int, int], size: float) -> float:
-    """Draw cells of `side` (height, width) page pixels from y downwards, titles of `size` points; the y below them."""
-    height, width = side
-    room = page.points(width)
-    titles = [[(line, ink) for text, ink in cell.titles for line in wrap(text, room, size)] for cell in cells]
-    step = page.pixels(LEADING * size)
-    top = round(y + step * max(map(len, titles), default=0) + step / 3)
-    for number, (cell, lines) in enumerate(zip(cells, titles, strict=True)):
-        x, start = MARGIN + number * (width + GAP), top - step / 3 - step * len(lines)
-        for line, ink in lines:
-            start = page.lines(x, start, [line], size, ink)
-        if cell.colours is None:
-            page.blank(x, top, width, height, cell.message, size)
-        else:
-            page.picture(x, top, width, height, cell.colours)
-    return top + height
 
 
 def fooling_table(shown: Sequence[FooledImage], total: int) -> Table:

@@ -18,15 +18,17 @@ from rich.console import Console
 
 from seewhy.analyses.synthesis.base import Output, picture, png_of, progress
 from seewhy.analyses.synthesis.class_visualization import ClassVisualization, Frame, Visualization
-from seewhy.analyses.synthesis.summary import GAP, MARGIN, enlarged, page_of, picture_row, visualization_table
+from seewhy.analyses.synthesis.summary import enlarged, page_of, visualization_table
 from seewhy.core.errors import UserError
 from seewhy.core.targets import POLICIES, check_policy
 from seewhy.data.names import name_images
 from seewhy.models.classifier import Classifier
-from seewhy.plots.canvas import Drawing, encode_figure, join_lines, wrap
+from seewhy.plots.canvas import Drawing, encode_figure
 from seewhy.plots.colormaps import INK, MUTED
-from seewhy.plots.explanation import format_number
-from seewhy.plots.heatmaps import Cell, format_probability, to_rgb
+from seewhy.plots.explanation import GAP, MARGIN, draw_cells
+from seewhy.plots.heatmaps import to_rgb
+from seewhy.plots.text import format_number, format_probability, join_lines, wrap
+from seewhy.plots.views import Cell
 from seewhy.runs.console import describe_work
 
 MILLISECONDS, LAST = 80, 2000
@@ -57,7 +59,7 @@ def strips(shown: Sequence[Visualization], parameters: str, classifier: str) -> 
     for made in shown:
         y = page.lines(MARGIN, y + GAP / 2, wrap(made.name, room, BODY, True), BODY, weight="bold")
         steps = made.frames[-1].step
-        y = picture_row(page, y, [_cell(frame, steps) for frame in made.strip], (side, side), SMALL)
+        y = draw_cells(page, y, [_cell(frame, steps) for frame in made.strip], (side, side), SMALL)
     return page.finish(y + MARGIN * 0.7)
 
 
