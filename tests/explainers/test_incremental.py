@@ -11,53 +11,52 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from seewhy.core.errors import Incompatible, UserError
-from seewhy.explainers._incremental.layers import Reach, Span
-from seewhy.explainers._incremental.network import incremental_network
-from seewhy.explainers._incremental.nodes import nodes_of
-from seewhy.explainers._incremental.patches import Windows, clean_pass, keys_of, patch_pass
-from seewhy.explainers._incremental.plan import Plan, make_plan
-from seewhy.explainers._incremental.receptive_fields import cheapest_runs
+from seewhy.explainers._incremental.drops import build_incremental_network
+from seewhy.explainers._incremental.nodes import build_nodes
+from seewhy.explainers._incremental.patches import Windows, find_clean_keys, run_clean, run_patches
+from seewhy.explainers._incremental.plan import Plan, build_plan, find_cheapest_runs
+from seewhy.explainers._incremental.receptive_fields import ReceptiveField, Span
 from seewhy.explainers._incremental.recording import Unrecordable, record
 from seewhy.explainers.occlusion import Occlusion, compute_positions
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Passes
 from tiny import classifier_of, random_images, small_cnn
 
-REACHES = st.builds(Reach, st.integers(1, 5), st.integers(1, 3), st.integers(0, 2), st.integers(1, 3))
+FIELDS = st.builds(ReceptiveField, st.integers(1, 5), st.integers(1, 3), st.integers(0, 2), st.integers(1, 3))
 
 
-@given(REACHES, st.integers(13, 20), st.integers(0, 12), st.integers(1, 6))
+@given(FIELDS, st.integers(13, 20), st.integers(0, 12), st.integers(1, 6))
 @settings(max_examples=60, deadline=None)
-def test_spans_hold_what_changes_and_little_else(reach: Reach, length: int, start: int, size: int) -> None:
+def test_spans_hold_what_changes_and_little_else(field: ReceptiveField, length: int, start: int, size: int) -> None:
     """Tight up to gaps: an output in a span is seen by a window that reaches over the change."""
-    assume(length + 2 * reach.padding > reach.dilation * (reach.kernel - 1))  # the window fits at least once
-    weight = torch.ones(1, 1, reach.kernel)
+    assume(length + 2 * field.padding > field.dilation * (field.kernel - 1))  # the window fits at least once
+    weight = torch.ones(1, 1, field.kernel)
     stop = min(start + size, length)
     change = torch.zeros(1, 1, length)
     change[..., start:stop] = 1
-    moved = functional.conv1d(change, weight, None, reach.stride, reach.padding, reach.dilation)[0, 0].nonzero()[:, 0]
-    outputs = (length + 2 * reach.padding - reach.dilation * (reach.kernel - 1) - 1) // reach.stride + 1
-    span = Span(torch.tensor([start]), torch.tensor([stop]), length).through(reach, outputs)
+    moved = functional.conv1d(change, weight, None, field.stride, field.padding, field.dilation)[0, 0].nonzero()[:, 0]
+    outputs = (length + 2 * field.padding - field.dilation * (field.kernel - 1) - 1) // field.stride + 1
+    span = Span(torch.tensor([start]), torch.tensor([stop]), length).propagate(field, outputs)
     first, last = int(span.starts[0]), int(span.stops[0])
     assert 0 <= first < last <= outputs
     for output in moved.tolist():
         assert first <= output < last
     if len(moved):
-        gaps = reach.dilation // reach.stride + 1 if reach.dilation > 1 else 0
+        gaps = field.dilation // field.stride + 1 if field.dilation > 1 else 0
         assert int(moved[0]) - first <= gaps
         assert last - 1 - int(moved[-1]) <= gaps
 
 
 def test_reach_counts_what_outputs_see() -> None:
-    reach = Reach(kernel=3, stride=2, padding=1, dilation=2)
-    assert reach.seen(1) == 5
-    assert reach.seen(4) == 11
-    assert reach.first_seen(torch.tensor([0, 3])).tolist() == [-1, 5]
+    field = ReceptiveField(kernel=3, stride=2, padding=1, dilation=2)
+    assert field.count_inputs(1) == 5
+    assert field.count_inputs(4) == 11
+    assert field.find_first_input(torch.tensor([0, 3])).tolist() == [-1, 5]
 
 
 def test_runs_are_the_cheapest_cut() -> None:
     cost = torch.rand(7, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    for parts, runs in enumerate(cheapest_runs(cost, 4), start=1):
+    for parts, runs in enumerate(find_cheapest_runs(cost, 4), start=1):
         assert torch.equal(torch.cat(runs), torch.arange(7))
         best = min(
             sum(float(cost[first, last - 1]) for first, last in itertools.pairwise((0, *cuts, 7)))
@@ -167,10 +166,10 @@ def planned(network: nn.Module, images: Tensor, window: int, stride: int) -> tup
     """(outputs for each row and column of windows of noise, incrementally and in full, the plan)."""
     height, width = images.shape[2:]
     recorded, _ = record(network, images[:1].expand(5, -1, -1, -1).clone())
-    nodes = nodes_of(recorded)
+    nodes = build_nodes(recorded)
     tops, lefts = (torch.tensor(compute_positions(side, window, stride)) for side in (height, width))
-    plan = make_plan(nodes, Span(tops, tops + window, height), Span(lefts, lefts + window, width), len(images))
-    clean = clean_pass(nodes, recorded.result, images, keys_of(nodes, plan.groups))
+    plan = build_plan(nodes, Span(tops, tops + window, height), Span(lefts, lefts + window, width), len(images))
+    clean = run_clean(nodes, recorded.result, images, find_clean_keys(nodes, plan.groups))
     found, expected = [clean.output], [network(images)]
     generator = torch.Generator().manual_seed(5)
     for group in plan.groups:
@@ -179,7 +178,7 @@ def planned(network: nn.Module, images: Tensor, window: int, stride: int) -> tup
         covered = images[every[:, 0]]
         for image, (_, row, column), new in zip(covered, every.tolist(), pixels, strict=True):
             image[:, tops[row] : tops[row] + window, lefts[column] : lefts[column] + window] = new
-        found.append(patch_pass(nodes, recorded.result, group, clean, Windows(*every.unbind(1)), pixels))
+        found.append(run_patches(nodes, recorded.result, group, clean, Windows(*every.unbind(1)), pixels))
         expected.append(network(covered))
     assert sum(group.windows for group in plan.groups) == len(tops) * len(lefts)
     return [torch.cat(found), torch.cat(expected)], plan
@@ -205,8 +204,8 @@ def test_less_is_computed_where_layers_are_local(name: str) -> None:
     (found, expected), plan = planned(network_of(name), images, 4, 8)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
     assert plan.share < 0.4
-    assert plan.gain(1000) > 1.5
-    assert plan.gain(1) < 0.8 * plan.gain(1000)  # preparing is paid for once
+    assert plan.estimate_gain(1000) > 1.5
+    assert plan.estimate_gain(1) < 0.8 * plan.estimate_gain(1000)  # preparing is paid for once
 
 
 @pytest.mark.parametrize("probe_batch_size", [1, 3, 50])
@@ -309,7 +308,7 @@ def test_attention_falls_back_to_full_passes() -> None:
 
 
 def test_a_record_that_no_longer_holds_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seewhy.explainers._incremental.layers.Convolution.folded", lambda self, scale, shift: self)
+    monkeypatch.setattr("seewhy.explainers._incremental.layers.Convolution.fold", lambda self, scale, shift: self)
     classifier = classifier_of(network_of("residual"), 32, 4, fold=False)
     with pytest.raises(Incompatible, match="does not give the same logits"):
         Occlusion(incremental=True, probe_batch_size=8)(classifier, random_images(1, 32), torch.tensor([1]))
@@ -332,14 +331,16 @@ def test_patches_need_no_more_memory_than_images() -> None:
     classifier, images = classifier_of(network_of("inverted"), 32, 4), random_images(2, 32)
     places = compute_positions(32, 6, 5)
     with torch.no_grad():
-        network = incremental_network(BatchedEvaluator(classifier, images[0], 4), images, images * 0, places, places, 6)
+        network = build_incremental_network(
+            BatchedEvaluator(classifier, images[0], 4), images, images * 0, places, places, 6
+        )
     assert classifier.passes == Passes()
     for group in network.plan.groups:
-        windows = network.windows_at_once(group, 4)
+        windows = network.count_windows(group, 4)
         assert windows > 4
         assert windows * group.peak <= 4 * network.plan.peak < (windows + 1) * group.peak
-    assert network.images_at_once(1) == 1
-    assert network.images_at_once(1000) > 100
+    assert network.count_images(1) == 1
+    assert network.count_images(1000) > 100
 
 
 def test_auto_takes_the_incremental_way_where_it_pays_and_falls_back_without_memory(
@@ -358,7 +359,7 @@ def test_auto_takes_the_incremental_way_where_it_pays_and_falls_back_without_mem
     def crowded(*given: object) -> None:
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr("seewhy.explainers._incremental.network.clean_pass", crowded)
+    monkeypatch.setattr("seewhy.explainers._incremental.drops.run_clean", crowded)
     assert torch.equal(explainer(classifier, images, targets), full)
 
 

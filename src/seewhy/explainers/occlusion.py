@@ -10,7 +10,7 @@ from torch import Tensor
 
 from seewhy.core.errors import UserError
 from seewhy.core.types import Images, Targets
-from seewhy.explainers._incremental.network import incremental_drops
+from seewhy.explainers._incremental.drops import compute_incremental_drops
 from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.explainers.baselines import build_baselines, check_baseline
 from seewhy.models.batched import BatchedEvaluator
@@ -62,7 +62,7 @@ class Occlusion(Explainer):
         drops = None
         if self.incremental:
             must = self.incremental is True
-            drops = incremental_drops(evaluator, images, cover, targets, tops, lefts, window, must)
+            drops = compute_incremental_drops(evaluator, images, cover, targets, tops, lefts, window, must)
         if drops is None:
             drops = _full_drops(evaluator, images, targets, cover, corners, window)
         return AttributionResult(average_over_windows(drops, corners, window, height, width))

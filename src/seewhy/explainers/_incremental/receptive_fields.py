@@ -1,122 +1,101 @@
-"""What computing a part of a map costs, in multiplications of a dense convolution.
-
-The spans of every map of a network, and how positions of windows are grouped by them.
-"""
+"""Geometry of receptive fields: which rows and columns of a map a window of the image can change."""
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from seewhy.explainers._incremental.layers import Joined, Moved, Span, Window
-from seewhy.explainers._incremental.nodes import Node, Nodes, shape_read
 
-MOVED = 16
-"""Reading or writing a number takes as long as this many multiplications."""
-SPARSE = 4
-"""A multiplication for outputs that see few inputs (depthwise convolutions, pooling) takes as long as this many."""
-FEW = 32
-CALL = 6_000_000
-"""Starting the operations of one node takes as long as this many multiplications."""
-PREPARING = 50_000_000
-"""Recording and planning one node takes as long as this many multiplications."""
+@dataclass(frozen=True)
+class ReceptiveField:
+    """Along one side, output i of a layer sees inputs i * stride - padding + dilation * (0 .. kernel - 1)."""
 
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+    dilation: int = 1
 
-def part_cost(node: Node, channels: int, height: Any, width: Any) -> Any:
-    """Of an output patch of a local node that reads maps with so many channels; sides are numbers or tensors."""
-    if isinstance(node.layer, Moved):
-        return 0 * height * width
-    cost = _output_cost(node, height, width)
-    if isinstance(node.layer, Window) and node.layer.crops:
-        rows, columns = node.layer.reach
-        cost = cost + 2 * MOVED * channels * rows.seen(height) * columns.seen(width)
-    if isinstance(node.layer, Joined):
-        cost = cost + 2 * MOVED * channels * height * width
-    return cost
+    def count_inputs(self, outputs: int) -> int:
+        """How many inputs, from the first to the last, that many neighbouring outputs see."""
+        return (outputs - 1) * self.stride + self.dilation * (self.kernel - 1) + 1
+
+    def find_first_input(self, output: Tensor) -> Tensor:
+        """The first input that each output sees; negative in the padding."""
+        return output * self.stride - self.padding
 
 
-def whole_cost(node: Node, read: tuple[int, ...]) -> int:
-    """Of a node on whole maps; `read` is the shape of its first input."""
-    if len(node.shape) == 3:
-        return int(_output_cost(node, node.shape[1], node.shape[2]))
-    return multiplications(node, read) + MOVED * math.prod(node.shape)
+@dataclass(frozen=True)
+class Span:
+    """For each position of a window, the indices start .. stop - 1 of one side of `length` that it can change.
 
-
-def multiplications(node: Node, read: tuple[int, ...], size: tuple[int, int] | None = None) -> int:
-    """Those of convolutions and matrix products, for an output patch of that size or for all of it."""
-    if isinstance(node.layer, Window):
-        height, width = size or (node.shape[1], node.shape[2])
-        return node.layer.weighted * node.layer.products * node.shape[0] * height * width
-    is_product = node.layer is None and "mm" in str(node.step.operation)
-    return math.prod(node.shape) * read[-1] if is_product and read else 0
-
-
-def _output_cost(node: Node, height: Any, width: Any) -> Any:
-    products = node.layer.products if isinstance(node.layer, Window) else 0
-    return node.shape[0] * height * width * (products * (1 if products >= FEW else SPARSE) + MOVED)
-
-
-Spans = list[Span | None]
-"""For each node the span of its map along one side; None for nodes that are not local."""
-
-
-def spans_of(nodes: Nodes, axis: int, span: Span) -> Spans:
-    """What windows that cover `span` of the image's rows (axis 0) or columns (1) can change in each map."""
-    made: Spans = [span]
-    for node in nodes[1:]:
-        if node is None or not node.local:
-            made.append(None)
-            continue
-        first, *others = (found for value in node.inputs if (found := made[value.step]) is not None)
-        for other in others:
-            first = first.joined(other)
-        if isinstance(node.layer, Window):
-            first = first.through(node.layer.reach[axis], node.shape[axis + 1])
-        elif isinstance(node.layer, Moved):
-            first = first.moved((node.layer.top, node.layer.left)[axis], node.shape[axis + 1])
-        made.append(first)
-    return made
-
-
-def run_costs(nodes: Nodes, spans: Spans, others: Spans, wholes: list[int]) -> Tensor:
-    """[i, j]: about what the positions i .. j along one side cost, computed with patches of one size.
-
-    The patches' other side is taken to be as long as the average of `others`.
+    Never empty: where nothing changes, one index is taken, so that patches always have a size.
     """
-    first = spans[0]
-    assert first is not None, "the images are local"
-    count = len(first.starts)
-    cost = torch.zeros(count, count, dtype=torch.float64)
-    for number, node in enumerate(nodes):
-        span, other = spans[number], others[number]
-        if number and node is not None and span is not None and other is not None:
-            largest = span.sizes.double().expand(count, count).triu().cummax(1).values
-            across = float(other.sizes.double().mean())
-            cost += part_cost(node, shape_read(nodes, node)[0], largest, across).clamp(max=wholes[number])
-    numbers = torch.arange(count)
-    return (cost * (numbers[None] - numbers[:, None] + 1)).triu()
+
+    starts: Tensor
+    stops: Tensor
+    length: int
+
+    def propagate(self, field: ReceptiveField, length: int) -> Span:
+        """The outputs of a layer that see any of these inputs; `length` is how many outputs there are."""
+        first = self.starts + field.padding - field.dilation * (field.kernel - 1)
+        starts = torch.div(first + field.stride - 1, field.stride, rounding_mode="floor")
+        stops = torch.div(self.stops - 1 + field.padding, field.stride, rounding_mode="floor") + 1
+        return _clamp(starts, stops, length)
+
+    def shift(self, by: int, length: int) -> Span:
+        """The same indices after `by` others were put before them."""
+        return _clamp(self.starts + by, self.stops + by, length)
+
+    def unite(self, other: Span) -> Span:
+        """The smallest span that holds both."""
+        starts, stops = torch.minimum(self.starts, other.starts), torch.maximum(self.stops, other.stops)
+        return Span(starts, stops, self.length)
+
+    @property
+    def sizes(self) -> Tensor:
+        """How many indices change for each position."""
+        return self.stops - self.starts
 
 
-def cheapest_runs(cost: Tensor, most: int) -> list[list[Tensor]]:
-    """For 1, 2 .. `most` runs: the positions cut into that many runs of least total cost [i, j]."""
-    count = len(cost)
-    numbers = torch.arange(count)
-    best, cuts = cost[0], [torch.zeros(count, dtype=torch.int64)]
-    found = [[numbers]]
-    for _ in range(1, min(most, count)):
-        # the last run begins at i, after runs that end at i - 1, and ends at j
-        total = torch.full((count, count), float("inf"), dtype=torch.float64)
-        total[1:] = best[:-1, None] + cost[1:]
-        least = total.masked_fill(numbers[:, None] > numbers[None], float("inf")).min(0)
-        best = least.values
-        cuts.append(least.indices)
-        runs, end = [], count
-        for cut in reversed(cuts):
-            start = int(cut[end - 1])
-            runs.append(numbers[start:end])
-            end = start
-        found.append(runs[::-1])
-    return found
+def _clamp(starts: Tensor, stops: Tensor, length: int) -> Span:
+    starts = starts.clamp(0, length - 1)
+    return Span(starts, torch.maximum(stops.clamp(max=length), starts + 1), length)
+
+
+@dataclass(frozen=True)
+class Side:
+    """Where patches of `size` rows (or columns) start for each position of a window, in a map of `length`."""
+
+    starts: Tensor
+    size: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Region:
+    """The rows and the columns of patches in one map."""
+
+    rows: Side
+    columns: Side
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the patches are the whole map."""
+        return (self.rows.size, self.columns.size) == (self.rows.length, self.columns.length)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the patches."""
+        return self.rows.size, self.columns.size
+
+    def coincides(self, other: Region) -> bool:
+        """Whether the patches have the same size and position."""
+        pairs = ((self.rows, other.rows), (self.columns, other.columns))
+        return all(ours.size == theirs.size and torch.equal(ours.starts, theirs.starts) for ours, theirs in pairs)
+
+    def extend(self) -> Region:
+        """The whole map."""
+        sides = [Side(torch.zeros_like(side.starts), side.length, side.length) for side in (self.rows, self.columns)]
+        return Region(sides[0], sides[1])
