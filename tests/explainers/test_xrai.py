@@ -1,4 +1,4 @@
-"""XRAI: the greedy choice by hand, against a loop over regions, and against PAIR's code on the same regions."""
+"""XRAI: the greedy choice by hand, against a loop over regions, and against PAIR's code."""
 
 import importlib
 
@@ -9,8 +9,7 @@ from scipy import ndimage
 
 from seewhy.core.errors import UserError
 from seewhy.explainers.integrated_gradients import IntegratedGradients
-from seewhy.explainers.superpixels import slic
-from seewhy.explainers.xrai import Xrai, build_regions, order_regions
+from seewhy.explainers.xrai import Xrai, build_regions, rank_regions, segment
 from seewhy.models.classifier import Passes
 from tiny import linear_classifier, random_images, small_cnn
 
@@ -25,13 +24,16 @@ def integrated(images: torch.Tensor, targets: torch.Tensor, n_steps: int) -> tor
     return torch.stack(parts).mean(0)
 
 
-def masks_of(image: torch.Tensor, scales: tuple[int, ...], dilation: int) -> list[np.ndarray]:
-    """Every superpixel of every scale, widened by a square, as one array of bits each."""
-    masks, square = [], np.ones((2 * dilation + 1,) * 2, bool)
-    for scale in scales:
-        labels = slic(image, scale).numpy()
-        masks += [ndimage.binary_dilation(labels == label, square) for label in range(labels.max() + 1)]
-    return masks
+def masks_of(image: torch.Tensor, scales: tuple[float, ...], dilation: int) -> list[np.ndarray]:
+    """Every segment of every scale, widened by a disk, as one array of bits each."""
+    offsets = np.arange(-dilation, dilation + 1)
+    disk = offsets[:, None] ** 2 + offsets**2 <= dilation**2
+    return [
+        ndimage.binary_dilation(labels == label, disk)
+        for labels in segment(image, scales)
+        for label in range(labels.max() + 1)
+        if (labels == label).any()
+    ]
 
 
 def slow_take(masks: list[np.ndarray], attribution: np.ndarray, smallest: int) -> list[np.ndarray]:
@@ -45,38 +47,38 @@ def slow_take(masks: list[np.ndarray], attribution: np.ndarray, smallest: int) -
 
 def test_the_densest_region_comes_first() -> None:
     labels = [np.array([[0, 0], [1, 1]]), np.array([[0, 1], [0, 1]])]
-    order = order_regions(build_regions(labels, 0), np.array([1.0, 6.0, 2.0, 3.0]), 1)
+    order = rank_regions(build_regions(labels, 0), np.array([1.0, 6.0, 2.0, 3.0]), 1)
     # The right column (6 + 3) / 2, then the pixel left in the lower row, then that in the upper one.
     assert [(pixels.tolist(), density) for pixels, density in order] == [([1, 3], 4.5), ([2], 2.0), ([0], 1.0)]
 
 
 def test_regions_that_add_too_little_are_dropped() -> None:
     labels = [np.array([[0, 0, 1, 1]]), np.array([[0, 1, 1, 2]])]
-    order = order_regions(build_regions(labels, 0), np.array([1.0, 6.0, 2.0, 0.0]), 2)
+    order = rank_regions(build_regions(labels, 0), np.array([1.0, 6.0, 2.0, 0.0]), 2)
     assert [(pixels.tolist(), density) for pixels, density in order] == [([1, 2], 4.0), ([0, 3], 0.5)]
 
 
-def test_regions_are_widened_by_a_square() -> None:
-    labels = slic(IMAGES[0], 9).numpy()
-    found = build_regions([labels], 2).toarray().reshape(-1, 32, 32)
-    assert np.array_equal(found > 0, np.stack(masks_of(IMAGES[0], (9,), 2)))
+def test_regions_are_widened_by_a_disk() -> None:
+    segmentations = segment(IMAGES[0], (250,))
+    found = build_regions(segmentations, 2).toarray().reshape(-1, 32, 32)
+    assert np.array_equal(found > 0, np.stack(masks_of(IMAGES[0], (250,), 2)))
     assert set(np.unique(found)) == {0, 1}
 
 
 @pytest.mark.parametrize(("dilation", "probe_batch_size"), [(0, 7), (1, 3)])
 def test_it_equals_the_loop(dilation: int, probe_batch_size: int) -> None:
-    explainer = Xrai(n_steps=3, scales=(4, 16, 36), dilation=dilation, probe_batch_size=probe_batch_size)
+    explainer = Xrai(n_steps=3, scales=(50, 250), dilation=dilation, probe_batch_size=probe_batch_size)
     found = explainer(small_cnn(), IMAGES, TARGETS)
     for map_, image, gradient in zip(found, IMAGES, integrated(IMAGES, TARGETS, 3), strict=True):
         expected, left = torch.zeros(32, 32), 1.0
-        for step in slow_take(masks_of(image, (4, 16, 36), dilation), gradient.double().numpy(), 1):
+        for step in slow_take(masks_of(image, (50, 250), dilation), gradient.double().numpy(), 1):
             expected[torch.from_numpy(step)] = left
             left -= step.mean()
         torch.testing.assert_close(map_, expected)
 
 
 def test_the_top_share_of_the_map_is_that_share_of_the_image() -> None:
-    found = Xrai(n_steps=3, scales=(4, 64), probe_batch_size=16).attribute(small_cnn(), IMAGES, TARGETS)
+    found = Xrai(n_steps=3, scales=(50, 250), probe_batch_size=16).attribute(small_cnn(), IMAGES, TARGETS)
     for map_, count in zip(found.maps, found.facts["n_regions"].tolist(), strict=True):
         values = map_.unique()
         assert len(values) == count
@@ -93,15 +95,16 @@ def test_of_a_linear_network_the_half_that_counts_comes_first() -> None:
         classifier.network[1].weight[1].view(3, 8, 8)[:] = torch.tensor([1.0] * 4 + [2.0] * 4)
     image = torch.zeros(1, 3, 8, 8)
     image[..., :4] = 0.9
-    explainer = Xrai(n_steps=1, scales=(2,), dilation=0, probe_batch_size=16)
+    explainer = Xrai(n_steps=1, scales=(250,), dilation=0, probe_batch_size=16)
     found = explainer.attribute(classifier, image, torch.tensor([1]))
     # Averaged over both baselines: w (x - 1/2), +0.4 on the left and -1 on the right, for each channel.
-    assert torch.equal(found.maps[0], torch.tensor([1.0] * 4 + [0.5] * 4).expand(8, 8))
+    assert float(found.maps[0, :, :4].min()) > 0.5
+    assert float(found.maps[0, :, 4:].max()) == 0.5, "all of the left half comes before"
     assert float(found.facts["completeness_gap_relative"]) < 1e-4
 
 
 def test_the_larger_gap_of_the_two_baselines_is_reported() -> None:
-    found = Xrai(n_steps=2, scales=(4,), probe_batch_size=16).attribute(small_cnn(), IMAGES, TARGETS)
+    found = Xrai(n_steps=2, scales=(250,), probe_batch_size=16).attribute(small_cnn(), IMAGES, TARGETS)
     parts = [
         IntegratedGradients(baseline=name, n_steps=2, probe_batch_size=16).attribute(small_cnn(), IMAGES, TARGETS).facts
         for name in ("black", "white")
@@ -114,13 +117,13 @@ def test_the_larger_gap_of_the_two_baselines_is_reported() -> None:
 
 
 def test_a_map_belongs_to_its_image_alone() -> None:
-    classifier, explainer = small_cnn(), Xrai(n_steps=2, scales=(4, 9), probe_batch_size=4)
+    classifier, explainer = small_cnn(), Xrai(n_steps=2, scales=(50, 250), probe_batch_size=4)
     maps = explainer(classifier, IMAGES, TARGETS)
     torch.testing.assert_close(explainer(classifier, IMAGES[2:], TARGETS[2:]), maps[2:], rtol=1e-3, atol=1e-6)
 
 
 def test_passes_equal_the_formula() -> None:
-    classifier, explainer = small_cnn(), Xrai(n_steps=4, scales=(4,), probe_batch_size=5)
+    classifier, explainer = small_cnn(), Xrai(n_steps=4, scales=(250,), probe_batch_size=5)
     explainer(classifier, IMAGES, TARGETS)
     assert explainer.passes_per_image(size=32) == (11, 8)
     assert classifier.passes == Passes(33, 24)
@@ -131,7 +134,7 @@ def test_passes_equal_the_formula() -> None:
     ("options", "words"),
     [
         ({"scales": ()}, r"explainer.scales=\[\]"),
-        ({"scales": (4, 0)}, "explainer.scales=0"),
+        ({"scales": (4, 0)}, r"explainer.scales=\[4, 0\]"),
         ({"dilation": -1}, "explainer.dilation=-1"),
         ({"n_steps": 0}, "explainer.n_steps=0"),
         ({"tolerance": 0.0}, "explainer.tolerance=0.0"),
@@ -148,16 +151,47 @@ def test_the_tolerance_is_named_only_where_it_decides() -> None:
     assert "tolerance=0.01" in Xrai(n_steps="auto").parameters
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 30), (30, 1), (5, 3), (40, 25)])
+@pytest.mark.parametrize("kind", ["flat", "noise"])
+def test_any_shape_has_segments(shape: tuple[int, int], kind: str) -> None:
+    noise = random_images(1, 40)[0][:, : shape[0], : shape[1]]
+    image = noise if kind == "noise" else torch.full((3, *shape), 0.3)
+    regions = build_regions(segment(image, (50, 1200)), 1)
+    assert regions.shape[1] == shape[0] * shape[1]
+    assert (regions.sum(0) >= 2).all(), "each pixel lies in a segment of each scale"
+    if kind == "flat":
+        assert regions.shape[0] == 2
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_segments_do_not_depend_on_threads_or_other_scales(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = [segment(IMAGES[0], (scale,))[0] for scale in (50, 250)]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    for labels, expected in zip(segment(IMAGES[0], (50, 250)), alone, strict=True):
+        assert np.array_equal(labels, expected)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("shape", [(224, 224), (32, 32), (50, 90)])
+def test_regions_equal_those_of_pair(shape: tuple[int, int]) -> None:
+    pytest.importorskip("saliency")
+    reference = importlib.import_module("saliency.core.xrai")
+    noise = np.random.default_rng(0).random((*shape, 3))
+    picture = ndimage.gaussian_filter(noise, (shape[0] / 20, shape[1] / 20, 0))
+    expected = reference._get_segments_felzenszwalb(picture, dilation_rad=5)
+    regions = build_regions(segment(torch.from_numpy(picture).permute(2, 0, 1), Xrai().scales), 5)
+    masks = [mask for mask in expected if mask.any()]
+    assert len(masks) > 20
+    assert np.array_equal(regions.toarray().reshape(-1, *shape) > 0, np.stack(masks))
+
+
 @pytest.mark.oracle
 def test_the_greedy_choice_equals_that_of_pair() -> None:
-    pytest.importorskip("skimage")
     pytest.importorskip("saliency")
     reference = importlib.import_module("saliency.core.xrai").XRAI
     attribution = np.random.default_rng(0).normal(size=(32, 32))
-    masks = masks_of(IMAGES[0], (4, 16, 36), 1)
-    expected, _ = reference._xrai(attr=attribution, segs=masks, min_pixel_diff=3)
-    labels = [slic(IMAGES[0], scale).numpy() for scale in (4, 16, 36)]
+    expected, _ = reference._xrai(attr=attribution, segs=masks_of(IMAGES[0], (50, 250), 1), min_pixel_diff=3)
     values = np.empty(32 * 32)
-    for pixels, density in order_regions(build_regions(labels, 1), attribution.ravel(), 3):
+    for pixels, density in rank_regions(build_regions(segment(IMAGES[0], (50, 250)), 1), attribution.ravel(), 3):
         values[pixels] = density
     np.testing.assert_allclose(values.reshape(32, 32), expected, rtol=1e-9)

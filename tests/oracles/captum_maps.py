@@ -19,7 +19,7 @@ from oracles.networks import Case
 from seewhy.core.random import seed_generator
 from seewhy.explainers.baselines import build_baselines
 from seewhy.explainers.gradient_shap import GradientShap
-from seewhy.explainers.superpixels import slic
+from seewhy.explainers.superpixels import segment_images
 
 Maps = Callable[[Case], Tensor]
 
@@ -204,7 +204,7 @@ def lime(n_segments: int, n_samples: int, kernel_width: float) -> Maps:
 
         made = []
         for image, target in zip(case.images, case.targets, strict=True):
-            labels = slic(image, n_segments)
+            labels = segment_images(image[None], n_segments)[0][0]
             count = int(labels.max()) + 1
             generator = seed_generator(0, image, "lime")
             shown = (torch.rand(n_samples, count, generator=generator, dtype=torch.float32) < 0.5).double()
@@ -237,7 +237,7 @@ def shapley_values(n_segments: int) -> Maps:
     def maps(case: Case) -> Tensor:
         made = []
         for image, target in zip(case.images, case.targets, strict=True):
-            labels = slic(image, n_segments)
+            labels = segment_images(image[None], n_segments)[0][0]
             with torch.no_grad():
                 found = (
                     captum()

@@ -7,7 +7,6 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor
 
@@ -16,7 +15,6 @@ from oracles.networks import Case
 from seewhy.explainers.baselines import build_baselines
 from seewhy.explainers.blur_ig import Blur
 from seewhy.explainers.integrated_gradients import IntegratedGradients
-from seewhy.explainers.superpixels import slic
 
 Maps = Callable[[Case], Tensor]
 Picture = np.ndarray
@@ -143,31 +141,26 @@ def occlusion(margin: int) -> Maps:
     return lambda case: each(case, mask)
 
 
-def xrai(n_steps: int, scales: tuple[int, ...], dilation: int, smallest: Callable[[int], int]) -> Maps:
-    """Their greedy choice among our superpixels, from our integrated gradients; places instead of densities."""
+def xrai(n_steps: int, smallest: Callable[[int], int]) -> Maps:
+    """Their segments and greedy choice, from our integrated gradients; shares of the image instead of densities."""
 
     def maps(case: Case) -> Tensor:
-        pytest.importorskip("skimage")
         from saliency.core import xrai as peer
-        from skimage.morphology import dilation as dilated
 
-        parts = [
+        integrals = [
             IntegratedGradients(baseline=name, n_steps=n_steps)(case.classifier, case.images, case.targets)
             for name in ("black", "white")
         ]
-        base = iter((sum(parts) / 2).numpy())
+        base = iter((sum(integrals) / 2).numpy())
 
         def mask(picture: Picture, call: Callable[..., Any], image: Tensor) -> Picture:
-            square = np.ones((2 * dilation + 1, 2 * dilation + 1))
-            labels = [slic(image, scale).numpy() for scale in scales]
-            found = [dilated(each == label, square) for each in labels for label in range(each.max() + 1)]
             parameters = peer.XRAIParameters(return_xrai_segments=True)
             parameters.experimental_params = {"min_pixel_diff": smallest(picture.shape[0] * picture.shape[1])}
             attribution = np.repeat(next(base)[..., None], 3, 2)
             # as chosen: theirs sorts the regions once more, by their density
             with patch.object(peer, "sorted", lambda trace, key: trace, create=True):
                 result = peer.XRAI().GetMaskWithDetails(
-                    picture, call, segments=found, base_attribution=attribution, extra_parameters=parameters
+                    picture, call, base_attribution=attribution, extra_parameters=parameters
                 )
             order = result.segments.astype(int)
             before = np.concatenate([[0], np.cumsum(np.bincount(order.ravel(), minlength=order.max() + 1))])

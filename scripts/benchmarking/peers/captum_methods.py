@@ -23,7 +23,7 @@ from seewhy.explainers.kernel_shap import KernelShap
 from seewhy.explainers.lime import Lime
 from seewhy.explainers.noise_tunnel import NoiseTunnel, SmoothGrad
 from seewhy.explainers.occlusion import Occlusion
-from seewhy.explainers.superpixels import slic
+from seewhy.explainers.superpixels import segment_images
 
 LIBRARY = "captum"
 TUNNELS = {"smoothgrad": "mean", "smoothgrad_sq": "mean_of_squares", "vargrad": "variance"}
@@ -235,7 +235,7 @@ def superpixels(name: str, samples: int, per_pass: int) -> Call:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             for image, target in zip(subject.images, subject.targets, strict=True):
-                mask = slic(image, 50)[None, None]
+                mask = segment_images(image[None], 50)[0][None]
                 made.append(
                     method.attribute(
                         image[None], target=int(target), feature_mask=mask, n_samples=samples,

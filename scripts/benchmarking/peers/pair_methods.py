@@ -111,7 +111,7 @@ def blurred(n_steps: int) -> Callable[..., Picture]:
 
 
 def regions(n_steps: int, batch_size: int) -> Callable[..., Picture]:
-    """XRAI with its own superpixels."""
+    """XRAI with the segments that ours has too."""
 
     def mask(picture: Picture, call: Callable[..., Any]) -> Picture:
         from saliency.core.xrai import XRAI, XRAIParameters
@@ -133,7 +133,7 @@ def peers(best: int, quick: bool) -> list[Peer]:
         (BlurIg(n_steps=few), "BlurIG", blurred(few), None, "its blur takes black for what lies outside", 2),
     ]
     if not quick:
-        rows.append((Xrai(n_steps=few), f"XRAI, batch_size={best}", regions(few, best), None, "its own superpixels", 1))
+        rows.append((Xrai(n_steps=few), f"XRAI, batch_size={best}", regions(few, best), None, nodes, 1))
     return [
         Peer(ours.name, "saliency", name, mine(ours), each(mask), tolerance, note=note, images=images)
         for ours, name, mask, tolerance, note, images in rows

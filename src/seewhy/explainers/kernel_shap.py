@@ -69,7 +69,7 @@ class KernelShap(CompleteExplainer):
         while blocks := {row: block for row, draw in enumerate(draws) if (block := next(draw, None)) is not None}:
             image = torch.tensor(list(blocks)).repeat_interleave(torch.tensor([len(w) for _, w in blocks.values()]))
             padded = [functional.pad(shown, (0, max(counts) - shown.shape[1])) for shown, _ in blocks.values()]
-            scores = coalitions.scores(image, torch.cat(padded)) - nothing[image]
+            scores = coalitions.compute_scores(image, torch.cat(padded)) - nothing[image]
             for row, (shown, weights) in blocks.items():
                 fits[row].add(shown.numpy(), weights.numpy(), scores[image == row].numpy())
         changes = (whole - nothing).tolist()

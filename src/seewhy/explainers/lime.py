@@ -61,7 +61,7 @@ class Lime(Explainer):
                 ]
             shown[:, 0] |= start == 0
             image = torch.arange(len(images)).repeat_interleave(samples)
-            scores = coalitions.scores(image, shown.flatten(0, 1)).view(len(images), samples)
+            scores = coalitions.compute_scores(image, shown.flatten(0, 1)).view(len(images), samples)
             for row, (count, fit) in enumerate(zip(counts, fits, strict=True)):
                 fit.add(shown[row, :, :count].numpy(), scores[row].numpy())
         values = torch.zeros(len(images), max(counts), dtype=torch.float64)
