@@ -10,7 +10,7 @@ import torch
 from seewhy.plots import heatmaps
 from seewhy.plots.heatmaps import encode_preview
 from seewhy.report.html.embed import build_data_url, dump_script_json
-from seewhy.report.html.gallery import BUDGET, SIDES, choose_map_side, compute_agreement, decode_map, encode_map, shrink
+from seewhy.report.html.maps import BUDGET, SIDES, choose_map_side, compute_agreement, decode_map, encode_map, shrink
 
 
 def noise(seed: int, side: int = 24) -> np.ndarray:

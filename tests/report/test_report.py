@@ -13,9 +13,10 @@ from rich.console import Console
 from commands import composed
 from seewhy.cli import tasks
 from seewhy.core.errors import UserError
-from seewhy.report.comparison import Comparison, JoinedRuns, compare_runs, join_runs
-from seewhy.report.leaderboard import build_leaderboard_table, build_scores_table, format_value
+from seewhy.report.comparison import Comparison, compare_runs
+from seewhy.report.joining import JoinedRuns, join_runs
 from seewhy.report.runs import find_runs
+from seewhy.report.terminal_tables import build_leaderboard_table, build_scores_table, format_value
 from seewhy.report.write import write_report
 from seewhy.statistics.schema import MetricFact, read_metric_facts
 from seewhy.statistics.summary import summarise_metrics

@@ -6,10 +6,12 @@ from matplotlib.figure import Figure
 
 from seewhy.core.errors import UserError
 from seewhy.plots.charts import Scale, build_cost_scale, build_value_scale
-from seewhy.report.comparison import Comparison, compare_runs, join_runs
+from seewhy.plots.label_placement import Box, place_labels
+from seewhy.report.comparison import Comparison, compare_runs
+from seewhy.report.joining import join_runs
 from seewhy.report.leaderboard import draw_leaderboard
-from seewhy.report.pareto_figure import Box, build_standing, draw_pareto, find_pareto_front, place_labels
-from seewhy.report.ranks_figure import draw_ranks
+from seewhy.report.pareto import build_standing, draw_pareto, find_pareto_front
+from seewhy.report.ranks import draw_ranks
 from seewhy.report.runs import find_runs
 from sweep_folder import FACTS, write_sweep
 

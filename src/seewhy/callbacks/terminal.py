@@ -79,7 +79,7 @@ class Terminal(Callback):
         measuring = next((part for part in trainer.callbacks if isinstance(part, Faithfulness)), None)  # type: ignore[attr-defined]
         if measuring is None or measuring.summary is None:
             return
-        from seewhy.report.leaderboard import build_scores_table
+        from seewhy.report.terminal_tables import build_scores_table
 
         self.console.print()
         self.console.print(build_scores_table(measuring.summary))

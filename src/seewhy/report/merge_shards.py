@@ -1,4 +1,4 @@
-"""The shards of one run, joined into the run that one machine would have made."""
+"""Shards of one run merged into the run that one machine would have given."""
 
 from __future__ import annotations
 

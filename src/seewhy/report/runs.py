@@ -1,8 +1,4 @@
-"""The run folders that a request names.
-
-One run folder, read back.
-What a page shows of a run folder beside its scores; a file that is not there is an empty answer.
-"""
+"""Run folders: those that a request names, and what one of them holds."""
 
 from __future__ import annotations
 

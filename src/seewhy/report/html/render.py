@@ -14,7 +14,7 @@ from markupsafe import Markup
 from seewhy.plots.colormaps import NAMES, Kind, build_colour_map
 from seewhy.report.html.content import PageContent
 from seewhy.report.html.embed import dump_script_json
-from seewhy.report.leaderboard import format_value
+from seewhy.report.terminal_tables import format_value
 from seewhy.statistics.schema import ARROWS
 
 STYLES = ("base.css", "tables.css", "gallery.css", "viewer.css", "print.css")

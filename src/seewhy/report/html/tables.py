@@ -1,4 +1,4 @@
-"""The tables of a page: every number comes from a `Comparison`, only its words and places are made here."""
+"""The tables of a page; every number comes from a `Comparison` or a summary."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 from seewhy.analyses.robustness.summary import CLEAN, OVER_LEVELS, by_level
 from seewhy.plots.charts import build_value_scale
 from seewhy.report.comparison import Comparison
-from seewhy.report.leaderboard import format_value
+from seewhy.report.terminal_tables import format_value
 from seewhy.statistics.schema import ARROWS
 
 

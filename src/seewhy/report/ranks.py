@@ -1,4 +1,4 @@
-"""ranks.png: average ranks with Nemenyi's critical difference, one diagram per metric."""
+"""The figure ranks.png: average ranks with Nemenyi's critical difference, one diagram per metric."""
 
 from __future__ import annotations
 
