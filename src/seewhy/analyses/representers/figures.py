@@ -56,8 +56,8 @@ def share_bars(title: str, note: str, groups: Sequence[str], kinds: Mapping[str,
 def _bar(page: Page, left: float, top: float, value: float, colour: str) -> None:
     if value == value:
         page.box(left + 2, top + HEIGHT * (1 - value), BAR - 4, HEIGHT * value, colour)
-        shown = f"{value:.2f}".removeprefix("0")
-        page.text(left + BAR / 2, top + HEIGHT * (1 - value) - 6, shown, SMALL, MUTED, ha="center")
+        label = f"{value:.2f}".removeprefix("0")
+        page.text(left + BAR / 2, top + HEIGHT * (1 - value) - 6, label, SMALL, MUTED, ha="center")
 
 
 SIDE, GAP, MARGIN = 192, 22, 44
@@ -146,11 +146,11 @@ def point_figure(
     classes: Sequence[str],
 ) -> Drawing:
     """The test image with the training images that speak most for and most against its target."""
-    said, truth = (
+    prediction_text, truth = (
         f"predicted: {prediction.name} {format_probability(prediction.probability)}",
         describe_verdict(prediction),
     )
-    titles = [(f"representer points for {target}", INK), (f"image: {name}  ·  {said}", INK)]
+    titles = [(f"representer points for {target}", INK), (f"image: {name}  ·  {prediction_text}", INK)]
     titles += [truth] if truth[0] else []
     note = (
         f"value = alpha x (features of the training image . features of this image); the values of all "
@@ -166,14 +166,14 @@ def point_figure(
 
 def _tiles(data: TrainingSet, top: RunningTop, row: int, turn: int, target: str, classes: Sequence[str]) -> list[Tile]:
     pairs = zip(top.columns[row].tolist(), top.values[row].tolist(), strict=True)
-    kept = [(position, turn * value) for position, value in pairs if value > 0]
-    if not kept:
+    entries = [(position, turn * value) for position, value in pairs if value > 0]
+    if not entries:
         return []
-    batch = data.training_batch([position for position, _ in kept])
+    batch = data.training_batch([position for position, _ in entries])
     words = [classes[label] for label in batch.labels.tolist()]
     return [
         Tile(picture, word, signed(value), INK if word == target else MUTED)
-        for picture, word, (_, value) in zip(batch.images, words, kept, strict=True)
+        for picture, word, (_, value) in zip(batch.images, words, entries, strict=True)
     ]
 
 
@@ -183,8 +183,8 @@ def importance_figure(points: RepresenterPoints, data: TrainingSet, classes: Seq
     batch = data.training_batch(order)
     probability, predicted = points.training.probabilities[order].max(1)
     tiles = [
-        Tile(picture, f"label: {classes[label]}", f"{classes[said]} {format_probability(p)}")
-        for picture, label, said, p in zip(
+        Tile(picture, f"label: {classes[label]}", f"{classes[index]} {format_probability(p)}")
+        for picture, label, index, p in zip(
             batch.images, batch.labels.tolist(), predicted.tolist(), probability.tolist(), strict=True
         )
     ]
@@ -204,10 +204,10 @@ def consistency_figure(points: RepresenterPoints, labels: Tensor, classes: Seque
         f"{space} space": [float(values.nanmean()), *(float(values[labels == index].mean()) for index in present)]
         for space, values in points.consistency.items()
     }
-    known = int((labels >= 0).sum())
+    labelled = int((labels >= 0).sum())
     title = "Class consistency of the nearest training images"
     note = (
         f"share of the {points.training.nearest.top.count} training images with the largest cosine that are of the "
-        f"test image's own class; {known:,} test images"
+        f"test image's own class; {labelled:,} test images"
     )
     return share_bars(title, note, ["all", *(classes[index] for index in present)], kinds)

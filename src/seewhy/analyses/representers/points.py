@@ -81,13 +81,13 @@ class Reconstruction(NamedTuple):
             )
 
 
-def reconstruction(rebuilt: Tensor, given: Tensor) -> Reconstruction:
+def reconstruction(rebuilt: Tensor, original: Tensor) -> Reconstruction:
     """The agreement of probabilities [n, classes] of the refitted layer with those of the network."""
-    one, other = rebuilt.double(), given.double()
-    first, second = (values - values.mean() for values in (one, other))
+    refitted, own = rebuilt.double(), original.double()
+    first, second = (values - values.mean() for values in (refitted, own))
     lengths = first.norm() * second.norm()
     pearson = float((first * second).sum() / lengths) if lengths > 0 else torch.nan
-    return Reconstruction(pearson, float((one - other).abs().sum(1).mean()))
+    return Reconstruction(pearson, float((refitted - own).abs().sum(1).mean()))
 
 
 PASS = 1000
@@ -114,8 +114,8 @@ def read_training(
     features, probabilities, labels, names = [], [], [], []
     for start in range(0, total, PASS):
         batch = data.training_batch(list(range(start, min(total, start + PASS)))).to(device)
-        found, logits = layer.features(evaluator, batch.images)
-        features.append(found.cpu())
+        block_features, logits = layer.features(evaluator, batch.images)
+        features.append(block_features.cpu())
         probabilities.append(evaluator.classifier.facts.compute_probabilities(logits).cpu())
         labels.append(batch.labels.cpu())
         names += batch.names
@@ -151,9 +151,9 @@ def strongest(features: Tensor, coefficients: Tensor, tests: Tensor, targets: Cl
         _of_block(features, coefficients, tests[start : start + TEST_BLOCK], targets[start : start + TEST_BLOCK], count)
         for start in range(0, len(tests), TEST_BLOCK)
     ]
-    joined = Strongest(RunningTop(0, count), RunningTop(0, count), torch.cat([part.total for part in parts]))
+    joined = Strongest(RunningTop(0, count), RunningTop(0, count), torch.cat([block.total for block in parts]))
     for name in ("excitatory", "inhibitory"):
-        tops = [getattr(part, name) for part in parts]
+        tops = [getattr(block, name) for block in parts]
         getattr(joined, name).values = torch.cat([top.values for top in tops])
         getattr(joined, name).columns = torch.cat([top.columns for top in tops])
     return joined
@@ -194,10 +194,10 @@ class RepresenterPoints:
 
     def facts(self) -> dict[str, float]:
         """The numbers that decide whether to trust the values."""
-        found = {f"pearson_{where}": values.pearson for where, values in self.rebuilt.items()}
-        found |= {f"mean_gap_{where}": values.mean_gap for where, values in self.rebuilt.items()}
-        found |= {f"consistency_{space}": float(values.nanmean()) for space, values in self.consistency.items()}
-        return found | {
+        facts = {f"pearson_{where}": values.pearson for where, values in self.rebuilt.items()}
+        facts |= {f"mean_gap_{where}": values.mean_gap for where, values in self.rebuilt.items()}
+        facts |= {f"consistency_{space}": float(values.nanmean()) for space, values in self.consistency.items()}
+        return facts | {
             "training_images": float(len(self.training.names)),
             "gradient_norm": self.fit.gradient_norm,
             "gradient_limit": self.fit.gradient_limit,
@@ -239,7 +239,7 @@ def representer_points(
     tests, logits = (values.cpu() for values in layer.features(evaluator, images))
     rebuilt["test"] = _rebuilt(fit, tests, classifier.facts.compute_probabilities(logits))
     rebuilt["test"].check(least_pearson, "test")
-    found = strongest(training.features, fit.coefficients, tests, targets.cpu(), count)
+    top = strongest(training.features, fit.coefficients, tests, targets.cpu(), count)
     expected = Targets(targets.cpu()).score(with_constant(tests) @ fit.weights.T)
     near = Nearest(tests, neighbours)
     near.add(training.features, 0)
@@ -249,8 +249,8 @@ def representer_points(
         fit,
         f"the {fit_to}",
         rebuilt,
-        found,
-        float((found.total - expected).abs().max()),
+        top,
+        float((top.total - expected).abs().max()),
         label_fit,
         importance,
         {name: class_consistency(top, training.labels, labels.cpu()) for name, top in spaces.items()},

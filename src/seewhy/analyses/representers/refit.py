@@ -31,18 +31,18 @@ class LastLayer:
         with torch.no_grad(), classifier.frozen(), _calls(classifier) as calls:
             logits = classifier(image)
         classifier.passes.forward = counted
-        found = [
+        last_layers = [
             layer
             for layer, features, output in calls
             if features.ndim == 2 and output.shape == logits.shape and torch.equal(output, logits)
         ]
-        if not found:
+        if not last_layers:
             kinds = [type(module).__name__ for module in classifier.network.modules() if not list(module.children())]
             raise Incompatible(
                 f"representer points need a network that ends in a dense layer; {classifier.name} ends in "
                 f"{', '.join(kinds[-3:])}: take model=cifar_cnn, vgg16_cifar, efficientnet_lite0 or a timm network"
             )
-        self.layer = found[-1]
+        self.layer = last_layers[-1]
 
     def features(self, evaluator: BatchedEvaluator, images: Images) -> tuple[Tensor, Tensor]:
         """(f float32 [n, features], logits float32 [n, classes]) of the images, without gradients."""
@@ -69,7 +69,7 @@ def _calls(classifier: Classifier, only: nn.Linear | None = None) -> Iterator[li
         assert isinstance(module, nn.Linear)
         calls.append((module, arguments[0].clone(), output.clone()))
 
-    layers = [only] if only else [one for one in classifier.network.modules() if isinstance(one, nn.Linear)]
+    layers = [only] if only else [module for module in classifier.network.modules() if isinstance(module, nn.Linear)]
     handles = [layer.register_forward_hook(record) for layer in layers]
     try:
         yield calls

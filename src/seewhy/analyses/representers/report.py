@@ -57,8 +57,8 @@ class Report:
             yield "consistency", consistency_figure(self.points, self.labels, self.classes)
         for row, name in enumerate(self.names[:pictures]):
             target = self.classes[int(self.targets[row])]
-            shown = self.points, self.data, row, self.images[row], name, self.said[row], target, self.classes
-            yield f"points_{name}", point_figure(*shown)
+            arguments = self.points, self.data, row, self.images[row], name, self.said[row], target, self.classes
+            yield f"points_{name}", point_figure(*arguments)
 
 
 def report(
@@ -73,18 +73,20 @@ def report(
     start, classes = time.perf_counter(), classifier.facts.classes
     images, labels = torch.cat([batch.images for batch in batches]), torch.cat([batch.labels for batch in batches])
     targets = choose_targets(policy, torch.cat(list(logits)), labels, classes)
-    known = (targets != UNKNOWN).nonzero().flatten()
-    if not len(known):
+    targeted = (targets != UNKNOWN).nonzero().flatten()
+    if not len(targeted):
         raise UserError(f"target={policy}: the true class of every test image is unknown; set target=predicted")
-    said = [
-        one for batch, part in zip(batches, logits, strict=True) for one in build_predictions(classifier, batch, part)
+    predictions = [
+        prediction
+        for batch, batch_logits in zip(batches, logits, strict=True)
+        for prediction in build_predictions(classifier, batch, batch_logits)
     ]
     names = [name for batch in batches for name in batch.names]
-    images, targets, labels = images[known], targets[known], labels[known]
+    images, targets, labels = images[targeted], targets[targeted], labels[targeted]
     points = representer_points(classifier, data, images, targets, labels, **options)
-    chosen = known.tolist()
-    kept = [names[row] for row in chosen], targets.cpu(), labels.cpu(), [said[row] for row in chosen]
-    return Report(points, data, images, *kept, classes, time.perf_counter() - start)
+    rows = targeted.tolist()
+    selected = [names[row] for row in rows], targets.cpu(), labels.cpu(), [predictions[row] for row in rows]
+    return Report(points, data, images, *selected, classes, time.perf_counter() - start)
 
 
 POINTS = ("image", "target", "sign", "rank", "training_image", "training_class", "value", "coefficient")

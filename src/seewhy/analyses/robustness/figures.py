@@ -42,13 +42,13 @@ def curves(summary: pd.DataFrame, quantities: dict[str, str], title: str) -> Fig
     room = 0.04 * (highest - lowest)
     levels = int(table.level.max())
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    for place, axes in enumerate(grid.flat):
-        if place >= len(names):
+    for position, axes in enumerate(grid.flat):
+        if position >= len(names):
             axes.set_visible(False)
             continue
-        _panel(axes, table, names[place], quantities)
+        _panel(axes, table, names[position], quantities)
         axes.set(ylim=(lowest - room, highest + room), xlim=(-0.2, levels + 0.2), xticks=range(levels + 1))
-        axes.tick_params(labelsize=7, colors=MUTED, labelbottom=place + columns >= len(names))
+        axes.tick_params(labelsize=7, colors=MUTED, labelbottom=position + columns >= len(names))
     figure.suptitle(title, x=0.02, ha="left", fontsize=9, fontweight="bold", color=INK, parse_math=False)
     handles, labels = grid[0, 0].get_legend_handles_labels()
     legend = figure.legend(
@@ -64,8 +64,8 @@ def curves(summary: pd.DataFrame, quantities: dict[str, str], title: str) -> Fig
 
 def _panel(axes: Axes, table: pd.DataFrame, corruption: str, quantities: dict[str, str]) -> None:
     for number, (quantity, label) in enumerate(quantities.items()):
-        chosen = table[table.corruption.isin([CLEAN, corruption]) & (table.quantity == quantity)]
-        ordered = chosen.sort_values("level")
+        points = table[table.corruption.isin([CLEAN, corruption]) & (table.quantity == quantity)]
+        ordered = points.sort_values("level")
         colour, marker = LINES[number % len(LINES)], MARKERS[number % len(MARKERS)]
         axes.fill_between(ordered.level, ordered.low, ordered.high, color=colour, alpha=0.16, linewidth=0)
         axes.plot(ordered.level, ordered.value, color=colour, marker=marker, markersize=3.5, linewidth=1.4, label=label)
@@ -79,28 +79,28 @@ def _panel(axes: Axes, table: pd.DataFrame, corruption: str, quantities: dict[st
 
 def headlines(columns: Sequence[str], explainers: Sequence[str]) -> dict[str, str]:
     """The quantities of the terminal's table: accuracy, confidence and one number about each explainer's maps."""
-    wanted = {"accuracy": "accuracy", "clean_probability": "confidence"}
-    wanted |= {f"{name}_spearman": f"{name} rank corr." for name in explainers}
-    return {column: words for column, words in wanted.items() if column in set(columns)}
+    names = {"accuracy": "accuracy", "clean_probability": "confidence"}
+    names |= {f"{name}_spearman": f"{name} rank corr." for name in explainers}
+    return {column: words for column, words in names.items() if column in set(columns)}
 
 
 def drawn(columns: Sequence[str], explainers: Sequence[str]) -> dict[str, str]:
     """The quantities of the curves that there are, with their names in the legend."""
-    wanted = {"accuracy": "accuracy", "clean_probability": "confidence: probability of the original's class"}
+    names = {"accuracy": "accuracy", "clean_probability": "confidence: probability of the original's class"}
     for name in explainers:
-        wanted[f"{name}_spearman"] = f"{name.replace('_', ' ')}: rank correlation"
-        wanted[f"{name}_top10"] = f"{name.replace('_', ' ')}: top 10 % in common"
-        wanted[f"{name}_ssim"] = f"{name.replace('_', ' ')}: SSIM"
-    return {column: words for column, words in wanted.items() if column in set(columns)}
+        names[f"{name}_spearman"] = f"{name.replace('_', ' ')}: rank correlation"
+        names[f"{name}_top10"] = f"{name.replace('_', ' ')}: top 10 % in common"
+        names[f"{name}_ssim"] = f"{name.replace('_', ' ')}: SSIM"
+    return {column: words for column, words in names.items() if column in set(columns)}
 
 
 def measured(columns: Sequence[str], explainers: Sequence[str], metrics: Sequence[str]) -> dict[str, dict[str, str]]:
     """For each metric that was taken on the corrupted images: the explainers' columns and their names in the legend."""
-    found = {}
+    by_metric = {}
     for metric in metrics:
         lines = {f"{name}_{metric}": f"{name.replace('_', ' ')}: {metric}" for name in explainers}
-        found[metric] = {column: words for column, words in lines.items() if column in set(columns)}
-    return {metric: lines for metric, lines in found.items() if lines}
+        by_metric[metric] = {column: words for column, words in lines.items() if column in set(columns)}
+    return {metric: lines for metric, lines in by_metric.items() if lines}
 
 
 RESOLUTION = 110

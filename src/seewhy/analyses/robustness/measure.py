@@ -51,12 +51,12 @@ def corrupted_groups(batch: Batch, steps: Sequence[CorruptionStep], moving: Sequ
         return
     each = max(1, CHUNK // (len(batch.images) * batch.images.shape[-1] * batch.images.shape[-2]))
     still = [number for number in range(len(steps)) if number not in set(moving)]
-    for chosen, moved in ((still, False), (list(moving), True)):
-        for start in range(0, len(chosen), each):
-            part = chosen[start : start + each]
-            images = to_unit_range(batch.corrupted.pictures[:, part].to(batch.images.device))
+    for positions, moved in ((still, False), (list(moving), True)):
+        for start in range(0, len(positions), each):
+            group_positions = positions[start : start + each]
+            images = to_unit_range(batch.corrupted.pictures[:, group_positions].to(batch.images.device))
             sources = batch.corrupted.sources[:, start : start + each].to(batch.images.device) if moved else None
-            yield Group([steps[number] for number in part], images, sources)
+            yield Group([steps[number] for number in group_positions], images, sources)
 
 
 def attacked_groups(
@@ -94,8 +94,8 @@ def prediction_row(facts: Facts, clean: Clean, group: Group, logits: Tensor, ima
     image, `true_probability` that of the true class. `attack_success` is empty where the clean prediction was not the
     attacked class to begin with.
     """
-    said = facts.compute_probabilities(logits[image, step].float())
-    predicted, target = int(said.argmax()), int(clean.targets[image])
+    probabilities = facts.compute_probabilities(logits[image, step].float())
+    predicted, target = int(probabilities.argmax()), int(clean.targets[image])
     label = int(clean.batch.labels[image])
     row: dict[str, Any] = {
         "image": clean.batch.names[image],
@@ -103,12 +103,12 @@ def prediction_row(facts: Facts, clean: Clean, group: Group, logits: Tensor, ima
         "level": group.steps[step].level,
         "label": clean.batch.label_names[image],
         "predicted": facts.classes[predicted],
-        "probability": float(said[predicted]),
-        "clean_probability": float(said[target]),
+        "probability": float(probabilities[predicted]),
+        "clean_probability": float(probabilities[target]),
         "flip": float(predicted != target),
     }
     if label >= 0:
-        row |= {"true_probability": float(said[label]), "correct": float(predicted == label)}
+        row |= {"true_probability": float(probabilities[label]), "correct": float(predicted == label)}
     if group.attacked is not None:
         attacked = int(group.attacked[image])
         row["attacked_class"] = facts.classes[attacked]
@@ -142,13 +142,15 @@ class Measurement:
     seconds: dict[str, float] = field(default_factory=dict)
     metric_passes: int = 0
 
-    def clean(self, batch: Batch, logits: Tensor, explained: int, known: Mapping[str, Attributions]) -> Clean:
+    def clean(self, batch: Batch, logits: Tensor, explained: int, existing: Mapping[str, Attributions]) -> Clean:
         """The clean predictions and maps; maps that are `known` already are not made again."""
         images, targets, maps = batch.images[:explained], logits.argmax(1), {}
         with self._timed("explanation"):
             for name, explainer in self.explainers.items() if explained else ():
-                made = known.get(name)
-                maps[name] = explainer(self.classifier, images, targets[:explained]) if made is None else made
+                existing_maps = existing.get(name)
+                maps[name] = (
+                    explainer(self.classifier, images, targets[:explained]) if existing_maps is None else existing_maps
+                )
         return Clean(batch, logits, targets, maps)
 
     def run(self, clean: Clean) -> Iterator[Measured]:
@@ -201,17 +203,17 @@ class Measurement:
         images = group.images[:explained].flatten(0, 1)
         targets = clean.targets[:explained].repeat_interleave(count)
         with self._timed("explanation"):
-            known = clean.maps[name]
-            made = known if group.steps == [CLEAN] else explainer(self.classifier, images, targets)
+            clean_maps = clean.maps[name]
+            maps = clean_maps if group.steps == [CLEAN] else explainer(self.classifier, images, targets)
         with self._timed("stability"):
-            back, valid = made, None
+            back, valid = maps, None
             if group.sources is not None:
-                back, valid = map_back(made, group.sources[:explained].flatten(0, 1))
+                back, valid = map_back(maps, group.sources[:explained].flatten(0, 1))
                 valid = valid.unflatten(0, (explained, count))
-            values = stability(known, back.unflatten(0, (explained, count)), explainer.signed, valid)
+            values = stability(clean_maps, back.unflatten(0, (explained, count)), explainer.signed, valid)
         with self._timed("metrics"):
-            values |= self._score(explainer, clean, group, images, targets, made)
-        return made.unflatten(0, (explained, count)), values
+            values |= self._score(explainer, clean, group, images, targets, maps)
+        return maps.unflatten(0, (explained, count)), values
 
     def _score(
         self, explainer: Explainer, clean: Clean, group: Group, images: Tensor, targets: Tensor, maps: Tensor
@@ -220,9 +222,11 @@ class Measurement:
         if not self.metrics:
             return {}
         count, masks = len(group.steps), clean.batch.masks
-        given = None if masks is None else masks[: len(images) // count].repeat_interleave(count, 0)
+        group_masks = None if masks is None else masks[: len(images) // count].repeat_interleave(count, 0)
         options: dict[str, Any] = {"seed": self.seed, "probe_batch_size": self.probe_batch_size}
-        context = MetricContext(self.classifier, images, targets, maps, explainer=explainer, masks=given, **options)
+        context = MetricContext(
+            self.classifier, images, targets, maps, explainer=explainer, masks=group_masks, **options
+        )
         before, values = self.classifier.passes.forward, {}
         for metric in select_measurable(self.metrics, masks is not None)[0].values():
             for column, scores in metric(self.classifier, images, targets, maps, context=context).items():
@@ -233,10 +237,10 @@ class Measurement:
         return values
 
     @contextmanager
-    def _timed(self, part: str) -> Iterator[None]:
+    def _timed(self, stage: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
-        self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
 
 
 def forward_floor(measurement: Measurement, images: int, explained: int) -> int | None:
@@ -259,13 +263,15 @@ def known_maps(
     outputs: Mapping[str, Any], batch: Batch, targets: Classes, explainers: Mapping[str, Explainer]
 ) -> dict[str, Attributions]:
     """The maps of each explainer whose explanations of the first images, for just these targets, lie in `outputs`."""
-    made = {one.name: one for one in outputs.get("explanations", [])}
-    shared = [made[name] for name in batch.names[: len(targets)] if name in made]
+    by_image = {explanation.name: explanation for explanation in outputs.get("explanations", [])}
+    shared = [by_image[name] for name in batch.names[: len(targets)] if name in by_image]
     if not shared or len(shared) < len(targets):
         return {}
-    found = {}
+    maps = {}
     for key, explainer in explainers.items():
-        wanted = [(explainer.name, explainer.parameters, target) for target in targets.tolist()]
-        if wanted == [(one.explainer, one.parameters, one.target.index) for one in shared]:
-            found[key] = torch.stack([one.attribution for one in shared]).to(targets.device)
-    return found
+        expected = [(explainer.name, explainer.parameters, target) for target in targets.tolist()]
+        if expected == [
+            (explanation.explainer, explanation.parameters, explanation.target.index) for explanation in shared
+        ]:
+            maps[key] = torch.stack([explanation.attribution for explanation in shared]).to(targets.device)
+    return maps

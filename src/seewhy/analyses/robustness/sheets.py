@@ -50,11 +50,15 @@ class Gallery:
             name = line[0]["image"]
             if name not in self.tiles and len(self.tiles) >= self.maximum:
                 continue
-            kept = self.tiles.setdefault(name, {})
+            tiles = self.tiles.setdefault(name, {})
             for position, (step, row) in enumerate(zip(measured.group.steps, line, strict=True)):
                 picture = measured.group.images[image, position]
-                maps = {key: made[image, position] for key, made in measured.maps.items() if image < len(made)}
-                kept[step] = Tile(
+                maps = {
+                    key: maps_of_method[image, position]
+                    for key, maps_of_method in measured.maps.items()
+                    if image < len(maps_of_method)
+                }
+                tiles[step] = Tile(
                     words=row["predicted"],
                     probability=row["probability"],
                     flipped=bool(row["flip"]) if step != CLEAN else row.get("correct") == 0,
@@ -93,8 +97,8 @@ def robustness_sheet(
     `explainer` its overlays are shown, with the rank correlation of each map with the clean one.
     """
     columns = [CLEAN] + [step for step in next(iter(tiles.values())) if step.level == level]
-    shown = [[line.get(step) for step in columns] for line in tiles.values()]
-    size = max(max(tile.picture.shape[:2]) for line in shown for tile in line if tile is not None)
+    rows = [[line.get(step) for step in columns] for line in tiles.values()]
+    size = max(max(tile.picture.shape[:2]) for line in rows for tile in line if tile is not None)
     factor = max(1, round(96 / size))
     width = max(size * factor, NARROWEST)
     page = Page(max(480, 2 * MARGIN + len(columns) * (width + GAP) - GAP), RESOLUTION)
@@ -109,7 +113,7 @@ def robustness_sheet(
         )
     y += 4 + page.pixels(LEADING * HEADER)
     heading = page.pixels(LEADING * LABEL) * (2 if explainer else 1) + 4
-    for line in shown:
+    for line in rows:
         for number, (step, tile) in enumerate(zip(columns, line, strict=True)):
             if tile is not None:
                 _tile(page, MARGIN + number * (width + GAP), y, tile, step, explainer, factor, room, heading)
@@ -130,8 +134,8 @@ def _tile(
     heading: float,
 ) -> None:
     colour = WRONG if tile.flipped else RIGHT if step == CLEAN else INK
-    said = shorten(tile.words, room, LABEL, f": {format_probability(tile.probability)}")
-    below = page.lines(x, y, [said], LABEL, colour)
+    caption = shorten(tile.words, room, LABEL, f": {format_probability(tile.probability)}")
+    below = page.lines(x, y, [caption], LABEL, colour)
     picture = tile.picture
     if explainer:
         if step != CLEAN and explainer in tile.similar:
@@ -142,10 +146,10 @@ def _tile(
 
 
 def _note(explainer: str | None) -> str:
-    said = "predicted class: probability; red: not the class predicted on the original (of an original: not the true class)"
+    note = "predicted class: probability; red: not the class predicted on the original (of an original: not the true class)"
     if explainer is None:
-        return said
-    return f"{said}. Maps explain the class predicted on the original; rank corr.: Spearman with the original's map"
+        return note
+    return f"{note}. Maps explain the class predicted on the original; rank corr.: Spearman with the original's map"
 
 
 def levels_of(tiles: Mapping[str, Mapping[CorruptionStep, Tile]]) -> Sequence[int]:

@@ -38,8 +38,8 @@ def map_back(maps: Attributions, sources: Tensor) -> tuple[Attributions, Tensor]
     missed = (sample(filled, places) - identity).abs().amax(1)
     height, width = maps.shape[1:]
     inside = (places[:, 0] >= 0) & (places[:, 0] <= width - 1) & (places[:, 1] >= 0) & (places[:, 1] <= height - 1)
-    known = sample(valid_sources[:, None].float(), places)[:, 0] > 0.999
-    valid = (missed <= TOLERANCE) & inside & known
+    visible = sample(valid_sources[:, None].float(), places)[:, 0] > 0.999
+    valid = (missed <= TOLERANCE) & inside & visible
     back = sample(maps[:, None], places)[:, 0]
     return torch.where(valid, back, 0), valid
 
@@ -69,12 +69,12 @@ def _affine(sources: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     grid = _grid(sources)[0].flatten(1)
     design = torch.cat([grid, torch.ones_like(grid[:1])]).T.double()
     matrices, offsets = [], []
-    for known, found in zip(valid.flatten(1), sources.flatten(2).double(), strict=True):
-        used = design[known]
+    for mask, targets in zip(valid.flatten(1), sources.flatten(2).double(), strict=True):
+        used = design[mask]
         if len(used) < 3 or torch.linalg.matrix_rank(used) < 3:
             solution = torch.tensor([[1.0, 0], [0, 1], [0, 0]], device=sources.device, dtype=torch.float64)
         else:
-            solution = torch.linalg.solve(used.T @ used, used.T @ found[:, known].T)
+            solution = torch.linalg.solve(used.T @ used, used.T @ targets[:, mask].T)
         matrices.append(solution[:2].T)
         offsets.append(solution[2])
     return torch.stack(matrices).to(sources), torch.stack(offsets).to(sources)
@@ -91,15 +91,15 @@ def stability(clean: Attributions, corrupted: Tensor, signed: bool, valid: Tenso
     each scaled to [0, 1] by its largest absolute value (signed maps with zero at 0.5), in [-1, 1]. Only pixels of
     `valid` [n, versions, height, width] count; NaN where a map is not finite or no pixel is valid.
     """
-    known = torch.ones(1, 1, *clean.shape[1:], dtype=torch.bool, device=clean.device) if valid is None else valid
+    mask = torch.ones(1, 1, *clean.shape[1:], dtype=torch.bool, device=clean.device) if valid is None else valid
     first = clean[:, None]
-    usable = first.isfinite().flatten(2).all(2) & corrupted.isfinite().flatten(2).all(2) & known.flatten(2).any(2)
+    usable = first.isfinite().flatten(2).all(2) & corrupted.isfinite().flatten(2).all(2) & mask.flatten(2).any(2)
     pair = torch.nan_to_num(first, 0, 0, 0), torch.nan_to_num(corrupted, 0, 0, 0)
-    orders = order(pair[0], known), order(pair[1], known)
+    orders = order(pair[0], mask), order(pair[1], mask)
     measured = {
-        "spearman": spearman(*orders, known),
-        "top10": top_overlap(*orders, known),
-        "ssim": ssim(_scaled(pair[0], known, signed), _scaled(pair[1], known, signed), known),
+        "spearman": spearman(*orders, mask),
+        "top10": top_overlap(*orders, mask),
+        "ssim": ssim(_scaled(pair[0], mask, signed), _scaled(pair[1], mask, signed), mask),
     }
     return {name: torch.where(usable, values, torch.nan) for name, values in measured.items()}
 
@@ -119,69 +119,69 @@ def order(maps: Tensor, valid: Tensor) -> Order:
     """Sort the valid pixels of maps [..., height, width]."""
     values = maps.flatten(-2)
     ascending, places = torch.where(valid.flatten(-2), values, torch.inf).sort(-1)
-    place = torch.arange(ascending.shape[-1], device=maps.device).expand_as(ascending)
+    position = torch.arange(ascending.shape[-1], device=maps.device).expand_as(ascending)
     starts = torch.ones_like(ascending, dtype=torch.bool)
     starts[..., 1:] = ascending[..., 1:] != ascending[..., :-1]
     ends = torch.ones_like(starts)
     ends[..., :-1] = starts[..., 1:]
-    first = torch.where(starts, place, 0).cummax(-1).values
-    last = torch.where(ends, place, place.shape[-1]).flip(-1).cummin(-1).values.flip(-1)
+    first = torch.where(starts, position, 0).cummax(-1).values
+    last = torch.where(ends, position, position.shape[-1]).flip(-1).cummin(-1).values.flip(-1)
     shared = (first + last).double() / 2
     return Order(values, ascending, torch.empty_like(shared).scatter_(-1, places, shared))
 
 
-def spearman(one: Order, other: Order, valid: Tensor) -> Tensor:
+def spearman(first: Order, second: Order, valid: Tensor) -> Tensor:
     """Correlation of the average ranks of the valid pixels; NaN where a map is constant."""
-    known = valid.flatten(-2)
-    middle = (known.sum(-1, keepdim=True).double() - 1) / 2
-    centred = [torch.where(known, each.ranks - middle, 0.0) for each in (one, other)]
+    mask = valid.flatten(-2)
+    middle = (mask.sum(-1, keepdim=True).double() - 1) / 2
+    centred = [torch.where(mask, each.ranks - middle, 0.0) for each in (first, second)]
     spread = (centred[0].square().sum(-1) * centred[1].square().sum(-1)).sqrt()
     return ((centred[0] * centred[1]).sum(-1) / spread.where(spread > 0, torch.nan)).clamp(-1, 1).float()
 
 
-def top_overlap(one: Order, other: Order, valid: Tensor, share: float = 0.1) -> Tensor:
+def top_overlap(first: Order, second: Order, valid: Tensor, share: float = 0.1) -> Tensor:
     """sum of min(a, b) / k over the valid pixels, a and b being the membership of each map's k largest pixels.
 
     k is `share` of the valid pixels, rounded up. Pixels that tie at the threshold share the places that are left, so
     that a map with fewer than k positive pixels does not depend on the order of its zeros.
     """
-    known = valid.flatten(-2)
-    count = known.sum(-1, keepdim=True)
-    wanted = (count * share).ceil().clamp(min=1)
-    members = [membership(each, known, count, wanted) for each in (one, other)]
-    return (torch.minimum(*members).sum(-1) / wanted[..., 0]).float()
+    mask = valid.flatten(-2)
+    count = mask.sum(-1, keepdim=True)
+    size = (count * share).ceil().clamp(min=1)
+    members = [membership(each, mask, count, size) for each in (first, second)]
+    return (torch.minimum(*members).sum(-1) / size[..., 0]).float()
 
 
-def membership(one: Order, valid: Tensor, count: Tensor, wanted: Tensor) -> Tensor:
+def membership(order: Order, valid: Tensor, count: Tensor, size: Tensor) -> Tensor:
     """How much each pixel [..., n] belongs to the `wanted` [..., 1] largest of the `count` valid ones, from 0 to 1."""
-    place = (count - wanted).clamp(min=0).long().expand(*one.ascending.shape[:-1], 1)
-    threshold = one.ascending.gather(-1, place)
-    above, tied = (one.values > threshold) & valid, (one.values == threshold) & valid
-    left = (wanted - above.sum(-1, keepdim=True)).double()
+    position = (count - size).clamp(min=0).long().expand(*order.ascending.shape[:-1], 1)
+    threshold = order.ascending.gather(-1, position)
+    above, tied = (order.values > threshold) & valid, (order.values == threshold) & valid
+    left = (size - above.sum(-1, keepdim=True)).double()
     return above.double() + tied * (left / tied.sum(-1, keepdim=True).clamp(min=1))
 
 
-def ssim(one: Tensor, other: Tensor, valid: Tensor) -> Tensor:
+def ssim(first: Tensor, second: Tensor, valid: Tensor) -> Tensor:
     """Mean structural similarity [n, versions] over the valid pixels of maps [n, versions, height, width] in [0, 1]."""
-    known = valid.expand(*valid.shape[:2], *other.shape[-2:])
-    return (similarity(one, other, known) * known).flatten(-2).sum(-1) / known.flatten(-2).sum(-1)
+    mask = valid.expand(*valid.shape[:2], *second.shape[-2:])
+    return (similarity(first, second, mask) * mask).flatten(-2).sum(-1) / mask.flatten(-2).sum(-1)
 
 
-def similarity(one: Tensor, other: Tensor, valid: Tensor, sigma: float = 1.5, radius: int = 5) -> Tensor:
+def similarity(first: Tensor, second: Tensor, valid: Tensor, sigma: float = 1.5, radius: int = 5) -> Tensor:
     """Structural similarity of each pixel of maps [n, versions, height, width] with values in [0, 1].
 
     ((2 m1 m2 + c1) (2 s12 + c2)) / ((m1^2 + m2^2 + c1) (s1^2 + s2^2 + c2)), c1 = 0.01^2, c2 = 0.03^2, with Gaussian
     windows (sigma 1.5, 11 pixels) that count valid pixels only. Wang et al.: Image quality assessment (2004).
     """
-    known = valid.to(one.dtype)
-    weight = _smooth(known, sigma, radius).clamp(min=1e-12)
+    mask = valid.to(first.dtype)
+    weight = _smooth(mask, sigma, radius).clamp(min=1e-12)
 
     def mean(values: Tensor) -> Tensor:
-        return _smooth(values * known, sigma, radius) / weight
+        return _smooth(values * mask, sigma, radius) / weight
 
-    m1, m2 = mean(one), mean(other)
-    v1, v2 = (mean(one.square()) - m1.square()).clamp(min=0), (mean(other.square()) - m2.square()).clamp(min=0)
-    covariance = mean(one * other) - m1 * m2
+    m1, m2 = mean(first), mean(second)
+    v1, v2 = (mean(first.square()) - m1.square()).clamp(min=0), (mean(second.square()) - m2.square()).clamp(min=0)
+    covariance = mean(first * second) - m1 * m2
     c1, c2 = 0.01**2, 0.03**2
     return (2 * m1 * m2 + c1) * (2 * covariance + c2) / ((m1.square() + m2.square() + c1) * (v1 + v2 + c2))
 

@@ -30,16 +30,16 @@ def summarise(rows: Sequence[Mapping[str, Any]], reference: pd.DataFrame | None 
     """
     table = pd.DataFrame(rows).rename(columns={"correct": "accuracy"})
     quantities = [column for column in table.columns if column not in WORDS]
-    found: list[tuple[str, Any, str, pd.Series[float]]] = []
-    for (corruption, level), part in table.groupby(["corruption", "level"], sort=False):
-        found += [(str(corruption), level, quantity, part[quantity]) for quantity in quantities]
+    samples: list[tuple[str, Any, str, pd.Series[float]]] = []
+    for (corruption, level), rows_of_corruption in table.groupby(["corruption", "level"], sort=False):
+        samples += [(str(corruption), level, quantity, rows_of_corruption[quantity]) for quantity in quantities]
     corrupted = table[table.corruption != CLEAN]
-    for corruption, part in corrupted.groupby("corruption", sort=False):
-        means = part.groupby("image", sort=False)[quantities].mean()
-        found += [(str(corruption), OVER_LEVELS, quantity, means[quantity]) for quantity in quantities]
+    for corruption, rows_of_corruption in corrupted.groupby("corruption", sort=False):
+        means = rows_of_corruption.groupby("image", sort=False)[quantities].mean()
+        samples += [(str(corruption), OVER_LEVELS, quantity, means[quantity]) for quantity in quantities]
     if "accuracy" in quantities and len(corrupted):
-        found += _errors(table, corrupted, reference)
-    return _with_intervals(found, seed)
+        samples += _errors(table, corrupted, reference)
+    return _with_intervals(samples, seed)
 
 
 def _errors(
@@ -51,23 +51,23 @@ def _errors(
     relative = errors.sub(clean, axis=0).dropna(how="all")
     parts = {"error": errors, "relative_error": relative}
     if reference is not None:
-        known, base = reference_errors(reference, [str(name) for name in errors.columns])
-        parts["corruption_error"] = errors[list(known.index)] / known
-        parts["relative_corruption_error"] = relative[list(known.index)] / (known - base)
-    found = []
+        reference_error, base = reference_errors(reference, [str(name) for name in errors.columns])
+        parts["corruption_error"] = errors[list(reference_error.index)] / reference_error
+        parts["relative_corruption_error"] = relative[list(reference_error.index)] / (reference_error - base)
+    samples = []
     for quantity, values in parts.items():
-        found += [(str(name), OVER_LEVELS, quantity, values[name]) for name in values.columns]
-        found.append((OVER_LEVELS, OVER_LEVELS, quantity, values.mean(axis=1)))
-    return found
+        samples += [(str(name), OVER_LEVELS, quantity, values[name]) for name in values.columns]
+        samples.append((OVER_LEVELS, OVER_LEVELS, quantity, values.mean(axis=1)))
+    return samples
 
 
-def _with_intervals(found: list[tuple[str, Any, str, pd.Series[float]]], seed: int) -> pd.DataFrame:
-    samples = [np.asarray(values.dropna(), np.float64) for *_, values in found]
+def _with_intervals(entries: list[tuple[str, Any, str, pd.Series[float]]], seed: int) -> pd.DataFrame:
+    samples = [np.asarray(values.dropna(), np.float64) for *_, values in entries]
     samples = [sample[np.isfinite(sample)] for sample in samples]
     intervals = compute_mean_intervals(samples, seed)
     rows = [
         (corruption, level, quantity, sample.mean(), interval.low, interval.high, len(sample), interval.note)
-        for (corruption, level, quantity, _), sample, interval in zip(found, samples, intervals, strict=True)
+        for (corruption, level, quantity, _), sample, interval in zip(entries, samples, intervals, strict=True)
         if len(sample)
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -91,10 +91,10 @@ def read_reference(path: str | Path) -> pd.DataFrame:
 
     Either such a csv file or the robustness_summary.csv of another run. UserError for anything else.
     """
-    place = Path(path).expanduser()
-    if not place.is_file():
+    file = Path(path).expanduser()
+    if not file.is_file():
         raise UserError(f"reference={path}: there is no such file; give a csv or the robustness_summary.csv of a run")
-    table = pd.read_csv(place, dtype={"level": str})
+    table = pd.read_csv(file, dtype={"level": str})
     if {"quantity", "mean"} <= set(table.columns):
         table = table[table.quantity == "accuracy"].assign(error=lambda rows: 1 - rows["mean"])
     if not {"corruption", "level", "error"} <= set(table.columns):
@@ -107,11 +107,11 @@ def read_reference(path: str | Path) -> pd.DataFrame:
 def reference_errors(reference: pd.DataFrame, corruptions: Sequence[str]) -> tuple[pd.Series[float], float]:
     """(the reference's error of each of these corruptions that it knows, averaged over its levels; its clean error)."""
     means = reference[reference.level != "0"].groupby("corruption").error.mean()
-    known = means.loc[[name for name in corruptions if name in means.index]]
+    reference_means = means.loc[[name for name in corruptions if name in means.index]]
     clean = reference[reference.level == "0"].error
-    if not len(known) or not len(clean):
+    if not len(reference_means) or not len(clean):
         raise UserError(
             f"the reference has no clean error (level 0) or none of the corruptions {', '.join(corruptions)}; it has "
             f"{', '.join(reference.corruption.unique())}"
         )
-    return known.where(known > 0), float(clean.iloc[0])
+    return reference_means.where(reference_means > 0), float(clean.iloc[0])

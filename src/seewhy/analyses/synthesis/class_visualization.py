@@ -115,7 +115,7 @@ def recipe_of(variant: str, changes: dict[str, Any]) -> Recipe:
     """The recipe of a variant with every given value replaced that is not None."""
     if variant not in VARIANTS:
         raise UserError(f"synthesis.variant={variant!r} is none of {', '.join(VARIANTS)}")
-    return dataclasses.replace(VARIANTS[variant], **{key: one for key, one in changes.items() if one is not None})
+    return dataclasses.replace(VARIANTS[variant], **{key: value for key, value in changes.items() if value is not None})
 
 
 STRIP = (0.01, 0.25, 0.5, 0.75, 1.0)
@@ -146,8 +146,8 @@ class Visualization:
     @property
     def strip(self) -> list[Frame]:
         """The frames at the shares of the steps that `STRIP` names."""
-        shown = strip_steps(self.frames[-1].step)
-        return [frame for frame in self.frames if frame.step in shown]
+        strip = strip_steps(self.frames[-1].step)
+        return [frame for frame in self.frames if frame.step in strip]
 
 
 def strip_steps(steps: int) -> list[int]:
@@ -209,7 +209,7 @@ class ClassVisualization(Synthesis):
             )
             frames = self._climb(evaluator, targets, on_step)
         names = [classifier.facts.classes[index] for index in indices]
-        return [Visualization(*one) for one in zip(indices, names, frames, strict=True)]
+        return [Visualization(*result) for result in zip(indices, names, frames, strict=True)]
 
     def _climb(self, evaluator: BatchedEvaluator, targets: Classes, on_step: Callable[[], object]) -> list[list[Frame]]:
         recipe, classifier = self.recipe, evaluator.classifier
@@ -218,7 +218,7 @@ class ClassVisualization(Synthesis):
         parameters = torch.stack([canvas.start(generator) for generator in generators]).to(targets.device)
         adam = torch.optim.Adam([parameters], recipe.rate, maximize=True)
         frames: list[list[Frame]] = [[] for _ in generators]
-        kept = set(frame_steps(recipe.steps))
+        steps_of_frames = set(frame_steps(recipe.steps))
         for step in range(1, recipe.steps + 1):
             gradient = _gradient(evaluator, canvas, parameters, targets, recipe, generators)
             if isinstance(canvas, Pixels):
@@ -226,11 +226,11 @@ class ClassVisualization(Synthesis):
             else:
                 parameters.grad = gradient
                 adam.step()
-            if step in kept:
-                for frame, made in zip(
+            if step in steps_of_frames:
+                for frame, image_frame in zip(
                     frames, _frames(evaluator, canvas.images(parameters), targets, step), strict=True
                 ):
-                    frame.append(made)
+                    frame.append(image_frame)
             on_step()
         return frames
 
@@ -254,10 +254,10 @@ def _gradient(
     with torch.enable_grad():
         images = canvas.images(leaves)
         jitter = round(recipe.jitter * images.shape[-1] / 224)
-        seen = moved(images, generators, jitter, recipe.rotation, recipe.scale)
-    score = evaluator.compute_gradient(seen.detach(), targets)
+        moved_images = moved(images, generators, jitter, recipe.rotation, recipe.scale)
+    score = evaluator.compute_gradient(moved_images.detach(), targets)
     penalty = -2 * recipe.l2 * normalised(images.detach()) / mean_and_std(images)[1]
-    (gradient,) = torch.autograd.grad([seen, images], leaves, [score, penalty])
+    (gradient,) = torch.autograd.grad([moved_images, images], leaves, [score, penalty])
     return gradient
 
 
@@ -277,4 +277,4 @@ def _frames(evaluator: BatchedEvaluator, images: Images, targets: Classes, step:
     logits = evaluator.compute_logits(to_unit_range(pixels))
     score = Targets(targets).score(logits).tolist()
     probability = Targets(targets).score(evaluator.classifier.facts.compute_probabilities(logits)).tolist()
-    return [Frame(step, *one) for one in zip(pixels.cpu(), score, probability, strict=True)]
+    return [Frame(step, *frame) for frame in zip(pixels.cpu(), score, probability, strict=True)]

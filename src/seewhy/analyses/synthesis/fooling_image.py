@@ -173,17 +173,17 @@ class FoolingImage(Synthesis):
         active = torch.arange(len(images), device=images.device)
         for step in range(self.max_steps + 1):
             logits, gradient = _logits_and_gradient(evaluator, images[active], targets[active])
-            done = self._leads(logits, targets[active])
-            if done.any():
-                saved[active[done]] = as_saved(images[active[done]])
-                rounded = evaluator.compute_logits(saved[active[done]])
-                done[done.clone()] = self._leads(rounded, targets[active[done]])
+            reached = self._leads(logits, targets[active])
+            if reached.any():
+                saved[active[reached]] = as_saved(images[active[reached]])
+                rounded = evaluator.compute_logits(saved[active[reached]])
+                reached[reached.clone()] = self._leads(rounded, targets[active[reached]])
             norm = gradient.flatten(1).norm(dim=1)
-            stuck = ~done & ~(norm.isfinite() & (norm > 0))
-            for rows, outcome in ((done, FOOLED if step else ALREADY), (stuck, STUCK)):
+            stuck = ~reached & ~(norm.isfinite() & (norm > 0))
+            for rows, outcome in ((reached, FOOLED if step else ALREADY), (stuck, STUCK)):
                 for row in active[rows].tolist():
                     outcomes[row] = outcome
-            going = ~(done | stuck)
+            going = ~(reached | stuck)
             active = active[going]
             if not len(active) or step == self.max_steps:
                 break
