@@ -16,7 +16,7 @@ from seewhy.core.types import Batch, Corrupted, Skipped
 from seewhy.data.caltech101 import Caltech101
 from seewhy.data.dataset import ImageFiles, Item, Record, collate
 from seewhy.data.folder import Folder
-from seewhy.data.labels import find_class
+from seewhy.data.labels import match_class
 from seewhy.data.names import name_images
 
 FACTS = Facts(("house cat", "Dog", "sea lion"), 8, (0.5,) * 3, (0.5,) * 3)
@@ -160,7 +160,7 @@ def test_class_tree_gives_labels_from_the_first_level(tmp_path: Path) -> None:
 
 def test_names_that_differ_in_case_only_need_the_exact_word() -> None:
     classes = ("cardigan", "Cardigan", "tabby")
-    assert [find_class(name, classes) for name in ("Cardigan", "cardigan", "CARDIGAN", "TABBY", "")] == [
+    assert [match_class(name, classes) for name in ("Cardigan", "cardigan", "CARDIGAN", "TABBY", "")] == [
         1,
         0,
         -1,
@@ -171,8 +171,8 @@ def test_names_that_differ_in_case_only_need_the_exact_word() -> None:
 
 def test_wordnet_ids_are_the_classes_of_imagenet() -> None:
     classes = tuple(f"class {index}" for index in range(1000))
-    assert [find_class(name, classes) for name in ("n01440764", "n15075141", "n00000000")] == [0, 999, -1]
-    assert find_class("n01440764", classes[:10]) == -1
+    assert [match_class(name, classes) for name in ("n01440764", "n15075141", "n00000000")] == [0, 999, -1]
+    assert match_class("n01440764", classes[:10]) == -1
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 6])

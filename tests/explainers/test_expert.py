@@ -84,19 +84,19 @@ def test_on_the_input_the_point_is_the_gradient_and_the_path_integrated_gradient
     classifier = classifier_of(network, 4, 3, normalised=False)
     images, targets = random_images(3, 4), torch.tensor([0, 1, 2])
     part, evaluator = Slice(classifier, "0", "mean"), BatchedEvaluator(classifier, images[0], 4)
-    _, influence = part.influence(evaluator, images, build_score_weights(Targets(targets), None, 3)[:, None])
+    _, influence = part.compute_influence(evaluator, images, build_score_weights(Targets(targets), None, 3)[:, None])
     torch.testing.assert_close(influence[:, 0].sum(1), Saliency(reduction="sum")(classifier, images, targets))
     explainer = Expert(layer="0", distribution="path", n_steps=7, probe_batch_size=4)
-    output, _ = part.activations(evaluator, images)
+    output, _ = part.compute_activations(evaluator, images)
     seen: list[Tensor] = []
-    keep = Slice.units
+    keep = Slice.reduce_to_units
 
     def units(self: Slice, values: Tensor, *rest: Any) -> Tensor:
         seen.append(values)
         return keep(self, values, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Slice, "units", units)
+        patch.setattr(Slice, "reduce_to_units", units)
         with torch.no_grad(), classifier.frozen():
             explainer._influence(evaluator, part, images, Targets(targets), None, output)
     expected = IntegratedGradients(n_steps=7)(classifier, images, targets)
@@ -110,7 +110,7 @@ def test_the_map_of_the_expert_can_be_integrated_gradients_of_its_activation() -
         classifier, images, targets
     )
     part = Slice(classifier, None, "mean")
-    start, _ = part.activations(BatchedEvaluator(classifier, images[0], 8), torch.zeros_like(images))
+    start, _ = part.compute_activations(BatchedEvaluator(classifier, images[0], 8), torch.zeros_like(images))
     change = found.facts["activation"] - start[torch.arange(2), found.facts["expert"]]
     torch.testing.assert_close(found.maps.sum((1, 2)), change, rtol=0.02, atol=1e-4)
 
@@ -170,11 +170,11 @@ def test_one_pass_over_data_gives_every_class(tmp_path: Path) -> None:
             weights = torch.zeros(1, 1, 10)
             weights[0, 0, score] = 1
             evaluator = BatchedEvaluator(classifier, images[0], 1)
-            gradients[row, score] = part.influence(evaluator, images[row : row + 1], weights)[1][0, 0]
-    torch.testing.assert_close(known.of_class(4), gradients[5:8].mean(0))
-    torch.testing.assert_close(known.of_dataset(), gradients.mean(0))
+            gradients[row, score] = part.compute_influence(evaluator, images[row : row + 1], weights)[1][0, 0]
+    torch.testing.assert_close(known.average_class(4), gradients[5:8].mean(0))
+    torch.testing.assert_close(known.average_dataset(), gradients.mean(0))
     with pytest.raises(UserError, match="no image of class 7"):
-        known.of_class(7)
+        known.average_class(7)
     path = tmp_path / "influences.safetensors"
     path.write_bytes(known.to_bytes())
     again = DataInfluence.read(path, classifier, part)

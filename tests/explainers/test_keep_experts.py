@@ -30,7 +30,7 @@ def upper_of_three_units() -> tuple[UpperNetwork, Tensor]:
     units = torch.tensor([[0.5, 0.4, 0.1], [0.3, 0.6, 0.0], [0.2, 0.1, 0.9], [0.7, 0.8, 0.1]])
     images = units[:, :, None, None].expand(-1, -1, 4, 4).clone()
     part = Slice(classifier, None, "mean")
-    output, logits = part.activations(BatchedEvaluator(classifier, images[0], 8), images)
+    output, logits = part.compute_activations(BatchedEvaluator(classifier, images[0], 8), images)
     return UpperNetwork(classifier, part, images, output, logits), output
 
 
@@ -55,7 +55,7 @@ def test_the_mean_over_the_classes_leaves_out_what_is_not_defined() -> None:
 def test_channels_are_kept_as_a_whole() -> None:
     part = Slice(small_cnn(), "relu2", "mean")
     values = torch.rand(2, 16, 5, 5)
-    kept = part.keep(values, torch.tensor([3, 9]))
+    kept = part.keep_units(values, torch.tensor([3, 9]))
     assert torch.equal(kept[:, [3, 9]], values[:, [3, 9]])
     assert int(kept.flatten(2).any(2).sum()) == 4
 
@@ -74,7 +74,7 @@ def test_a_layer_that_something_passes_by_is_refused() -> None:
     torch.manual_seed(0)
     classifier, images = classifier_of(Bypass(), 2, 3, influence_layer="inner"), random_images(4, 2)
     part = Slice(classifier, None, "mean")
-    output, logits = part.activations(BatchedEvaluator(classifier, images[0], 8), images)
+    output, logits = part.compute_activations(BatchedEvaluator(classifier, images[0], 8), images)
     with pytest.raises(Incompatible, match="does not cut the network in two"):
         UpperNetwork(classifier, part, images, output, logits)
     assert not any(module._forward_hooks for module in classifier.modules())

@@ -42,8 +42,8 @@ class Experts(Callback):
         source, batches = read_distribution(trainer, self.images)
         self.survey = Survey.measure(pl_module, batches, **self.options)
         self.folder.write_bytes("influences.safetensors", self.survey.influence.to_bytes())
-        self.folder.write_csv("experts.csv", RANKING_COLUMNS, self.survey.ranking(self.count))
-        self.facts = self.survey.facts() | {"influences_from": source}
+        self.folder.write_csv("experts.csv", RANKING_COLUMNS, self.survey.list_ranking(self.count))
+        self.facts = self.survey.describe() | {"influences_from": source}
         self.facts["influence_seconds"] = round(time.perf_counter() - start, 3)
 
     def on_test_batch_end(  # type: ignore[override]
@@ -56,11 +56,11 @@ class Experts(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         """Measure and draw what is left of each class when only its experts are kept."""
-        curve, images = self.survey.curve(self.batches, self.seed)
+        curve, images = self.survey.measure_curve(self.batches, self.seed)
         if not curve:
             return
-        self.folder.write_csv("experts_curve.csv", CURVE_COLUMNS, self.survey.curve_rows(curve))
-        picture = encode_figure(draw_expert_curve(curve, self.survey.part.name, images))
+        self.folder.write_csv("experts_curve.csv", CURVE_COLUMNS, self.survey.list_curve(curve))
+        picture = encode_figure(draw_expert_curve(curve, self.survey.cut.name, images))
         self.folder.write_bytes("figures/experts/curve.png", picture)
         log_picture(trainer.loggers, "experts/curve", picture, trainer.global_step)
         self.facts |= {"curve_images": images}

@@ -18,7 +18,7 @@ from seewhy.core.types import Batch
 from seewhy.data.corruptions.corrupter import Corrupter, limit_batch_size
 from seewhy.data.dataset import ImageFiles, Item, collate, escape_path
 from seewhy.data.images import MAX_PIXELS
-from seewhy.data.labels import Label, find_class, read_csv_labels
+from seewhy.data.labels import Label, match_class, read_csv_labels
 from seewhy.data.listing import EXTENSIONS, _common_folder, find_images, take_turns
 from seewhy.data.loading import check_loading
 from seewhy.data.masks import find_masks
@@ -93,7 +93,7 @@ class Folder(LightningDataModule):
         if table is not None:
             labels = read_csv_labels(found, table, self.facts.classes)
         else:
-            labels = [Label(find_class(each.folder, self.facts.classes), each.folder) for each in found]
+            labels = [Label(match_class(each.folder, self.facts.classes), each.folder) for each in found]
         words = [self.facts.classes[label.number] if label.number >= 0 else label.name for label in labels]
         masks: list[Path | None] = [None] * len(found)
         if self.masks is not None:

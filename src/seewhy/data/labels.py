@@ -22,13 +22,13 @@ class Label(NamedTuple):
     name: str
 
 
-def find_class(name: str, classes: Sequence[str]) -> int:
+def match_class(name: str, classes: Sequence[str]) -> int:
     """Index of the class of that name, -1 where there is none.
 
     The exact name first; then upper and lower case, `_`, `-` and space are alike, where that leaves only one class.
     For 1,000 classes a WordNet id is the class at its place in ImageNet's order.
 
-    >>> find_class("sea_Lion", ("dog", "sea lion")), find_class("n01440764", ["tench"] * 1000)
+    >>> match_class("sea_Lion", ("dog", "sea lion")), match_class("n01440764", ["tench"] * 1000)
     (1, 0)
     """
     if len(classes) == 1000 and re.fullmatch(r"n\d{8}", name):
@@ -86,4 +86,4 @@ def _read_row(row: Mapping[str, str | None], classes: Sequence[str], place: str)
             not name or len(classes) == 1000 or _simplify(classes[index]) == _simplify(name)
         ):
             return Label(index, classes[index])
-    return Label(find_class(name, classes), name)
+    return Label(match_class(name, classes), name)

@@ -86,9 +86,9 @@ class Expert(Explainer):
 
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         part = Slice(evaluator.classifier, self.layer, self.reduction)
-        output, logits = part.activations(evaluator, images)
+        output, logits = part.compute_activations(evaluator, images)
         against = find_compared_class(self.against, logits, targets, evaluator.classifier.facts.classes)
-        activations = part.units(output, images, evaluator.classifier.network)
+        activations = part.reduce_to_units(output, images, evaluator.classifier.network)
         influence = self._influence(evaluator, part, images, targets, against, output)
         units, passed_over = self._choose(influence, activations)
         maps = self._map(evaluator, part, images, units).sum(1)
@@ -111,18 +111,18 @@ class Expert(Explainer):
         network = evaluator.classifier.network
         if self.influences is not None and self.distribution in ("class", "dataset"):
             known = DataInfluence.read(Path(self.influences), evaluator.classifier, part)
-            return known.of_scores(targets, against, over_dataset=self.distribution == "dataset")
+            return known.select_scores(targets, against, over_dataset=self.distribution == "dataset")
         weights = build_score_weights(targets, against, len(evaluator.classifier.facts.classes))
         if self.distribution == "image":
-            _, gradient = part.influence(evaluator, images, weights[:, None])
-            return part.units(gradient[:, 0], images, network)
+            _, gradient = part.compute_influence(evaluator, images, weights[:, None])
+            return part.reduce_to_units(gradient[:, 0], images, network)
         baselines = build_baselines(self.baseline, images, self.seed)
-        start, _ = part.activations(evaluator, baselines)
+        start, _ = part.compute_activations(evaluator, baselines)
         average = torch.zeros_like(output)
         for image, share, points in self._path(evaluator, images, baselines):
-            _, gradient = part.influence(evaluator, points, weights[image][:, None])
+            _, gradient = part.compute_influence(evaluator, points, weights[image][:, None])
             average.index_add_(0, image, gradient[:, 0] * share.view(-1, *(1,) * (output.ndim - 1)))
-        return part.units(average * (output - start), images, network)
+        return part.reduce_to_units(average * (output - start), images, network)
 
     def _choose(self, influence: Tensor, activations: Tensor) -> tuple[Tensor, Tensor]:
         """(expert [batch], units with more influence that were passed over [batch])."""
@@ -134,12 +134,12 @@ class Expert(Explainer):
     def _map(self, evaluator: BatchedEvaluator, part: Slice, images: Images, units: Tensor) -> Images:
         """The attribution [batch, 3, height, width] of each image's expert."""
         if self.attribution != "integrated_gradients":
-            _, gradient = part.unit_gradient(evaluator, images, units)
+            _, gradient = part.compute_unit_gradient(evaluator, images, units)
             return gradient if self.attribution == "gradient" else images * gradient
         baselines = build_baselines(self.baseline, images, self.seed)
         average = torch.zeros_like(images)
         for image, share, points in self._path(evaluator, images, baselines):
-            _, gradient = part.unit_gradient(evaluator, points, units[image])
+            _, gradient = part.compute_unit_gradient(evaluator, points, units[image])
             average.index_add_(0, image, gradient * share[:, None, None, None])
         return average * (images - baselines)
 

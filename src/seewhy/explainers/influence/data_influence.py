@@ -1,9 +1,4 @@
-"""Internal influence over a set of images: one pass gives it for every class and every pair of classes.
-
-A network cut in two at the output of one layer, and the units of that output.
-The images that data-wide influence is averaged over.
-Quantities of interest: the score, or the difference of two scores, that influence is measured on.
-"""
+"""Internal influence over a set of images: one pass gives it for every class and every pair of classes."""
 
 from __future__ import annotations
 
@@ -28,6 +23,8 @@ from seewhy.models.classifier import Classifier
 
 LARGEST = 2**30
 """Bytes that the influences may take."""
+READ_AT_ONCE = 250
+"""Training images of a batch."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +37,10 @@ class DataInfluence:
     """int64 [present classes]: -1 stands for the images without a known class."""
     counts: Tensor
     """int64 [present classes]: images of each."""
-    made_of: dict[str, str]
+    origin: dict[str, str]
     """Layer, reduction and hash of the weights that the numbers belong to."""
 
-    def of_class(self, target: int) -> Tensor:
+    def average_class(self, target: int) -> Tensor:
         """[classes, units]: the mean over the images of class `target`; UserError where there were none."""
         rows = (self.present == target).nonzero().flatten()
         if not len(rows):
@@ -52,15 +49,15 @@ class DataInfluence:
             )
         return self.values[rows[0]]
 
-    def of_dataset(self) -> Tensor:
+    def average_dataset(self) -> Tensor:
         """[classes, units]: the mean over all images."""
         return torch.einsum("k,kcu->cu", self.counts.float() / self.counts.sum(), self.values)
 
-    def of_scores(self, targets: Targets, against: Tensor | None, over_dataset: bool) -> Tensor:
+    def select_scores(self, targets: Targets, against: Tensor | None, over_dataset: bool) -> Tensor:
         """[n, units] on each target's score, less that of `against` [n]: over the target's own images or over all."""
-        dataset, rows = self.of_dataset(), []
+        dataset, rows = self.average_dataset(), []
         for position, target in enumerate(targets.classes.tolist()):
-            table = dataset if over_dataset else self.of_class(target)
+            table = dataset if over_dataset else self.average_class(target)
             rows.append(table[target] - (table[int(against[position])] if against is not None else 0))
         return torch.stack(rows).to(targets.device)
 
@@ -68,38 +65,64 @@ class DataInfluence:
         """The content of a safetensors file."""
         tensors = {"values": self.values, "present": self.present, "counts": self.counts}
         return save(
-            {name: tensor.contiguous() for name, tensor in tensors.items()}, {"made_of": json.dumps(self.made_of)}
+            {name: tensor.contiguous() for name, tensor in tensors.items()}, {"made_of": json.dumps(self.origin)}
         )
 
     @staticmethod
-    def read(path: Path, classifier: Classifier, part: Slice) -> DataInfluence:
-        """Read back what `to_bytes` gave; UserError where it belongs to another layer, reduction or network."""
+    def read(path: Path, classifier: Classifier, cut: Slice) -> DataInfluence:
+        """Read back what `to_bytes` gave.
+
+        Args:
+            path: The file.
+            classifier: The network that is explained.
+            cut: The slice that the influences must belong to.
+
+        Returns:
+            The influences.
+
+        Raises:
+            UserError: There is no such file, or it belongs to another layer, reduction or network.
+        """
         if not path.is_file():
             raise UserError(f"explainer.influences={path}: there is no such file; callbacks=experts writes it")
         with safe_open(path, framework="pt") as file:
-            made_of = json.loads((file.metadata() or {}).get("made_of", "{}"))
+            origin = json.loads((file.metadata() or {}).get("made_of", "{}"))
             values, present, counts = (file.get_tensor(name) for name in ("values", "present", "counts"))
-        expected = describe_origin(classifier, part)
+        expected = describe_origin(classifier, cut)
         wrong = [
-            f"{key} {made_of.get(key)!r}, not {value!r}" for key, value in expected.items() if made_of.get(key) != value
+            f"{key} {origin.get(key)!r}, not {value!r}" for key, value in expected.items() if origin.get(key) != value
         ]
         if wrong:
-            raise UserError(f"{path} belongs to another network or layer ({'; '.join(wrong)}): make it anew")
-        return DataInfluence(values, present, counts, made_of)
+            raise UserError(
+                f"{path} belongs to another network or layer ({'; '.join(wrong)}): run callbacks=experts again"
+            )
+        return DataInfluence(values, present, counts, origin)
 
 
-def describe_origin(classifier: Classifier, part: Slice) -> dict[str, str]:
+def describe_origin(classifier: Classifier, cut: Slice) -> dict[str, str]:
     """What the influences of a slice belong to."""
-    return {"layer": part.name, "reduction": part.reduction, "weights": classifier.weights_sha256}
+    return {"layer": cut.name, "reduction": cut.reduction, "weights": classifier.weights_sha256}
 
 
 def compute_data_influence(
-    classifier: Classifier, part: Slice, batches: Iterable[Batch], probe_batch_size: int | str = "auto"
+    classifier: Classifier, cut: Slice, batches: Iterable[Batch], probe_batch_size: int | str = "auto"
 ) -> DataInfluence:
-    """The influences over the images of all batches, with one forward pass each and a backward for every class.
+    """Average the influence on every logit over the images of each class.
 
     chi_j(q, P) = mean over the images of P of d q / d z_j at z = h(image), for q = each logit and P = the images of
-    each class. Leino, Sen, Datta, Fredrikson, Li: Influence-directed explanations for deep convolutional networks, 2018.
+    each class. One forward pass an image, and a backward pass for every class.
+
+    Args:
+        classifier: The classifier.
+        cut: The slice whose units are measured.
+        batches: The images, with labels; -1 stands for an unknown class.
+        probe_batch_size: Bound on the images in the network at once, or `auto`.
+
+    Returns:
+        The influences.
+
+    Raises:
+        UserError: There is no image, or the influences would take too much memory.
     """
     sums: dict[int, Tensor] = {}
     counts: dict[int, int] = {}
@@ -108,13 +131,15 @@ def compute_data_influence(
         for batch in batches:
             images = batch.images.clone()
             quantities = torch.eye(classes, device=images.device).expand(len(images), -1, -1)
-            _, gradient = part.influence(BatchedEvaluator(classifier, images[0], probe_batch_size), images, quantities)
-            units = part.units(gradient.flatten(0, 1), images, classifier.network).view(len(images), classes, -1)
+            evaluator = BatchedEvaluator(classifier, images[0], probe_batch_size)
+            _, gradient = cut.compute_influence(evaluator, images, quantities)
+            units = cut.reduce_to_units(gradient.flatten(0, 1), images, classifier.network)
+            units = units.view(len(images), classes, -1)
             for label in batch.labels.unique().tolist():
-                chosen = (batch.labels == label).nonzero().flatten()
-                total = units[chosen].double().sum(0).cpu()
+                rows = (batch.labels == label).nonzero().flatten()
+                total = units[rows].double().sum(0).cpu()
                 sums[label] = sums[label] + total if label in sums else total
-                counts[label] = counts.get(label, 0) + len(chosen)
+                counts[label] = counts.get(label, 0) + len(rows)
             if sums and len(sums) * total.numel() * 8 > LARGEST:
                 raise UserError(
                     f"influences of {len(sums)} classes on {classes} x {units.shape[2]} units take too much "
@@ -124,26 +149,30 @@ def compute_data_influence(
     if not present:
         raise UserError("there is no image to measure influences on")
     means = torch.stack([sums[label] / counts[label] for label in present]).float()
-    number = torch.tensor([counts[label] for label in present])
-    return DataInfluence(means, torch.tensor(present), number, describe_origin(classifier, part))
-
-
-STEP = 250
-"""Images that are read at once."""
+    numbers = torch.tensor([counts[label] for label in present])
+    return DataInfluence(means, torch.tensor(present), numbers, describe_origin(classifier, cut))
 
 
 def read_distribution(trainer: Trainer, images: int) -> tuple[str, Iterator[Batch]]:
-    """(`training` or `test`, the first `images` images of the training set or else of the test loop)."""
+    """Read the images that influences are averaged over.
+
+    Args:
+        trainer: The trainer, with its data module.
+        images: How many images, from the first on.
+
+    Returns:
+        (`training` and batches of the training set, or `test` and batches of the test loop where there is none).
+    """
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     device = trainer.strategy.root_device
     if isinstance(data, TrainingSet):
         total = min(images, data.training_count())
-        spans = (list(range(start, min(total, start + STEP))) for start in range(0, total, STEP))
+        spans = (list(range(start, min(total, start + READ_AT_ONCE))) for start in range(0, total, READ_AT_ONCE))
         return "training", (data.training_batch(span).to(device) for span in spans)
-    return "test", _first(trainer, images)
+    return "test", _read_test_images(trainer, images)
 
 
-def _first(trainer: Trainer, images: int) -> Iterator[Batch]:
+def _read_test_images(trainer: Trainer, images: int) -> Iterator[Batch]:
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     left = images
     for batch in data.test_dataloader():

@@ -30,24 +30,28 @@ def check_reduction(reduction: str) -> None:
 
 
 class Slice:
-    """f = g(h(image)) with z = h(image) the output of `layer`; None: the classifier's influence layer.
+    """f = g(h(image)) with z = h(image) the output of a layer.
 
-    A unit is a column of a dense output [batch, units] or a channel of an output with positions, whose values come to
-    one by `reduction` (mean or max over the positions).
+    A unit is a column of a dense output [batch, units] or a channel of an output with positions.
+
+    Args:
+        classifier: The classifier.
+        layer: Name of the layer; None: the classifier's influence layer.
+        reduction: `mean` or `max` over the positions of a channel.
     """
 
     def __init__(self, classifier: Classifier, layer: str | None, reduction: str) -> None:
         check_reduction(reduction)
-        chosen = layer or classifier.influence_layer
-        if chosen is None:
+        name = layer or classifier.influence_layer
+        if name is None:
             raise Incompatible(
                 f"{classifier.name} names no influence layer: set explainer.layer (or model.influence_layer) to the "
                 "name of a module, such as the last pooling or ReLU"
             )
-        self.name, self.reduction = chosen, reduction
-        self.module = classifier.layer(chosen)
+        self.name, self.reduction = name, reduction
+        self.module = classifier.layer(name)
 
-    def units(self, values: Tensor, network_input: Tensor, network: torch.nn.Module) -> Tensor:
+    def reduce_to_units(self, values: Tensor, network_input: Tensor, network: torch.nn.Module) -> Tensor:
         """Output of the layer (or its gradient) [batch, ...] -> [batch, units]."""
         if values.ndim == 2:
             return values
@@ -58,60 +62,88 @@ class Slice:
             raise Incompatible(f"the layer {self.name} gives {list(values.shape)}: units need [batch, units] or a grid")
         return grid.mean((2, 3)) if self.reduction == "mean" else grid.amax((2, 3))
 
-    def activations(self, evaluator: BatchedEvaluator, images: Images) -> tuple[Tensor, Tensor]:
+    def compute_activations(self, evaluator: BatchedEvaluator, images: Images) -> tuple[Tensor, Tensor]:
         """(z [n, ...], logits [n, classes]) without gradients."""
 
-        def one(chunk: Tensor) -> tuple[Tensor, Tensor]:
+        def compute(chunk: Tensor) -> tuple[Tensor, Tensor]:
             return record_activation(evaluator.classifier, self.module, images[chunk])
 
-        output, logits = evaluator.run_passes(one, len(images), gradient=False)
+        output, logits = evaluator.run_passes(compute, len(images), gradient=False)
         return output, logits
 
-    def influence(self, evaluator: BatchedEvaluator, images: Images, quantities: Tensor) -> tuple[Tensor, Tensor]:
-        """(z [n, ...], d q / d z [n, quantities, ...]) of q = weights . logits, weights [n, quantities, classes].
+    def compute_influence(
+        self, evaluator: BatchedEvaluator, images: Images, quantities: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Differentiate quantities of interest q = weights . logits by the layer's output.
 
-        One forward pass serves all quantities.
+        Args:
+            evaluator: The classifier; one forward pass serves all quantities.
+            images: float32 [n, 3, height, width] in [0, 1].
+            quantities: The weights, float32 [n, quantities, classes].
+
+        Returns:
+            (z [n, ...], d q / d z [n, quantities, ...]).
         """
 
-        def one(chunk: Tensor) -> tuple[Tensor, Tensor]:
+        def compute(chunk: Tensor) -> tuple[Tensor, Tensor]:
             weights = quantities[chunk].transpose(0, 1)
             output, gradients = record_activation_and_gradients(
                 evaluator.classifier, self.module, images[chunk], weights
             )
             return output, gradients.transpose(0, 1)
 
-        output, gradients = evaluator.run_passes(one, len(images), gradient=True)
+        output, gradients = evaluator.run_passes(compute, len(images), gradient=True)
         return output, gradients
 
-    def unit_gradient(self, evaluator: BatchedEvaluator, images: Images, units: Tensor) -> tuple[Tensor, Tensor]:
-        """(activation [n] of one unit for each image, its gradient by the image [n, 3, height, width])."""
+    def compute_unit_gradient(
+        self, evaluator: BatchedEvaluator, images: Images, units: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Differentiate one unit of each image by the image.
 
-        def one(chunk: Tensor) -> tuple[Tensor, Tensor]:
+        Args:
+            evaluator: The classifier.
+            images: float32 [n, 3, height, width] in [0, 1].
+            units: int64 [n].
+
+        Returns:
+            (activation [n] of the unit, its gradient [n, 3, height, width]).
+        """
+
+        def compute(chunk: Tensor) -> tuple[Tensor, Tensor]:
             leaves = images[chunk].detach().requires_grad_()
             output = record_activation_with_graph(evaluator.classifier, self.module, leaves)
             with torch.enable_grad():
-                values = self.units(output, leaves, evaluator.classifier.network).gather(1, units[chunk][:, None])[:, 0]
+                activations = self.reduce_to_units(output, leaves, evaluator.classifier.network)
+                values = activations.gather(1, units[chunk][:, None])[:, 0]
                 (gradient,) = torch.autograd.grad(values.sum(), leaves)
             return values.detach(), gradient
 
-        values, gradient = evaluator.run_passes(one, len(images), gradient=True)
+        values, gradient = evaluator.run_passes(compute, len(images), gradient=True)
         return values, gradient
 
-    def keep(self, values: Tensor, units: Tensor) -> Tensor:
+    def keep_units(self, values: Tensor, units: Tensor) -> Tensor:
         """A copy of the layer's output in which every unit but `units` int64 [k] is 0."""
-        count_last = values.ndim == 3 or (values.ndim == 4 and values.shape[1] == values.shape[2] != values.shape[3])
-        dimension = values.ndim - 1 if count_last else 1
-        kept = torch.zeros_like(values)
-        return kept.index_copy_(dimension, units, values.index_select(dimension, units))
+        channels_last = values.ndim == 3 or (values.ndim == 4 and values.shape[1] == values.shape[2] != values.shape[3])
+        dimension = values.ndim - 1 if channels_last else 1
+        return torch.zeros_like(values).index_copy_(dimension, units, values.index_select(dimension, units))
 
 
 def find_compared_class(
     against: str | int | None, logits: Tensor, targets: Targets, classes: Sequence[str]
 ) -> Tensor | None:
-    """int64 [batch]: the class whose score is taken off the target's, None where there is none.
+    """The class whose score is taken off the target's.
 
-    `against` is an index, a name, or `runner_up`: the class other than the target with the largest of logits
-    [batch, classes].
+    Args:
+        against: Index or name of a class, or `runner_up`: the class other than the target with the largest logit.
+        logits: float32 [batch, classes].
+        targets: One class an image.
+        classes: Names of the classes.
+
+    Returns:
+        int64 [batch], or None where there is none.
+
+    Raises:
+        UserError: There is no such class.
     """
     if against is None:
         return None
