@@ -6,9 +6,9 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from explainer_checks import assert_same, state_of
-from seewhy.analyses.synthesis.base import as_bytes
+from seewhy.analyses.synthesis.base import to_bytes
 from seewhy.analyses.synthesis.canvas import COLOURS, Fourier
-from seewhy.analyses.synthesis.class_visualization import ClassVisualization, Visualization, class_generator
+from seewhy.analyses.synthesis.class_visualization import ClassVisualization, Visualization, make_class_generator
 from seewhy.core.errors import UserError
 from seewhy.core.facts import IMAGENET_MEAN, IMAGENET_STD
 from seewhy.models.architectures import Own
@@ -35,20 +35,20 @@ def test_one_step_on_a_linear_network_in_closed_form() -> None:
     network, weights = linear_classifier(size=6)
     still = quick("cs231n", steps=1, jitter=0, blur=0.0, l2=0.1, rate=3.0, seed=5)
     (made,) = still.visualize(network, [2])
-    start = torch.randn(3, 6, 6, generator=class_generator(5, 2))
+    start = torch.randn(3, 6, 6, generator=make_class_generator(5, 2))
     mean, std = (torch.tensor(three).view(3, 1, 1) for three in (IMAGENET_MEAN, IMAGENET_STD))
     gradient = std * weights[2] - 0.2 * start
     expected = ((start + 3.0 * gradient / gradient.norm()) * std + mean).clamp(0, 1)
-    assert torch.equal(last(made), as_bytes(expected))
+    assert torch.equal(last(made), to_bytes(expected))
     assert made.frames[-1].score == pytest.approx(
-        float(network(as_bytes(expected)[None] / 255.0)[0, 2].detach()), rel=1e-5
+        float(network(to_bytes(expected)[None] / 255.0)[0, 2].detach()), rel=1e-5
     )
 
 
 def test_cs231n_is_the_plain_loop() -> None:
     network, index, steps = small_cnn(), 4, 12
     (made,) = quick("cs231n", steps=steps, jitter=28, seed=1).visualize(network, [index])
-    generator = class_generator(1, index)
+    generator = make_class_generator(1, index)
     values = torch.randn(3, 32, 32, generator=generator)
     mean, std = (torch.tensor(three).view(3, 1, 1) for three in (IMAGENET_MEAN, IMAGENET_STD))
     for step in range(steps):
@@ -61,14 +61,14 @@ def test_cs231n_is_the_plain_loop() -> None:
         values = torch.maximum(torch.minimum(values, (1 - mean) / std), -mean / std)
         if step % 10 == 0:
             values = functional.gaussian_blur(values, [5, 5], [0.5, 0.5])
-    difference = last(made).int() - as_bytes(values * std + mean).int()
+    difference = last(made).int() - to_bytes(values * std + mean).int()
     assert int(difference.abs().max()) <= 1
 
 
 def test_fourier_is_the_plain_loop() -> None:
     network, index = small_cnn(), 4
     (made,) = quick("fourier", steps=5, jitter=0, rotation=0, scale=1, seed=1).visualize(network, [index])
-    spectrum = (0.01 * torch.randn(3, 32, 17, 2, generator=class_generator(1, index))).requires_grad_()
+    spectrum = (0.01 * torch.randn(3, 32, 17, 2, generator=make_class_generator(1, index))).requires_grad_()
     adam = torch.optim.Adam([spectrum], lr=0.05)
 
     def image() -> Tensor:
@@ -87,7 +87,7 @@ def test_fourier_is_the_plain_loop() -> None:
         adam.zero_grad()
         (-network(image()[None])[0, index]).backward()
         adam.step()
-    difference = last(made).int() - as_bytes(image()).int()
+    difference = last(made).int() - to_bytes(image()).int()
     assert int(difference.abs().max()) <= 1
 
 

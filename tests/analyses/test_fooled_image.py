@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from figure_checks import NAMES, assert_legible
-from seewhy.analyses.synthesis.fooling_image import COLUMNS, FooledImage, Said
-from seewhy.analyses.synthesis.fooling_run import cells, fooling_panel, fooling_sheet
+from seewhy.analyses.synthesis.fooling_image import COLUMNS, FooledImage, ProbabilityChange
+from seewhy.analyses.synthesis.fooling_run import build_cells, draw_fooling_panel, draw_fooling_sheet
 
 
 def fooled(**changes: object) -> FooledImage:
@@ -20,8 +20,8 @@ def fooled(**changes: object) -> FooledImage:
     saved[2, 1, 1] -= 0.4
     made = FooledImage(
         *("one", "one.png", "cat", original, saved, original + 0.1, 4, "fooled"),
-        predicted=Said("cat", 0.8, 0.1),
-        target=Said("dog", 0.05, 0.7),
+        predicted=ProbabilityChange("cat", 0.8, 0.1),
+        target=ProbabilityChange("dog", 0.05, 0.7),
         answer="dog",
         success=True,
     )
@@ -43,17 +43,17 @@ def test_norms_and_psnr_by_hand() -> None:
 
 def test_the_pictures_hold_true_values() -> None:
     made = fooled(saved=torch.full((3, 2, 2), 0.5).index_put((torch.tensor(0),) * 3, torch.tensor(0.52)))
-    original, fooling, difference, magnified = (cell.colours for cell in cells(made))
+    original, fooling, difference, magnified = (cell.colours for cell in build_cells(made))
     np.testing.assert_allclose(original, 0.5)
     np.testing.assert_allclose(fooling[0, 0], [0.52, 0.5, 0.5], atol=1e-6)
     np.testing.assert_allclose(difference[0, 0], [0.52, 0.5, 0.5], atol=1e-6)
     np.testing.assert_allclose(magnified[0, 0], [0.7, 0.5, 0.5], atol=1e-6)
     np.testing.assert_allclose(magnified[1:], 0.5)
-    assert "clipped" not in str(cells(made)[3].titles)
+    assert "clipped" not in str(build_cells(made)[3].titles)
 
 
 def test_what_is_clipped_is_said() -> None:
-    magnified = cells(fooled())[3]
+    magnified = build_cells(fooled())[3]
     np.testing.assert_allclose(magnified.colours[0, 0], [1, 0.5, 0.5])
     assert "17 % clipped" in str(magnified.titles)
 
@@ -64,16 +64,21 @@ def test_what_is_clipped_is_said() -> None:
         ({}, "cat taken for dog after 4 steps"),
         ({"steps": 1}, "after 1 step'"),
         ({"success": False, "answer": "cat", "outcome": "steps exhausted"}, "not taken for dog: steps exhausted"),
-        ({"outcome": "already the target", "predicted": Said("dog", 0.9, 0.9)}, "dog is already the target"),
+        (
+            {"outcome": "already the target", "predicted": ProbabilityChange("dog", 0.9, 0.9)},
+            "dog is already the target",
+        ),
     ],
 )
 def test_the_headline_says_what_happened(changes: dict[str, object], words: str) -> None:
-    figure = fooling_panel(fooled(**changes), "rate=1", "net")
+    figure = draw_fooling_panel(fooled(**changes), "rate=1", "net")
     assert words in str([line.text for line in figure.words])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_word_leaves_the_page(name: str) -> None:
-    made = fooled(name=name, predicted=Said(name, 0.8, 0.1), answer=name, target=Said(name, 0.1, 0.9))
-    for figure in (fooling_panel(made, "rate=1", name), fooling_sheet([made, made], 7, "rate=1", name)):
+    made = fooled(
+        name=name, predicted=ProbabilityChange(name, 0.8, 0.1), answer=name, target=ProbabilityChange(name, 0.1, 0.9)
+    )
+    for figure in (draw_fooling_panel(made, "rate=1", name), draw_fooling_sheet([made, made], 7, "rate=1", name)):
         assert_legible(figure)

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from explainer_checks import assert_same, state_of
-from seewhy.analyses.synthesis.base import as_bytes, as_saved, png_of
+from seewhy.analyses.synthesis.base import encode_png, round_to_bytes, to_bytes
 from seewhy.analyses.synthesis.fooling_image import ALREADY, EXHAUSTED, FOOLED, STUCK, FoolingImage
 from seewhy.core.errors import UserError
 from seewhy.models.classifier import Classifier, Passes
@@ -47,9 +47,9 @@ def test_steps_and_pixels_on_a_linear_network_by_hand(margin: float, steps: int)
     made = fooling(rate=5 / 255, margin=margin, probe_batch_size=4).fool(classifier, grey(100), ONE)
     assert made.steps.tolist() == [steps]
     assert made.outcomes == [FOOLED]
-    expected = as_bytes(grey(100))
+    expected = to_bytes(grey(100))
     expected[0, 0, 0, 0] = 100 + 5 * steps
-    assert torch.equal(as_bytes(made.images), expected)
+    assert torch.equal(to_bytes(made.images), expected)
     assert torch.equal(made.images, expected / 255)
     assert classifier.passes == Passes(steps + 2, steps + 1), "every image once more at the end, and its rounded copy"
 
@@ -74,15 +74,15 @@ def test_it_goes_on_until_the_8_bit_image_succeeds() -> None:
     """Steps of 0.2 levels from 100 pass the threshold 100.1 at once, but round to 101 only from 100.6 on."""
     made = fooling(rate=0.2 / 255).fool(one_pixel_classifier(100.1), grey(100), ONE)
     assert made.steps.tolist() == [3]
-    assert int(as_bytes(made.images)[0, 0, 0, 0]) == 101
+    assert int(to_bytes(made.images)[0, 0, 0, 0]) == 101
 
 
 def test_a_plain_loop_finds_the_same_images() -> None:
-    classifier, images, target = small_cnn(), as_saved(random_images(3, 32)), 7
+    classifier, images, target = small_cnn(), round_to_bytes(random_images(3, 32)), 7
     made = fooling(rate=0.3, probe_batch_size=2).fool(classifier, images, torch.full((3,), target))
     for row in range(3):
         image, steps = images[row : row + 1].clone(), 0
-        while int(classifier(as_saved(image)).argmax()) != target or int(classifier(image).argmax()) != target:
+        while int(classifier(round_to_bytes(image)).argmax()) != target or int(classifier(image).argmax()) != target:
             leaf = image.clone().requires_grad_()
             (gradient,) = torch.autograd.grad(classifier(leaf)[0, target], leaf)
             image, steps = (image + 0.3 * gradient / gradient.norm()).clamp(0, 1), steps + 1
@@ -102,9 +102,9 @@ def test_the_length_of_the_path_bounds_the_change(rate: float) -> None:
 
 def test_the_saved_file_is_taken_for_the_target() -> None:
     classifier, targets = small_cnn(), torch.tensor([1, 5, 9])
-    made = fooling(rate=0.3).fool(classifier, as_saved(random_images(3, 32)), targets)
+    made = fooling(rate=0.3).fool(classifier, round_to_bytes(random_images(3, 32)), targets)
     assert made.outcomes == [FOOLED] * 3
-    read = [np.asarray(Image.open(io.BytesIO(png_of(image)))) for image in made.images]
+    read = [np.asarray(Image.open(io.BytesIO(encode_png(image)))) for image in made.images]
     pixels = torch.from_numpy(np.stack(read)).permute(0, 3, 1, 2) / 255
     assert torch.equal(pixels, made.images)
     assert classifier(pixels).argmax(1).tolist() == targets.tolist()
@@ -115,7 +115,7 @@ def test_every_other_outcome_is_named() -> None:
     made = fooling(rate=5 / 255, max_steps=3).fool(classifier, torch.cat([grey(200), grey(100)]), ONE.expand(2))
     assert (made.outcomes, made.steps.tolist()) == ([ALREADY, EXHAUSTED], [0, 3])
     assert torch.equal(made.images[0], grey(200)[0])
-    assert int(as_bytes(made.images)[1, 0, 0, 0]) == 115
+    assert int(to_bytes(made.images)[1, 0, 0, 0]) == 115
     stuck = fooling().fool(classifier, grey(200), torch.tensor([0]))
     assert (stuck.outcomes, stuck.steps.tolist()) == ([STUCK], [0])
     flat = fooling().fool(one_pixel_classifier(127.5, weight=float("nan")), grey(100), ONE)
@@ -164,7 +164,7 @@ def test_a_mistake_names_its_value(fields: dict[str, object], words: str) -> Non
 
 def test_eight_bits() -> None:
     values = torch.tensor([0.0, 1.0, 127.4 / 255, 127.6 / 255])
-    assert as_bytes(values).tolist() == [0, 255, 127, 128]
+    assert to_bytes(values).tolist() == [0, 255, 127, 128]
     levels = torch.arange(256) / 255
-    assert torch.equal(as_saved(levels), levels)
-    assert float((as_saved(random_images(1, 32)) - random_images(1, 32)).abs().max()) <= 0.5 / 255 + 1e-6
+    assert torch.equal(round_to_bytes(levels), levels)
+    assert float((round_to_bytes(random_images(1, 32)) - random_images(1, 32)).abs().max()) <= 0.5 / 255 + 1e-6

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from corruption_checks import built, scene
-from seewhy.analyses.robustness.stability import map_back, sample
+from seewhy.analyses.robustness.stability import map_back, sample_bilinear
 from seewhy.core.facts import Facts
 from seewhy.data.corruptions.base import Corruption
 from seewhy.data.corruptions.corrupter import Corrupter
@@ -26,7 +26,7 @@ def sources(corruption: Corruption, level: int) -> torch.Tensor:
 
 def carried(maps: torch.Tensor, field: torch.Tensor) -> torch.Tensor:
     """The map as it would look on the moved image."""
-    return sample(maps[:, None], field.nan_to_num(-1e4))[:, 0]
+    return sample_bilinear(maps[:, None], field.nan_to_num(-1e4))[:, 0]
 
 
 def test_without_motion_a_map_stays_as_it_is() -> None:

@@ -3,19 +3,19 @@
 import torch
 from torch.nn import functional
 
-from seewhy.analyses.synthesis.class_visualization import _turns, class_generator, moved
+from seewhy.analyses.synthesis.class_visualization import _turns, make_class_generator, move_images
 from tiny import random_images
 
 
 def generators(*indices: int) -> list[torch.Generator]:
-    return [class_generator(0, index) for index in indices]
+    return [make_class_generator(0, index) for index in indices]
 
 
 def test_jitter_alone_is_a_roll_within_its_bound() -> None:
     image = random_images(1, 8)
     seen = set()
     for index in range(200):
-        (found,) = moved(image, generators(index), 2)
+        (found,) = move_images(image, generators(index), 2)
         fits = [(d, r) for d in range(3) for r in range(3) if torch.equal(found, image[0].roll((d, r), (1, 2)))]
         assert len(fits) == 1
         seen.add(fits[0])
@@ -36,15 +36,15 @@ def test_turns_and_magnifications_are_exact() -> None:
 
 def test_each_image_moves_by_its_own_generator() -> None:
     images = random_images(3, 16)
-    together = moved(images, generators(4, 5, 6), 3, rotation=10, scale=1.2)
-    alone = moved(images[1:2], generators(5), 3, rotation=10, scale=1.2)
+    together = move_images(images, generators(4, 5, 6), 3, rotation=10, scale=1.2)
+    alone = move_images(images[1:2], generators(5), 3, rotation=10, scale=1.2)
     torch.testing.assert_close(together[1:2], alone)
-    other = moved(images[1:2], generators(7), 3, rotation=10, scale=1.2)
+    other = move_images(images[1:2], generators(7), 3, rotation=10, scale=1.2)
     assert not torch.allclose(alone, other, atol=1e-2)
 
 
 def test_gradients_pass() -> None:
     images = random_images(1, 8).requires_grad_()
-    moved(images, generators(0), 3).square().sum().backward()
+    move_images(images, generators(0), 3).square().sum().backward()
     assert images.grad is not None
     torch.testing.assert_close(images.grad, 2 * images.detach())

@@ -11,13 +11,13 @@ from seewhy.analyses.representers.points import (
     Nearest,
     RepresenterPoints,
     RunningTop,
-    class_consistency,
-    label_importance,
-    reconstruction,
-    representer_points,
-    strongest,
+    compare_probabilities,
+    compute_representer_points,
+    find_strongest,
+    measure_class_consistency,
+    measure_label_importance,
 )
-from seewhy.analyses.representers.refit import LastLayer, refit, with_constant
+from seewhy.analyses.representers.refit import LastLayer, append_constant, refit_last_layer
 from seewhy.core.errors import Incompatible, UserError
 from seewhy.core.types import Batch
 from seewhy.models.batched import BatchedEvaluator
@@ -53,7 +53,7 @@ def points_of(classifier: Classifier, **options: Any) -> tuple[RepresenterPoints
     images = random_images(7, 32, seed=2)
     targets = torch.tensor([0, 1, 2, 3, 4, 5, 9])
     given = {"l2": 1e-4, "probe_batch_size": 16, "least_pearson": 0.9, **options}
-    return representer_points(classifier, FewImages(classifier), images, targets, targets, **given), images
+    return compute_representer_points(classifier, FewImages(classifier), images, targets, targets, **given), images
 
 
 def test_the_values_add_up_to_the_logit_of_the_refitted_layer_and_that_to_the_network() -> None:
@@ -64,7 +64,7 @@ def test_the_values_add_up_to_the_logit_of_the_refitted_layer_and_that_to_the_ne
     with torch.no_grad():
         features = classifier.network.relu4(classifier.network.fc2(_hidden(classifier, images)))
         probabilities = classifier(images).softmax(1)
-    logits = with_constant(features) @ points.fit.weights.T
+    logits = append_constant(features) @ points.fit.weights.T
     expected = logits.gather(1, torch.tensor([[0], [1], [2], [3], [4], [5], [9]]))[:, 0]
     torch.testing.assert_close(points.strongest.total, expected, rtol=0, atol=1e-4)
     assert float((logits.softmax(1) - probabilities).abs().max()) < 0.01
@@ -83,7 +83,7 @@ def test_streaming_gives_what_the_dense_array_gives(monkeypatch: pytest.MonkeyPa
     generator = torch.Generator().manual_seed(0)
     features, tests = torch.randn(40, 5, generator=generator), torch.randn(8, 5, generator=generator)
     alpha, targets = torch.randn(40, 4, generator=generator).double(), torch.arange(8) % 4
-    found = strongest(features, alpha, tests, targets, 6)
+    found = find_strongest(features, alpha, tests, targets, 6)
     dense = torch.empty(8, 40, 4, dtype=torch.float64)
     for t in range(8):
         for i in range(40):
@@ -103,27 +103,27 @@ def test_streaming_gives_what_the_dense_array_gives(monkeypatch: pytest.MonkeyPa
 def test_the_fit_is_where_a_general_optimiser_ends() -> None:
     features, labels = blobs(60)
     targets = functional.one_hot(labels, 3).double()
-    fit = refit(features, targets, 0.01)
+    fit = refit_last_layer(features, targets, 0.01)
     weights = torch.zeros(3, 7, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([weights], lr=0.5, max_iter=2000, tolerance_grad=1e-12, tolerance_change=0)
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        logits = with_constant(features) @ weights.T
+        logits = append_constant(features) @ weights.T
         loss = -(targets * logits.log_softmax(1)).sum(1).mean() + 0.01 * weights.square().sum()
         loss.backward()
         return loss
 
     optimizer.step(closure)  # type: ignore[arg-type]
     torch.testing.assert_close(fit.weights, weights.detach(), rtol=0, atol=1e-6)
-    torch.testing.assert_close(fit.coefficients.T @ with_constant(features), fit.weights, rtol=0, atol=1e-9)
-    softmax = (with_constant(features) @ fit.weights.T).softmax(1)
+    torch.testing.assert_close(fit.coefficients.T @ append_constant(features), fit.weights, rtol=0, atol=1e-9)
+    softmax = (append_constant(features) @ fit.weights.T).softmax(1)
     torch.testing.assert_close(fit.coefficients, (targets - softmax) / (2 * 0.01 * 60), rtol=0, atol=1e-12)
 
 
 def test_coefficients_of_labels_are_positive_for_the_own_class_alone() -> None:
     features, labels = blobs()
-    fit = refit(features, functional.one_hot(labels, 3), 0.01)
+    fit = refit_last_layer(features, functional.one_hot(labels, 3), 0.01)
     own = functional.one_hot(labels, 3).bool()
     assert bool((fit.coefficients[own] > 0).all())
     assert bool((fit.coefficients[~own] < 0).all())
@@ -132,16 +132,16 @@ def test_coefficients_of_labels_are_positive_for_the_own_class_alone() -> None:
 def test_leaving_a_point_out_ranks_the_same_points_first() -> None:
     features, labels = blobs(36, features=3, spread=2.0)
     targets = functional.one_hot(labels, 3).double()
-    fit = refit(features, targets, 3.0)
+    fit = refit_last_layer(features, targets, 3.0)
     test, target = features[:1] + 0.3, torch.tensor([int(labels[0])])
-    top = strongest(features, fit.coefficients, test, target, 3)
-    logit = float((with_constant(test) @ fit.weights.T)[0, target])
+    top = find_strongest(features, fit.coefficients, test, target, 3)
+    logit = float((append_constant(test) @ fit.weights.T)[0, target])
     drops = []
     for left_out in range(36):
         kept = torch.arange(36) != left_out
         # the same objective without the term of one point: its mean is over 35, so l2 grows by 36 / 35
-        without = refit(features[kept], targets[kept], 3.0 * 36 / 35)
-        drops.append(logit - float((with_constant(test) @ without.weights.T)[0, target]))
+        without = refit_last_layer(features[kept], targets[kept], 3.0 * 36 / 35)
+        drops.append(logit - float((append_constant(test) @ without.weights.T)[0, target]))
     order = torch.tensor(drops).argsort(descending=True)
     assert set(top.excitatory.columns[0].tolist()) == set(order[:3].tolist())
     assert set(top.inhibitory.columns[0].tolist()) == set(order[-3:].tolist())
@@ -152,11 +152,11 @@ def test_flipped_labels_come_first() -> None:
     flipped = torch.randperm(400, generator=torch.Generator().manual_seed(1))[:20]
     noisy = labels.clone()
     noisy[flipped] = (labels[flipped] + 1) % 3
-    _, importance = label_importance(features, noisy, 3, 0.003)
+    _, importance = measure_label_importance(features, noisy, 3, 0.003)
     first = importance.argsort(descending=True)[:20]
     recall = len(set(first.tolist()) & set(flipped.tolist())) / 20
     assert recall >= 0.95
-    soft = refit(features, functional.one_hot(labels, 3) * 0.9 + 0.1 / 3, 0.003)
+    soft = refit_last_layer(features, functional.one_hot(labels, 3) * 0.9 + 0.1 / 3, 0.003)
     blind = soft.coefficients.gather(1, noisy[:, None])[:, 0].abs().argsort(descending=True)[:20]
     assert len(set(blind.tolist()) & set(flipped.tolist())) / 20 < 0.5
 
@@ -168,7 +168,7 @@ def test_flipped_labels_come_first() -> None:
 def test_a_fit_that_cannot_be_is_refused(change: dict[str, Any], words: str) -> None:
     given = {"features": torch.rand(4, 2), "targets": torch.eye(2)[[0, 1, 0, 1]], "l2": 0.1, **change}
     with pytest.raises(UserError, match=words):
-        refit(**given)
+        refit_last_layer(**given)
 
 
 def test_a_fit_to_the_labels_explains_only_where_it_is_close_to_the_network() -> None:
@@ -189,9 +189,9 @@ def test_a_poor_reconstruction_is_refused() -> None:
 
 def test_reconstruction_by_hand() -> None:
     given = torch.tensor([[1.0, 0.0], [0.25, 0.75]])
-    assert reconstruction(given, given) == pytest.approx((1.0, 0.0))
-    assert reconstruction(1 - given, given) == pytest.approx((-1.0, 1.5))
-    constant = reconstruction(torch.full((2, 2), 0.5), given)
+    assert compare_probabilities(given, given) == pytest.approx((1.0, 0.0))
+    assert compare_probabilities(1 - given, given) == pytest.approx((-1.0, 1.5))
+    constant = compare_probabilities(torch.full((2, 2), 0.5), given)
     assert constant.pearson != constant.pearson
     with pytest.raises(UserError, match="nan"):
         constant.check(0.99, "test")
@@ -213,7 +213,7 @@ def test_class_consistency_by_hand() -> None:
     near.add(training[:3], 0)
     near.add(training[3:], 3)
     assert near.top.columns[:2].tolist() == [[0, 1], [2, 3]]
-    shares = class_consistency(near.top, torch.tensor([0, 1, 1, 1]), torch.tensor([0, 1, -1]))
+    shares = measure_class_consistency(near.top, torch.tensor([0, 1, 1, 1]), torch.tensor([0, 1, -1]))
     assert shares[:2].tolist() == [0.5, 1.0]
     assert bool(shares[2].isnan())
 

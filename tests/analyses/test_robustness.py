@@ -253,7 +253,7 @@ def test_seeds_belong_to_the_picture_the_seed_and_the_purpose() -> None:
 @pytest.mark.parametrize("name", ["cat", "W" * 60, "größe 猫"])
 @pytest.mark.parametrize("explainer", [None, "saliency"])
 def test_the_sheet_is_legible(name: str, explainer: str | None) -> None:
-    from seewhy.analyses.robustness.sheets import Tile, levels_of, robustness_sheet
+    from seewhy.analyses.robustness.sheets import Tile, draw_robustness_sheet, list_levels
     from seewhy.data.corruptions.corrupter import CorruptionStep
 
     picture = np.zeros((32, 32, 3), np.uint8)
@@ -263,13 +263,13 @@ def test_the_sheet_is_legible(name: str, explainer: str | None) -> None:
         *(CorruptionStep(f"corruption_{n}_with_a_long_name", level) for n in range(4) for level in (1, 2)),
     ]
     tiles = {f"image {n}": dict.fromkeys(steps, tile) for n in range(3)}
-    assert levels_of(tiles) == [1, 2]
-    figure = robustness_sheet(tiles, 2, name, explainer)
+    assert list_levels(tiles) == [1, 2]
+    figure = draw_robustness_sheet(tiles, 2, name, explainer)
     assert_legible(figure)
 
 
 def test_the_heat_table_is_legible() -> None:
-    from seewhy.analyses.robustness.figures import heat_table
+    from seewhy.analyses.robustness.figures import draw_heat_table
 
     quantities = {"accuracy": "accuracy", "flip": "a long name of a quantity that needs two lines"}
-    assert_legible(heat_table(summarise(ROWS), quantities, "a title"))
+    assert_legible(draw_heat_table(summarise(ROWS), quantities, "a title"))

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from seewhy.analyses.robustness.stability import MEASURES, similarity, stability
+from seewhy.analyses.robustness.stability import MEASURES, compute_ssim_map, measure_stability
 
 
 def maps(count: int, size: int = 12, seed: int = 0) -> torch.Tensor:
@@ -16,7 +16,9 @@ def one(
     clean: torch.Tensor, other: torch.Tensor, signed: bool = True, valid: torch.Tensor | None = None
 ) -> dict[str, float]:
     known = None if valid is None else valid[None, None]
-    return {name: float(value) for name, value in stability(clean[None], other[None, None], signed, known).items()}
+    return {
+        name: float(value) for name, value in measure_stability(clean[None], other[None, None], signed, known).items()
+    }
 
 
 def test_the_same_map_is_as_stable_as_can_be() -> None:
@@ -91,7 +93,7 @@ def test_ssim_is_scikit_images_away_from_the_border() -> None:
     clean, other = ((each / each.abs().max()).double().abs() for each in maps(2, size=60))
     options = {"data_range": 1.0, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "full": True}
     _, picture = metrics.structural_similarity(clean.numpy(), other.numpy(), **options)
-    ours = similarity(clean[None, None], other[None, None], torch.ones(1, 1, 60, 60, dtype=torch.bool))[0, 0]
+    ours = compute_ssim_map(clean[None, None], other[None, None], torch.ones(1, 1, 60, 60, dtype=torch.bool))[0, 0]
     np.testing.assert_allclose(ours[5:-5, 5:-5], picture[5:-5, 5:-5], atol=1e-9)
 
 
@@ -105,7 +107,7 @@ def test_maps_without_values_have_no_stability() -> None:
 
 def test_many_versions_at_once_are_each_measured_alone() -> None:
     clean, others = maps(2), maps(6, seed=1).view(2, 3, 12, 12)
-    together = stability(clean, others, signed=False)
+    together = measure_stability(clean, others, signed=False)
     for image in range(2):
         for version in range(3):
             alone = one(clean[image], others[image, version], signed=False)

@@ -17,8 +17,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_fooled_image import fooled
 
 from commands import CONFIGS, composed
-from seewhy.analyses.synthesis.fooling_image import Said
-from seewhy.analyses.synthesis.summary import fooling_table
+from seewhy.analyses.synthesis.fooling_image import ProbabilityChange
+from seewhy.analyses.synthesis.summary import build_fooling_table
 from seewhy.cli import tasks
 from seewhy.data.samples import SAMPLES
 from seewhy.models.architectures import Own
@@ -98,10 +98,13 @@ def test_fooling_images_leave_everything(runner: Runner, capsys: pytest.CaptureF
 def test_numbers_are_never_cut_in_a_narrow_terminal() -> None:
     names = "a very long name of an image", "a long name of a class"
     made = fooled(
-        name=names[0], predicted=Said(names[1], 0.9, 1e-5), target=Said(names[1], 1e-5, 0.97), answer=names[1]
+        name=names[0],
+        predicted=ProbabilityChange(names[1], 0.9, 1e-5),
+        target=ProbabilityChange(names[1], 1e-5, 0.97),
+        answer=names[1],
     )
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(fooling_table([made] * 2, 5))
+    console.print(build_fooling_table([made] * 2, 5))
     printed = console.export_text()
     for whole in ("1e-05 → 0.97", " 4 ", "0.50", "16.8", "PSNR/dB", "and 3 more"):
         assert whole in printed

@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
-from seewhy.analyses.representers.report import Report, report
+from seewhy.analyses.representers.report import RepresenterReport, build_report
 from seewhy.core.files import RunFolder
 from seewhy.core.targets import check_policy
 from seewhy.core.types import Batch
@@ -22,7 +22,7 @@ class Representers(Callback):
     """Writes representers.csv, importance.csv, consistency.csv and figures/representers/ for the first test images.
 
     At most `limit` images are held until the loop ends; `pictures` of them are drawn. `options` are those of
-    `seewhy.analyses.representers.points.representer_points`.
+    `seewhy.analyses.representers.points.compute_representer_points`.
     """
 
     whole_run = True  # needs every image in one process
@@ -31,7 +31,7 @@ class Representers(Callback):
         self.folder = RunFolder(Path(folder))
         self.target = "true" if target is True else target  # a command line's target=true is a boolean
         self.limit, self.pictures, self.options = limit, pictures, options
-        self.report: Report | None = None
+        self.report: RepresenterReport | None = None
         self.batches: list[Batch] = []
         self.logits: list[Tensor] = []
 
@@ -54,7 +54,7 @@ class Representers(Callback):
         if not self.batches:
             return
         data = require_training_set(trainer.datamodule, "callbacks=representers")  # type: ignore[attr-defined]
-        self.report = report(pl_module, data, self.batches, self.logits, self.target, **self.options)
+        self.report = build_report(pl_module, data, self.batches, self.logits, self.target, **self.options)
         self.report.write(self.folder)
         for name, figure in self.report.figures(self.pictures):
             path = self.folder.write_bytes(f"figures/representers/{name}.png", encode_figure(figure))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch import Callback, Trainer
 from rich.console import Console
 
-from seewhy.analyses.robustness.figures import headlines
-from seewhy.analyses.robustness.measure import Measurement, forward_floor, known_maps
+from seewhy.analyses.robustness.figures import select_headline_quantities
+from seewhy.analyses.robustness.measure import Measurement, count_necessary_passes, find_existing_maps
 from seewhy.analyses.robustness.report import log_summary, results_table, write_figures, write_rows, write_summary
 from seewhy.analyses.robustness.sheets import Gallery
 from seewhy.analyses.robustness.summary import CLEAN, read_reference, summarise
@@ -102,7 +102,7 @@ class Robustness(Callback):
             left = len(batch.images) if self.explain is None else min(self.explain - self.explained, len(batch.images))
             left = max(0, left)
             with trainer.precision_plugin.forward_context():
-                known = known_maps(outputs, batch, outputs["logits"].argmax(1)[:left], self.explainers)
+                known = find_existing_maps(outputs, batch, outputs["logits"].argmax(1)[:left], self.explainers)
                 clean = self.measurement.clean(batch, outputs["logits"], left, known)
                 for measured in self.measurement.run(clean):
                     self.rows += [row for line in measured.rows for row in line]
@@ -126,7 +126,7 @@ class Robustness(Callback):
         names = list(self.explainers), list(self.metrics)
         written = write_figures(self.folder, summary, self.gallery, title, *names)
         log_summary(trainer.loggers, summary, self.folder.path, written)
-        quantities = headlines(list(summary.quantity.unique()), list(self.explainers))
+        quantities = select_headline_quantities(list(summary.quantity.unique()), list(self.explainers))
         Console(highlight=False).print(results_table(summary, quantities))
 
     def on_exception(self, trainer: Trainer, pl_module: Classifier, exception: BaseException) -> None:  # type: ignore[override]
@@ -147,7 +147,7 @@ class Robustness(Callback):
         seconds = {**self.measurement.seconds, **self.seconds, "total": self.total}
         network = sum(self.measurement.seconds.get(part, 0.0) for part in ("prediction", "explanation", "attack"))
         images = sum(row["corruption"] == CLEAN for row in self.rows)
-        floor = forward_floor(self.measurement, images, self.explained)
+        floor = count_necessary_passes(self.measurement, images, self.explained)
         forward = self.passes.forward - self.measurement.metric_passes
         return {
             "robustness": {

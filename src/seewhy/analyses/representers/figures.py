@@ -27,7 +27,7 @@ COLOURS = ("#8a8a8a", "#0072b2", "#d55e00", "#009e73")
 BAR_MARGIN, HEIGHT, BAR, BAR_GAP, AXIS = 44, 420, 42, 40, 110
 
 
-def share_bars(title: str, note: str, groups: Sequence[str], kinds: Mapping[str, Sequence[float]]) -> Drawing:
+def draw_share_bars(title: str, note: str, groups: Sequence[str], kinds: Mapping[str, Sequence[float]]) -> Drawing:
     """One group of bars for each name in `groups`, a bar for each kind with its value on top; NaN leaves a gap."""
     side = len(kinds) * BAR + BAR_GAP
     page = Page(max(900, 2 * BAR_MARGIN + AXIS + len(groups) * side))
@@ -73,7 +73,7 @@ class Tile(NamedTuple):
     ink: str = INK
 
 
-def thumbnail(image: Tensor, side: int) -> NDArray[np.float32]:
+def make_thumbnail(image: Tensor, side: int) -> NDArray[np.float32]:
     """[3, height, width] as RGB of at most `side` pixels: averaged down, or as it is where it is smaller."""
     longest = max(image.shape[1:])
     if longest > side:
@@ -85,7 +85,7 @@ def thumbnail(image: Tensor, side: int) -> NDArray[np.float32]:
 def _tile(page: Page, x: float, y: float, tile: Tile) -> None:
     room, step = page.points(SIDE), page.pixels(LEADING * SMALL)
     page.lines(x, y, [shorten(tile.heading, room, SMALL)], SMALL, tile.ink)
-    page.picture(x, y + step, SIDE, SIDE, thumbnail(tile.image, SIDE))
+    page.picture(x, y + step, SIDE, SIDE, make_thumbnail(tile.image, SIDE))
     page.lines(x, y + step + SIDE + 4, [shorten(tile.note, room, SMALL)], SMALL, MUTED)
 
 
@@ -93,7 +93,7 @@ def _tile_height(page: Page) -> float:
     return SIDE + 2 * page.pixels(LEADING * SMALL) + 4
 
 
-def representer_gallery(
+def draw_representer_gallery(
     image: Tensor, titles: Lines, excitatory: Sequence[Tile], inhibitory: Sequence[Tile], note: str
 ) -> Drawing:
     """The test image [3, height, width] under `titles`, and a row of tiles for each sign, strongest first."""
@@ -113,12 +113,12 @@ def representer_gallery(
         for column, tile in enumerate(tiles):
             _tile(page, left + column * (SIDE + GAP), y + step, tile)
         y += step + _tile_height(page) + GAP
-    page.picture(MARGIN, top + (y - GAP - top - large) / 2, large, large, thumbnail(image, large))
+    page.picture(MARGIN, top + (y - GAP - top - large) / 2, large, large, make_thumbnail(image, large))
     y = page.lines(MARGIN, y, wrap(note, room, SMALL), SMALL, MUTED)
     return page.finish(y + MARGIN * 0.6)
 
 
-def importance_gallery(tiles: Sequence[Tile], title: str, note: str, columns: int = 5) -> Drawing:
+def draw_importance_gallery(tiles: Sequence[Tile], title: str, note: str, columns: int = 5) -> Drawing:
     """The tiles in rows, largest first."""
     page = Page(2 * MARGIN + columns * (SIDE + GAP) - GAP)
     room = page.points(page.width - 2 * MARGIN)
@@ -130,12 +130,12 @@ def importance_gallery(tiles: Sequence[Tile], title: str, note: str, columns: in
     return page.finish(y + -(-len(tiles) // columns) * (_tile_height(page) + GAP) + MARGIN * 0.4)
 
 
-def signed(value: float) -> str:
+def format_signed(value: float) -> str:
     """Three significant digits with their sign."""
     return ("+" if value > 0 else "") + format_number(value)
 
 
-def point_figure(
+def draw_point_figure(
     points: RepresenterPoints,
     data: TrainingSet,
     row: int,
@@ -154,14 +154,14 @@ def point_figure(
     titles += [truth] if truth[0] else []
     note = (
         f"value = alpha x (features of the training image . features of this image); the values of all "
-        f"{len(points.training.names):,} training images add up to {signed(float(points.strongest.total[row]))}, the "
+        f"{len(points.training.names):,} training images add up to {format_signed(float(points.strongest.total[row]))}, the "
         f"logit of {target} in the last layer, refitted with L2 to {points.fit_to} (Pearson "
         f"{points.rebuilt['test'].pearson:.4f} with the network's own probabilities)"
     )
     top = points.strongest
     excitatory = _tiles(data, top.excitatory, row, 1, target, classes)
     inhibitory = _tiles(data, top.inhibitory, row, -1, target, classes)
-    return representer_gallery(image, titles, excitatory, inhibitory, note)
+    return draw_representer_gallery(image, titles, excitatory, inhibitory, note)
 
 
 def _tiles(data: TrainingSet, top: RunningTop, row: int, turn: int, target: str, classes: Sequence[str]) -> list[Tile]:
@@ -172,12 +172,14 @@ def _tiles(data: TrainingSet, top: RunningTop, row: int, turn: int, target: str,
     batch = data.training_batch([position for position, _ in entries])
     words = [classes[label] for label in batch.labels.tolist()]
     return [
-        Tile(picture, word, signed(value), INK if word == target else MUTED)
+        Tile(picture, word, format_signed(value), INK if word == target else MUTED)
         for picture, word, (_, value) in zip(batch.images, words, entries, strict=True)
     ]
 
 
-def importance_figure(points: RepresenterPoints, data: TrainingSet, classes: Sequence[str], count: int = 20) -> Drawing:
+def draw_importance_figure(
+    points: RepresenterPoints, data: TrainingSet, classes: Sequence[str], count: int = 20
+) -> Drawing:
     """The training images whose label fits the features least."""
     order = points.importance.argsort(descending=True, stable=True)[:count].tolist()
     batch = data.training_batch(order)
@@ -193,10 +195,10 @@ def importance_figure(points: RepresenterPoints, data: TrainingSet, classes: Seq
         "largest |alpha| for their own label in the last layer fitted to the labels: mislabelled and unusual images come "
         "first; below each picture what the network says"
     )
-    return importance_gallery(tiles, title, note)
+    return draw_importance_gallery(tiles, title, note)
 
 
-def consistency_figure(points: RepresenterPoints, labels: Tensor, classes: Sequence[str]) -> Drawing:
+def draw_consistency_figure(points: RepresenterPoints, labels: Tensor, classes: Sequence[str]) -> Drawing:
     """Bars of the class consistency in both spaces, over all test images and (up to 20 classes) for each class."""
     present = [index for index in range(len(classes)) if bool((labels == index).any())]
     present = present if len(present) <= 20 else []
@@ -210,4 +212,4 @@ def consistency_figure(points: RepresenterPoints, labels: Tensor, classes: Seque
         f"share of the {points.training.nearest.top.count} training images with the largest cosine that are of the "
         f"test image's own class; {labelled:,} test images"
     )
-    return share_bars(title, note, ["all", *(classes[index] for index in present)], kinds)
+    return draw_share_bars(title, note, ["all", *(classes[index] for index in present)], kinds)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from seewhy.analyses.representers.refit import BLOCK, LastLayer, Refit, refit, with_constant
+from seewhy.analyses.representers.refit import BLOCK, LastLayer, Refit, append_constant, refit_last_layer
 from seewhy.core.errors import UserError
 from seewhy.core.targets import UNKNOWN
 from seewhy.core.types import Classes, Images, Targets
@@ -54,7 +54,7 @@ class Nearest:
         self.top.add(self.tests @ functional.normalize(block.flatten(1).float(), dim=1).T, first)
 
 
-def class_consistency(nearest: RunningTop, training_labels: Tensor, labels: Tensor) -> Tensor:
+def measure_class_consistency(nearest: RunningTop, training_labels: Tensor, labels: Tensor) -> Tensor:
     """Share of the nearest training images that have the test image's own class.
 
     float64 [m] in [0, 1], higher is more consistent; NaN where the class of the test image is unknown (-1).
@@ -81,7 +81,7 @@ class Reconstruction(NamedTuple):
             )
 
 
-def reconstruction(rebuilt: Tensor, original: Tensor) -> Reconstruction:
+def compare_probabilities(rebuilt: Tensor, original: Tensor) -> Reconstruction:
     """The agreement of probabilities [n, classes] of the refitted layer with those of the network."""
     refitted, own = rebuilt.double(), original.double()
     first, second = (values - values.mean() for values in (refitted, own))
@@ -139,7 +139,7 @@ class Strongest:
     """float64 [m]: the sum of the values of all training images, which is the logit of the refitted layer."""
 
 
-def strongest(features: Tensor, coefficients: Tensor, tests: Tensor, targets: Classes, count: int) -> Strongest:
+def find_strongest(features: Tensor, coefficients: Tensor, tests: Tensor, targets: Classes, count: int) -> Strongest:
     """The `count` largest and smallest alpha_ij (f_i . f_t + 1) over the training images i, and their sum.
 
     `features` [n, d] and `coefficients` alpha float64 [n, classes] of the training images, `tests` [m, d] and `targets`
@@ -160,12 +160,12 @@ def strongest(features: Tensor, coefficients: Tensor, tests: Tensor, targets: Cl
 
 
 def _of_block(features: Tensor, coefficients: Tensor, tests: Tensor, targets: Classes, count: int) -> Strongest:
-    rows = with_constant(tests)
+    rows = append_constant(tests)
     excitatory, inhibitory = RunningTop(len(tests), count), RunningTop(len(tests), count)
     total = torch.zeros(len(tests), dtype=torch.float64)
     for start in range(0, len(features), BLOCK):
         span = slice(start, start + BLOCK)
-        block = (rows @ with_constant(features[span]).T) * coefficients[span][:, targets].T
+        block = (rows @ append_constant(features[span]).T) * coefficients[span][:, targets].T
         excitatory.add(block, start)
         inhibitory.add(-block, start)
         total += block.sum(1)
@@ -206,7 +206,7 @@ class RepresenterPoints:
         }
 
 
-def representer_points(
+def compute_representer_points(
     classifier: Classifier,
     data: TrainingSet,
     images: Images,
@@ -232,15 +232,17 @@ def representer_points(
     layer = LastLayer(classifier, images[:1])
     evaluator = BatchedEvaluator(classifier, images[0], probe_batch_size)
     training = read_training(evaluator, layer, data, images, neighbours)
-    label_fit, importance = label_importance(training.features, training.labels, len(classifier.facts.classes), l2)
-    fit = label_fit if fit_to == "labels" else refit(training.features, training.probabilities, l2)
+    label_fit, importance = measure_label_importance(
+        training.features, training.labels, len(classifier.facts.classes), l2
+    )
+    fit = label_fit if fit_to == "labels" else refit_last_layer(training.features, training.probabilities, l2)
     rebuilt = {"training": _rebuilt(fit, training.features, training.probabilities)}
     rebuilt["training"].check(least_pearson, "training")
     tests, logits = (values.cpu() for values in layer.features(evaluator, images))
     rebuilt["test"] = _rebuilt(fit, tests, classifier.facts.compute_probabilities(logits))
     rebuilt["test"].check(least_pearson, "test")
-    top = strongest(training.features, fit.coefficients, tests, targets.cpu(), count)
-    expected = Targets(targets.cpu()).score(with_constant(tests) @ fit.weights.T)
+    top = find_strongest(training.features, fit.coefficients, tests, targets.cpu(), count)
+    expected = Targets(targets.cpu()).score(append_constant(tests) @ fit.weights.T)
     near = Nearest(tests, neighbours)
     near.add(training.features, 0)
     spaces = {"input": training.nearest.top, "feature": near.top}
@@ -253,21 +255,21 @@ def representer_points(
         float((top.total - expected).abs().max()),
         label_fit,
         importance,
-        {name: class_consistency(top, training.labels, labels.cpu()) for name, top in spaces.items()},
+        {name: measure_class_consistency(top, training.labels, labels.cpu()) for name, top in spaces.items()},
     )
 
 
-def label_importance(features: Tensor, labels: Tensor, classes: int, l2: float) -> tuple[Refit, Tensor]:
+def measure_label_importance(features: Tensor, labels: Tensor, classes: int, l2: float) -> tuple[Refit, Tensor]:
     """(the last layer fitted to the labels, |alpha_iy| = (1 - p_iy) / (2 l2 n) [n]).
 
     A training image whose label does not fit its features has a large |alpha_iy|; mislabelled ones come first.
     """
     if bool((labels == UNKNOWN).any()):
         raise UserError(f"{int((labels == UNKNOWN).sum())} training images have no known class: give their labels")
-    fit = refit(features, functional.one_hot(labels, classes), l2)
+    fit = refit_last_layer(features, functional.one_hot(labels, classes), l2)
     return fit, fit.coefficients.gather(1, labels[:, None])[:, 0].abs()
 
 
 def _rebuilt(fit: Refit, features: Tensor, probabilities: Tensor) -> Reconstruction:
-    blocks = [(with_constant(block) @ fit.weights.T).softmax(1) for block in features.split(PASS)]
-    return reconstruction(torch.cat(blocks), probabilities)
+    blocks = [(append_constant(block) @ fit.weights.T).softmax(1) for block in features.split(PASS)]
+    return compare_probabilities(torch.cat(blocks), probabilities)

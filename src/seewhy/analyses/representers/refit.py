@@ -95,12 +95,12 @@ class Refit:
     iterations: int
 
 
-def with_constant(features: Tensor) -> Tensor:
+def append_constant(features: Tensor) -> Tensor:
     """Features [n, d] as float64 [n, d + 1] with the constant 1 of the regularised bias."""
     return functional.pad(features.double(), (0, 1), value=1.0)
 
 
-def refit(features: Tensor, targets: Tensor, l2: float, tolerance: float = 1e-6, most: int = 100) -> Refit:
+def refit_last_layer(features: Tensor, targets: Tensor, l2: float, tolerance: float = 1e-6, most: int = 100) -> Refit:
     """argmin over W of the mean cross-entropy(targets, softmax(W f)) + l2 ||W||^2, by Newton's method in float64.
 
     `features` [n, d], `targets` [n, classes] are probabilities. The steps solve the Newton equation by preconditioned
@@ -152,7 +152,7 @@ class _Problem:
     def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
         for start in range(0, len(self.features), BLOCK):
             span = slice(start, start + BLOCK)
-            yield span, with_constant(self.features[span])
+            yield span, append_constant(self.features[span])
 
     def at(self, weights: Tensor) -> tuple[float, Tensor]:
         """(loss, gradient [classes, features + 1])."""

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seewhy.analyses.representers.figures import consistency_figure, importance_figure, point_figure
-from seewhy.analyses.representers.points import RepresenterPoints, representer_points
+from seewhy.analyses.representers.figures import draw_consistency_figure, draw_importance_figure, draw_point_figure
+from seewhy.analyses.representers.points import RepresenterPoints, compute_representer_points
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
 from seewhy.core.targets import UNKNOWN, choose_targets
@@ -26,7 +26,7 @@ from seewhy.plots.canvas import Drawing
 
 
 @dataclass(frozen=True)
-class Report:
+class RepresenterReport:
     """The points of the test images that have a target, in the order of the loop."""
 
     points: RepresenterPoints
@@ -45,30 +45,30 @@ class Report:
 
     def write(self, folder: RunFolder) -> None:
         """The three tables."""
-        rows = point_rows(self.points, self.names, self.targets, self.classes)
+        rows = build_point_rows(self.points, self.names, self.targets, self.classes)
         folder.write_csv("representers.csv", POINTS, rows)
-        folder.write_csv("importance.csv", IMPORTANCE, importance_rows(self.points, self.classes))
-        folder.write_csv("consistency.csv", CONSISTENCY, consistency_rows(self.points, self.names))
+        folder.write_csv("importance.csv", IMPORTANCE, build_importance_rows(self.points, self.classes))
+        folder.write_csv("consistency.csv", CONSISTENCY, build_consistency_rows(self.points, self.names))
 
     def figures(self, pictures: int) -> Iterator[tuple[str, Drawing]]:
         """(name, figure): the most influential training images, class consistency, the first test images."""
-        yield "importance", importance_figure(self.points, self.data, self.classes)
+        yield "importance", draw_importance_figure(self.points, self.data, self.classes)
         if bool((self.labels != UNKNOWN).any()):
-            yield "consistency", consistency_figure(self.points, self.labels, self.classes)
+            yield "consistency", draw_consistency_figure(self.points, self.labels, self.classes)
         for row, name in enumerate(self.names[:pictures]):
             target = self.classes[int(self.targets[row])]
             arguments = self.points, self.data, row, self.images[row], name, self.said[row], target, self.classes
-            yield f"points_{name}", point_figure(*arguments)
+            yield f"points_{name}", draw_point_figure(*arguments)
 
 
-def report(
+def build_report(
     classifier: Classifier,
     data: TrainingSet,
     batches: Sequence[Batch],
     logits: Sequence[Tensor],
     policy: str | int,
     **options: Any,
-) -> Report:
+) -> RepresenterReport:
     """The representer points of the images of all batches; `options` are those of `representer_points`."""
     start, classes = time.perf_counter(), classifier.facts.classes
     images, labels = torch.cat([batch.images for batch in batches]), torch.cat([batch.labels for batch in batches])
@@ -83,10 +83,10 @@ def report(
     ]
     names = [name for batch in batches for name in batch.names]
     images, targets, labels = images[targeted], targets[targeted], labels[targeted]
-    points = representer_points(classifier, data, images, targets, labels, **options)
+    points = compute_representer_points(classifier, data, images, targets, labels, **options)
     rows = targeted.tolist()
     selected = [names[row] for row in rows], targets.cpu(), labels.cpu(), [predictions[row] for row in rows]
-    return Report(points, data, images, *selected, classes, time.perf_counter() - start)
+    return RepresenterReport(points, data, images, *selected, classes, time.perf_counter() - start)
 
 
 POINTS = ("image", "target", "sign", "rank", "training_image", "training_class", "value", "coefficient")
@@ -94,7 +94,7 @@ IMPORTANCE = ("rank", "training_image", "class", "importance", "predicted", "pro
 CONSISTENCY = ("image", "input", "feature")
 
 
-def point_rows(
+def build_point_rows(
     points: RepresenterPoints, names: Sequence[str], targets: Classes, classes: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
     """Each test image's strongest training images, excitatory ones first."""
@@ -112,7 +112,7 @@ def point_rows(
                 yield dict(zip(POINTS, (*cells, label, *numbers), strict=True))
 
 
-def importance_rows(points: RepresenterPoints, classes: Sequence[str]) -> Iterator[dict[str, Any]]:
+def build_importance_rows(points: RepresenterPoints, classes: Sequence[str]) -> Iterator[dict[str, Any]]:
     """All training images, the one whose label fits least first."""
     training = points.training
     probability, predicted = training.probabilities.max(1)
@@ -122,7 +122,7 @@ def importance_rows(points: RepresenterPoints, classes: Sequence[str]) -> Iterat
         yield dict(zip(IMPORTANCE, (*cells, *numbers, f"{float(probability[position]):.4f}"), strict=True))
 
 
-def consistency_rows(points: RepresenterPoints, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+def build_consistency_rows(points: RepresenterPoints, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     """The class consistency of each test image in both spaces; empty where its class is unknown."""
     for row, name in enumerate(names):
         shares = [float(points.consistency[space][row]) for space in ("input", "feature")]

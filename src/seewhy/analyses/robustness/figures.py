@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from seewhy.analyses.robustness.summary import CLEAN, by_level, values_of
+from seewhy.analyses.robustness.summary import CLEAN, read_means, select_levels
 from seewhy.plots.canvas import Drawing, Page
 from seewhy.plots.colormaps import FRAME, GROUND, INK, MUTED, convert_oklab_to_srgb
 from seewhy.plots.text import LEADING, shorten, wrap
@@ -23,13 +23,13 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 COLUMNS = 5
 
 
-def curves(summary: pd.DataFrame, quantities: dict[str, str], title: str) -> Figure:
+def draw_curves(summary: pd.DataFrame, quantities: dict[str, str], title: str) -> Figure:
     """One panel per corruption; `quantities` maps the columns that are drawn to their names in the legend.
 
     Points are means over the images, bands their 95 % intervals; level 0 is the clean image. The axis goes from 0 to 1,
     and further where the numbers do.
     """
-    table = by_level(summary[summary.quantity.isin(list(quantities))])
+    table = select_levels(summary[summary.quantity.isin(list(quantities))])
     names = [name for name in table.corruption.unique() if name != CLEAN]
     columns = min(COLUMNS, len(names))
     rows = -(-len(names) // columns)
@@ -77,14 +77,14 @@ def _panel(axes: Axes, table: pd.DataFrame, corruption: str, quantities: dict[st
         axes.spines[side].set_color(FRAME)
 
 
-def headlines(columns: Sequence[str], explainers: Sequence[str]) -> dict[str, str]:
+def select_headline_quantities(columns: Sequence[str], explainers: Sequence[str]) -> dict[str, str]:
     """The quantities of the terminal's table: accuracy, confidence and one number about each explainer's maps."""
     names = {"accuracy": "accuracy", "clean_probability": "confidence"}
     names |= {f"{name}_spearman": f"{name} rank corr." for name in explainers}
     return {column: words for column, words in names.items() if column in set(columns)}
 
 
-def drawn(columns: Sequence[str], explainers: Sequence[str]) -> dict[str, str]:
+def select_curve_quantities(columns: Sequence[str], explainers: Sequence[str]) -> dict[str, str]:
     """The quantities of the curves that there are, with their names in the legend."""
     names = {"accuracy": "accuracy", "clean_probability": "confidence: probability of the original's class"}
     for name in explainers:
@@ -94,7 +94,9 @@ def drawn(columns: Sequence[str], explainers: Sequence[str]) -> dict[str, str]:
     return {column: words for column, words in names.items() if column in set(columns)}
 
 
-def measured(columns: Sequence[str], explainers: Sequence[str], metrics: Sequence[str]) -> dict[str, dict[str, str]]:
+def select_metric_quantities(
+    columns: Sequence[str], explainers: Sequence[str], metrics: Sequence[str]
+) -> dict[str, dict[str, str]]:
     """For each metric that was taken on the corrupted images: the explainers' columns and their names in the legend."""
     by_metric = {}
     for metric in metrics:
@@ -108,12 +110,12 @@ TITLE, HEADER, BODY, NOTE = 10.0, 8.5, 8.0, 7.5
 MARGIN, GAP, CELL, ROW, NAMES = 20, 26, 46, 22, 130
 
 
-def heat_table(summary: pd.DataFrame, quantities: dict[str, str], title: str) -> Drawing:
+def draw_heat_table(summary: pd.DataFrame, quantities: dict[str, str], title: str) -> Drawing:
     """One block per quantity, one row per corruption, one column per level; darker is lower.
 
     Colours run from 0 to 1; a number below 0 has the colour of 0.
     """
-    values = values_of(summary)
+    values = read_means(summary)
     names = list(dict.fromkeys(corruption for corruption, _, _ in values if corruption != CLEAN))
     levels = sorted({level for _, level, _ in values})
     per_row = min(3, len(quantities))
@@ -158,7 +160,7 @@ def _block(
         for number, name in enumerate(names, 1):
             value = values.get((name if level else CLEAN, level, quantity))
             left, y = x + column * CELL, top + number * ROW
-            page.box(left, y, CELL - 1, ROW - 1, GROUND if value is None else colour(value))
+            page.box(left, y, CELL - 1, ROW - 1, GROUND if value is None else shade(value))
             if value is not None:
                 ink = INK if value > 0.5 else "#ffffff"
                 words = f"{value:.2f}".replace("-", "−")
@@ -166,7 +168,7 @@ def _block(
     page.box(x, top + ROW - 1, len(levels) * CELL - 1, 1, FRAME)
 
 
-def colour(value: float) -> str:
+def shade(value: float) -> str:
     """From dark blue (0) to near-white (1), in equal steps of lightness."""
     share = float(np.clip(value, 0, 1))
     dark, light = np.array([0.30, -0.02, -0.11]), np.array([0.97, 0.0, 0.0])

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from seewhy.analyses.robustness.stability import map_back, stability
+from seewhy.analyses.robustness.stability import map_back, measure_stability
 from seewhy.core.facts import Facts
 from seewhy.core.types import Attributions, Batch, Classes, Images
 from seewhy.data.corruptions.attacks import Attack
@@ -45,7 +45,7 @@ class Group(NamedTuple):
     """int64 [batch]: the class whose score an attack pushed down."""
 
 
-def corrupted_groups(batch: Batch, steps: Sequence[CorruptionStep], moving: Sequence[int]) -> Iterator[Group]:
+def iterate_corrupted_groups(batch: Batch, steps: Sequence[CorruptionStep], moving: Sequence[int]) -> Iterator[Group]:
     """The versions that came with the batch: those that move pixels apart from the others."""
     if batch.corrupted is None:
         return
@@ -59,7 +59,7 @@ def corrupted_groups(batch: Batch, steps: Sequence[CorruptionStep], moving: Sequ
             yield Group([steps[number] for number in group_positions], images, sources)
 
 
-def attacked_groups(
+def iterate_attacked_groups(
     attacks: Mapping[str, Attack], evaluator: BatchedEvaluator, images: Images, classes: Classes, seed: int
 ) -> Iterator[Group]:
     """Each level of each attack against `classes`."""
@@ -68,7 +68,7 @@ def attacked_groups(
             yield Group([CorruptionStep(name, level)], attacked[:, None], attacked=classes)
 
 
-def attacked_classes(predicted: Classes, labels: Tensor) -> Classes:
+def choose_attacked_classes(predicted: Classes, labels: Tensor) -> Classes:
     """The true class where it is known, else the predicted one."""
     return torch.where(labels >= 0, labels, predicted)
 
@@ -77,7 +77,7 @@ CLEAN = CorruptionStep("clean", 0)
 
 
 @dataclass
-class Clean:
+class CleanResults:
     """What is computed once for each image: prediction, target and maps."""
 
     batch: Batch
@@ -87,7 +87,9 @@ class Clean:
     """Of each explainer, for the first images of the batch only where not all are explained."""
 
 
-def prediction_row(facts: Facts, clean: Clean, group: Group, logits: Tensor, image: int, step: int) -> dict[str, Any]:
+def build_prediction_row(
+    facts: Facts, clean: CleanResults, group: Group, logits: Tensor, image: int, step: int
+) -> dict[str, Any]:
     """What is said of one image at one step.
 
     `probability` is that of the class predicted there, `clean_probability` that of the class predicted on the clean
@@ -118,7 +120,7 @@ def prediction_row(facts: Facts, clean: Clean, group: Group, logits: Tensor, ima
 
 
 @dataclass
-class Measured:
+class MeasuredGroup:
     """One group's rows, image by image and step by step, with what the figures need."""
 
     group: Group
@@ -142,7 +144,7 @@ class Measurement:
     seconds: dict[str, float] = field(default_factory=dict)
     metric_passes: int = 0
 
-    def clean(self, batch: Batch, logits: Tensor, explained: int, existing: Mapping[str, Attributions]) -> Clean:
+    def clean(self, batch: Batch, logits: Tensor, explained: int, existing: Mapping[str, Attributions]) -> CleanResults:
         """The clean predictions and maps; maps that are `known` already are not made again."""
         images, targets, maps = batch.images[:explained], logits.argmax(1), {}
         with self._timed("explanation"):
@@ -151,20 +153,20 @@ class Measurement:
                 maps[name] = (
                     explainer(self.classifier, images, targets[:explained]) if existing_maps is None else existing_maps
                 )
-        return Clean(batch, logits, targets, maps)
+        return CleanResults(batch, logits, targets, maps)
 
-    def run(self, clean: Clean) -> Iterator[Measured]:
+    def run(self, clean: CleanResults) -> Iterator[MeasuredGroup]:
         """The clean images as level 0, then group by group."""
         batch = clean.batch
         explained = max((len(maps) for maps in clean.maps.values()), default=0)
         with torch.inference_mode(False), torch.no_grad(), self.classifier.frozen():
             images = batch.images.clone()
             yield self._rows(clean, Group([CLEAN], images[:, None]), clean.logits.clone()[:, None], explained)
-            for group in corrupted_groups(batch, self.steps, self.moving):
+            for group in iterate_corrupted_groups(batch, self.steps, self.moving):
                 yield self._measure(clean, group, explained)
             evaluator = BatchedEvaluator(self.classifier, images[0], self.probe_batch_size)
-            classes = attacked_classes(clean.targets, batch.labels).clone()
-            pending = attacked_groups(self.attacks, evaluator, images, classes, self.seed)
+            classes = choose_attacked_classes(clean.targets, batch.labels).clone()
+            pending = iterate_attacked_groups(self.attacks, evaluator, images, classes, self.seed)
             while True:
                 with self._timed("attack"):
                     attacked = next(pending, None)
@@ -172,16 +174,16 @@ class Measurement:
                     return
                 yield self._measure(clean, attacked, explained)
 
-    def _measure(self, clean: Clean, group: Group, explained: int) -> Measured:
+    def _measure(self, clean: CleanResults, group: Group, explained: int) -> MeasuredGroup:
         images = group.images.flatten(0, 1)
         with self._timed("prediction"):
             logits = BatchedEvaluator(self.classifier, images[0], self.probe_batch_size).compute_logits(images)
         return self._rows(clean, group, logits.unflatten(0, group.images.shape[:2]), explained)
 
-    def _rows(self, clean: Clean, group: Group, logits: Tensor, explained: int) -> Measured:
+    def _rows(self, clean: CleanResults, group: Group, logits: Tensor, explained: int) -> MeasuredGroup:
         rows = [
             [
-                prediction_row(self.classifier.facts, clean, group, logits, image, step)
+                build_prediction_row(self.classifier.facts, clean, group, logits, image, step)
                 for step in range(len(group.steps))
             ]
             for image in range(len(logits))
@@ -193,10 +195,10 @@ class Measurement:
                 for image, line in enumerate(numbers.tolist()):
                     for step, value in enumerate(line):
                         rows[image][step][f"{name}_{column}"] = value
-        return Measured(group, rows, maps)
+        return MeasuredGroup(group, rows, maps)
 
     def _explain(
-        self, name: str, explainer: Explainer, clean: Clean, group: Group, explained: int
+        self, name: str, explainer: Explainer, clean: CleanResults, group: Group, explained: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """(maps [explained, steps, height, width], {column: [explained, steps]})."""
         count = len(group.steps)
@@ -210,13 +212,13 @@ class Measurement:
             if group.sources is not None:
                 back, valid = map_back(maps, group.sources[:explained].flatten(0, 1))
                 valid = valid.unflatten(0, (explained, count))
-            values = stability(clean_maps, back.unflatten(0, (explained, count)), explainer.signed, valid)
+            values = measure_stability(clean_maps, back.unflatten(0, (explained, count)), explainer.signed, valid)
         with self._timed("metrics"):
             values |= self._score(explainer, clean, group, images, targets, maps)
         return maps.unflatten(0, (explained, count)), values
 
     def _score(
-        self, explainer: Explainer, clean: Clean, group: Group, images: Tensor, targets: Tensor, maps: Tensor
+        self, explainer: Explainer, clean: CleanResults, group: Group, images: Tensor, targets: Tensor, maps: Tensor
     ) -> dict[str, Tensor]:
         """Every metric of the maps on the corrupted images; NaN for masks where pixels were moved."""
         if not self.metrics:
@@ -243,7 +245,7 @@ class Measurement:
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
 
 
-def forward_floor(measurement: Measurement, images: int, explained: int) -> int | None:
+def count_necessary_passes(measurement: Measurement, images: int, explained: int) -> int | None:
     """Forward passes that cannot be saved: one prediction for each version, the explainers' own, the attacks' own.
 
     None where an explainer's passes are not known beforehand.
@@ -259,7 +261,7 @@ def forward_floor(measurement: Measurement, images: int, explained: int) -> int 
     return total
 
 
-def known_maps(
+def find_existing_maps(
     outputs: Mapping[str, Any], batch: Batch, targets: Classes, explainers: Mapping[str, Explainer]
 ) -> dict[str, Attributions]:
     """The maps of each explainer whose explanations of the first images, for just these targets, lie in `outputs`."""

@@ -15,9 +15,14 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 from rich.table import Table
 
-from seewhy.analyses.robustness.figures import curves, drawn, heat_table, measured
-from seewhy.analyses.robustness.sheets import Gallery, levels_of, robustness_sheet
-from seewhy.analyses.robustness.summary import CLEAN, COLUMNS, WORDS, values_of
+from seewhy.analyses.robustness.figures import (
+    draw_curves,
+    draw_heat_table,
+    select_curve_quantities,
+    select_metric_quantities,
+)
+from seewhy.analyses.robustness.sheets import Gallery, draw_robustness_sheet, list_levels
+from seewhy.analyses.robustness.summary import CLEAN, COLUMNS, WORDS, read_means
 from seewhy.core.files import RunFolder
 from seewhy.plots.canvas import Drawn, encode_figure
 
@@ -60,22 +65,26 @@ def write_figures(
 ) -> dict[str, int]:
     """Draw everything; {file name: level as a step for TensorBoard}."""
     there = list(summary.quantity.unique())
-    figures: dict[str, Drawn] = {"table": heat_table(summary, drawn(there, explainers), title)}
-    figures["curves_prediction"] = curves(summary, drawn(there, ()), title)
+    figures: dict[str, Drawn] = {"table": draw_heat_table(summary, select_curve_quantities(there, explainers), title)}
+    figures["curves_prediction"] = draw_curves(summary, select_curve_quantities(there, ()), title)
     for explainer in explainers:
-        lines = {name: words for name, words in drawn(there, [explainer]).items() if name.startswith(f"{explainer}_")}
+        lines = {
+            name: words
+            for name, words in select_curve_quantities(there, [explainer]).items()
+            if name.startswith(f"{explainer}_")
+        }
         if lines:
-            figures[f"curves_{explainer}"] = curves(summary, lines, title)
-    for metric, lines in measured(there, explainers, metrics).items():
-        figures[f"curves_metric_{metric}"] = curves(summary, lines, title)
+            figures[f"curves_{explainer}"] = draw_curves(summary, lines, title)
+    for metric, lines in select_metric_quantities(there, explainers, metrics).items():
+        figures[f"curves_metric_{metric}"] = draw_curves(summary, lines, title)
     written = {f"robustness/{name}.png": 0 for name in figures}
     for name, figure in figures.items():
         folder.write_bytes(f"robustness/{name}.png", encode_figure(figure))
     overlaid = {name for line in gallery.tiles.values() for tile in line.values() for name in tile.overlays}
-    for level in levels_of(gallery.tiles):
+    for level in list_levels(gallery.tiles):
         for shown in (None, *(name for name in explainers if name in overlaid)):
             name, words = (f"_{shown}", f"  ·  {shown}") if shown else ("", "")
-            page = robustness_sheet(gallery.tiles, level, f"{title}  ·  level {level}{words}", shown)
+            page = draw_robustness_sheet(gallery.tiles, level, f"{title}  ·  level {level}{words}", shown)
             folder.write_bytes(f"robustness/level_{level}{name}.png", encode_figure(page))
             written[f"robustness/level_{level}{name}.png"] = level
     return written
@@ -87,7 +96,7 @@ def results_table(summary: pd.DataFrame, quantities: Mapping[str, str]) -> Table
     table.add_column("clean → last level", no_wrap=True)
     for words in quantities.values():
         table.add_column(words, overflow="fold")
-    means = values_of(summary)
+    means = read_means(summary)
     for name in dict.fromkeys(corruption for corruption, _, _ in means if corruption != CLEAN):
         last = max(level for corruption, level, _ in means if corruption == name)
         ends = [(means.get((CLEAN, 0, quantity)), means.get((name, last, quantity))) for quantity in quantities]
@@ -97,7 +106,7 @@ def results_table(summary: pd.DataFrame, quantities: Mapping[str, str]) -> Table
 
 def log_summary(loggers: Iterable[Any], summary: pd.DataFrame, folder: Path, pictures: Mapping[str, int]) -> None:
     """Scalars robustness/<quantity>/<corruption> and `pictures` (file name: level), all with the level as step."""
-    values = values_of(summary)
+    values = read_means(summary)
     clean = {quantity: value for (corruption, _, quantity), value in values.items() if corruption == CLEAN}
     for logger in loggers:
         if not isinstance(logger, TensorBoardLogger):

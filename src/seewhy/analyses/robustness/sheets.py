@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seewhy.analyses.robustness.measure import CLEAN, Measured
+from seewhy.analyses.robustness.measure import CLEAN, MeasuredGroup
 from seewhy.data.corruptions.corrupter import CorruptionStep
 from seewhy.plots import heatmaps
 from seewhy.plots.canvas import Drawing, Page
@@ -44,7 +44,7 @@ class Gallery:
     )
     tiles: dict[str, dict[CorruptionStep, Tile]] = field(default_factory=dict)
 
-    def add(self, measured: Measured) -> None:
+    def add(self, measured: MeasuredGroup) -> None:
         """Keep the group's tiles of the images that are shown."""
         for image, line in enumerate(measured.rows):
             name = line[0]["image"]
@@ -88,7 +88,7 @@ MARGIN, GAP = 20, 8
 NARROWEST = 110
 
 
-def robustness_sheet(
+def draw_robustness_sheet(
     tiles: Mapping[str, Mapping[CorruptionStep, Tile]], level: int, title: str, explainer: str | None = None
 ) -> Drawing:
     """One row per image: the original, then every corruption at that level, each over `class: probability`.
@@ -152,6 +152,6 @@ def _note(explainer: str | None) -> str:
     return f"{note}. Maps explain the class predicted on the original; rank corr.: Spearman with the original's map"
 
 
-def levels_of(tiles: Mapping[str, Mapping[CorruptionStep, Tile]]) -> Sequence[int]:
+def list_levels(tiles: Mapping[str, Mapping[CorruptionStep, Tile]]) -> Sequence[int]:
     """The levels above 0 for which there is anything to show."""
     return sorted({step.level for line in tiles.values() for step in line} - {0})

@@ -34,17 +34,17 @@ def map_back(maps: Attributions, sources: Tensor) -> tuple[Attributions, Tensor]
     filled = torch.where(valid_sources[:, None], sources, _moved(identity, matrix, offset))
     places = _moved(identity - offset[:, :, None, None], inverse, torch.zeros_like(offset))
     for _ in range(ITERATIONS):
-        places = places - _moved(sample(filled, places) - identity, inverse, torch.zeros_like(offset))
-    missed = (sample(filled, places) - identity).abs().amax(1)
+        places = places - _moved(sample_bilinear(filled, places) - identity, inverse, torch.zeros_like(offset))
+    missed = (sample_bilinear(filled, places) - identity).abs().amax(1)
     height, width = maps.shape[1:]
     inside = (places[:, 0] >= 0) & (places[:, 0] <= width - 1) & (places[:, 1] >= 0) & (places[:, 1] <= height - 1)
-    visible = sample(valid_sources[:, None].float(), places)[:, 0] > 0.999
+    visible = sample_bilinear(valid_sources[:, None].float(), places)[:, 0] > 0.999
     valid = (missed <= TOLERANCE) & inside & visible
-    back = sample(maps[:, None], places)[:, 0]
+    back = sample_bilinear(maps[:, None], places)[:, 0]
     return torch.where(valid, back, 0), valid
 
 
-def sample(values: Tensor, places: Tensor) -> Tensor:
+def sample_bilinear(values: Tensor, places: Tensor) -> Tensor:
     """Bilinear values [n, channels, h, w] at places (x, y) [n, 2, rows, columns] in pixels; the border is repeated."""
     height, width = values.shape[2:]
     scale = torch.tensor([max(width - 1, 1), max(height - 1, 1)], device=values.device, dtype=values.dtype)
@@ -83,7 +83,9 @@ def _affine(sources: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
 MEASURES = ("spearman", "top10", "ssim")
 
 
-def stability(clean: Attributions, corrupted: Tensor, signed: bool, valid: Tensor | None = None) -> dict[str, Tensor]:
+def measure_stability(
+    clean: Attributions, corrupted: Tensor, signed: bool, valid: Tensor | None = None
+) -> dict[str, Tensor]:
     """{measure: [n, versions]} of maps [n, height, width] and [n, versions, height, width]; 1 where they are equal.
 
     `spearman`: rank correlation of the pixels, in [-1, 1]; NaN where a map is constant. `top10`: share of the 10 % of
@@ -95,11 +97,11 @@ def stability(clean: Attributions, corrupted: Tensor, signed: bool, valid: Tenso
     first = clean[:, None]
     usable = first.isfinite().flatten(2).all(2) & corrupted.isfinite().flatten(2).all(2) & mask.flatten(2).any(2)
     pair = torch.nan_to_num(first, 0, 0, 0), torch.nan_to_num(corrupted, 0, 0, 0)
-    orders = order(pair[0], mask), order(pair[1], mask)
+    orders = sort_pixels(pair[0], mask), sort_pixels(pair[1], mask)
     measured = {
         "spearman": spearman(*orders, mask),
-        "top10": top_overlap(*orders, mask),
-        "ssim": ssim(_scaled(pair[0], mask, signed), _scaled(pair[1], mask, signed), mask),
+        "top10": measure_top_overlap(*orders, mask),
+        "ssim": measure_ssim(_scaled(pair[0], mask, signed), _scaled(pair[1], mask, signed), mask),
     }
     return {name: torch.where(usable, values, torch.nan) for name, values in measured.items()}
 
@@ -115,7 +117,7 @@ class Order(NamedTuple):
     """float64 [..., n]: the place of each pixel in that order from 0, ties sharing their mean."""
 
 
-def order(maps: Tensor, valid: Tensor) -> Order:
+def sort_pixels(maps: Tensor, valid: Tensor) -> Order:
     """Sort the valid pixels of maps [..., height, width]."""
     values = maps.flatten(-2)
     ascending, places = torch.where(valid.flatten(-2), values, torch.inf).sort(-1)
@@ -139,7 +141,7 @@ def spearman(first: Order, second: Order, valid: Tensor) -> Tensor:
     return ((centred[0] * centred[1]).sum(-1) / spread.where(spread > 0, torch.nan)).clamp(-1, 1).float()
 
 
-def top_overlap(first: Order, second: Order, valid: Tensor, share: float = 0.1) -> Tensor:
+def measure_top_overlap(first: Order, second: Order, valid: Tensor, share: float = 0.1) -> Tensor:
     """sum of min(a, b) / k over the valid pixels, a and b being the membership of each map's k largest pixels.
 
     k is `share` of the valid pixels, rounded up. Pixels that tie at the threshold share the places that are left, so
@@ -148,11 +150,11 @@ def top_overlap(first: Order, second: Order, valid: Tensor, share: float = 0.1) 
     mask = valid.flatten(-2)
     count = mask.sum(-1, keepdim=True)
     size = (count * share).ceil().clamp(min=1)
-    members = [membership(each, mask, count, size) for each in (first, second)]
+    members = [compute_membership(each, mask, count, size) for each in (first, second)]
     return (torch.minimum(*members).sum(-1) / size[..., 0]).float()
 
 
-def membership(order: Order, valid: Tensor, count: Tensor, size: Tensor) -> Tensor:
+def compute_membership(order: Order, valid: Tensor, count: Tensor, size: Tensor) -> Tensor:
     """How much each pixel [..., n] belongs to the `wanted` [..., 1] largest of the `count` valid ones, from 0 to 1."""
     position = (count - size).clamp(min=0).long().expand(*order.ascending.shape[:-1], 1)
     threshold = order.ascending.gather(-1, position)
@@ -161,13 +163,13 @@ def membership(order: Order, valid: Tensor, count: Tensor, size: Tensor) -> Tens
     return above.double() + tied * (left / tied.sum(-1, keepdim=True).clamp(min=1))
 
 
-def ssim(first: Tensor, second: Tensor, valid: Tensor) -> Tensor:
+def measure_ssim(first: Tensor, second: Tensor, valid: Tensor) -> Tensor:
     """Mean structural similarity [n, versions] over the valid pixels of maps [n, versions, height, width] in [0, 1]."""
     mask = valid.expand(*valid.shape[:2], *second.shape[-2:])
-    return (similarity(first, second, mask) * mask).flatten(-2).sum(-1) / mask.flatten(-2).sum(-1)
+    return (compute_ssim_map(first, second, mask) * mask).flatten(-2).sum(-1) / mask.flatten(-2).sum(-1)
 
 
-def similarity(first: Tensor, second: Tensor, valid: Tensor, sigma: float = 1.5, radius: int = 5) -> Tensor:
+def compute_ssim_map(first: Tensor, second: Tensor, valid: Tensor, sigma: float = 1.5, radius: int = 5) -> Tensor:
     """Structural similarity of each pixel of maps [n, versions, height, width] with values in [0, 1].
 
     ((2 m1 m2 + c1) (2 s12 + c2)) / ((m1^2 + m2^2 + c1) (s1^2 + s2^2 + c2)), c1 = 0.01^2, c2 = 0.03^2, with Gaussian

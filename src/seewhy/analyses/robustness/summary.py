@@ -51,7 +51,7 @@ def _errors(
     relative = errors.sub(clean, axis=0).dropna(how="all")
     parts = {"error": errors, "relative_error": relative}
     if reference is not None:
-        reference_error, base = reference_errors(reference, [str(name) for name in errors.columns])
+        reference_error, base = compute_reference_errors(reference, [str(name) for name in errors.columns])
         parts["corruption_error"] = errors[list(reference_error.index)] / reference_error
         parts["relative_corruption_error"] = relative[list(reference_error.index)] / (reference_error - base)
     samples = []
@@ -73,15 +73,15 @@ def _with_intervals(entries: list[tuple[str, Any, str, pd.Series[float]]], seed:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def by_level(summary: pd.DataFrame) -> pd.DataFrame:
+def select_levels(summary: pd.DataFrame) -> pd.DataFrame:
     """The rows of single levels, with the level as a number and the mean as `value`."""
     single = summary[[level != OVER_LEVELS for level in summary.level]]
     return single.assign(level=single.level.astype(int), value=single["mean"].astype(float))
 
 
-def values_of(summary: pd.DataFrame) -> dict[tuple[str, int, str], float]:
+def read_means(summary: pd.DataFrame) -> dict[tuple[str, int, str], float]:
     """{(corruption, level, quantity): mean} of the single levels."""
-    table = by_level(summary)
+    table = select_levels(summary)
     keys = zip(table.corruption.tolist(), table.level.tolist(), table.quantity.tolist(), strict=True)
     return dict(zip(keys, table.value.tolist(), strict=True))
 
@@ -104,7 +104,7 @@ def read_reference(path: str | Path) -> pd.DataFrame:
     return table[table.level.str.isdigit()][["corruption", "level", "error"]]
 
 
-def reference_errors(reference: pd.DataFrame, corruptions: Sequence[str]) -> tuple[pd.Series[float], float]:
+def compute_reference_errors(reference: pd.DataFrame, corruptions: Sequence[str]) -> tuple[pd.Series[float], float]:
     """(the reference's error of each of these corruptions that it knows, averaged over its levels; its clean error)."""
     means = reference[reference.level != "0"].groupby("corruption").error.mean()
     reference_means = means.loc[[name for name in corruptions if name in means.index]]

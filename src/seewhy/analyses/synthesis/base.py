@@ -54,32 +54,32 @@ class Synthesis:
 
 
 @contextmanager
-def sheltered(classifier: Classifier) -> Iterator[None]:
+def isolate(classifier: Classifier) -> Iterator[None]:
     """Outside inference mode, without gradients, with a frozen classifier."""
     with torch.inference_mode(False), torch.no_grad(), classifier.frozen():
         yield
 
 
-def as_bytes(images: Images) -> Tensor:
+def to_bytes(images: Images) -> Tensor:
     """float32 [...] in [0, 1] -> uint8 [...], the nearest of the 256 levels."""
     return (images.detach() * 255).round().clamp(0, 255).to(torch.uint8)
 
 
-def as_saved(images: Images) -> Images:
+def round_to_bytes(images: Images) -> Images:
     """The images as they are after saving and reading: float32 in [0, 1], off by at most 0.5 / 255."""
-    return to_unit_range(as_bytes(images))
+    return to_unit_range(to_bytes(images))
 
 
-def picture(image: Tensor) -> Image.Image:
+def to_picture(image: Tensor) -> Image.Image:
     """An image [3, height, width], uint8 or float32 in [0, 1], as a PIL picture."""
-    pixels = image if image.dtype == torch.uint8 else as_bytes(image)
+    pixels = image if image.dtype == torch.uint8 else to_bytes(image)
     return Image.fromarray(pixels.permute(1, 2, 0).contiguous().cpu().numpy())
 
 
-def png_of(image: Tensor) -> bytes:
+def encode_png(image: Tensor) -> bytes:
     """The image [3, height, width] as PNG bytes, one pixel of the file for each pixel."""
     content = io.BytesIO()
-    picture(image).save(content, format="PNG")
+    to_picture(image).save(content, format="PNG")
     return content.getvalue()
 
 
@@ -120,7 +120,7 @@ class Output:
             writer.flush()
 
 
-def progress(console: Console) -> Progress:
+def build_progress_bar(console: Console) -> Progress:
     """What is done, how much of it, the time spent and the time left."""
     words = TextColumn("{task.description}")
     return Progress(

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as torch_functional
 from torchvision.transforms.v2 import functional
 
-from seewhy.analyses.synthesis.base import Synthesis, as_bytes, sheltered
+from seewhy.analyses.synthesis.base import Synthesis, isolate, to_bytes
 from seewhy.analyses.synthesis.canvas import Canvas, Fourier, Pixels, mean_and_std, normalised
 from seewhy.core.errors import UserError
 from seewhy.core.types import Classes, Images, Targets
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     pass
 
 
-def class_generator(seed: int, index: int) -> torch.Generator:
+def make_class_generator(seed: int, index: int) -> torch.Generator:
     """A CPU generator that depends on the seed and the index of the class alone, whatever else the run makes."""
     digest = hashlib.blake2b(f"{seed} {index}".encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
 
 
-def moved(
+def move_images(
     images: Images, generators: Sequence[torch.Generator], jitter: int, rotation: float = 0.0, scale: float = 1.0
 ) -> Images:
     """Each image rolled by 0 .. jitter pixels along both axes, then turned and scaled; differentiable.
@@ -111,7 +111,7 @@ VARIANTS = {
 """`fourier`: Olah et al. 2017. `cs231n`: the exercise of the Stanford course, after Simonyan et al. 2014."""
 
 
-def recipe_of(variant: str, changes: dict[str, Any]) -> Recipe:
+def build_recipe(variant: str, changes: dict[str, Any]) -> Recipe:
     """The recipe of a variant with every given value replaced that is not None."""
     if variant not in VARIANTS:
         raise UserError(f"synthesis.variant={variant!r} is none of {', '.join(VARIANTS)}")
@@ -146,19 +146,19 @@ class Visualization:
     @property
     def strip(self) -> list[Frame]:
         """The frames at the shares of the steps that `STRIP` names."""
-        strip = strip_steps(self.frames[-1].step)
+        strip = list_strip_steps(self.frames[-1].step)
         return [frame for frame in self.frames if frame.step in strip]
 
 
-def strip_steps(steps: int) -> list[int]:
+def list_strip_steps(steps: int) -> list[int]:
     """The steps of the strip, without repetition: 1, 25, 50, 75 and 100 of 100."""
     return sorted({max(1, round(share * steps)) for share in STRIP})
 
 
-def frame_steps(steps: int) -> list[int]:
+def list_frame_steps(steps: int) -> list[int]:
     """The steps after which a frame is kept: those of the strip and about `ANIMATED` more, evenly spaced."""
     every = max(1, -(-steps // ANIMATED))
-    return sorted({*strip_steps(steps), *range(every, steps + 1, every)})
+    return sorted({*list_strip_steps(steps), *range(every, steps + 1, every)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,13 +195,13 @@ class ClassVisualization(Synthesis):
     def recipe(self) -> Recipe:
         """The variant's recipe with the given fields in their place."""
         own = {"seed", "probe_batch_size", "classes", "variant"}
-        return recipe_of(self.variant, {key: value for key, value in vars(self).items() if key not in own})
+        return build_recipe(self.variant, {key: value for key, value in vars(self).items() if key not in own})
 
     def visualize(
         self, classifier: Classifier, indices: Sequence[int], on_step: Callable[[], object] = lambda: None
     ) -> list[Visualization]:
         """One result for each class index, all in the same batches; `on_step` is called after every step."""
-        with sheltered(classifier):
+        with isolate(classifier):
             targets = torch.tensor(list(indices), device=classifier.device)
             shape = (3, classifier.facts.size, classifier.facts.size)
             evaluator = BatchedEvaluator(
@@ -214,11 +214,11 @@ class ClassVisualization(Synthesis):
     def _climb(self, evaluator: BatchedEvaluator, targets: Classes, on_step: Callable[[], object]) -> list[list[Frame]]:
         recipe, classifier = self.recipe, evaluator.classifier
         canvas = _canvas(recipe, classifier)
-        generators = [class_generator(self.seed, index) for index in targets.tolist()]
+        generators = [make_class_generator(self.seed, index) for index in targets.tolist()]
         parameters = torch.stack([canvas.start(generator) for generator in generators]).to(targets.device)
         adam = torch.optim.Adam([parameters], recipe.rate, maximize=True)
         frames: list[list[Frame]] = [[] for _ in generators]
-        steps_of_frames = set(frame_steps(recipe.steps))
+        steps_of_frames = set(list_frame_steps(recipe.steps))
         for step in range(1, recipe.steps + 1):
             gradient = _gradient(evaluator, canvas, parameters, targets, recipe, generators)
             if isinstance(canvas, Pixels):
@@ -254,7 +254,7 @@ def _gradient(
     with torch.enable_grad():
         images = canvas.images(leaves)
         jitter = round(recipe.jitter * images.shape[-1] / 224)
-        moved_images = moved(images, generators, jitter, recipe.rotation, recipe.scale)
+        moved_images = move_images(images, generators, jitter, recipe.rotation, recipe.scale)
     score = evaluator.compute_gradient(moved_images.detach(), targets)
     penalty = -2 * recipe.l2 * normalised(images.detach()) / mean_and_std(images)[1]
     (gradient,) = torch.autograd.grad([moved_images, images], leaves, [score, penalty])
@@ -273,7 +273,7 @@ def _stepped(canvas: Pixels, parameters: Tensor, gradient: Tensor, recipe: Recip
 
 def _frames(evaluator: BatchedEvaluator, images: Images, targets: Classes, step: int) -> list[Frame]:
     """The images as 8-bit pixels, with what the classifier says of those."""
-    pixels = as_bytes(images)
+    pixels = to_bytes(images)
     logits = evaluator.compute_logits(to_unit_range(pixels))
     score = Targets(targets).score(logits).tolist()
     probability = Targets(targets).score(evaluator.classifier.facts.compute_probabilities(logits)).tolist()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from seewhy.analyses.synthesis.base import Synthesis, as_saved, sheltered
+from seewhy.analyses.synthesis.base import Synthesis, isolate, round_to_bytes
 from seewhy.core.errors import UserError
 from seewhy.core.types import Classes, Images, Targets
 from seewhy.models.batched import BatchedEvaluator
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Said:
+class ProbabilityChange:
     """A class and its softmax probability before and after."""
 
     name: str
@@ -47,9 +47,9 @@ class FooledImage:
     """float32 [3, height, width] before the rounding to 8 bits."""
     steps: int
     outcome: str
-    predicted: Said
+    predicted: ProbabilityChange
     """The class that the classifier gave to the original."""
-    target: Said
+    target: ProbabilityChange
     answer: str
     """The class that the classifier gives to the saved image."""
     success: bool
@@ -120,7 +120,7 @@ FOOLED, ALREADY, STUCK, EXHAUSTED = "fooled", "already the target", "zero gradie
 
 
 @dataclass(frozen=True)
-class Fooled:
+class FoolingResult:
     """What the search found for each image of a batch."""
 
     images: Images
@@ -160,22 +160,22 @@ class FoolingImage(Synthesis):
         if self.target == "predicted":
             raise UserError("synthesis.target=predicted fools nobody: give a class, runner_up or true")
 
-    def fool(self, classifier: Classifier, images: Images, targets: Classes) -> Fooled:
+    def fool(self, classifier: Classifier, images: Images, targets: Classes) -> FoolingResult:
         """Search for all images [batch, 3, height, width] at once; an image that is done leaves the passes."""
-        with sheltered(classifier):
+        with isolate(classifier):
             return self._search(
                 BatchedEvaluator(classifier, images[0], self.probe_batch_size), images.detach().clone(), targets
             )
 
-    def _search(self, evaluator: BatchedEvaluator, images: Images, targets: Classes) -> Fooled:
-        saved, steps = as_saved(images), torch.zeros_like(targets)
+    def _search(self, evaluator: BatchedEvaluator, images: Images, targets: Classes) -> FoolingResult:
+        saved, steps = round_to_bytes(images), torch.zeros_like(targets)
         outcomes = [EXHAUSTED] * len(images)
         active = torch.arange(len(images), device=images.device)
         for step in range(self.max_steps + 1):
             logits, gradient = _logits_and_gradient(evaluator, images[active], targets[active])
             reached = self._leads(logits, targets[active])
             if reached.any():
-                saved[active[reached]] = as_saved(images[active[reached]])
+                saved[active[reached]] = round_to_bytes(images[active[reached]])
                 rounded = evaluator.compute_logits(saved[active[reached]])
                 reached[reached.clone()] = self._leads(rounded, targets[active[reached]])
             norm = gradient.flatten(1).norm(dim=1)
@@ -190,7 +190,7 @@ class FoolingImage(Synthesis):
             direction = gradient[going] / norm[going, None, None, None]
             images[active] = (images[active] + self.rate * direction).clamp(0, 1)
             steps[active] += 1
-        return Fooled(as_saved(images), images, steps, outcomes)
+        return FoolingResult(round_to_bytes(images), images, steps, outcomes)
 
     def _leads(self, logits: Tensor, targets: Classes) -> Tensor:
         """bool [n]: whether the target's logit is the only largest one, by at least the margin."""

@@ -15,9 +15,9 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from seewhy.analyses.synthesis.base import Output, png_of, progress, sheltered
-from seewhy.analyses.synthesis.fooling_image import COLUMNS, FooledImage, FoolingImage, Said
-from seewhy.analyses.synthesis.summary import enlarged, fooling_table, page_of
+from seewhy.analyses.synthesis.base import Output, build_progress_bar, encode_png, isolate
+from seewhy.analyses.synthesis.fooling_image import COLUMNS, FooledImage, FoolingImage, ProbabilityChange
+from seewhy.analyses.synthesis.summary import build_fooling_table, create_page, enlarge_to
 from seewhy.core.targets import UNKNOWN, check_policy, choose_targets
 from seewhy.core.types import Batch, Skipped
 from seewhy.explainers.batch import build_predictions
@@ -38,76 +38,78 @@ HEADING, BODY, SMALL = 11.0, 8.5, 7.5
 MAGNIFIED = 10
 
 
-def fooling_panel(made: FooledImage, parameters: str, classifier: str) -> Drawing:
+def draw_fooling_panel(result: FooledImage, parameters: str, classifier: str) -> Drawing:
     """Four pictures of one image: nothing is rescaled to its own range, and grey stands for no change."""
-    height, width = made.original.shape[-2:]
-    side = enlarged(height, 448), enlarged(width, 448)
-    page = page_of(4, side[1])
+    height, width = result.original.shape[-2:]
+    side = enlarge_to(height, 448), enlarge_to(width, 448)
+    page = create_page(4, side[1])
     room = page.points(page.width - 2 * MARGIN)
-    y = page.lines(MARGIN, MARGIN * 0.6, wrap(_headline(made), room, HEADING, True), HEADING, weight="bold")
-    for line in join_lines([f"classifier: {classifier}", f"image: {made.name}", parameters], room, BODY):
+    y = page.lines(MARGIN, MARGIN * 0.6, wrap(_headline(result), room, HEADING, True), HEADING, weight="bold")
+    for line in join_lines([f"classifier: {classifier}", f"image: {result.name}", parameters], room, BODY):
         y = page.lines(MARGIN, y, wrap(line, room, BODY), BODY, MUTED)
-    y = draw_cells(page, y + GAP / 2, cells(made), side, BODY) + GAP / 2
-    for line in join_lines(_numbers(made), room, SMALL):
+    y = draw_cells(page, y + GAP / 2, build_cells(result), side, BODY) + GAP / 2
+    for line in join_lines(_numbers(result), room, SMALL):
         y = page.lines(MARGIN, y, wrap(line, room, SMALL), SMALL, MUTED)
     return page.finish(y + MARGIN * 0.7)
 
 
-def fooling_sheet(shown: Sequence[FooledImage], total: int, parameters: str, classifier: str) -> Drawing:
+def draw_fooling_sheet(results: Sequence[FooledImage], total: int, parameters: str, classifier: str) -> Drawing:
     """The four pictures of every image, one image a row."""
-    height, width = (max(made.original.shape[axis] for made in shown) for axis in (-2, -1))
-    side = enlarged(height, 224), enlarged(width, 224)
-    page = page_of(4, side[1])
+    height, width = (max(result.original.shape[axis] for result in results) for axis in (-2, -1))
+    side = enlarge_to(height, 224), enlarge_to(width, 224)
+    page = create_page(4, side[1])
     room = page.points(page.width - 2 * MARGIN)
-    fooled = f"{sum(made.success for made in shown)} of {len(shown)} images are taken for the target"
-    title = fooled if total == len(shown) else f"the first {len(shown)} of {total:,} images: {fooled}"
+    fooled = f"{sum(result.success for result in results)} of {len(results)} images are taken for the target"
+    title = fooled if total == len(results) else f"the first {len(results)} of {total:,} images: {fooled}"
     y = page.lines(MARGIN, MARGIN * 0.6, wrap(title, room, HEADING, True), HEADING, weight="bold")
     for line in join_lines([f"classifier: {classifier}", parameters], room, SMALL):
         y = page.lines(MARGIN, y, wrap(line, room, SMALL), SMALL, MUTED)
-    for made in shown:
-        y = draw_cells(page, y + GAP / 2, cells(made), side, SMALL)
+    for result in results:
+        y = draw_cells(page, y + GAP / 2, build_cells(result), side, SMALL)
     return page.finish(y + MARGIN * 0.7)
 
 
-def cells(made: FooledImage) -> list[Cell]:
+def build_cells(result: FooledImage) -> list[Cell]:
     """The four pictures under what the classifier says, or under what the picture shows."""
-    before = f"{made.predicted.name} {format_probability(made.predicted.before)}"
-    shown = made.target if made.success else made.predicted
-    after = f"{made.answer} {format_probability(shown.after)}" if made.answer == shown.name else made.answer
-    clipped = float((MAGNIFIED * made.difference).abs().gt(0.5).float().mean())
+    before = f"{result.predicted.name} {format_probability(result.predicted.before)}"
+    change = result.target if result.success else result.predicted
+    after = f"{result.answer} {format_probability(change.after)}" if result.answer == change.name else result.answer
+    clipped = float((MAGNIFIED * result.difference).abs().gt(0.5).float().mean())
     saturated = f", {100 * clipped:.2g} % clipped" if clipped else ""
     return [
-        Cell([("original", MUTED), (before, INK)], to_rgb(made.original)),
-        Cell([("fooling image", MUTED), (after, RIGHT if made.success else WRONG)], to_rgb(made.saved)),
-        Cell([("difference", INK), ("grey: no change", MUTED)], around_grey(made.difference)),
+        Cell([("original", MUTED), (before, INK)], to_rgb(result.original)),
+        Cell([("fooling image", MUTED), (after, RIGHT if result.success else WRONG)], to_rgb(result.saved)),
+        Cell([("difference", INK), ("grey: no change", MUTED)], shift_to_grey(result.difference)),
         Cell(
             [(f"{MAGNIFIED} × difference", INK), (f"grey: no change{saturated}", MUTED)],
-            around_grey(MAGNIFIED * made.difference),
+            shift_to_grey(MAGNIFIED * result.difference),
         ),
     ]
 
 
-def around_grey(difference: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def shift_to_grey(difference: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     """0.5 + difference as [height, width, 3], clipped to [0, 1]: true values around a middle grey."""
     return to_rgb(0.5 + difference)
 
 
-def _headline(made: FooledImage) -> str:
-    if made.outcome == "already the target":
-        return f"{made.predicted.name} is already the target"
-    verdict = f"taken for {made.answer}" if made.success else f"not taken for {made.target.name}: {made.outcome}"
-    return f"{made.predicted.name} {verdict} after {made.steps} step{'' if made.steps == 1 else 's'}"
+def _headline(result: FooledImage) -> str:
+    if result.outcome == "already the target":
+        return f"{result.predicted.name} is already the target"
+    verdict = (
+        f"taken for {result.answer}" if result.success else f"not taken for {result.target.name}: {result.outcome}"
+    )
+    return f"{result.predicted.name} {verdict} after {result.steps} step{'' if result.steps == 1 else 's'}"
 
 
-def _numbers(made: FooledImage) -> list[str]:
-    psnr = "no change" if math.isinf(made.psnr) else f"PSNR {made.psnr:.1f} dB"
+def _numbers(result: FooledImage) -> list[str]:
+    psnr = "no change" if math.isinf(result.psnr) else f"PSNR {result.psnr:.1f} dB"
     return [
         *(
-            f"p({said.name}) {format_probability(said.before)} → {format_probability(said.after)}"
-            for said in (made.predicted, made.target)
+            f"p({change.name}) {format_probability(change.before)} → {format_probability(change.after)}"
+            for change in (result.predicted, result.target)
         ),
-        f"L2 {format_number(made.l2)} ({format_number(made.l2_unrounded)} before rounding to 8 bits)",
-        f"L∞ {made.linf * 255:.0f}/255",
+        f"L2 {format_number(result.l2)} ({format_number(result.l2_unrounded)} before rounding to 8 bits)",
+        f"L∞ {result.linf * 255:.0f}/255",
         psnr,
     ]
 
@@ -124,7 +126,7 @@ class _Made:
     skipped: list[Skipped] = field(default_factory=list)
 
 
-def fool_all(
+def fool_images(
     synthesis: FoolingImage, classifier: Classifier, data: LightningDataModule, output: Output
 ) -> dict[str, Any]:
     """images/, figures/, sheet.png, synthesis.csv and skipped.csv; what was done survives an interruption."""
@@ -133,22 +135,22 @@ def fool_all(
     loader = data.test_dataloader()
     console = Console(highlight=False)
     console.print(describe_work(classifier), soft_wrap=True)
-    made = _Made()
+    summary = _Made()
     try:
-        with progress(console) as bar:
+        with build_progress_bar(console) as bar:
             for batch in bar.track(loader, description="fooling images"):
                 fooled, skipped = fool_batch(synthesis, classifier, batch.to(classifier.device))
-                made.skipped += [*batch.skipped, *skipped]
-                _write(synthesis, classifier, fooled, made, output)
+                summary.skipped += [*batch.skipped, *skipped]
+                _write(synthesis, classifier, fooled, summary, output)
     finally:
-        output.table("synthesis.csv", COLUMNS, made.rows)
-        output.table("skipped.csv", Skipped._fields, [one._asdict() for one in made.skipped])
-        if made.shown:
-            about = _words(synthesis), f"{classifier.name} ({classifier.origin})"
-            output.figure("sheet.png", encode_figure(fooling_sheet(made.shown, len(made.rows), *about)))
-            console.print(fooling_table(made.shown, len(made.rows)))
-    successes = sum(row["success"] == "yes" for row in made.rows)
-    return {"images": len(made.rows), "images_skipped": len(made.skipped), "successes": successes}
+        output.table("synthesis.csv", COLUMNS, summary.rows)
+        output.table("skipped.csv", Skipped._fields, [image._asdict() for image in summary.skipped])
+        if summary.shown:
+            captions = _words(synthesis), f"{classifier.name} ({classifier.origin})"
+            output.figure("sheet.png", encode_figure(draw_fooling_sheet(summary.shown, len(summary.rows), *captions)))
+            console.print(build_fooling_table(summary.shown, len(summary.rows)))
+    successes = sum(row["success"] == "yes" for row in summary.rows)
+    return {"images": len(summary.rows), "images_skipped": len(summary.skipped), "successes": successes}
 
 
 def fool_batch(
@@ -158,54 +160,56 @@ def fool_batch(
     if not len(batch.images):
         return [], []
     evaluator = BatchedEvaluator(classifier, batch.images[0], synthesis.probe_batch_size)
-    with sheltered(classifier):
+    with isolate(classifier):
         before = evaluator.compute_logits(batch.images)
     targets = choose_targets(synthesis.target, before, batch.labels, classifier.facts.classes)
-    known = (targets != UNKNOWN).nonzero().flatten()
+    targeted = (targets != UNKNOWN).nonzero().flatten()
     reason = f"its true class is unknown to the network, and synthesis.target={synthesis.target}"
     skipped = [Skipped(batch.paths[row], reason) for row in (targets == UNKNOWN).nonzero().flatten().tolist()]
-    if not len(known):
+    if not len(targeted):
         return [], skipped
-    fooled = synthesis.fool(classifier, batch.images[known], targets[known])
-    with sheltered(classifier):
+    fooled = synthesis.fool(classifier, batch.images[targeted], targets[targeted])
+    with isolate(classifier):
         after = evaluator.compute_logits(fooled.images)
-    said = build_predictions(classifier, batch, before)
-    made = []
-    for place, row in enumerate(known.tolist()):
-        both = classifier.facts.compute_probabilities(torch.stack([before[row], after[place]]))
-        answer = int(after[place].argmax())
-        made.append(
+    predictions = build_predictions(classifier, batch, before)
+    results = []
+    for position, row in enumerate(targeted.tolist()):
+        both = classifier.facts.compute_probabilities(torch.stack([before[row], after[position]]))
+        answer = int(after[position].argmax())
+        results.append(
             FooledImage(
                 name=batch.names[row],
                 path=batch.paths[row],
                 label=batch.label_names[row],
                 original=batch.images[row].detach().cpu(),
-                saved=fooled.images[place].cpu(),
-                unrounded=fooled.unrounded[place].cpu(),
-                steps=int(fooled.steps[place]),
-                outcome=fooled.outcomes[place],
-                predicted=Said(said[row].name, *both[:, said[row].index].tolist()),
-                target=Said(classifier.facts.classes[int(targets[row])], *both[:, int(targets[row])].tolist()),
+                saved=fooled.images[position].cpu(),
+                unrounded=fooled.unrounded[position].cpu(),
+                steps=int(fooled.steps[position]),
+                outcome=fooled.outcomes[position],
+                predicted=ProbabilityChange(predictions[row].name, *both[:, predictions[row].index].tolist()),
+                target=ProbabilityChange(
+                    classifier.facts.classes[int(targets[row])], *both[:, int(targets[row])].tolist()
+                ),
                 answer=classifier.facts.classes[answer],
                 success=answer == int(targets[row]),
             )
         )
-    return made, skipped
+    return results, skipped
 
 
 def _write(
-    synthesis: FoolingImage, classifier: Classifier, fooled: list[FooledImage], made: _Made, output: Output
+    synthesis: FoolingImage, classifier: Classifier, fooled: list[FooledImage], summary: _Made, output: Output
 ) -> None:
-    about = _words(synthesis), f"{classifier.name} ({classifier.origin})"
-    for one in fooled:
-        output.file(f"images/{one.name}.png", png_of(one.saved))
-        write = output.figure if len(made.rows) < IN_TENSORBOARD else output.file
-        write(f"figures/{one.name}.png", encode_figure(fooling_panel(one, *about)))
-        row = one.row()
+    captions = _words(synthesis), f"{classifier.name} ({classifier.origin})"
+    for result in fooled:
+        output.file(f"images/{result.name}.png", encode_png(result.saved))
+        write = output.figure if len(summary.rows) < IN_TENSORBOARD else output.file
+        write(f"figures/{result.name}.png", encode_figure(draw_fooling_panel(result, *captions)))
+        row = result.row()
         for column in LOGGED:
-            output.number(f"per_image/{column}", float(row[column]), len(made.rows))
-        made.rows.append(row)
-    made.shown += fooled[: ON_SHEET - len(made.shown)]
+            output.number(f"per_image/{column}", float(row[column]), len(summary.rows))
+        summary.rows.append(row)
+    summary.shown += fooled[: ON_SHEET - len(summary.shown)]
 
 
 def _words(synthesis: FoolingImage) -> str:

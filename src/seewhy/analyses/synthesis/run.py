@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from seewhy.analyses.synthesis.base import Output, Synthesis
 from seewhy.analyses.synthesis.class_visualization import ClassVisualization
 from seewhy.analyses.synthesis.fooling_image import FoolingImage
-from seewhy.analyses.synthesis.fooling_run import fool_all
-from seewhy.analyses.synthesis.visualization_run import visualize_all
+from seewhy.analyses.synthesis.fooling_run import fool_images
+from seewhy.analyses.synthesis.visualization_run import visualize_classes
 from seewhy.core.errors import UserError
 from seewhy.models.classifier import Classifier
 
@@ -34,7 +34,7 @@ def run_synthesis(
         UserError: A setting does not fit the classifier or the data.
     """
     if isinstance(synthesis, FoolingImage):
-        return fool_all(synthesis, classifier, data, output)
+        return fool_images(synthesis, classifier, data, output)
     if isinstance(synthesis, ClassVisualization):
-        return visualize_all(synthesis, classifier, output)
+        return visualize_classes(synthesis, classifier, output)
     raise UserError(f"synthesis={synthesis.name} has no runner; choose fooling_image or class_visualization")

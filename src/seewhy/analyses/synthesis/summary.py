@@ -17,58 +17,58 @@ from seewhy.plots.explanation import GAP, MARGIN
 from seewhy.plots.text import format_probability
 
 
-def enlarged(size: int, wish: int) -> int:
+def enlarge_to(size: int, target: int) -> int:
     """The whole multiple of `size` pixels that comes nearest to `wish`, at least `size`: no pixel is left out."""
-    return max(1, round(wish / size)) * size
+    return max(1, round(target / size)) * size
 
 
-def page_of(columns: int, width: int, least: int = 900) -> Page:
+def create_page(columns: int, width: int, least: int = 900) -> Page:
     """A page as wide as that many pictures, but wide enough for its words."""
     return Page(max(least, 2 * MARGIN + columns * (width + GAP) - GAP))
 
 
-def fooling_table(shown: Sequence[FooledImage], total: int) -> Table:
+def build_fooling_table(results: Sequence[FooledImage], total: int) -> Table:
     """One row per image: what it was, what it is taken for, and how large the change is."""
     rows = [
         (
-            escape(made.name),
-            escape(made.predicted.name),
-            f"[{'green' if made.success else 'red'}]{escape(made.answer)}[/]",
-            f"{format_probability(made.target.before)} → {format_probability(made.target.after)}",
-            str(made.steps),
-            f"{made.l2:.2f}",
-            f"{made.psnr:.1f}",
+            escape(result.name),
+            escape(result.predicted.name),
+            f"[{'green' if result.success else 'red'}]{escape(result.answer)}[/]",
+            f"{format_probability(result.target.before)} → {format_probability(result.target.after)}",
+            str(result.steps),
+            f"{result.l2:.2f}",
+            f"{result.psnr:.1f}",
         )
-        for made in shown
+        for result in results
     ]
     titles = ("image", "predicted", "taken for", "p(target)", "steps", "L2", "PSNR/dB")
-    return _table(titles, rows, words=(0, 1, 2), more=total - len(shown))
+    return _table(titles, rows, words=(0, 1, 2), more=total - len(results))
 
 
-def visualization_table(shown: Sequence[Visualization], total: int) -> Table:
+def build_visualization_table(results: Sequence[Visualization], total: int) -> Table:
     """One row per class: score and probability of the first and of the last kept frame."""
     rows = []
-    for made in shown:
-        first, last = made.frames[0], made.frames[-1]
+    for result in results:
+        first, last = result.frames[0], result.frames[-1]
         score = f"{first.score:.4g} → {last.score:.4g}"
         rows.append(
             (
-                escape(made.name),
+                escape(result.name),
                 score,
                 f"{format_probability(first.probability)} → {format_probability(last.probability)}",
             )
         )
-    return _table(("class", "score", "probability"), rows, words=(0,), more=total - len(shown))
+    return _table(("class", "score", "probability"), rows, words=(0,), more=total - len(results))
 
 
 def _table(titles: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[int], more: int) -> Table:
     """Columns of `words` are folded where the terminal is narrow; numbers never are."""
     table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left")
-    for place, title in enumerate(titles):
-        if place in words:
+    for column, title in enumerate(titles):
+        if column in words:
             table.add_column(title, overflow="fold")
         else:
-            width = max(len(text) for text in (title, *(row[place] for row in rows)))
+            width = max(len(text) for text in (title, *(row[column] for row in rows)))
             table.add_column(title, justify="right", no_wrap=True, min_width=width)
     for row in rows:
         table.add_row(*row)

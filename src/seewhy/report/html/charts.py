@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from seewhy.analyses.robustness.figures import drawn
-from seewhy.analyses.robustness.summary import CLEAN, by_level
+from seewhy.analyses.robustness.figures import select_curve_quantities
+from seewhy.analyses.robustness.summary import CLEAN, select_levels
 from seewhy.plots.curves import compute_mean_curve, compute_mean_line
 from seewhy.report.html import tables
 from seewhy.report.html.embed import build_data_url, compress_figure
@@ -42,8 +42,8 @@ def build_curve_charts(tables: Mapping[str, pd.DataFrame], controls: Sequence[st
 
 def build_robustness_charts(summary: pd.DataFrame, explainers: Sequence[str]) -> list[Chart]:
     """One chart per corruption: accuracy, confidence and the stability of the maps over the levels, with 95 % bands."""
-    quantities = drawn(list(summary["quantity"].unique()), explainers)
-    table = by_level(summary[summary["quantity"].isin(list(quantities))])
+    quantities = select_curve_quantities(list(summary["quantity"].unique()), explainers)
+    table = select_levels(summary[summary["quantity"].isin(list(quantities))])
     charts = []
     for corruption in [str(name) for name in table["corruption"].unique() if name != CLEAN]:
         lines = []
@@ -74,7 +74,7 @@ def build_robustness_view(method: Method) -> RobustnessView | None:
     if summary is None or summary.empty:
         return None
     explainers = list(method.run.record.get("robustness", {}).get("explainers", {method.run.explainer: ""}))
-    quantities = drawn(list(summary["quantity"].unique()), explainers)
+    quantities = select_curve_quantities(list(summary["quantity"].unique()), explainers)
     names = list_sheets(method.run.folder)
     sheets = read_figures(method.run.folder, names)
     return RobustnessView(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from seewhy.analyses.robustness.summary import CLEAN, OVER_LEVELS, by_level
+from seewhy.analyses.robustness.summary import CLEAN, OVER_LEVELS, select_levels
 from seewhy.plots.charts import build_value_scale
 from seewhy.report.comparison import Comparison
 from seewhy.report.terminal_tables import format_value
@@ -119,7 +119,7 @@ def build_rank_table(comparison: Comparison) -> list[dict[str, Any]]:
 
 def build_heat_tables(summary: pd.DataFrame, quantities: dict[str, str]) -> list[dict[str, Any]]:
     """Per quantity a table of corruptions x levels out of robustness_summary.csv, the clean image first."""
-    table, found = by_level(summary), []
+    table, found = select_levels(summary), []
     levels = sorted({int(level) for level in table["level"]})
     names = [str(name) for name in table["corruption"].unique() if name != CLEAN]
     for quantity, words in quantities.items():
