@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 PRODUCTS = ("*.csv", "*.npy", "*.npz", "metrics.json", "curves.png")
-FIXED = ["model=cifar_cnn", "callbacks=numbers", "trainer=cpu", "threads=1", "probe_batch_size=64", "logger={}"]
+FIXED = ["model=cifar_cnn", "callbacks=numbers", "trainer=cpu", "threads=1", "probe_batch_size=64", "logger=[]"]
 
 
 class Sample(NamedTuple):

@@ -12,5 +12,5 @@ GIVEN = [
     "model.weights=random",
     "trainer=cpu",
     "probe_batch_size=16",
-    "logger={}",
+    "logger=[]",
 ]

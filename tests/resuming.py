@@ -14,7 +14,7 @@ from seewhy.callbacks import attribution
 from seewhy.cli import tasks
 from seewhy.data.samples import SAMPLES
 
-FEW = ["model=cifar_cnn", "model.weights=random", "trainer=cpu", "probe_batch_size=16", "explainer=random", "logger={}"]
+FEW = ["model=cifar_cnn", "model.weights=random", "trainer=cpu", "probe_batch_size=16", "explainer=random", "logger=[]"]
 
 
 SMALL = ["callbacks=[attribution,faithfulness,tables]", "data.batch_size=2"]

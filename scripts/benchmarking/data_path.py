@@ -83,7 +83,7 @@ def data_rows(model: str, count: int, explainer: str) -> Iterator[Row]:
 
 def _config(model: str, explainer: str, folder: Path, output: Path) -> Any:
     overrides = [f"model={model}", f"explainer={explainer}", "data=folder", f"data.root={folder}", f"output={output}"]
-    overrides += ["logger={}", "~callbacks.progress", "~callbacks.terminal"]
+    overrides += ["logger=[]", "~callbacks.progress", "~callbacks.terminal"]
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         return compose("explain", overrides)
 

@@ -61,7 +61,7 @@ def first_pass(model: str) -> None:
     quieten()
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         cfg = compose(
-            "explain", [f"model={model}", "explainer=saliency", "data.limit=1", "output=/nowhere", "logger={}"]
+            "explain", [f"model={model}", "explainer=saliency", "data.limit=1", "output=/nowhere", "logger=[]"]
         )
     build_job(cfg)
     first = time.perf_counter()

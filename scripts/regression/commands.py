@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 FIXED = ("trainer=cpu", "threads=1", "probe_batch_size=16", "seed=0")
 """What decides the numbers beside the code; `probe_batch_size=auto` would depend on the machine's speed."""
-BARE = ("callbacks=numbers", "logger={}", "page=false")
+BARE = ("callbacks=numbers", "logger=[]", "page=false")
 CIFAR_CNN = "model=cifar_cnn"
 TREE = ("data=folder", "data.root=inputs/tree")
 SWEEP = "-m"
@@ -65,7 +65,7 @@ METHODS = (
     explain(
         "every_method",
         *(SWEEP, CIFAR_CNN, "data.limit=3", "explainer=glob(*,exclude=attention_*)"),
-        *("metric=[deletion,insertion,average_drop,sparseness]", "logger={}"),
+        *("metric=[deletion,insertion,average_drop,sparseness]", "logger=[]"),
     ),
     explain(
         "transformer",
@@ -98,7 +98,7 @@ METHODS = (
     explain(
         "expert_against",
         *(CIFAR_CNN, "data.limit=3", "explainer=expert", "explainer.against=runner_up", "explainer.distribution=path"),
-        *("callbacks.figures.views=[point_cloud,binary_mask]", "logger={}"),
+        *("callbacks.figures.views=[point_cloud,binary_mask]", "logger=[]"),
     ),
     explain("targets", SWEEP, CIFAR_CNN, *TREE, "explainer=grad_cam", "target=true,runner_up,3,horse", *BARE),
     explain(
@@ -140,7 +140,7 @@ LONG_RUNS = (
     explain(
         "resumed",
         *(CIFAR_CNN, *TREE, "data.batch_size=1", "explainer=rise", "explainer.n_masks=5000"),
-        *("metric=[deletion]", "logger={}", "page=false"),
+        *("metric=[deletion]", "logger=[]", "page=false"),
         interrupted=True,
     ),
     Command("resume", "explain", (), resumes="resumed"),
@@ -160,7 +160,7 @@ ROBUSTNESS = (
         "robustness",
         (
             *("data.limit=1", "corruption=[fog,snow,frost,rotation,elastic,fgsm_study,pgd_study]", "model.size=96"),
-            *("callbacks.robustness.workers=0", "logger={}", "page=false"),
+            *("callbacks.robustness.workers=0", "logger=[]", "page=false"),
         ),
     ),
 )
@@ -169,21 +169,21 @@ SYNTHESIS = (
     Command(
         "fooling_photograph",
         "synthesize",
-        ("data.limit=1", "synthesis.target=stingray", "synthesis.margin=1", "model.size=96", "logger={}"),
+        ("data.limit=1", "synthesis.target=stingray", "synthesis.margin=1", "model.size=96", "logger=[]"),
     ),
     Command(
         "visualization",
         "synthesize",
         (
             *(CIFAR_CNN, "synthesis=class_visualization", "synthesis.classes=[cat,ship]", "synthesis.steps=12"),
-            "logger={}",
+            "logger=[]",
         ),
     ),
     Command(
         "visualization_of_pixels",
         "synthesize",
         (
-            *("model=vgg16_cifar", "synthesis=class_visualization", "synthesis.variant=cs231n", "logger={}"),
+            *("model=vgg16_cifar", "synthesis=class_visualization", "synthesis.variant=cs231n", "logger=[]"),
             *("synthesis.classes=[3,4]", "synthesis.steps=12"),
         ),
     ),
@@ -205,21 +205,21 @@ TRAINING = (
         "train",
         (
             *(*FEW_BATCHES, "model=vgg16_cifar", "optimization=adam_plateau", "data.root=inputs/cifar10"),
-            *("data.limit=20", "callbacks.attribution.limit=2", "explainer=grad_cam", "logger={}"),
+            *("data.limit=20", "callbacks.attribution.limit=2", "explainer=grad_cam", "logger=[]"),
         ),
         needs_cifar10=True,
     ),
     explain(
         "representers",
         *(CIFAR_CNN, *SMALL_CIFAR10, "data.limit=30", "explainer=saliency", "callbacks=representers", "page=false"),
-        *("callbacks.attribution.limit=2", "callbacks.representers.pictures=2", "logger={}"),
+        *("callbacks.attribution.limit=2", "callbacks.representers.pictures=2", "logger=[]"),
         needs_cifar10=True,
     ),
     explain(
         "experts",
         *("experiment=study2_experts", "data.root=inputs/cifar10", "data.validation=49600", "data.limit=60"),
         *("callbacks.experts.images=400", "callbacks.experts.limit=60", "callbacks.attribution.limit=3"),
-        *("logger={}", "page=false"),
+        *("logger=[]", "page=false"),
         needs_cifar10=True,
     ),
 )

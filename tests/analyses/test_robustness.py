@@ -87,7 +87,7 @@ def test_tensorboard_has_the_level_as_step(runner: Runner) -> None:
 
 
 def test_same_seed_same_bytes_whatever_the_workers(runner: Runner) -> None:
-    given = ["corruption=[gaussian_noise,elastic,pgd]", "logger={}"]
+    given = ["corruption=[gaussian_noise,elastic,pgd]", "logger=[]"]
     first, again = runner(*given, name="first"), runner(*given, "callbacks.robustness.workers=2", name="again")
     other = runner(*given, "seed=1", name="other")
     for name in ("robustness.csv", "robustness_summary.csv", "robustness/level_3_saliency.png", "robustness/table.png"):

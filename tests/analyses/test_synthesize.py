@@ -134,7 +134,7 @@ def test_class_visualizations_leave_everything(runner: Runner) -> None:
 
 @pytest.mark.parametrize("overrides", [("data.limit=2",), FEW, (*FEW, "synthesis.variant=cs231n")])
 def test_same_seed_same_bytes(runner: Runner, overrides: tuple[str, ...]) -> None:
-    first, again = (runner(*overrides, "logger={}", name=name) for name in ("first", "again"))
+    first, again = (runner(*overrides, "logger=[]", name=name) for name in ("first", "again"))
     compared = [path for path in sorted(first.rglob("*.*")) if path.suffix in (".png", ".csv", ".webp")]
     assert len(compared) >= 7
     for path in compared:
@@ -146,7 +146,7 @@ def test_an_unknown_true_class_and_a_bad_file_are_rows(runner: Runner, tmp_path:
     images.mkdir()
     shutil.copy(SAMPLES / "cifar10" / "cat_0000.png", images / "good.png")
     (images / "bad.png").touch()
-    folder = runner("data=folder", f"data.root={images}", "synthesis.target=true", "logger={}")
+    folder = runner("data=folder", f"data.root={images}", "synthesis.target=true", "logger=[]")
     assert {Path(row["path"]).name for row in rows(folder / "skipped.csv")} == {"good.png", "bad.png"}
     assert rows(folder / "synthesis.csv") == []
 
@@ -166,7 +166,7 @@ def test_a_mistake_is_one_message(
     runner: Runner, overrides: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stop:
-        runner(*overrides, "logger={}")
+        runner(*overrides, "logger=[]")
     assert stop.value.code == 2
     assert words in capsys.readouterr().err
 

@@ -33,7 +33,7 @@ def refused(runner: Runner, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     def check(*overrides: str) -> str:
         start = time.process_time()
         with pytest.raises(SystemExit) as stop:
-            runner("explainer=saliency", "callbacks=[attribution,tables,faithfulness]", "logger={}", *overrides)
+            runner("explainer=saliency", "callbacks=[attribution,tables,faithfulness]", "logger=[]", *overrides)
         assert stop.value.code == 2
         assert time.process_time() - start < 10
         said = capsys.readouterr().err
@@ -294,7 +294,7 @@ MASKS: dict[str, tuple[Callable[[Path], object], str]] = {
 @pytest.mark.parametrize("title", MASKS)
 def test_an_image_with_a_bad_mask_is_skipped_and_the_rest_goes_on(runner: Runner, tmp_path: Path, title: str) -> None:
     make, words = MASKS[title]
-    given = ["explainer=saliency", "callbacks=[attribution,faithfulness,tables]", "logger={}"]
+    given = ["explainer=saliency", "callbacks=[attribution,faithfulness,tables]", "logger=[]"]
     folder = runner(*given, *masked(tmp_path, make))
     skipped = (folder / "skipped.csv").read_text()
     assert words in skipped and "its mask" in skipped

@@ -61,7 +61,7 @@ def test_a_sweep_goes_on_after_a_failed_job_and_says_so(tmp_path: Path) -> None:
 
 
 def test_a_synthesis_names_its_folder_after_itself(tmp_path: Path) -> None:
-    given = ["model=cifar_cnn", "data.limit=1", "probe_batch_size=16", "trainer=cpu", "logger={}"]
+    given = ["model=cifar_cnn", "data.limit=1", "probe_batch_size=16", "trainer=cpu", "logger=[]"]
     done = command(tmp_path, "synthesize.py", *given)
     assert done.returncode == 0, done.stderr
     (record,) = tmp_path.glob("logbook/outputs/synthesize/*_cifar_cnn_fooling_image/run.json")

@@ -7,6 +7,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from commands import CONFIGS, composed
+from seewhy.cli.config import compose
 from seewhy.models.build import build_classifier
 
 
@@ -16,6 +17,14 @@ def choices(group: str) -> list[str]:
 
 def read_experiment(name: str) -> str:
     return (CONFIGS / "experiment" / f"{name}.yaml").read_text()
+
+
+@pytest.mark.parametrize("task", ["explain", "train", "robustness", "synthesize"])
+def test_loggers_are_picked_like_metrics_and_switched_off(task: str) -> None:
+    for off in ("logger=[]", "logger={}", "logger=null", "logger="):
+        assert compose(task, [off]).logger == {}
+    assert list(compose(task, ["logger=[tensorboard,csv]"]).logger) == ["tensorboard", "csv"]
+    assert list(compose(task, ["logger=[csv,wandb,mlflow]"]).logger) == ["csv", "wandb", "mlflow"]
 
 
 @pytest.mark.parametrize("model", sorted(set(choices("model")) - {"vgg16"}))

@@ -35,7 +35,7 @@ def maps(explanations: list[Any]) -> torch.Tensor:
 def test_the_bytes_are_those_of_the_command(tmp_path: Path) -> None:
     given = ["model=cifar_cnn", *QUICK["overrides"], "probe_batch_size=16", f"output={tmp_path}", "hydra.mode=RUN"]
     given += ["explainer=integrated_gradients", "explainer.n_steps=8", "metric=[deletion,complexity]"]
-    given += ["data=folder", f"data.root={CIFAR}", "data.limit=2", "target=runner_up", "seed=3", "logger={}"]
+    given += ["data=folder", f"data.root={CIFAR}", "data.limit=2", "target=runner_up", "seed=3", "logger=[]"]
     tasks.execute(tasks.explain, composed("explain", given))
     options = {**QUICK, "overrides": [*QUICK["overrides"], "data.limit=2"]}
     chosen = {"explainer": "integrated_gradients", "metrics": ["deletion", "complexity"], "n_steps": 8}

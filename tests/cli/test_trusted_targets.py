@@ -69,7 +69,7 @@ def test_nothing_of_a_hostile_config_runs(
     runner: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    given = ["explainer=saliency", "callbacks=[attribution]", "logger={}", "data.limit=1"]
+    given = ["explainer=saliency", "callbacks=[attribution]", "logger=[]", "data.limit=1"]
     with pytest.raises(SystemExit) as stop:
         runner(*given, *TOUCH)
     assert stop.value.code == 2

@@ -45,7 +45,7 @@ def finished(corpus: tuple[Path, list[Case]], tmp_path_factory: pytest.TempPathF
     before = set(corpus[0].parent.rglob("*"))
     given = ["model=cifar_cnn", "model.weights=random", "trainer=cpu", "probe_batch_size=16", f"output={base / 'run'}"]
     given += ["data=folder", f"data.root={corpus[0]}", "explainer=saliency", "hydra.mode=RUN", "data.batch_size=7"]
-    given += ["callbacks=[attribution,tables,terminal]", "logger={}"]
+    given += ["callbacks=[attribution,tables,terminal]", "logger=[]"]
     here = Path.cwd()
     os.chdir(base)
     try:

@@ -18,6 +18,7 @@ from seewhy.explainers.batch import explain_batch
 from seewhy.models.classifier import Classifier, Passes
 from seewhy.runs.attribution_files import AttributionFormat
 from seewhy.runs.batch_results import Cost
+from seewhy.runs.logged_results import describe_explainer
 
 
 class Attribution(Callback):
@@ -83,6 +84,14 @@ class Attribution(Callback):
             stored[name] = self.folder.write_bytes(name, self.form.to_bytes(explanation.attribution)).stat().st_size
         outputs["explanations"] = made
         outputs["skipped"] += skipped
+
+    def describe_row(self) -> tuple[dict[str, str | float], dict[str, float]]:
+        """What the row by which runs are compared says of the attributions.
+
+        Returns:
+            (the explainer, its parameters and the target; no results, which are read from the journal).
+        """
+        return describe_explainer(self.explainer, self.target), {}
 
     def record(self) -> dict[str, Any]:
         """What the run's record says of the attributions."""

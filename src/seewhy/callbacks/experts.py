@@ -15,7 +15,7 @@ from seewhy.explainers.influence.experts import CURVE_COLUMNS, RANKING_COLUMNS, 
 from seewhy.models.classifier import Classifier
 from seewhy.plots.canvas import encode_figure
 from seewhy.plots.expert_curve import draw_expert_curve
-from seewhy.runs.tensorboard import log_picture
+from seewhy.runs.loggers.group import LoggerGroup
 
 
 class Experts(Callback):
@@ -60,9 +60,12 @@ class Experts(Callback):
         if not curve:
             return
         self.folder.write_csv("experts_curve.csv", CURVE_COLUMNS, self.survey.list_curve(curve))
-        picture = encode_figure(draw_expert_curve(curve, self.survey.cut.name, images))
-        self.folder.write_bytes("figures/experts/curve.png", picture)
-        log_picture(trainer.loggers, "experts/curve", picture, trainer.global_step)
+        figure = draw_expert_curve(curve, self.survey.cut.name, images)
+        self.folder.write_bytes("figures/experts/curve.png", encode_figure(figure))
+        figures = {"experts/curve": "figures/experts/curve.png"}
+        LoggerGroup(trainer.loggers).log_files(
+            self.folder.path, ("experts", "experts_curve"), figures, trainer.global_step
+        )
         self.facts |= {"curve_images": images}
 
     def record(self) -> dict[str, Any]:

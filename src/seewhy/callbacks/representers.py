@@ -15,7 +15,9 @@ from seewhy.core.types import Batch
 from seewhy.data.loading import require_training_set
 from seewhy.models.classifier import Classifier
 from seewhy.plots.canvas import encode_figure
-from seewhy.runs.tensorboard import log_picture
+from seewhy.runs.loggers.group import LoggerGroup
+
+TABLES = ("representers", "importance", "consistency")
 
 
 class Representers(Callback):
@@ -56,9 +58,11 @@ class Representers(Callback):
         data = require_training_set(trainer.datamodule, "callbacks=representers")  # type: ignore[attr-defined]
         self.report = build_report(pl_module, data, self.batches, self.logits, self.target, **self.options)
         self.report.write(self.folder)
+        figures = {}
         for name, figure in self.report.figures(self.pictures):
-            path = self.folder.write_bytes(f"figures/representers/{name}.png", encode_figure(figure))
-            log_picture(trainer.loggers, f"representers/{name}", path.read_bytes(), trainer.global_step)
+            figures[f"representers/{name}"] = f"figures/representers/{name}.png"
+            self.folder.write_bytes(f"figures/representers/{name}.png", encode_figure(figure))
+        LoggerGroup(trainer.loggers).log_files(self.folder.path, TABLES, figures, trainer.global_step)
 
     def record(self) -> dict[str, Any]:
         """What the run's record says of the refitted layer."""

@@ -1,35 +1,40 @@
-"""Pictures and numbers of the explanations for TensorBoard."""
+"""What the loggers are told of the explanations when the loop has ended."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
-import numpy as np
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 
-from seewhy.callbacks.attribution import Attribution
-from seewhy.callbacks.faithfulness import Faithfulness
 from seewhy.callbacks.journal_recorder import JournalRecorder, find_recorder
 from seewhy.models.classifier import Classifier
-from seewhy.runs.tensorboard import log_picture
+from seewhy.runs.logged_results import (
+    average_curves,
+    average_values,
+    collect_values,
+    describe_run,
+    summarise_totals,
+)
+from seewhy.runs.loggers.group import LoggerGroup
 
-if TYPE_CHECKING:
-    from seewhy.runs.tensorboard import Value
-
-Kind = TypeVar("Kind", bound=Callback)
+TABLES = ("summary", "predictions", "metrics")
+IMAGES = {"contact_sheet": "sheet.png", "curves": "curves.png"}
 
 
 class ResultsLogging(Callback):
-    """Logs, when the loop has ended, numbers, curves, pictures, the config, and one row of the HPARAMS tab.
+    """Logs numbers, curves, pictures, tables, the config, and one row by which runs are compared.
 
-    Steps: per_image/* the place of the image in the run; curves/* the percentage of the pixels; everything else the
-    training step of the network (0 for a loaded one). Pictures are those that the callback `figures` wrote: at most
-    `maximum` panels. Comes after the callbacks whose numbers it logs.
+    Steps: per_image/* the position of the image in the run; curves/* the percentage of the pixels; everything else the
+    training step of the network (0 for a loaded one). Pictures and tables are those that other callbacks wrote, so this
+    one comes after them.
+
+    Args:
+        folder: The run folder.
+        maximum: The most panels (figures/<image>.png) that are logged.
     """
 
-    journaling: JournalRecorder
+    recorder: JournalRecorder
 
     def __init__(self, folder: str, maximum: int = 16) -> None:
         self.folder = Path(folder)
@@ -37,65 +42,31 @@ class ResultsLogging(Callback):
 
     def setup(self, trainer: Trainer, pl_module: Classifier, stage: str) -> None:  # type: ignore[override]
         """Join the journal."""
-        self.journaling = find_recorder(trainer, self.folder)
+        self.recorder = find_recorder(trainer, self.folder)
 
     def on_test_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         """Log all of it."""
-        if not trainer.is_global_zero or not any(isinstance(one, TensorBoardLogger) for one in trainer.loggers):
+        if not trainer.is_global_zero or not trainer.loggers:
             return
-        from seewhy.runs.tensorboard import curve_points, log_hyperparameters
-
-        step, names = trainer.global_step, list[str]()
-        values: dict[str, list[float]] = {}
-        for place, made in enumerate(self.journaling.journal.explanations()):
-            for metric, value in {**made.facts, **made.metrics}.items():
-                self._write(trainer, "add_scalar", f"per_image/{metric}", value, place)
-                values.setdefault(metric, []).append(value)
-            names += [made.name] if place < self.maximum else []
-        for tag, percent, value in curve_points(self.journaling.journal):
-            self._write(trainer, "add_scalar", tag, value, percent)
+        loggers, journal, step = LoggerGroup(trainer.loggers), self.recorder.journal, trainer.global_step
+        values = collect_values(journal)
+        loggers.log_values({f"per_image/{name}": column for name, column in values.items()}, step)
+        for name, points in average_curves(journal).items():
+            loggers.log_curve(name, points)
+        names = [explanation.name for explanation, _ in zip(journal.explanations(), range(self.maximum), strict=False)]
         panels = {f"explanation/{name}": f"figures/{name}.png" for name in names}
-        for tag, name in {"sheet": "sheet.png", "curves": "curves.png", **panels}.items():
-            if (self.folder / name).is_file():
-                log_picture(trainer.loggers, tag, (self.folder / name).read_bytes(), step)
-        config = self.folder / ".hydra" / "config.yaml"
-        if config.is_file():
-            self._write(trainer, "add_text", "config", f"```yaml\n{config.read_text()}\n```", step)
-        means = {f"mean/{name}": _mean(column) for name, column in values.items()}
-        log_hyperparameters(trainer.loggers, *_row(trainer, pl_module, means), step)
+        loggers.log_files(self.folder, TABLES, IMAGES | panels, step)
+        loggers.log_config(self.folder)
+        self._log_row(loggers, trainer, pl_module, average_values(values))
 
-    def _write(self, trainer: Trainer, method: str, *values: Any) -> None:
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                getattr(logger.experiment, method)(*values)
-
-
-def _row(
-    trainer: Trainer, classifier: Classifier, means: dict[str, float]
-) -> tuple[dict[str, Value], dict[str, float]]:
-    """(what was chosen, what came out)."""
-    from seewhy.runs.tensorboard import explainer_parameters
-
-    explaining, measuring = _callback(trainer, Attribution), _callback(trainer, Faithfulness)
-    data: Any = trainer.datamodule  # type: ignore[attr-defined]
-    chosen: dict[str, Value] = {"model": classifier.name, "weights": classifier.origin, "data": type(data).__name__}
-    found = dict(means)
-    found |= {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("test/")}
-    if explaining is not None:
-        chosen |= {"target": str(explaining.target), **explainer_parameters(explaining.explainer)}
-        record = explaining.record()
-        found |= {f"passes_per_image/{way}": passes for way, passes in record["passes_per_image"].items()}
-        found |= {"seconds/attribution": record["attribution_seconds"], "images": record["images_explained"]}
-    if measuring is not None and measuring.metrics:
-        found["seconds/metrics"] = measuring.record()["metric_seconds"]
-    return chosen, found
-
-
-def _callback(trainer: Trainer, kind: type[Kind]) -> Kind | None:
-    return next((part for part in trainer.callbacks if isinstance(part, kind)), None)  # type: ignore[attr-defined]
-
-
-def _mean(values: list[float]) -> float:
-    """Over the images for which there is a value; NaN where there is none."""
-    known = np.array(values)[np.isfinite(values)]
-    return float(known.mean()) if known.size else float("nan")
+    def _log_row(
+        self, loggers: LoggerGroup, trainer: Trainer, classifier: Classifier, averages: dict[str, float]
+    ) -> None:
+        totals = self.recorder.totals()
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        parameters, results = describe_run(classifier, data, totals.images), averages | summarise_totals(totals)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if hasattr(callback, "describe_row"):
+                more = callback.describe_row()
+                parameters, results = parameters | more[0], results | more[1]
+        loggers.log_run(parameters, results, trainer.global_step)

@@ -14,7 +14,7 @@ from seewhy.analyses.robustness.figures import select_headline_quantities
 from seewhy.analyses.robustness.measure import Measurement, count_necessary_passes, find_existing_maps
 from seewhy.analyses.robustness.report import log_summary, results_table, write_figures, write_rows, write_summary
 from seewhy.analyses.robustness.sheets import Gallery
-from seewhy.analyses.robustness.summary import CLEAN, read_reference, summarise
+from seewhy.analyses.robustness.summary import CLEAN, average_over_corruptions, read_reference, summarise
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
 from seewhy.core.types import Batch
@@ -23,6 +23,7 @@ from seewhy.data.corruptions.corrupter import Corrupter, count_workers
 from seewhy.explainers.base import Explainer
 from seewhy.metrics.base import ImageMetric
 from seewhy.models.classifier import Classifier, Passes
+from seewhy.runs.loggers.group import LoggerGroup
 
 if TYPE_CHECKING:
     from seewhy.data.corruptions.base import Corruption
@@ -69,6 +70,7 @@ class Robustness(Callback):
         self.rows: list[dict[str, Any]] = []
         self.seconds = {"corruption": 0.0, "waiting": 0.0}
         self.explained = 0
+        self.averages: dict[str, float] = {}
 
     def setup(self, trainer: Trainer, pl_module: Classifier, stage: str) -> None:  # type: ignore[override]
         """Ask the data module for the corrupted versions of its test images."""
@@ -125,9 +127,19 @@ class Robustness(Callback):
         title = f"{pl_module.name} ({pl_module.origin})  ·  {images:,} image{'s' if images > 1 else ''}"
         names = list(self.explainers), list(self.metrics)
         written = write_figures(self.folder, summary, self.gallery, title, *names)
-        log_summary(trainer.loggers, summary, self.folder.path, written)
+        log_summary(LoggerGroup(trainer.loggers), summary, self.folder.path, written)
         quantities = select_headline_quantities(list(summary.quantity.unique()), list(self.explainers))
+        self.averages = average_over_corruptions(summary, quantities)
         Console(highlight=False).print(results_table(summary, quantities))
+
+    def describe_row(self) -> tuple[dict[str, str], dict[str, float]]:
+        """What the row by which runs are compared says of the corruptions.
+
+        Returns:
+            (the corruptions and explainers, averages over all corruptions and levels).
+        """
+        names = ", ".join((*self.corruptions, *self.attacks))
+        return {"corruptions": names, "explainers": ", ".join(self.explainers)}, self.averages
 
     def on_exception(self, trainer: Trainer, pl_module: Classifier, exception: BaseException) -> None:  # type: ignore[override]
         """Keep the rows that were measured before the error."""

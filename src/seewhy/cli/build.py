@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, Trainer
 
     from seewhy.models.classifier import Classifier
+    from seewhy.runs.loggers.group import LoggerGroup
 
 
 @dataclass
@@ -46,6 +47,12 @@ class Job:
             "device": str(self.trainer.strategy.root_device),
             "threads": torch.get_num_threads(),
         }
+
+    def open_loggers(self) -> LoggerGroup:
+        """The loggers of the run, to be closed when it ends: `with job.open_loggers() as loggers`."""
+        from seewhy.runs.loggers.group import LoggerGroup
+
+        return LoggerGroup(self.trainer.loggers)
 
     def collect_results(self) -> dict[str, Any]:
         """Collect what was logged and what the callbacks counted, for the record."""

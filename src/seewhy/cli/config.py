@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,24 @@ from seewhy.core.resources import find_resources
 
 CONFIGS = find_resources("configs", "configs")
 """The yaml files: those of an installed package, else those of the checkout."""
+EMPTIED = re.compile(r"(callbacks|logger|metric)=(\{\}|null)?")
+"""An override that empties a group which takes a list."""
+
+
+def normalise_overrides(overrides: Sequence[str]) -> list[str]:
+    """Read an empty group as "none of its choices": Hydra would merge {} into the default choice, and refuse null.
+
+    Args:
+        overrides: As typed.
+
+    Returns:
+        The overrides, with `<group>=[]` for `<group>={}`, `<group>=null` and `<group>=` of a group that takes a list.
+
+    >>> normalise_overrides(["logger={}", "metric=null", "logger=csv", "explainer={}"])
+    ['logger=[]', 'metric=[]', 'logger=csv', 'explainer={}']
+    """
+    return [f"{text.partition('=')[0]}=[]" if EMPTIED.fullmatch(text.replace(" ", "")) else text for text in overrides]
+
 
 LARGEST_SEED = 2**32 - 1
 
@@ -60,7 +79,7 @@ def compose(task: str, overrides: Sequence[str] = ()) -> DictConfig:
     outer, state.hydra = state.hydra, None
     try:
         with initialize_config_dir(str(folder), job_name=task, version_base="1.3"):
-            return compose_config(task, list(overrides))
+            return compose_config(task, normalise_overrides(overrides))
     except HydraException as error:
         raise explain_mistake(error, folder, task) from error
     finally:

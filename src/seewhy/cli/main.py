@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from seewhy.cli import help, resume, tasks
-from seewhy.cli.config import find_config_folder
+from seewhy.cli.config import find_config_folder, normalise_overrides
 from seewhy.cli.suggestions import explain_mistake
 from seewhy.core.errors import UserError
 from seewhy.core.resources import CHECKOUT
@@ -37,7 +37,7 @@ def run_task(task: str, arguments: Sequence[str]) -> None:
     program = sys.argv[: len(sys.argv) - len(arguments)]
     try:
         configs = find_config_folder()
-        overrides = resume.prepend_earlier_overrides(arguments, task)
+        overrides = normalise_overrides(resume.prepend_earlier_overrides(arguments, task))
     except UserError as error:
         _exit_with(error)
     _share_sources()

@@ -19,6 +19,8 @@ MESSAGES = (
     r".*The number of training batches.*is smaller than the logging interval.*",
     # the run folder exists because the run's record is already in it
     r".*Checkpoint directory .* exists and is not empty.*",
+    # a resumed run logs everything again
+    r".*Experiment logs directory .* exists and is not empty.*",
     # torch probes for GPUs through a library that is missing without a driver
     r".*(CUDA initialization|Can't initialize NVML).*",
     # RichProgressBar creates its display before the loop is known

@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
-from seewhy.cli.build import build_job
+from seewhy.cli.build import Job, build_job
 from seewhy.cli.config import check_settings
 from seewhy.cli.instantiate import build_object
 from seewhy.cli.program import find_command_line
@@ -52,7 +52,8 @@ def explain(cfg: DictConfig, record: RunRecord) -> None:
 
         config = select_decisive(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
         job.trainer.callbacks.append(JournalRecorder(cfg.output, config, record.content["overrides"], shard))  # type: ignore[attr-defined]
-    job.trainer.test(job.classifier, job.data, verbose=False)
+    with job.open_loggers():
+        job.trainer.test(job.classifier, job.data, verbose=False)
     record.update(**job.collect_results())
 
 
@@ -70,6 +71,13 @@ def train(cfg: DictConfig, record: RunRecord) -> None:
         cfg.model.classes = list(data_class.class_names)
     job = build_job(cfg)
     record.update(**job.describe())
+    with job.open_loggers():
+        training = _fit_and_test(job, record, Path(cfg.output))
+    record.update(**training, **job.describe(), **job.collect_results())
+
+
+def _fit_and_test(job: Job, record: RunRecord, folder: Path) -> dict[str, Any]:
+    """Leave the best weights in the folder and in the classifier; what the record says of the training."""
     job.classifier.train()
     job.trainer.fit(job.classifier, job.data)
     training = {"training_seconds": record.seconds(), "training": job.collect_results().get("logged", {})}
@@ -81,9 +89,9 @@ def train(cfg: DictConfig, record: RunRecord) -> None:
         fit_weights(job.classifier.network, read_weights(Path(best))[0], best)
     job.classifier.origin = "trained in this run"
     job.classifier.weights_sha256 = hash_weights(job.classifier.network)
-    save_weights(job.classifier.network, job.classifier.facts, Path(cfg.output) / "weights.safetensors")
+    save_weights(job.classifier.network, job.classifier.facts, folder / "weights.safetensors")
     job.trainer.test(job.classifier, job.data, verbose=False)
-    record.update(**training, **job.describe(), **job.collect_results())
+    return training
 
 
 def report(cfg: DictConfig, record: RunRecord) -> None:
@@ -119,12 +127,9 @@ def synthesize(cfg: DictConfig, record: RunRecord) -> None:
     job = build_job(cfg)
     record.update(**job.describe(), synthesis={"name": synthesis.name, **synthesis.parameters})
     job.classifier.to(job.trainer.strategy.root_device)
-    output = Output(Path(cfg.output), job.trainer.loggers)
-    try:
-        with job.trainer.precision_plugin.forward_context():
-            results = run_synthesis(synthesis, job.classifier, job.data, output)
-    finally:
-        output.finish()
+    with job.open_loggers() as loggers, job.trainer.precision_plugin.forward_context():
+        loggers.log_config(Path(cfg.output))
+        results = run_synthesis(synthesis, job.classifier, job.data, Output(Path(cfg.output), loggers))
     passes = {"forward": job.classifier.passes.forward, "backward": job.classifier.passes.backward}
     record.update(**results, passes=passes)
 

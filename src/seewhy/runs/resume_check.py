@@ -15,7 +15,7 @@ FREE = re.compile(
     r"output|page|resume|shard|threads|logger(\..*)?"
     r"|data\.num_workers|(.*\.)?probe_batch_size"
     r"|trainer\.(accelerator|devices|num_nodes|strategy|default_root_dir|log_every_n_steps|enable_.*)"
-    r"|callbacks\.\w+\.folder|callbacks\.(figures|tensorboard|terminal|progress)\.(?!_target_$).*"
+    r"|callbacks\.\w+\.folder|callbacks\.(figures|logging|terminal|progress)\.(?!_target_$).*"
 )
 """Keys that decide where, how fast and how many, or how it is drawn, but no number of the tables."""
 LONGEST = 60

@@ -5,14 +5,11 @@ Curves over the level, and the sheets, for TensorBoard.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from lightning.pytorch.loggers import TensorBoardLogger
-from PIL import Image
 from rich.table import Table
 
 from seewhy.analyses.robustness.figures import (
@@ -25,6 +22,7 @@ from seewhy.analyses.robustness.sheets import Gallery, draw_robustness_sheet, li
 from seewhy.analyses.robustness.summary import CLEAN, COLUMNS, WORDS, read_means
 from seewhy.core.files import RunFolder
 from seewhy.plots.canvas import Drawn, encode_figure
+from seewhy.runs.loggers.group import LoggerGroup
 
 FIRST = (*WORDS[:4], "predicted", "probability", "correct", "flip", "true_probability", "clean_probability")
 YES_NO = ("correct", "flip", "attack_success")
@@ -104,21 +102,26 @@ def results_table(summary: pd.DataFrame, quantities: Mapping[str, str]) -> Table
     return table
 
 
-def log_summary(loggers: Iterable[Any], summary: pd.DataFrame, folder: Path, pictures: Mapping[str, int]) -> None:
-    """Scalars robustness/<quantity>/<corruption> and `pictures` (file name: level), all with the level as step."""
+def log_summary(loggers: LoggerGroup, summary: pd.DataFrame, folder: Path, pictures: Mapping[str, int]) -> None:
+    """Log curves over the level, the figures and the summary.
+
+    Args:
+        loggers: Of the run.
+        summary: Of `seewhy.analyses.robustness.summary.summarise`; its curves are robustness/<quantity>/<corruption>.
+        folder: The run folder.
+        pictures: The level of each picture by its file name, which is the step; those of `write_figures`.
+    """
+    curves: dict[str, dict[int, float]] = {}
     values = read_means(summary)
-    clean = {quantity: value for (corruption, _, quantity), value in values.items() if corruption == CLEAN}
-    for logger in loggers:
-        if not isinstance(logger, TensorBoardLogger):
-            continue
-        writer: Any = logger.experiment
-        for (corruption, level, quantity), value in values.items():
-            if level == 1 and quantity in clean:
-                writer.add_scalar(f"robustness/{quantity}/{corruption}", clean[quantity], 0)
-            if level:
-                writer.add_scalar(f"robustness/{quantity}/{corruption}", value, level)
-        for name, level in pictures.items():
-            stem = Path(name).stem.removeprefix(f"level_{level}").strip("_") or "sheet"
-            with Image.open(folder / name) as picture:
-                pixels = np.asarray(picture.convert("RGB"))
-            writer.add_image(f"robustness/{stem}", pixels, level, dataformats="HWC")
+    for (corruption, level, quantity), value in values.items():
+        if level:
+            curve = curves.setdefault(f"robustness/{quantity}/{corruption}", {})
+            curve[level] = value
+            if (CLEAN, 0, quantity) in values:
+                curve[0] = values[CLEAN, 0, quantity]
+    for name, points in curves.items():
+        loggers.log_curve(name, sorted(points.items()))
+    for name, level in pictures.items():
+        stem = Path(name).stem.removeprefix(f"level_{level}").strip("_") or "sheet"
+        loggers.log_files(folder, images={f"robustness/{stem}": name}, step=level)
+    loggers.log_files(folder, ("robustness_summary",))

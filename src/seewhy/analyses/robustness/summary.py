@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,26 @@ def read_means(summary: pd.DataFrame) -> dict[tuple[str, int, str], float]:
     table = select_levels(summary)
     keys = zip(table.corruption.tolist(), table.level.tolist(), table.quantity.tolist(), strict=True)
     return dict(zip(keys, table.value.tolist(), strict=True))
+
+
+def average_over_corruptions(summary: pd.DataFrame, quantities: Iterable[str]) -> dict[str, float]:
+    """Average quantities over all corruptions and levels, for the row by which runs are compared.
+
+    Args:
+        summary: Of `summarise`.
+        quantities: The quantities that are averaged, such as `accuracy`.
+
+    Returns:
+        `average/clean_<quantity>` and `average/corrupted_<quantity>` where there are such values.
+    """
+    averages = {}
+    for quantity in quantities:
+        rows = summary[summary.quantity == quantity]
+        corrupted = rows[(rows.level == OVER_LEVELS) & ~rows.corruption.isin([CLEAN, OVER_LEVELS])]
+        for kind, table in (("clean", rows[rows.corruption == CLEAN]), ("corrupted", corrupted)):
+            if len(table):
+                averages[f"average/{kind}_{quantity}"] = float(table["mean"].mean())
+    return averages
 
 
 def read_reference(path: str | Path) -> pd.DataFrame:

@@ -15,9 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -27,6 +25,7 @@ from seewhy.core.files import RunFolder
 from seewhy.core.types import Images
 from seewhy.data.preprocessing import to_unit_range
 from seewhy.models.classifier import Classifier
+from seewhy.runs.loggers.group import LoggerGroup
 
 if TYPE_CHECKING:
     pass
@@ -84,40 +83,34 @@ def encode_png(image: Tensor) -> bytes:
 
 
 class Output:
-    """Files below one folder; pictures and numbers also to the loggers that are TensorBoard's."""
+    """Files below one folder; pictures, numbers and tables also to the loggers.
 
-    def __init__(self, folder: Path, loggers: Iterable[Logger] = ()) -> None:
+    Args:
+        folder: The run folder.
+        loggers: Of the run; None: none.
+    """
+
+    def __init__(self, folder: Path, loggers: LoggerGroup | None = None) -> None:
         self.folder = RunFolder(folder)
-        self.writers = [logger.experiment for logger in loggers if isinstance(logger, TensorBoardLogger)]
+        self.loggers = loggers or LoggerGroup()
 
     def file(self, name: str, content: bytes) -> None:
         """A file of any kind."""
         self.folder.write_bytes(name, content)
 
     def figure(self, name: str, content: bytes) -> None:
-        """A PNG file, shown in TensorBoard under its name without the suffix."""
+        """A PNG file, logged under its name without the suffix."""
         self.file(name, content)
-        if self.writers:
-            pixels = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
-            for writer in self.writers:
-                writer.add_image(name.removesuffix(".png"), pixels, 0, dataformats="HWC")
+        self.loggers.log_image(name.removesuffix(".png"), content)
 
     def table(self, name: str, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-        """A CSV file."""
+        """A CSV file, whose first rows are logged under its name without the suffix."""
         self.folder.write_csv(name, columns, rows)
+        self.loggers.log_files(self.folder.path, (name.removesuffix(".csv"),))
 
     def number(self, name: str, value: float, step: int) -> None:
-        """One point of a curve in TensorBoard."""
-        for writer in self.writers:
-            writer.add_scalar(name, value, step)
-
-    def finish(self) -> None:
-        """Add the run's config to TensorBoard and write out what is pending."""
-        config = self.folder.path / ".hydra" / "config.yaml"
-        for writer in self.writers:
-            if config.is_file():
-                writer.add_text("config", f"```yaml\n{config.read_text()}\n```", 0)
-            writer.flush()
+        """One point of a curve."""
+        self.loggers.log_scalars({name: value}, step)
 
 
 def build_progress_bar(console: Console) -> Progress:

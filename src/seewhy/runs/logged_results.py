@@ -1,0 +1,150 @@
+"""What the loggers are told of a run: values of the images, mean curves, and the row by which runs are compared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seewhy.explainers.base import Explainer
+from seewhy.models.classifier import Classifier
+from seewhy.runs.batch_results import CurveRow
+from seewhy.runs.journal import Journal
+from seewhy.runs.totals import Totals
+
+SIGNED = ("completeness_gap",)
+"""Values of images whose average says nothing, as both signs cancel."""
+
+
+def collect_values(journal: Journal) -> dict[str, list[float]]:
+    """Collect the facts and metrics of all explanations.
+
+    Args:
+        journal: Of the run.
+
+    Returns:
+        Under each name one value per explanation, in the order of the data set; NaN where an explanation has none.
+    """
+    columns: dict[str, list[float]] = {}
+    for position, explanation in enumerate(journal.explanations()):
+        for name, value in {**explanation.facts, **explanation.metrics}.items():
+            column = columns.setdefault(name, [])
+            column += [math.nan] * (position - len(column)) + [value]
+    return columns
+
+
+def average_values(values: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Average each column over the images that have a value.
+
+    Args:
+        values: Those of `collect_values`.
+
+    Returns:
+        `average/<name>` of every column but the signed ones, whose averages would cancel.
+    """
+    columns = {name: np.array(column)[np.isfinite(column)] for name, column in values.items() if name not in SIGNED}
+    return {f"average/{name}": float(column.mean()) for name, column in columns.items() if column.size}
+
+
+def average_curves(journal: Journal) -> dict[str, list[tuple[int, float]]]:
+    """Average the perturbation curves over the images that reach a share.
+
+    Args:
+        journal: Of the run.
+
+    Returns:
+        (percentage of the pixels, mean) of the points of each curve, under `curves/<curve>/<probability or logit>`.
+    """
+    rows = [row for entry in journal.entries() for row in entry.curves]
+    if not rows:
+        return {}
+    import pandas as pd  # takes longer than all else here, and a run without metrics needs no table
+
+    from seewhy.plots.curves import GRID, resample_curves
+
+    averages = {}
+    for curve, table in pd.DataFrame(rows, columns=list(CurveRow._fields)).groupby("curve"):
+        for quantity in ("probability", "logit"):
+            columns = zip(GRID, resample_curves(table, quantity).T, strict=True)
+            averages[f"curves/{curve}/{quantity}"] = [
+                (round(100 * share), float(np.nanmean(column)))
+                for share, column in columns
+                if np.isfinite(column).any()
+            ]
+    return averages
+
+
+def describe_run(classifier: Classifier, data: Any, images: int) -> dict[str, str | float]:
+    """Describe what a run explains, for its row among others.
+
+    Args:
+        classifier: Of the run.
+        data: Its data module.
+        images: How many images were used.
+
+    Returns:
+        Model, weights, data and number of images, as texts: TensorBoard would write 12 images as 12.000.
+    """
+    return {
+        "model": classifier.name,
+        "weights": classifier.origin,
+        "data": _name_data(data),
+        "images": str(images),
+    }
+
+
+def describe_explainer(explainer: Explainer, target: str | int) -> dict[str, str | float]:
+    """Describe how a run explains, for its row among others.
+
+    Args:
+        explainer: Of the run.
+        target: The policy that chose the explained class.
+
+    Returns:
+        The explainer's name, the target, the seed, and `explainer.<key>` of each parameter that is set.
+    """
+    hidden = {"seed", "probe_batch_size"}
+    parameters: dict[str, str | float] = {
+        "explainer": explainer.name,
+        "target": str(target),
+        "seed": str(explainer.seed),
+    }
+    for key, value in vars(explainer).items():
+        if key not in hidden and value is not None:
+            parameters[f"explainer.{key}"] = _simplify(value)
+    return parameters
+
+
+def summarise_totals(totals: Totals) -> dict[str, float]:
+    """Name the accuracy, passes and seconds of a run.
+
+    Args:
+        totals: Of its finished batches.
+
+    Returns:
+        `average/accuracy` where a true class is known, and numbers under `cost/`.
+    """
+    record = totals.attribution_record()
+    cost = {"average/accuracy": totals.correct / totals.known} if totals.known else {}
+    cost |= {f"cost/{way}_passes_per_image": float(count) for way, count in record["passes_per_image"].items()}
+    cost["cost/attribution_seconds"] = record["attribution_seconds"]
+    if "metrics" in totals.seconds:
+        cost["cost/metric_seconds"] = totals.metric_record()["metric_seconds"]
+    return cost
+
+
+def _name_data(data: Any) -> str:
+    """The kind of the data and, where it is read from folders, their names, such as `folder (holidays)`."""
+    kind = type(data).__name__.lower()
+    if not hasattr(data, "roots"):
+        return kind
+    return f"{kind} ({', '.join(Path(root).resolve().name for root in data.roots())})"
+
+
+def _simplify(value: Any) -> str | float:
+    if isinstance(value, Explainer):
+        return f"{value.name} ({value.parameters})" if value.parameters else value.name
+    return value if isinstance(value, str | float | int) and not isinstance(value, bool) else str(value).lower()

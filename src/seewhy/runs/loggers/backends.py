@@ -1,0 +1,167 @@
+"""The loggers that take more than numbers: TensorBoard, CSV files, Weights & Biases, MLflow."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from seewhy.core.files import RunFolder
+from seewhy.runs.loggers.base import Parameters, Rows, RunLogger, build_preview, encode_preview
+
+TENSORBOARD_PIXELS = 45_000
+TENSORBOARD_LEVELS = 31
+"""TensorBoard encodes pictures as PNG and writes them at 79 ms a MB. This many pixels, each channel rounded to a
+multiple of 1/31 (at most 4 of 255 off), are some 30 kB; with 255 levels they would be 60."""
+TENSORBOARD_ROWS = 100
+"""Rows of a table in TensorBoard's TEXT tab."""
+MLFLOW_BATCH = 1000
+"""The most numbers that MLflow takes in one request."""
+
+
+class TensorBoard(RunLogger):
+    """TensorBoard: values of images are histograms, curves are scalars over x, a run is one row of the HPARAMS tab."""
+
+    def log_values(self, values: Mapping[str, Sequence[float]], step: int = 0) -> None:
+        """Log the distribution over the images; as scalars they would be columns of the HPARAMS tab."""
+        for name, column in values.items():
+            finite = np.array(column, np.float64)[np.isfinite(column)]
+            if finite.size:
+                self.logger.experiment.add_histogram(name, finite, step)
+
+    def log_image(self, name: str, png: bytes, step: int = 0) -> None:
+        """Log a small picture of fewer colours; the whole one is in the run folder."""
+        pixels = np.asarray(build_preview(png, TENSORBOARD_PIXELS), np.float32)
+        rounded = np.rint(np.rint(pixels * (TENSORBOARD_LEVELS / 255)) * (255 / TENSORBOARD_LEVELS)).astype(np.uint8)
+        self.logger.experiment.add_image(name, rounded, step, dataformats="HWC")
+
+    def log_table(self, name: str, columns: Sequence[str], rows: Rows) -> None:
+        """Log the first rows in Markdown."""
+        lines = [columns, ["---"] * len(columns)]
+        lines += [
+            [str(row.get(column, "")).replace("|", "\\|") for column in columns] for row in rows[:TENSORBOARD_ROWS]
+        ]
+        text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        more = len(rows) - TENSORBOARD_ROWS
+        text += f"\n\n... and {more:,} more rows" if more > 0 else ""
+        self.logger.experiment.add_text(f"tables/{name}", text, 0)
+
+    def log_text(self, name: str, text: str) -> None:
+        """Log a text as it is, in a block of Markdown."""
+        self.logger.experiment.add_text(name, f"```\n{text}\n```", 0)
+
+    def log_run(self, parameters: Parameters, results: Mapping[str, float], step: int = 0) -> None:
+        """Log a session of the HPARAMS tab without a list of columns.
+
+        TensorBoard then takes the columns from all runs together, so that runs with different parameters can be
+        compared; with the list of any of them it would show the columns of that run alone.
+        """
+        from torch.utils.tensorboard.summary import hparams
+
+        self.log_scalars(results, step)
+        _, start, end = hparams(dict(parameters), {})
+        for summary in (start, end):
+            self.logger.experiment.file_writer.add_summary(summary, step)
+
+
+class CsvFiles(RunLogger):
+    """Files in the folder of a `CSVLogger`.
+
+    metrics.csv has the scalars and the values of the images, run.csv parameters and results in one row, curves/ one file
+    a curve, tables/ the tables, images/ the previews.
+    """
+
+    def __init__(self, logger: Any) -> None:
+        super().__init__(logger)
+        _ = logger.experiment  # it empties its folder of what an earlier attempt logged
+        self.folder = RunFolder(Path(logger.log_dir))
+
+    def log_curve(self, name: str, points: Sequence[tuple[int, float]]) -> None:
+        """Write <name>.csv with the columns x and y."""
+        rows = ({"x": x, "y": repr(float(y))} for x, y in points if np.isfinite(y))
+        self.folder.write_csv(f"{name}.csv", ("x", "y"), rows)
+
+    def log_image(self, name: str, png: bytes, step: int = 0) -> None:
+        """Write images/<name>.jpg, and images/<name>_<step>.jpg for a step above 0."""
+        self.folder.write_bytes(f"images/{_name_image(name, step)}", encode_preview(png))
+
+    def log_table(self, name: str, columns: Sequence[str], rows: Rows) -> None:
+        """Write tables/<name>.csv."""
+        self.folder.write_csv(f"tables/{name}.csv", columns, rows)
+
+    def log_text(self, name: str, text: str) -> None:
+        """Write <name>.txt."""
+        self.folder.write_bytes(f"{name}.txt", text.encode())
+
+    def log_run(self, parameters: Parameters, results: Mapping[str, float], step: int = 0) -> None:
+        """Write run.csv."""
+        row = {**parameters, **results}
+        self.folder.write_csv("run.csv", row, [row])
+
+
+class WeightsAndBiases(RunLogger):
+    """Weights & Biases, online or offline."""
+
+    def log_image(self, name: str, png: bytes, step: int = 0) -> None:
+        """Log the preview as a JPEG file."""
+        self.logger.log_image(name, [build_preview(png)], step, file_type=["jpg"])
+
+    def log_table(self, name: str, columns: Sequence[str], rows: Rows) -> None:
+        """Log a wandb.Table of texts."""
+        cells = [[str(row.get(column, "")) for column in columns] for row in rows]
+        self.logger.log_table(f"tables/{name}", list(columns), cells)
+
+    def log_text(self, name: str, text: str) -> None:
+        """Log a text as a table of one cell."""
+        self.logger.log_table(name, [name], [[text]])
+
+    def log_run(self, parameters: Parameters, results: Mapping[str, float], step: int = 0) -> None:
+        """Fill the config and the summary of the run, which are the columns of the table of runs."""
+        self.logger.log_hyperparams(dict(parameters))
+        self.logger.experiment.summary.update(dict(results))
+
+    def close(self, status: str = "success") -> None:
+        """End the run, so that the next job of a sweep begins one of its own."""
+        super().close(status)
+        self.logger.experiment.finish(exit_code=int(status != "success"))
+
+
+class MLflow(RunLogger):
+    """MLflow, on a server or in a folder."""
+
+    def log_values(self, values: Mapping[str, Sequence[float]], step: int = 0) -> None:
+        """Log each column in few requests."""
+        for name, column in values.items():
+            self.log_curve(name, list(enumerate(column)))
+
+    def log_curve(self, name: str, points: Sequence[tuple[int, float]]) -> None:
+        """Log the points in few requests."""
+        from mlflow.entities import Metric
+
+        now = int(1000 * time.time())
+        metrics = [Metric(name, float(y), now, int(x)) for x, y in points if np.isfinite(y)]
+        for start in range(0, len(metrics), MLFLOW_BATCH):
+            self.logger.experiment.log_batch(self.logger.run_id, metrics=metrics[start : start + MLFLOW_BATCH])
+
+    def log_image(self, name: str, png: bytes, step: int = 0) -> None:
+        """Log the artifact images/<name>.jpg."""
+        preview = Image.open(io.BytesIO(encode_preview(png)))
+        self.logger.experiment.log_image(self.logger.run_id, preview, f"images/{_name_image(name, step)}")
+
+    def log_table(self, name: str, columns: Sequence[str], rows: Rows) -> None:
+        """Log the artifact tables/<name>.json, which MLflow shows as a table."""
+        cells = {column: [str(row.get(column, "")) for row in rows] for column in columns}
+        self.logger.experiment.log_table(self.logger.run_id, cells, f"tables/{name}.json")
+
+    def log_text(self, name: str, text: str) -> None:
+        """Log the artifact <name>.txt."""
+        self.logger.experiment.log_text(self.logger.run_id, text, f"{name}.txt")
+
+
+def _name_image(name: str, step: int) -> str:
+    return f"{name}_{step}.jpg" if step else f"{name}.jpg"
