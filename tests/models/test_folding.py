@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from seewhy.explainers.gradient import Saliency
 from seewhy.models.classifier import Classifier
+from seewhy.models.fusion.internals import is_fusion_supported
 from tiny import classifier_of, random_images
 
+pytestmark = pytest.mark.skipif(not is_fusion_supported(), reason="fusion is off")
 SIZE = 12
 
 
@@ -114,6 +116,20 @@ def test_weights_that_changed_are_folded_anew() -> None:
         torch.testing.assert_close(classifier(images), expected)
 
 
+@pytest.mark.parametrize("options", [{}, {"affine": False}])
+def test_without_operations_on_lists_each_layer_is_folded_alone(
+    options: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier = classifier_with(**options)
+    assert pairs(classifier) == ["first", "second"]
+    at_once = [dict(chain.parameters) for chain in classifier.folding.chains or ()]
+    monkeypatch.setattr("seewhy.models.fusion.chain.FOREACH", False)
+    assert_same(classifier)
+    for chain, expected in zip(classifier.folding.chains or (), at_once, strict=True):
+        assert chain.parameters["weight"] is not expected["weight"]
+        torch.testing.assert_close(chain.parameters, expected)
+
+
 def test_a_copy_has_its_own() -> None:
     classifier = classifier_with()
     assert_same(classifier)
@@ -128,7 +144,7 @@ def test_the_pairs_of_a_copied_network_are_known() -> None:
     classifier = classifier_with()
     assert pairs(classifier) == ["first", "second"]
     twin = classifier_of(copy.deepcopy(classifier.network), SIZE, 4)
-    twin.folding = classifier.folding.of_copy(twin.network)
+    twin.folding = classifier.folding.copy_to(twin.network)
     assert [chain.convolution for chain in twin.folding.chains or ()] == [twin.network.first, twin.network.second]
     twin.network.second.bias.data.add_(1)  # type: ignore[union-attr,operator]
     assert_same(twin)

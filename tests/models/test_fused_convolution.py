@@ -12,10 +12,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from seewhy.models.classifier import Classifier
-from seewhy.models.fusion.fused_convolution import AVAILABLE, can_fuse, convolve_fused, read_activation
+from seewhy.models.fusion.convolution import AVAILABLE, can_fuse, convolve_fused, read_activation
+from seewhy.models.fusion.internals import is_fusion_supported
 from tiny import classifier_of, random_images
 
-pytestmark = pytest.mark.skipif(not AVAILABLE, reason="this torch has no oneDNN")
+pytestmark = pytest.mark.skipif(
+    not (AVAILABLE and is_fusion_supported()), reason="fusion is off, or this torch has no oneDNN"
+)
 SIZE = 12
 FUSED = "mkldnn::_convolution_pointwise"
 GEOMETRIES = {
@@ -267,7 +270,7 @@ def test_where_torch_cannot_fuse_normalisations_are_still_folded(monkeypatch: py
     def refuse(*arguments: object) -> Tensor:
         raise RuntimeError("could not create a primitive")
 
-    monkeypatch.setattr("seewhy.models.fusion.fused_convolution.convolve", refuse)
+    monkeypatch.setattr("seewhy.models.fusion.convolution.convolve_activated", refuse)
     torch.manual_seed(0)
     classifier = classifier_with(Blocks())
     assert chains(classifier) == {"first": False}

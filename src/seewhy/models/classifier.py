@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -17,7 +17,9 @@ from seewhy.core.errors import UserError
 from seewhy.core.facts import Facts
 from seewhy.core.types import Batch, Images
 from seewhy.models.fusion.folding import Folding
-from seewhy.models.optimizers import Optimization
+
+if TYPE_CHECKING:
+    from seewhy.models.optimizers import Optimization
 
 
 @dataclass
@@ -96,8 +98,7 @@ class Classifier(LightningModule):
         Inside, convolutions compute the normalisations and activations behind them, with the weights at its beginning.
         """
         modes = {module: module.training for module in self.modules()}
-        parameters = (parameter for module in modes for parameter in module._parameters.values())
-        trainable = [parameter for parameter in parameters if parameter is not None and parameter.requires_grad]
+        trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
         if any(modes.values()):
             self.eval()
         for parameter in trainable:

@@ -32,7 +32,7 @@ from seewhy.explainers._backward_rules.rescale_rules import (
 )
 from seewhy.explainers._backward_rules.rule_mode import RuleMode, SavedTensor, SavedTensors, apply_rule
 from seewhy.models.classifier import Classifier
-from seewhy.models.fusion.autograd_graph import is_linear, name_operation
+from seewhy.models.fusion.graph import is_linear, name_operation
 
 PRODUCTS = frozenset(
     getattr(owner, name)

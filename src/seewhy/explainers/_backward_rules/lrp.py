@@ -38,7 +38,7 @@ from seewhy.explainers._backward_rules.rule_mode import (
     iterate_tensors,
 )
 from seewhy.models.classifier import Classifier
-from seewhy.models.fusion.autograd_graph import STRUCTURAL, describe_operation, is_linear, name_operation
+from seewhy.models.fusion.graph import STRUCTURAL, describe_operation, is_linear, name_operation
 
 GATES = frozenset(("sigmoid", "hardsigmoid"))
 HOMOGENEOUS = frozenset(("relu", "leaky_relu", "prelu"))

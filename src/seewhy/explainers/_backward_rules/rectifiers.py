@@ -22,14 +22,15 @@ from seewhy.core.types import Images, Targets
 from seewhy.explainers._backward_rules.calls import SPELLINGS, parse_elementwise
 from seewhy.explainers._backward_rules.rule_mode import RuleMode, RuleOp, SavedTensor, SavedTensors, apply_rule
 from seewhy.models.classifier import Classifier
-from seewhy.models.fusion.autograd_graph import describe_operation, is_linear, is_product, list_sources, name_operation
-from seewhy.models.fusion.fused_convolution import Activation, FusedRectifier
+from seewhy.models.fusion.convolution import Activation, FusedRectifier
+from seewhy.models.fusion.graph import describe_operation, is_linear, is_product, list_sources, name_operation
+from seewhy.models.fusion.internals import is_view, read_saved
 
 NAMES = {"relu": "relu", "relu6": "hardtanh", "hardtanh": "hardtanh"}
 """Functions that may be rectifiers, in autograd's words. A clamp is none: its gradient passes at the bounds as well."""
-LOWER_BOUND = {"Relu": 0.0, "Hardtanh": "_saved_min_val", "Clamp": "_saved_min", "ClampMin": "_saved_min"}
+LOWER_BOUND = {"Relu": 0.0, "Hardtanh": "min_val", "Clamp": "min", "ClampMin": "min"}
 """Operations that may be rectifiers, with the attribute that holds their lower bound."""
-UPPER_BOUND = {"Hardtanh": "_saved_max_val", "Clamp": "_saved_max"}
+UPPER_BOUND = {"Hardtanh": "max_val", "Clamp": "max"}
 GATES = frozenset(("Sigmoid", "Hardsigmoid", "Softmax"))
 """Operations that are allowed where they weigh other activations, as in squeeze-and-excitation."""
 UNCHANGED = frozenset(
@@ -206,7 +207,7 @@ class RectifierMode(RuleMode):
         if bounds is None or bounds[0] != 0 or bounds[1] <= 0:
             return None
         # writing into a part of a tensor hides the operation from the graph: its result is copied there instead
-        apart = call.in_place and call.argument._is_view()
+        apart = call.in_place and is_view(call.argument)
 
         def run() -> Tensor:
             result: Tensor = call.function(call.argument.detach()) if apart else func(*args, **kwargs)
@@ -275,21 +276,21 @@ def _describe_function(node: Node) -> str:
 def _is_rectifier(node: Node) -> bool:
     """Whether the node is max(x, 0), with or without an upper bound."""
     bound = LOWER_BOUND.get(name_operation(node))
-    return (getattr(node, bound) if isinstance(bound, str) else bound) == 0
+    return (read_saved(node, bound) if isinstance(bound, str) else bound) == 0
 
 
 def _is_bounded_above_only(node: Node) -> bool:
-    return name_operation(node) == "Clamp" and node._saved_min is None  # type: ignore[attr-defined]
+    return name_operation(node) == "Clamp" and read_saved(node, "min") is None
 
 
 def _find_upper_bound(node: Node) -> tuple[Tensor, float] | None:
     """(values, bound): the bound cuts where the values reach it (6 for ReLU6); None for a rectifier without one."""
     name = UPPER_BOUND.get(name_operation(node))
-    bound = getattr(node, name) if name else None
+    bound = read_saved(node, name) if name else None
     if bound is None:
         return None
-    saved: Any = getattr(node, "_saved_self", None)
-    return (saved if saved is not None else node._saved_result), float(bound)  # type: ignore[attr-defined]
+    saved = read_saved(node, "self")
+    return (saved if saved is not None else read_saved(node, "result")), float(bound)
 
 
 def _multiplies_itself(node: Node, product: Node | None) -> bool:

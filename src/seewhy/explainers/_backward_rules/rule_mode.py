@@ -22,7 +22,8 @@ from torch.overrides import TorchFunctionMode
 
 from seewhy.core.errors import Incompatible
 from seewhy.explainers._backward_rules.calls import SPELLINGS, parse_elementwise
-from seewhy.models.fusion.autograd_graph import describe_operation, list_sources
+from seewhy.models.fusion.graph import describe_operation, list_sources
+from seewhy.models.fusion.internals import count_writes
 
 INDEPENDENT = frozenset(
     "__get__ __set__ new_zeros new_ones new_full new_empty new_tensor zeros_like ones_like full_like empty_like "
@@ -181,7 +182,7 @@ class SavedTensor:
     def lock(self) -> None:
         """From here on a function that writes into the tensor unseen (compiled code) makes `read` and `take` raise."""
         assert self._value is not None
-        self._version = self._value._version
+        self._version = count_writes(self._value)
 
     def copy(self) -> None:
         """Take a copy before a function writes into the tensor."""
@@ -198,7 +199,7 @@ class SavedTensor:
         """Return the tensor."""
         value = self._value
         assert value is not None, "a saved activation was taken twice"
-        if self._version is not None and value._version != self._version:
+        if self._version is not None and count_writes(value) != self._version:
             raise RuntimeError("an activation that the way back needs was overwritten by a function that hides it")
         return value
 

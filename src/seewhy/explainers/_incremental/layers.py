@@ -13,8 +13,7 @@ from torch.nn import functional
 
 from seewhy.explainers._incremental.receptive_fields import ReceptiveField
 from seewhy.explainers._incremental.recording import Step
-from seewhy.models.fusion.fused_convolution import Activation, can_fuse
-from seewhy.models.fusion.fused_convolution import convolve as convolve_activated
+from seewhy.models.fusion.convolution import Activation, can_fuse, convolve_activated
 
 
 @dataclass(frozen=True)

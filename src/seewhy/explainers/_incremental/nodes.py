@@ -25,8 +25,8 @@ from seewhy.explainers._incremental.layers import (
     build_max_pool,
 )
 from seewhy.explainers._incremental.recording import Recording, Step, Value
-from seewhy.models.fusion import fused_convolution
-from seewhy.models.fusion.fused_convolution import Activation
+from seewhy.models.fusion.convolution import Activation, read_activation
+from seewhy.models.fusion.internals import find_overload, read_schema
 
 POINTWISE = frozenset(
     "relu relu6 hardtanh silu hardswish hardsigmoid sigmoid tanh gelu elu leaky_relu softplus mish clamp clamp_min "
@@ -143,7 +143,7 @@ def find_layer(step: Step, shapes: list[tuple[int, ...]]) -> Layer | Convolution
 
 def _find_name(step: Step) -> str:
     """The operation's name without overload; an operation in place has the name of the plain one."""
-    name: str = step.operation._schema.name.removeprefix("aten::")
+    name: str = read_schema(step.operation).name.removeprefix("aten::")
     return name.rstrip("_") if name.endswith("_") and not name.endswith("__") else name
 
 
@@ -153,8 +153,8 @@ def _find_function(step: Step) -> Callable[..., Any]:
     if name in ("view", "_unsafe_view"):
         return lambda images, shape, _: images.reshape(shape)
     operation = step.operation
-    if operation._schema.is_mutable:
-        operation = getattr(getattr(torch.ops.aten, name), operation._overloadname)
+    if read_schema(operation).is_mutable:
+        operation = find_overload(getattr(torch.ops.aten, name), operation)
     return lambda *arguments: operation(*arguments[:-1], **arguments[-1])
 
 
@@ -231,16 +231,16 @@ def _build_activation(step: Step) -> tuple[Activation, Pointwise] | None:
     numbers = step.arguments(1)[1:-1]
     if in_place is None or module is None or any(isinstance(number, Value | Tensor) for number in numbers):
         return None
-    activation = fused_convolution.read_activation(module(*numbers))
+    activation = read_activation(module(*numbers))
     return None if activation is None else (activation, in_place)
 
 
 def _build_in_place(step: Step) -> Pointwise | None:
     """The pointwise step, written over its input; None where the operation has no such form."""
     packet = getattr(torch.ops.aten, f"{_find_name(step)}_", None)
-    if packet is None or step.operation._overloadname not in packet.overloads():
+    operation = None if packet is None else find_overload(packet, step.operation)
+    if operation is None:
         return None
-    operation = getattr(packet, step.operation._overloadname)
 
     def run(images: Tensor) -> Tensor:
         *positional, keywords = step.arguments(len(images), lambda value: images)

@@ -8,9 +8,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 from torch.utils.weak import WeakIdKeyDictionary
+
+from seewhy.models.fusion.internals import (
+    TorchDispatchMode,
+    TreeSpec,
+    find_storage,
+    read_schema,
+    reads_values,
+    tree_flatten,
+    tree_unflatten,
+)
 
 
 class Unrecordable(Exception):
@@ -122,11 +130,11 @@ class _Recorder(TorchDispatchMode):
         return result
 
     def _check(self, func: Any, args: Sequence[Any]) -> None:
-        if func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default):
+        if reads_values(func):
             raise Unrecordable("its operations depend on the values of the images")
         if torch.Tag.nondeterministic_seeded in func.tags:
             raise Unrecordable(f"{func} draws random numbers")
-        for position, argument in enumerate(func._schema.arguments):
+        for position, argument in enumerate(read_schema(func).arguments):
             if argument.alias_info is not None and argument.alias_info.is_write:
                 self._check_write(func, args[position] if position < len(args) else None)
 
@@ -134,8 +142,8 @@ class _Recorder(TorchDispatchMode):
         """A step that writes over its argument can be replayed where nothing else sees the same memory."""
         if not isinstance(written, Tensor) or written not in self.values:
             raise Unrecordable(f"{func} writes to something that does not come from the images")
-        memory = written.untyped_storage()._cdata
-        if any(other is not written and other.untyped_storage()._cdata == memory for other in list(self.values)):
+        memory = find_storage(written)
+        if any(other is not written and find_storage(other) == memory for other in list(self.values)):
             raise Unrecordable(f"{func} writes to a part of another tensor")
 
 

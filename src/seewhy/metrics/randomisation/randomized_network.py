@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from seewhy.core.types import Attributions, Images, Targets
 from seewhy.explainers.base import Explainer
 from seewhy.models.classifier import Classifier
+from seewhy.models.fusion.internals import list_hooks
 
 Layer = tuple[str, ...]
 """The modules that are randomised together: one with weights, and normalisations that follow it."""
@@ -49,7 +50,8 @@ class RandomizedNetwork:
         known = _kept(self.classifier)
         originals, modules = (dict(each.network.named_modules()) for each in (self.classifier, known.twin))
         for name, module in modules.items():
-            module._buffers.update(originals[name]._buffers)
+            for key, buffer in originals[name].named_buffers(recurse=False):
+                setattr(module, key, buffer)
             for key, parameter in module.named_parameters(recurse=False):
                 parameter.data = originals[name].get_parameter(key).data
         for name in sorted(self.random & modules.keys()):
@@ -101,16 +103,15 @@ def _kept(classifier: Classifier) -> TwinCache:
     if known is None or known.modules != _modules(classifier):
         known = _KEPT[classifier] = TwinCache(classifier)
     else:
-        known.twin.folding = classifier.folding.of_copy(known.twin.network)
+        known.twin.folding = classifier.folding.copy_to(known.twin.network)
     return known
 
 
 def _modules(classifier: Classifier) -> list[tuple[object, ...]]:
     """Names, identities and hooks of the modules, and where they are."""
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     found: list[tuple[object, ...]] = [(classifier.mean.device,)]
     for name, module in classifier.network.named_modules():
-        found.append((name, id(module), *(tuple(getattr(module, hook)) for hook in hooks)))
+        found.append((name, id(module), *(tuple(hooks) for hooks in list_hooks(module))))
     return found
 
 
@@ -147,7 +148,7 @@ def _copied(classifier: Classifier) -> Classifier:
         influence_layer=classifier.influence_layer,
         channels_last=classifier.channels_last,
     )
-    twin.folding = classifier.folding.of_copy(twin.network)
+    twin.folding = classifier.folding.copy_to(twin.network)
     return twin.to(classifier.mean.device).eval()
 
 

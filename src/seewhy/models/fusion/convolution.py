@@ -12,57 +12,81 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
-from torch.overrides import _get_current_function_mode_stack
 
 from seewhy.core.tensors import compute_in_blocks
+from seewhy.models.fusion.internals import is_fusion_supported, is_observed
 
-Backward = Callable[[Tensor, Tensor], Tensor]
+AVAILABLE = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+"""Whether this build of torch has the activated convolution of oneDNN."""
+Geometry = tuple[list[int], list[int], list[int], int]
+"""Padding, stride, dilation and groups of a convolution."""
 
 
 @dataclass(frozen=True)
 class Activation:
-    """An activation as oneDNN names it; `backward(signal, result)` where its derivative can be told from its result."""
+    """An elementwise function that oneDNN can compute together with a convolution."""
 
     name: str
+    """As oneDNN calls it."""
     numbers: tuple[float, ...] = ()
-    backward: Backward | None = None
+    """Its parameters, in oneDNN's order."""
+    backward: Callable[[Tensor, Tensor], Tensor] | None = None
+    """backward(signal, result) is the signal of its argument, where its derivative follows from its result alone."""
     high: float | None = None
-    """Where it cuts off, if it is min(max(x, 0), high): a rectifier."""
+    """The upper bound of a rectifier min(max(x, 0), high), infinite for ReLU; None for other functions."""
 
 
-def read_activation(module: Any) -> Activation | None:
-    """What a module computes, where oneDNN can; None for any other.
+def read_activation(module: nn.Module | None) -> Activation | None:
+    """Read which activation a module computes.
 
     A number that was cut off at a bound is not strictly between the bounds, before and after: the derivative of the
-    rectifiers, with 0 at the bounds as torch takes it, is known from their result.
+    rectifiers, with 0 at the bounds as torch takes it, follows from their result.
+
+    Args:
+        module: Any module; only exact types of torch count, since a subclass may compute something else.
+
+    Returns:
+        The activation, None where oneDNN has none for the module.
     """
     kind = f"{type(module).__module__}.{type(module).__qualname__}".removeprefix("torch.nn.modules.activation.")
     if kind == "ReLU":
         return Activation("relu", (), _above_zero, math.inf)
     if kind in ("ReLU6", "Hardtanh"):
-        low, high = float(module.min_val), float(module.max_val)
+        low, high = float(module.min_val), float(module.max_val)  # type: ignore[union-attr,arg-type]
         return Activation("hardtanh", (low, high), partial(_between, low, high), high if low == 0 < high else None)
     return {"Hardswish": Activation("hardswish"), "SiLU": Activation("swish")}.get(kind)
 
 
 def _above_zero(signal: Tensor, result: Tensor) -> Tensor:
-    found: Tensor = torch.ops.aten.threshold_backward(signal, result, 0)
-    return found
+    gradient: Tensor = torch.ops.aten.threshold_backward(signal, result, 0)
+    return gradient
 
 
 def _between(low: float, high: float, signal: Tensor, result: Tensor) -> Tensor:
-    found: Tensor = torch.ops.aten.hardtanh_backward(signal, result, low, high)
-    return found
+    gradient: Tensor = torch.ops.aten.hardtanh_backward(signal, result, low, high)
+    return gradient
 
 
 def is_fusible(module: nn.Conv2d) -> bool:
-    """Whether the geometry of a convolution is one that `fused` knows."""
+    """Tell whether `convolve_fused` can compute the geometry of a convolution: zeros around the map, in numbers."""
     named = type(module).__name__ == "Conv2dSame" or isinstance(module.padding, tuple)
     return named and module.padding_mode == "zeros"
 
 
 def can_fuse(values: Tensor, weight: Tensor, activation: Activation) -> bool:
-    """Whether these values can be fused here and now: float32 on a processor, and nobody looks at the operations."""
+    """Tell whether an activated convolution can be computed here and now.
+
+    It is where fusion is on (`is_fusion_supported`), the values are float32 on the CPU, their gradient, if one is asked
+    for, can be computed, and nobody looks at the single operations.
+
+    Args:
+        values: Input [n, channels, height, width].
+        weight: Weight of the convolution.
+        activation: What follows it. A function mode that can do without seeing it has a method `knows_fused`.
+
+    Returns:
+        True where `convolve_activated` gives the values of convolution and activation.
+    """
     return bool(
         values.device.type == "cpu"
         and values.dtype == weight.dtype == torch.float32
@@ -70,23 +94,27 @@ def can_fuse(values: Tensor, weight: Tensor, activation: Activation) -> bool:
         and values.numel() > 0
         and (activation.backward is not None or not (values.requires_grad and torch.is_grad_enabled()))
         and AVAILABLE
+        and is_fusion_supported()
         and torch.backends.mkldnn.enabled
         and not torch.is_autocast_enabled("cpu")
-        and all(getattr(mode, "knows_fused", _nothing)(activation) for mode in _get_current_function_mode_stack())
-        and not torch._C._len_torch_dispatch_stack()
-        and torch._C._functorch.peek_interpreter_stack() is None
+        and not is_observed("knows_fused", activation)
     )
-
-
-def _nothing(activation: Activation) -> bool:
-    """A mode that watches functions wants to see the activation, unless its method `knows_fused` says otherwise."""
-    return False
 
 
 def convolve_fused(
     module: nn.Conv2d, parameters: Mapping[str, Tensor | None], values: Tensor, activation: Activation
 ) -> Tensor:
-    """activation(module(values)) with other parameters [n, channels, rows, columns]."""
+    """Compute activation(convolution(values)) in one operation.
+
+    Args:
+        module: The convolution, whose geometry is taken; see `is_fusible`.
+        parameters: Its `weight` and `bias`, such as those of a normalisation that was folded into it.
+        values: Input [n, channels, height, width]; see `can_fuse`.
+        activation: What follows the convolution.
+
+    Returns:
+        The activated values [n, channels, rows, columns], in the memory order that the convolution would give them.
+    """
     weight, bias = parameters["weight"], parameters["bias"]
     assert weight is not None, "a convolution has weights"
     edges = [_edge(module, axis, values.shape[2 + axis]) for axis in (0, 1)]
@@ -100,7 +128,7 @@ def convolve_fused(
     if values.requires_grad and torch.is_grad_enabled():
         result: Tensor = _Fused.apply(values, weight, bias, geometry, activation)
     else:
-        result = convolve(values, weight, bias, geometry, activation)
+        result = convolve_activated(values, weight, bias, geometry, activation)
     if not any(cut):
         return result
     rows, columns = (slice(edge.cut, edge.cut + edge.results) for edge in edges)
@@ -132,21 +160,36 @@ def _edge(module: nn.Conv2d, axis: int, length: int) -> _Edge:
     return _Edge(before + cut * stride, cut, results, (before, after))
 
 
-Geometry = tuple[list[int], list[int], list[int], int]
+def convolve_activated(
+    values: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, activation: Activation
+) -> Tensor:
+    """Compute activation(weight * values + bias) without a gradient.
 
+    Args:
+        values: Input [n, channels, height, width]; see `can_fuse`.
+        weight: Weight of the convolution.
+        bias: Its bias, None for none.
+        geometry: Padding, stride, dilation and groups.
+        activation: What follows it.
 
-def convolve(values: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, activation: Activation) -> Tensor:
-    """The activated convolution without a gradient, of what is `usable`; `geometry`: padding, stride, dilation, groups."""
-    given = (*geometry, activation.name, activation.numbers, "")
+    Returns:
+        The activated values [n, channels, rows, columns].
+    """
+    options = (*geometry, activation.name, activation.numbers, "")
     with torch._C.DisableTorchFunction():
-        result: Tensor = torch.ops.mkldnn._convolution_pointwise(values, weight, bias, *given)
+        result: Tensor = torch.ops.mkldnn._convolution_pointwise(values, weight, bias, *options)
     return result
 
 
 class FusedRectifier:
     """The rectifier inside of a fused convolution, reached from its node in the graph as `step`.
 
-    `rule(out, signal, result, high)` writes what is passed back in place of the gradient, where it is set.
+    Args:
+        name: The activation as oneDNN calls it.
+        high: Its upper bound.
+
+    Attributes:
+        rule: rule(out, signal, result, high) writes what is passed back in place of the gradient, where it is set.
     """
 
     def __init__(self, name: str, high: float) -> None:
@@ -155,16 +198,24 @@ class FusedRectifier:
         self.rule: Callable[[Tensor, Tensor, Tensor, float], None] | None = None
 
     def backward(self, signal: Tensor, result: Tensor) -> Tensor:
-        """The rule, block by block."""
-        found = torch.empty_like(result)
+        """Apply the rule, block by block.
+
+        Args:
+            signal: Signal of the result.
+            result: The rectified values, of the same shape.
+
+        Returns:
+            The signal of the rectifier's argument.
+        """
+        passed = torch.empty_like(result)
         rule = self.rule
         assert rule is not None, "without a rule the gradient is passed back"
 
         def compute(out: Tensor, signal: Tensor, result: Tensor) -> None:
             rule(out, signal, result, self.high)
 
-        compute_in_blocks(compute, found, signal, result)
-        return found
+        compute_in_blocks(compute, passed, signal, result)
+        return passed
 
 
 class _Fused(torch.autograd.Function):
@@ -174,8 +225,8 @@ class _Fused(torch.autograd.Function):
     def forward(
         ctx: Any, values: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, activation: Activation
     ) -> Tensor:
-        """The result."""
-        result = convolve(values, weight, bias, geometry, activation)
+        """Compute the result."""
+        result = convolve_activated(values, weight, bias, geometry, activation)
         ctx.save_for_backward(values, weight, result)
         ctx.geometry, ctx.activation = geometry, activation
         ctx.step = None if activation.high is None else FusedRectifier(activation.name, activation.high)
@@ -184,7 +235,7 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *signals: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradient of the values alone: the parameters are constants."""
+        """Compute the gradient of the values alone: the parameters are constants."""
         values, weight, result = ctx.saved_tensors
         padding, stride, dilation, groups = ctx.geometry
         changed = ctx.step is not None and ctx.step.rule is not None
@@ -192,6 +243,3 @@ class _Fused(torch.autograd.Function):
         geometry = stride, padding, dilation, False, [0, 0], groups
         gradient = torch.ops.aten.convolution_backward(signal, values, weight, None, *geometry, [True, False, False])
         return gradient[0], None, None, None, None
-
-
-AVAILABLE = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")

@@ -1,13 +1,14 @@
-"""Elementwise arithmetic of many steps, block by block, so that what lies between two steps stays in the cache.
-
-The autograd graph of a forward pass: what was really computed, whatever modules or functions it was written with.
-"""
+"""The autograd graph of a forward pass: what was really computed, whatever modules or functions it was written with."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 
+from torch import Tensor
 from torch.autograd.graph import Node
+
+from seewhy.models.fusion.internals import read_saved
 
 STRUCTURAL = frozenset(
     "AccumulateGrad Add AdaptiveAvgPool2D AdaptiveAvgPool1D AsStrided Alias AvgPool2D Cat Clone ConstantPadNd "
@@ -24,35 +25,47 @@ PRODUCTS = {
     "Convolution": (0, 1), "CudnnConvolution": (0, 1), "Dot": (0, 1), "Linear": (0, 1), "MkldnnConvolution": (0, 1),
     "Mm": (0, 1), "MpsConvolution": (0, 1), "Mul": (0, 1), "Mv": (0, 1), "NativeBatchNorm": (0, 1),
 }  # fmt: skip
-"""Operations that multiply the two operands at these places: linear while only one depends on the image."""
+"""Operations that multiply two operands, and which: linear while only one of them depends on the image."""
 
 
 def name_operation(node: Node) -> str:
-    """The bare name of a node: `Relu` for `ReluBackward0`."""
+    """Name the operation of a node: `Relu` for `ReluBackward0`."""
     return re.sub(r"Backward\d*$", "", node.name().removeprefix("torch::autograd::")) or node.name()
 
 
 def describe_operation(node: Node) -> str:
-    """The name of a node as a person would write the function: `hard_swish` is `hardswish`, `Softmax` is `softmax`."""
+    """Name the operation as its function is written: `hard_swish` for `HardSwishBackward0`."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name_operation(node)).lower()
 
 
 def list_sources(node: Node) -> list[Node]:
-    """The nodes whose results this one uses, as far as they depend on the image."""
+    """List the nodes whose results this one uses, as far as they depend on the image."""
     return [source for source, _ in node.next_functions if source is not None]
 
 
+def count_readers(result: Tensor) -> Counter[Node]:
+    """Count for each node behind a result how many nodes use its own result."""
+    readers: Counter[Node] = Counter()
+    waiting = [result.grad_fn] if result.grad_fn is not None else []
+    while waiting:
+        read = list_sources(waiting.pop())
+        waiting += [source for source in set(read) if source not in readers]
+        readers.update(read)
+    return readers
+
+
 def is_product(node: Node) -> bool:
-    """Whether the node multiplies two results that both depend on the image."""
-    places = PRODUCTS.get(name_operation(node), ())
-    return sum(node.next_functions[place][0] is not None for place in places if place < len(node.next_functions)) > 1
+    """Tell whether the node multiplies two results that both depend on the image."""
+    factors = PRODUCTS.get(name_operation(node), ())
+    operands = node.next_functions
+    return sum(operands[index][0] is not None for index in factors if index < len(operands)) > 1
 
 
 def is_linear(node: Node) -> bool:
-    """Whether the node is linear (or affine) in what depends on the image."""
+    """Tell whether the node is linear, or affine, in what depends on the image."""
     name = name_operation(node)
     if name == "Div":
         return len(node.next_functions) < 2 or node.next_functions[1][0] is None
     if name == "NativeBatchNorm":
-        return not node._saved_training and not is_product(node)  # type: ignore[attr-defined]
+        return not read_saved(node, "training") and not is_product(node)
     return name in STRUCTURAL or (name in PRODUCTS and not is_product(node))
