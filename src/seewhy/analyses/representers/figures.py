@@ -1,8 +1,4 @@
-"""Bars of shares in [0, 1], a group for each name and a colour for each kind.
-
-Pictures of training images: those that speak for and against a decision, and those that weigh most.
-Representer points -> the figures of a run.
-"""
+"""Figures of representer points: training images for and against a decision, the most influential ones, consistency."""
 
 from __future__ import annotations
 

@@ -1,10 +1,7 @@
-"""Class consistency: whether the nearest training images are of the same class.
+"""Representer points: how much each training image adds to one logit of a test image.
 
-The largest values of each row of a matrix that is seen a block of columns at a time.
-How close the refitted last layer comes to the network that it stands for.
-One pass over the training set, in memory that holds its features but not its pictures.
-Representer values: how much each training image adds to one logit of a test image.
-Everything that representer points say of one network, its training set and some test images.
+One pass over the training set collects its features, the refitted last layer turns them into representer values, and a
+running selection keeps the strongest. Memory holds the features, never the pictures.
 """
 
 from __future__ import annotations

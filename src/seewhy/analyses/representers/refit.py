@@ -1,7 +1,4 @@
-"""The last linear layer of a network: its input is the space in which representer points are found.
-
-The last layer fitted anew with L2 regularisation to a stationary point that is certified by its gradient.
-"""
+"""Fit the last linear layer anew, with L2 regularisation, to a stationary point that its gradient certifies."""
 
 from __future__ import annotations
 
@@ -101,13 +98,24 @@ def append_constant(features: Tensor) -> Tensor:
 
 
 def refit_last_layer(features: Tensor, targets: Tensor, l2: float, tolerance: float = 1e-6, most: int = 100) -> Refit:
-    """argmin over W of the mean cross-entropy(targets, softmax(W f)) + l2 ||W||^2, by Newton's method in float64.
+    """Fit W by argmin of mean cross-entropy(targets, softmax(W f)) + l2 ||W||^2, by Newton's method in float64.
 
-    `features` [n, d], `targets` [n, classes] are probabilities. The steps solve the Newton equation by preconditioned
-    conjugate gradients, in memory that does not grow with n x d x classes. It ends when the norm of the gradient is
-    below 2 l2 tolerance / max ||f_i||: the sum of the representer values of an image whose features are no longer than
-    those is then within `tolerance` of its logit. UserError for l2 <= 0, features or targets that are not finite, or
-    where that is not reached in `most` steps.
+    The Newton equation is solved by preconditioned conjugate gradients, in memory that does not grow with
+    n x d x classes. The fit ends when the norm of the gradient is below 2 l2 tolerance / max ||f_i||: the sum of the
+    representer values of an image whose features are no longer than those is then within `tolerance` of its logit.
+
+    Args:
+        features: Inputs of the last layer, [n, d].
+        targets: Probabilities of the classes, [n, classes].
+        l2: Weight of the squared norm, above 0.
+        tolerance: Largest error of a sum of representer values, in logits.
+        most: Largest number of Newton steps.
+
+    Returns:
+        The weights, the representer coefficients and the gradient that certifies them.
+
+    Raises:
+        UserError: `l2` is not above 0, a value is not finite, or the fit does not converge in `most` steps.
     """
     if l2 <= 0:
         raise UserError(f"callbacks.representers.l2={l2} must be above 0: without it there are no representer values")

@@ -1,7 +1,4 @@
-"""Representer points of the images of a loop, and what a run keeps of them.
-
-Representer points as rows of a table.
-"""
+"""Representer points of the images of a run, with their tables and figures."""
 
 from __future__ import annotations
 
@@ -27,7 +24,19 @@ from seewhy.plots.canvas import Drawing
 
 @dataclass(frozen=True)
 class RepresenterReport:
-    """The points of the test images that have a target, in the order of the loop."""
+    """Representer points of the test images that have a target, in the order of the loop.
+
+    Attributes:
+        points: Representer values, fits and consistency.
+        data: The training set, whose pictures the figures show.
+        images: Test images, float32 [m, channels, height, width] in [0, 1].
+        names: Names of the test images.
+        targets: Explained class of each, int64 [m].
+        labels: True class of each, int64 [m], -1 where it is unknown.
+        predictions: What the classifier says of each.
+        classes: Names of the classes.
+        seconds: Time that the computation took.
+    """
 
     points: RepresenterPoints
     data: TrainingSet
@@ -35,29 +44,44 @@ class RepresenterReport:
     names: list[str]
     targets: Tensor
     labels: Tensor
-    said: list[Prediction]
+    predictions: list[Prediction]
     classes: Sequence[str]
     seconds: float
 
     def facts(self) -> dict[str, Any]:
-        """What the run's record says."""
+        """Summarise the points for the run's record.
+
+        Returns:
+            Numbers by name: correlations, consistency, counts and seconds.
+        """
         return self.points.facts() | {"test_images": len(self.names), "seconds": round(self.seconds, 3)}
 
     def write(self, folder: RunFolder) -> None:
-        """The three tables."""
+        """Write representers.csv, importance.csv and consistency.csv.
+
+        Args:
+            folder: The run folder.
+        """
         rows = build_point_rows(self.points, self.names, self.targets, self.classes)
         folder.write_csv("representers.csv", POINTS, rows)
         folder.write_csv("importance.csv", IMPORTANCE, build_importance_rows(self.points, self.classes))
         folder.write_csv("consistency.csv", CONSISTENCY, build_consistency_rows(self.points, self.names))
 
     def figures(self, pictures: int) -> Iterator[tuple[str, Drawing]]:
-        """(name, figure): the most influential training images, class consistency, the first test images."""
+        """Draw the most influential training images, the class consistency and the points of the first test images.
+
+        Args:
+            pictures: How many test images get a figure.
+
+        Yields:
+            Pairs of name and figure, drawn one at a time.
+        """
         yield "importance", draw_importance_figure(self.points, self.data, self.classes)
         if bool((self.labels != UNKNOWN).any()):
             yield "consistency", draw_consistency_figure(self.points, self.labels, self.classes)
         for row, name in enumerate(self.names[:pictures]):
             target = self.classes[int(self.targets[row])]
-            arguments = self.points, self.data, row, self.images[row], name, self.said[row], target, self.classes
+            arguments = self.points, self.data, row, self.images[row], name, self.predictions[row], target, self.classes
             yield f"points_{name}", draw_point_figure(*arguments)
 
 
@@ -69,7 +93,22 @@ def build_report(
     policy: str | int,
     **options: Any,
 ) -> RepresenterReport:
-    """The representer points of the images of all batches; `options` are those of `representer_points`."""
+    """Compute the representer points of the images of all batches.
+
+    Args:
+        classifier: The network that is explained; it is left as it was.
+        data: Its training set.
+        batches: The test images.
+        logits: Outputs [n, classes] of each batch.
+        policy: Which class of each image is explained, as in `target=`.
+        **options: Further arguments of `compute_representer_points`.
+
+    Returns:
+        The report of the images that have a target.
+
+    Raises:
+        UserError: No image has a target, or the refitted layer does not stand for the network.
+    """
     start, classes = time.perf_counter(), classifier.facts.classes
     images, labels = torch.cat([batch.images for batch in batches]), torch.cat([batch.labels for batch in batches])
     targets = choose_targets(policy, torch.cat(list(logits)), labels, classes)

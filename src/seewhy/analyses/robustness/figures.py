@@ -1,7 +1,4 @@
-"""Accuracy, confidence and stability over the levels of each corruption.
-
-Corruption x level as a table whose cells are coloured by their numbers.
-"""
+"""Figures of a robustness run: curves over the levels of each corruption, and a heat table of corruption x level."""
 
 from __future__ import annotations
 
@@ -78,14 +75,30 @@ def _panel(axes: Axes, table: pd.DataFrame, corruption: str, quantities: dict[st
 
 
 def select_headline_quantities(columns: Sequence[str], explainers: Sequence[str]) -> dict[str, str]:
-    """The quantities of the terminal's table: accuracy, confidence and one number about each explainer's maps."""
+    """Select the quantities of the terminal's table: accuracy, confidence and one number about each explainer's maps.
+
+    Args:
+        columns: Quantities that were measured.
+        explainers: Names of the methods.
+
+    Returns:
+        Heading of each selected quantity, by its column.
+    """
     names = {"accuracy": "accuracy", "clean_probability": "confidence"}
     names |= {f"{name}_spearman": f"{name} rank corr." for name in explainers}
     return {column: words for column, words in names.items() if column in set(columns)}
 
 
 def select_curve_quantities(columns: Sequence[str], explainers: Sequence[str]) -> dict[str, str]:
-    """The quantities of the curves that there are, with their names in the legend."""
+    """Select the quantities that are drawn over the levels.
+
+    Args:
+        columns: Quantities that were measured.
+        explainers: Names of the methods.
+
+    Returns:
+        Legend entry of each selected quantity, by its column.
+    """
     names = {"accuracy": "accuracy", "clean_probability": "confidence: probability of the original's class"}
     for name in explainers:
         names[f"{name}_spearman"] = f"{name.replace('_', ' ')}: rank correlation"

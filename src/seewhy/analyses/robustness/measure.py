@@ -1,10 +1,4 @@
-"""The passes that cannot be saved.
-
-The corrupted versions of a batch, in groups that are measured together.
-What the classifier says of one image at one step.
-Predictions, explanations and scores of every corrupted version of a batch.
-Clean maps that another callback made already.
-"""
+"""Predictions, explanations and scores of every corrupted version of a batch, in groups of bounded memory."""
 
 from __future__ import annotations
 
@@ -131,7 +125,20 @@ class MeasuredGroup:
 
 @dataclass
 class Measurement:
-    """The measuring of one batch after the other; `seconds` adds up where the time goes."""
+    """Measure one batch after the other; `seconds` adds up where the time goes.
+
+    Attributes:
+        classifier: The network; it is left as it was.
+        explainers: Methods whose maps are compared, by name.
+        metrics: Metrics of the maps on the corrupted images, by name.
+        steps: Corruption and level of each version that comes with a batch.
+        moving: Positions in `steps` of those that move pixels.
+        attacks: Attacks on the classifier, by name.
+        seed: Seed of every random number, together with the image.
+        probe_batch_size: How many images are in the network at once, or `auto`.
+        seconds: Time spent by stage.
+        metric_passes: Forward passes that the metrics made.
+    """
 
     classifier: Classifier
     explainers: Mapping[str, Explainer]
@@ -145,7 +152,17 @@ class Measurement:
     metric_passes: int = 0
 
     def clean(self, batch: Batch, logits: Tensor, explained: int, existing: Mapping[str, Attributions]) -> CleanResults:
-        """The clean predictions and maps; maps that are `known` already are not made again."""
+        """Explain the clean images, once for all versions.
+
+        Args:
+            batch: Clean images with their labels.
+            logits: Outputs for them, [batch, classes].
+            explained: How many images of the batch get maps.
+            existing: Maps that another callback has computed already, by explainer.
+
+        Returns:
+            Predictions, targets (the predicted class) and maps of the clean images.
+        """
         images, targets, maps = batch.images[:explained], logits.argmax(1), {}
         with self._timed("explanation"):
             for name, explainer in self.explainers.items() if explained else ():
@@ -156,7 +173,14 @@ class Measurement:
         return CleanResults(batch, logits, targets, maps)
 
     def run(self, clean: CleanResults) -> Iterator[MeasuredGroup]:
-        """The clean images as level 0, then group by group."""
+        """Measure the clean images as level 0, then every group of corrupted and attacked versions.
+
+        Args:
+            clean: Results of the clean images.
+
+        Yields:
+            One group after the other, with a row for each image and version.
+        """
         batch = clean.batch
         explained = max((len(maps) for maps in clean.maps.values()), default=0)
         with torch.inference_mode(False), torch.no_grad(), self.classifier.frozen():
@@ -246,9 +270,15 @@ class Measurement:
 
 
 def count_necessary_passes(measurement: Measurement, images: int, explained: int) -> int | None:
-    """Forward passes that cannot be saved: one prediction for each version, the explainers' own, the attacks' own.
+    """Count the forward passes that cannot be saved: one prediction a version, the explainers' own, the attacks' own.
 
-    None where an explainer's passes are not known beforehand.
+    Args:
+        measurement: What is measured.
+        images: Number of images.
+        explained: How many of them get maps.
+
+    Returns:
+        The number of passes, or None where an explainer's passes depend on the image.
     """
     facts, attacks = measurement.classifier.facts, measurement.attacks.values()
     versions = 1 + len(measurement.steps) + sum(len(attack.eps) for attack in attacks)
@@ -264,7 +294,17 @@ def count_necessary_passes(measurement: Measurement, images: int, explained: int
 def find_existing_maps(
     outputs: Mapping[str, Any], batch: Batch, targets: Classes, explainers: Mapping[str, Explainer]
 ) -> dict[str, Attributions]:
-    """The maps of each explainer whose explanations of the first images, for just these targets, lie in `outputs`."""
+    """Find maps that the batch's explanations hold already.
+
+    Args:
+        outputs: Results of the batch, with `explanations` where another callback computed some.
+        batch: The images.
+        targets: Explained class of the first images, int64 [n].
+        explainers: Methods by name.
+
+    Returns:
+        Maps [n, height, width] of each explainer whose explanations of exactly these images and targets exist.
+    """
     by_image = {explanation.name: explanation for explanation in outputs.get("explanations", [])}
     shared = [by_image[name] for name in batch.names[: len(targets)] if name in by_image]
     if not shared or len(shared) < len(targets):

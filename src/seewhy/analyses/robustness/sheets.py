@@ -1,7 +1,4 @@
-"""What the sheets show of the first images: each version as a small picture with its words.
-
-Each image and its corrupted versions side by side, with what the classifier says of each.
-"""
+"""Sheets of a robustness run: each image and its corrupted versions side by side, with the prediction on each."""
 
 from __future__ import annotations
 
@@ -34,7 +31,15 @@ class Tile:
 
 @dataclass
 class Gallery:
-    """The tiles of the first `maximum` images; pictures over `longest` pixels are averaged down."""
+    """Tiles of the first images; large pictures are averaged down.
+
+    Attributes:
+        signed: Whether the maps of each explainer are signed, by its name.
+        maximum: How many images are kept.
+        longest: Longest side of a tile in pixels.
+        style: Colours, clipped percentage and overlay opacity.
+        tiles: Tile of each version, by image.
+    """
 
     signed: dict[str, bool]
     maximum: int = 10
@@ -45,7 +50,11 @@ class Gallery:
     tiles: dict[str, dict[CorruptionStep, Tile]] = field(default_factory=dict)
 
     def add(self, measured: MeasuredGroup) -> None:
-        """Keep the group's tiles of the images that are shown."""
+        """Keep the tiles of a group for the images that are on the sheets.
+
+        Args:
+            measured: Rows, images and maps of the group.
+        """
         for image, line in enumerate(measured.rows):
             name = line[0]["image"]
             if name not in self.tiles and len(self.tiles) >= self.maximum:

@@ -1,7 +1,4 @@
-"""Bringing a map of a moved image back to where the pixels came from.
-
-How much of an explanation survives: the map of a corrupted image beside that of the clean one.
-"""
+"""Stability of explanations: the map of a corrupted image, moved back where pixels moved, beside the clean one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From one row per image, corruption and level to means with intervals and to corruption errors."""
+"""Means with intervals, and corruption errors, from one row per image, corruption and level."""
 
 from __future__ import annotations
 
@@ -20,13 +20,21 @@ OVER_LEVELS = "mean"
 
 
 def summarise(rows: Sequence[Mapping[str, Any]], reference: pd.DataFrame | None = None, seed: int = 0) -> pd.DataFrame:
-    """One row per corruption, level and quantity: mean over the images, 95 % interval, number of images, note.
+    """Average the rows over the images for each corruption, level and quantity.
 
     Every number of the rows is a quantity; `correct` is called accuracy. Level `mean` averages each image over the
     levels of a corruption, corruption `mean` over all corruptions, which gives the mean corruption error. Errors:
     `error` = 1 - accuracy; `relative_error` = error - clean error; with a reference also `corruption_error` = error /
     reference error and `relative_corruption_error` = relative error / reference relative error, in which 1 is as bad as
     the reference. Hendrycks and Dietterich: Benchmarking neural network robustness, ICLR 2019.
+
+    Args:
+        rows: One mapping per image, corruption and level.
+        reference: Errors of a reference model, as `read_reference` gives them.
+        seed: Seed of the intervals.
+
+    Returns:
+        Columns corruption, level, quantity, mean, low, high (95 % interval), n (images) and note.
     """
     table = pd.DataFrame(rows).rename(columns={"correct": "accuracy"})
     quantities = [column for column in table.columns if column not in WORDS]
@@ -74,7 +82,14 @@ def _with_intervals(entries: list[tuple[str, Any, str, pd.Series[float]]], seed:
 
 
 def select_levels(summary: pd.DataFrame) -> pd.DataFrame:
-    """The rows of single levels, with the level as a number and the mean as `value`."""
+    """Select the rows of single levels.
+
+    Args:
+        summary: Table that `summarise` made.
+
+    Returns:
+        Its rows with the level as a number and the mean as `value`.
+    """
     single = summary[[level != OVER_LEVELS for level in summary.level]]
     return single.assign(level=single.level.astype(int), value=single["mean"].astype(float))
 
@@ -107,9 +122,16 @@ def average_over_corruptions(summary: pd.DataFrame, quantities: Iterable[str]) -
 
 
 def read_reference(path: str | Path) -> pd.DataFrame:
-    """A reference model's errors, with the columns corruption, level and error (level 0: clean).
+    """Read the errors of a reference model: a csv, or the robustness_summary.csv of another run.
 
-    Either such a csv file or the robustness_summary.csv of another run. UserError for anything else.
+    Args:
+        path: The file.
+
+    Returns:
+        Columns corruption, level and error; level 0 is the clean image.
+
+    Raises:
+        UserError: The file is missing or lacks these columns.
     """
     file = Path(path).expanduser()
     if not file.is_file():

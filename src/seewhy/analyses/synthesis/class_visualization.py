@@ -1,9 +1,7 @@
-"""Random numbers that belong to a class, not to its place in a run.
+"""Class visualization: images that the network itself finds most typical of a class.
 
-Small random movements of an image: what survives them is more than noise.
-How an image is made to raise the score of a class: two published ways and every number in between.
-One class's image on its way from noise.
-Class visualization: images that the network itself finds most typical of a class.
+A recipe says how: what is optimised (pixels or spectrum), the step, the small random movements that keep what is more
+than noise, and the penalty. Every class draws from a generator of its own.
 """
 
 from __future__ import annotations
@@ -165,10 +163,25 @@ def list_frame_steps(steps: int) -> list[int]:
 class ClassVisualization(Synthesis):
     """Images that maximise the unnormalised score of a class: argmax_x E[logit_c(moved(x))] - l2 ||normalised x||_2^2.
 
-    All classes climb together; a class's image depends on (seed, class), not on the others, up to the rounding of sums in
-    batches of another size. `variant` is `fourier` (Olah et al. 2017) or `cs231n` (after Simonyan et al. 2014); a field
-    that is None takes its value. `classes` are names or indices; None takes the network's first ten. The images show
-    what raises the score, in saturated form, not what the network needs to see.
+    All classes climb together; a class's image depends on (seed, class), not on the others, up to the rounding of sums
+    in batches of another size. The images show what raises the score, in saturated form, not what the network needs to
+    see. Olah et al.: Feature visualization, 2017 (`fourier`); Simonyan et al. 2014 (`cs231n`).
+
+    Args:
+        classes: Names or indices; None takes the network's first ten.
+        variant: `fourier` or `cs231n`; a field below that is None takes the variant's value.
+        parametrization: What is optimised: `fourier` (a spectrum) or `pixels`.
+        steps: Number of steps.
+        rate: Adam's learning rate, or the L2 length of a step of pixels.
+        l2: Weight of the squared norm of the normalised image.
+        jitter: Most pixels by which an image of 224 pixels is rolled in a step.
+        rotation: Most degrees by which it is turned.
+        scale: Most by which it is magnified or reduced.
+        blur: Standard deviation of the blur of `pixels`, in pixels; 0: none.
+        blur_every: Steps between two blurs.
+        decay: Exponent of the frequency by which the spectrum is divided.
+        contrast: Bound on the standard deviation before the sigmoid.
+        saturation: Bound on the colours relative to the brightness.
     """
 
     classes: Sequence[str | int] | None = None
@@ -200,7 +213,16 @@ class ClassVisualization(Synthesis):
     def visualize(
         self, classifier: Classifier, indices: Sequence[int], on_step: Callable[[], object] = lambda: None
     ) -> list[Visualization]:
-        """One result for each class index, all in the same batches; `on_step` is called after every step."""
+        """Make the images of some classes, all in the same batches.
+
+        Args:
+            classifier: The network; it is left as it was.
+            indices: Indices of the classes.
+            on_step: Called after every step.
+
+        Returns:
+            The frames of each class, the last one the result.
+        """
         with isolate(classifier):
             targets = torch.tensor(list(indices), device=classifier.device)
             shape = (3, classifier.facts.size, classifier.facts.size)

@@ -1,7 +1,4 @@
-"""One fooling image with all that is reported of it.
-
-Fooling images: the smallest steps along the gradient that turn a photograph into another class.
-"""
+"""Fooling images: the smallest steps along the gradient that turn a photograph into another class."""
 
 from __future__ import annotations
 
@@ -134,13 +131,17 @@ class FoolingResult:
 
 @dataclass(frozen=True, kw_only=True)
 class FoolingImage(Synthesis):
-    """Images that the classifier takes for the target, found by normalised gradient ascent on the target's logit.
+    """Images that the classifier takes for the target, by normalised gradient ascent on the target's logit.
 
     x <- clip(x + rate * g / ||g||_2, 0, 1) with g = d logit_target / dx, until the image, rounded to 8 bits, has the
-    target as its largest logit, by more than `margin` over every other logit. Images are in [0, 1], so `rate` is the L2
-    length of one step there: before the rounding an image moves by at most steps * rate. It stops after `max_steps`, or
-    where the gradient is zero or not finite. `target` is a class index, a class name, `runner_up` or `true` (which mends
-    a misclassified image). Simonyan et al. 2014 and Szegedy et al. 2014 describe the effect.
+    target as its largest logit, by more than `margin` over every other logit. The search also ends where the gradient
+    is zero or not finite. Simonyan et al. 2014 and Szegedy et al. 2014 describe the effect.
+
+    Args:
+        target: A class index, a class name, `runner_up`, or `true` (which mends a misclassified image).
+        rate: L2 length of one step for images in [0, 1]; before the rounding an image moves by at most steps * rate.
+        max_steps: Largest number of steps.
+        margin: Lead of the target's logit that ends the search.
     """
 
     target: str | int = "runner_up"
@@ -161,7 +162,16 @@ class FoolingImage(Synthesis):
             raise UserError("synthesis.target=predicted fools nobody: give a class, runner_up or true")
 
     def fool(self, classifier: Classifier, images: Images, targets: Classes) -> FoolingResult:
-        """Search for all images [batch, 3, height, width] at once; an image that is done leaves the passes."""
+        """Search for all images at once; an image that is done leaves the passes.
+
+        Args:
+            classifier: The network; it is left as it was.
+            images: float32 [batch, channels, height, width] in [0, 1].
+            targets: Class to reach, int64 [batch].
+
+        Returns:
+            The images as saved and before rounding, with steps and outcome of each.
+        """
         with isolate(classifier):
             return self._search(
                 BatchedEvaluator(classifier, images[0], self.probe_batch_size), images.detach().clone(), targets

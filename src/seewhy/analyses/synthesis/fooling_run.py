@@ -1,7 +1,4 @@
-"""Original, fooling image, difference and ten times the difference, with true values.
-
-Every image of the data: fooled, saved, drawn and tabulated.
-"""
+"""Fool the classifier with every image of the data: search, save, draw and tabulate."""
 
 from __future__ import annotations
 
@@ -120,9 +117,9 @@ LOGGED = ("steps", "l2", "linf", "psnr")
 
 
 @dataclass
-class _Made:
+class _Results:
     rows: list[dict[str, str]] = field(default_factory=list)
-    shown: list[FooledImage] = field(default_factory=list)
+    drawn: list[FooledImage] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
 
 
@@ -135,7 +132,7 @@ def fool_images(
     loader = data.test_dataloader()
     console = Console(highlight=False)
     console.print(describe_work(classifier), soft_wrap=True)
-    summary = _Made()
+    summary = _Results()
     try:
         with build_progress_bar(console) as bar:
             for batch in bar.track(loader, description="fooling images"):
@@ -145,10 +142,10 @@ def fool_images(
     finally:
         output.table("synthesis.csv", COLUMNS, summary.rows)
         output.table("skipped.csv", Skipped._fields, [image._asdict() for image in summary.skipped])
-        if summary.shown:
+        if summary.drawn:
             captions = _words(synthesis), f"{classifier.name} ({classifier.origin})"
-            output.figure("sheet.png", encode_figure(draw_fooling_sheet(summary.shown, len(summary.rows), *captions)))
-            console.print(build_fooling_table(summary.shown, len(summary.rows)))
+            output.figure("sheet.png", encode_figure(draw_fooling_sheet(summary.drawn, len(summary.rows), *captions)))
+            console.print(build_fooling_table(summary.drawn, len(summary.rows)))
     successes = sum(row["success"] == "yes" for row in summary.rows)
     return {"images": len(summary.rows), "images_skipped": len(summary.skipped), "successes": successes}
 
@@ -198,7 +195,7 @@ def fool_batch(
 
 
 def _write(
-    synthesis: FoolingImage, classifier: Classifier, fooled: list[FooledImage], summary: _Made, output: Output
+    synthesis: FoolingImage, classifier: Classifier, fooled: list[FooledImage], summary: _Results, output: Output
 ) -> None:
     captions = _words(synthesis), f"{classifier.name} ({classifier.origin})"
     for result in fooled:
@@ -209,7 +206,7 @@ def _write(
         for column in LOGGED:
             output.number(f"per_image/{column}", float(row[column]), len(summary.rows))
         summary.rows.append(row)
-    summary.shown += fooled[: ON_SHEET - len(summary.shown)]
+    summary.drawn += fooled[: ON_SHEET - len(summary.drawn)]
 
 
 def _words(synthesis: FoolingImage) -> str:

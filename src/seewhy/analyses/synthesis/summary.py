@@ -1,7 +1,4 @@
-"""Titled pictures side by side on a page.
-
-Tables for the terminal.
-"""
+"""Pages of titled pictures, and tables for the terminal."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""A climb as a moving picture.
-
-Strips of a class's image on its way, and the score curves.
-Every class: climbed, saved, drawn, animated and tabulated.
-"""
+"""Visualize every class: climb, save, draw, animate and tabulate."""
 
 from __future__ import annotations
 
