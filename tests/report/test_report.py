@@ -50,20 +50,40 @@ def test_the_numbers_of_a_comparison_are_those_of_its_tables(comparison: Compari
     assert board["mean_rank"].is_monotonic_increasing
     assert board["control"].to_dict() == {"grad_cam": False, "rise": False, "edges": True, "random": True}
     assert (board.loc["rise", "passes"], board.loc["rise", "seconds"]) == (1001, 50)
-    assert comparison.beats("grad_cam", "deletion") == "yes"
-    assert comparison.beats("random", "deletion") == "control"
-    assert comparison.best("deletion") == [min(means, key=lambda name: means[name])]
+    assert comparison.get_verdict("grad_cam", "deletion") == "yes"
+    assert comparison.get_verdict("random", "deletion") == "control"
+    assert comparison.list_best("deletion") == [min(means, key=lambda name: means[name])]
     assert set(comparison.pairwise["metric"]) == {"deletion", "insertion"}
     assert len(comparison.pairwise) == 2 * 6
     assert set(comparison.summary["metric"]) == set(FEW)
     assert "coverage" not in board
 
 
+def test_a_leaderboard_of_many_metrics_is_built_at_once() -> None:
+    """Pandas warns of a table to which a hundred columns are added one by one, and warnings are errors here."""
+    values = np.random.default_rng(0).random((30, 2, 5))
+    rows = [
+        (f"image_{image}", label, f"metric_{metric:02d}", float(value))
+        for metric, table in enumerate(values)
+        for label, column in zip(("saliency", "random"), table, strict=True)
+        for image, value in enumerate(column)
+    ]
+    labels = pd.Index(["random", "saliency"], name="explainer")
+    explainers = pd.DataFrame({"method": labels, "control": [True, False], "passes": 1.0, "seconds": 0.1}, index=labels)
+    facts = {f"metric_{metric:02d}": MetricFact(better="lower") for metric in range(30)}
+    table = pd.DataFrame(rows, columns=["image", "explainer", "metric", "value"])
+    compared = compare_runs(JoinedRuns("model", 5, "predicted", table, explainers, facts))
+    assert compared.leaderboard.shape == (2, 4 + 6 * 30)
+    for metric in range(30):
+        for label, column in zip(("saliency", "random"), values[metric], strict=True):
+            assert compared.get_mean(label, f"metric_{metric:02d}")[0] == pytest.approx(column.mean())
+
+
 def test_the_terminal_shows_direction_interval_best_and_mark(comparison: Comparison) -> None:
     said = text_of(build_leaderboard_table(comparison, 200))
     assert "deletion ↓" in said
     assert "insertion ↑" in said
-    mean, low, high = comparison.mean("grad_cam", "deletion")
+    mean, low, high = comparison.get_mean("grad_cam", "deletion")
     assert f"{format_value(mean)} [{format_value(low)}, {format_value(high)}]" in said
     lines = {line.split()[0]: line for line in said.splitlines() if line.strip()}
     assert "≈" in lines["edges"]

@@ -16,76 +16,97 @@ from seewhy.statistics.tests import compare_pairs, compare_with_control
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` found; explainers stand in the order of `leaderboard`."""
+    """What the runs of one model say about its explainers, which stand in the order of `leaderboard`.
+
+    Args:
+        joined: The runs.
+        summary: `summarise_metrics` of every metric, also of those without a direction.
+        pairwise: `compare_pairs` of every metric with a direction, named in the column metric.
+        verdicts: `compare_with_control` of every metric with a direction, named in the column metric; empty without a
+            control.
+        ranks: Of every metric with a direction.
+        leaderboard: By explainer, best mean rank first; columns as in leaderboard.csv.
+    """
 
     joined: JoinedRuns
     summary: pd.DataFrame
-    """`summarise` of every metric, also of those without a direction"""
     pairwise: pd.DataFrame
-    """`compare_pairs` of every metric with a direction, in the column metric"""
     verdicts: pd.DataFrame
-    """`against_control` of every metric with a direction, in the column metric; empty without a control"""
     ranks: dict[str, Ranks]
     leaderboard: pd.DataFrame
-    """by explainer, best mean rank first; columns as in leaderboard.csv"""
 
-    def mean(self, explainer: str, metric: str) -> tuple[float, float, float]:
-        """Mean and both ends of its interval; NaN where there is none."""
+    @property
+    def explainers(self) -> list[str]:
+        """Their labels, best mean rank first."""
+        return [str(name) for name in self.leaderboard.index]
+
+    def get_mean(self, explainer: str, metric: str) -> tuple[float, float, float]:
+        """Return the mean and both ends of its interval; NaN where there is none."""
         mean, low, high = (float(self.leaderboard[f"{metric}{end}"][explainer]) for end in ("", "_low", "_high"))
         return mean, low, high
 
-    def beats(self, explainer: str, metric: str) -> str:
-        """yes, no, untested, control, or nothing."""
+    def get_verdict(self, explainer: str, metric: str) -> str:
+        """Return yes, no, untested, control, or nothing: whether the explainer beats random."""
         return str(self.leaderboard.loc[explainer, f"{metric}_beats_random"])
 
-    def best(self, metric: str) -> list[str]:
-        """The explainers with the best mean."""
+    def list_best(self, metric: str) -> list[str]:
+        """Return the explainers with the best mean."""
         means = self.leaderboard[metric]
         top = means.max() if self.joined.facts[metric].better == "higher" else means.min()
         return [str(name) for name in means.index[means == top]]
 
 
 def compare_runs(joined: JoinedRuns, seed: int = 0) -> Comparison:
-    """Summary, paired comparisons, ranks and control of one model's explainers, and the leaderboard out of them."""
+    """Compare the explainers of one model by every metric.
+
+    Args:
+        joined: The runs.
+        seed: Of the bootstrap.
+
+    Returns:
+        Summary, paired comparisons, ranks, verdicts against the control, and the leaderboard that they give.
+    """
     table = check_table(joined.table)
     directions: dict[str, Direction] = {name: fact.better for name, fact in joined.facts.items() if fact.better}
     pairs, verdicts, ranks = [], [], {}
     for metric, better in directions.items():
         assert better is not None
         values = pivot_by_image(table, metric)
-        pairs.append(_under(metric, compare_pairs(values, better, seed)))
+        pairs.append(compare_pairs(values, better, seed).assign(metric=metric))
         ranks[metric] = rank_explainers(values, better)
         if joined.control in values:
-            verdicts.append(_under(metric, compare_with_control(values, better, cast(str, joined.control))))
+            verdict = compare_with_control(values, better, cast(str, joined.control))
+            verdicts.append(verdict.assign(metric=metric))
     summary = summarise_metrics(joined.table, joined.facts, seed)
-    empty = pd.DataFrame(columns=["metric", "explainer", "p", "beats"])
-    judged = pd.concat(verdicts, ignore_index=True) if verdicts else empty
-    paired = pd.concat(pairs, ignore_index=True) if pairs else empty
-    return Comparison(joined, summary, paired, judged, ranks, _leaderboard(joined, summary, judged, ranks))
+    pairwise, judged = _stack(pairs), _stack(verdicts)
+    return Comparison(joined, summary, pairwise, judged, ranks, _build_leaderboard(joined, summary, judged, ranks))
 
 
-def _under(metric: str, found: pd.DataFrame) -> pd.DataFrame:
-    found.insert(0, "metric", metric)
-    return found
+def _stack(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """One table with the column metric first; without rows where there is none."""
+    if not tables:
+        return pd.DataFrame(columns=["metric", "explainer", "p", "beats"])
+    stacked = pd.concat(tables, ignore_index=True)
+    return stacked[["metric", *stacked.columns.drop("metric")]]
 
 
-def _leaderboard(
+def _build_leaderboard(
     joined: JoinedRuns, summary: pd.DataFrame, verdicts: pd.DataFrame, ranks: dict[str, Ranks]
 ) -> pd.DataFrame:
     """A row per explainer: mean_rank, cost, and per metric with a direction its mean, interval, rank and verdict.
 
     `mean_rank` is the mean of the average ranks in the metrics in which every explainer is ranked.
     """
-    board = joined.explainers[["control", "passes", "seconds"]].copy()
-    shared = [dict(zip(it.explainers, it.average, strict=True)) for it in ranks.values()]
-    whole = pd.DataFrame([it for it in shared if len(it) == len(board)], columns=board.index, dtype=float)
-    board.insert(0, "mean_rank", whole.mean())
-    for metric, found in ranks.items():
+    labels = joined.explainers.index
+    averages = [dict(zip(each.explainers, each.average, strict=True)) for each in ranks.values()]
+    complete = pd.DataFrame([each for each in averages if len(each) == len(labels)], columns=labels, dtype=float)
+    columns = {"mean_rank": complete.mean(), **joined.explainers[["control", "passes", "seconds"]]}
+    for metric, average in zip(ranks, averages, strict=True):
         cells = summary[summary["metric"] == metric].set_index("explainer")
-        said = verdicts[verdicts["metric"] == metric].set_index("explainer")
-        board[metric] = cells["mean"]
-        board[f"{metric}_low"], board[f"{metric}_high"] = cells["low"], cells["high"]
-        board[f"{metric}_rank"] = pd.Series(dict(zip(found.explainers, found.average, strict=True)), dtype=float)
-        board[f"{metric}_p_random"] = said["p"].astype(float)
-        board[f"{metric}_beats_random"] = said["beats"].astype(object).reindex(board.index).fillna("")
-    return board.sort_values("mean_rank", kind="stable")
+        verdict = verdicts[verdicts["metric"] == metric].set_index("explainer")
+        columns[metric] = cells["mean"]
+        columns[f"{metric}_low"], columns[f"{metric}_high"] = cells["low"], cells["high"]
+        columns[f"{metric}_rank"] = pd.Series(average, dtype=float)
+        columns[f"{metric}_p_random"] = verdict["p"].astype(float)
+        columns[f"{metric}_beats_random"] = verdict["beats"].astype(object).reindex(labels).fillna("")
+    return pd.DataFrame(columns, index=labels).sort_values("mean_rank", kind="stable")

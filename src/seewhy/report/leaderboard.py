@@ -27,8 +27,8 @@ from seewhy.statistics.schema import ARROWS
 
 def find_mark(comparison: Comparison, explainer: str, metric: str) -> str:
     """The mark of one cell; an explainer that is both best and no better than random shows the latter."""
-    verdict = comparison.beats(explainer, metric)
-    best = explainer in comparison.best(metric)
+    verdict = comparison.get_verdict(explainer, metric)
+    best = explainer in comparison.list_best(metric)
     return "best" if best and verdict in ("yes", "") else verdict
 
 
@@ -100,7 +100,7 @@ def _band(page: Chart, y: float, comparison: Comparison, names: list[str], metri
 def _panel(
     page: Chart, x: float, top: float, bottom: float, comparison: Comparison, names: list[str], metric: str
 ) -> None:
-    cells = [comparison.mean(name, metric) for name in names]
+    cells = [comparison.get_mean(name, metric) for name in names]
     scale = build_value_scale([value for cell in cells for value in cell], x, x + PANEL)
     draw_line(page, [x, x + PANEL], [bottom, bottom], FRAME)
     step = page.pixels(LEADING * SMALL)
@@ -108,8 +108,8 @@ def _panel(
         draw_line(page, [place, place], [top, bottom], FRAME, 0.6, zorder=1)
         page.text(place, bottom + step, label, SMALL, MUTED, ha="center")
     control = comparison.joined.control
-    if control is not None and math.isfinite(comparison.mean(control, metric)[0]):
-        place = scale(comparison.mean(control, metric)[0])
+    if control is not None and math.isfinite(comparison.get_mean(control, metric)[0]):
+        place = scale(comparison.get_mean(control, metric)[0])
         draw_line(page, [place, place], [top, bottom], MUTED, 1.0, linestyle=(0, (4, 3)))
     for row, (name, (mean, low, high)) in enumerate(zip(names, cells, strict=True)):
         y = top + (row + 0.5) * ROW

@@ -78,7 +78,7 @@ def build_standing(comparison: Comparison, metric: str | None = None) -> Standin
         return Standing(words, names, values, [(math.nan, math.nan)] * len(names), True)
     lower = comparison.joined.facts[metric].better == "lower"
     words = f"{metric.replace('_', ' ')} ({'lower' if lower else 'higher'} is better)"
-    ends = [comparison.mean(name, metric)[1:] for name in names]
+    ends = [comparison.get_mean(name, metric)[1:] for name in names]
     return Standing(words, names, values, [(low, high) for low, high in ends], lower)
 
 

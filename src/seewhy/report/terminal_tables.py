@@ -37,7 +37,7 @@ def build_leaderboard_table(comparison: Comparison, width: int = 100) -> Rendera
     parts: list[RenderableType] = [Text(_heading(comparison), style="bold")]
     for first in range(0, len(metrics), beside):
         parts.append(_block(comparison, names, metrics[first : first + beside]))
-    signs = {comparison.beats(name, metric) for name in names for metric in metrics}
+    signs = {comparison.get_verdict(name, metric) for name in names for metric in metrics}
     parts += [Text(words, style="yellow") for sign, words in LEGEND.items() if sign in signs]
     if comparison.joined.control is None and metrics:
         parts.append(Text("random is not among the runs, so nothing is compared with it", style="yellow"))
@@ -55,7 +55,7 @@ def _block(comparison: Comparison, names: list[str], metrics: list[str]) -> Tabl
     table.add_column("explainer", overflow="fold")
     for metric in metrics:
         table.add_column(f"{escape(metric)} {ARROWS[comparison.joined.facts[metric].better]}", justify="right")
-    best = {metric: comparison.best(metric) for metric in metrics}
+    best = {metric: comparison.list_best(metric) for metric in metrics}
     for name in names:
         cells = [_cell(comparison, name, metric, name in best[metric]) for metric in metrics]
         table.add_row(Text(name, style="dim" if comparison.leaderboard["control"][name] else ""), *cells)
@@ -63,8 +63,8 @@ def _block(comparison: Comparison, names: list[str], metrics: list[str]) -> Tabl
 
 
 def _cell(comparison: Comparison, name: str, metric: str, best: bool) -> Text:
-    mean, low, high = comparison.mean(name, metric)
-    sign = SIGNS.get(comparison.beats(name, metric), "")
+    mean, low, high = comparison.get_mean(name, metric)
+    sign = SIGNS.get(comparison.get_verdict(name, metric), "")
     return Text(sign + _number(mean, low, high), style="bold" if best else "")
 
 

@@ -46,9 +46,9 @@ def build_board(comparison: Comparison) -> dict[str, Any]:
 
 
 def _column(comparison: Comparison, metric: str, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    found = {name: comparison.mean(name, metric) for name in names}
+    found = {name: comparison.get_mean(name, metric) for name in names}
     scale = build_value_scale([value for three in found.values() for value in three], 0, 100)
-    control, best = comparison.joined.control, comparison.best(metric)
+    control, best = comparison.joined.control, comparison.list_best(metric)
     zero = found[control][0] if control in found else math.nan
     cells = {}
     for name, (mean, low, high) in found.items():
@@ -60,7 +60,7 @@ def _column(comparison: Comparison, metric: str, names: Sequence[str]) -> dict[s
             "high": high,
             "text": format_value(mean) if known else "no value",
             "interval": f"{format_value(low)} to {format_value(high)}" if math.isfinite(low) else "",
-            "beats": comparison.beats(name, metric),
+            "beats": comparison.get_verdict(name, metric),
             "best": name in best,
             "bar": [round(scale(value), 2) for value in (*ends, mean)] if known else None,
             "control": round(scale(zero), 2) if math.isfinite(zero) else None,
