@@ -81,7 +81,7 @@ def test_metrics_that_need_masks_are_left_out_without_any(tmp_path: Path) -> Non
     assert set(pd.read_csv(tmp_path / "without" / "summary.csv").metric) == {"sparseness"}
     assert run(tmp_path / "with", metrics, masks=True).record()["metrics_left_out"] == []
     assert set(pd.read_csv(tmp_path / "with" / "summary.csv").metric) >= {"pointing_game", "sparseness"}
-    with pytest.raises(UserError, match=r"pointing_game compare maps with masks: give data\.masks"):
+    with pytest.raises(UserError, match=r"pointing_game cannot be measured without masks: give data\.masks"):
         select_measurable({"pointing_game": PointingGame()}, masked=False)
 
 

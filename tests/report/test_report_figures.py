@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from seewhy.core.errors import UserError
 from seewhy.plots.charts import Scale, build_cost_scale, build_value_scale
-from seewhy.plots.label_placement import Box, place_labels
+from seewhy.plots.label_placement import Rectangle, place_labels
 from seewhy.report.comparison import Comparison, compare_runs
 from seewhy.report.joining import join_runs
 from seewhy.report.leaderboard import draw_leaderboard
@@ -87,13 +87,13 @@ def test_labels_stay_apart_inside_and_off_the_marks(seed: int) -> None:
     points = [(float(x), float(y)) for x, y in generator.uniform(60, 840, size=(30, 2))]
     points[7] = points[8]
     sizes = [(float(width), 24.0) for width in generator.uniform(60, 230, size=30)]
-    bounds = Box(0, 0, 1100, 900)
+    bounds = Rectangle(0, 0, 1100, 900)
     boxes = place_labels(points, sizes, bounds)
     for place, box in enumerate(boxes):
         assert box.overlap(bounds) == pytest.approx(box.area)
         assert (box.right - box.left, box.bottom - box.top) == pytest.approx(sizes[place])
         assert all(box.overlap(other) < 1e-6 for other in boxes[:place])
-        assert all(box.overlap(Box(x - 12, y - 12, x + 12, y + 12)) < 1e-6 for x, y in points)
+        assert all(box.overlap(Rectangle(x - 12, y - 12, x + 12, y + 12)) < 1e-6 for x, y in points)
 
 
 def test_scales_hold_their_values() -> None:

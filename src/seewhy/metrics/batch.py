@@ -109,5 +109,7 @@ def select_measurable(metrics: Mapping[str, ImageMetric], masked: bool) -> tuple
     """
     left_out = [name for name, metric in metrics.items() if metric.needs_masks and not masked]
     if metrics and len(left_out) == len(metrics):
-        raise UserError(f"{', '.join(left_out)} compare maps with masks: give data.masks=FOLDER with data=folder")
+        raise UserError(
+            f"{', '.join(left_out)} cannot be measured without masks: give data.masks=FOLDER with data=folder"
+        )
     return {name: metric for name, metric in metrics.items() if name not in left_out}, left_out

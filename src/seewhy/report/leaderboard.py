@@ -26,7 +26,16 @@ from seewhy.statistics.schema import ARROWS
 
 
 def find_mark(comparison: Comparison, explainer: str, metric: str) -> str:
-    """The mark of one cell; an explainer that is both best and no better than random shows the latter."""
+    """Find the mark of one cell; an explainer that is both best and no better than random has that of the latter.
+
+    Args:
+        comparison: Of the explainers of one model.
+        explainer: Its label.
+        metric: With a direction.
+
+    Returns:
+        A key of `seewhy.plots.charts.MARK_STYLES`.
+    """
     verdict = comparison.get_verdict(explainer, metric)
     best = explainer in comparison.list_best(metric)
     return "best" if best and verdict in ("yes", "") else verdict
@@ -42,11 +51,21 @@ NOTE = (
 
 
 def draw_leaderboard(comparison: Comparison) -> Figure:
-    """One panel per metric with a direction, one row per explainer; raises UserError without such a metric."""
+    """Draw one panel per metric with a direction, one row per explainer.
+
+    Args:
+        comparison: Of the explainers of one model.
+
+    Returns:
+        The figure.
+
+    Raises:
+        UserError: If no metric has a direction.
+    """
     metrics = list(comparison.ranks)
     if not metrics:
         raise UserError("no metric with a direction was measured; run with metric=[...]")
-    names = [str(name) for name in comparison.leaderboard.index]
+    names = comparison.explainers
     bold = max(measure_width(shorten(name, 1e9, BODY), BODY) for name in names)
     page = Chart(WIDEST)
     labels = min(LABELS, math.ceil(page.pixels(bold)) + 10)
@@ -55,28 +74,37 @@ def draw_leaderboard(comparison: Comparison) -> Figure:
     columns = -(-len(metrics) // bands)
     page = Chart(max(1300, 2 * MARGIN + labels + columns * (PANEL + GAP)))
     y = draw_heading(page, comparison)
-    y = draw_legend(page, y, _kinds(comparison, names, metrics)) + 14
+    y = draw_legend(page, y, _list_marks(comparison, names, metrics)) + 14
     for band in range(bands):
-        y = _band(page, y, comparison, names, metrics[band * columns : (band + 1) * columns], labels)
+        y = _draw_band(page, y, comparison, names, metrics[band * columns : (band + 1) * columns], labels)
     y = page.lines(MARGIN, y, wrap(NOTE, page.points(page.width - 2 * MARGIN), SMALL), SMALL, MUTED)
     return page.finish(y + MARGIN * 0.6)
 
 
 def draw_heading(page: Chart, comparison: Comparison) -> float:
-    """The line that says what is compared; the y below it."""
+    """Draw the line that says what is compared.
+
+    Args:
+        page: The chart.
+        comparison: Of the explainers of one model.
+
+    Returns:
+        The y below the line.
+    """
     joined = comparison.joined
-    said = f"{joined.model}: {len(joined.explainers)} explainers on the same {joined.images:,} images"
-    said += f", target: {joined.target}"
-    lines = wrap(said, page.points(page.width - 2 * MARGIN), TITLE, True)
+    words = f"{joined.model}: {len(joined.explainers)} explainers on the same {joined.images:,} images"
+    lines = wrap(f"{words}, target: {joined.target}", page.points(page.width - 2 * MARGIN), TITLE, True)
     return page.lines(MARGIN, MARGIN * 0.6, lines, TITLE, weight="bold") + 6
 
 
-def _kinds(comparison: Comparison, names: list[str], metrics: list[str]) -> list[str]:
+def _list_marks(comparison: Comparison, names: list[str], metrics: list[str]) -> list[str]:
     used = {find_mark(comparison, name, metric) for name in names for metric in metrics}
     return [kind for kind in MARK_STYLES if kind in used]
 
 
-def _band(page: Chart, y: float, comparison: Comparison, names: list[str], metrics: list[str], labels: int) -> float:
+def _draw_band(
+    page: Chart, y: float, comparison: Comparison, names: list[str], metrics: list[str], labels: int
+) -> float:
     """One line of panels; the y below their axes."""
     titles = [wrap(metric.replace("_", " "), page.points(PANEL), BODY, True) for metric in metrics]
     step = page.pixels(LEADING * BODY)
@@ -93,24 +121,24 @@ def _band(page: Chart, y: float, comparison: Comparison, names: list[str], metri
         fact = comparison.joined.facts[metric]
         page.lines(x, top - step * (len(title) + 1) - 4, title, BODY, weight="bold")
         page.lines(x, top - step - 4, [f"{ARROWS[fact.better]} {fact.better} is better"], SMALL, MUTED)
-        _panel(page, x, top, bottom, comparison, names, metric)
+        _draw_panel(page, x, top, bottom, comparison, names, metric)
     return bottom + 2.6 * page.pixels(LEADING * SMALL)
 
 
-def _panel(
+def _draw_panel(
     page: Chart, x: float, top: float, bottom: float, comparison: Comparison, names: list[str], metric: str
 ) -> None:
     cells = [comparison.get_mean(name, metric) for name in names]
     scale = build_value_scale([value for cell in cells for value in cell], x, x + PANEL)
     draw_line(page, [x, x + PANEL], [bottom, bottom], FRAME)
     step = page.pixels(LEADING * SMALL)
-    for place, label in scale.ticks(4):
-        draw_line(page, [place, place], [top, bottom], FRAME, 0.6, zorder=1)
-        page.text(place, bottom + step, label, SMALL, MUTED, ha="center")
+    for tick, label in scale.ticks(4):
+        draw_line(page, [tick, tick], [top, bottom], FRAME, 0.6, zorder=1)
+        page.text(tick, bottom + step, label, SMALL, MUTED, ha="center")
     control = comparison.joined.control
     if control is not None and math.isfinite(comparison.get_mean(control, metric)[0]):
-        place = scale(comparison.get_mean(control, metric)[0])
-        draw_line(page, [place, place], [top, bottom], MUTED, 1.0, linestyle=(0, (4, 3)))
+        x_control = scale(comparison.get_mean(control, metric)[0])
+        draw_line(page, [x_control, x_control], [top, bottom], MUTED, 1.0, linestyle=(0, (4, 3)))
     for row, (name, (mean, low, high)) in enumerate(zip(names, cells, strict=True)):
         y = top + (row + 0.5) * ROW
         if not math.isfinite(mean):

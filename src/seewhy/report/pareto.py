@@ -23,23 +23,28 @@ from seewhy.plots.charts import (
     draw_mark,
 )
 from seewhy.plots.colormaps import FRAME, INK, MUTED
-from seewhy.plots.label_placement import Box, build_leader, place_labels
+from seewhy.plots.label_placement import Rectangle, build_leader, place_labels
 from seewhy.plots.text import LEADING, measure_width, shorten, wrap
 from seewhy.report.comparison import Comparison
 from seewhy.report.leaderboard import draw_heading
 
 
 def find_pareto_front(costs: Sequence[float], losses: Sequence[float]) -> list[int]:
-    """Positions, cheapest first, of the points that no other point matches in cost and loss while beating it in one.
+    """Find the points that no other point matches in cost and loss while beating it in one of them.
 
-    Both are better when lower; a point with NaN is never on the front.
+    Args:
+        costs: Lower is better; a point with NaN is never on the front.
+        losses: Likewise.
+
+    Returns:
+        Positions of the points on the front, cheapest first.
     """
-    points = [(cost, loss, place) for place, (cost, loss) in enumerate(zip(costs, losses, strict=True))]
-    known = [(cost, loss, place) for cost, loss, place in points if cost == cost and loss == loss]
+    points = [(*pair, position) for position, pair in enumerate(zip(costs, losses, strict=True))]
+    finite = sorted(point for point in points if point[0] == point[0] and point[1] == point[1])
     return [
-        place
-        for cost, loss, place in sorted(known)
-        if not any(a <= cost and b <= loss and (a < cost or b < loss) for a, b, _ in known)
+        position
+        for cost, loss, position in finite
+        if not any(a <= cost and b <= loss and (a < cost or b < loss) for a, b, _ in finite)
     ]
 
 
@@ -50,28 +55,43 @@ RANK = "mean_rank"
 
 @dataclass(frozen=True)
 class Standing:
-    """What the vertical axis shows, for each explainer with a value."""
+    """The vertical axis: a value of each explainer that has one.
+
+    Args:
+        words: What the values are.
+        names: Labels of the explainers.
+        values: Of the explainers.
+        ends: The interval of each value; NaN where there is none.
+        lower_is_better: Whether the best value is the lowest.
+    """
 
     words: str
     names: list[str]
     values: list[float]
     ends: list[tuple[float, float]]
-    """The interval of each value; NaN where there is none."""
     lower_is_better: bool
 
 
 def build_standing(comparison: Comparison, metric: str | None = None) -> Standing:
-    """The mean of one metric with its intervals, or (None) the mean rank over the metrics that rank every explainer.
+    """Build the vertical axis.
 
-    Raises UserError for a metric that was not measured or has no direction, and where there is no mean rank.
+    Args:
+        comparison: Of the explainers of one model.
+        metric: Whose means it shows; None: the mean rank over the metrics that rank every explainer.
+
+    Returns:
+        The values with their intervals.
+
+    Raises:
+        UserError: If the metric was not measured or has no direction, or no metric ranks every explainer.
     """
-    chosen = metric or RANK
-    if chosen not in (RANK, *comparison.ranks):
+    column = metric or RANK
+    if column not in (RANK, *comparison.ranks):
         raise UserError(f"faithfulness={metric} is none of the metrics with a direction: {', '.join(comparison.ranks)}")
-    board = comparison.leaderboard.dropna(subset=[chosen])
+    board = comparison.leaderboard.dropna(subset=[column])
     if board.empty:
         raise UserError("no metric ranks every explainer, so there is no mean rank; set faithfulness=<metric>")
-    names, values = [str(name) for name in board.index], [float(value) for value in board[chosen]]
+    names, values = [str(name) for name in board.index], [float(value) for value in board[column]]
     if metric is None:
         shared = sum(len(ranks.explainers) == len(comparison.leaderboard) for ranks in comparison.ranks.values())
         words = f"mean rank over {shared} metric{'s' if shared > 1 else ''} (1 is best)"
@@ -83,61 +103,74 @@ def build_standing(comparison: Comparison, metric: str | None = None) -> Standin
 
 
 def draw_pareto(comparison: Comparison, metric: str | None = None) -> Figure:
-    """Faithfulness (better is up) against passes and against seconds; the front joins what nothing else beats in both."""
-    shown = build_standing(comparison, metric)
+    """Draw faithfulness (better is up) against passes and against seconds.
+
+    The front joins what no other explainer beats in both.
+
+    Args:
+        comparison: Of the explainers of one model.
+        metric: Whose means are drawn; None: the mean rank.
+
+    Returns:
+        The figure.
+
+    Raises:
+        UserError: As `build_standing`.
+    """
+    standing = build_standing(comparison, metric)
     page = Chart(2 * MARGIN + 2 * (LEFT + WIDTH) + GAP)
     y = draw_heading(page, comparison) + 20
-    ends = [end for pair in shown.ends for end in pair]
-    low, high = (y + HEIGHT, y) if not shown.lower_is_better else (y, y + HEIGHT)
-    across = build_value_scale([*shown.values, *ends], low, high, pad=0.09)
+    ends = [end for pair in standing.ends for end in pair]
+    low, high = (y + HEIGHT, y) if not standing.lower_is_better else (y, y + HEIGHT)
+    across = build_value_scale([*standing.values, *ends], low, high, pad=0.09)
     for number, (cost, words) in enumerate(COSTS.items()):
         left = MARGIN + LEFT + number * (LEFT + WIDTH + GAP)
-        _panel(page, left, y, comparison, shown, cost, words, across)
+        _draw_panel(page, left, y, comparison, standing, cost, words, across)
     bottom = y + HEIGHT + 3.4 * page.pixels(LEADING * BODY)
     bottom = page.lines(
-        MARGIN, bottom, wrap(_note(comparison), page.points(page.width - 2 * MARGIN), SMALL), SMALL, MUTED
+        MARGIN, bottom, wrap(_write_note(comparison), page.points(page.width - 2 * MARGIN), SMALL), SMALL, MUTED
     )
     return page.finish(bottom + MARGIN * 0.6)
 
 
-def _note(comparison: Comparison) -> str:
-    said = "Line and bold names: the Pareto front; nothing else is both cheaper and better. Squares are controls."
+def _write_note(comparison: Comparison) -> str:
+    note = "Line and bold names: the Pareto front; nothing else is both cheaper and better. Squares are controls."
     devices = sorted(set(comparison.joined.explainers["device"]) - {""})
     if len(devices) > 1:
-        return f"{said} Seconds were measured on {' and '.join(devices)}: do not compare them across devices."
-    return f"{said} Seconds were measured on {devices[0]}." if devices else said
+        return f"{note} Seconds were measured on {' and '.join(devices)}: do not compare them across devices."
+    return f"{note} Seconds were measured on {devices[0]}." if devices else note
 
 
-def _panel(
-    page: Chart, left: float, top: float, comparison: Comparison, shown: Standing, cost: str, words: str, up: Scale
+def _draw_panel(
+    page: Chart, left: float, top: float, comparison: Comparison, standing: Standing, cost: str, words: str, up: Scale
 ) -> None:
-    costs = [float(comparison.leaderboard[cost][name]) for name in shown.names]
+    costs = [float(comparison.leaderboard[cost][name]) for name in standing.names]
     along = build_cost_scale(costs, left, left + WIDTH)
     bottom = top + HEIGHT
-    _axes(page, left, top, along.ticks(8), up, words, shown.words)
-    known = [number for number, value in enumerate(costs) if math.isfinite(value)]
-    points = [(along(costs[number]), up(shown.values[number])) for number in known]
-    losses = shown.values if shown.lower_is_better else [-value for value in shown.values]
-    front = [known.index(number) for number in find_pareto_front(costs, losses)]
-    path = _steps([points[place] for place in front])
+    _draw_axes(page, left, top, along.ticks(8), up, words, standing.words)
+    finite = [number for number, value in enumerate(costs) if math.isfinite(value)]
+    points = [(along(costs[number]), up(standing.values[number])) for number in finite]
+    losses = standing.values if standing.lower_is_better else [-value for value in standing.values]
+    front = [finite.index(number) for number in find_pareto_front(costs, losses)]
+    path = _build_stairs([points[position] for position in front])
     draw_line(page, [x for x, _ in path], [y for _, y in path], VERMILION, 1.6)
-    avoid = [Box(min(a, c) - 3, min(b, d) - 3, max(a, c) + 3, max(b, d) + 3) for (a, b), (c, d) in pairwise(path)]
-    for place, number in enumerate(known):
-        low, high = shown.ends[number]
+    avoid = [Rectangle(min(a, c) - 3, min(b, d) - 3, max(a, c) + 3, max(b, d) + 3) for (a, b), (c, d) in pairwise(path)]
+    for position, number in enumerate(finite):
+        low, high = standing.ends[number]
         if math.isfinite(low):
-            x = points[place][0]
+            x = points[position][0]
             draw_line(page, [x, x], [up(low), up(high)], MUTED, 1.2)
-            avoid.append(Box(x - 3, min(up(low), up(high)), x + 3, max(up(low), up(high))))
-        control = bool(comparison.leaderboard["control"][shown.names[number]])
-        draw_mark(page, *points[place], "control" if control else "best" if place in front else "")
-    labels = [shorten(shown.names[number], 200, BODY) for number in known]
+            avoid.append(Rectangle(x - 3, min(up(low), up(high)), x + 3, max(up(low), up(high))))
+        control = bool(comparison.leaderboard["control"][standing.names[number]])
+        draw_mark(page, *points[position], "control" if control else "best" if position in front else "")
+    labels = [shorten(standing.names[number], 200, BODY) for number in finite]
     sizes = [(page.pixels(measure_width(label, BODY)), page.pixels(BODY)) for label in labels]
-    boxes = place_labels(points, sizes, Box(left + 4, top + 4, left + WIDTH - 4, bottom - 4), avoid)
-    for place, (label, box) in enumerate(zip(labels, boxes, strict=True)):
-        _label(page, label, box, points[place], place in front)
+    boxes = place_labels(points, sizes, Rectangle(left + 4, top + 4, left + WIDTH - 4, bottom - 4), avoid)
+    for position, (label, box) in enumerate(zip(labels, boxes, strict=True)):
+        _draw_label(page, label, box, points[position], position in front)
 
 
-def _axes(
+def _draw_axes(
     page: Chart, left: float, top: float, ticks: list[tuple[float, str]], up: Scale, words: str, title: str
 ) -> None:
     bottom, step = top + HEIGHT, page.pixels(LEADING * SMALL)
@@ -152,7 +185,7 @@ def _axes(
     page.text_upwards(left - 78, top + HEIGHT / 2, title, BODY, INK)
 
 
-def _steps(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+def _build_stairs(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """The front as stairs: what is reached at a cost holds until something better is reached."""
     path = points[:1]
     for before, after in pairwise(points):
@@ -160,7 +193,7 @@ def _steps(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return path
 
 
-def _label(page: Chart, label: str, box: Box, point: tuple[float, float], front: bool) -> None:
+def _draw_label(page: Chart, label: str, box: Rectangle, point: tuple[float, float], front: bool) -> None:
     """The text in its box, and a thin line to the point where it stands apart."""
     if build_leader(box, point):
         nearest = (min(max(point[0], box.left), box.right), min(max(point[1], box.top), box.bottom))

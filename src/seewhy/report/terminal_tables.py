@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pandas as pd
 from rich.console import Group, RenderableType
@@ -15,11 +16,7 @@ from seewhy.statistics.schema import ARROWS
 
 CELL = 26
 """Characters that a column of the leaderboard needs at most."""
-
-
 SIGNS = {"no": "≈ ", "untested": "? "}
-
-
 LEGEND = {
     "no": "≈ does not beat random (Wilcoxon with Holm's correction, p < 0.05)",
     "untested": "? too few images to compare with random",
@@ -27,16 +24,21 @@ LEGEND = {
 
 
 def build_leaderboard_table(comparison: Comparison, width: int = 100) -> RenderableType:
-    """Explainers x metrics with a direction: mean [low, high], the best in bold, a sign where random is not beaten.
+    """Build the leaderboard: mean [low, high], the best in bold, a sign where random is not beaten.
 
-    As many metrics side by side as `width` characters hold, the others below; then what the signs mean.
+    Args:
+        comparison: Of the explainers of one model.
+        width: Characters of the terminal; metrics that do not fit side by side stand below.
+
+    Returns:
+        Explainers x metrics with a direction, then what the signs mean and the notes.
     """
-    names = [str(name) for name in comparison.leaderboard.index]
+    names = comparison.explainers
     metrics = list(comparison.ranks)
     beside = max(1, (width - max(map(len, names)) - 2) // CELL)
-    parts: list[RenderableType] = [Text(_heading(comparison), style="bold")]
+    parts: list[RenderableType] = [Text(_write_heading(comparison), style="bold")]
     for first in range(0, len(metrics), beside):
-        parts.append(_block(comparison, names, metrics[first : first + beside]))
+        parts.append(_build_block(comparison, names, metrics[first : first + beside]))
     signs = {comparison.get_verdict(name, metric) for name in names for metric in metrics}
     parts += [Text(words, style="yellow") for sign, words in LEGEND.items() if sign in signs]
     if comparison.joined.control is None and metrics:
@@ -45,30 +47,30 @@ def build_leaderboard_table(comparison: Comparison, width: int = 100) -> Rendera
     return Group(*parts, *(Text(note, style="yellow") for note in notes))
 
 
-def _heading(comparison: Comparison) -> str:
+def _write_heading(comparison: Comparison) -> str:
     joined = comparison.joined
     return f"{joined.model}: {joined.images:,} images, target {joined.target}, mean [95 % bootstrap interval]"
 
 
-def _block(comparison: Comparison, names: list[str], metrics: list[str]) -> Table:
+def _build_block(comparison: Comparison, names: list[str], metrics: list[str]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("explainer", overflow="fold")
     for metric in metrics:
         table.add_column(f"{escape(metric)} {ARROWS[comparison.joined.facts[metric].better]}", justify="right")
     best = {metric: comparison.list_best(metric) for metric in metrics}
     for name in names:
-        cells = [_cell(comparison, name, metric, name in best[metric]) for metric in metrics]
+        cells = [_build_cell(comparison, name, metric, name in best[metric]) for metric in metrics]
         table.add_row(Text(name, style="dim" if comparison.leaderboard["control"][name] else ""), *cells)
     return table
 
 
-def _cell(comparison: Comparison, name: str, metric: str, best: bool) -> Text:
+def _build_cell(comparison: Comparison, name: str, metric: str, best: bool) -> Text:
     mean, low, high = comparison.get_mean(name, metric)
     sign = SIGNS.get(comparison.get_verdict(name, metric), "")
-    return Text(sign + _number(mean, low, high), style="bold" if best else "")
+    return Text(sign + _write_interval(mean, low, high), style="bold" if best else "")
 
 
-def _number(mean: float, low: float, high: float) -> str:
+def _write_interval(mean: float, low: float, high: float) -> str:
     if math.isnan(mean):
         return "no value"
     return (
@@ -77,14 +79,25 @@ def _number(mean: float, low: float, high: float) -> str:
 
 
 def format_value(value: float) -> str:
-    """Three significant digits, or three decimals between 0.01 and 1."""
+    """Format a value with three significant digits, or with three decimals between 0.01 and 1.
+
+    Args:
+        value: Any number.
+
+    Returns:
+        Such as 0.873 or 12.4.
+    """
     return f"{value:.3f}" if 0.01 <= abs(value) < 1 or value == 0 else f"{value:.3g}"
 
 
 def build_scores_table(summary: pd.DataFrame) -> RenderableType:
-    """The summary of one explainer for the terminal, one metric a row: mean [low, high], median, n, failures; then notes.
+    """Build the scores of one explainer, a metric a row: mean, interval, median, n and failures.
 
-    A note that all rows share stands once, below the table.
+    Args:
+        summary: `summarise_metrics` of one explainer.
+
+    Returns:
+        The table and, below it, each note once.
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("metric", overflow="fold")
@@ -100,20 +113,35 @@ def build_scores_table(summary: pd.DataFrame) -> RenderableType:
     noted = summary[summary["note"] != ""]
     notes = []
     for note, rows in noted.groupby("note"):
-        about = "every score" if len(rows) == len(summary) else _some([str(name) for name in rows["metric"]])
-        notes.append(Text(f"{about}: {note}", style="yellow"))
+        subject = "every score" if len(rows) == len(summary) else join_names([str(name) for name in rows["metric"]])
+        notes.append(Text(f"{subject}: {note}", style="yellow"))
     return Group(table, *notes)
 
 
-def _some(names: list[str]) -> str:
+def join_names(names: Sequence[str]) -> str:
+    """Name the first three and count the others.
+
+    Args:
+        names: Any names.
+
+    Returns:
+        Such as: a, b, c and 2 more.
+    """
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return f"{', '.join(names[:3])}{more}"
 
 
 def list_notes(summary: pd.DataFrame) -> list[str]:
-    """The notes of a summary, each once with the cells that it is about."""
+    """List the notes of a summary.
+
+    Args:
+        summary: `summarise_metrics` of any explainers.
+
+    Returns:
+        Each note once, with the explainers and metrics that it is about.
+    """
     noted = summary[summary["note"] != ""]
-    found = []
-    for note, rows in noted.groupby("note"):
-        found.append(f"{note}: {_some([f'{row.explainer} {row.metric}' for row in rows.itertuples()])}")
-    return found
+    return [
+        f"{note}: {join_names([f'{row.explainer} {row.metric}' for row in rows.itertuples()])}"
+        for note, rows in noted.groupby("note")
+    ]

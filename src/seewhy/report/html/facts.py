@@ -10,7 +10,7 @@ from seewhy.explainers.base import describe_completeness_gap
 from seewhy.report.comparison import Comparison
 from seewhy.report.html.gallery import Gallery, Method
 from seewhy.report.runs import Run, UnusedRun, read_skipped
-from seewhy.report.terminal_tables import list_notes
+from seewhy.report.terminal_tables import join_names, list_notes
 
 GAP = "completeness_gap_relative"
 
@@ -60,7 +60,7 @@ def list_cautions(comparison: Comparison, methods: Sequence[Method], gallery: Ga
     flawed: dict[tuple[str, str], list[str]] = {}
     for explainer, image, flaw in gallery.flaws:
         flawed.setdefault((explainer, flaw), []).append(image)
-    found += [f"{explainer}: {flaw} ({_some(images)})" for (explainer, flaw), images in flawed.items()]
+    found += [f"{explainer}: {flaw} ({join_names(images)})" for (explainer, flaw), images in flawed.items()]
     return list(dict.fromkeys(found))
 
 
@@ -83,11 +83,9 @@ def _incomplete(comparison: Comparison, method: Method) -> str:
     ]
     if not over:
         return ""
-    return f"{method.label}: the completeness gap is over {100 * tolerance:g} % on {len(over)} images ({_some(over)})"
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return (
+        f"{method.label}: the completeness gap is over {100 * tolerance:g} % on {len(over)} images ({join_names(over)})"
+    )
 
 
 def _each(values: Iterable[object]) -> str:
