@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from curve_twin import make_context, measured, weighted_sum
 from seewhy.metrics.faithfulness.necessity_sufficiency import (
     average_over_counts,
     compute_area_between,
     compute_positive_counts,
 )
-from seewhy.metrics.faithfulness.pixel_flipping import compute_area, compute_pixel_counts
+from seewhy.metrics.faithfulness.pixel_flipping import Deletion, compute_pixel_counts
 
 
 def doubles(*values: float) -> torch.Tensor:
@@ -17,8 +18,12 @@ def doubles(*values: float) -> torch.Tensor:
 
 
 def test_the_area_is_the_trapezoidal_rule_also_for_uneven_steps() -> None:
-    assert compute_area(doubles(0, 0.5, 1), doubles(1, 0.5, 0)) == pytest.approx(0.5)
-    assert compute_area(doubles(0, 0.2, 1), doubles(1, 0, 1)) == pytest.approx(0.1 + 0.4)
+    # four pixels in three steps are 0, 1, 3, 4 removed: logits 15, 7, 1, 0
+    assert compute_pixel_counts(4, 3) == [0, 1, 3, 4]
+    image, attribution = torch.ones(1, 3, 2, 2), torch.tensor([[[8.0, 4.0], [2.0, 1.0]]])
+    context = make_context(weighted_sum([8.0, 4.0, 2.0, 1.0]), image, torch.tensor([0]), attribution)
+    area = measured(Deletion(n_steps=3, space="logit"), context)["deletion"]
+    assert float(area) == pytest.approx(0.25 * (15 + 7) / 2 + 0.5 * (7 + 1) / 2 + 0.25 * 1 / 2)
 
 
 def test_the_average_is_the_sum_over_every_count() -> None:

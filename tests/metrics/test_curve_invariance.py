@@ -102,7 +102,7 @@ def test_impossible_settings_are_refused() -> None:
         Deletion("blak")
     with pytest.raises(UserError, match=r"metric.tpn.n_steps=0"):
         Tpn(n_steps=0)
-    with pytest.raises(UserError, match=r"metric.insertion.space='odds' must be logit or probability"):
+    with pytest.raises(UserError, match=r"metric.insertion.space='odds' is none of logit, probability"):
         Insertion(space="odds")
     for shares in ([], [0.0, 0.5], [1.0]):
         with pytest.raises(UserError, match=r"metric.road.shares"):

@@ -27,7 +27,7 @@ from seewhy.core.random import seed_generator
 from seewhy.metrics.faithfulness.necessity_sufficiency import NecessityOrdering
 from seewhy.metrics.faithfulness.pixel_flipping import Deletion, Insertion, MorfLerf
 from seewhy.metrics.faithfulness.road import Road
-from seewhy.metrics.imputation import impute
+from seewhy.metrics.imputation import impute_image
 from seewhy.metrics.perturbation_curves import collect_curves
 from tiny import linear_classifier, random_images
 
@@ -79,7 +79,7 @@ def test_slow_twin_of_road() -> None:
                 hidden = torch.zeros(8, 8, dtype=torch.bool)
                 for place in order[:count]:
                     hidden[place] = True
-                filled = impute(image, hidden, seed_generator(5, image, "noisy linear imputation"))
+                filled = impute_image(image, hidden, seed_generator(5, image, "noisy linear imputation"))
                 scores.append(scorer(classifier, target, "probability")(filled))
             means.append(sum(scores) / 3)
         assert float(got["road_morf"][row]) == pytest.approx(means[0], abs=1e-5)

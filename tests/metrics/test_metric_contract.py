@@ -30,6 +30,37 @@ MASKS[0, 4:20, 8:16] = True
 MASKS[1, 20:, 5:9] = True
 MAPS = EXPLAINER(small_cnn(), IMAGES, TARGETS)
 
+CONSTRUCTS = {
+    "average_drop": "faithfulness",
+    "average_drop_binary_logit": "faithfulness",
+    "average_drop_top_half": "faithfulness",
+    "completeness": "faithfulness",
+    "complexity": "complexity",
+    "deletion": "faithfulness",
+    "efficient_model_randomization": "randomisation",
+    "faithfulness_correlation": "faithfulness",
+    "increase_in_confidence": "faithfulness",
+    "infidelity": "faithfulness",
+    "infidelity_normalised": "faithfulness",
+    "insertion": "faithfulness",
+    "max_sensitivity": "robustness",
+    "model_randomization": "randomisation",
+    "model_randomization_independent": "randomisation",
+    "morf_lerf": "faithfulness",
+    "necessity_ordering": "faithfulness",
+    "pointing_game": "localisation",
+    "random_logit": "randomisation",
+    "relevance_mass": "localisation",
+    "relevance_rank": "localisation",
+    "road": "faithfulness",
+    "sensitivity_n": "faithfulness",
+    "sparseness": "complexity",
+    "sufficiency_ordering": "faithfulness",
+    "tpn": "faithfulness",
+    "tps": "faithfulness",
+}
+"""What each metric measures: values of different constructs are never averaged."""
+
 every_metric = pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
 
 
@@ -141,6 +172,10 @@ def test_after_an_error_the_classifier_is_as_it_was(path: Path, monkeypatch: pyt
         metric.update(**arguments)
     assert_same(before, state_of(arguments["classifier"]))
     assert all(len(values) == 2 for values in metric.compute().values()), "a failed batch adds no row"
+
+
+def test_every_metric_says_what_it_measures() -> None:
+    assert {path.stem: metric_of(path).construct for path in YAMLS} == CONSTRUCTS
 
 
 def test_all_is_every_metric() -> None:

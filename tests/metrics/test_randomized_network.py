@@ -66,8 +66,8 @@ def test_a_copy_follows_parameters_and_modules_that_change() -> None:
 
 def test_fixed_parameters_are_looked_at_once_and_drawn_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     classifier, asked = small_cnn(), []
-    drawn = TwinCache.drawn
-    monkeypatch.setattr(TwinCache, "drawn", lambda kept, *given: asked.append(given[1]) or drawn(kept, *given))
+    drawn = TwinCache.draw
+    monkeypatch.setattr(TwinCache, "draw", lambda kept, *given: asked.append(given[1]) or drawn(kept, *given))
     fixed, other = RandomizedNetwork(classifier, 1, fixed=True), RandomizedNetwork(classifier, 1)
     for layer in (("fc1",), ("conv2",)):
         for network in (fixed, other):

@@ -20,8 +20,9 @@ from seewhy.explainers.gradient import InputXGradient
 from seewhy.metrics import imputation
 from seewhy.metrics.base import MetricContext
 from seewhy.metrics.faithfulness.removal_correlation import count_removed_pixels
-from seewhy.metrics.imputation import impute
-from seewhy.metrics.perturbation_curves import NOISY_LINEAR, Curve, compute_curves
+from seewhy.metrics.faithfulness.road import NOISY_LINEAR, impute_hidden
+from seewhy.metrics.imputation import impute_image
+from seewhy.metrics.perturbation_curves import Curve, Impute, compute_curves
 from seewhy.metrics.randomisation.random_logit import draw_other_classes
 
 EXPLAINER = InputXGradient()
@@ -88,10 +89,11 @@ def _explain(subject: Subject) -> Callable[..., Any]:
     return explain
 
 
-def probabilities(subject: Subject, curve: Curve, counts: list[int]) -> Tensor:
+def probabilities(subject: Subject, curve: Curve, counts: list[int], impute: Impute | None = None) -> Tensor:
     """Those of the targets along a curve, where so many pixels are gone."""
     with torch.no_grad(), subject.classifier.frozen():
-        return torch.stack(compute_curves(make_context(subject), curve, [counts] * len(subject.images)))[..., 1]
+        curves = compute_curves(make_context(subject), curve, [counts] * len(subject.images), impute)
+        return torch.stack(curves)[..., 1]
 
 
 def flipping(n_steps: int, images: int) -> Peer:
@@ -152,7 +154,7 @@ def road() -> Peer:
         pixels = subject.images[0, 0].numel()
         counts = [int(share / 100 * pixels) for share in SHARES]
         morf = Curve("deletion", "largest", NOISY_LINEAR)
-        return probabilities(subject, morf, counts)
+        return probabilities(subject, morf, counts, impute_hidden)
 
     def hidden(subject: Subject) -> Tensor:
         values = subject.maps[0].cpu()
@@ -161,7 +163,7 @@ def road() -> Peer:
     def imputed(subject: Subject) -> Tensor:
         with patch.object(imputation, "NOISE", 0.0):
             image = subject.images[0].cpu()
-            return impute(image, hidden(subject), torch.Generator())[None]
+            return impute_image(image, hidden(subject), torch.Generator())[None]
 
     def imputed_by_quantus(subject: Subject) -> Tensor:
         from quantus.functions.perturb_func import noisy_linear_imputation

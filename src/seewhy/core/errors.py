@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """Something in the request cannot be done as asked; shown without a traceback."""
@@ -17,3 +19,19 @@ class MissingWeights(UserError):
 
 class UnreadableImage(UserError):
     """One image file cannot be used; the run goes on without it and the reason lands in skipped.csv."""
+
+
+def check_choice(key: str, value: object, choices: Iterable[str]) -> None:
+    """Refuse a setting that is none of its choices.
+
+    Args:
+        key: The setting as it is written on the command line, such as `explainer.rule`.
+        value: What it is set to.
+        choices: What it may be.
+
+    Raises:
+        UserError: If the value is none of them; the message lists them.
+    """
+    names = tuple(choices)
+    if value not in names:
+        raise UserError(f"{key}={value!r} is none of {', '.join(names)}")

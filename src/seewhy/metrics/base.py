@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
@@ -283,6 +283,35 @@ class ImageMetric(Metric):
             NotImplementedError: Always.
         """
         raise NotImplementedError
+
+
+def check_count(key: str, value: int, least: int = 1) -> None:
+    """Refuse a setting that is no whole number from `least`.
+
+    Args:
+        key: The setting as it is written on the command line, such as `metric.deletion.n_steps`.
+        value: What it is set to.
+        least: The smallest number that makes sense.
+
+    Raises:
+        UserError: If the value is no whole number, or smaller.
+    """
+    if not isinstance(value, int) or value < least:
+        raise UserError(f"{key}={value} must be a whole number from {least}")
+
+
+def check_shares(key: str, shares: Sequence[float]) -> None:
+    """Refuse shares of the pixels that are none, all, or outside.
+
+    Args:
+        key: The setting as it is written on the command line, such as `metric.road.shares`.
+        shares: What it is set to.
+
+    Raises:
+        UserError: If there are no shares, or not all lie between 0 and 1.
+    """
+    if not shares or not all(0 < share < 1 for share in shares):
+        raise UserError(f"{key}={list(shares)} must be between 0 and 1, such as [0.1, 0.5]")
 
 
 def _join(values: list[Tensor] | Tensor) -> Tensor:

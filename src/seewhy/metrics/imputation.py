@@ -1,4 +1,8 @@
-"""Noisy linear imputation: hidden pixels become the weighted mean of their neighbours, with a little noise."""
+"""Noisy linear imputation: hidden pixels become the weighted mean of their neighbours, with a little noise.
+
+Rong, Leemann, Borisov, Kasneci, Kasneci: A consistent and efficient evaluation strategy for attribution methods,
+ICML 2022.
+"""
 
 from __future__ import annotations
 
@@ -23,94 +27,107 @@ WEIGHTS = {
     if (down, right) != (0, 0)
 }
 """Weight of the neighbour at (down, right): those beside count twice as much as those at the corners."""
+OUTSIDE, VISIBLE = -2, -1
+"""What stands in the grid of unknowns beyond the border, and at pixels whose value is there."""
 
 
-def impute(image: Tensor, hidden: Tensor, generator: torch.Generator) -> Tensor:
-    """The image [3, height, width] with its pixels under `hidden` (bool [height, width]) imputed.
+def impute_image(image: Tensor, hidden: Tensor, generator: torch.Generator) -> Tensor:
+    """Impute the hidden pixels of one image.
 
     The values v of the hidden pixels solve v_p = sum_q w_pq v_q / sum_q w_pq over the eight neighbours q inside the
-    image, known values where q is seen; then normal noise of standard deviation 0.01 is added and the result clamped
-    to [0, 1]. At least one pixel must be seen. The generator draws noise for the whole image whatever is hidden.
-    Rong, Leemann, Borisov, Kasneci, Kasneci: A consistent and efficient evaluation strategy for attribution methods,
-    ICML 2022.
+    image, with the image's own value where q is not hidden; then normal noise of standard deviation 0.01 is added and
+    the result clamped to [0, 1].
+
+    Args:
+        image: float32 [channels, height, width] in [0, 1].
+        hidden: bool [height, width]; at least one pixel must be visible.
+        generator: Draws noise for the whole image, whatever is hidden.
+
+    Returns:
+        float32 [channels, height, width].
     """
-    return impute_each([image], hidden[None], [noise(image.shape, generator)])[0]
+    return impute_images([image], hidden[None], [draw_noise(image.shape, generator)])[0]
 
 
-def noise(shape: torch.Size, generator: torch.Generator) -> Tensor:
-    """What is added to the hidden pixels, drawn for all of them."""
+def draw_noise(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """Draw what is added to the pixels of an image of this shape, hidden or not."""
     return NOISE * torch.randn(shape, generator=generator, dtype=torch.float32)
 
 
-def impute_each(images: Sequence[Tensor], hidden: Tensor, noises: Sequence[Tensor]) -> Tensor:
-    """`impute` of images [3, height, width] under hidden [n, height, width] with noise that was drawn before: [n, 3, ...].
+def impute_images(images: Sequence[Tensor], hidden: Tensor, noises: Sequence[Tensor]) -> Tensor:
+    """Impute several images with noise that was drawn before; their systems are solved side by side, one to a core.
 
-    The systems are solved beside each other, one to a core.
+    Args:
+        images: n tensors float32 [channels, height, width] in [0, 1].
+        hidden: bool [n, height, width].
+        noises: n tensors of the images' shape.
+
+    Returns:
+        float32 [n, channels, height, width].
     """
-    knowns = [image.detach().cpu().double() for image in images]
-    wheres = hidden.cpu()
-    pairs = [(known.numpy(), where.numpy()) for known, where in zip(knowns, wheres, strict=True)]
-    solved = map_in_threads(lambda pair: _solve(*pair), pairs)
-    filled = torch.stack(knowns)
-    for one, where, values, drawn in zip(filled, wheres, solved, noises, strict=True):
-        one[:, where] = (torch.from_numpy(values) + drawn[:, where]).clamp(0, 1)
+    filled = torch.stack([image.detach().cpu().double() for image in images])
+    masks = hidden.cpu()
+    systems = [(image.numpy(), mask.numpy()) for image, mask in zip(filled, masks, strict=True)]
+    solutions = map_in_threads(lambda system: _solve(*system), systems)
+    for image, mask, values, noise in zip(filled, masks, solutions, noises, strict=True):
+        image[:, mask] = (torch.from_numpy(values) + noise[:, mask]).clamp(0, 1)
     return filled.to(images[0])
 
 
 def _solve(image: NDArray[np.float64], hidden: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Values [3, unknowns] of the hidden pixels: a sparse, symmetric and positive definite system.
+    """Values [channels, unknowns] of the hidden pixels: a sparse, symmetric and positive definite system.
 
     The unknowns are numbered by nested dissection, so that the factors stay sparse without a search for an order.
     """
     if not hidden.any():
         return np.empty((len(image), 0))
-    number = np.full(np.add(hidden.shape, 2), -2)
-    number[1:-1, 1:-1] = -1
+    across = hidden.shape[1] + 2
     rows, columns = np.nonzero(hidden)
-    order = np.argsort(dissection(*hidden.shape)[rows, columns])
-    unknowns, across = len(order), hidden.shape[1] + 2
-    places = ((rows + 1) * across + columns + 1)[order]
-    number = number.ravel()
-    number[places] = np.arange(unknowns)
+    order = np.argsort(order_by_dissection(*hidden.shape)[rows, columns])
+    unknowns, cells = len(order), ((rows + 1) * across + columns + 1)[order]
+    grid = np.full(np.add(hidden.shape, 2), OUTSIDE)
+    grid[1:-1, 1:-1] = VISIBLE
+    numbers = grid.ravel()
+    numbers[cells] = np.arange(unknowns)
     padded = np.pad(image, ((0, 0), (1, 1), (1, 1))).reshape(len(image), -1)
-    diagonal, known = np.zeros(unknowns), np.zeros((unknowns, len(image)))
+    diagonal, constant = np.zeros(unknowns), np.zeros((unknowns, len(image)))
     entries = []
     for (down, right), weight in WEIGHTS.items():
-        near = places + (down * across + right)
-        beside = number[near]
-        diagonal += weight * (beside > -2)
-        seen, unseen = np.flatnonzero(beside == -1), np.flatnonzero(beside >= 0)
-        known[seen] += weight * padded[:, near[seen]].T
-        entries.append((np.full(len(unseen), -weight), unseen, beside[unseen]))
+        near = cells + (down * across + right)
+        neighbour = numbers[near]
+        diagonal += weight * (neighbour != OUTSIDE)
+        fixed, free = np.flatnonzero(neighbour == VISIBLE), np.flatnonzero(neighbour >= 0)
+        constant[fixed] += weight * padded[:, near[fixed]].T
+        entries.append((np.full(len(free), -weight), free, neighbour[free]))
     entries.append((diagonal, np.arange(unknowns), np.arange(unknowns)))
-    values, first, second = (np.concatenate(parts) for parts in zip(*entries, strict=True))
+    values, first, second = (np.concatenate(column) for column in zip(*entries, strict=True))
     system = csc_matrix((values, (first, second)), shape=(unknowns, unknowns))
     options = {"SymmetricMode": True}
     factors = splu(system, permc_spec="NATURAL", diag_pivot_thresh=0.0, panel_size=1, relax=1, options=options)
-    solved = np.empty((len(image), unknowns))
-    solved[:, order] = factors.solve(known).T
-    return solved
+    solution = np.empty((len(image), unknowns))
+    solution[:, order] = factors.solve(constant).T
+    return solution
 
 
 @lru_cache(maxsize=4)
-def dissection(height: int, width: int) -> NDArray[np.int64]:
-    """The place of each pixel in the order of elimination: the halves of a rectangle first, then the line between.
+def order_by_dissection(height: int, width: int) -> NDArray[np.int64]:
+    """Number the pixels in an order of elimination: the halves of a rectangle first, then the line between them.
 
     George: Nested dissection of a regular finite element mesh, SIAM Journal on Numerical Analysis 10, 1973.
     """
-    places = np.empty((height, width), dtype=np.int64)
-    _number(places, 0)
-    return places
+    order = np.empty((height, width), dtype=np.int64)
+    _number_block(order, 0)
+    return order
 
 
-def _number(block: NDArray[np.int64], first: int) -> None:
+def _number_block(block: NDArray[np.int64], first: int) -> None:
     rows, columns = block.shape
     if max(rows, columns) <= 4:
         block[...] = first + np.arange(block.size).reshape(block.shape)
     elif rows < columns:
-        _number(block.T, first)
+        _number_block(block.T, first)
     else:
         middle = rows // 2
-        _number(block[:middle], first)
-        _number(block[middle + 1 :], first + middle * columns)
+        _number_block(block[:middle], first)
+        _number_block(block[middle + 1 :], first + middle * columns)
         block[middle] = first + (rows - 1) * columns + np.arange(columns)

@@ -1,39 +1,33 @@
-"""Numbers out of perturbation curves: areas, averages over counts, grids of counts.
-
-The order of the pixels of a map, equal ones as they come, by a sort of numbers that hold value and place.
-The order in which perturbation curves visit the pixels of a map.
-Partly seen images: the points of perturbation curves before they go through the network.
-Perturbation curves: the target's score while pixels are hidden or shown in the order of a map.
-"""
+"""Perturbation curves: the target's score while pixels are hidden or shown in the order of a map."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
-from seewhy.core.random import seed_generator
 from seewhy.core.tensors import iterate_runs
 from seewhy.core.types import Images
 from seewhy.metrics.base import SPACES, MetricContext
-from seewhy.metrics.imputation import impute_each, noise
 from seewhy.metrics.pixel_ranking import PixelRanking, rank_pixels
 
-NOISY_LINEAR = "noisy_linear"
-"""Hidden pixels are imputed from their neighbours instead of taken from a baseline image."""
+Point: TypeAlias = tuple[float, float]
+"""(logit, probability) of the target."""
+Impute: TypeAlias = Callable[[MetricContext, Tensor, Tensor], Images]
+"""Fills hidden pixels, given (context, rows of the batch [n], what is hidden bool [n, height, width])."""
 
 
 class Curve(NamedTuple):
-    """Which pixels change, in which order, and what stands in the place of those that are not seen."""
+    """Which pixels change, in which order, and what hidden pixels are replaced by."""
 
     change: str
     """`deletion` hides pixels of the image, `insertion` shows them on the baseline."""
     first: str
     """`largest` or `smallest` attribution."""
     baseline: str
+    """One of `explainers.baselines.BASELINES`, or a name for what fills hidden pixels instead."""
     among: str = "all"
     """`all` pixels, or only those with `positive` attribution; the others stay as they are at the start."""
 
@@ -46,8 +40,23 @@ class Curve(NamedTuple):
         return f"{self.change}_smallest{among}_first/{self.baseline}"
 
 
-class Seen(NamedTuple):
-    """The pixels of one image that are seen: those with rank from start to stop - 1, or all others."""
+class CurvePoint(NamedTuple):
+    """A row of the table of curves."""
+
+    image: int
+    """Row of the batch."""
+    curve: str
+    """Label of the curve."""
+    share: float
+    """Of all pixels: how many are hidden (deletion) or shown (insertion)."""
+    logit: float
+    """Of the target."""
+    probability: float
+    """Of the target."""
+
+
+class VisiblePixels(NamedTuple):
+    """The visible pixels of an image: those with rank from start to stop - 1, or all others."""
 
     baseline: str
     image: int
@@ -56,11 +65,88 @@ class Seen(NamedTuple):
     inside: bool
 
 
-def seen_after(curve: Curve, image: int, count: int, ranked: PixelRanking) -> Seen:
-    """The pixels of an image that are seen after `count` changes; the same pixels are the same `Seen` on any curve."""
-    pixels = ranked.order.shape[1]
-    last = ranked.positive[image] if curve.among == "positive" else pixels
-    start, stop = (0, count) if curve.first == "largest" else (last - count, last)
+def compute_curves(
+    context: MetricContext, curve: Curve, counts: Sequence[Sequence[int]], impute: Impute | None = None
+) -> list[Tensor]:
+    """Compute the target's logit and probability after each count of changed pixels.
+
+    Passes are filled across images and counts, and none is made twice for one batch: showing the k largest on a
+    baseline is hiding the others, smallest first, and the ends of all curves are common. A map that is not finite
+    costs no pass.
+
+    Args:
+        context: The batch with its maps.
+        curve: Which pixels change, in which order.
+        counts: For each image the numbers of changed pixels.
+        impute: Fills hidden pixels; None takes them from the curve's baseline.
+
+    Returns:
+        float64 [points, 2] on the CPU per image; NaN for maps that are not finite.
+    """
+    ranking = rank_pixels(context)
+    states = [
+        [find_visible(curve, image, count, ranking) for count in steps] if ranking.finite[image] else []
+        for image, steps in enumerate(counts)
+    ]
+    points = _measure_states(context, ranking, [state for steps in states for state in steps], impute)
+    drawn = _drawn_points(context).setdefault(curve.label, {})
+    scores = []
+    for image, (steps, visited) in enumerate(zip(counts, states, strict=True)):
+        if visited:
+            drawn |= {(image, count): points[state] for count, state in zip(steps, visited, strict=True)}
+        rows = [points[state] for state in visited] or [(float("nan"),) * 2] * len(steps)
+        scores.append(torch.tensor(rows, dtype=torch.float64).view(-1, 2))
+    return scores
+
+
+def compute_target_curves(
+    context: MetricContext,
+    curve: Curve,
+    counts: Sequence[Sequence[int]],
+    space: str,
+    impute: Impute | None = None,
+) -> list[Tensor]:
+    """Compute curves in one score space.
+
+    Args:
+        context: The batch with its maps.
+        curve: Which pixels change, in which order.
+        counts: For each image the numbers of changed pixels.
+        space: `logit` or `probability`.
+        impute: Fills hidden pixels; None takes them from the curve's baseline.
+
+    Returns:
+        float64 [points] on the CPU per image; NaN for maps that are not finite.
+    """
+    return [scores[:, SPACES.index(space)] for scores in compute_curves(context, curve, counts, impute)]
+
+
+def collect_curves(context: MetricContext) -> list[CurvePoint]:
+    """Collect every point of every curve that the metrics of a batch have computed.
+
+    Args:
+        context: The batch, after its metrics were measured.
+
+    Returns:
+        The points by curve, image and share.
+    """
+    pixels = context.images[0, 0].numel()
+    return [
+        CurvePoint(image, label, count / pixels, *point)
+        for label, points in sorted(_drawn_points(context).items())
+        for (image, count), point in sorted(points.items())
+    ]
+
+
+def find_visible(curve: Curve, image: int, count: int, ranking: PixelRanking) -> VisiblePixels:
+    """Find the pixels of an image that are visible after `count` changes.
+
+    The same pixels are the same value on any curve: ranks outside of an interval at the border of all ranks are
+    written as the ranks inside the rest.
+    """
+    pixels = ranking.order.shape[1]
+    end = ranking.positive[image] if curve.among == "positive" else pixels
+    start, stop = (0, count) if curve.first == "largest" else (end - count, end)
     inside = curve.change == "insertion"
     if start == stop:
         start = stop = 0
@@ -70,114 +156,74 @@ def seen_after(curve: Curve, image: int, count: int, ranked: PixelRanking) -> Se
         start, stop, inside = 0, start, True
     if start == stop:
         start = stop = 0
-    return Seen(curve.baseline, image, start, stop, inside)
+    return VisiblePixels(curve.baseline, image, start, stop, inside)
 
 
-def perturbed(context: MetricContext, ranked: PixelRanking, part: list[Seen], image: Tensor) -> Images:
-    """The images [n, 3, height, width] of which only the pixels of `part` are seen; `image` [n] names their rows."""
-    facts = torch.tensor([(seen.start, seen.stop, seen.inside) for seen in part], device=image.device)
-    shown = torch.empty(len(part), *context.images.shape[2:], dtype=torch.bool, device=image.device)
-    for item, rows in iterate_runs(image):
-        start, stop, inside = facts[rows].to(torch.int32)[:, :, None, None].unbind(1)
-        ranks = ranked.ranks[item].view(1, *context.images.shape[2:])
-        torch.eq((ranks >= start) & (ranks < stop), inside.bool(), out=shown[rows])
-    if part[0].baseline == NOISY_LINEAR:
-        return _imputed(context, image, ~shown)
-    cover = context.build_baseline(part[0].baseline)
-    made = context.images.new_empty(len(part), *context.images.shape[1:])
-    for item, rows in iterate_runs(image):
-        torch.where(shown[rows, None], context.images[item], cover[item], out=made[rows])
-    return made
+def build_perturbed_images(
+    context: MetricContext,
+    ranking: PixelRanking,
+    states: Sequence[VisiblePixels],
+    image: Tensor,
+    impute: Impute | None = None,
+) -> Images:
+    """Build the images of which only some pixels are visible.
 
+    Args:
+        context: The batch.
+        ranking: Of its pixels.
+        states: n states with one baseline.
+        image: int64 [n] on the device of the images: their rows of the batch, ascending.
+        impute: Fills hidden pixels; None takes them from the baseline of the states.
 
-def _imputed(context: MetricContext, image: Tensor, hidden: Tensor) -> Images:
-    """The images [n, 3, height, width] of rows `image` [n] with the pixels under `hidden` [n, height, width] imputed."""
-
-    def drawn(item: int) -> Tensor:
-        one = context.images[item]
-        return noise(one.shape, seed_generator(context.seed, one, "noisy linear imputation"))
-
-    rows = image.tolist()
-    noises = [context.compute_once(("imputation noise", item), partial(drawn, item)) for item in rows]
-    return impute_each([context.images[item] for item in rows], hidden, noises)
-
-
-Point: TypeAlias = tuple[float, float]
-"""(logit, probability) of the target."""
-
-
-class CurvePoint(NamedTuple):
-    """One row of the table of curves."""
-
-    image: int
-    """Row of the batch."""
-    curve: str
-    share: float
-    """Of all pixels: how many are hidden (deletion) or shown (insertion)."""
-    logit: float
-    probability: float
-
-
-def compute_curves(context: MetricContext, curve: Curve, counts: Sequence[Sequence[int]]) -> list[Tensor]:
-    """Target's (logit, probability), float64 [points, 2] on the CPU per image, after each count of changed pixels.
-
-    Passes are filled across images and counts, and none is made twice for one batch: showing the k largest on a
-    baseline is hiding the others, smallest first, and the ends of all curves are common. NaN, without a pass, for maps
-    that are not finite.
+    Returns:
+        float32 [n, channels, height, width].
     """
-    ranked = rank_pixels(context)
-    known: dict[Seen, Point] = context.compute_once("seen", dict)
-    wanted = [
-        [seen_after(curve, image, count, ranked) for count in steps] if ranked.finite[image] else []
-        for image, steps in enumerate(counts)
-    ]
-    _measure(context, ranked, known, [seen for steps in wanted for seen in steps])
-    kept: dict[str, dict[tuple[int, int], Point]] = context.compute_once("kept curves", dict)
-    scores = []
-    for image, steps in enumerate(wanted):
-        points = [known[seen] for seen in steps]
-        kept.setdefault(curve.label, {}).update(
-            {(image, count): point for count, point in zip(counts[image], points, strict=bool(points))}
-        )
-        missing = [(float("nan"),) * 2] * len(counts[image])
-        scores.append(torch.tensor(points or missing, dtype=torch.float64).view(-1, 2))
-    return scores
+    bounds = torch.tensor([(state.start, state.stop, state.inside) for state in states], device=image.device)
+    visible = torch.empty(len(states), *context.images.shape[2:], dtype=torch.bool, device=image.device)
+    for item, rows in iterate_runs(image):
+        start, stop, inside = bounds[rows].to(torch.int32)[:, :, None, None].unbind(1)
+        ranks = ranking.ranks[item].view(1, *context.images.shape[2:])
+        torch.eq((ranks >= start) & (ranks < stop), inside.bool(), out=visible[rows])
+    if impute is not None:
+        return impute(context, image, ~visible)
+    cover = context.build_baseline(states[0].baseline)
+    perturbed = context.images.new_empty(len(states), *context.images.shape[1:])
+    for item, rows in iterate_runs(image):
+        torch.where(visible[rows, None], context.images[item], cover[item], out=perturbed[rows])
+    return perturbed
 
 
-def compute_target_curves(
-    context: MetricContext, curve: Curve, counts: Sequence[Sequence[int]], space: str
-) -> list[Tensor]:
-    """`curve_scores` in one score space: float64 [points] per image."""
-    return [scores[:, SPACES.index(space)] for scores in compute_curves(context, curve, counts)]
+def _drawn_points(context: MetricContext) -> dict[str, dict[tuple[int, int], Point]]:
+    """The points of all curves so far: by label, then (image, count)."""
+    return context.compute_once("points of curves", dict)
 
 
-def collect_curves(context: MetricContext) -> list[CurvePoint]:
-    """All points of all curves that the metrics of this batch asked for, by curve, image and share."""
-    pixels = context.images[0, 0].numel()
-    kept: dict[str, dict[tuple[int, int], Point]] = context.compute_once("kept curves", dict)
-    return [
-        CurvePoint(image, label, count / pixels, *point)
-        for label, points in sorted(kept.items())
-        for (image, count), point in sorted(points.items())
-    ]
+def _measure_states(
+    context: MetricContext, ranking: PixelRanking, states: Iterable[VisiblePixels], impute: Impute | None
+) -> dict[VisiblePixels, Point]:
+    """Measure the states that are new, and return all of the batch.
+
+    Whole images and baselines are passes that other metrics share; the rest is built chunk by chunk.
+    """
+    points: dict[VisiblePixels, Point] = context.compute_once("points of states", dict)
+    pixels, pending = ranking.order.shape[1], []
+    for state in dict.fromkeys(states):
+        if state in points:
+            continue
+        if not (state.inside and state.stop - state.start in (0, pixels)):
+            pending.append(state)
+            continue
+        logits = context.logits if state.stop == pixels else context.compute_baseline_logits(state.baseline)
+        row = torch.tensor([state.image], device=logits.device)
+        points[state] = _read_points(context, logits[row], row)[0]
+    for chunk in context.evaluator.split(len(pending), gradient=False):
+        batch = [pending[index] for index in chunk.tolist()]
+        image = torch.tensor([state.image for state in batch], device=context.images.device)
+        logits = context.evaluator.compute_logits(build_perturbed_images(context, ranking, batch, image, impute))
+        points |= zip(batch, _read_points(context, logits, image), strict=True)
+    return points
 
 
-def _measure(context: MetricContext, ranked: PixelRanking, known: dict[Seen, Point], wanted: list[Seen]) -> None:
-    """Adds what is missing: whole images and baselines from the context, the rest in chunks that are made lazily."""
-    missing = [seen for seen in dict.fromkeys(wanted) if seen not in known]
-    pixels = ranked.order.shape[1]
-    ends = {seen: seen.stop == pixels for seen in missing if seen.inside and seen.stop - seen.start in (0, pixels)}
-    for seen, whole in ends.items():
-        logits = context.logits if whole else context.compute_baseline_logits(seen.baseline)
-        known[seen] = _points(context, logits[[seen.image]], torch.tensor([seen.image], device=logits.device))[0]
-    missing = [seen for seen in missing if seen not in ends]
-    for chunk in context.evaluator.split(len(missing), gradient=False):
-        part = [missing[index] for index in chunk.tolist()]
-        image = torch.tensor([seen.image for seen in part], device=context.images.device)
-        logits = context.evaluator.compute_logits(perturbed(context, ranked, part, image))
-        known.update(zip(part, _points(context, logits, image), strict=True))
-
-
-def _points(context: MetricContext, logits: Tensor, rows: Tensor) -> list[Point]:
+def _read_points(context: MetricContext, logits: Tensor, rows: Tensor) -> list[Point]:
     columns = [context.select_scores(logits, space, rows).tolist() for space in SPACES]
     return list(zip(*columns, strict=True))

@@ -1,4 +1,4 @@
-"""Correlations between rows of numbers, and between maps."""
+"""Pearson's and Spearman's correlation between rows of numbers, and between maps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ ROUNDING = 1e-10
 
 
 def compute_pearson(first: Tensor, second: Tensor) -> Tensor:
-    """Pearson's correlation [batch] of each row of two tensors [batch, n]; NaN where a row is constant or not finite."""
+    """Compute Pearson's correlation of each row of two tensors.
+
+    Args:
+        first: [batch, n].
+        second: [batch, n].
+
+    Returns:
+        float64 [batch] in [-1, 1]; NaN where a row is constant (up to rounding) or not finite.
+    """
     centred = [values.double() - values.double().mean(1, keepdim=True) for values in (first, second)]
     spreads = [values.norm(dim=1) for values in centred]
     constant = torch.zeros(len(first), dtype=torch.bool, device=first.device)
@@ -27,44 +35,70 @@ def compute_pearson(first: Tensor, second: Tensor) -> Tensor:
 
 
 def compute_spearman(first: Tensor, second: Tensor) -> Tensor:
-    """Spearman's rank correlation [batch] of each row, ties with their mean rank; NaN as in `pearson`."""
+    """Compute Spearman's rank correlation of each row of two tensors, ties with their mean rank.
+
+    Args:
+        first: float32 [batch, n].
+        second: float32 [batch, n].
+
+    Returns:
+        float64 [batch] in [-1, 1]; NaN where a row is constant or holds NaN.
+    """
     return compute_pearson(compute_ranks(first), compute_ranks(second)).to(first.device)
 
 
 def compute_ranks(rows: Tensor) -> Tensor:
-    """Ranks from 1 within float32 rows [batch, n], float64 on the host; ties share their mean, a row with NaN is all NaN.
+    """Rank the values of each row; several times as fast as `scipy.stats.rankdata`, with the same result.
 
-    Several times as fast as the routine behind `scipy.stats.rankdata`, with the same result.
+    Args:
+        rows: float32 [batch, n].
+
+    Returns:
+        float64 [batch, n] on the CPU, from 1; ties share their mean rank, a row with NaN is all NaN.
     """
     values = rows.detach().cpu().numpy()
-    unknown = np.isnan(values).any(1)
-    keys = sort_keys(np.where(unknown[:, None], np.float32(0), values) if unknown.any() else values)
-    found = np.empty(values.shape)
-    for places, differ, into in zip(read_positions(keys), find_changes(keys), found, strict=True):
+    undefined = np.isnan(values).any(1)
+    keys = sort_keys(np.where(undefined[:, None], np.float32(0), values) if undefined.any() else values)
+    ranks = np.empty(values.shape)
+    for positions, differ, row in zip(read_positions(keys), find_changes(keys), ranks, strict=True):
         if differ.all():
-            into[places] = np.arange(1, len(into) + 1)
+            row[positions] = np.arange(1, len(row) + 1)
         else:
-            begins = np.flatnonzero(np.concatenate([[True], differ]))
-            lengths = np.diff(begins, append=len(into))
-            into[places] = np.repeat(begins + (lengths + 1) / 2, lengths)
-    found[unknown] = np.nan
-    return torch.from_numpy(found)
+            starts = np.flatnonzero(np.concatenate([[True], differ]))
+            lengths = np.diff(starts, append=len(row))
+            row[positions] = np.repeat(starts + (lengths + 1) / 2, lengths)
+    ranks[undefined] = np.nan
+    return torch.from_numpy(ranks)
 
 
 def compare_with_maps(context: MetricContext, other: Attributions) -> Tensor:
-    """`map_similarity` of the maps under measurement with others; the maps' own ranks are found once."""
-    known = context.compute_once("ranks of the maps", lambda: compute_ranks(context.attributions.flatten(1)))
-    return compare_maps(context.attributions, other, known)
+    """Compare the maps under measurement with others, as `compare_maps`; the maps' own ranks are computed once.
+
+    Args:
+        context: The batch with its maps.
+        other: float32 [batch, height, width].
+
+    Returns:
+        float64 [batch] in [-1, 1].
+    """
+    ranks = context.compute_once("ranks of the maps", lambda: compute_ranks(context.attributions.flatten(1)))
+    return compare_maps(context.attributions, other, ranks)
 
 
-def compare_maps(original: Attributions, other: Attributions, known: Tensor | None = None) -> Tensor:
-    """Spearman's rank correlation of the signed values of two maps of the same image [batch].
+def compare_maps(original: Attributions, other: Attributions, ranks: Tensor | None = None) -> Tensor:
+    """Compute Spearman's rank correlation of the signed values of two maps of the same image.
 
-    A constant other map has nothing in common with the original: 0. NaN where the original is constant, or a value of
-    either is not finite. `known` are the ranks of the original where someone has them.
+    Args:
+        original: float32 [batch, height, width].
+        other: float32 [batch, height, width].
+        ranks: Those of the original [batch, pixels], if they are at hand.
+
+    Returns:
+        float64 [batch] in [-1, 1]. A constant other map has nothing in common with the original: 0. NaN where the
+        original is constant, or a value of either is not finite.
     """
     rows, others = original.flatten(1), other.flatten(1)
     finite = find_finite_rows(rows) & find_finite_rows(others)
     varied, blank = (rows != rows[:, :1]).any(1), (others == others[:, :1]).all(1)
-    alike = compute_pearson(compute_ranks(rows) if known is None else known, compute_ranks(others)).to(rows.device)
-    return alike.where(~(blank & varied), 0).where(finite, torch.nan)
+    correlation = compute_pearson(compute_ranks(rows) if ranks is None else ranks, compute_ranks(others))
+    return correlation.to(rows.device).where(~(blank & varied), 0).where(finite, torch.nan)

@@ -1,24 +1,21 @@
-"""Average drop: how much of the score is lost when only what the map points at is kept.
-
-Images of which only what the map points at is kept, and what the classifier says of them.
-Increase in confidence: whether the kept part of the image scores higher than the whole.
-"""
+"""Average drop and increase in confidence: the score of an image of which only what the map points at is kept."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from seewhy.core.errors import UserError
+from seewhy.core.errors import check_choice
 from seewhy.core.types import Attributions
 from seewhy.metrics.base import ImageMetric, MetricContext
 from seewhy.metrics.pixel_ranking import order_descending
 
-SPACES_OF_MASKS = {"soft": "probability", "binary_logit": "logit", "top_half": "probability"}
-"""Each way to keep a part of the image, and the score that is compared under it."""
+SMALLEST_SCORE = 1e-6
+MASKS = {"soft": "probability", "binary_logit": "logit", "top_half": "probability"}
+"""The masks, and the score that is compared under each."""
 WORDS = {
     "soft": "kept: image times positive part of the map over its maximum",
     "binary_logit": "kept: pixels with a positive attribution",
@@ -26,47 +23,126 @@ WORDS = {
 }
 
 
-@dataclass(frozen=True)
-class KeptImages:
-    """float64 [batch] each: the target's score Y of the whole image, O of the kept part, and how much was kept."""
+class MaskedScores(NamedTuple):
+    """Scores of the target with and without a mask, float64 [batch] each; NaN for a map that is not finite."""
 
-    whole: Tensor
-    kept: Tensor
+    original: Tensor
+    """Y, of the image."""
+    masked: Tensor
+    """O, of the image times its mask."""
     coverage: Tensor
+    """Mean of the mask, from 0 (nothing kept) to 1."""
 
 
-def check_mask(metric: str, mask: str) -> None:
-    """UserError that lists the masks where `mask` is none of them."""
-    if mask not in SPACES_OF_MASKS:
-        raise UserError(f"metric.{metric}.mask={mask!r} is none of {', '.join(SPACES_OF_MASKS)}")
+class MaskMetric(ImageMetric):
+    """A metric of the masked image: `mask` is `soft`, `binary_logit` or `top_half` (see `build_masks`).
+
+    Args:
+        mask: What is kept of the image; the rest is black.
+
+    Raises:
+        UserError: If there is no such mask.
+    """
+
+    construct = "faithfulness"
+    columns = ("coverage",)
+
+    def __init__(self, mask: str = "soft") -> None:
+        super().__init__()
+        self.mask = "soft"
+        check_choice(f"metric.{self.name}.mask", mask, MASKS)
+        self.mask = mask
+
+    @property
+    def name(self) -> str:
+        """The metric, followed by the mask where it is not the published one."""
+        return super().name if self.mask == "soft" else f"{super().name}_{self.mask}"
+
+    @property
+    def variant(self) -> str:
+        """Mask, baseline and score space."""
+        return f"{WORDS[self.mask]}; rest black; score: {MASKS[self.mask]}"
 
 
-def mask_words(mask: str) -> str:
-    """Mask, baseline and score space in words."""
-    return f"{WORDS[mask]}; rest black; score: {SPACES_OF_MASKS[mask]}"
+class AverageDrop(MaskMetric):
+    """100 max(0, Y - O) / Y in percent, for the score Y of the image and O of the masked image.
+
+    `mask=soft`, as published: image * max(map, 0) / max(map), probability, range 0 to 100. `binary_logit`:
+    pixels with a positive attribution, logit, from 0 without an upper limit. `top_half`: the better half of the pixels,
+    probability. What is not kept is black. Lower is better.
+
+    A map that is positive everywhere keeps the whole image and scores a perfect 0: read the score together with
+    `coverage`, the mean of the mask (from 0, nothing kept, to 1). A map without positive values keeps nothing (but under
+    `top_half`). NaN where Y is not above 1e-6 or the map holds a value that is not finite.
+
+    Chattopadhay, Sarkar, Howlader, Balasubramanian: Grad-CAM++, WACV 2018.
+    """
+
+    higher_is_better = False
+
+    @property
+    def variant(self) -> str:
+        """Mask, baseline, score space and denominator."""
+        return f"{super().variant}; in percent of the whole image's score, which must be above {SMALLEST_SCORE:g}"
+
+    def measure(self, context: MetricContext) -> Mapping[str, Tensor]:
+        """Compute the drop, with one forward pass for each image, shared with `increase_in_confidence`."""
+        scores = compute_masked_scores(context, self.mask)
+        drop = 100 * (scores.original - scores.masked).clamp_min(0) / scores.original
+        return {"score": drop.where(scores.original > SMALLEST_SCORE, torch.nan), "coverage": scores.coverage}
 
 
-def kept_images(context: MetricContext, mask: str) -> KeptImages:
-    """One forward pass for each image, whatever metrics ask; a map with values that are not finite gives NaN."""
-    return context.compute_once(("kept images", mask), lambda: _measure(context, mask))
+class IncreaseInConfidence(MaskMetric):
+    """100 where Y < O, else 0, for the score Y of the image and O of the masked image; the mean is a percentage.
+
+    Range 0 to 100, higher is better; masks, scores and `coverage` as in `AverageDrop`. A map that is positive everywhere
+    can score 100 for the loss of a little background: hence the coverage. NaN where the map holds a value that is not
+    finite.
+
+    Chattopadhay, Sarkar, Howlader, Balasubramanian: Grad-CAM++, WACV 2018.
+    """
+
+    higher_is_better = True
+
+    @property
+    def variant(self) -> str:
+        """Mask, baseline and score space."""
+        return f"{super().variant}; 100 where it rises, else 0"
+
+    def measure(self, context: MetricContext) -> Mapping[str, Tensor]:
+        """Compare the scores, with one forward pass for each image, shared with `average_drop`."""
+        scores = compute_masked_scores(context, self.mask)
+        risen = 100 * (scores.original < scores.masked).double()
+        return {"score": risen.where(scores.masked.isfinite(), torch.nan), "coverage": scores.coverage}
 
 
-def _measure(context: MetricContext, mask: str) -> KeptImages:
+def compute_masked_scores(context: MetricContext, mask: str) -> MaskedScores:
+    """Compute the scores of a batch under a mask once, with one forward pass for each image."""
+    return context.compute_once(("masked scores", mask), lambda: _compute_masked_scores(context, mask))
+
+
+def _compute_masked_scores(context: MetricContext, mask: str) -> MaskedScores:
     maps, finite = context.replace_non_finite()
-    space, masks = SPACES_OF_MASKS[mask], kept_masks(maps, mask)
-    kept = maps.new_empty(len(maps))
+    space, masks = MASKS[mask], build_masks(maps, mask)
+    scores = maps.new_empty(len(maps))
     for chunk in context.evaluator.split(len(maps), gradient=False):
         logits = context.evaluator.compute_logits(context.images[chunk] * masks[chunk, None])
-        kept[chunk] = context.select_scores(logits, space, chunk)
-    undefined = kept.double().masked_fill(~finite, torch.nan)
-    coverage = masks.double().mean((1, 2)).masked_fill(~finite, torch.nan)
-    return KeptImages(context.compute_scores(space).double(), undefined, coverage)
+        scores[chunk] = context.select_scores(logits, space, chunk)
+    masked, coverage = scores.double(), masks.double().mean((1, 2))
+    undefined = [values.masked_fill(~finite, torch.nan) for values in (masked, coverage)]
+    return MaskedScores(context.compute_scores(space).double(), *undefined)
 
 
-def kept_masks(maps: Attributions, mask: str) -> Tensor:
-    """What is kept of each pixel, from 0 to 1 [batch, height, width]; nothing where no attribution is positive.
+def build_masks(maps: Attributions, mask: str) -> Tensor:
+    """Build the masks of finite maps; they keep nothing where no attribution is positive.
 
-    `top_half` always keeps ceil(pixels / 2); of equal attributions the pixels that come first.
+    Args:
+        maps: float32 [batch, height, width].
+        mask: `soft`: max(map, 0) / max(map). `binary_logit`: map > 0. `top_half`: the ceil(pixels / 2) largest, of
+            equal attributions the pixels that come first, also where none is positive.
+
+    Returns:
+        The share of each pixel that is kept, from 0 to 1 [batch, height, width].
     """
     if mask == "binary_logit":
         return (maps > 0).to(maps)
@@ -77,77 +153,3 @@ def kept_masks(maps: Attributions, mask: str) -> Tensor:
     positive = maps.clamp_min(0)
     largest = positive.amax((1, 2), keepdim=True)
     return positive / largest.where(largest > 0, 1)
-
-
-SMALLEST_SCORE = 1e-6
-
-
-class AverageDrop(ImageMetric):
-    """100 max(0, Y - O) / Y in percent, for the score Y of the image and O of its kept part; lower is better.
-
-    `mask=soft`, as published: image * max(map, 0) / max(map), softmax probability, from 0 to 100. `binary_logit`:
-    pixels with a positive attribution, logit, from 0 without an upper limit. `top_half`: the better half of the pixels,
-    probability. What is not kept is black.
-
-    A map that is positive everywhere keeps the whole image and scores a perfect 0: read the score together with
-    `coverage`, the mean of the mask (from 0, nothing kept, to 1). A map without positive values keeps nothing (but under
-    `top_half`). NaN where Y is not above 1e-6 or the map holds a value that is not finite.
-    Chattopadhay, Sarkar, Howlader, Balasubramanian: Grad-CAM++, WACV 2018.
-    """
-
-    higher_is_better = False
-    columns = ("coverage",)
-
-    def __init__(self, mask: str = "soft") -> None:
-        super().__init__()
-        check_mask("average_drop", mask)
-        self.mask = mask
-
-    @property
-    def name(self) -> str:
-        """`average_drop`, followed by the mask where it is not the published one."""
-        return "average_drop" if self.mask == "soft" else f"average_drop_{self.mask}"
-
-    @property
-    def variant(self) -> str:
-        """Mask, baseline, score space and denominator."""
-        return f"{mask_words(self.mask)}; in percent of the whole image's score, which must be above {SMALLEST_SCORE:g}"
-
-    def measure(self, context: MetricContext) -> Mapping[str, Tensor]:
-        """One forward pass for each image, shared with `increase_in_confidence`."""
-        found = kept_images(context, self.mask)
-        drop = 100 * (found.whole - found.kept).clamp_min(0) / found.whole
-        return {"score": drop.where(found.whole > SMALLEST_SCORE, torch.nan), "coverage": found.coverage}
-
-
-class IncreaseInConfidence(ImageMetric):
-    """100 where Y < O, else 0, for the score Y of the image and O of its kept part; the mean is a percentage.
-
-    Higher is better; masks, scores and `coverage` as in `AverageDrop`. A map that is positive everywhere can score 100
-    for the loss of a little background: hence the coverage. NaN where the map holds a value that is not finite.
-    Chattopadhay, Sarkar, Howlader, Balasubramanian: Grad-CAM++, WACV 2018.
-    """
-
-    higher_is_better = True
-    columns = ("coverage",)
-
-    def __init__(self, mask: str = "soft") -> None:
-        super().__init__()
-        check_mask("increase_in_confidence", mask)
-        self.mask = mask
-
-    @property
-    def name(self) -> str:
-        """`increase_in_confidence`, followed by the mask where it is not the published one."""
-        return "increase_in_confidence" if self.mask == "soft" else f"increase_in_confidence_{self.mask}"
-
-    @property
-    def variant(self) -> str:
-        """Mask, baseline and score space."""
-        return f"{mask_words(self.mask)}; 100 where it rises, else 0"
-
-    def measure(self, context: MetricContext) -> Mapping[str, Tensor]:
-        """One forward pass for each image, shared with `average_drop`."""
-        found = kept_images(context, self.mask)
-        risen = 100 * (found.whole < found.kept).double()
-        return {"score": risen.where(found.kept.isfinite(), torch.nan), "coverage": found.coverage}

@@ -17,9 +17,11 @@ class Completeness(ImageMetric):
     b is the explainer's own where it promises completeness, else black. From 0 without an upper limit, lower is better.
     Columns: `relative`, the gap over |f(x) - f(b)| (taken as at least 1e-6), and `change`, f(x) - f(b). A map of zeros
     has the relative gap 1. NaN where a value of the map is not finite.
+
     Sundararajan, Taly, Yan: Axiomatic attribution for deep networks, ICML 2017.
     """
 
+    construct = "faithfulness"
     higher_is_better = False
     columns = ("relative", "change")
 
@@ -32,15 +34,15 @@ class Completeness(ImageMetric):
         )
 
     def measure(self, context: MetricContext) -> Mapping[str, Tensor]:
-        """One forward pass for each image against black; else those that the explainer takes for its own gap."""
-        change = self._change(context)
+        """Compute the gap, with a forward pass of each baseline, or those that the explainer takes for its own gap."""
+        change = self._compute_change(context)
         maps, finite = context.replace_non_finite()
         facts = measure_completeness(maps, change)
         gap, relative = facts["completeness_gap"].abs(), facts["completeness_gap_relative"]
         undefined = {"score": gap.where(finite, torch.nan), "relative": relative.where(finite, torch.nan)}
         return {**undefined, "change": change}
 
-    def _change(self, context: MetricContext) -> Tensor:
+    def _compute_change(self, context: MetricContext) -> Tensor:
         if isinstance(context.explainer, CompleteExplainer):
             return context.explainer.compute_change(context.evaluator, context.images, context.targets)
         black = context.select_scores(context.compute_baseline_logits("black"), "logit")

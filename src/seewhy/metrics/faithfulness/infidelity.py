@@ -7,16 +7,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from seewhy.core.errors import UserError
+from seewhy.core.errors import UserError, check_choice
 from seewhy.core.types import Images
-from seewhy.metrics.base import ImageMetric, MetricContext
-from seewhy.metrics.faithfulness.removal_correlation import (
-    Disturbed,
-    check_removal_baseline,
-    check_samples,
-    disturbed,
-    removed,
-)
+from seewhy.explainers.baselines import BASELINES
+from seewhy.metrics.base import ImageMetric, MetricContext, check_count
+from seewhy.metrics.faithfulness.disturbance import Disturbances, disturb, remove_pixels
 
 PERTURBATIONS = ("square", "noise")
 
@@ -24,16 +19,27 @@ PERTURBATIONS = ("square", "noise")
 class Infidelity(ImageMetric):
     """Mean over random disturbances I of (I . map - (f(x) - f(x disturbed by I)))^2, f the target's logit.
 
-    `perturbation=square`: a square of random place and side, up to `size` of the shorter side, is set to the baseline;
-    I is 1 inside and 0 outside, which suits maps whose values are shares of the score. `noise`: x - I, not clipped, with
-    normal I of standard deviation `size`, the same in all channels; suits maps that are gradients (summed over channels).
+    From 0 without an upper limit, in squared logits; lower is better. A map of zeros scores the mean squared drop. NaN
+    where a value of the map is not finite. The normalised form multiplies the map by the one number that makes the mean
+    smallest, mean(I . map * drop) / mean((I . map)^2), so that only its shape counts.
 
-    `normalised=true` multiplies the map by the one number that makes the mean smallest, so that only its shape counts:
-    mean(I . map * drop) / mean((I . map)^2). From 0 without an upper limit, in squared logits; lower is better. A map
-    of zeros scores the mean squared drop. NaN where a value of the map is not finite.
     Yeh, Hsieh, Suggala, Inouye, Ravikumar: On the (in)fidelity and sensitivity of explanations, NeurIPS 2019.
+
+    Args:
+        perturbation: `square`: a square of random place and side is set to the baseline; I is 1 inside and 0 outside,
+            which suits maps whose values are shares of the score. `noise`: x - I, not clipped, with normal I, the same in
+            all channels; suits maps that are gradients (summed over channels).
+        size: Largest side as a share of the shorter side of the image, or the standard deviation of the noise; above 0
+            and at most 1.
+        n_samples: Disturbances for each image.
+        baseline: What squares are replaced by, one of `explainers.baselines.BASELINES`.
+        normalised: Whether the map is scaled to fit best.
+
+    Raises:
+        UserError: If a setting is none of these.
     """
 
+    construct = "faithfulness"
     higher_is_better = False
 
     def __init__(
@@ -45,10 +51,9 @@ class Infidelity(ImageMetric):
         normalised: bool = False,
     ) -> None:
         super().__init__()
-        check_samples("infidelity", n_samples)
-        check_removal_baseline("infidelity", baseline)
-        if perturbation not in PERTURBATIONS:
-            raise UserError(f"metric.infidelity.perturbation={perturbation!r} is none of {', '.join(PERTURBATIONS)}")
+        check_count("metric.infidelity.n_samples", n_samples)
+        check_choice("metric.infidelity.baseline", baseline, BASELINES)
+        check_choice("metric.infidelity.perturbation", perturbation, PERTURBATIONS)
         if not 0 < size <= 1:
             raise UserError(f"metric.infidelity.size={size} must be above 0 and at most 1, such as 0.3")
         self.perturbation, self.size, self.n_samples = perturbation, size, n_samples
@@ -69,15 +74,14 @@ class Infidelity(ImageMetric):
         return f"{self.n_samples} {square if self.perturbation == 'square' else noise}; score: logit; {scaled}"
 
     def measure(self, context: MetricContext) -> Mapping[str, Tensor]:
-        """`n_samples` forward passes for each image, shared by the plain and the normalised form."""
-        found = self._squares(context) if self.perturbation == "square" else self._noise(context)
-        said = found.sums
+        """Average the squared errors, with `n_samples` passes for each image, shared by plain and normalised form."""
+        sums, drops = self._remove_squares(context) if self.perturbation == "square" else self._add_noise(context)
         if self.normalised:
-            power = said.square().mean(1, keepdim=True)
-            said = said * (said * found.drops).mean(1, keepdim=True) / power.where(power != 0, 1)
-        return {"score": (said - found.drops).square().mean(1)}
+            power = sums.square().mean(1, keepdim=True)
+            sums = sums * (sums * drops).mean(1, keepdim=True) / power.where(power != 0, 1)
+        return {"score": (sums - drops).square().mean(1)}
 
-    def _squares(self, context: MetricContext) -> Disturbed:
+    def _remove_squares(self, context: MetricContext) -> Disturbances:
         height, width = context.images.shape[2:]
         largest = max(1, int(self.size * min(height, width)))
 
@@ -89,9 +93,9 @@ class Infidelity(ImageMetric):
             inside[row : row + pixels, column : column + pixels] = 1
             return inside
 
-        return removed(context, f"square {largest}", self.n_samples, self.baseline, draw)
+        return remove_pixels(context, f"square {largest}", self.n_samples, self.baseline, draw)
 
-    def _noise(self, context: MetricContext) -> Disturbed:
+    def _add_noise(self, context: MetricContext) -> Disturbances:
         shape = context.images.shape[2:]
 
         def draw(generator: torch.Generator) -> Tensor:
@@ -102,5 +106,5 @@ class Infidelity(ImageMetric):
 
         return context.compute_once(
             ("noise", self.size, self.n_samples),
-            lambda: disturbed(context, "infidelity noise", self.n_samples, draw, subtract),
+            lambda: disturb(context, "infidelity noise", self.n_samples, draw, subtract),
         )

@@ -1,9 +1,4 @@
-"""What the metrics that read perturbation curves share: their settings and their curves over all pixels.
-
-Deletion: how fast the score falls when the most relevant pixels are removed first.
-Insertion: how fast the score rises when the most relevant pixels are shown first.
-MoRF and LeRF: what the order of a map is worth, as the area between its curve and the reversed one.
-"""
+"""Deletion, insertion, MoRF and LeRF: areas under perturbation curves over all pixels."""
 
 from __future__ import annotations
 
@@ -13,57 +8,66 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from seewhy.core.errors import UserError
+from seewhy.core.errors import check_choice
 from seewhy.explainers.baselines import BASELINES
-from seewhy.metrics.base import SPACES, ImageMetric, MetricContext
+from seewhy.metrics.base import SPACES, ImageMetric, MetricContext, check_count
 from seewhy.metrics.perturbation_curves import Curve, compute_target_curves
 
 
 class CurveMetric(ImageMetric):
-    """`baseline` stands for pixels that are not seen; `n_steps` divide all pixels of an image; `space` of the score.
+    """A metric that is read off perturbation curves.
 
-    A step is pixels / n_steps, rounded to whole pixels; with at least as many steps as pixels it is one pixel.
+    Args:
+        baseline: What hidden pixels are replaced by, one of `explainers.baselines.BASELINES`.
+        n_steps: Steps over all pixels of an image, each pixels / n_steps, rounded to whole pixels; with at least as many
+            steps as pixels a step is one pixel.
+        space: Score of the target, `probability` or `logit`.
+
+    Raises:
+        UserError: If a setting is none of these.
     """
+
+    construct = "faithfulness"
 
     def __init__(self, baseline: str = "black", n_steps: int = 50, space: str = "probability") -> None:
         super().__init__()
         key = f"metric.{self.name}"
-        if baseline not in BASELINES:
-            raise UserError(f"{key}.baseline={baseline!r} is none of {', '.join(BASELINES)}")
-        if not isinstance(n_steps, int) or n_steps < 1:
-            raise UserError(f"{key}.n_steps={n_steps} must be a whole number from 1, such as 50")
-        if space not in SPACES:
-            raise UserError(f"{key}.space={space!r} must be {' or '.join(SPACES)}")
-        self.baseline = baseline
-        self.n_steps = n_steps
-        self.space = space
+        check_choice(f"{key}.baseline", baseline, BASELINES)
+        check_count(f"{key}.n_steps", n_steps)
+        check_choice(f"{key}.space", space, SPACES)
+        self.baseline, self.n_steps, self.space = baseline, n_steps, space
 
     @property
     def settings(self) -> str:
         """The settings in words, for `variant`."""
         return f"{self.space}, {self.baseline} baseline, {self.n_steps} steps"
 
-    def areas(self, context: MetricContext, change: str, first: str) -> Tensor:
-        """Area under the curve over the share of all pixels, [batch]; NaN for maps that are not finite."""
+    def compute_areas(self, context: MetricContext, change: str, first: str) -> Tensor:
+        """Compute the areas under the curves over the share of all pixels, by the trapezoidal rule.
+
+        Args:
+            context: The batch with its maps.
+            change: `deletion` or `insertion`.
+            first: `largest` or `smallest` attribution.
+
+        Returns:
+            float32 [batch]; NaN for maps that are not finite.
+        """
         pixels = context.images[0, 0].numel()
         counts = compute_pixel_counts(pixels, self.n_steps)
         shares = torch.tensor(counts, dtype=torch.float64) / pixels
         curve = Curve(change, first, self.baseline)
         curves = compute_target_curves(context, curve, [counts] * len(context.images), self.space)
-        return context.images.new_tensor([compute_area(shares, values) for values in curves])
-
-
-def columns_of(context: MetricContext, rows: Sequence[Mapping[str, float]]) -> dict[str, Tensor]:
-    """One tensor [batch] per column out of one mapping per image."""
-    return {column: context.images.new_tensor([row[column] for row in rows]) for column in rows[0]}
+        return context.images.new_tensor([float(torch.trapezoid(values, shares)) for values in curves])
 
 
 class Deletion(CurveMetric):
     """Area under f(image without its k most relevant pixels) over k / pixels, k = 0 .. pixels.
 
-    Removed pixels become the baseline, black by default; f is the target's softmax probability (or logit), lines
-    between the steps are straight. Lower is better; range [0, 1] for probabilities. n_steps=224 is the published 224
+    Removed pixels become the baseline, black by default; f is the target's probability (or logit), lines
+    between the steps are straight. Range 0 to 1 for probabilities; lower is better. n_steps=224 is the published 224
     pixels a step at 224 pixels. NaN where the map is not finite.
+
     Petsiuk, Das, Saenko: RISE, randomized input sampling for explanation of black-box models, BMVC 2018.
     """
 
@@ -75,17 +79,23 @@ class Deletion(CurveMetric):
         return f"area under the curve, largest first; {self.settings}"
 
     def measure(self, context: MetricContext) -> dict[str, Tensor]:
-        """The areas [batch]."""
-        return {"score": self.areas(context, "deletion", "largest")}
+        """Compute the areas, with one forward pass for each image and step."""
+        return {"score": self.compute_areas(context, "deletion", "largest")}
 
 
 class Insertion(CurveMetric):
     """Area under f(baseline with the k most relevant pixels of the image) over k / pixels, k = 0 .. pixels.
 
     The baseline is the blurred image by default (of `explainers.baselines`: Gaussian, an eighth of the shorter side; the
-    paper's kernel has 5 pixels at 224); f is the target's softmax probability (or logit), lines between the steps are
-    straight. Higher is better; range [0, 1] for probabilities. NaN where the map is not finite.
+    paper's kernel has 5 pixels at 224); f is the target's probability (or logit), lines between the steps are
+    straight. Range 0 to 1 for probabilities; higher is better. NaN where the map is not finite.
+
     Petsiuk, Das, Saenko: RISE, randomized input sampling for explanation of black-box models, BMVC 2018.
+
+    Args:
+        baseline: What hidden pixels are replaced by, one of `explainers.baselines.BASELINES`.
+        n_steps: Steps over all pixels of an image.
+        space: Score of the target, `probability` or `logit`.
     """
 
     higher_is_better = True
@@ -99,16 +109,18 @@ class Insertion(CurveMetric):
         return f"area under the curve, largest first; {self.settings}"
 
     def measure(self, context: MetricContext) -> dict[str, Tensor]:
-        """The areas [batch]."""
-        return {"score": self.areas(context, "insertion", "largest")}
+        """Compute the areas, with one forward pass for each image and step."""
+        return {"score": self.compute_areas(context, "insertion", "largest")}
 
 
 class MorfLerf(CurveMetric):
     """Area under f with the k least relevant pixels removed, less the area with the k most relevant removed.
 
     Both over k / pixels, k = 0 .. pixels; removed pixels become the baseline, black by default; f is the target's
-    softmax probability (or logit). Columns `morf` and `lerf` are the two areas; `morf` is deletion. Higher is better;
-    range [-1, 1] for probabilities, 0 for an order that means nothing. NaN where the map is not finite.
+    probability (or logit). Columns `morf` and `lerf` are the two areas; `morf` is deletion. Also known as the
+    symmetric relevance gain (SRG). Range -1 to 1 for probabilities, 0 for an order that means nothing; higher is better.
+    NaN where the map is not finite.
+
     Samek, Binder, Montavon, Lapuschkin, Mueller: Evaluating the visualization of what a deep neural network has
     learned, IEEE TNNLS 2017.
     """
@@ -122,21 +134,28 @@ class MorfLerf(CurveMetric):
         return f"area of LeRF less area of MoRF; {self.settings}"
 
     def measure(self, context: MetricContext) -> dict[str, Tensor]:
-        """The areas [batch]."""
-        morf, lerf = (self.areas(context, "deletion", first) for first in ("largest", "smallest"))
+        """Compute the areas, with two forward passes for each image and step; those of `deletion` are shared."""
+        morf, lerf = (self.compute_areas(context, "deletion", first) for first in ("largest", "smallest"))
         return {"score": lerf - morf, "morf": morf, "lerf": lerf}
 
 
 def compute_pixel_counts(pixels: int, n_steps: int) -> list[int]:
-    """round(i pixels / n_steps) for i = 0 .. n_steps, and every count where there are fewer pixels than steps.
+    """Divide the pixels into steps: round(i pixels / n_steps) for i = 0 .. n_steps.
 
     The counts are symmetric (pixels - k is one where k is), so that insertion and reversed deletion share passes.
+
+    Args:
+        pixels: Of one image.
+        n_steps: From 1; with at least as many steps as pixels every count is there.
+
+    Returns:
+        Ascending, from 0 to `pixels`.
     """
     steps = max(1, min(n_steps, pixels))
     lower = [(2 * index * pixels + steps) // (2 * steps) for index in range(steps // 2 + 1)]
     return sorted({*lower, *(pixels - count for count in lower)})
 
 
-def compute_area(shares: Tensor, values: Tensor) -> float:
-    """The area under straight lines through the points (trapezoidal rule)."""
-    return float(torch.trapezoid(values, shares))
+def join_rows(context: MetricContext, rows: Sequence[Mapping[str, float]]) -> dict[str, Tensor]:
+    """Join one mapping per image into a tensor [batch] per column."""
+    return {column: context.images.new_tensor([row[column] for row in rows]) for column in rows[0]}

@@ -3,27 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar
 
 from torch import Tensor
 
-from seewhy.core.errors import UserError
-from seewhy.metrics.base import SPACES, ImageMetric, MetricContext
-from seewhy.metrics.perturbation_curves import NOISY_LINEAR, Curve, compute_target_curves
+from seewhy.core.errors import check_choice
+from seewhy.core.random import seed_generator
+from seewhy.core.types import Images
+from seewhy.metrics.base import SPACES, ImageMetric, MetricContext, check_shares
+from seewhy.metrics.imputation import draw_noise, impute_images
+from seewhy.metrics.perturbation_curves import Curve, compute_target_curves
+
+NOISY_LINEAR = "noisy_linear"
+"""Stands for the baseline in the names of curves: hidden pixels are imputed from their neighbours."""
 
 
 class Road(ImageMetric):
-    """Mean over `shares` s of f(s least relevant pixels imputed) - f(s most relevant pixels imputed).
+    """Mean over shares s of f(s least relevant pixels imputed) - f(s most relevant pixels imputed).
 
-    floor(s * pixels) pixels are replaced by noisy linear imputation (`imputation.impute`, noise 0.01 that belongs to the
-    image); f is the target's softmax probability (or logit) of each image, where the paper counts correct answers: an
-    accuracy says little about one image. Columns `morf` and `lerf` are the two means. Higher is better; range [-1, 1]
-    for probabilities, 0 for an order that means nothing. Rewards smooth maps: what lies in small holes is imputed
-    too well to be missed. NaN where the map is not finite.
+    floor(s * pixels) pixels are replaced by noisy linear imputation (`imputation.impute_image`, noise 0.01 that belongs
+    to the image); f is the target's probability (or logit) of each image, where the paper counts correct answers:
+    an accuracy says little about one image. Columns `morf` and `lerf` are the two means. Range -1 to 1 for probabilities,
+    0 for an order that means nothing; higher is better. Rewards smooth maps: what lies in small holes is imputed too well
+    to be missed. NaN where the map is not finite.
+
     Rong, Leemann, Borisov, Kasneci, Kasneci: A consistent and efficient evaluation strategy for attribution methods,
     ICML 2022.
+
+    Args:
+        shares: Of the pixels that are imputed, each between 0 and 1.
+        space: Score of the target, `probability` or `logit`.
+
+    Raises:
+        UserError: If a setting is none of these.
     """
 
+    construct = "faithfulness"
     higher_is_better = True
     columns: ClassVar[tuple[str, ...]] = ("morf", "lerf")
 
@@ -33,12 +49,9 @@ class Road(ImageMetric):
         space: str = "probability",
     ) -> None:
         super().__init__()
-        if not shares or not all(0 < share < 1 for share in shares):
-            raise UserError(f"metric.road.shares={list(shares)} must be between 0 and 1, such as [0.1, 0.5, 0.9]")
-        if space not in SPACES:
-            raise UserError(f"metric.road.space={space!r} must be {' or '.join(SPACES)}")
-        self.shares = tuple(shares)
-        self.space = space
+        check_shares("metric.road.shares", shares)
+        check_choice("metric.road.space", space, SPACES)
+        self.shares, self.space = tuple(shares), space
 
     @property
     def variant(self) -> str:
@@ -47,13 +60,34 @@ class Road(ImageMetric):
         return f"mean of LeRF less mean of MoRF; {self.space}, noisy linear imputation, shares {shares}"
 
     def measure(self, context: MetricContext) -> dict[str, Tensor]:
-        """The means [batch]."""
-        morf, lerf = (self._mean(context, first) for first in ("largest", "smallest"))
+        """Compute the means [batch], with two forward passes for each image and share."""
+        morf, lerf = (self._average(context, first) for first in ("largest", "smallest"))
         return {"score": lerf - morf, "morf": morf, "lerf": lerf}
 
-    def _mean(self, context: MetricContext, first: str) -> Tensor:
+    def _average(self, context: MetricContext, first: str) -> Tensor:
         pixels = context.images[0, 0].numel()
         counts = [int(share * pixels + 1e-6) for share in self.shares]
         curve = Curve("deletion", first, NOISY_LINEAR)
-        curves = compute_target_curves(context, curve, [counts] * len(context.images), self.space)
+        curves = compute_target_curves(context, curve, [counts] * len(context.images), self.space, impute_hidden)
         return context.images.new_tensor([float(values.mean()) for values in curves])
+
+
+def impute_hidden(context: MetricContext, image: Tensor, hidden: Tensor) -> Images:
+    """Impute hidden pixels with noise that belongs to (seed, image), whatever is hidden.
+
+    Args:
+        context: The batch.
+        image: int64 [n], rows of the batch.
+        hidden: bool [n, height, width].
+
+    Returns:
+        float32 [n, channels, height, width].
+    """
+
+    def draw(item: int) -> Tensor:
+        pixels = context.images[item]
+        return draw_noise(pixels.shape, seed_generator(context.seed, pixels, "noisy linear imputation"))
+
+    rows = image.tolist()
+    noises = [context.compute_once(("imputation noise", item), partial(draw, item)) for item in rows]
+    return impute_images([context.images[item] for item in rows], hidden, noises)

@@ -33,6 +33,7 @@ class ModelRandomization(ImageMetric):
     Adebayo, Gilmer, Muelly, Goodfellow, Hardt, Kim: Sanity checks for saliency maps, NeurIPS 2018.
     """
 
+    construct = "randomisation"
     higher_is_better = False
     columns = ("last",)
 
@@ -107,6 +108,7 @@ class EfficientModelRandomization(ImageMetric):
     randomisation test, 2024.
     """
 
+    construct = "randomisation"
     higher_is_better = True
     columns = ("entropy",)
 

@@ -9,25 +9,33 @@ from torch import Tensor
 
 from seewhy.core.errors import UserError
 from seewhy.core.random import seed_generator
-from seewhy.metrics.base import ImageMetric, MetricContext
-from seewhy.metrics.faithfulness.removal_correlation import check_samples
+from seewhy.metrics.base import ImageMetric, MetricContext, check_count
 
 
 class MaxSensitivity(ImageMetric):
     """max over noisy images y of |map(y) - map(x)| / |map(x)|, Euclidean norms over all pixels.
 
     y is x plus noise, uniform in [-radius, radius] for every channel of every pixel, clipped to [0, 1]; the class stays
-    the target of x. `n_samples` explanations for each image. A method with random numbers of its own draws others for
-    y, and pays for it here. From 0 without an upper limit, lower is better: a constant map scores a perfect 0. NaN for a map
-    of zeros, and where a value of a map is not finite. UserError without the explainer.
+    the target of x. A method with random numbers of its own draws others for y, and pays for it here. From 0 without an
+    upper limit, lower is better: a constant map scores a perfect 0. NaN for a map of zeros, and where a value of a map is
+    not finite. UserError without the explainer.
+
     Yeh, Hsieh, Suggala, Inouye, Ravikumar: On the (in)fidelity and sensitivity of explanations, NeurIPS 2019.
+
+    Args:
+        n_samples: Explanations for each image.
+        radius: Largest noise, as a share of the range [0, 1] of the image.
+
+    Raises:
+        UserError: If a setting is out of range.
     """
 
+    construct = "robustness"
     higher_is_better = False
 
     def __init__(self, n_samples: int = 10, radius: float = 0.02) -> None:
         super().__init__()
-        check_samples("max_sensitivity", n_samples)
+        check_count("metric.max_sensitivity.n_samples", n_samples)
         if not 0 < radius <= 1:
             raise UserError(f"metric.max_sensitivity.radius={radius} must be above 0 and at most 1, such as 0.02")
         self.n_samples, self.radius = n_samples, radius
@@ -41,20 +49,20 @@ class MaxSensitivity(ImageMetric):
         )
 
     def measure(self, context: MetricContext) -> Mapping[str, Tensor]:
-        """`n_samples` explanations for each image, in batches that are filled across images and samples."""
+        """Compute the largest change; the explanations are made in batches filled across images and samples."""
         explainer = context.require_explainer(self.name)
         images, targets, maps = context.images, context.targets, context.attributions.double()
         generators = [seed_generator(context.seed, image, "max sensitivity") for image in images]
         changes = maps.new_empty(len(images) * self.n_samples)
-        for probes in context.evaluator.split(len(changes), gradient=True):
-            image = probes // self.n_samples
-            drawn = [
-                torch.rand(images.shape[1:], generator=generators[number], dtype=torch.float32)
-                for number in image.tolist()
-            ]
-            noise = self.radius * (2 * torch.stack(drawn).to(images) - 1)
-            again = explainer(context.classifier, (images[image] + noise).clamp(0, 1), targets[image])
-            changes[probes] = (again.double() - maps[image]).flatten(1).norm(dim=1)
+        for samples in context.evaluator.split(len(changes), gradient=True):
+            image = samples // self.n_samples
+            drawn = [self._draw(images.shape[1:], generators[number]) for number in image.tolist()]
+            noise = torch.stack(drawn).to(images)
+            noisy_maps = explainer(context.classifier, (images[image] + noise).clamp(0, 1), targets[image])
+            changes[samples] = (noisy_maps.double() - maps[image]).flatten(1).norm(dim=1)
         norms = maps.flatten(1).norm(dim=1)
         largest = changes.view(-1, self.n_samples).amax(1) / norms
         return {"score": largest.where(largest.isfinite(), torch.nan)}
+
+    def _draw(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
+        return self.radius * (2 * torch.rand(shape, generator=generator, dtype=torch.float32) - 1)
