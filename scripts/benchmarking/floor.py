@@ -15,7 +15,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from benchmarking.clock import synchronise
-from seewhy.core.files import RunFolder
 from seewhy.models import batched
 from seewhy.models.classifier import Classifier, Passes
 
@@ -81,9 +80,8 @@ def _best_size(classifier: Classifier, image: Tensor, gradient: bool, budget: fl
 def remember(classifier: Classifier, image: Tensor, sizes: tuple[int, int]) -> None:
     """Let `probe_batch_size=auto` take these sizes, as it does once it has measured on a machine that is not busy."""
     assert os.environ.get("XDG_CACHE_HOME"), "the user's own sizes must stay as they are"
-    known = {batched._key(classifier, image, bool(index)): size for index, size in enumerate(sizes)}
-    cache = batched._cache_file()
-    RunFolder(cache.parent).write_json(cache.name, batched._read_cache() | known)
+    measured = {batched.name_measurement(classifier, image, bool(index)): size for index, size in enumerate(sizes)}
+    batched.save_batch_sizes(measured)
 
 
 def measured_floor(

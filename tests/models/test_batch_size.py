@@ -33,7 +33,7 @@ def timings(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[int, float | list
             entry = table.get(size)
             return entry.pop(0) if isinstance(entry, list) else entry
 
-        monkeypatch.setattr(batched, "_seconds", seconds)
+        monkeypatch.setattr(batched, "_time_pass", seconds)
         return calls
 
     return install

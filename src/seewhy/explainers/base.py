@@ -10,7 +10,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -19,7 +19,9 @@ from seewhy.core.errors import UserError
 from seewhy.core.tensors import is_all_finite
 from seewhy.core.types import Attributions, Classes, Images, Targets
 from seewhy.models.batched import BatchedEvaluator
-from seewhy.models.classifier import Classifier
+
+if TYPE_CHECKING:
+    from seewhy.models.classifier import Classifier
 
 
 @dataclass(frozen=True)

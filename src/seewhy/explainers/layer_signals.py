@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 from seewhy.core.errors import Incompatible
 from seewhy.core.tensors import widen
 from seewhy.core.types import Images, Targets
-from seewhy.models.classifier import Classifier
+
+if TYPE_CHECKING:
+    from seewhy.models.classifier import Classifier
 
 
 def record_activation_and_gradient(

@@ -1,33 +1,35 @@
-"""Finding the batch size at which a network runs fastest on this machine.
-
-The one place where perturbed images go through the network: bounded batches, gradients, counting.
-"""
+"""Batched evaluation of a classifier: bounded passes without and with gradients, at the fastest batch size."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from seewhy.core.errors import UserError
-from seewhy.core.files import RunFolder
 from seewhy.core.tensors import widen
 from seewhy.core.types import Classes, Images, Targets
-from seewhy.models.classifier import Classifier, Passes
+
+if TYPE_CHECKING:
+    from seewhy.models.classifier import Classifier
 
 CANDIDATES = {
     "cpu": (1, 2, 4, 8, 16, 32, 64, 128, 256),
     "cuda": (16, 32, 64, 128, 256, 512),
     "mps": (8, 16, 32, 64, 128),
 }
+"""Batch sizes to be timed, by the kind of device."""
 ROUNDS = 3
+"""How often each size is timed, after one round to warm up."""
 LONGEST_PASS = 0.5
 """Seconds after which no larger size is tried: it could only gain a little, and measuring must stay short."""
 LARGEST_SPREAD = 1.5
@@ -37,28 +39,76 @@ MINIMUM_GAIN = 1.03
 
 
 def find_batch_size(classifier: Classifier, image: Tensor, gradient: bool) -> int:
-    """The measured best number of images [3, height, width] in one pass, with or without input gradient.
+    """Find the number of images in one pass at which the classifier is fastest on this machine.
 
     Measured once for each network, image size, device, number of threads and torch version, then kept in the user's
     cache folder, so that later runs use the same size and give the same bytes. Where the machine is too busy to
     measure, `estimate_batch_size` is taken and nothing is kept.
+
+    Args:
+        classifier: The classifier, in evaluation mode.
+        image: One image [channels, height, width] on the device of the classifier.
+        gradient: Whether a pass includes the gradient by the images.
+
+    Returns:
+        The number of images.
     """
-    key = _key(classifier, image, gradient)
-    known = _read_cache()
-    if key in known:
-        return known[key]
-    measured = _measure(classifier, image, gradient)
-    if measured is None:
+    key = name_measurement(classifier, image, gradient)
+    sizes = read_batch_sizes()
+    if key in sizes:
+        return sizes[key]
+    size = _measure(classifier, image, gradient)
+    if size is None:
         return estimate_batch_size(image)
     with contextlib.suppress(OSError):
-        RunFolder(_cache_file().parent).write_json(_cache_file().name, _read_cache() | {key: measured})
-    return measured
+        save_batch_sizes({key: size})
+    return size
 
 
 def estimate_batch_size(image: Tensor) -> int:
-    """The power of two nearest to 8 images of 224x224 pixels: right for most networks on most processors."""
+    """Estimate a batch size without measuring: right for most networks on most processors.
+
+    Args:
+        image: One image [channels, height, width].
+
+    Returns:
+        The power of two nearest to as many pixels as 8 images of 224x224 have, from 1 to 256.
+    """
     share = 8 * 224**2 / (image.shape[-2] * image.shape[-1])
     return int(min(256, max(1, 2 ** round(math.log2(share)))))
+
+
+def read_batch_sizes() -> dict[str, int]:
+    """Read the batch sizes that were measured on this machine, by what they were measured for."""
+    try:
+        content = json.loads(_find_cache_file().read_text())
+    except (OSError, ValueError):
+        return {}
+    entries = content.items() if isinstance(content, dict) else ()
+    return {key: size for key, size in entries if type(size) is int and size > 0}
+
+
+def save_batch_sizes(sizes: Mapping[str, int]) -> None:
+    """Add batch sizes to those that were measured on this machine.
+
+    Args:
+        sizes: Batch sizes by what they were measured for.
+
+    Raises:
+        OSError: The user's cache folder cannot be written to.
+    """
+    path = _find_cache_file()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_text(json.dumps({**read_batch_sizes(), **sizes}, indent=2) + "\n")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _find_cache_file() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "seewhy" / "batch_sizes.json"
 
 
 def _measure(classifier: Classifier, image: Tensor, gradient: bool) -> int | None:
@@ -66,11 +116,11 @@ def _measure(classifier: Classifier, image: Tensor, gradient: bool) -> int | Non
 
     Every size is timed in every round, so that a busy moment hits all; the first round only warms up.
     """
-    counted = Passes(classifier.passes.forward, classifier.passes.backward)
+    counted = dataclasses.replace(classifier.passes)
     seconds: dict[int, list[float]] = {}
     for turn in range(ROUNDS + 1):
         for size in CANDIDATES.get(image.device.type, CANDIDATES["cpu"]) if not turn else list(seconds):
-            spent = _seconds(classifier, image, size, gradient)
+            spent = _time_pass(classifier, image, size, gradient)
             if spent is None:
                 seconds.pop(size, None)
                 break
@@ -85,13 +135,13 @@ def _measure(classifier: Classifier, image: Tensor, gradient: bool) -> int | Non
     return best if sorted(seconds[best])[1] < LARGEST_SPREAD * min(seconds[best]) else None
 
 
-def _seconds(classifier: Classifier, image: Tensor, size: int, gradient: bool) -> float | None:
+def _time_pass(classifier: Classifier, image: Tensor, size: int, gradient: bool) -> float | None:
     """Seconds of one pass; None where memory runs out."""
     images = image.expand(size, -1, -1, -1).clone()
     _synchronise(image)
     start = time.perf_counter()
     try:
-        _one_pass(classifier, images, gradient)
+        _run_pass(classifier, images, gradient)
     except (torch.OutOfMemoryError, RuntimeError) as error:
         if size == 1 or not is_out_of_memory(error):
             raise
@@ -100,7 +150,7 @@ def _seconds(classifier: Classifier, image: Tensor, size: int, gradient: bool) -
     return time.perf_counter() - start
 
 
-def _one_pass(classifier: Classifier, images: Tensor, gradient: bool) -> None:
+def _run_pass(classifier: Classifier, images: Tensor, gradient: bool) -> None:
     with torch.set_grad_enabled(gradient):
         leaves = images.detach().requires_grad_(gradient)
         total = classifier(leaves).sum()
@@ -114,44 +164,56 @@ def _synchronise(image: Tensor) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of torch means that memory ran out, on any device."""
+    """Tell whether an error of torch means that memory ran out, on any device.
+
+    Args:
+        error: What a pass raised.
+
+    Returns:
+        True where a smaller batch may fit.
+    """
     text = str(error).lower()
     return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text
 
 
-def _key(classifier: Classifier, image: Tensor, gradient: bool) -> str:
+def name_measurement(classifier: Classifier, image: Tensor, gradient: bool) -> str:
+    """Name what a batch size was measured for: network, image size, device, threads, versions, kind of pass.
+
+    Args:
+        classifier: The classifier.
+        image: One image [channels, height, width].
+        gradient: Whether a pass includes the gradient by the images.
+
+    Returns:
+        The key in `read_batch_sizes`.
+    """
     parameters = sum(parameter.numel() for parameter in classifier.parameters())
     device = torch.cuda.get_device_name(image.device) if image.device.type == "cuda" else image.device.type
     autocast = str(torch.get_autocast_dtype(image.device.type)) if torch.is_autocast_enabled() else "float32"
-    parts = [classifier.name, parameters, tuple(image.shape), device, torch.get_num_threads(), os.cpu_count()]
-    parts += [
+    words = [classifier.name, parameters, tuple(image.shape), device, torch.get_num_threads(), os.cpu_count()]
+    words += [
         torch.__version__,
         autocast,
         classifier.channels_last,
         "folded" if classifier.folding.enabled else "layer by layer",
         "gradient" if gradient else "forward",
     ]
-    return " ".join(str(part) for part in parts)
-
-
-def _cache_file() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "seewhy" / "batch_sizes.json"
-
-
-def _read_cache() -> dict[str, int]:
-    try:
-        content = json.loads(_cache_file().read_text())
-    except (OSError, ValueError):
-        return {}
-    entries = content.items() if isinstance(content, dict) else ()
-    return {key: size for key, size in entries if type(size) is int and size > 0}
+    return " ".join(str(word) for word in words)
 
 
 class BatchedEvaluator:
     """A classifier with a bound on the number of images that are in it at once.
 
-    `batch_size` is a number, or `auto` for the fastest on this machine. A batch that does not fit into memory is
-    halved and tried again. Results do not depend on the bound, up to float rounding.
+    A batch that does not fit into memory is halved and tried again. Results do not depend on the bound, up to float
+    rounding.
+
+    Args:
+        classifier: The classifier.
+        image: One image [channels, height, width] like those to be evaluated: its size and device count.
+        batch_size: The most images in one pass, or `auto` for the fastest number on this machine.
+
+    Raises:
+        UserError: The batch size is neither.
     """
 
     def __init__(self, classifier: Classifier, image: Tensor, batch_size: int | str = "auto") -> None:
@@ -163,15 +225,30 @@ class BatchedEvaluator:
         self._limits: dict[bool, int] = {}
 
     def find_limit(self, gradient: bool) -> int:
-        """The number of images in one pass without or with gradients."""
+        """Find the most images in one pass.
+
+        Args:
+            gradient: Whether a pass includes the gradient by the images.
+
+        Returns:
+            The number of images; smaller than at first after a pass that did not fit into memory.
+        """
         if gradient not in self._limits:
             size = self.batch_size
-            measured = find_batch_size(self.classifier, self._image, gradient) if isinstance(size, str) else size
-            self._limits[gradient] = measured
+            limit = find_batch_size(self.classifier, self._image, gradient) if isinstance(size, str) else size
+            self._limits[gradient] = limit
         return self._limits[gradient]
 
     def split(self, total: int, gradient: bool) -> Iterator[Tensor]:
-        """The indices 0 .. total - 1 in order, in pieces that fit into one pass of this evaluator."""
+        """Split rows into chunks that each fit into one pass.
+
+        Args:
+            total: The number of rows: of images, or of versions of images that are built chunk by chunk.
+            gradient: Whether a pass includes the gradient by the images.
+
+        Yields:
+            int64 [n], the indices 0 .. total - 1 in order.
+        """
         start = 0
         while start < total:
             stop = min(total, start + self.find_limit(gradient))
@@ -179,60 +256,98 @@ class BatchedEvaluator:
             start = stop
 
     def compute_logits(self, images: Images) -> Tensor:
-        """Logits [n, classes] without gradients, in as many passes as needed."""
+        """Compute the logits of images, in as many passes as needed.
 
-        def one(chunk: Tensor) -> tuple[Tensor]:
+        Args:
+            images: [n, channels, height, width] in [0, 1].
+
+        Returns:
+            [n, classes] without gradients, float32 at least.
+        """
+
+        def run(chunk: Tensor) -> tuple[Tensor]:
             with torch.no_grad():
-                return (widen(self.classifier(images[_span(chunk)])),)
+                return (widen(self.classifier(images[_as_slice(chunk)])),)
 
-        return self.run_passes(one, len(images), gradient=False)[0]
+        return self.run_passes(run, len(images), gradient=False)[0]
 
     def compute_scores(self, images: Images, targets: Targets | Classes) -> Tensor:
-        """The target's score [n] for each image, without gradients."""
+        """Compute the score of each image's target.
+
+        Args:
+            images: [n, channels, height, width] in [0, 1].
+            targets: The target of each image.
+
+        Returns:
+            weights . logits [n], without gradients.
+        """
         return Targets.of(targets).score(self.compute_logits(images))
 
     def compute_gradient(self, images: Images, targets: Targets | Classes) -> Tensor:
-        """d score / d image [n, 3, height, width] for each image."""
+        """Compute the gradient of each image's score by the image.
+
+        Args:
+            images: [n, channels, height, width] in [0, 1].
+            targets: The target of each image.
+
+        Returns:
+            d score / d image [n, channels, height, width].
+        """
         return self.compute_score_and_gradient(images, targets)[1]
 
     def compute_score_and_gradient(self, images: Images, targets: Targets | Classes) -> tuple[Tensor, Tensor]:
-        """(the target's score [n], its gradient [n, 3, height, width])."""
+        """Compute the score of each image's target and its gradient by the image, in one pass each way.
+
+        Args:
+            images: [n, channels, height, width] in [0, 1].
+            targets: The target of each image.
+
+        Returns:
+            weights . logits [n], and its gradient [n, channels, height, width].
+        """
         weighted = Targets.of(targets)
 
-        def one(chunk: Tensor) -> tuple[Tensor, Tensor]:
-            leaves = images[_span(chunk)].detach().requires_grad_()
+        def run(chunk: Tensor) -> tuple[Tensor, Tensor]:
+            rows = _as_slice(chunk)
+            leaves = images[rows].detach().requires_grad_()
             with torch.enable_grad():
-                score = weighted[_span(chunk)].score(widen(self.classifier(leaves)))
+                score = weighted[rows].score(widen(self.classifier(leaves)))
                 (gradient,) = torch.autograd.grad(score.sum(), leaves)
             return score.detach(), gradient
 
-        scores, gradient = self.run_passes(one, len(images), gradient=True)
+        scores, gradient = self.run_passes(run, len(images), gradient=True)
         return scores, gradient
 
     def run_passes(
-        self, one: Callable[[Tensor], tuple[Tensor, ...]], total: int, gradient: bool, images_each: int = 1
+        self, run: Callable[[Tensor], tuple[Tensor, ...]], total: int, gradient: bool, images_each: int = 1
     ) -> tuple[Tensor, ...]:
-        """What `one` makes of the indices of each pass, one after the other; each a tensor with one row per index.
+        """Run a function on rows, pass by pass; a pass that does not fit into memory is run again at half the size.
 
-        `images_each` is how many images `one` has in the network at once for an index. After an out-of-memory error the
-        pass is made again with half the size.
+        Args:
+            run: Computes tensors with one row for each index of a chunk int64 [n]; raises where memory runs out.
+            total: The number of rows.
+            gradient: Whether a pass includes the gradient by the images.
+            images_each: How many images `run` has in the network at once for one row.
+
+        Returns:
+            The tensors of all passes, joined [total, ...].
         """
-        done: list[tuple[Tensor, ...]] = []
+        results: list[tuple[Tensor, ...]] = []
         start = 0
-        while start < total or not done:
+        while start < total or not results:
             limit = max(1, self.find_limit(gradient) // images_each)
             count = min(limit, total - start)
             try:
-                done.append(one(torch.arange(start, start + count, device=self._image.device)))
+                results.append(run(torch.arange(start, start + count, device=self._image.device)))
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 if count <= 1 or not is_out_of_memory(error):
                     raise
                 self._limits[gradient] = max(1, count * images_each // 2)
                 continue
             start += count
-        return tuple(torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*done, strict=True))
+        return tuple(torch.cat(chunks) if len(chunks) > 1 else chunks[0] for chunks in zip(*results, strict=True))
 
 
-def _span(chunk: Tensor) -> slice:
+def _as_slice(chunk: Tensor) -> slice:
     """Consecutive indices as a slice, which copies nothing."""
     return slice(int(chunk[0]), int(chunk[-1]) + 1) if len(chunk) else slice(0, 0)

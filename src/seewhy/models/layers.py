@@ -9,13 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from math import isqrt
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from seewhy.core.errors import Incompatible
-from seewhy.models.classifier import Classifier
+
+if TYPE_CHECKING:
+    from seewhy.models.classifier import Classifier
 
 LARGEST_PREFIX = 8
 """Tokens that may precede those of the patches where the network does not say how many there are."""

@@ -11,7 +11,7 @@ Shrikumar, Greenside, Kundaje: Learning important features through propagating a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +31,10 @@ from seewhy.explainers._backward_rules.rescale_rules import (
     build_indexed_pool,
 )
 from seewhy.explainers._backward_rules.rule_mode import RuleMode, SavedTensor, SavedTensors, apply_rule
-from seewhy.models.classifier import Classifier
 from seewhy.models.fusion.graph import is_linear, name_operation
+
+if TYPE_CHECKING:
+    from seewhy.models.classifier import Classifier
 
 PRODUCTS = frozenset(
     getattr(owner, name)

@@ -10,7 +10,7 @@ while the network runs and refuses everything else; `compute_relevance` is the f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -37,8 +37,10 @@ from seewhy.explainers._backward_rules.rule_mode import (
     apply_rule,
     iterate_tensors,
 )
-from seewhy.models.classifier import Classifier
 from seewhy.models.fusion.graph import STRUCTURAL, describe_operation, is_linear, name_operation
+
+if TYPE_CHECKING:
+    from seewhy.models.classifier import Classifier
 
 GATES = frozenset(("sigmoid", "hardsigmoid"))
 HOMOGENEOUS = frozenset(("relu", "leaky_relu", "prelu"))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +21,12 @@ from seewhy.core.tensors import compute_in_blocks, widen
 from seewhy.core.types import Images, Targets
 from seewhy.explainers._backward_rules.calls import SPELLINGS, parse_elementwise
 from seewhy.explainers._backward_rules.rule_mode import RuleMode, RuleOp, SavedTensor, SavedTensors, apply_rule
-from seewhy.models.classifier import Classifier
 from seewhy.models.fusion.convolution import Activation, FusedRectifier
 from seewhy.models.fusion.graph import describe_operation, is_linear, is_product, list_sources, name_operation
 from seewhy.models.fusion.internals import is_view, read_saved
+
+if TYPE_CHECKING:
+    from seewhy.models.classifier import Classifier
 
 NAMES = {"relu": "relu", "relu6": "hardtanh", "hardtanh": "hardtanh"}
 """Functions that may be rectifiers, in autograd's words. A clamp is none: its gradient passes at the bounds as well."""
