@@ -20,7 +20,7 @@ def smooth_map(size: int = 64) -> torch.Tensor:
 
 
 def sources(corruption: Corruption, level: int) -> torch.Tensor:
-    found = torch.from_numpy(corruption.sources((64, 64, 3), level, 7))
+    found = torch.from_numpy(corruption.trace_sources((64, 64, 3), level, 7))
     return found.permute(2, 0, 1)[None]
 
 

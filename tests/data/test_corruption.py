@@ -106,13 +106,13 @@ def test_sources_of_a_picture_that_is_resized_and_cut_are_its_own_pixels() -> No
 
 def test_sources_say_where_a_flipped_pixel_came_from() -> None:
     flip = Corruption([albumentations.HorizontalFlip()], moves_pixels=True)
-    sources = flip.sources((7, 11, 3), 1, 0)
+    sources = flip.trace_sources((7, 11, 3), 1, 0)
     assert np.allclose(sources[..., 0], np.arange(10, -1, -1)[None, :], atol=1e-4)
     assert np.allclose(sources[..., 1], np.arange(7)[:, None], atol=1e-4)
 
 
 def test_corners_of_a_turned_picture_come_from_nowhere() -> None:
-    sources = built("rotation").sources((96, 96, 3), 5, 0)
+    sources = built("rotation").trace_sources((96, 96, 3), 5, 0)
     assert np.isnan(sources[0, 0]).all()
     assert np.isfinite(sources[48, 48]).all()
     assert np.abs(sources[48, 48] - 48).max() < 1

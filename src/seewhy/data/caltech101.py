@@ -14,8 +14,15 @@ PICTURES = "101_ObjectCategories"
 class Caltech101(Folder):
     """The images of the 101 classes; the folder BACKGROUND_Google is left out, as in torchvision.
 
-    `root` holds caltech101/101_ObjectCategories, or 101_ObjectCategories, or is that folder. `limit` spreads over the
-    classes. Li, Fei-Fei et al.: Learning generative visual models from few training examples (CVPR workshop 2004).
+    Li, Fei-Fei et al.: Learning generative visual models from few training examples (CVPR workshop 2004).
+
+    Args:
+        root: Holds caltech101/101_ObjectCategories, or 101_ObjectCategories, or is that folder.
+        facts: What the classifier asks of images (classes, size, normalisation).
+        batch_size: Images of a batch.
+        num_workers: Processes that read images; 0 reads in this one.
+        limit: Number of images, spread over the classes; None: all.
+        download: Whether to download the images where there are none yet.
     """
 
     left_out = frozenset({"BACKGROUND_Google"})
@@ -34,14 +41,14 @@ class Caltech101(Folder):
 
     def prepare_data(self) -> None:
         """Download with torchvision where that was asked for and there are no images yet."""
-        if self.download and self._pictures() is None:
+        if self.download and self._find_pictures() is None:
             from torchvision.datasets import Caltech101 as TorchvisionCaltech101
 
             TorchvisionCaltech101(str(self.root), download=True)
 
     def roots(self) -> list[Path]:
         """The folder of the class folders."""
-        folder = self._pictures()
+        folder = self._find_pictures()
         if folder is None:
             raise UserError(
                 f"no Caltech-101 under data.root={self.root}: it needs a folder caltech101/{PICTURES} there; "
@@ -49,7 +56,7 @@ class Caltech101(Folder):
             )
         return [folder]
 
-    def _pictures(self) -> Path | None:
+    def _find_pictures(self) -> Path | None:
         root = Path(str(self.root)).expanduser()
         candidates = [root / "caltech101" / PICTURES, root / PICTURES]
         if root.name == PICTURES or (root / "accordion").is_dir():

@@ -1,7 +1,4 @@
-"""CIFAR-10, held in memory as one tensor.
-
-Pictures that fit in memory: gathered and augmented a batch at a time.
-"""
+"""CIFAR-10, held in memory as one tensor, of which batches are gathered and augmented as a whole."""
 
 from __future__ import annotations
 
@@ -24,6 +21,17 @@ from seewhy.data.corruptions.corrupter import Corrupter, limit_batch_size
 from seewhy.data.dataset import Corrupt, stack_versions
 from seewhy.data.loading import check_loading
 from seewhy.data.preprocessing import resize_and_crop, to_unit_range
+
+TRAINING_FILES = tuple(f"data_batch_{number}" for number in range(1, 6))
+MD5 = {
+    "data_batch_1": "5dd7e06a14cb22eb9f671a540d1b7c25",
+    "data_batch_2": "5ea93a67294ea407fff1d09f752e9692",
+    "data_batch_3": "942cd6a4bcdd0dd3c604fbe906cb4421",
+    "data_batch_4": "ae636b3ba5c66a11e91e8cb52e771fcb",
+    "data_batch_5": "53f37980c15c3d472c316c40844f3f0d",
+    "test_batch": "803d5f7f4d78ea53de84dbe85f74fb6d",
+}
+"""MD5 of the six files of the binary version."""
 
 
 class TensorImages(Dataset[Batch]):
@@ -49,16 +57,16 @@ class TensorImages(Dataset[Batch]):
     def fingerprint(self) -> dict[str, str]:
         """Digests of the names and classes, and of the pixels: what tells data apart."""
         names = repr((self.prefix, self.indices.tolist(), self.labels.tolist(), list(self.class_names))).encode()
-        parts = {"names": names, "pixels": self.pictures.contiguous().numpy().tobytes()}
-        return {part: hashlib.blake2b(content, digest_size=8).hexdigest() for part, content in parts.items()}
+        contents = {"names": names, "pixels": self.pictures.contiguous().numpy().tobytes()}
+        return {key: hashlib.blake2b(content, digest_size=8).hexdigest() for key, content in contents.items()}
 
     def __getitems__(self, positions: list[int]) -> Batch:
         """One batch, gathered with one index operation; its images are still uint8."""
-        chosen = torch.as_tensor(positions, dtype=torch.int64)
-        labels = self.labels[chosen]
-        names = [f"{self.prefix}_{index:05d}" for index in self.indices[chosen].tolist()]
+        rows = torch.as_tensor(positions, dtype=torch.int64)
+        labels = self.labels[rows]
+        names = [f"{self.prefix}_{index:05d}" for index in self.indices[rows].tolist()]
         words = [self.class_names[label] for label in labels.tolist()]
-        pictures = self.pictures[chosen]
+        pictures = self.pictures[rows]
         corrupted = None if self.corrupt is None else stack_versions([self.corrupt(picture) for picture in pictures])
         return Batch(pictures, labels, names, names, words, [], corrupted=corrupted)
 
@@ -82,24 +90,22 @@ def augment(pictures: Tensor, shift: int) -> Tensor:
     return padded.permute(0, 2, 3, 1)[item, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-TRAINING_FILES = tuple(f"data_batch_{number}" for number in range(1, 6))
-MD5 = {
-    "data_batch_1": "5dd7e06a14cb22eb9f671a540d1b7c25",
-    "data_batch_2": "5ea93a67294ea407fff1d09f752e9692",
-    "data_batch_3": "942cd6a4bcdd0dd3c604fbe906cb4421",
-    "data_batch_4": "ae636b3ba5c66a11e91e8cb52e771fcb",
-    "data_batch_5": "53f37980c15c3d472c316c40844f3f0d",
-    "test_batch": "803d5f7f4d78ea53de84dbe85f74fb6d",
-}
-"""MD5 of the six files of the binary version."""
-
-
 class CIFAR10(LightningDataModule):
     """Training and validation images from the official training part (seeded split), test images from the test part.
 
-    `root` holds `cifar-10-batches-bin` (the binary version, MD5-checked) or what torchvision downloads. Pictures stay
-    uint8 in memory; a batch is gathered, augmented (flip, shift by `shift` pixels) and enlarged to the classifier's
-    size as one tensor.
+    Pictures stay uint8 in memory; a batch is gathered, augmented and enlarged to the classifier's size as one tensor.
+
+    Args:
+        root: Holds `cifar-10-batches-bin` (the binary version, MD5-checked) or what torchvision downloads.
+        facts: What the classifier asks of images (classes, size, normalisation).
+        batch_size: Training images of a batch; other batches have at least 250.
+        validation: Images held out of the official training part, 1 to 49,999.
+        limit: Test images to use; None: all 10,000.
+        split_seed: Decides which images are held out.
+        shift: Augmentation moves a training image by up to this many pixels.
+        augmentation: Whether training images are flipped and moved.
+        download: Whether to download the data where there are none yet.
+        num_workers: Processes that corrupt the test images.
     """
 
     class_names = CIFAR10_CLASSES
@@ -149,14 +155,14 @@ class CIFAR10(LightningDataModule):
         if stage == "fit" and not hasattr(self, "training_part"):
             pictures, labels = read_part(self.root, train=True)
             order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(self.split_seed))
-            held_out, kept = order[: self.validation], order[self.validation :]
-            self.training_part = self._part(pictures, labels, kept, "train")
-            self.validation_part = self._part(pictures, labels, held_out, "train")
+            held_out, training = order[: self.validation], order[self.validation :]
+            self.training_part = self._build_part(pictures, labels, training, "train")
+            self.validation_part = self._build_part(pictures, labels, held_out, "train")
         if stage in ("test", "validate") and not hasattr(self, "test_part"):
             pictures, labels = read_part(self.root, train=False)
-            self.test_part = self._part(pictures, labels, torch.arange(len(labels))[: self.limit], "test")
+            self.test_part = self._build_part(pictures, labels, torch.arange(len(labels))[: self.limit], "test")
 
-    def _part(self, pictures: Tensor, labels: Tensor, indices: Tensor, split: str) -> TensorImages:
+    def _build_part(self, pictures: Tensor, labels: Tensor, indices: Tensor, split: str) -> TensorImages:
         return TensorImages(pictures[indices], labels[indices], indices, f"cifar10_{split}", self.class_names)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
@@ -173,36 +179,43 @@ class CIFAR10(LightningDataModule):
         return batch._replace(images=images)
 
     def training_count(self) -> int:
-        """How many images the training part has."""
+        """Count the images of the training part.
+
+        Returns:
+            Their number.
+        """
         self.setup("fit")
         return len(self.training_part)
 
     def training_batch(self, positions: list[int]) -> Batch:
-        """Those images of the training part, not augmented, float32 in [0, 1] at the classifier's size."""
+        """Read images of the training part, not augmented.
+
+        Args:
+            positions: Positions from 0 to the count less 1.
+
+        Returns:
+            Those images, float32 in [0, 1] at the classifier's size, with labels and names.
+        """
         self.setup("fit")
         batch = self.training_part.__getitems__(positions)
         return batch._replace(images=to_unit_range(resize_and_crop(batch.images, self.facts)))
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled; the last incomplete batch is left out."""
-        return self._loader(self.training_part, shuffle=True)
+        return DataLoader(self.training_part, self.batch_size, shuffle=True, drop_last=True, collate_fn=_pass_batch)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The validation images in order."""
-        return self._loader(self.validation_part)
+        return DataLoader(self.validation_part, max(self.batch_size, 250), collate_fn=_pass_batch)
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """The official test images in order; only where they are corrupted do worker processes help."""
         self.test_part.corrupt = self.corrupt
         size = limit_batch_size(max(self.batch_size, 250), self.corrupt)
-        return DataLoader(self.test_part, size, num_workers=self.num_workers, collate_fn=_as_it_is)
-
-    def _loader(self, part: Dataset[Batch], shuffle: bool = False) -> DataLoader[Batch]:
-        size = self.batch_size if shuffle else max(self.batch_size, 250)
-        return DataLoader(part, size, shuffle=shuffle, drop_last=shuffle, collate_fn=_as_it_is)
+        return DataLoader(self.test_part, size, num_workers=self.num_workers, collate_fn=_pass_batch)
 
 
-def _as_it_is(batch: Any) -> Any:
+def _pass_batch(batch: Any) -> Any:
     """The data set already gathered a whole batch."""
     return batch
 
@@ -216,9 +229,9 @@ def read_part(root: Path, train: bool) -> tuple[Tensor, Tensor]:
     if (root / "cifar-10-batches-py").is_dir():
         from torchvision.datasets import CIFAR10 as TorchvisionCIFAR10
 
-        part = TorchvisionCIFAR10(str(root), train=train)
-        pictures = np.ascontiguousarray(part.data.transpose(0, 3, 1, 2))
-        return torch.from_numpy(pictures), torch.tensor(part.targets)
+        data = TorchvisionCIFAR10(str(root), train=train)
+        pictures = np.ascontiguousarray(data.data.transpose(0, 3, 1, 2))
+        return torch.from_numpy(pictures), torch.tensor(data.targets)
     raise UserError(
         f"no CIFAR-10 under data.root={root}: it needs a folder cifar-10-batches-bin or cifar-10-batches-py there; "
         "set data.root to the folder that holds it, or data.download=true where there is a network"

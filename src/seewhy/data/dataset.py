@@ -1,9 +1,4 @@
-"""Image files as a torch data set that reports what it could not read.
-
-How images are loaded: the settings that every data module shares.
-Training images as they are, for whoever asks which of them a decision rests on.
-Some of the batches of a loader, each as it would be without the others.
-"""
+"""Image files as a torch data set that reports what it could not read, and batches of them."""
 
 from __future__ import annotations
 
@@ -79,15 +74,12 @@ class ImageFiles(Dataset[Record | Skipped]):
         except UnreadableImage as error:
             return Skipped(escape_path(item.path), str(error))
         try:
-            mask = (
-                None
-                if item.mask is None
-                else read_mask(item.mask, (picture.shape[1], picture.shape[2]), self.max_pixels)
-            )
+            size = picture.shape[1], picture.shape[2]
+            mask = None if item.mask is None else read_mask(item.mask, size, self.max_pixels)
         except UnreadableImage as error:
             return Skipped(escape_path(item.path), f"its mask {escape_path(item.mask or Path())}: {error}")
-        size = self.facts.size
-        fitted = torch.zeros(size, size, dtype=torch.bool) if mask is None else fit_mask(mask, self.facts)
+        side = self.facts.size
+        fitted = torch.zeros(side, side, dtype=torch.bool) if mask is None else fit_mask(mask, self.facts)
         corrupted = None if self.corrupt is None else self.corrupt(picture)
         return Record(to_unit_range(resize_and_crop(picture, self.facts)), item, fitted, corrupted)
 
@@ -126,8 +118,8 @@ def collate(records: Sequence[Record | Skipped], size: int, masked: bool = False
 
 def stack_versions(versions: Sequence[Corrupted | None]) -> Corrupted | None:
     """The versions of several pictures as one batch; None where there are none."""
-    made = [one for one in versions if one is not None]
-    return Corrupted(*(torch.stack(parts) for parts in zip(*made, strict=True))) if made else None
+    pictures = [each for each in versions if each is not None]
+    return Corrupted(*(torch.stack(fields) for fields in zip(*pictures, strict=True))) if pictures else None
 
 
 def escape_path(path: Path) -> str:
@@ -136,4 +128,4 @@ def escape_path(path: Path) -> str:
     Bytes that are not UTF-8 and control characters (a new line, an escape sequence) are written as `\xe9`.
     """
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return "".join(f"\\x{ord(one):02x}" if unicodedata.category(one) == "Cc" else one for one in text)
+    return "".join(f"\\x{ord(each):02x}" if unicodedata.category(each) == "Cc" else each for each in text)

@@ -1,7 +1,4 @@
-"""Images from a folder, a file, a pattern or a list of those, with what is known of their classes.
-
-The images that come with the project.
-"""
+"""The data module of image files: a folder, a file, a pattern or a list of those."""
 
 from __future__ import annotations
 
@@ -19,21 +16,28 @@ from seewhy.data.corruptions.corrupter import Corrupter, limit_batch_size
 from seewhy.data.dataset import ImageFiles, Item, collate, escape_path
 from seewhy.data.images import MAX_PIXELS
 from seewhy.data.labels import Label, match_class, read_csv_labels
-from seewhy.data.listing import EXTENSIONS, _common_folder, find_images, take_turns
+from seewhy.data.listing import EXTENSIONS, find_common_folder, find_images, take_turns
 from seewhy.data.loading import check_loading
 from seewhy.data.masks import find_masks
 from seewhy.data.names import name_images
 
 
 class Folder(LightningDataModule):
-    """The images below `root`: a folder, a file, a glob pattern, or a list of those.
+    """The images below `root`, in the order of their paths.
 
-    Files are found by extension in all folders below, hidden ones left out, and sorted. The true class comes from the
-    csv file `labels` (default: labels.csv in the folder; columns `file` and `label` and / or `class`), else from the
-    first folder below `root` (root/<class>/image.jpg). `limit` takes the first images; where classes come from folders
-    it takes one image of each class in turn, so that every class has its share. `masks` is a folder with a picture for
-    each image, under the same path, that is not black where the object is. An image of more than `max_pixels` is left
-    out before it is decoded. UserError where nothing is found.
+    Files are found by extension in all folders below, hidden ones left out. The true class comes from a CSV file, else
+    from the first folder below `root` (root/<class>/image.jpg). UserError where nothing is found.
+
+    Args:
+        root: A folder, a file, a glob pattern, or a list of those.
+        facts: What the classifier asks of images (classes, size, normalisation).
+        batch_size: Images of a batch.
+        num_workers: Processes that read images; 0 reads in this one.
+        limit: Takes the first images; where classes come from folders, one of each class in turn, so that every class
+            has its share. None: all.
+        labels: CSV file with the columns `file` and `label` and / or `class`; None: labels.csv in the folder, if there.
+        masks: Folder with a picture for each image, under the same path, that is not black where the object is.
+        max_pixels: An image of more pixels is skipped before it is decoded.
     """
 
     left_out: frozenset[str] = frozenset()
@@ -72,40 +76,47 @@ class Folder(LightningDataModule):
         self.items = []
 
     def roots(self) -> list[Path]:
-        """The folders, files and patterns to look into."""
+        """List what to look into.
+
+        Returns:
+            Folders, files and patterns.
+
+        Raises:
+            UserError: `root` is not set.
+        """
         if self.root is None or not self.root:
             raise UserError("data.root is not set: give a folder, an image or a pattern, such as data.root=photographs")
-        given = list(self.root) if isinstance(self.root, Sequence) and not isinstance(self.root, str) else [self.root]
-        return [Path(str(root)).expanduser() for root in given]
+        roots = list(self.root) if isinstance(self.root, Sequence) and not isinstance(self.root, str) else [self.root]
+        return [Path(str(root)).expanduser() for root in roots]
 
     def setup(self, stage: str = "test") -> None:
         """Find the files, name them and look up their classes; done once."""
         if self.items:
             return
         roots = self.roots()
-        found = [each for each in find_images(roots) if each.folder not in self.left_out]
-        if not found:
+        images = [image for image in find_images(roots) if image.folder not in self.left_out]
+        if not images:
             raise UserError(
-                f"no images in data.root={self._place()}: looked for the extensions {', '.join(EXTENSIONS)}"
+                f"no images in data.root={self._describe_roots()}: looked for the extensions {', '.join(EXTENSIONS)}"
             )
-        names = name_images([each.path for each in found], _common_folder(found))
-        table = self._table(roots)
+        paths, classes = [image.path for image in images], self.facts.classes
+        names = name_images(paths, find_common_folder(images))
+        table = self._find_table(roots)
         if table is not None:
-            labels = read_csv_labels(found, table, self.facts.classes)
+            labels = read_csv_labels(images, table, classes)
         else:
-            labels = [Label(match_class(each.folder, self.facts.classes), each.folder) for each in found]
-        words = [self.facts.classes[label.number] if label.number >= 0 else label.name for label in labels]
-        masks: list[Path | None] = [None] * len(found)
+            labels = [Label(match_class(image.folder, classes), image.folder) for image in images]
+        masks: list[Path | None] = [None] * len(images)
         if self.masks is not None:
-            masks = find_masks([each.path for each in found], [each.base for each in found], self.masks)
+            masks = find_masks(paths, [image.base for image in images], self.masks)
         items = [
-            Item(each.path, name, label.number, word, mask)
-            for each, name, label, word, mask in zip(found, names, labels, words, masks, strict=True)
+            Item(path, name, label.number, classes[label.number] if label.number >= 0 else label.name, mask)
+            for path, name, label, mask in zip(paths, names, labels, masks, strict=True)
         ]
-        chosen = range(len(items)) if table is not None else take_turns([label.name for label in labels])
-        self.items = [items[position] for position in sorted(list(chosen)[: self.limit])]
+        order = range(len(items)) if table is not None else take_turns([label.name for label in labels])
+        self.items = [items[position] for position in sorted(list(order)[: self.limit])]
 
-    def _table(self, roots: Sequence[Path]) -> Path | None:
+    def _find_table(self, roots: Sequence[Path]) -> Path | None:
         if self.labels is not None:
             path = Path(self.labels).expanduser()
             if not path.is_file():
@@ -122,10 +133,14 @@ class Folder(LightningDataModule):
         return DataLoader(data, size, num_workers=self.num_workers, collate_fn=gather)  # type: ignore[arg-type]
 
     def describe(self) -> str:
-        """Such as `24 images of 3 classes in photographs`."""
+        """Describe the images in words.
+
+        Returns:
+            A phrase such as `24 images of 3 classes in photographs`.
+        """
         images, classes = len(self.items), len({item.label_name for item in self.items} - {""})
         of = f" of {classes} class{'es' if classes > 1 else ''}" if classes else ""
-        return f"{images} image{'s' if images != 1 else ''}{of} in {self._place()}"
+        return f"{images} image{'s' if images != 1 else ''}{of} in {self._describe_roots()}"
 
-    def _place(self) -> str:
+    def _describe_roots(self) -> str:
         return ", ".join(escape_path(root) for root in self.roots())

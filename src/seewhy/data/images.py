@@ -1,8 +1,4 @@
-"""From one image file, whatever its kind, to an RGB picture.
-
-What a file that cannot be decoded looks like, in words.
-From a decoded image in any of Pillow's modes to RGB, a few rows at a time.
-"""
+"""Reading one image file, whatever its kind, as an RGB picture, or saying why it cannot be read."""
 
 from __future__ import annotations
 
@@ -19,6 +15,13 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from seewhy.core.errors import UnreadableImage
+
+MAX_PIXELS = 100_000_000
+"""Of the largest image that is read; it takes at most about 8 bytes of memory for each pixel."""
+MAX_ASPECT_RATIO = 100
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM")
+BAND = 4_000_000
+"""Pixels that are converted at once: what a conversion needs beside its result does not grow with the image."""
 
 SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "PNG", True),
@@ -41,121 +44,21 @@ SIGNATURES = (
 BRANDS = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC", b"msf1": "HEIC", b"avif": "AVIF", b"avis": "AVIF"}
 
 
-def describe_kind(start: bytes) -> str:
-    r"""What the first bytes of a file say of its kind; empty where they say nothing.
-
-    >>> image_kind(b"\0\0\0\x18ftypheic"), image_kind(b"Dear all,")
-    ('it is HEIC, which is not read', 'it is text')
-    """
-    if start[4:8] == b"ftyp":
-        return f"it is {BRANDS.get(start[8:12], 'a video or audio file')}, which is not read"
-    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
-        return "it begins as WEBP and is damaged"
-    for signature, name, read in SIGNATURES:
-        if start.startswith(signature):
-            return f"it begins as {name} and is damaged" if read else f"it is {name}, which is not read"
-    if start and not any(start):
-        return "it begins with nothing but zeros"
-    return _text(start)
-
-
-def _text(start: bytes) -> str:
-    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith((b"<svg", b"<?xml")) and b"<svg" in text:
-        return "it is SVG, which is not read"
-    if text.startswith((b"<!doctype html", b"<html")):
-        return "it is a web page"
-    if start.startswith(b"version https://git-lfs"):
-        return "it is a Git LFS pointer: run git lfs pull"
-    plain = all(byte >= 32 or byte in b"\t\n\r\f" for byte in start)
-    return "it is text" if start and plain and _utf8(start) else ""
-
-
-def _utf8(start: bytes) -> bool:
-    try:
-        start.decode()
-    except UnicodeDecodeError as error:
-        return error.start > len(start) - 4
-    return True
-
-
-BAND = 4_000_000
-"""Pixels that are converted at once: what a conversion needs beside its result does not grow with the image."""
-
-
-def convert_to_rgb(image: Image.Image) -> np.ndarray:
-    """uint8 [3, height, width] of an image; UnreadableImage where its values or its mode have no way to RGB."""
-    picture = np.empty((3, image.height, image.width), np.uint8)
-    deep = image.mode in ("F", "I") or image.mode.startswith("I;16")
-    scale = _scale(image) if deep else 1.0
-    transparent = image.has_transparency_data
-    for rows, band in _bands(image):
-        if deep:
-            picture[:, rows] = _grey(band, scale)
-        else:
-            colours = _colours(band, transparent)
-            for channel in range(3):  # three times as quick as all at once, which numpy writes pixel by pixel
-                picture[channel, rows] = colours[..., channel]
-    return picture
-
-
-def _bands(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
-    step = max(1, BAND // image.width)
-    for top in range(0, image.height, step):
-        bottom = min(image.height, top + step)
-        whole = step >= image.height
-        yield slice(top, bottom), image if whole else image.crop((0, top, image.width, bottom))
-
-
-def _colours(band: Image.Image, transparent: bool) -> np.ndarray:
-    try:
-        if transparent:
-            band = band.convert("RGBA")
-            band = Image.alpha_composite(Image.new("RGBA", band.size, "white"), band)
-        return np.asarray(band if band.mode == "RGB" else band.convert("RGB"))
-    except ValueError:
-        raise UnreadableImage(f"its colour mode {band.mode} has no way to RGB") from None
-
-
-def _scale(image: Image.Image) -> float:
-    """What a floating-point value is multiplied with; checks the range of these and of 16-bit values."""
-    ends = np.array([[band.min(), band.max()] for _, part in _bands(image) for band in [np.asarray(part)]])
-    least, most = ends[:, 0].min(), ends[:, 1].max()
-    if image.mode != "F":
-        if least < 0 or most > 65535:
-            raise UnreadableImage(f"its grey values {least}..{most} are outside 0..65535")
-        return 1.0
-    if not np.isfinite(ends).all():
-        raise UnreadableImage("it holds values that are not finite")
-    if least < 0 or most > 255:
-        raise UnreadableImage(f"its floating-point values {least:g}..{most:g} are in neither [0, 1] nor [0, 255]")
-    return 255.0 if most <= 1 else 1.0
-
-
-def _grey(band: Image.Image, scale: float) -> np.ndarray:
-    values = np.asarray(band)
-    if band.mode == "F":
-        grey = np.rint(values * np.float32(scale)).astype(np.uint8)
-    else:
-        grey = ((values.astype(np.int64) + 128) // 257).astype(np.uint8)
-    transparent = band.info.get("transparency")
-    if isinstance(transparent, int):
-        grey[values == transparent] = 255
-    return grey
-
-
-MAX_PIXELS = 100_000_000
-"""Of the largest image that is read; it takes at most about 8 bytes of memory for each pixel."""
-MAX_ASPECT_RATIO = 100
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM")
-
-
 def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Tensor:
-    """The picture in a file as uint8 [3, height, width], RGB, turned as its EXIF orientation asks.
+    """Read an image file as an RGB picture, turned as its EXIF orientation asks.
 
     Of an animation the first frame. Transparency shows white behind it; 16-bit grey v becomes v / 257; floating-point
-    grey is scaled from [0, 1], or taken as it is up to 255. Raises UnreadableImage with the reason where the file is
-    missing, damaged, over `max_pixels` (known from the header, before decoding) or longer than MAX_ASPECT_RATIO:1.
+    grey is scaled from [0, 1], or taken as it is up to 255.
+
+    Args:
+        path: The file.
+        max_pixels: The largest image to decode; the size is read from the header.
+
+    Returns:
+        uint8 [3, height, width].
+
+    Raises:
+        UnreadableImage: The file is missing, damaged, over `max_pixels` or longer than MAX_ASPECT_RATIO:1.
     """
     path = Path(path)
     _check_file(path)
@@ -168,7 +71,7 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Tensor:
 def convert_pillow(image: Image.Image) -> Tensor:
     """A Pillow image of any mode as uint8 [3, height, width], as `read_image` makes it of a file with that content."""
     _check_size(*image.size, MAX_PIXELS)
-    return torch.from_numpy(convert_to_rgb(_upright(image)))
+    return torch.from_numpy(convert_to_rgb(_turn_upright(image)))
 
 
 def _check_file(path: Path) -> None:
@@ -180,7 +83,7 @@ def _check_file(path: Path) -> None:
         if isinstance(error, FileNotFoundError):
             linked = path.is_symlink()
             raise UnreadableImage("the link points to nothing" if linked else "there is no such file") from None
-        raise UnreadableImage(_words(error)) from None
+        raise UnreadableImage(_describe_error(error)) from None
     if not os.access(path, os.R_OK):
         raise UnreadableImage("permission to read it is denied")
     if stat.S_ISDIR(status.st_mode):
@@ -200,20 +103,20 @@ def _decode(path: Path, max_pixels: int) -> Image.Image:
             image: Image.Image = Image.open(file, formats=FORMATS)
             _check_size(*image.size, max_pixels)
             image.load()
-            return _upright(image)
+            return _turn_upright(image)
     except UnreadableImage:
         raise
     except UnidentifiedImageError:
-        raise UnreadableImage(f"its content is not an image of a known format{_found(path)}") from None
+        raise UnreadableImage(f"its content is not an image of a known format{_describe_content(path)}") from None
     except OSError as error:
-        raise UnreadableImage(_words(error)) from None
+        raise UnreadableImage(_describe_error(error)) from None
     except Exception as error:
         raise UnreadableImage(f"the file is damaged ({type(error).__name__}: {error})") from error
     finally:
         Image.MAX_IMAGE_PIXELS = pillows
 
 
-def _found(path: Path) -> str:
+def _describe_content(path: Path) -> str:
     with path.open("rb") as file:
         kind = describe_kind(file.read(512))
     return f": {kind}" if kind else ""
@@ -231,7 +134,7 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
         )
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _turn_upright(image: Image.Image) -> Image.Image:
     """The image itself where nothing says that it is turned: Pillow would copy it."""
     try:
         if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
@@ -243,7 +146,7 @@ def _upright(image: Image.Image) -> Image.Image:
     return turned if turned is not None else image
 
 
-def _words(error: OSError) -> str:
+def _describe_error(error: OSError) -> str:
     if isinstance(error, PermissionError):
         return "permission to read it is denied"
     if error.errno is not None:
@@ -251,3 +154,103 @@ def _words(error: OSError) -> str:
     if "truncated" in str(error).lower():
         return "the file is truncated"
     return f"the file is damaged ({error})"
+
+
+def convert_to_rgb(image: Image.Image) -> np.ndarray:
+    """uint8 [3, height, width] of an image; UnreadableImage where its values or its mode have no way to RGB."""
+    picture = np.empty((3, image.height, image.width), np.uint8)
+    deep = image.mode in ("F", "I") or image.mode.startswith("I;16")
+    scale = _find_scale(image) if deep else 1.0
+    transparent = image.has_transparency_data
+    for rows, band in _split_bands(image):
+        if deep:
+            picture[:, rows] = _convert_grey(band, scale)
+        else:
+            colours = _convert_colours(band, transparent)
+            for channel in range(3):  # three times as quick as all at once, which numpy writes pixel by pixel
+                picture[channel, rows] = colours[..., channel]
+    return picture
+
+
+def _split_bands(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
+    step = max(1, BAND // image.width)
+    for top in range(0, image.height, step):
+        bottom = min(image.height, top + step)
+        single = step >= image.height
+        yield slice(top, bottom), image if single else image.crop((0, top, image.width, bottom))
+
+
+def _convert_colours(band: Image.Image, transparent: bool) -> np.ndarray:
+    try:
+        if transparent:
+            band = band.convert("RGBA")
+            band = Image.alpha_composite(Image.new("RGBA", band.size, "white"), band)
+        return np.asarray(band if band.mode == "RGB" else band.convert("RGB"))
+    except ValueError:
+        raise UnreadableImage(f"its colour mode {band.mode} has no way to RGB") from None
+
+
+def _find_scale(image: Image.Image) -> float:
+    """What a floating-point value is multiplied with; checks the range of these and of 16-bit values."""
+    arrays = (np.asarray(band) for _, band in _split_bands(image))
+    ends = np.array([[array.min(), array.max()] for array in arrays])
+    least, most = ends[:, 0].min(), ends[:, 1].max()
+    if image.mode != "F":
+        if least < 0 or most > 65535:
+            raise UnreadableImage(f"its grey values {least}..{most} are outside 0..65535")
+        return 1.0
+    if not np.isfinite(ends).all():
+        raise UnreadableImage("it holds values that are not finite")
+    if least < 0 or most > 255:
+        raise UnreadableImage(f"its floating-point values {least:g}..{most:g} are in neither [0, 1] nor [0, 255]")
+    return 255.0 if most <= 1 else 1.0
+
+
+def _convert_grey(band: Image.Image, scale: float) -> np.ndarray:
+    values = np.asarray(band)
+    if band.mode == "F":
+        grey = np.rint(values * np.float32(scale)).astype(np.uint8)
+    else:
+        grey = ((values.astype(np.int64) + 128) // 257).astype(np.uint8)
+    transparent = band.info.get("transparency")
+    if isinstance(transparent, int):
+        grey[values == transparent] = 255
+    return grey
+
+
+def describe_kind(start: bytes) -> str:
+    r"""What the first bytes of a file say of its kind; empty where they say nothing.
+
+    >>> describe_kind(b"\0\0\0\x18ftypheic"), describe_kind(b"Dear all,")
+    ('it is HEIC, which is not read', 'it is text')
+    """
+    if start[4:8] == b"ftyp":
+        return f"it is {BRANDS.get(start[8:12], 'a video or audio file')}, which is not read"
+    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        return "it begins as WEBP and is damaged"
+    for signature, name, read in SIGNATURES:
+        if start.startswith(signature):
+            return f"it begins as {name} and is damaged" if read else f"it is {name}, which is not read"
+    if start and not any(start):
+        return "it begins with nothing but zeros"
+    return _describe_text(start)
+
+
+def _describe_text(start: bytes) -> str:
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((b"<svg", b"<?xml")) and b"<svg" in text:
+        return "it is SVG, which is not read"
+    if text.startswith((b"<!doctype html", b"<html")):
+        return "it is a web page"
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer: run git lfs pull"
+    plain = all(byte >= 32 or byte in b"\t\n\r\f" for byte in start)
+    return "it is text" if start and plain and _is_utf8(start) else ""
+
+
+def _is_utf8(start: bytes) -> bool:
+    try:
+        start.decode()
+    except UnicodeDecodeError as error:
+        return error.start > len(start) - 4
+    return True

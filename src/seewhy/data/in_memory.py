@@ -21,53 +21,83 @@ Paths: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 ImageInput: TypeAlias = Paths | Image.Image | Sequence[Image.Image] | Tensor
 
 
-def is_paths(given: Any) -> bool:
-    """Whether `given` is a path or a sequence of paths."""
-    each = [given] if isinstance(given, str | os.PathLike) else given
-    return isinstance(each, Sequence) and bool(each) and all(isinstance(one, str | os.PathLike) for one in each)
+def is_paths(images: Any) -> bool:
+    """Whether images are given as paths.
+
+    Args:
+        images: What a caller gave.
+
+    Returns:
+        True for a path or a sequence of paths.
+    """
+    paths = [images] if isinstance(images, str | os.PathLike) else images
+    return isinstance(paths, Sequence) and bool(paths) and all(isinstance(path, str | os.PathLike) for path in paths)
 
 
 def list_roots(paths: Paths) -> list[str]:
-    """The folders, files and patterns to look into, as `data.root=` takes them."""
+    """List the folders, files and patterns to look into.
+
+    Args:
+        paths: A path or a sequence of paths.
+
+    Returns:
+        The roots, as `data.root=` takes them.
+    """
     return [os.fspath(paths)] if isinstance(paths, str | os.PathLike) else [os.fspath(path) for path in paths]
 
 
 def order_by_root(paths: Sequence[Path], roots: Sequence[str]) -> list[int]:
-    """Positions of files that were found below several roots: root by root in the order given, then as found."""
-    places = [os.path.abspath(os.path.expanduser(root)) for root in roots]
+    """Order files by the roots that they lie below.
 
-    def root_number(path: Path) -> int:
+    Args:
+        paths: The files, as they were listed.
+        roots: Folders or files.
+
+    Returns:
+        Positions in `paths`: root by root in the order given, then as listed.
+    """
+    folders = [os.path.abspath(os.path.expanduser(root)) for root in roots]
+
+    def find_root(path: Path) -> int:
         full = os.path.abspath(path)
-        return next((place for place, root in enumerate(places) if _is_below(full, root)), len(places))
+        return next((number for number, root in enumerate(folders) if _is_below(full, root)), len(folders))
 
-    return sorted(range(len(paths)), key=lambda position: root_number(paths[position]))
+    return sorted(range(len(paths)), key=lambda position: find_root(paths[position]))
 
 
 def _is_below(path: str, root: str) -> bool:
     return path == root or path.startswith(os.path.join(root, ""))
 
 
-def iterate_batches(given: Any, facts: Facts, batch_size: int) -> Iterator[Batch]:
-    """Batches of Pillow images (resized and cropped as files are) or of float images that are ready for the network.
+def iterate_batches(images: Any, facts: Facts, batch_size: int) -> Iterator[Batch]:
+    """Make batches of images in memory.
 
-    Names are image_000, image_001, ...; the true classes are unknown. UserError where `given` is neither.
+    Args:
+        images: Pillow images (resized and cropped as files are), or a float tensor that is ready for the network.
+        facts: What the classifier asks of images (size, crop, interpolation).
+        batch_size: Images of a batch.
+
+    Yields:
+        The batches; names are image_000, image_001, ..., the true classes are unknown.
+
+    Raises:
+        UserError: The images are neither, or cannot be used.
     """
-    images = stack_images(given, facts)
-    for start in range(0, len(images), batch_size):
-        part = images[start : start + batch_size]
-        names = [f"image_{number:03d}" for number in range(start, start + len(part))]
-        yield Batch(part, torch.full((len(part),), -1), names, list(names), [""] * len(part), [])
+    stacked = stack_images(images, facts)
+    for start in range(0, len(stacked), batch_size):
+        chunk = stacked[start : start + batch_size]
+        names = [f"image_{number:03d}" for number in range(start, start + len(chunk))]
+        yield Batch(chunk, torch.full((len(chunk),), -1), names, list(names), [""] * len(chunk), [])
 
 
-def stack_images(given: Any, facts: Facts) -> Images:
+def stack_images(images: Any, facts: Facts) -> Images:
     """float32 [n, 3, height, width] in [0, 1] of a tensor, a Pillow image, or a sequence of Pillow images."""
-    if isinstance(given, Tensor):
-        return _checked(given[None] if given.ndim == 3 else given, facts)
-    pictures = [given] if isinstance(given, Image.Image) else given
-    if not isinstance(pictures, Sequence) or not all(isinstance(one, Image.Image) for one in pictures):
-        kinds = (
-            sorted({type(one).__name__ for one in given}) if isinstance(given, list | tuple) else [type(given).__name__]
-        )
+    if isinstance(images, Tensor):
+        return _check_tensor(images[None] if images.ndim == 3 else images, facts)
+    pictures = [images] if isinstance(images, Image.Image) else images
+    if not isinstance(pictures, Sequence) or not all(isinstance(picture, Image.Image) for picture in pictures):
+        items = images if isinstance(images, list | tuple) else [images]
+        kinds = sorted({type(item).__name__ for item in items})
         raise UserError(
             f"images={', '.join(kinds)}: give a path or a list of paths, Pillow images (Image.fromarray makes one of an "
             "array), or a float tensor [n, 3, height, width] in [0, 1]"
@@ -83,7 +113,7 @@ def stack_images(given: Any, facts: Facts) -> Images:
     return torch.stack(fitted)
 
 
-def _checked(images: Tensor, facts: Facts) -> Images:
+def _check_tensor(images: Tensor, facts: Facts) -> Images:
     if images.ndim != 4 or images.shape[1] != 3 or not len(images) or not images.is_floating_point():
         raise UserError(
             f"images are {images.dtype} {list(images.shape)}: give floats [n, 3, height, width] in [0, 1], n at least 1 "

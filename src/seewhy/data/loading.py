@@ -10,6 +10,9 @@ from torch.utils.data import DataLoader
 from seewhy.core.errors import UserError
 from seewhy.core.types import Batch
 
+LARGEST_BATCH = 64
+"""Images in a batch that is kept as a whole: what an interruption can cost."""
+
 
 def check_loading(batch_size: int, num_workers: int) -> None:
     """UserError where a batch would hold nothing or the number of processes is negative."""
@@ -24,14 +27,36 @@ class TrainingSet(Protocol):
     """A data module that offers its training part without augmentation, by position and in a fixed order."""
 
     def training_count(self) -> int:
-        """How many training images there are."""
+        """Count the training images.
+
+        Returns:
+            Their number.
+        """
 
     def training_batch(self, positions: list[int]) -> Batch:
-        """Those images, float32 in [0, 1] at the classifier's size, with labels and names."""
+        """Read training images.
+
+        Args:
+            positions: Positions from 0 to the count less 1.
+
+        Returns:
+            Those images, float32 in [0, 1] at the classifier's size, with labels and names.
+        """
 
 
 def require_training_set(data: object, purpose: str) -> TrainingSet:
-    """The data module as a training set; UserError where it has none."""
+    """Check that a data module has a training set.
+
+    Args:
+        data: The data module.
+        purpose: What needs it, for the error.
+
+    Returns:
+        The data module.
+
+    Raises:
+        UserError: It has none.
+    """
     if not isinstance(data, TrainingSet):
         raise UserError(
             f"{purpose} needs a training set, and data={type(data).__name__.lower()} has none: take data=cifar10"
@@ -39,14 +64,17 @@ def require_training_set(data: object, purpose: str) -> TrainingSet:
     return data
 
 
-LARGEST_BATCH = 64
-"""Images in a batch that is kept as a whole: what an interruption can cost."""
-
-
 def partition(loader: DataLoader[Any], largest: int | None = LARGEST_BATCH) -> list[list[int]]:
-    """The positions of each batch in the data set, by position alone and never over `largest` images.
+    """Partition a data set into batches, by position alone.
 
     Which images share a batch can decide the last bits of a value, so this is the same for every way to run them.
+
+    Args:
+        loader: The loader of the data set.
+        largest: No batch has more images; None: the loader's batches.
+
+    Returns:
+        The positions of each batch in the data set.
     """
     batches = [list(batch) for batch in loader.batch_sampler or ()]
     if largest is None or max(map(len, batches), default=0) <= largest:
@@ -60,6 +88,10 @@ class WholeBatches:
 
     Not a DataLoader, so that Lightning neither pads it nor deals its images out to processes; an empty batch, so that
     every process goes through every hook.
+
+    Args:
+        loader: Reads the images.
+        batches: The positions of each batch.
     """
 
     def __init__(self, loader: DataLoader[Any], batches: Sequence[list[int]]) -> None:

@@ -42,12 +42,12 @@ def find_masks(images: Sequence[Path], bases: Sequence[Path], masks: str) -> lis
     folder = Path(masks).expanduser()
     if not folder.is_dir():
         raise UserError(f"data.masks={masks} is not a folder")
-    found = [_mask(folder / image.relative_to(base)) for image, base in zip(images, bases, strict=True)]
-    if not any(found):
+    paths = [_find_mask(folder / image.relative_to(base)) for image, base in zip(images, bases, strict=True)]
+    if not any(paths):
         example = images[0].relative_to(bases[0]).with_suffix(".png")
         raise UserError(f"data.masks={masks} has no mask for any image; the one of {images[0].name} would be {example}")
-    return found
+    return paths
 
 
-def _mask(place: Path) -> Path | None:
-    return next((path for suffix in SUFFIXES if (path := place.with_suffix(suffix)).is_file()), None)
+def _find_mask(path: Path) -> Path | None:
+    return next((mask for suffix in SUFFIXES if (mask := path.with_suffix(suffix)).is_file()), None)

@@ -15,11 +15,18 @@ MAX_BYTES = 180
 
 
 def name_images(paths: Sequence[Path], root: Path) -> list[str]:
-    """One name for each of these different paths, whatever their order.
+    """Name images by their paths: unique, whatever their order, and safe as file names.
 
-    It is the path below `root` without its suffix, `__` between folders, and `_` for whatever is neither a letter, a
-    digit, `.`, `_` nor `-`. Files that would share a name (upper and lower case count as equal) have their suffix
+    A name is the path below `root` without its suffix, `__` between folders, and `_` for whatever is neither a letter,
+    a digit, `.`, `_` nor `-`. Files that would share a name (upper and lower case count as equal) have their suffix
     appended, and a hash of their path below `root` where that is not enough. `[a/1.png]` is called `a__1`.
+
+    Args:
+        paths: Different paths.
+        root: The folder that they lie below.
+
+    Returns:
+        A name for each path.
     """
     relative = [_below(path, root) for path in paths]
     names = [_fit(_clean(path.with_suffix("")), path) for path in relative]

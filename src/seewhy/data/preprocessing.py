@@ -10,10 +10,14 @@ from seewhy.core.facts import Facts
 
 
 def resize_and_crop(pictures: Tensor, facts: Facts) -> Tensor:
-    """uint8 [..., 3, height, width] -> uint8 [..., 3, size, size].
+    """Resize the shorter side to size / crop and cut out the centre: what timm and torchvision do for evaluation.
 
-    The shorter side becomes size / crop (anti-aliased), then the centre is cut out: what timm and torchvision do for
-    evaluation. A picture that already has the right size is returned as it is.
+    Args:
+        pictures: uint8 [..., 3, height, width].
+        facts: Size, crop and interpolation.
+
+    Returns:
+        uint8 [..., 3, size, size]; a picture that already has the right size as it is.
     """
     size = facts.size
     if pictures.shape[-2:] != (size, size) or facts.crop < 1:
@@ -38,5 +42,12 @@ def compute_resized_size(height: int, width: int, facts: Facts) -> tuple[int, in
 
 
 def to_unit_range(pictures: Tensor) -> Tensor:
-    """uint8 0..255 -> float32 in [0, 1]."""
+    """Scale pixels to [0, 1].
+
+    Args:
+        pictures: uint8, of any shape.
+
+    Returns:
+        float32 of that shape.
+    """
     return pictures.float().div_(255.0)

@@ -15,7 +15,12 @@ SAMPLES = find_resources("samples", "logbook/images")
 class Samples(Folder):
     """`cifar10/` for classifiers of the CIFAR-10 classes, `photographs/` (ImageNet classes) for all others.
 
-    `root` takes the place of logbook/images; it holds folders of those names, each with its labels.csv.
+    Args:
+        root: A folder with folders of those names, each with its labels.csv; None: logbook/images.
+        facts: What the classifier asks of images (classes, size, normalisation).
+        batch_size: Images of a batch.
+        num_workers: Processes that read images; 0 reads in this one.
+        limit: Takes the first images; None: all.
     """
 
     def __init__(
@@ -26,8 +31,8 @@ class Samples(Folder):
         num_workers: int = 0,
         limit: int | None = None,
     ) -> None:
-        known = {name.casefold() for name in facts.classes} if facts else set()
-        folder = (Path(root) if root else SAMPLES) / ("cifar10" if known == set(CIFAR10_CLASSES) else "photographs")
+        classes = {name.casefold() for name in facts.classes} if facts else set()
+        folder = (Path(root) if root else SAMPLES) / ("cifar10" if classes == set(CIFAR10_CLASSES) else "photographs")
         if not folder.is_dir():
             raise UserError(
                 f"the sample images are not in {folder}: set data.root to logbook/images of the project, "

@@ -1,0 +1,1 @@
+"""Corruptions of pictures (plain Albumentations, in levels) and attacks on the classifier."""

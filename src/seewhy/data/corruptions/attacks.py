@@ -1,8 +1,4 @@
-"""What every adversarial corruption is: images inside a box around the original that the classifier gets wrong.
-
-The fast gradient sign method.
-Projected gradient descent.
-"""
+"""Adversarial corruptions: images inside a box around the original that the classifier gets wrong."""
 
 from __future__ import annotations
 
@@ -24,7 +20,8 @@ from seewhy.models.batched import BatchedEvaluator
 class Attack(ABC):
     """Level k keeps every pixel within `eps[k - 1]` of the original and within [0, 1].
 
-    `eps` is a list of numbers or of fractions as text, such as 8/255, for images in [0, 1].
+    Args:
+        eps: Numbers or fractions as text, such as 8/255, for images in [0, 1].
     """
 
     def __init__(self, eps: Sequence[float | str]) -> None:
@@ -34,23 +31,37 @@ class Attack(ABC):
 
     @abstractmethod
     def levels(self, evaluator: BatchedEvaluator, images: Images, classes: Classes, seed: int = 0) -> Iterator[Images]:
-        """The attacked images, level by level; `classes` int64 [batch] are those whose score is pushed down."""
+        """Attack images.
+
+        Args:
+            evaluator: The classifier.
+            images: float32 [batch, 3, height, width] in [0, 1].
+            classes: int64 [batch]: the classes whose score is pushed down.
+            seed: Decides random numbers, with each image.
+
+        Returns:
+            The attacked images, level by level.
+        """
 
     @abstractmethod
     def passes_per_image(self) -> tuple[int, int]:
-        """(forward, backward) passes that all levels of one image cost."""
+        """Count the passes that all levels of one image cost.
+
+        Returns:
+            (forward, backward) passes.
+        """
 
 
 def compute_loss_gradient(evaluator: BatchedEvaluator, images: Images, classes: Classes) -> Tensor:
     """d cross-entropy(logits, class) / d image [batch, 3, height, width]."""
 
-    def one(chunk: Tensor) -> tuple[Tensor]:
+    def compute(chunk: Tensor) -> tuple[Tensor]:
         leaves = images[chunk].detach().requires_grad_()
         with torch.enable_grad():
             loss = functional.cross_entropy(widen(evaluator.classifier(leaves)), classes[chunk], reduction="sum")
             return (torch.autograd.grad(loss, leaves)[0],)
 
-    return evaluator.run_passes(one, len(images), gradient=True)[0]
+    return evaluator.run_passes(compute, len(images), gradient=True)[0]
 
 
 def parse_number(value: float | str) -> float:
@@ -81,9 +92,14 @@ class FGSM(Attack):
 class PGD(Attack):
     """`n_steps` times: attacked = clip(attacked + step * sign(gradient), image - eps, image + eps), clipped to [0, 1].
 
-    The gradient is that of the cross-entropy. `step=None` is 2.5 eps / n_steps. With `random_start` the first image is
-    drawn uniformly in the box from (seed, image). Madry et al.: Towards deep learning models resistant to adversarial
+    The gradient is that of the cross-entropy. Madry et al.: Towards deep learning models resistant to adversarial
     attacks, ICLR 2018.
+
+    Args:
+        eps: Numbers or fractions as text, such as 8/255, for images in [0, 1].
+        step: Length of a step, a number or a fraction; None: 2.5 eps / n_steps.
+        n_steps: Number of steps, at least 1.
+        random_start: Whether the first image is drawn uniformly in the box from (seed, image).
     """
 
     def __init__(

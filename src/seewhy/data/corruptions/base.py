@@ -25,9 +25,12 @@ class Corruption:
     """A list of Albumentations transforms, the weakest first; level 1 is the first, level 0 the picture itself.
 
     Every random number comes from (seed, pixels of the picture, name): the levels share their draws, so that a higher
-    level is the same accident, only stronger. `small` are the levels of pictures of up to 64 pixels, where strengths
-    are in pixels (None: the same). `moves_pixels` marks corruptions after which maps must be moved back.
-    The transforms' own probabilities are set to 1. UserError without levels.
+    level is the same accident, only stronger. The transforms' own probabilities are set to 1.
+
+    Args:
+        levels: The transforms.
+        small: Those for pictures of up to 64 pixels, where strengths are in pixels; None: the same.
+        moves_pixels: Whether maps must be moved back after the corruption.
     """
 
     def __init__(
@@ -44,41 +47,58 @@ class Corruption:
         self.small = list(levels if small is None else small)
         self.moves_pixels = moves_pixels
         for transform in (*self.levels, *self.small):
-            _always(transform)
+            _apply_always(transform)
 
     def corrupt(self, picture: Picture, level: int, seed: int) -> Picture:
-        """The picture at a level from 0 (untouched) to the number of levels; same shape, same seed same bytes."""
+        """Corrupt a picture.
+
+        Args:
+            picture: uint8 [height, width, 3].
+            level: From 0 (untouched) to the number of levels.
+            seed: Decides every random number: same seed, same bytes.
+
+        Returns:
+            A picture of the same shape.
+        """
         if level == 0:
             return picture
-        transform = self._at(picture.shape, level)
+        transform = self._find_transform(picture.shape, level)
         transform.set_random_seed(seed)
         changed: Picture = transform(image=picture)["image"]
         return changed
 
-    def sources(self, shape: tuple[int, ...], level: int, seed: int) -> NDArray[np.float32]:
-        """Where each pixel came from: float32 [height, width, 2] (x, y), NaN where it came from outside the picture.
+    def trace_sources(self, shape: tuple[int, ...], level: int, seed: int) -> NDArray[np.float32]:
+        """Trace where each pixel of a corrupted picture came from.
 
-        The same transform with the same draws is given the coordinates in the place of the picture.
+        The same transform with the same draws is given the coordinates instead of the picture.
+
+        Args:
+            shape: Of the picture.
+            level: As in `corrupt`.
+            seed: As in `corrupt`.
+
+        Returns:
+            float32 [height, width, 2] (x, y) in pixels, NaN where a pixel came from outside the picture.
         """
         height, width = shape[:2]
         x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
         scale = max(height, width)
         carried = np.stack([x / scale, y / scale, np.ones_like(x)], axis=2)
         if level:
-            transform = self._at(shape, level)
+            transform = self._find_transform(shape, level)
             transform.set_random_seed(seed)
             carried = transform(image=carried)["image"]
-        found = (carried[..., :2] * scale).astype(np.float32)
-        found[carried[..., 2] < 0.999] = np.nan
-        return found
+        origins = (carried[..., :2] * scale).astype(np.float32)
+        origins[carried[..., 2] < 0.999] = np.nan
+        return origins
 
-    def _at(self, shape: tuple[int, ...], level: int) -> albumentations.BasicTransform:
+    def _find_transform(self, shape: tuple[int, ...], level: int) -> albumentations.BasicTransform:
         if not 0 < level <= len(self.levels):
             raise UserError(f"level {level} does not exist: this corruption has the levels 0 to {len(self.levels)}")
         return (self.small if min(shape[:2]) <= SMALL else self.levels)[level - 1]
 
 
-def _always(transform: albumentations.BasicTransform | albumentations.BaseCompose) -> None:
+def _apply_always(transform: albumentations.BasicTransform | albumentations.BaseCompose) -> None:
     transform.p = 1.0
-    for part in getattr(transform, "transforms", ()):
-        _always(part)
+    for child in getattr(transform, "transforms", ()):
+        _apply_always(child)

@@ -21,12 +21,17 @@ from seewhy.data.preprocessing import compute_resized_size, resize, resize_and_c
 if TYPE_CHECKING:
     from seewhy.data.corruptions.base import Corruption
 
+LARGEST = 2**25
+"""Bytes of corrupted pictures in one batch: some batches wait in shared memory, which may be only 64 MB."""
+
 
 class CorruptionStep(NamedTuple):
     """One corruption at one level."""
 
     corruption: str
+    """Name of the corruption."""
     level: int
+    """From 1 to the number of its levels."""
 
 
 class Corrupter:
@@ -36,6 +41,11 @@ class Corrupter:
     strengths are in pixels of such pictures, and a strength means the same for a thumbnail and for a photograph.
     Smaller pictures are corrupted at their own size and then enlarged. An unchanged picture is the clean image to the
     bit.
+
+    Args:
+        corruptions: By name.
+        facts: What the classifier asks of images (size, crop, interpolation).
+        seed: With the picture decides every random number.
     """
 
     def __init__(self, corruptions: Mapping[str, Corruption], facts: Facts, seed: int) -> None:
@@ -43,7 +53,9 @@ class Corrupter:
         self.facts = facts
         self.seed = seed
         self.steps = [
-            CorruptionStep(name, level) for name, one in corruptions.items() for level in range(1, 1 + len(one.levels))
+            CorruptionStep(name, level)
+            for name, corruption in corruptions.items()
+            for level in range(1, 1 + len(corruption.levels))
         ]
         self.moving = [number for number, step in enumerate(self.steps) if corruptions[step.corruption].moves_pixels]
 
@@ -55,13 +67,13 @@ class Corrupter:
             picture = resize(picture, self.facts)
         seeds = {name: derive_seed(self.seed, picture, f"corruption {name}") % 2**32 for name in self.corruptions}
         array = np.ascontiguousarray(picture.permute(1, 2, 0).numpy())
-        made = [
+        corrupted = (
             self.corruptions[step.corruption].corrupt(array, step.level, seeds[step.corruption]) for step in self.steps
-        ]
-        pictures = [resize_and_crop(torch.from_numpy(one).permute(2, 0, 1), self.facts) for one in made]
+        )
+        pictures = [resize_and_crop(torch.from_numpy(each).permute(2, 0, 1), self.facts) for each in corrupted]
         moving = [self.steps[number] for number in self.moving]
         sources = [
-            self._sources(self.corruptions[step.corruption], array.shape, step.level, seeds[step.corruption])
+            self._trace_sources(self.corruptions[step.corruption], array.shape, step.level, seeds[step.corruption])
             for step in moving
         ]
         return Corrupted(
@@ -70,11 +82,11 @@ class Corrupter:
             torch.tensor(time.perf_counter() - start),
         )
 
-    def _sources(self, corruption: Corruption, shape: tuple[int, ...], level: int, seed: int) -> Tensor:
+    def _trace_sources(self, corruption: Corruption, shape: tuple[int, ...], level: int, seed: int) -> Tensor:
         """Sources [2, size, size] in pixels of the classifier's image, carried through resizing and cutting."""
-        found = torch.from_numpy(corruption.sources(shape, level, seed)).permute(2, 0, 1)
+        origins = torch.from_numpy(corruption.trace_sources(shape, level, seed)).permute(2, 0, 1)
         old, new = shape[:2], compute_resized_size(shape[0], shape[1], self.facts)
-        enlarged = functional.resize(found, list(new), antialias=False) if tuple(old) != new else found
+        enlarged = functional.resize(origins, list(new), antialias=False) if tuple(old) != new else origins
         left, top = ((new[axis] - self.facts.size) // 2 for axis in (1, 0))
         x = (enlarged[0] + 0.5) * new[1] / old[1] - 0.5 - left
         y = (enlarged[1] + 0.5) * new[0] / old[0] - 0.5 - top
@@ -82,22 +94,28 @@ class Corrupter:
         return cut.float()
 
 
-LARGEST = 2**25
-"""Bytes of corrupted pictures in one batch: some batches wait in shared memory, which may be only 64 MB."""
-
-
-def limit_batch_size(wanted: int, corrupter: Corrupter | None) -> int:
-    """`wanted`, or fewer where their corrupted versions would be too large for one batch; at least one."""
+def limit_batch_size(batch_size: int, corrupter: Corrupter | None) -> int:
+    """`batch_size`, or fewer where their corrupted versions would be too large for one batch; at least one."""
     if corrupter is None or not corrupter.steps:
-        return wanted
+        return batch_size
     bytes_each = (
         len(corrupter.steps) * 3 * corrupter.facts.size**2 + len(corrupter.moving) * 8 * corrupter.facts.size**2
     )
-    return max(1, min(wanted, LARGEST // bytes_each))
+    return max(1, min(batch_size, LARGEST // bytes_each))
 
 
 def count_workers(workers: int | str) -> int:
-    """`workers`, or for `auto` half of this process's cores, from 1 to 8; 0 corrupts in the main process."""
+    """Count the processes that corrupt pictures.
+
+    Args:
+        workers: Their number; 0 corrupts in the main process; `auto`: half of this process's cores, from 1 to 8.
+
+    Returns:
+        The number.
+
+    Raises:
+        UserError: It is negative or no whole number.
+    """
     if workers == "auto":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return min(8, max(1, cores // 2))
