@@ -1,0 +1,68 @@
+"""What the documents say of paths, names and targets is there."""
+
+import importlib
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+FOLDERS = ("configs", "docs", "logbook", "scripts", "src", "tests")
+ROOMS = sorted(path.name for path in (ROOT / "src" / "seewhy").iterdir() if (path / "__init__.py").is_file())
+
+
+def find_missing(text: str, folder: Path) -> list[str]:
+    """Links, paths, dotted names and make targets of a document that lead nowhere."""
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    missing = [link for link in links if not (folder / link).exists()]
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    missing += [
+        f"make {word}" for word in re.findall(r"(?:`|^ {4})make ([a-z]+)", text, re.MULTILINE) if word not in targets
+    ]
+    for path in re.findall(rf"(?<![\w/.-])((?:{'|'.join(FOLDERS)})/[\w./-]*\w)(?![\w*<{{])", text):
+        written_by_a_run = path.startswith("logbook/outputs")
+        if not written_by_a_run and not (ROOT / path).exists() and f"{path}<" not in text:
+            missing.append(path)
+    missing += [name for name in re.findall(r"`(seewhy(?:\.\w+)+)`", text) if not resolves(name)]
+    return missing
+
+
+def resolves(name: str) -> bool:
+    """Whether a dotted name is a module of the package or what one holds; folders that are mapped into it count."""
+    if name in ("seewhy.configs", "seewhy.samples"):
+        return True
+    module, rest = name, []
+    while module:
+        try:
+            value = importlib.import_module(module)
+        except ModuleNotFoundError:
+            module, _, last = module.rpartition(".")
+            rest.insert(0, last)
+            continue
+        for part in rest:
+            value = getattr(value, part, None)
+        return value is not None
+    return False
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_what_a_document_names_is_there(document: Path) -> None:
+    assert find_missing(document.read_text(), document.parent) == []
+
+
+def test_what_is_missing_is_named() -> None:
+    text = "[a](nowhere.md) `make everything` `src/seewhy/none.py` src/explain.py tests/<x>.py"
+    text += " `seewhy.cli.none` `seewhy.explain`"
+    expected = ["nowhere.md", "make everything", "src/seewhy/none.py", "seewhy.cli.none"]
+    assert find_missing(text, ROOT) == expected
+
+
+def test_the_architecture_names_every_room_in_its_order() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = [name for name in contracts[0]["layers"] if name in ROOMS]
+    named = re.findall(r"^\| `(\w+)/` \|", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE)
+    assert named == layers
+    assert sorted(named) == ROOMS
