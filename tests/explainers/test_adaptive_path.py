@@ -101,7 +101,7 @@ def test_every_image_is_within_its_tolerance(tolerance: float, name: str) -> Non
     change = (scores[:3] - scores[3:])[:, 0]
     gap = (values.sum((1, 2, 3)) - change).abs() / change.abs()
     assert bool((gap <= 1.02 * tolerance + 1e-5).all())
-    assert bool((path._errors().abs().sum(1) <= CANCELLING * tolerance * change.abs() + 1e-6).all())
+    assert bool((path._compute_errors().abs().sum(1) <= CANCELLING * tolerance * change.abs() + 1e-6).all())
     assert classifier.passes.backward == int(nodes.sum())
 
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from seewhy.core.errors import Incompatible
-from seewhy.explainers.attention import AttentionRecorder, find_pooled_tokens, read_out
+from seewhy.explainers.attention import find_pooled_tokens, read_out
+from seewhy.explainers.attention_recorder import AttentionRecorder
 from tiny import random_images
 
 

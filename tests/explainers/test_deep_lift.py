@@ -95,7 +95,7 @@ class Fixed(DeepLift):
     """With the same baseline, but as if it belonged to each image."""
 
     def _attribute(self, evaluator: BatchedEvaluator, images: Tensor, targets: Tensor) -> AttributionResult:
-        return self._explained(evaluator, images, self.build_baselines(images), targets)
+        return self._explain(evaluator, images, self.build_baselines(images), targets)
 
 
 @pytest.mark.parametrize("name", ["functional", "test_resnet", "mobilenetv3_small_050", "squeezenet1_1", "cnn"])

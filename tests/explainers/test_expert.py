@@ -98,7 +98,7 @@ def test_on_the_input_the_point_is_the_gradient_and_the_path_integrated_gradient
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Slice, "reduce_to_units", units)
         with torch.no_grad(), classifier.frozen():
-            explainer._influence(evaluator, part, images, Targets(targets), None, output)
+            explainer._compute_influence(evaluator, part, images, Targets(targets), None, output)
     expected = IntegratedGradients(n_steps=7)(classifier, images, targets)
     torch.testing.assert_close(seen[-1].sum(1), expected)
 

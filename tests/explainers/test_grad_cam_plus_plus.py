@@ -38,7 +38,7 @@ def test_by_hand() -> None:
     # channel 0 sums to 4: 1 / (2 + 4) + 0.5 / (2 + 2); channel 1 sums to -2, which counts as 0: 2 / 2 + 4 / 2
     first, second = 1 / 6 + 0.5 / 4, 3.0
     expected = first * features[:, 0] + second * features[:, 1]
-    torch.testing.assert_close(GradCamPlusPlus().combine(features, gradient), expected)
+    torch.testing.assert_close(GradCamPlusPlus()._combine(features, gradient), expected)
 
 
 def steep_network() -> Classifier:

@@ -77,7 +77,7 @@ def test_a_step_moves_the_weakest_values_and_keeps_to_its_bounds() -> None:
     lengths, strength = torch.ones(1, 8), torch.tensor([[8.0, 1, 6, 2, 5, 3, 4, 7]])
     position = torch.zeros(1, 8)
     for step in range(10):
-        position = explainer.advance(position, strength.clone(), lengths, step)
+        position = explainer._advance(position, strength.clone(), lengths, step)
         assert float(position.mean()) == pytest.approx((step + 1) / 10)
         assert float((position - (step + 1) / 10).abs().max()) <= 0.15 + 1e-6
         if step == 0:
@@ -140,7 +140,7 @@ def test_the_k_th_smallest_is_that_of_a_sort() -> None:
         ({"fraction": 0}, "fraction=0 must be above 0"),
         ({"fraction": 25}, "fraction=25"),
         ({"max_distance": -0.1}, "max_distance=-0.1 must be from 0 to 1"),
-        ({"rule": "simpson"}, "rule='simpson' must be one of trapezoid, riemann_left"),
+        ({"rule": "simpson"}, "rule='simpson' is none of trapezoid, riemann_left"),
         ({"baseline": "zero"}, "baseline='zero' is none of"),
     ],
 )

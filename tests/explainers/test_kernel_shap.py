@@ -88,7 +88,7 @@ def test_sampled_values_come_near_the_exact_ones(monkeypatch: pytest.MonkeyPatch
         fit = ShapleyRegression(6)
         for shown, weights in draw_coalitions(6, n_samples, torch.Generator().manual_seed(1)):
             fit.add(shown.numpy(), weights.numpy(), worth[shown.numpy() @ powers])
-        return fit.values(float(worth[-1]))
+        return fit.solve(float(worth[-1]))
 
     scores = {frozenset(np.flatnonzero(number & powers)): value for number, value in enumerate(worth)}
     exact = values(0)

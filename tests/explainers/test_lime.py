@@ -137,5 +137,5 @@ def test_the_regression_equals_that_of_scikit_learn() -> None:
     cosine = seen.sum(1) / np.sqrt(7 * np.maximum(seen.sum(1), 1))
     weights = np.sqrt(np.exp(-((1 - cosine) ** 2) / 0.25**2))
     reference = linear_model.Ridge(alpha=1.0).fit(seen, scores, sample_weight=weights)
-    np.testing.assert_allclose(fit.coefficients(1.0), reference.coef_, rtol=1e-9, atol=1e-12)
-    assert fit.r2(1.0) == pytest.approx(reference.score(seen, scores, sample_weight=weights))
+    np.testing.assert_allclose(fit.solve(1.0), reference.coef_, rtol=1e-9, atol=1e-12)
+    assert fit.compute_r2(1.0) == pytest.approx(reference.score(seen, scores, sample_weight=weights))

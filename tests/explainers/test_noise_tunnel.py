@@ -73,9 +73,9 @@ def test_the_variance_is_exact_beside_a_large_mean() -> None:
     for start in range(0, 150, 7):
         rows = torch.arange(start, min(150, start + 7))
         moments.add(rows // 50, rows % 50 == 0, values.view(150, 4)[rows])
-    torch.testing.assert_close(moments.combined("variance", 50), values.var(1, correction=0), rtol=1e-9, atol=0)
-    torch.testing.assert_close(moments.combined("mean", 50), values.mean(1), rtol=1e-12, atol=0)
-    torch.testing.assert_close(moments.combined("mean_of_squares", 50), (values**2).mean(1), rtol=1e-12, atol=0)
+    torch.testing.assert_close(moments.combine("variance", 50), values.var(1, correction=0), rtol=1e-9, atol=0)
+    torch.testing.assert_close(moments.combine("mean", 50), values.mean(1), rtol=1e-12, atol=0)
+    torch.testing.assert_close(moments.combine("mean_of_squares", 50), (values**2).mean(1), rtol=1e-12, atol=0)
 
 
 def test_a_mean_needs_no_squares() -> None:
@@ -83,8 +83,8 @@ def test_a_mean_needs_no_squares() -> None:
     sums, both = Moments(2, squares=False), Moments(2)
     for moments in (sums, both):
         moments.add(torch.arange(6) // 3, torch.arange(6) % 3 == 0, values)
-    assert torch.equal(sums.combined("mean", 3), both.combined("mean", 3))
-    torch.testing.assert_close(sums.combined("mean", 3).float(), values.view(2, 3, 4).mean(1))
+    assert torch.equal(sums.combine("mean", 3), both.combine("mean", 3))
+    torch.testing.assert_close(sums.combine("mean", 3).float(), values.view(2, 3, 4).mean(1))
 
 
 @pytest.mark.parametrize("inside", [Saliency(), IntegratedGradients(n_steps=5), GradientShap(n_samples=3), GradCam()])

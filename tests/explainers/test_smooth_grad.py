@@ -70,7 +70,7 @@ def test_only_the_sum_is_signed() -> None:
         ({"n_samples": 2.5}, "n_samples=2.5"),
         ({"noise": 15}, "noise=15 must be from 0 to 1"),
         ({"noise": float("nan")}, "noise=nan"),
-        ({"reduction": "mean"}, "reduction='mean' must be max or sum"),
+        ({"reduction": "mean"}, "reduction='mean' is none of max, sum"),
     ],
 )
 def test_impossible_parameters_are_refused(fields: dict, words: str) -> None:

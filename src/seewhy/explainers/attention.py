@@ -1,113 +1,124 @@
-"""The attention matrices of a transformer, seen while it runs and without a change to any of its modules.
-
-Attention weighted by its gradient: which patches the target's score was read from.
-Attention rollout: which patches the output could have read, through all layers of attention.
-"""
+"""Attention of a transformer as an explanation: weighted by its gradient, or rolled out through all layers."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 from seewhy.core.errors import Incompatible, UserError
 from seewhy.core.tensors import widen
 from seewhy.core.types import Images, Targets
+from seewhy.explainers.attention_recorder import AttentionRecorder
 from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.explainers.cam import enlarge
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.layers import find_token_grid
 
-SOFTMAX = (torch.softmax, Tensor.softmax, functional.softmax)
 INSTEAD = "use explainer=grad_cam, which reads the tokens of any layer"
 
 
-class AttentionRecorder(TorchFunctionMode):
-    """Inside the block, `seen(matrix, place)` is called for every attention matrix [batch, heads, queries, keys].
+@dataclass(frozen=True, kw_only=True)
+class AttentionGradient(Explainer):
+    """The class token's row of R: R = I, then R += mean over heads of ReLU(d score / d A * A) R for each layer.
 
-    `place` is what `torch.autograd.grad` takes for the gradient with respect to the matrix (of the same number of
-    elements). Fused attention (`scaled_dot_product_attention`) is computed in explicit steps, which gives the same
-    values; `multi_head_attention_forward` is asked for its weights; attention that a network spells out itself is
-    known by a softmax over the last of four axes.
+    A is the attention of a layer, in the order of execution. Without a class token the mean of the patches' rows.
+    Enlarged bilinearly; never negative, not normalised. Incompatible for networks without attention or with attention
+    in windows.
+    Chefer, Gur, Wolf: Generic attention-model explainability, ICCV 2021.
     """
 
-    def __init__(self, seen: Callable[[Tensor, Tensor | GradientEdge], None]) -> None:
-        super().__init__()
-        self.seen = seen
+    signed: ClassVar[bool] = False
+    passes: ClassVar[tuple[int, int] | None] = (1, 1)
 
-    def __torch_function__(
-        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        """Called by torch for each of its functions."""
-        options = dict(kwargs or {})
-        if func is functional.scaled_dot_product_attention:
-            return self._explicit(*args, **options)
-        if func is functional.multi_head_attention_forward:
-            return self._multi_head(*args, **options)
-        result = func(*args, **options)
-        if func in SOFTMAX and result.ndim == 4 and _dimension(args, options) in (-1, 3):
-            self.seen(result, result)
-        return result
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
+        size = (images.shape[2], images.shape[3])
 
-    def _multi_head(self, *args: Any, **options: Any) -> tuple[Tensor, Tensor | None]:
-        """The output, and the weights where the network asked for them."""
-        asked = options | {"need_weights": True, "average_attn_weights": False}
-        output, weights = functional.multi_head_attention_forward(*args, **asked)
-        assert weights is not None, "they were asked for"
-        self.seen(weights, _before_view(weights))
-        if not options.get("need_weights", True):
-            return output, None
-        return output, weights.mean(1) if options.get("average_attn_weights", True) else weights
+        def attribute(rows: Tensor) -> tuple[Tensor]:
+            steps = self._compute_steps(evaluator, images[rows], targets[rows])
+            return (enlarge(read_out(steps, evaluator.classifier.network, size, self.name), size),)
 
-    def _explicit(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> Tensor:
-        """softmax(query key' * scale + mask) value."""
-        if enable_gqa:
-            key, value = (part.repeat_interleave(query.shape[-3] // part.shape[-3], -3) for part in (key, value))
-        logits = query * (1 / math.sqrt(query.shape[-1]) if scale is None else scale) @ key.mT
-        if is_causal:
-            future = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).triu(1)
-            logits = logits.masked_fill(future, -torch.inf)
-        if attn_mask is not None:
-            logits = logits.masked_fill(~attn_mask, -torch.inf) if attn_mask.dtype == torch.bool else logits + attn_mask
-        attention = logits.softmax(-1).to(value.dtype)
-        if dropout_p:
-            attention = functional.dropout(attention, dropout_p)
-        self.seen(attention, attention)
-        return attention @ value
+        return AttributionResult(evaluator.run_passes(attribute, len(images), gradient=True)[0])
+
+    def _compute_steps(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> list[Tensor]:
+        """I + mean over heads of ReLU(d score / d A * A) [batch, tokens, tokens] of every layer: R is their product."""
+        matrices: list[Tensor] = []
+        edges: list[Tensor | GradientEdge] = []
+
+        def receive(attention: Tensor, edge: Tensor | GradientEdge) -> None:
+            check_global_attention(attention, len(images), matrices[0].shape[-1] if matrices else None, self.name)
+            matrices.append(attention.detach())
+            edges.append(edge)
+
+        with torch.enable_grad(), AttentionRecorder(receive):
+            score = targets.score(widen(evaluator.classifier(images.detach().requires_grad_()))).sum()
+        gradients = torch.autograd.grad(score, edges, allow_unused=True) if edges else ()  # type: ignore[arg-type]
+        steps = []
+        for attention, gradient in zip(matrices, gradients, strict=True):
+            if gradient is not None:
+                step = (widen(gradient.view_as(attention)) * widen(attention)).relu().mean(1)
+                step.diagonal(dim1=1, dim2=2).add_(1.0)
+                steps.append(step)
+        return steps
 
 
-def _before_view(weights: Tensor) -> Tensor | GradientEdge:
-    """Where the softmax behind weights [batch, heads, queries, keys] is in the graph: they are only a view of it."""
-    if weights.grad_fn is None:
-        return weights
-    node, number = weights.grad_fn.next_functions[0]
-    assert node is not None, "a view has a base"
-    return GradientEdge(node, number)
+@dataclass(frozen=True, kw_only=True)
+class AttentionRollout(Explainer):
+    """The class token's row of R = B_L ... B_1, B = (mean over heads of A + I), rows scaled to sum 1; enlarged.
 
+    Does not depend on the target: it shows where the network looks, not what for. Without a class token the mean of
+    the patches' rows. In [0, 1]. Incompatible for networks without attention or with attention in windows.
+    Abnar, Zuidema: Quantifying attention flow in transformers, ACL 2020.
 
-def _dimension(args: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
-    return args[1] if len(args) > 1 else options.get("dim")
+    Args:
+        discard_ratio: Share of each layer's mean attention, its smallest values, that counts as 0; in [0, 1).
+    """
+
+    discard_ratio: float = 0.0
+
+    signed: ClassVar[bool] = False
+    passes: ClassVar[tuple[int, int] | None] = (1, 0)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.discard_ratio < 1:
+            raise UserError(f"explainer.discard_ratio={self.discard_ratio} must be in [0, 1): a share, such as 0.9")
+
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
+        size = (images.shape[2], images.shape[3])
+
+        def attribute(rows: Tensor) -> tuple[Tensor]:
+            steps = self._compute_steps(evaluator, images[rows])
+            return (enlarge(read_out(steps, evaluator.classifier.network, size, self.name), size),)
+
+        return AttributionResult(evaluator.run_passes(attribute, len(images), gradient=False)[0])
+
+    def _compute_steps(self, evaluator: BatchedEvaluator, images: Images) -> list[Tensor]:
+        """B_1 ... B_L [batch, tokens, tokens]."""
+        steps: list[Tensor] = []
+
+        def receive(attention: Tensor, edge: object) -> None:
+            check_global_attention(attention, len(images), steps[0].shape[-1] if steps else None, self.name)
+            steps.append(self._compute_step(widen(attention).mean(1)))
+
+        with torch.no_grad(), AttentionRecorder(receive):
+            evaluator.classifier(images)
+        return steps
+
+    def _compute_step(self, attention: Tensor) -> Tensor:
+        """B of one layer from its attention [batch, tokens, tokens], averaged over the heads."""
+        discarded = int(self.discard_ratio * attention[0].numel())
+        if discarded:
+            smallest = attention.flatten(1).topk(discarded, dim=1, largest=False).indices
+            attention = attention.flatten(1).scatter(1, smallest, 0.0).view_as(attention)
+        attention.diagonal(dim1=1, dim2=2).add_(1.0)
+        return attention / attention.sum(2, keepdim=True)
 
 
 def check_global_attention(attention: Tensor, images: int, tokens: int | None, explainer: str) -> None:
-    """Incompatible where an attention matrix is not [images, heads, tokens, tokens] (any number where None)."""
+    """Raise Incompatible where an attention matrix is not [images, heads, tokens, tokens] (any number where None)."""
     batch, queries, keys = attention.shape[0], attention.shape[-2], attention.shape[-1]
     if attention.ndim != 4 or batch != images or queries != keys or tokens not in (None, keys):
         raise Incompatible(
@@ -117,11 +128,22 @@ def check_global_attention(attention: Tensor, images: int, tokens: int | None, e
 
 
 def read_out(steps: list[Tensor], network: nn.Module, size: tuple[int, int], explainer: str) -> Tensor:
-    """What the output reads from each patch [batch, rows, columns]: the pooled tokens' row of S_L ... S_1.
+    """Read from S_L ... S_1 what the output takes from each patch: the row of the tokens that it is computed from.
 
-    `steps` are S_1 ... S_L [batch, tokens, tokens]. The row is that of the class token, the mean of both in a distilled
-    network, or, where the network averages its patches, the mean of theirs; multiplied from the left, so that no two
-    matrices are. Incompatible where there is no step or the tokens are no grid.
+    The row is that of the class token, the mean of both in a distilled network, or, where the network averages its
+    patches, the mean of theirs; multiplied from the left, so that no two matrices are.
+
+    Args:
+        steps: S_1 ... S_L, [batch, tokens, tokens] each.
+        network: The transformer.
+        size: Height and width of the images in pixels.
+        explainer: Name of the method, for errors.
+
+    Returns:
+        [batch, rows, columns] of the patches.
+
+    Raises:
+        Incompatible: If there is no step, or the tokens are no grid.
     """
     if not steps:
         raise Incompatible(f"{explainer} needs a transformer, and this network computes no attention; {INSTEAD}")
@@ -137,106 +159,7 @@ def read_out(steps: list[Tensor], network: nn.Module, size: tuple[int, int], exp
 
 
 def find_pooled_tokens(network: nn.Module, prefix: int) -> slice:
-    """The tokens whose final state the output is computed from."""
+    """Find the tokens whose final state the output is computed from; the first `prefix` tokens are no patches."""
     if not prefix or str(getattr(network, "global_pool", "token")) not in ("token", ""):
         return slice(prefix, None)
     return slice(0, 2 if getattr(network, "dist_token", None) is not None else 1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class AttentionGradient(Explainer):
-    """The class token's row of R: R = I, then R += mean over heads of ReLU(d logit / d A * A) R for each layer.
-
-    A is the attention of a layer, in the order of execution. Without a class token the mean of the patches' rows.
-    Enlarged bilinearly; never negative, not normalised. Incompatible for networks without attention or with attention
-    in windows.
-    Chefer, Gur, Wolf: Generic attention-model explainability, ICCV 2021.
-    """
-
-    signed: ClassVar[bool] = False
-
-    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
-        size = (images.shape[2], images.shape[3])
-
-        def one(chunk: Tensor) -> tuple[Tensor]:
-            steps = self._steps(evaluator, images[chunk], targets[chunk])
-            return (enlarge(read_out(steps, evaluator.classifier.network, size, self.name), size),)
-
-        return AttributionResult(evaluator.run_passes(one, len(images), gradient=True)[0])
-
-    def _steps(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> list[Tensor]:
-        """I + mean over heads of ReLU(d logit / d A * A) [batch, tokens, tokens] of every layer: R is their product."""
-        matrices: list[Tensor] = []
-        places: list[Tensor | GradientEdge] = []
-
-        def seen(attention: Tensor, place: Tensor | GradientEdge) -> None:
-            check_global_attention(attention, len(images), matrices[0].shape[-1] if matrices else None, self.name)
-            matrices.append(attention.detach())
-            places.append(place)
-
-        with torch.enable_grad(), AttentionRecorder(seen):
-            score = targets.score(widen(evaluator.classifier(images.detach().requires_grad_()))).sum()
-        gradients = torch.autograd.grad(score, places, allow_unused=True) if places else ()  # type: ignore[arg-type]
-        steps = []
-        for attention, gradient in zip(matrices, gradients, strict=True):
-            if gradient is not None:
-                step = (widen(gradient.view_as(attention)) * widen(attention)).relu().mean(1)
-                step.diagonal(dim1=1, dim2=2).add_(1.0)
-                steps.append(step)
-        return steps
-
-    def passes_per_image(self, **size: Any) -> tuple[int, int]:
-        """One pass each way."""
-        return 1, 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class AttentionRollout(Explainer):
-    """The class token's row of R = B_L ... B_1, B = (mean over heads of A + I), rows scaled to sum 1; enlarged.
-
-    Does not depend on the target: it shows where the network looks, not what for. Without a class token the mean of
-    the patches' rows. `discard_ratio` sets that share of each layer's mean attention, its smallest values, to 0. In
-    [0, 1]. Incompatible for networks without attention or with attention in windows.
-    Abnar, Zuidema: Quantifying attention flow in transformers, ACL 2020.
-    """
-
-    discard_ratio: float = 0.0
-    signed: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.discard_ratio < 1:
-            raise UserError(f"explainer.discard_ratio={self.discard_ratio} must be in [0, 1): a share, such as 0.9")
-
-    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
-        size = (images.shape[2], images.shape[3])
-
-        def one(chunk: Tensor) -> tuple[Tensor]:
-            steps = self._steps(evaluator, images[chunk])
-            return (enlarge(read_out(steps, evaluator.classifier.network, size, self.name), size),)
-
-        return AttributionResult(evaluator.run_passes(one, len(images), gradient=False)[0])
-
-    def _steps(self, evaluator: BatchedEvaluator, images: Images) -> list[Tensor]:
-        """B_1 ... B_L [batch, tokens, tokens]."""
-        steps: list[Tensor] = []
-
-        def seen(attention: Tensor, place: object) -> None:
-            check_global_attention(attention, len(images), steps[0].shape[-1] if steps else None, self.name)
-            steps.append(self._step(widen(attention).mean(1)))
-
-        with torch.no_grad(), AttentionRecorder(seen):
-            evaluator.classifier(images)
-        return steps
-
-    def _step(self, attention: Tensor) -> Tensor:
-        """B of one layer from its attention [batch, tokens, tokens], averaged over the heads."""
-        discarded = int(self.discard_ratio * attention[0].numel())
-        if discarded:
-            smallest = attention.flatten(1).topk(discarded, dim=1, largest=False).indices
-            attention = attention.flatten(1).scatter(1, smallest, 0.0).view_as(attention)
-        attention.diagonal(dim1=1, dim2=2).add_(1.0)
-        return attention / attention.sum(2, keepdim=True)
-
-    def passes_per_image(self, **size: Any) -> tuple[int, int]:
-        """One forward."""
-        return 1, 0

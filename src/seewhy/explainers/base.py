@@ -1,7 +1,4 @@
-"""What every attribution method is: a value that maps (classifier, images, targets) to one map per image.
-
-Methods that promise completeness: the map adds up to f(image) - f(baseline).
-"""
+"""What every attribution method is: a value that maps (classifier, images, targets) to one map per image."""
 
 from __future__ import annotations
 
@@ -26,18 +23,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AttributionResult:
-    """Maps [batch, height, width] and further numbers [batch] about each, such as the steps that were used."""
+    """The maps of a batch of images, with further numbers about each."""
 
     maps: Attributions
+    """Float [batch, height, width]: larger supports the target more."""
     facts: Mapping[str, Tensor] = field(default_factory=dict)
+    """Numbers [batch] by name, such as the steps that were used."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Explainer(ABC):
-    """A frozen set of parameters; calling it leaves the classifier, its modes and all random states as they were.
+    """An attribution method with its parameters.
 
-    `probe_batch_size` bounds how many images are in the network at once (`auto`: the fastest size). `seed` together
-    with an image decides every random number, so that a map does not depend on the other images of the run.
+    A call leaves the classifier, its modes and all random states as they were. A map depends on its image, its target and
+    the seed alone, not on the other images of the run.
+
+    Args:
+        seed: Decides, together with an image, every random number.
+        probe_batch_size: Bound on the number of images that are in the network at once; `auto`: the fastest.
     """
 
     seed: int = 0
@@ -45,6 +48,10 @@ class Explainer(ABC):
 
     signed: ClassVar[bool] = True
     """Whether negative values mean evidence against the target."""
+    passes: ClassVar[tuple[int, int] | None] = None
+    """(forward, backward) passes of an image, where they do not depend on the parameters."""
+    unprinted: ClassVar[frozenset[str]] = frozenset(("seed", "probe_batch_size"))
+    """Parameters that `parameters` leaves out, because they do not decide what the map means."""
 
     @property
     def name(self) -> str:
@@ -53,29 +60,40 @@ class Explainer(ABC):
 
     @property
     def parameters(self) -> str:
-        """The parameters that decide the maps, in words."""
-        hidden = {"seed", "probe_batch_size", "incremental"}
-        shown = {key: value for key, value in vars(self).items() if key not in hidden and value is not None}
-        return ", ".join(f"{key}={value}" for key, value in shown.items())
+        """The parameters that decide the maps, as `key=value, key=value`."""
+        settings = {key: value for key, value in vars(self).items() if key not in self.unprinted and value is not None}
+        return ", ".join(f"{key}={value}" for key, value in settings.items())
 
     def __call__(self, classifier: Classifier, images: Images, targets: Targets | Classes) -> Attributions:
-        """Attributions [batch, height, width] for the score of each image's target, float32 as `attribute` says."""
+        """Compute the maps alone: `attribute` without its facts."""
         return self.attribute(classifier, images, targets).maps
 
     def attribute(self, classifier: Classifier, images: Images, targets: Targets | Classes) -> AttributionResult:
-        """The maps together with further numbers about each.
+        """Compute the attribution maps of a batch of images, with further numbers about each.
 
-        Images are float32 [batch, 3, height, width] in [0, 1], targets int64 [batch] (a class for each) or weights
-        [batch, outputs], maps float32. A network in double precision takes float64 images; then all is computed in
-        double precision and the maps are float64. Works under inference mode and under no_grad. UserError for wrong
-        shapes or an unsuitable parameter, Incompatible where the network does not allow the method.
+        Works under inference mode and under no_grad.
+
+        Args:
+            classifier: The network to explain. One in double precision takes float64 images; then everything is computed
+                in double precision.
+            images: Float32 [batch, 3, height, width] in [0, 1].
+            targets: Int64 [batch], a class for each image, or weights [batch, outputs]: the score that is explained is
+                weights . outputs.
+
+        Returns:
+            Maps [batch, height, width] in float32 (float64 for float64 images), and facts.
+
+        Raises:
+            UserError: If a shape or a parameter does not suit the images.
+            Incompatible: If the method would be wrong on this network.
         """
-        _check(classifier, images, Targets.of(targets))
+        weights = Targets.of(targets)
+        _check(classifier, images, weights)
         devices = [images.device] if images.device.type == "cuda" else []
         with torch.inference_mode(False), torch.no_grad(), classifier.frozen(), torch.random.fork_rng(devices=devices):
-            copies, weighted = images.detach().clone(), Targets.of(targets).clone()
+            copies = images.detach().clone()
             evaluator = BatchedEvaluator(classifier, copies[0], self.probe_batch_size)
-            result = self._attribute(evaluator, copies, weighted)
+            result = self._attribute(evaluator, copies, weights.clone())
         maps = result.maps.detach().to(torch.float64 if images.dtype == torch.float64 else torch.float32)
         expected = (len(images), *images.shape[2:])
         assert maps.shape == expected, f"{self.name} returned {tuple(maps.shape)} instead of {expected}"
@@ -86,12 +104,55 @@ class Explainer(ABC):
         """The method itself; runs without gradients, on copies, with a frozen classifier."""
 
     def passes_per_image(self, **size: Any) -> tuple[int, int] | None:
-        """(forward, backward) passes that one image costs, or None where that is not known beforehand."""
-        return None
+        """Count the passes that one image costs.
+
+        Args:
+            **size: `size`, the side of the images in pixels, and `classes`, the number of outputs.
+
+        Returns:
+            (forward, backward) passes, or None where their number is not known beforehand.
+        """
+        return self.passes
 
     def passes_per_call(self) -> int:
-        """Forward passes of a call beside those, however many images it has: a baseline that all of them share."""
+        """Count the passes that a batch of any size costs besides: those of a baseline that all images share.
+
+        Returns:
+            Forward passes.
+        """
         return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelExplainer(Explainer):
+    """A method with a value for every channel of a pixel, which it reduces to one value for the pixel."""
+
+    @abstractmethod
+    def attribute_channels(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Images:
+        """Compute an attribution for every channel, with as many forward as backward passes.
+
+        Args:
+            evaluator: Runs the network in batches of bounded size.
+            images: Float [batch, channels, height, width] in [0, 1].
+            targets: A target for each image.
+
+        Returns:
+            Attributions [batch, channels, height, width].
+        """
+
+    def reduce(self, attributions: Images) -> Attributions:
+        """Reduce attributions over the channels: their sum, unless the method says otherwise.
+
+        Args:
+            attributions: [batch, channels, height, width].
+
+        Returns:
+            Maps [batch, height, width].
+        """
+        return attributions.sum(1)
+
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
+        return AttributionResult(self.reduce(self.attribute_channels(evaluator, images, targets)))
 
 
 def _check(classifier: Classifier, images: Images, targets: Targets) -> None:
@@ -100,69 +161,3 @@ def _check(classifier: Classifier, images: Images, targets: Targets) -> None:
     targets.check(len(images), len(classifier.facts.classes))
     if not is_all_finite(images):
         raise UserError("images hold NaN or infinite values")
-
-
-SMALLEST_CHANGE = 1e-6
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompleteExplainer(Explainer):
-    """The promise is measured for every image: facts `completeness_gap` and `completeness_gap_relative`.
-
-    A relative gap above `tolerance` is a warning in the figure, the table and the terminal, or with `strict=true` an
-    error.
-    """
-
-    tolerance: float = 0.01
-    strict: bool = False
-
-    def __post_init__(self) -> None:
-        if self.tolerance <= 0:
-            raise UserError(f"explainer.tolerance={self.tolerance} must be above 0: it is a share, such as 0.01")
-
-    @abstractmethod
-    def build_baselines(self, images: Images) -> Images:
-        """The images [batch, 3, height, width] against which the maps are complete."""
-
-    def compute_change(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Tensor:
-        """f(image) - f(baseline) [batch]: what each map should add up to."""
-        pairs = torch.cat([images, self.build_baselines(images)])
-        scores = evaluator.compute_scores(pairs, targets.repeat(2)).double()
-        return scores[: len(images)] - scores[len(images) :]
-
-    def add_completeness(
-        self,
-        evaluator: BatchedEvaluator,
-        maps: Attributions,
-        images: Images,
-        targets: Targets,
-        facts: Mapping[str, Tensor] | None = None,
-    ) -> AttributionResult:
-        """The maps with their gap; UserError where `strict` is set and a gap is above the tolerance."""
-        change = self.compute_change(evaluator, images, targets)
-        measured = measure_completeness(maps, change)
-        worst = float(measured["completeness_gap_relative"].max())
-        if self.strict and not worst <= self.tolerance:
-            raise UserError(
-                f"{self.name}: {describe_completeness_gap(worst, self.tolerance)}, and explainer.strict=true; "
-                "use more steps, another method, or a larger explainer.tolerance"
-            )
-        return AttributionResult(maps, {**(facts or {}), **measured})
-
-
-def measure_completeness(maps: Attributions, change: Tensor) -> dict[str, Tensor]:
-    """`completeness_gap` (absolute) and `completeness_gap_relative` [batch] of maps that should sum to `change`.
-
-    gap = sum over pixels of the map - (f(image) - f(baseline)); relative to |f(image) - f(baseline)|.
-    Sundararajan, Taly, Yan: Axiomatic attribution for deep networks, ICML 2017.
-    """
-    gap = maps.double().sum((1, 2)) - change.double()
-    relative = gap.abs() / change.double().abs().clamp_min(SMALLEST_CHANGE)
-    return {"completeness_gap": gap.float(), "completeness_gap_relative": relative.float()}
-
-
-def describe_completeness_gap(relative_gap: float, tolerance: float) -> str | None:
-    """A sentence for the figure, the table and the terminal where the gap is above the tolerance (or not a number)."""
-    if relative_gap <= tolerance:
-        return None
-    return f"completeness gap {100 * relative_gap:.1f} % is over {100 * tolerance:g} %"

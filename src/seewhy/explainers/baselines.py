@@ -5,29 +5,37 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seewhy.core.errors import UserError
+from seewhy.core.errors import check_choice
 from seewhy.core.random import seed_generator
 from seewhy.core.tensors import blur_gaussian
 from seewhy.core.types import Images
 
-BASELINES = ("black", "white", "grey", "mean", "blurred", "noise", "uniform")
-RANDOM_BASELINES = ("noise", "uniform")
 CONSTANT_BASELINES = {"black": 0.0, "white": 1.0, "grey": 0.5}
-"""Those that are one value everywhere: the same beside every image."""
+"""Baselines with one value everywhere: the same for every image."""
+RANDOM_BASELINES = ("noise", "uniform")
+BASELINES = (*CONSTANT_BASELINES, "mean", "blurred", *RANDOM_BASELINES)
 
 
 def check_baseline(name: str) -> None:
-    """UserError that lists the names where `name` is none of them."""
-    if name not in BASELINES:
-        raise UserError(f"explainer.baseline={name!r} is none of {', '.join(BASELINES)}")
+    """Raise UserError, which lists the names, where `name` is no baseline."""
+    check_choice("explainer.baseline", name, BASELINES)
 
 
 def build_baselines(name: str, images: Images, seed: int = 0) -> Images:
-    """The image [batch, 3, height, width] in [0, 1] that stands for "nothing there" beside each image.
+    """Build the image that stands for "nothing there" beside each image.
 
-    `mean` is each image's own mean colour; `blurred` a Gaussian blur of an eighth of the shorter side; `noise` is
-    normal around grey with standard deviation 0.1; `uniform` is uniform in [0, 1]. The random ones belong to
-    (seed, image).
+    Args:
+        name: `black` (0), `white` (1), `grey` (0.5), `mean` (each image's mean colour), `blurred` (a Gaussian blur of an
+            eighth of the shorter side), `noise` (normal around grey with standard deviation 0.1, clipped) or `uniform`
+            (in [0, 1]).
+        images: Float [batch, channels, height, width] in [0, 1].
+        seed: Decides, together with each image, what is random.
+
+    Returns:
+        Baselines in [0, 1], of the shape of the images.
+
+    Raises:
+        UserError: `name` is none of these.
     """
     check_baseline(name)
     if name in CONSTANT_BASELINES:
@@ -43,7 +51,7 @@ def build_baselines(name: str, images: Images, seed: int = 0) -> Images:
 
 
 def draw_baseline(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
-    """One draw of the baseline `noise` or `uniform`."""
+    """Draw the baseline `noise` or `uniform` in float32, with the shape of an image."""
     if name == "uniform":
         return torch.rand(shape, generator=generator, dtype=torch.float32)
     return (0.5 + 0.1 * torch.randn(shape, generator=generator, dtype=torch.float32)).clamp_(0, 1)

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seewhy.core.errors import UserError
-from seewhy.core.types import Attributions, Images, Targets
-from seewhy.explainers.base import AttributionResult, CompleteExplainer
+from seewhy.core.errors import UserError, check_whole_number
+from seewhy.core.types import Images, Targets
+from seewhy.explainers.completeness import CompleteChannelExplainer, compare_scores
 from seewhy.models.batched import BatchedEvaluator
 
 NEGLIGIBLE = 1e-8
@@ -19,14 +19,18 @@ NEGLIGIBLE = 1e-8
 
 
 @dataclass(frozen=True, kw_only=True)
-class BlurIg(CompleteExplainer):
-    """Integral from sigma = max_sigma to 0 of d logit / d x(sigma) * d x(sigma) / d sigma, summed over the channels.
+class BlurIg(CompleteChannelExplainer):
+    """Integral from sigma = max_sigma to 0 of d score / d x(sigma) * d x(sigma) / d sigma, summed over the channels.
 
     x(sigma) is the image after a Gaussian blur of that many pixels, mirrored at its borders. The integral is a
-    trapezoid sum over `n_steps` values of sigma with differences of blurred images; they lie closer together the
-    sharper the image: sigma_k = max_sigma (k / (n_steps - 1))^2. `max_sigma` where None: 50 at 224 pixels. The map adds
-    up to f(image) - f(most blurred image): nothing but the image's own detail is credited.
+    trapezoid sum with differences of blurred images; they lie closer together the sharper the image:
+    sigma_k = max_sigma (k / (n_steps - 1))^2. The map adds up to f(image) - f(most blurred image): nothing but the image's
+    own detail is credited.
     Xu, Venugopalan, Sundararajan: Attribution in scale and space, CVPR 2020.
+
+    Args:
+        n_steps: Values of sigma, from 2.
+        max_sigma: Strongest blur in pixels, above 0; None: 50 at 224 pixels, in proportion to the shorter side.
     """
 
     n_steps: int = 100
@@ -34,38 +38,31 @@ class BlurIg(CompleteExplainer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.n_steps, int) or self.n_steps < 2:
-            raise UserError(f"explainer.n_steps={self.n_steps} must be a whole number from 2: both ends of the path")
+        check_whole_number("explainer.n_steps", self.n_steps, 2)
         if self.max_sigma is not None and not (math.isfinite(self.max_sigma) and self.max_sigma > 0):
             raise UserError(f"explainer.max_sigma={self.max_sigma} must be above 0 pixels; null is 50 at 224 pixels")
 
-    @property
-    def parameters(self) -> str:
-        """Those that decide the maps."""
-        blur = "" if self.max_sigma is None else f", max_sigma={self.max_sigma}"
-        return f"n_steps={self.n_steps}{blur}"
-
     def build_baselines(self, images: Images) -> Images:
-        """The most blurred images."""
-        return Blur(images)(torch.arange(len(images)), self._sigmas(images)[-1:].expand(len(images)))
+        """Blur the images as much as the path does at its start."""
+        return Blur(images)(torch.arange(len(images)), self._list_sigmas(images)[-1:].expand(len(images)))
 
-    def _sigmas(self, images: Images) -> Tensor:
+    def compute_change(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Tensor:
+        """Compute f(image) - f(most blurred image) with two forward passes for each image."""
+        return compare_scores(evaluator, images, self.build_baselines(images), targets)
+
+    def _list_sigmas(self, images: Images) -> Tensor:
         """The blurs [n_steps] in pixels, from none to the strongest."""
         strongest = self.max_sigma or min(images.shape[2:]) * 50 / 224
         return strongest * torch.linspace(0, 1, self.n_steps, dtype=images.dtype, device=images.device) ** 2
 
-    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
-        maps = self.reduce(self.attribute_channels(evaluator, images, targets))
-        return self.add_completeness(evaluator, maps, images, targets)
-
     def attribute_channels(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Images:
-        """The attributions [batch, 3, height, width] without their completeness gap."""
-        sigmas, blur, total = self._sigmas(images), Blur(images), len(images) * self.n_steps
+        """Integrate the gradient, without measuring the completeness gap."""
+        sigmas, blur, total = self._list_sigmas(images), Blur(images), len(images) * self.n_steps
         attributions = torch.zeros_like(images)
-        for probes in evaluator.split(total, gradient=True):
-            around = torch.arange(int(probes[0]) - 1, int(probes[-1]) + 2, device=images.device).clamp(0, total - 1)
+        for nodes in evaluator.split(total, gradient=True):
+            around = torch.arange(int(nodes[0]) - 1, int(nodes[-1]) + 2, device=images.device).clamp(0, total - 1)
             blurred = blur(around // self.n_steps, sigmas[around % self.n_steps])
-            image, step = probes // self.n_steps, probes % self.n_steps
+            image, step = nodes // self.n_steps, nodes % self.n_steps
             here, movement = blurred[1:-1], blurred[:-2] - blurred[2:]
             for end in (step == 0).nonzero()[:, 0].tolist():
                 torch.sub(here[end], blurred[end + 2], out=movement[end])
@@ -75,10 +72,6 @@ class BlurIg(CompleteExplainer):
             attributions.index_add_(0, image, movement.mul_(gradient).div_(2))
         return attributions
 
-    def reduce(self, per_channel: Images) -> Attributions:
-        """Sum over the channels."""
-        return per_channel.sum(1)
-
     def passes_per_image(self, **size: Any) -> tuple[int, int]:
         """One pass each way for each step, and two forwards for the completeness gap."""
         return self.n_steps + 2, self.n_steps
@@ -87,25 +80,27 @@ class BlurIg(CompleteExplainer):
 class Blur:
     """Gaussian blur of any strength at the cost of the frequencies that it leaves.
 
-    Mirroring at the borders makes the cosine transform diagonalise the blur: frequency w keeps the share
-    exp(-(sigma w)^2 / 2). Frequencies that no image of a batch keeps are left out of the transform back.
+    Mirroring at the borders makes the cosine transform diagonalise the blur: frequency w is left the share
+    exp(-(sigma w)^2 / 2). Frequencies that the blur removes from all images of a batch take no part in the transform back.
+
+    Args:
+        images: Float [batch, channels, height, width].
     """
 
     def __init__(self, images: Images) -> None:
-        self.rows, self.columns = _cosines(images.shape[2]).to(images), _cosines(images.shape[3]).to(images)
+        self.rows, self.columns = _build_cosines(images.shape[2]).to(images), _build_cosines(images.shape[3]).to(images)
         self.spectrum = self.rows @ images @ self.columns.T
 
     def __call__(self, image: Tensor, sigmas: Tensor) -> Images:
-        """Blurred images [n, 3, height, width]: the indices [n] of the images and a blur in pixels for each."""
+        """Blur images [n, channels, height, width]: their indices [n] and a blur in pixels for each."""
         sigmas = sigmas.to(self.spectrum)
-        high, wide = self._kept(self.rows, sigmas), self._kept(self.columns, sigmas)
-        kept = (
-            self.spectrum[:, :, : high.shape[1], : wide.shape[1]][image] * high[:, None, :, None] * wide[:, None, None]
-        )
-        return self.rows[: high.shape[1]].T @ kept @ self.columns[: wide.shape[1]]
+        high, wide = self._compute_shares(self.rows, sigmas), self._compute_shares(self.columns, sigmas)
+        spectrum = self.spectrum[:, :, : high.shape[1], : wide.shape[1]][image]
+        blurred = spectrum * high[:, None, :, None] * wide[:, None, None]
+        return self.rows[: high.shape[1]].T @ blurred @ self.columns[: wide.shape[1]]
 
     @staticmethod
-    def _kept(cosines: Tensor, sigmas: Tensor) -> Tensor:
+    def _compute_shares(cosines: Tensor, sigmas: Tensor) -> Tensor:
         """Shares [n, frequencies] that the blurs leave of the lowest frequencies, those that are not negligible."""
         side = len(cosines)
         frequencies = torch.arange(side, dtype=cosines.dtype, device=cosines.device) * (math.pi / side)
@@ -113,9 +108,9 @@ class Blur:
         return shares[:, : int((shares.amax(0) > NEGLIGIBLE).sum())]
 
 
-def _cosines(side: int) -> Tensor:
+def _build_cosines(side: int) -> Tensor:
     """The orthonormal cosine transform [frequencies, positions] of `side` samples (DCT-II)."""
-    place = (torch.arange(side, dtype=torch.float64) + 0.5) * (math.pi / side)
-    waves = torch.cos(torch.arange(side, dtype=torch.float64)[:, None] * place) * math.sqrt(2 / side)
+    positions = (torch.arange(side, dtype=torch.float64) + 0.5) * (math.pi / side)
+    waves = torch.cos(torch.arange(side, dtype=torch.float64)[:, None] * positions) * math.sqrt(2 / side)
     waves[0] /= math.sqrt(2)
     return waves

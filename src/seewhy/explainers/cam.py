@@ -1,11 +1,4 @@
-"""What class activation maps share: the layer, its grid of positions, and the way back to the size of the image.
-
-Eigen-CAM: the strongest pattern in the activations of a layer, whatever the class.
-Grad-CAM: the channels of the last convolutional stage, weighted by their average gradient.
-Grad-CAM++: Grad-CAM whose positive gradients count alike for every occurrence of the class.
-LayerCAM: every position of every channel has its own weight, which also suits early, finer layers.
-Score-CAM: channels weighted by the score of the image seen through each of them.
-"""
+"""Class activation maps: the activations of a layer, weighted by channel or position and enlarged to the image."""
 
 from __future__ import annotations
 
@@ -17,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from seewhy.core.errors import Incompatible, UserError
+from seewhy.core.errors import Incompatible, check_whole_number
 from seewhy.core.types import Attributions, Images, Targets
 from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.explainers.layer_signals import record_activation, record_activation_and_gradient
@@ -28,7 +21,13 @@ from seewhy.models.layers import arrange_as_grid, find_cam_layer
 class CamLayer:
     """The layer that a map is drawn from, with its output as [batch, channels, rows, columns].
 
-    Incompatible where the output has no grid of at least two rows and columns.
+    Args:
+        evaluator: Runs the network in batches of bounded size.
+        images: Float [batch, channels, height, width].
+        name: Of the layer; None: the classifier's `cam_layer`, and where that is None too the last layer with positions.
+
+    Raises:
+        Incompatible: When activations are read, if the output has no grid of at least two rows and columns.
     """
 
     def __init__(self, evaluator: BatchedEvaluator, images: Images, name: str | None) -> None:
@@ -36,18 +35,18 @@ class CamLayer:
         self.name = name or evaluator.classifier.cam_layer or find_cam_layer(evaluator.classifier, images[:1])
         self.module: nn.Module = evaluator.classifier.layer(self.name)
 
-    def features(self, images: Images) -> tuple[Tensor, Tensor]:
-        """(activations, logits [batch, classes]), without gradients."""
+    def read_features(self, images: Images) -> tuple[Tensor, Tensor]:
+        """Read (activations, outputs of the network [batch, classes]), without gradients."""
         features, logits = record_activation(self.classifier, self.module, images)
-        return self._grid(features, images), logits
+        return self._arrange(features, images), logits
 
-    def features_and_gradient(self, images: Images, targets: Targets) -> tuple[Tensor, Tensor]:
-        """(activations, d logit_target / d activation).
+    def read_features_and_gradient(self, images: Images, targets: Targets) -> tuple[Tensor, Tensor]:
+        """Read (activations, d score / d activation).
 
         Incompatible where the class token alone counts behind the layer, so that the patches have no gradient.
         """
         features, gradient = record_activation_and_gradient(self.classifier, self.module, images, targets)
-        grids = self._grid(features, images), self._grid(gradient, images)
+        grids = self._arrange(features, images), self._arrange(gradient, images)
         if features.ndim == 3 and bool(gradient.any()) and not bool(grids[1].any()):
             raise Incompatible(
                 f"behind layer {self.name!r} only the class token counts, so that the patches have no gradient; set "
@@ -55,7 +54,7 @@ class CamLayer:
             )
         return grids
 
-    def _grid(self, features: Tensor, images: Images) -> Tensor:
+    def _arrange(self, features: Tensor, images: Images) -> Tensor:
         height, width = images.shape[2:]
         grid = arrange_as_grid(features, self.classifier.network, (height, width))
         if grid is None or min(grid.shape[2:]) < 2:
@@ -69,43 +68,151 @@ class CamLayer:
 
 @dataclass(frozen=True, kw_only=True)
 class Cam(Explainer):
-    """ReLU of a coarse map over the positions of `layer`, enlarged bilinearly; never negative, not normalised.
+    """ReLU of a coarse map over the positions of a layer, enlarged bilinearly; never negative, not normalised.
 
-    `layer=None` is the classifier's `cam_layer`, and where that is None too the last layer with positions. Feature
-    maps and tokens will do (class and register tokens are dropped).
+    Args:
+        layer: Dotted name of a module that gives feature maps or tokens (class and register tokens are dropped); None: the
+            classifier's `cam_layer`, and where that is None too the last layer with positions.
     """
 
     layer: str | None = None
+
     signed: ClassVar[bool] = False
 
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         layer = CamLayer(evaluator, images, self.layer)
-        return AttributionResult(enlarge(self.coarse(evaluator, layer, images, targets).relu(), images.shape[2:]))
+        coarse = self._compute_coarse(evaluator, layer, images, targets)
+        return AttributionResult(enlarge(coarse.relu(), images.shape[2:]))
 
     @abstractmethod
-    def coarse(self, evaluator: BatchedEvaluator, layer: CamLayer, images: Images, targets: Targets) -> Tensor:
+    def _compute_coarse(self, evaluator: BatchedEvaluator, layer: CamLayer, images: Images, targets: Targets) -> Tensor:
         """The map [batch, rows, columns] before the ReLU."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GradientCam(Cam):
-    """Class activation maps from the activations of a layer and their gradient: one pass each way."""
+    """A class activation map from the activations of a layer and their gradient."""
 
-    def coarse(self, evaluator: BatchedEvaluator, layer: CamLayer, images: Images, targets: Targets) -> Tensor:
-        """The combination of activations and gradient, batch by batch."""
+    passes: ClassVar[tuple[int, int] | None] = (1, 1)
 
-        def one(chunk: Tensor) -> tuple[Tensor]:
-            return (self.combine(*layer.features_and_gradient(images[chunk], targets[chunk])),)
+    def _compute_coarse(self, evaluator: BatchedEvaluator, layer: CamLayer, images: Images, targets: Targets) -> Tensor:
+        def compute(rows: Tensor) -> tuple[Tensor]:
+            return (self._combine(*layer.read_features_and_gradient(images[rows], targets[rows])),)
 
-        return evaluator.run_passes(one, len(images), gradient=True)[0]
+        return evaluator.run_passes(compute, len(images), gradient=True)[0]
 
     @abstractmethod
-    def combine(self, features: Tensor, gradient: Tensor) -> Tensor:
+    def _combine(self, features: Tensor, gradient: Tensor) -> Tensor:
         """Activations and gradient [batch, channels, rows, columns] -> map [batch, rows, columns] before the ReLU."""
 
-    def passes_per_image(self, **size: Any) -> tuple[int, int]:
-        """One pass each way."""
-        return 1, 1
+
+@dataclass(frozen=True, kw_only=True)
+class GradCam(GradientCam):
+    """ReLU(sum over channels k of a_k A_k), a_k = mean over positions of d score / d A_k, enlarged bilinearly.
+
+    A is the output of `layer`. Never negative; not normalised.
+    Selvaraju et al.: Grad-CAM, ICCV 2017.
+    """
+
+    def _combine(self, features: Tensor, gradient: Tensor) -> Tensor:
+        return weigh_channels(features, gradient.mean((2, 3)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradCamPlusPlus(GradientCam):
+    """ReLU(sum_k w_k A_k), w_k = sum_ij alpha_kij ReLU(g_kij), enlarged bilinearly; g = d score / d A_k at (i, j).
+
+    alpha = g^2 / (2 g^2 + S_k g^3) with S_k = sum_ab A_kab. Where g > 0, the only positions that count, alpha * g is
+    g / (2 + S_k g): computed so, no small constant is needed. The derivation assumes ReLU'd activations; a negative
+    S_k counts as 0, which keeps alpha within (0, 1/2]. Never negative; not normalised.
+    Chattopadhay et al.: Grad-CAM++, WACV 2018.
+    """
+
+    def _combine(self, features: Tensor, gradient: Tensor) -> Tensor:
+        positive = gradient.relu()
+        totals = features.sum((2, 3), keepdim=True).relu()
+        return weigh_channels(features, (positive / (2 + totals * positive)).sum((2, 3)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerCam(GradientCam):
+    """ReLU(sum_k ReLU(g_k) * A_k), g = d score / d A, enlarged bilinearly. Never negative; not normalised.
+
+    Jiang et al.: LayerCAM, IEEE Transactions on Image Processing 2021.
+    """
+
+    def _combine(self, features: Tensor, gradient: Tensor) -> Tensor:
+        return (gradient.relu() * features).sum(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EigenCam(Cam):
+    """ReLU(A v), v = first principal component of the activations A [positions, channels], enlarged bilinearly.
+
+    Does not depend on the target. The sign of v is the one for which A v and the activations' mean over the channels have
+    an inner product >= 0: with ReLU'd activations and `centred=false`, A v then has no negative value. Never negative; not
+    normalised.
+    Muhammad, Yeasin: Eigen-CAM, IJCNN 2020.
+
+    Args:
+        centred: Whether each channel's mean over the positions is taken off first, which suits layers with negative
+            activations too; False: the singular vector of A as it is, as in the paper.
+    """
+
+    centred: bool = True
+
+    passes: ClassVar[tuple[int, int] | None] = (1, 0)
+
+    def _compute_coarse(self, evaluator: BatchedEvaluator, layer: CamLayer, images: Images, targets: Targets) -> Tensor:
+        def compute(rows: Tensor) -> tuple[Tensor]:
+            features, _ = layer.read_features(images[rows])
+            flat = features.flatten(2).transpose(1, 2)
+            return (project_on_first_component(flat, self.centred).unflatten(1, features.shape[2:]),)
+
+        return evaluator.run_passes(compute, len(images), gradient=False)[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreCam(Cam):
+    """ReLU(sum_k w_k A_k), w = softmax over the channels of f(image * H_k), enlarged bilinearly.
+
+    H_k is A_k enlarged bilinearly to the image and stretched to [0, 1]; f is the score, whose value for the black
+    image, subtracted in the paper, cancels in the softmax. Channels that are the same everywhere say nothing about
+    positions and weigh 0. Never negative; not normalised.
+    Wang et al.: Score-CAM, CVPR Workshops 2020; few channels: FasterScore-CAM (Li, 2020).
+
+    Args:
+        channels: How many channels to take, those of the largest variance over the positions; the others weigh 0. None:
+            all.
+    """
+
+    channels: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.channels is not None:
+            check_whole_number("explainer.channels", self.channels)
+
+    def _compute_coarse(self, evaluator: BatchedEvaluator, layer: CamLayer, images: Images, targets: Targets) -> Tensor:
+        """The masked images of all channels and images fill the batches."""
+        (features,) = evaluator.run_passes(
+            lambda rows: layer.read_features(images[rows])[:1], len(images), gradient=False
+        )
+        pairs = select_varied_channels(features, self.channels)
+        scores = features.new_full(features.shape[:2], -torch.inf)
+        for rows in evaluator.split(len(pairs), gradient=False):
+            image, channel = pairs[rows].unbind(1)
+            masks = stretch(enlarge(features[image, channel], images.shape[2:]))
+            scores[image, channel] = evaluator.compute_scores(images[image] * masks[:, None], targets[image])
+        return weigh_channels(features, scores.softmax(1).nan_to_num(0.0))
+
+    def passes_per_image(self, **size: Any) -> tuple[int, int] | None:
+        """One forward and one for each channel that is not constant; None where their number depends on the layer."""
+        return None if self.channels is None else (self.channels + 1, 0)
+
+
+def enlarge(maps: Tensor, size: torch.Size | tuple[int, int]) -> Attributions:
+    """Enlarge maps [batch, rows, columns] bilinearly to `size`."""
+    return functional.interpolate(maps[:, None], tuple(size), mode="bilinear", align_corners=False)[:, 0]
 
 
 def weigh_channels(features: Tensor, weights: Tensor) -> Tensor:
@@ -113,41 +220,8 @@ def weigh_channels(features: Tensor, weights: Tensor) -> Tensor:
     return torch.einsum("bkij,bk->bij", features, weights)
 
 
-def enlarge(maps: Tensor, size: torch.Size | tuple[int, int]) -> Attributions:
-    """Bilinear enlargement of maps [batch, rows, columns] to `size`."""
-    return functional.interpolate(maps[:, None], tuple(size), mode="bilinear", align_corners=False)[:, 0]
-
-
-@dataclass(frozen=True, kw_only=True)
-class EigenCam(Cam):
-    """ReLU(A v), v = first principal component of the activations A [positions, channels], enlarged bilinearly.
-
-    Does not depend on the target. A has each channel's mean over the positions taken off first, which suits layers
-    with negative activations too; `centred=false` takes the singular vector of A as it is, as in the paper. The sign
-    of v is the one for which A v and the activations' mean over the channels have an inner product >= 0: with ReLU'd
-    activations and `centred=false`, A v then has no negative value. Never negative; not normalised.
-    Muhammad, Yeasin: Eigen-CAM, IJCNN 2020.
-    """
-
-    centred: bool = True
-
-    def coarse(self, evaluator: BatchedEvaluator, layer: CamLayer, images: Images, targets: Targets) -> Tensor:
-        """A v for each image."""
-
-        def one(chunk: Tensor) -> tuple[Tensor]:
-            features, _ = layer.features(images[chunk])
-            flat = features.flatten(2).transpose(1, 2)
-            return (project_on_first_component(flat, self.centred).unflatten(1, features.shape[2:]),)
-
-        return evaluator.run_passes(one, len(images), gradient=False)[0]
-
-    def passes_per_image(self, **size: Any) -> tuple[int, int]:
-        """One forward."""
-        return 1, 0
-
-
 def project_on_first_component(activations: Tensor, centred: bool) -> Tensor:
-    """Activations [batch, positions, channels] projected on their first right singular vector: [batch, positions].
+    """Project activations [batch, positions, channels] on their first right singular vector: [batch, positions].
 
     From the eigenvectors of the smaller of A A' and A' A, in double precision.
     """
@@ -165,86 +239,8 @@ def project_on_first_component(activations: Tensor, centred: bool) -> Tensor:
     return torch.where(alike < 0, -projected, projected).to(activations)
 
 
-@dataclass(frozen=True, kw_only=True)
-class GradCam(GradientCam):
-    """ReLU(sum over channels k of a_k A_k), a_k = mean over positions of d logit / d A_k, enlarged bilinearly.
-
-    A is the output of `layer` (None: the classifier's own choice). Never negative; not normalised.
-    Selvaraju et al.: Grad-CAM, ICCV 2017.
-    """
-
-    def combine(self, features: Tensor, gradient: Tensor) -> Tensor:
-        """sum_k a_k A_k."""
-        return weigh_channels(features, gradient.mean((2, 3)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class GradCamPlusPlus(GradientCam):
-    """ReLU(sum_k w_k A_k), w_k = sum_ij alpha_kij ReLU(g_kij), enlarged bilinearly; g = d logit / d A_k at (i, j).
-
-    alpha = g^2 / (2 g^2 + S_k g^3) with S_k = sum_ab A_kab. Where g > 0, the only places that count, alpha * g is
-    g / (2 + S_k g): computed so, no small constant is needed. The derivation assumes ReLU'd activations; a negative
-    S_k counts as 0, which keeps alpha within (0, 1/2]. Never negative; not normalised.
-    Chattopadhay et al.: Grad-CAM++, WACV 2018.
-    """
-
-    def combine(self, features: Tensor, gradient: Tensor) -> Tensor:
-        """sum_k w_k A_k."""
-        positive = gradient.relu()
-        totals = features.sum((2, 3), keepdim=True).relu()
-        return weigh_channels(features, (positive / (2 + totals * positive)).sum((2, 3)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayerCam(GradientCam):
-    """ReLU(sum_k ReLU(g_k) * A_k), g = d logit / d A, enlarged bilinearly. Never negative; not normalised.
-
-    Jiang et al.: LayerCAM, IEEE Transactions on Image Processing 2021.
-    """
-
-    def combine(self, features: Tensor, gradient: Tensor) -> Tensor:
-        """sum_k ReLU(g_k) A_k."""
-        return (gradient.relu() * features).sum(1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoreCam(Cam):
-    """ReLU(sum_k w_k A_k), w = softmax over the channels of f_target(image * H_k), enlarged bilinearly.
-
-    H_k is A_k enlarged bilinearly to the image and stretched to [0, 1]; f is the logit, whose value for the black
-    image, subtracted in the paper, cancels in the softmax. Channels that are the same everywhere say nothing about
-    positions and weigh 0. `channels=k` takes only the k channels of the largest variance over the positions and
-    gives the others weight 0. Never negative; not normalised.
-    Wang et al.: Score-CAM, CVPR Workshops 2020; few channels: FasterScore-CAM (Li, 2020).
-    """
-
-    channels: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.channels is not None and self.channels < 1:
-            raise UserError(f"explainer.channels={self.channels} must be at least 1, or null for all channels")
-
-    def coarse(self, evaluator: BatchedEvaluator, layer: CamLayer, images: Images, targets: Targets) -> Tensor:
-        """sum_k w_k A_k; the masked images of all channels and images fill the batches."""
-        features = self._features(evaluator, layer, images)
-        pairs = select_varied_channels(features, self.channels)
-        scores = features.new_full(features.shape[:2], -torch.inf)
-        for chunk in evaluator.split(len(pairs), gradient=False):
-            image, channel = pairs[chunk].unbind(1)
-            masks = stretch(enlarge(features[image, channel], images.shape[2:]))
-            scores[image, channel] = evaluator.compute_scores(images[image] * masks[:, None], targets[image])
-        return weigh_channels(features, scores.softmax(1).nan_to_num(0.0))
-
-    def _features(self, evaluator: BatchedEvaluator, layer: CamLayer, images: Images) -> Tensor:
-        return evaluator.run_passes(lambda chunk: layer.features(images[chunk])[:1], len(images), gradient=False)[0]
-
-    def passes_per_image(self, **size: Any) -> tuple[int, int] | None:
-        """One forward and one for each channel that is not constant; None where their number depends on the layer."""
-        return None if self.channels is None else (self.channels + 1, 0)
-
-
 def select_varied_channels(features: Tensor, most: int | None) -> Tensor:
-    """(image, channel) [n, 2] of the `most` channels of each image with the largest variance, none of them constant."""
+    """Select the `most` channels of each image with the largest variance, none of them constant: (image, channel) [n, 2]."""
     flat = features.flatten(2)
     varied = flat.amax(2) > flat.amin(2)
     if most is not None and most < varied.shape[1]:
@@ -254,7 +250,7 @@ def select_varied_channels(features: Tensor, most: int | None) -> Tensor:
 
 
 def stretch(maps: Tensor) -> Tensor:
-    """Each map [n, height, width] moved and scaled so that its values run from 0 to 1; constant maps become 0."""
+    """Move and scale each map [n, height, width] so that its values run from 0 to 1; constant maps become 0."""
     lowest, highest = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
     spread = highest - lowest
     return (maps - lowest) / torch.where(spread > 0, spread, 1.0)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seewhy.core.errors import UserError
+from seewhy.core.errors import UserError, check_choice, check_whole_number
 from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.explainers.baselines import build_baselines, check_baseline
@@ -28,15 +28,24 @@ SIGNS = {"positive": 1.0, "negative": -1.0}
 class Expert(Explainer):
     """Expert = the unit j of `layer` with the largest influence chi_j; map = attribution of its activation to the image.
 
-    chi_j = mean of d q / d z_j over a distribution of interest: `image` (the image itself), `path` (from `baseline` to
-    the image, times z - z(baseline): internal integrated gradients), `class` (images of the target's class) or
-    `dataset` (both from the file `influences` that the callback `experts` writes). q is the target's logit, or with
-    `against` (a class or `runner_up`, the strongest other class) the target's less that one's. `sign` says which end is
-    the expert: positive, negative, or absolute. Units that are 0 on the image are passed over (`alive`), since nothing
-    in the image moves them. `attribution` is taken for the unit: input_x_gradient, gradient (both summed over the
-    channels) or integrated_gradients. Facts: the unit, its influence with its sign, its activation and how many were
-    passed over.
+    chi_j = mean of d q / d z_j over a distribution of interest; q is the target's score, or a difference of two. The map is
+    summed over the channels. Facts: the unit, its influence with its sign, its activation and how many units with a larger
+    influence were passed over.
     Leino, Sen, Datta, Fredrikson, Li: Influence-directed explanations for deep convolutional networks, ITC 2018.
+
+    Args:
+        layer: Dotted name of a module; None: the classifier's `influence_layer`.
+        reduction: Of the positions of a channel to a unit: `mean` or `max`.
+        distribution: `image` (the image itself), `path` (from `baseline` to the image, times z - z(baseline): internal
+            integrated gradients), `class` (images of the target's class) or `dataset`, both from `influences`.
+        against: A class, or `runner_up`, the strongest other class, whose score is taken off the target's; None: none.
+        sign: The expert has the most `positive`, `negative` or `absolute` influence.
+        alive: Whether units that are 0 on the image are passed over, since nothing in the image moves them.
+        attribution: Of the unit: `input_x_gradient`, `gradient` or `integrated_gradients`.
+        influences: File that the callback `experts` writes.
+        baseline: Where paths start: black, white, grey, mean, blurred, noise or uniform.
+        n_steps: Nodes of a path, from 1.
+        rule: Of the path integrals, as in integrated gradients.
     """
 
     layer: str | None = None
@@ -53,17 +62,12 @@ class Expert(Explainer):
 
     def __post_init__(self) -> None:
         check_reduction(self.reduction)
-        for key, known in (
-            ("distribution", DISTRIBUTIONS),
-            ("attribution", ATTRIBUTIONS),
-            ("sign", (*SIGNS, "absolute")),
-        ):
-            if getattr(self, key) not in known:
-                raise UserError(f"explainer.{key}={getattr(self, key)!r} is none of {', '.join(known)}")
+        check_choice("explainer.distribution", self.distribution, DISTRIBUTIONS)
+        check_choice("explainer.attribution", self.attribution, ATTRIBUTIONS)
+        check_choice("explainer.sign", self.sign, (*SIGNS, "absolute"))
         check_baseline(self.baseline)
         check_rule(self.rule)
-        if not isinstance(self.n_steps, int) or self.n_steps < 1:
-            raise UserError(f"explainer.n_steps={self.n_steps} must be a whole number from 1")
+        check_whole_number("explainer.n_steps", self.n_steps)
         if self.distribution in ("class", "dataset") and self.influences is None:
             raise UserError(
                 f"explainer.distribution={self.distribution} needs explainer.influences=<file>: the influences.safetensors "
@@ -71,37 +75,33 @@ class Expert(Explainer):
             )
 
     @property
-    def parameters(self) -> str:
-        """Without the path where none is walked."""
-        hidden = {"seed", "probe_batch_size", "alive", "influences"} | (
-            set() if self._walks else {"baseline", "n_steps", "rule"}
-        )
-        return ", ".join(
-            f"{key}={value}" for key, value in vars(self).items() if key not in hidden and value is not None
-        )
+    def unprinted(self) -> frozenset[str]:  # type: ignore[override]
+        """Also the path where none is walked."""
+        path = frozenset() if self._walks else {"baseline", "n_steps", "rule"}
+        return Explainer.unprinted | {"alive", "influences"} | path
 
     @property
     def _walks(self) -> bool:
         return self.distribution == "path" or self.attribution == "integrated_gradients"
 
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
-        part = Slice(evaluator.classifier, self.layer, self.reduction)
-        output, logits = part.compute_activations(evaluator, images)
+        layer = Slice(evaluator.classifier, self.layer, self.reduction)
+        output, logits = layer.compute_activations(evaluator, images)
         against = find_compared_class(self.against, logits, targets, evaluator.classifier.facts.classes)
-        activations = part.reduce_to_units(output, images, evaluator.classifier.network)
-        influence = self._influence(evaluator, part, images, targets, against, output)
-        units, passed_over = self._choose(influence, activations)
-        maps = self._map(evaluator, part, images, units).sum(1)
+        activations = layer.reduce_to_units(output, images, evaluator.classifier.network)
+        influence = self._compute_influence(evaluator, layer, images, targets, against, output)
+        units, passed_over = self._choose_units(influence, activations)
+        maps = self._attribute_units(evaluator, layer, images, units).sum(1)
         if against is not None:
             maps = maps * (targets.classes != against)[:, None, None]
         rows = torch.arange(len(images), device=images.device)
         facts = {"expert": units, "influence": influence[rows, units], "activation": activations[rows, units]}
         return AttributionResult(maps, {**facts, "passed_over": passed_over})
 
-    def _influence(
+    def _compute_influence(
         self,
         evaluator: BatchedEvaluator,
-        part: Slice,
+        layer: Slice,
         images: Images,
         targets: Targets,
         against: Tensor | None,
@@ -110,40 +110,40 @@ class Expert(Explainer):
         """chi [batch, units] of every image."""
         network = evaluator.classifier.network
         if self.influences is not None and self.distribution in ("class", "dataset"):
-            known = DataInfluence.read(Path(self.influences), evaluator.classifier, part)
-            return known.select_scores(targets, against, over_dataset=self.distribution == "dataset")
+            influences = DataInfluence.read(Path(self.influences), evaluator.classifier, layer)
+            return influences.select_scores(targets, against, over_dataset=self.distribution == "dataset")
         weights = build_score_weights(targets, against, len(evaluator.classifier.facts.classes))
         if self.distribution == "image":
-            _, gradient = part.compute_influence(evaluator, images, weights[:, None])
-            return part.reduce_to_units(gradient[:, 0], images, network)
+            _, gradient = layer.compute_influence(evaluator, images, weights[:, None])
+            return layer.reduce_to_units(gradient[:, 0], images, network)
         baselines = build_baselines(self.baseline, images, self.seed)
-        start, _ = part.compute_activations(evaluator, baselines)
+        start, _ = layer.compute_activations(evaluator, baselines)
         average = torch.zeros_like(output)
-        for image, share, points in self._path(evaluator, images, baselines):
-            _, gradient = part.compute_influence(evaluator, points, weights[image][:, None])
+        for image, share, points in self._walk_path(evaluator, images, baselines):
+            _, gradient = layer.compute_influence(evaluator, points, weights[image][:, None])
             average.index_add_(0, image, gradient[:, 0] * share.view(-1, *(1,) * (output.ndim - 1)))
-        return part.reduce_to_units(average * (output - start), images, network)
+        return layer.reduce_to_units(average * (output - start), images, network)
 
-    def _choose(self, influence: Tensor, activations: Tensor) -> tuple[Tensor, Tensor]:
+    def _choose_units(self, influence: Tensor, activations: Tensor) -> tuple[Tensor, Tensor]:
         """(expert [batch], units with more influence that were passed over [batch])."""
         ranked = influence.abs() if self.sign == "absolute" else SIGNS[self.sign] * influence
         usable = (activations != 0) | (~(activations != 0).any(1, keepdim=True)) | (not self.alive)
         units = ranked.masked_fill(~usable, -torch.inf).argmax(1)
         return units, ((ranked > ranked.gather(1, units[:, None])) & ~usable).sum(1).float()
 
-    def _map(self, evaluator: BatchedEvaluator, part: Slice, images: Images, units: Tensor) -> Images:
+    def _attribute_units(self, evaluator: BatchedEvaluator, layer: Slice, images: Images, units: Tensor) -> Images:
         """The attribution [batch, 3, height, width] of each image's expert."""
         if self.attribution != "integrated_gradients":
-            _, gradient = part.compute_unit_gradient(evaluator, images, units)
+            _, gradient = layer.compute_unit_gradient(evaluator, images, units)
             return gradient if self.attribution == "gradient" else images * gradient
         baselines = build_baselines(self.baseline, images, self.seed)
         average = torch.zeros_like(images)
-        for image, share, points in self._path(evaluator, images, baselines):
-            _, gradient = part.compute_unit_gradient(evaluator, points, units[image])
+        for image, share, points in self._walk_path(evaluator, images, baselines):
+            _, gradient = layer.compute_unit_gradient(evaluator, points, units[image])
             average.index_add_(0, image, gradient * share[:, None, None, None])
         return average * (images - baselines)
 
-    def _path(
+    def _walk_path(
         self, evaluator: BatchedEvaluator, images: Images, baselines: Images
     ) -> Iterator[tuple[Tensor, Tensor, Images]]:
         return walk_straight_path(evaluator, images, baselines, self.rule, self.n_steps)

@@ -14,12 +14,12 @@ from torch import Tensor
 from seewhy.core.errors import UnreadableImage, UserError
 from seewhy.core.facts import Facts
 from seewhy.core.random import seed_generator
-from seewhy.core.types import Attributions, Images, Targets
+from seewhy.core.types import Images, Targets
 from seewhy.data.images import read_image
 from seewhy.data.listing import find_images
 from seewhy.data.preprocessing import resize_and_crop, to_unit_range
-from seewhy.explainers.base import AttributionResult, CompleteExplainer
 from seewhy.explainers.baselines import BASELINES, RANDOM_BASELINES, build_baselines, check_baseline, draw_baseline
+from seewhy.explainers.completeness import CompleteChannelExplainer
 from seewhy.explainers.noise_tunnel import ImageNoise, check_noise
 from seewhy.models.batched import BatchedEvaluator
 
@@ -27,16 +27,23 @@ IMAGE_ITSELF = "image"
 
 
 @dataclass(frozen=True, kw_only=True)
-class GradientShap(CompleteExplainer):
-    """Mean over samples of (x + noise - b) * d logit / d image at b + t (x + noise - b), summed over the channels.
+class GradientShap(CompleteChannelExplainer):
+    """Mean over samples of (x + noise - b) * d score / d image at b + t (x + noise - b), summed over the channels.
 
-    b comes from a distribution: `baseline`, one name or a list of names, or instead of them the image files (a folder,
-    a file, a pattern or a list of those) in `baseline_files`, fitted to the classifier. Every member is drawn equally
-    often, `noise` and `uniform` anew for every sample. t is uniform in [0, 1]: one value in each of `n_samples` equal
-    parts, in random order. The baseline `image` is the image itself: its samples add nothing, so [black, image] gives
-    half of the map of black. Maps add up to f(image) - mean f(b) in expectation: the gap shrinks with the samples.
+    b comes from a distribution, whose members are drawn equally often. t is uniform in [0, 1]: one value in each of
+    `n_samples` equal intervals, in random order. Maps add up to f(image) - mean f(b) in expectation: the gap shrinks with
+    the samples.
     Lundberg, Lee: A unified approach to interpreting model predictions, NeurIPS 2017; Erion et al.: Improving
     performance of deep learning models with axiomatic attribution priors and expected gradients, 2021.
+
+    Args:
+        n_samples: Points of each image, from 1.
+        noise: Standard deviation of the noise as a share of the value range 1, in [0, 1].
+        baseline: The name of a baseline, or a list of names; `noise` and `uniform` are drawn anew for every sample. `image`
+            is the image itself: its samples add nothing, so [black, image] gives half of the map of black.
+        baseline_files: Image files as baselines instead (a folder, a file, a pattern or a list of those), fitted to the
+            classifier.
+        tolerance: Relative completeness gap, above 0, from which a map has a warning.
     """
 
     n_samples: int = 50
@@ -49,15 +56,16 @@ class GradientShap(CompleteExplainer):
         super().__post_init__()
         check_noise(self.n_samples, self.noise)
         for key in ("baseline", "baseline_files"):
-            given = getattr(self, key)
-            if given is not None and not isinstance(given, str):
-                object.__setattr__(self, key, tuple(str(each) for each in given))
-        if not self._names():
+            value = getattr(self, key)
+            if value is not None and not isinstance(value, str):
+                object.__setattr__(self, key, tuple(str(each) for each in value))
+        if not self._names:
             raise UserError(f"explainer.baseline=[] needs a name: {', '.join(BASELINES)}, {IMAGE_ITSELF}")
-        for name in self._names():
+        for name in self._names:
             if name != IMAGE_ITSELF:
                 check_baseline(name)
 
+    @property
     def _names(self) -> tuple[str, ...]:
         return (self.baseline,) if isinstance(self.baseline, str) else tuple(self.baseline)
 
@@ -65,87 +73,76 @@ class GradientShap(CompleteExplainer):
     def parameters(self) -> str:
         """With the files in place of the names where there are files."""
         files = self.baseline_files
-        shown = "+".join(self._names()) if files is None else f"files {files if isinstance(files, str) else len(files)}"
-        return f"baseline={shown}, n_samples={self.n_samples}, noise={self.noise}"
-
-    def build_baselines(self, images: Images) -> Images:
-        """The first member of the distribution; `compute_change` compares with the mean over those that were drawn."""
-        return _Distribution(self, images, None)(torch.arange(len(images)), *torch.zeros(2, len(images)).long())
+        baseline = (
+            "+".join(self._names) if files is None else f"files {files if isinstance(files, str) else len(files)}"
+        )
+        return f"baseline={baseline}, n_samples={self.n_samples}, noise={self.noise}"
 
     def compute_change(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Tensor:
-        """f(image) - mean f(b) over the baselines that were drawn [batch]; each different one passes once."""
+        """Compute f(image) - mean f(b) over the baselines that were drawn; each different one passes once."""
         distribution = _Distribution(self, images, evaluator.classifier.facts)
         member = self._draw(images, len(distribution))[0]
         rows = torch.arange(len(images), device=images.device)[:, None].expand_as(member)
         sample = torch.arange(self.n_samples, device=images.device) * distribution.is_random[member]
         drawn, times = torch.stack([rows, member, sample]).flatten(1).unique(dim=1, return_counts=True)
         change = evaluator.compute_scores(images, targets).double()
-        for probes in evaluator.split(drawn.shape[1], gradient=False):
-            image, which, turn = drawn[:, probes]
+        for columns in evaluator.split(drawn.shape[1], gradient=False):
+            image, which, turn = drawn[:, columns]
             scores = evaluator.compute_scores(distribution(image, which, turn), targets[image])
-            change.index_add_(0, image, -scores.double() * times[probes] / self.n_samples)
+            change.index_add_(0, image, -scores.double() * times[columns] / self.n_samples)
         return change
 
-    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
-        maps = self.reduce(self.attribute_channels(evaluator, images, targets))
-        return self.add_completeness(evaluator, maps, images, targets)
-
     def attribute_channels(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Images:
-        """The attributions [batch, 3, height, width] without their completeness gap."""
+        """Average over the samples, without measuring the completeness gap."""
         distribution = _Distribution(self, images, evaluator.classifier.facts)
         member, position = self._draw(images, len(distribution))
         noise = ImageNoise(self.seed, images, "gradient_shap noise")
         attributions = torch.zeros_like(images)
-        for probes in evaluator.split(len(images) * self.n_samples, gradient=True):
-            image, sample = probes // self.n_samples, probes % self.n_samples
+        for rows in evaluator.split(len(images) * self.n_samples, gradient=True):
+            image, sample = rows // self.n_samples, rows % self.n_samples
             baselines = distribution(image, member[image, sample], sample)
             difference = noise.draw(image).mul_(self.noise).add_(images[image]).sub_(baselines)
             points = baselines + position[image, sample][:, None, None, None] * difference
             attributions.index_add_(0, image, difference * evaluator.compute_gradient(points, targets[image]))
         return attributions / self.n_samples
 
-    def reduce(self, per_channel: Images) -> Attributions:
-        """Sum over the channels."""
-        return per_channel.sum(1)
-
     def _draw(self, images: Images, members: int) -> tuple[Tensor, Tensor]:
         """(member of the distribution, position on the path), each [batch, samples]."""
         count = self.n_samples
-        chosen, positions = [], []
+        drawn, positions = [], []
         for image in images:
             generator = seed_generator(self.seed, image, "gradient_shap")
             order = torch.randperm(members, generator=generator).repeat(-(-count // members))[:count]
-            chosen.append(order[torch.randperm(count, generator=generator)])
-            part = torch.randperm(count, generator=generator)
-            positions.append((part + torch.rand(count, generator=generator, dtype=torch.float32)) / count)
-        return torch.stack(chosen).to(images.device), torch.stack(positions).to(images)
+            drawn.append(order[torch.randperm(count, generator=generator)])
+            interval = torch.randperm(count, generator=generator)
+            positions.append((interval + torch.rand(count, generator=generator, dtype=torch.float32)) / count)
+        return torch.stack(drawn).to(images.device), torch.stack(positions).to(images)
 
     def passes_per_image(self, **size: Any) -> tuple[int, int] | None:
         """One pass each way for each sample, and forwards for the image and for each different baseline."""
-        names = self._names()
-        random = sum(name in RANDOM_BASELINES for name in names)
-        if self.baseline_files is not None or 0 < random < len(names):
+        random = sum(name in RANDOM_BASELINES for name in self._names)
+        if self.baseline_files is not None or 0 < random < len(self._names):
             return None
-        different = self.n_samples if random else min(len(names), self.n_samples)
+        different = self.n_samples if random else min(len(self._names), self.n_samples)
         return self.n_samples + 1 + different, self.n_samples
 
 
 class _Distribution:
     """The baselines of some images: members by number, random ones anew for every sample."""
 
-    def __init__(self, explainer: GradientShap, images: Images, facts: Facts | None) -> None:
+    def __init__(self, explainer: GradientShap, images: Images, facts: Facts) -> None:
         self.images = images
         self.seed = explainer.seed
         self.members: list[Tensor | str]
         files = explainer.baseline_files
-        if files is not None and facts is not None:
+        if files is not None:
             paths = (files,) if isinstance(files, str) else tuple(files)
             self.members = list(read_baselines(paths, facts, tuple(images.shape[2:])).to(images))
         else:
-            self.members = [self._named(name) for name in explainer._names()]
+            self.members = [self._build_member(name) for name in explainer._names]
         self.is_random = torch.tensor([isinstance(each, str) for each in self.members], device=images.device)
 
-    def _named(self, name: str) -> Tensor | str:
+    def _build_member(self, name: str) -> Tensor | str:
         if name == IMAGE_ITSELF:
             return self.images
         return name if name in RANDOM_BASELINES else build_baselines(name, self.images)
@@ -154,14 +151,14 @@ class _Distribution:
         return len(self.members)
 
     def __call__(self, image: Tensor, member: Tensor, sample: Tensor) -> Images:
-        """Baselines [n, 3, height, width] of the images, members and samples with these indices [n]."""
+        """Baselines [n, channels, height, width] of the images, members and samples with these indices [n]."""
         baselines = torch.empty_like(self.images[image])
         for number in member.unique().tolist():
             rows = (member == number).nonzero()[:, 0]
-            baselines[rows] = self._member(self.members[number], image[rows], sample[rows])
+            baselines[rows] = self._draw(self.members[number], image[rows], sample[rows])
         return baselines
 
-    def _member(self, member: Tensor | str, image: Tensor, sample: Tensor) -> Images:
+    def _draw(self, member: Tensor | str, image: Tensor, sample: Tensor) -> Images:
         if isinstance(member, Tensor):
             return member.expand_as(self.images)[image]
         shape = self.images.shape[1:]
@@ -174,20 +171,29 @@ class _Distribution:
 
 @lru_cache(maxsize=4)
 def read_baselines(paths: tuple[str, ...], facts: Facts, size: tuple[int, int]) -> Images:
-    """The image files below `paths`, fitted to `size`: [files, 3, height, width] in [0, 1]; read once in a process.
+    """Read the image files below `paths` as baselines, once in a process.
 
-    UserError where there is none, where one cannot be read, or where the size is not square.
+    Args:
+        paths: Folders, files and patterns.
+        facts: What the classifier expects of an image.
+        size: (height, width) in pixels, a square.
+
+    Returns:
+        Float32 [files, 3, height, width] in [0, 1].
+
+    Raises:
+        UserError: If there is no image, one cannot be read, or the size is not square.
     """
     if size[0] != size[1]:
         raise UserError(f"explainer.baseline_files cannot be fitted to {size[0]}x{size[1]} images: they must be square")
     try:
-        found = find_images([Path(path).expanduser() for path in paths])
+        files = find_images([Path(path).expanduser() for path in paths])
     except UserError as error:
         raise UserError(str(error).replace("data.root", "explainer.baseline_files")) from None
-    if not found:
+    if not files:
         raise UserError(f"explainer.baseline_files={', '.join(paths)} holds no images")
     fitted = []
-    for each in found:
+    for each in files:
         try:
             fitted.append(resize_and_crop(read_image(each.path), facts.replace({"size": size[0]})))
         except UnreadableImage as error:

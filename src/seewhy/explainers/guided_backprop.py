@@ -1,17 +1,13 @@
-"""Deconvolution: the way back through the network with a ReLU on the signal instead of on the activations.
-
-Guided backprop: the gradient along paths that are active forwards and supportive backwards.
-Guided Grad-CAM: the fine lines of guided backpropagation where Grad-CAM sees the class.
-"""
+"""The gradient with another backward rule at each ReLU (guided backpropagation, deconvolution), and Guided Grad-CAM."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
-from seewhy.core.errors import UserError
+from seewhy.core.errors import check_choice
 from seewhy.core.types import Images, Targets
 from seewhy.explainers._backward_rules.rectifiers import DECONVOLVED, GUIDED, RectifierRule, compute_rectified_gradient
 from seewhy.explainers.base import AttributionResult, Explainer
@@ -21,40 +17,39 @@ from seewhy.models.batched import BatchedEvaluator
 
 @dataclass(frozen=True, kw_only=True)
 class RectifiedGradient(Explainer):
-    """d logit / d image under a changed rule at each ReLU; `reduction` over the channels: `sum`, or `max` of |.|.
+    """d score / d image under a changed rule at each ReLU.
 
     The rule is set on the autograd graph of the very pass that is differentiated: the network is not touched. ReLU6
     counts as a ReLU followed by min(., 6). Incompatible where an activation is no rectifier.
+
+    Args:
+        reduction: Over the channels: `sum`, or `max` of absolute values.
     """
 
     reduction: str = "sum"
 
     rule: ClassVar[RectifierRule]
     """The backward rule of a rectifier."""
+    passes: ClassVar[tuple[int, int] | None] = (1, 1)
 
     def __post_init__(self) -> None:
-        if self.reduction not in ("sum", "max"):
-            raise UserError(f"explainer.reduction={self.reduction!r} must be sum or max")
+        check_choice("explainer.reduction", self.reduction, ("sum", "max"))
 
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
-        def compute(chunk: Tensor) -> tuple[Tensor]:
-            return (
-                compute_rectified_gradient(evaluator.classifier, images[chunk], targets[chunk], self.rule, self.name),
+        def compute_gradient(rows: Tensor) -> tuple[Tensor]:
+            gradient = compute_rectified_gradient(
+                evaluator.classifier, images[rows], targets[rows], self.rule, self.name
             )
+            return (gradient,)
 
-        (gradient,) = evaluator.run_passes(compute, len(images), gradient=True)
+        (gradient,) = evaluator.run_passes(compute_gradient, len(images), gradient=True)
         return AttributionResult(gradient.sum(1) if self.reduction == "sum" else gradient.abs().amax(1))
-
-    def passes_per_image(self, **size: Any) -> tuple[int, int]:
-        """One pass each way."""
-        return 1, 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deconvolution(RectifiedGradient):
-    """The gradient of the logit where each ReLU passes g * (g > 0) backwards, whatever its argument was.
+    """The gradient of the score where each ReLU passes g * (g > 0) backwards, whatever its argument was.
 
-    Summed over the channels, or with `reduction=max` the largest |.|.
     Zeiler, Fergus: Visualizing and understanding convolutional networks, ECCV 2014.
     """
 
@@ -63,10 +58,10 @@ class Deconvolution(RectifiedGradient):
 
 @dataclass(frozen=True, kw_only=True)
 class GuidedBackprop(RectifiedGradient):
-    """The gradient of the logit where each ReLU passes g * (its argument > 0) * (g > 0) backwards.
+    """The gradient of the score where each ReLU passes g * (its argument > 0) * (g > 0) backwards.
 
-    Summed over the channels, or with `reduction=max` the largest |.|. Nearly independent of the weights of the later
-    layers (Adebayo et al., Sanity checks for saliency maps, 2018): a picture of the image more than of the decision.
+    Nearly independent of the weights of the later layers (Adebayo et al., Sanity checks for saliency maps, 2018): a
+    picture of the image more than of the decision.
     Springenberg et al.: Striving for simplicity: the all convolutional net, 2015.
     """
 
@@ -77,23 +72,24 @@ class GuidedBackprop(RectifiedGradient):
 class GuidedGradCam(Explainer):
     """Guided backpropagation times Grad-CAM (enlarged bilinearly), pixel by pixel.
 
-    `layer` is that of Grad-CAM (None: the classifier's own choice), `reduction` over the channels that of guided
-    backpropagation: `sum`, or `max` of |.|. Incompatible wherever guided backpropagation is.
+    Incompatible wherever guided backpropagation is.
     Selvaraju et al.: Grad-CAM, ICCV 2017.
+
+    Args:
+        layer: The layer of Grad-CAM; None: the classifier's own choice.
+        reduction: Of guided backpropagation over the channels: `sum`, or `max` of absolute values.
     """
 
     layer: str | None = None
     reduction: str = "sum"
+
     signed: ClassVar[bool] = GuidedBackprop.signed
+    passes: ClassVar[tuple[int, int] | None] = (2, 2)
 
     def __post_init__(self) -> None:
-        GuidedBackprop(reduction=self.reduction)
+        check_choice("explainer.reduction", self.reduction, ("sum", "max"))
 
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
-        lines = GuidedBackprop(reduction=self.reduction)._attribute(evaluator, images, targets).maps
-        places = GradCam(layer=self.layer)._attribute(evaluator, images, targets).maps
-        return AttributionResult(lines * places)
-
-    def passes_per_image(self, **size: Any) -> tuple[int, int]:
-        """Two passes each way."""
-        return 2, 2
+        fine = GuidedBackprop(reduction=self.reduction)._attribute(evaluator, images, targets).maps
+        coarse = GradCam(layer=self.layer)._attribute(evaluator, images, targets).maps
+        return AttributionResult(fine * coarse)

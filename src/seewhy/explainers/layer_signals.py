@@ -1,4 +1,4 @@
-"""Activations of an inner layer and the gradient of the score with respect to them; no hook outlives a call."""
+"""Activations of an inner layer and gradients with respect to them; no hook outlives a call."""
 
 from __future__ import annotations
 
@@ -16,68 +16,84 @@ from seewhy.core.types import Images, Targets
 if TYPE_CHECKING:
     from seewhy.models.classifier import Classifier
 
+NO_EFFECT = "the score does not depend on the layer; set explainer.layer or model.cam_layer"
+
+
+def record_activation(classifier: Classifier, layer: nn.Module, images: Images) -> tuple[Tensor, Tensor]:
+    """Record (output of `layer`, logits) of a pass without gradients; both float32 at least.
+
+    A layer that runs several times counts with its last run. Incompatible where it does not run or gives no tensor.
+    """
+    with torch.no_grad(), _record(layer, differentiate=False) as outputs:
+        logits = classifier(images)
+    return widen(_take_last(outputs)), widen(logits)
+
+
+def record_activation_with_graph(classifier: Classifier, layer: nn.Module, images: Images) -> Tensor:
+    """Record the output of `layer` with its graph down to `images`, which must require a gradient.
+
+    Counts a backward pass. Incompatible as `record_activation`.
+    """
+    with torch.enable_grad(), _record(layer, differentiate=False) as outputs:
+        classifier(images)
+    classifier.passes.backward += len(images)
+    return widen(_take_last(outputs))
+
 
 def record_activation_and_gradient(
     classifier: Classifier, layer: nn.Module, images: Images, targets: Targets
 ) -> tuple[Tensor, Tensor]:
-    """(output of `layer`, d logit_target / d output), both of the output's shape and float32 at least.
+    """Record (output of `layer`, d score / d output), both of the output's shape and float32 at least.
 
-    A layer that runs several times counts with its last run. Incompatible where it does not run, gives no tensor, or
-    where the score does not depend on it.
+    Incompatible as `record_activation`, and where the score does not depend on the layer.
     """
-    with torch.enable_grad(), _recorded(layer, differentiate=True) as outputs:
+    with torch.enable_grad(), _record(layer, differentiate=True) as outputs:
         score = targets.score(widen(classifier(images))).sum()
-        output = _last(outputs)
+        output = _take_last(outputs)
         gradient = torch.autograd.grad(score, output, allow_unused=True)[0] if score.requires_grad else None
     if gradient is None:
-        raise Incompatible("the score does not depend on the chosen layer; set explainer.layer or model.cam_layer")
+        raise Incompatible(NO_EFFECT)
     return widen(output.detach()), widen(gradient)
 
 
 def record_activation_and_gradients(
     classifier: Classifier, layer: nn.Module, images: Images, quantities: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """(output z of `layer`, d q / d z [quantities, *z.shape]), both float32 at least, from one forward pass.
+    """Record the output of a layer and the gradients of several quantities with respect to it, from one forward pass.
 
-    `quantities` [quantities, batch, classes] are weights of the logits: q = sum over classes of weight x logit.
-    Incompatible as `activation_and_gradient`.
+    Args:
+        classifier: The network.
+        layer: One of its modules.
+        images: Float [batch, channels, height, width].
+        quantities: Weights of the logits [quantities, batch, classes]: q = sum over classes of weight x logit.
+
+    Returns:
+        (output z of `layer`, d q / d z [quantities, *z.shape]), both float32 at least.
+
+    Raises:
+        Incompatible: As `record_activation_and_gradient`.
     """
-    with torch.enable_grad(), _recorded(layer, differentiate=True) as outputs:
+    with torch.enable_grad(), _record(layer, differentiate=True) as outputs:
         logits = widen(classifier(images))
-        output = _last(outputs)
+        output = _take_last(outputs)
         gradients = []
         for weights in quantities if logits.requires_grad else []:
             (gradient,) = torch.autograd.grad((logits * weights).sum(), output, retain_graph=True, allow_unused=True)
             gradients += [] if gradient is None else [widen(gradient)]
     if len(gradients) < len(quantities):
-        raise Incompatible("the score does not depend on the chosen layer; set explainer.layer or model.cam_layer")
+        raise Incompatible(NO_EFFECT)
     return widen(output.detach()), torch.stack(gradients)
 
 
-def record_activation_with_graph(classifier: Classifier, layer: nn.Module, images: Images) -> Tensor:
-    """Output of `layer` with its graph down to `images`, which must require a gradient; counts a backward pass."""
-    with torch.enable_grad(), _recorded(layer, differentiate=False) as outputs:
-        classifier(images)
-    classifier.passes.backward += len(images)
-    return widen(_last(outputs))
-
-
-def record_activation(classifier: Classifier, layer: nn.Module, images: Images) -> tuple[Tensor, Tensor]:
-    """(output of `layer`, logits), both float32 at least, without gradients; Incompatible as `activation_and_gradient`."""
-    with torch.no_grad(), _recorded(layer, differentiate=False) as outputs:
-        logits = classifier(images)
-    return widen(_last(outputs)), widen(logits)
-
-
-def _last(outputs: list[object]) -> Tensor:
+def _take_last(outputs: list[object]) -> Tensor:
     if not outputs or not isinstance(outputs[-1], Tensor):
         what = f"gives a {type(outputs[-1]).__name__} instead of a tensor" if outputs else "takes no part in a pass"
-        raise Incompatible(f"the chosen layer {what}; set explainer.layer or model.cam_layer")
+        raise Incompatible(f"the layer {what}; set explainer.layer or model.cam_layer")
     return outputs[-1]
 
 
 @contextmanager
-def _recorded(layer: nn.Module, differentiate: bool) -> Iterator[list[object]]:
+def _record(layer: nn.Module, differentiate: bool) -> Iterator[list[object]]:
     """The outputs of `layer` inside the block.
 
     Gradients stop at the layer: a tensor that needs none becomes a leaf, so that nothing below it is differentiated.
@@ -89,9 +105,9 @@ def _recorded(layer: nn.Module, differentiate: bool) -> Iterator[list[object]]:
         if not isinstance(output, Tensor):
             outputs.append(output)
             return output
-        kept = output.detach().requires_grad_() if differentiate and not output.requires_grad else output
-        outputs.append(kept)
-        return kept.clone()
+        recorded = output.detach().requires_grad_() if differentiate and not output.requires_grad else output
+        outputs.append(recorded)
+        return recorded.clone()
 
     handle = layer.register_forward_hook(record)
     try:

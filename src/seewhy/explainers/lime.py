@@ -8,26 +8,31 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from seewhy.core.errors import UserError
+from seewhy.core.errors import UserError, check_whole_number
 from seewhy.core.random import seed_generator
 from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.explainers.baselines import build_baselines, check_baseline
-from seewhy.explainers.superpixels import BLOCK, Coalitions, check_n_segments, segment_images
+from seewhy.explainers.superpixels import BLOCK, Coalitions, segment_images
 from seewhy.models.batched import BatchedEvaluator
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lime(Explainer):
-    """The coefficient of each pixel's superpixel in a ridge regression of the score on which superpixels are seen.
+    """The coefficient of each pixel's superpixel in a ridge regression of the score on which superpixels are visible.
 
-    The first of `n_samples` images is whole, in the others each superpixel is replaced by the baseline with
-    probability 1/2. A sample at cosine distance d from the whole image weighs sqrt(exp(-d^2 / kernel_width^2)); `alpha`
-    penalises the squared coefficients, not the intercept. Facts: `n_segments`, and `fit_r2`, the weighted share of
-    the scores' variance that the linear model explains.
+    The first sample is the whole image, in the others each superpixel is replaced by the baseline with probability 1/2. A
+    sample at cosine distance d from the whole image weighs sqrt(exp(-d^2 / kernel_width^2)). Facts: `n_segments`, the
+    number of superpixels, and `fit_r2`, the weighted share of the scores' variance that the linear model explains.
     Ribeiro, Singh, Guestrin: "Why should I trust you?", KDD 2016.
+
+    Args:
+        n_segments: About how many SLIC superpixels, from 1.
+        n_samples: Images that the network sees, from 2, better 20 for each superpixel.
+        kernel_width: Of the weights of the samples, in cosine distance, above 0.
+        alpha: Penalty of the squared coefficients, not of the intercept; 0: least squares.
+        baseline: What covers superpixels: black, white, grey, mean, blurred, noise or uniform.
     """
 
     n_segments: int = 50
@@ -37,10 +42,9 @@ class Lime(Explainer):
     baseline: str = "black"
 
     def __post_init__(self) -> None:
-        check_n_segments(self.n_segments)
+        check_whole_number("explainer.n_segments", self.n_segments)
+        check_whole_number("explainer.n_samples", self.n_samples, 2)
         check_baseline(self.baseline)
-        if self.n_samples < 2:
-            raise UserError(f"explainer.n_samples={self.n_samples} must be at least 2, better 20 for each superpixel")
         if self.kernel_width <= 0:
             raise UserError(f"explainer.kernel_width={self.kernel_width} must be above 0, such as 0.25")
         if self.alpha < 0:
@@ -54,62 +58,62 @@ class Lime(Explainer):
         fits = [RidgeRegression(count, self.kernel_width) for count in counts]
         for start in range(0, self.n_samples, BLOCK):
             samples = min(BLOCK, self.n_samples - start)
-            shown = torch.zeros(len(images), samples, max(counts), dtype=torch.bool)
+            visible = torch.zeros(len(images), samples, max(counts), dtype=torch.bool)
             for row, (count, generator) in enumerate(zip(counts, generators, strict=True)):
-                shown[row, :, :count] = (torch.rand(BLOCK, count, generator=generator, dtype=torch.float32) < 0.5)[
-                    :samples
-                ]
-            shown[:, 0] |= start == 0
+                drawn = torch.rand(BLOCK, count, generator=generator, dtype=torch.float32)
+                visible[row, :, :count] = drawn[:samples] < 0.5
+            visible[:, 0] |= start == 0
             image = torch.arange(len(images)).repeat_interleave(samples)
-            scores = coalitions.compute_scores(image, shown.flatten(0, 1)).view(len(images), samples)
+            scores = coalitions.compute_scores(image, visible.flatten(0, 1)).view(len(images), samples)
             for row, (count, fit) in enumerate(zip(counts, fits, strict=True)):
-                fit.add(shown[row, :, :count].numpy(), scores[row].numpy())
+                fit.add(visible[row, :, :count].numpy(), scores[row].numpy())
         values = torch.zeros(len(images), max(counts), dtype=torch.float64)
         for row, (count, fit) in enumerate(zip(counts, fits, strict=True)):
-            values[row, :count] = torch.from_numpy(fit.coefficients(self.alpha))
-        facts = {"n_segments": torch.tensor(counts), "fit_r2": torch.tensor([fit.r2(self.alpha) for fit in fits])}
-        return AttributionResult(paint(values.to(images), labels), facts)
+            values[row, :count] = torch.from_numpy(fit.solve(self.alpha))
+        maps = values.to(images).gather(1, labels.flatten(1)).view(labels.shape)
+        quality = torch.tensor([fit.compute_r2(self.alpha) for fit in fits])
+        return AttributionResult(maps, {"n_segments": torch.tensor(counts), "fit_r2": quality})
 
     def passes_per_image(self, **size: Any) -> tuple[int, int]:
         """One forward for each sample."""
         return self.n_samples, 0
 
 
-def paint(values: Tensor, labels: Tensor) -> Tensor:
-    """The value [batch, superpixels] of each pixel's superpixel: [batch, height, width]."""
-    return values.gather(1, labels.flatten(1)).view(labels.shape)
-
-
 class RidgeRegression:
-    """Weighted ridge regression with an intercept, in float64, from sums alone: samples come in blocks."""
+    """Weighted ridge regression with an intercept, in float64, from sums alone: samples come in blocks.
+
+    Args:
+        count: Number of superpixels.
+        kernel_width: Of the weights of the samples, in cosine distance.
+    """
 
     def __init__(self, count: int, kernel_width: float) -> None:
         self.kernel_width = kernel_width
         self.moments = np.zeros((count + 2, count + 2))
-        """Weighted sums of the products of (1, seen superpixels, score - first score)."""
+        """Weighted sums of the products of (1, visible superpixels, score - first score)."""
         self.first: float | None = None
 
-    def add(self, shown: NDArray[np.bool_], scores: NDArray[np.float64]) -> None:
-        """Samples bool [n, superpixels] with their scores [n]."""
+    def add(self, visible: NDArray[np.bool_], scores: NDArray[np.float64]) -> None:
+        """Add samples bool [n, superpixels] with their scores [n]."""
         self.first = float(scores[0]) if self.first is None else self.first
-        distance = 1 - np.sqrt(shown.mean(1))
+        distance = 1 - np.sqrt(visible.mean(1))
         weights = np.exp(-(distance**2) / (2 * self.kernel_width**2))
-        table = np.column_stack([np.ones(len(scores)), shown, scores - self.first])
+        table = np.column_stack([np.ones(len(scores)), visible, scores - self.first])
         self.moments += (table * weights[:, None]).T @ table
 
-    def coefficients(self, alpha: float) -> NDArray[np.float64]:
-        """The coefficient of each superpixel; of equally good ones the shortest vector."""
-        centred = self._centred()
+    def solve(self, alpha: float) -> NDArray[np.float64]:
+        """Compute the coefficient of each superpixel; of equally good ones the shortest vector."""
+        centred = self._centre()
         penalised = centred[:-1, :-1] + alpha * np.eye(len(centred) - 1)
         return np.asarray(np.linalg.lstsq(penalised, centred[:-1, -1], rcond=1e-12)[0], np.float64)
 
-    def r2(self, alpha: float) -> float:
-        """1 - weighted squared error / weighted variance of the scores; 0 where all scores are equal."""
-        centred, values = self._centred(), np.append(-self.coefficients(alpha), 1)
+    def compute_r2(self, alpha: float) -> float:
+        """Compute 1 - weighted squared error / weighted variance of the scores; 0 where all scores are equal."""
+        centred, values = self._centre(), np.append(-self.solve(alpha), 1)
         spread = centred[-1, -1]
         return float(1 - values @ centred @ values / spread) if spread > 0 else 0.0
 
-    def _centred(self) -> NDArray[np.float64]:
+    def _centre(self) -> NDArray[np.float64]:
         """The moments around the weighted means, without the intercept."""
         sums = self.moments[0, 1:]
         return self.moments[1:, 1:] - np.outer(sums, sums) / self.moments[0, 0]

@@ -1,21 +1,18 @@
-"""Noise tunnel: a gradient method averaged, squared or compared over noisy copies of the image.
-
-SmoothGrad: the gradient, averaged over noisy copies of the image.
-"""
+"""A gradient method averaged, squared or compared over noisy copies of the image: noise tunnel and SmoothGrad."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from seewhy.core.errors import UserError
+from seewhy.core.errors import UserError, check_choice, check_whole_number
 from seewhy.core.random import seed_generator
-from seewhy.core.types import Attributions, Images, Targets
-from seewhy.explainers.base import AttributionResult, Explainer
+from seewhy.core.types import Images, Targets
+from seewhy.explainers.base import AttributionResult, ChannelExplainer, Explainer
 from seewhy.explainers.gradient import Saliency
 from seewhy.models.batched import BatchedEvaluator
 
@@ -23,26 +20,20 @@ COMBINATIONS = {"mean": "smooth_grad", "mean_of_squares": "smooth_grad_sq", "var
 """Each way to combine the copies and the name that it is published under."""
 
 
-@runtime_checkable
-class ChannelMethod(Protocol):
-    """A method with a value for every channel of a pixel, which it then reduces to one value for the pixel."""
-
-    def attribute_channels(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Images:
-        """Attributions [batch, 3, height, width]; as many forward as backward passes."""
-
-    def reduce(self, per_channel: Images) -> Attributions:
-        """Attributions [batch, 3, height, width] -> [batch, height, width]."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class NoiseTunnel(Explainer):
-    """What becomes of a method A at image + normal noise, over `n_samples` noisy copies.
+    """What becomes of a method A at image + normal noise, over several noisy copies.
 
-    `combine=mean`: mean of A (SmoothGrad; Smilkov et al., 2017); `mean_of_squares`: mean of A^2 (SmoothGrad squared;
-    Hooker et al., NeurIPS 2019); `variance`: mean of A^2 - (mean of A)^2 (VarGrad; Adebayo et al., NeurIPS 2018). A is
-    taken for every channel, and the combination is reduced over the channels as the method itself does (a method
-    without channels, such as Grad-CAM, is combined as a map). `noise` is the standard deviation as a share of the value
-    range 1; copies are not clipped. The memory does not depend on `n_samples`.
+    A is taken for every channel, and the combination is reduced over the channels as the method itself does (a method
+    without channels, such as Grad-CAM, is combined as a map). Copies are not clipped. The memory does not depend on
+    their number.
+
+    Args:
+        explainer: The method A; its probe_batch_size is not used.
+        n_samples: Noisy copies of each image, from 1.
+        noise: Standard deviation as a share of the value range 1, in [0, 1].
+        combine: `mean`: mean of A (SmoothGrad; Smilkov et al., 2017); `mean_of_squares`: mean of A^2 (SmoothGrad squared;
+            Hooker et al., NeurIPS 2019); `variance`: mean of A^2 - (mean of A)^2 (VarGrad; Adebayo et al., NeurIPS 2018).
     """
 
     explainer: Explainer
@@ -54,8 +45,7 @@ class NoiseTunnel(Explainer):
         if not isinstance(self.explainer, Explainer):
             raise UserError(f"explainer.explainer={self.explainer!r} must be an explainer: give one with its _target_")
         check_noise(self.n_samples, self.noise)
-        if self.combine not in COMBINATIONS:
-            raise UserError(f"explainer.combine={self.combine!r} is none of {', '.join(COMBINATIONS)}")
+        check_choice("explainer.combine", self.combine, COMBINATIONS)
 
     @property
     def name(self) -> str:
@@ -79,17 +69,18 @@ class NoiseTunnel(Explainer):
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         noise = ImageNoise(self.seed, images, "noise")
         moments = Moments(len(images), squares=self.combine != "mean")
-        for probes in evaluator.split(len(images) * self.n_samples, gradient=True):
-            image = probes // self.n_samples
+        for rows in evaluator.split(len(images) * self.n_samples, gradient=True):
+            image = rows // self.n_samples
             copies = noise.draw(image).mul_(self.noise).add_(images[image])
-            moments.add(image, probes % self.n_samples == 0, self._inside(evaluator, copies, targets[image]))
-        combined = moments.combined(self.combine, self.n_samples).to(images)
-        reduced = self.explainer.reduce(combined) if isinstance(self.explainer, ChannelMethod) else combined[:, 0]
-        return AttributionResult(reduced)
+            moments.add(image, rows % self.n_samples == 0, self._attribute_copies(evaluator, copies, targets[image]))
+        combined = moments.combine(self.combine, self.n_samples).to(images)
+        if isinstance(self.explainer, ChannelExplainer):
+            return AttributionResult(self.explainer.reduce(combined))
+        return AttributionResult(combined[:, 0])
 
-    def _inside(self, evaluator: BatchedEvaluator, copies: Images, targets: Targets) -> Tensor:
+    def _attribute_copies(self, evaluator: BatchedEvaluator, copies: Images, targets: Targets) -> Tensor:
         """Attributions [n, channels, height, width] of noisy copies, without a completeness check where avoidable."""
-        if isinstance(self.explainer, ChannelMethod):
+        if isinstance(self.explainer, ChannelExplainer):
             return self.explainer.attribute_channels(evaluator, copies, targets)
         return self.explainer._attribute(evaluator, copies, targets).maps[:, None]
 
@@ -101,74 +92,20 @@ class NoiseTunnel(Explainer):
         passes = self.explainer.passes_per_image(**size)
         if passes is None or self.explainer.passes_per_call():
             return None
-        forward = passes[1] if isinstance(self.explainer, ChannelMethod) else passes[0]
+        forward = passes[1] if isinstance(self.explainer, ChannelExplainer) else passes[0]
         return self.n_samples * forward, self.n_samples * passes[1]
-
-
-class ImageNoise:
-    """Standard normal noise that belongs to (seed, image): the same in whatever pieces it is drawn."""
-
-    def __init__(self, seed: int, images: Images, stream: str) -> None:
-        self.seed, self.images, self.stream = seed, images, stream
-        self._row = -1
-
-    def draw(self, image: Tensor) -> Images:
-        """The next noise [n, 3, height, width] of the images whose indices [n] are given, in ascending order."""
-        drawn = torch.empty(len(image), *self.images.shape[1:], dtype=torch.float32)
-        for place, row in enumerate(image.tolist()):
-            if row != self._row:
-                self._row, self._generator = row, seed_generator(self.seed, self.images[row], self.stream)
-            torch.randn(drawn.shape[1:], generator=self._generator, out=drawn[place])
-        return drawn.to(self.images)
-
-
-class Moments:
-    """Sums over the samples of each image, in double precision.
-
-    Sums run over differences from an image's first sample, so that a variance far smaller than the mean is exact.
-    """
-
-    def __init__(self, count: int, squares: bool = True) -> None:
-        self.count, self.has_squares = count, squares
-
-    def add(self, image: Tensor, is_first: Tensor, values: Tensor) -> None:
-        """Take samples [n, ...] of the images whose indices [n] are given; `is_first` marks an image's first one."""
-        if not hasattr(self, "first"):
-            self.first = values.new_zeros(self.count, *values.shape[1:], dtype=torch.float64)
-            self.sum = torch.zeros_like(self.first)
-            self.squares = torch.zeros_like(self.first) if self.has_squares else None
-        self.first[image[is_first]] = values[is_first].double()
-        for item, value in zip(image.tolist(), values, strict=True):  # one after the other: each stays in the cache
-            beyond = value.double().sub_(self.first[item])
-            self.sum[item].add_(beyond)
-            if self.squares is not None:
-                self.squares[item].add_(beyond.square_())
-
-    def combined(self, combine: str, n_samples: int) -> Tensor:
-        """Mean, mean of squares or variance [count, ...] of the samples of each image."""
-        beyond = self.sum / n_samples
-        mean = self.first + beyond
-        if combine == "mean":
-            return mean
-        assert self.squares is not None
-        variance = (self.squares / n_samples - beyond**2).clamp_min_(0)
-        return variance if combine == "variance" else variance + mean**2
-
-
-def check_noise(n_samples: int, noise: float) -> None:
-    """UserError where there is no sample, or where the noise is not a share of the value range."""
-    if not isinstance(n_samples, int) or n_samples < 1:
-        raise UserError(f"explainer.n_samples={n_samples} must be a whole number from 1")
-    if not math.isfinite(noise) or not 0 <= noise <= 1:
-        raise UserError(f"explainer.noise={noise} must be from 0 to 1: it is a share of the value range, such as 0.15")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SmoothGrad(Explainer):
-    """max over channels of |mean over noisy copies of d logit / d pixel|, never negative.
+    """max over channels of |mean over noisy copies of d score / d pixel|, never negative.
 
-    `noise` is the standard deviation as a share of the value range 1. `reduction=sum` gives the signed sum over the
-    channels. Smilkov, Thorat, Kim, Viégas, Wattenberg: SmoothGrad: removing noise by adding noise, 2017.
+    Smilkov, Thorat, Kim, Viégas, Wattenberg: SmoothGrad: removing noise by adding noise, 2017.
+
+    Args:
+        n_samples: Noisy copies of each image, from 1.
+        noise: Standard deviation as a share of the value range 1, in [0, 1].
+        reduction: Over the channels: `max` of absolute values, or the signed `sum`.
     """
 
     n_samples: int = 50
@@ -177,7 +114,7 @@ class SmoothGrad(Explainer):
 
     def __post_init__(self) -> None:
         check_noise(self.n_samples, self.noise)
-        Saliency(reduction=self.reduction)
+        check_choice("explainer.reduction", self.reduction, ("max", "sum"))
 
     @property
     def signed(self) -> bool:  # type: ignore[override]
@@ -192,3 +129,70 @@ class SmoothGrad(Explainer):
     def passes_per_image(self, **size: Any) -> tuple[int, int]:
         """One pass each way for each copy."""
         return self.n_samples, self.n_samples
+
+
+class ImageNoise:
+    """Standard normal noise that belongs to (seed, image): the same in whatever pieces it is drawn.
+
+    Args:
+        seed: Of the explainer.
+        images: Float [batch, channels, height, width].
+        stream: Name of the purpose; another name, other numbers.
+    """
+
+    def __init__(self, seed: int, images: Images, stream: str) -> None:
+        self.seed, self.images, self.stream = seed, images, stream
+        self._row = -1
+
+    def draw(self, image: Tensor) -> Images:
+        """Draw the next noise [n, channels, height, width] of images whose indices [n] are in ascending order."""
+        drawn = torch.empty(len(image), *self.images.shape[1:], dtype=torch.float32)
+        for index, row in enumerate(image.tolist()):
+            if row != self._row:
+                self._row, self._generator = row, seed_generator(self.seed, self.images[row], self.stream)
+            torch.randn(drawn.shape[1:], generator=self._generator, out=drawn[index])
+        return drawn.to(self.images)
+
+
+class Moments:
+    """Sums over the samples of each image, in double precision.
+
+    Sums run over differences from an image's first sample, so that a variance far smaller than the mean is exact.
+
+    Args:
+        count: Number of images.
+        squares: Whether squares are summed too.
+    """
+
+    def __init__(self, count: int, squares: bool = True) -> None:
+        self.count, self.has_squares = count, squares
+
+    def add(self, image: Tensor, is_first: Tensor, values: Tensor) -> None:
+        """Add samples [n, ...] of the images with these indices [n]; `is_first` marks an image's first one."""
+        if not hasattr(self, "first"):
+            self.first = values.new_zeros(self.count, *values.shape[1:], dtype=torch.float64)
+            self.sum = torch.zeros_like(self.first)
+            self.squares = torch.zeros_like(self.first) if self.has_squares else None
+        self.first[image[is_first]] = values[is_first].double()
+        for item, value in zip(image.tolist(), values, strict=True):  # one after the other: each stays in the cache
+            beyond = value.double().sub_(self.first[item])
+            self.sum[item].add_(beyond)
+            if self.squares is not None:
+                self.squares[item].add_(beyond.square_())
+
+    def combine(self, combination: str, n_samples: int) -> Tensor:
+        """Compute the mean, mean of squares or variance [count, ...] of the samples of each image."""
+        beyond = self.sum / n_samples
+        mean = self.first + beyond
+        if combination == "mean":
+            return mean
+        assert self.squares is not None
+        variance = (self.squares / n_samples - beyond**2).clamp_min_(0)
+        return variance if combination == "variance" else variance + mean**2
+
+
+def check_noise(n_samples: int, noise: float) -> None:
+    """Raise UserError where there is no sample, or where the noise is no share of the value range."""
+    check_whole_number("explainer.n_samples", n_samples)
+    if not math.isfinite(noise) or not 0 <= noise <= 1:
+        raise UserError(f"explainer.noise={noise} must be from 0 to 1: it is a share of the value range, such as 0.15")

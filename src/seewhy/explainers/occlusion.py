@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -20,12 +20,16 @@ from seewhy.models.batched import BatchedEvaluator
 class Occlusion(Explainer):
     """f(x) - f(x with a window replaced by the baseline), averaged over the windows that cover a pixel.
 
-    `window` and `stride` are in pixels; where None, a fifteenth and a twenty-eighth of the shorter side (15 and 8 at
-    224 pixels), at least 4 and 2. The last window of each row and column ends at the border: every pixel is covered.
-    With `incremental` only what a window can change is computed again, layer by layer, and pasted into the activations of
-    the clean image: the same map up to rounding. `auto` does so on processors where it is expected to be at least 1.2
-    times as fast as full passes, false never, true always (Incompatible where the network cannot be replayed).
+    The last window of each row and column ends at the border: every pixel is covered.
     Zeiler, Fergus: Visualizing and understanding convolutional networks, ECCV 2014.
+
+    Args:
+        window: Side of the square window in pixels; None: a fifteenth of the shorter side (15 at 224 pixels), at least 4.
+        stride: Pixels between windows, at most `window`; None: a twenty-eighth of the shorter side (8 at 224), at least 2.
+        baseline: What the window shows: black, white, grey, mean, blurred, noise or uniform.
+        incremental: Whether only what a window can change is computed again, layer by layer, and pasted into the
+            activations of the clean image: the same map up to rounding. `auto`: on processors where it is expected to be
+            at least 1.2 times as fast as full passes; True: always (Incompatible where the network cannot be replayed).
     """
 
     window: int | None = None
@@ -33,18 +37,31 @@ class Occlusion(Explainer):
     baseline: str = "black"
     incremental: bool | Literal["auto"] = "auto"
 
+    unprinted: ClassVar[frozenset[str]] = Explainer.unprinted | {"incremental"}
+
     def __post_init__(self) -> None:
         check_baseline(self.baseline)
         if self.incremental not in (True, False, "auto"):
             raise UserError(f"explainer.incremental={self.incremental!r} must be auto, true or false")
-        for key, value in (("window", self.window), ("stride", self.stride)):
-            if value is not None and value < 1:
-                raise UserError(f"explainer.{key}={value} must be at least 1 pixel")
+        for key in ("window", "stride"):
+            if getattr(self, key) is not None and getattr(self, key) < 1:
+                raise UserError(f"explainer.{key}={getattr(self, key)} must be at least 1 pixel")
         if self.window and self.stride:
             _check_stride(self.window, self.stride)
 
     def choose_geometry(self, height: int, width: int) -> tuple[int, int]:
-        """(window, stride) in pixels for images of that size; UserError where the window does not fit."""
+        """Choose the window and the stride for images of a size.
+
+        Args:
+            height: In pixels.
+            width: In pixels.
+
+        Returns:
+            (window, stride) in pixels.
+
+        Raises:
+            UserError: If the window is larger than the image, or the stride than the window.
+        """
         shorter = min(height, width)
         window = self.window or min(shorter, max(4, round(shorter * 15 / 224)))
         if window > shorter:
@@ -64,7 +81,7 @@ class Occlusion(Explainer):
             must = self.incremental is True
             drops = compute_incremental_drops(evaluator, images, cover, targets, tops, lefts, window, must)
         if drops is None:
-            drops = _full_drops(evaluator, images, targets, cover, corners, window)
+            drops = _compute_full_drops(evaluator, images, targets, cover, corners, window)
         return AttributionResult(average_over_windows(drops, corners, window, height, width))
 
     def passes_per_image(self, **size: Any) -> tuple[int, int]:
@@ -74,34 +91,14 @@ class Occlusion(Explainer):
         return len(compute_positions(side, window, stride)) ** 2 + 1, 0
 
 
-def _full_drops(
-    evaluator: BatchedEvaluator, images: Images, targets: Targets, cover: Images, corners: Tensor, window: int
-) -> Tensor:
-    clean = evaluator.compute_scores(images, targets)
-    drops = images.new_empty(len(images), len(corners))
-    for probes in evaluator.split(drops.numel(), gradient=False):
-        image, place = probes // len(corners), probes % len(corners)
-        covered = cover_windows(images, cover, image, corners[place], window)
-        drops[image, place] = clean[image] - evaluator.compute_scores(covered, targets[image])
-    return drops
-
-
-def _check_stride(window: int, stride: int) -> None:
-    if stride > window:
-        raise UserError(
-            f"explainer.stride={stride} is larger than the window of {window} pixels: the pixels between the windows "
-            "would never be covered; set explainer.window or a smaller explainer.stride"
-        )
-
-
 def compute_positions(side: int, window: int, stride: int) -> list[int]:
-    """Where windows start along one side: every `stride` pixels, and one that ends at the border."""
+    """Compute where windows start along a side: every `stride` pixels, and where the last ends at the border."""
     last = side - window
     return sorted({*range(0, last + 1, stride), last})
 
 
 def cover_windows(images: Images, cover: Images, image: Tensor, corners: Tensor, window: int) -> Images:
-    """images[image] [n, 3, height, width], each with cover[image] in the square whose top left is in corners [n, 2]."""
+    """Cover a window in each of images[image] [n, channels, height, width], whose top left is in corners [n, 2]."""
     covered = images[image]
     inside = torch.arange(window, device=images.device)
     rows = (corners[:, 0, None] + inside)[:, :, None]
@@ -112,7 +109,7 @@ def cover_windows(images: Images, cover: Images, image: Tensor, corners: Tensor,
 
 
 def average_over_windows(drops: Tensor, corners: Tensor, window: int, height: int, width: int) -> Tensor:
-    """Average of the drops [batch, windows] over the windows that cover each pixel: [batch, height, width].
+    """Average the drops [batch, windows] over the windows that cover each pixel: [batch, height, width].
 
     Each window adds its drop at four corners of a table whose cumulative sum over both axes is the map: the cost does
     not depend on the window's size.
@@ -126,3 +123,24 @@ def average_over_windows(drops: Tensor, corners: Tensor, window: int, height: in
         table.view(batch + 1, -1).index_add_(1, flat, sign * values)
     sums = table.cumsum(1).cumsum(2)[:, :height, :width]
     return (sums[:-1] / sums[-1]).to(drops)
+
+
+def _check_stride(window: int, stride: int) -> None:
+    if stride > window:
+        raise UserError(
+            f"explainer.stride={stride} is larger than the window of {window} pixels: the pixels between the windows "
+            "would never be covered; set explainer.window or a smaller explainer.stride"
+        )
+
+
+def _compute_full_drops(
+    evaluator: BatchedEvaluator, images: Images, targets: Targets, cover: Images, corners: Tensor, window: int
+) -> Tensor:
+    """f(x) - f(x with a window covered) [batch, windows], each from a full pass."""
+    clean = evaluator.compute_scores(images, targets)
+    drops = images.new_empty(len(images), len(corners))
+    for rows in evaluator.split(drops.numel(), gradient=False):
+        image, corner = rows // len(corners), rows % len(corners)
+        covered = cover_windows(images, cover, image, corners[corner], window)
+        drops[image, corner] = clean[image] - evaluator.compute_scores(covered, targets[image])
+    return drops

@@ -1,8 +1,4 @@
-"""The path integral of the gradient, with nodes only where they are needed.
-
-Nodes and weights on [0, 1] for the integral along a path.
-Points on the straight lines from baselines to images.
-"""
+"""Integrals of the gradient along straight paths from baselines to images: on fixed nodes, or on as many as are needed."""
 
 from __future__ import annotations
 
@@ -12,18 +8,74 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seewhy.core.errors import UserError
+from seewhy.core.errors import UserError, check_choice
 from seewhy.core.types import Images, Targets
 from seewhy.models.batched import BatchedEvaluator
 
+RULES = ("gauss_legendre", "riemann_left", "riemann_middle", "riemann_right", "trapezoid")
 START = 4
-"""Segments of the first look at a path."""
+"""Segments of the first look at an adaptive path."""
 SEGMENTS = 16
-"""Segments that a path is divided into at most: what bounds the memory."""
+"""Most segments of an adaptive path: what bounds the memory."""
 CANCELLING = 10
-"""How many times the tolerance the errors of a path may add up to before their signs cancel: no lucky end."""
+"""How many times the tolerance the errors of a path may add up to before their signs cancel: no stop by luck."""
 NEARLY_LARGEST = 2 / 3
 """Segments are refined together where the gain for each node is at least this share of the largest."""
+
+
+def check_rule(rule: str) -> None:
+    """Raise UserError, which lists the rules, where `rule` is none of them."""
+    check_choice("explainer.rule", rule, RULES)
+
+
+def compute_quadrature(rule: str, n_steps: int) -> tuple[Tensor, Tensor]:
+    """Compute the nodes and weights of a rule for integrals from 0 to 1.
+
+    Args:
+        rule: One of `RULES`.
+        n_steps: Number of nodes, from 1 (2 for the trapezoid rule).
+
+    Returns:
+        (nodes, weights), float64 [n_steps] each; the weights sum to 1.
+
+    Raises:
+        UserError: If the rule is unknown or needs more nodes.
+    """
+    check_rule(rule)
+    if rule == "gauss_legendre":
+        nodes, weights = np.polynomial.legendre.leggauss(n_steps)
+        return torch.from_numpy((nodes + 1) / 2), torch.from_numpy(weights / 2)
+    if rule == "trapezoid":
+        if n_steps < 2:
+            raise UserError(f"explainer.n_steps={n_steps}: the trapezoid rule needs both ends, so at least 2 steps")
+        halved = torch.full((n_steps,), 1.0 / (n_steps - 1), dtype=torch.float64)
+        halved[[0, -1]] /= 2
+        return torch.linspace(0, 1, n_steps, dtype=torch.float64), halved
+    shift = {"riemann_left": 0.0, "riemann_middle": 0.5, "riemann_right": 1.0}[rule]
+    equal = torch.full((n_steps,), 1.0 / n_steps, dtype=torch.float64)
+    return (torch.arange(n_steps, dtype=torch.float64) + shift) / n_steps, equal
+
+
+def walk_straight_path(
+    evaluator: BatchedEvaluator, images: Images, baselines: Images, rule: str, n_steps: int
+) -> Iterator[tuple[Tensor, Tensor, Images]]:
+    """Walk through the nodes of all images' paths, as many at a time as fill a pass with gradients.
+
+    Args:
+        evaluator: Bounds the size of a pass.
+        images: Ends of the paths, [batch, channels, height, width].
+        baselines: Their starts, of the same shape.
+        rule: One of `RULES`.
+        n_steps: Number of nodes of each path.
+
+    Yields:
+        (index of the image [n], weight in the integral [n], point [n, channels, height, width]).
+    """
+    nodes, weights = (values.to(images) for values in compute_quadrature(rule, n_steps))
+    difference = images - baselines
+    for rows in evaluator.split(len(images) * n_steps, gradient=True):
+        image, step = rows // n_steps, rows % n_steps
+        yield image, weights[step], baselines[image] + nodes[step, None, None, None] * difference[image]
 
 
 class AdaptivePath:
@@ -33,8 +85,14 @@ class AdaptivePath:
     (image - baseline), should be the change of the score over the segment. The segments with the largest errors for
     each new node have their intervals halved, until the errors of an image add up to less than its tolerance, and their
     absolute values to less than ten times that. A segment of two intervals becomes two segments while there are fewer
-    than 16: they gather where the path bends. All nodes stay in use; what is kept for an image are 33 gradients,
-    whatever the number of nodes.
+    than 16: they gather where the path bends. All nodes stay in use; 33 gradients of an image are held, whatever the
+    number of nodes.
+
+    Args:
+        evaluator: Runs the network in batches of bounded size.
+        images: Ends of the paths, [batch, channels, height, width].
+        baselines: Their starts, of the same shape.
+        targets: A target for each image.
     """
 
     def __init__(self, evaluator: BatchedEvaluator, images: Images, baselines: Images, targets: Targets) -> None:
@@ -54,15 +112,23 @@ class AdaptivePath:
         self.used = torch.full((count,), START, device=device)
 
     def integrate(self, tolerance: float, max_steps: int) -> tuple[Images, Tensor]:
-        """(difference * integral of the gradient [batch, 3, height, width], nodes used [batch])."""
-        self._begin()
-        while (chosen := self._segments_to_halve(tolerance, max_steps)).any():
-            self._halve(chosen)
-            self._split()
-        return self._integral() * self.difference, self.nodes()
+        """Refine all paths until they are within the tolerance.
 
-    def nodes(self) -> Tensor:
-        """Nodes [batch] evaluated so far: the ends of the segments and those inside."""
+        Args:
+            tolerance: Error of an image's sum as a share of the change of its score.
+            max_steps: Most nodes of an image.
+
+        Returns:
+            ((image - baseline) * integral of the gradient [batch, channels, height, width], nodes used [batch]).
+        """
+        self._begin()
+        while (refined := self._choose_segments(tolerance, max_steps)).any():
+            self._halve(refined)
+            self._split()
+        return self._integrate_gradients() * self.difference, self.count_nodes()
+
+    def count_nodes(self) -> Tensor:
+        """Count the nodes [batch] evaluated so far: the ends of the segments and those inside."""
         return self.intervals.sum(1) + 1
 
     def _begin(self) -> None:
@@ -71,52 +137,52 @@ class AdaptivePath:
         self.starts[:, :START], self.widths[:, :START] = numbers / START, 1 / START
         self.left[:, :START], self.right[:, :START] = numbers, numbers + 1
         self.intervals[:, :START] = 1
-        for probes in self.evaluator.split(len(self.targets) * (START + 1), gradient=True):
-            image, end = probes // (START + 1), probes % (START + 1)
+        for rows in self.evaluator.split(len(self.targets) * (START + 1), gradient=True):
+            image, end = rows // (START + 1), rows % (START + 1)
             scores, gradient, dots = self._evaluate(image, end.double() / START)
             self.end_scores[image, end], self.ends[image, end], self.end_dots[image, end] = scores, gradient, dots
 
     def _evaluate(self, image: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(scores [n], gradients, their products with the difference [n]) at positions [n] from 0 to 1."""
-        place = position.to(self.difference)[:, None, None, None]
-        points = self.baselines[image] + place * self.difference[image]
+        share = position.to(self.difference)[:, None, None, None]
+        points = self.baselines[image] + share * self.difference[image]
         scores, gradient = self.evaluator.compute_score_and_gradient(points, self.targets[image])
         return scores.double(), gradient, (gradient * self.difference[image]).sum((1, 2, 3), dtype=torch.float64)
 
-    def _errors(self) -> Tensor:
+    def _compute_errors(self) -> Tensor:
         """Signed error [batch, segments] of each segment's sum."""
         ends = (self.end_dots.gather(1, self.left) + self.end_dots.gather(1, self.right)) / 2
         change = self.end_scores.gather(1, self.right) - self.end_scores.gather(1, self.left)
-        return (ends + self.inner_dots) * self._steps() - change
+        return (ends + self.inner_dots) * self._compute_steps() - change
 
-    def _steps(self) -> Tensor:
+    def _compute_steps(self) -> Tensor:
         """Length [batch, segments] of the intervals of each segment; 0 where there is none."""
         return self.widths / self.intervals.clamp_min(1)
 
-    def _segments_to_halve(self, tolerance: float, max_steps: int) -> Tensor:
+    def _choose_segments(self, tolerance: float, max_steps: int) -> Tensor:
         """bool [batch, segments]: of unfinished images those with nearly the largest error for each new node."""
-        errors = self._errors()
+        errors = self._compute_errors()
         change = (self.end_scores[:, START] - self.end_scores[:, 0]).abs().clamp_min(1e-6)
         allowed = tolerance * change
         unfinished = (errors.sum(1).abs() > allowed) | (errors.abs().sum(1) > CANCELLING * allowed)
         gain = errors.abs() / self.intervals.clamp_min(1)
-        chosen = unfinished[:, None] & (gain >= NEARLY_LARGEST * gain.amax(1, keepdim=True)) & (gain > 0)
-        added = torch.where(chosen, self.intervals, 0).cumsum(1)
-        return chosen & (self.nodes()[:, None] + added <= max_steps)
+        worst = unfinished[:, None] & (gain >= NEARLY_LARGEST * gain.amax(1, keepdim=True)) & (gain > 0)
+        added = torch.where(worst, self.intervals, 0).cumsum(1)
+        return worst & (self.count_nodes()[:, None] + added <= max_steps)
 
-    def _halve(self, chosen: Tensor) -> None:
-        """Add the middles of all intervals of the chosen segments."""
-        image, segment = chosen.nonzero(as_tuple=True)
+    def _halve(self, refined: Tensor) -> None:
+        """Add the middles of all intervals of these segments."""
+        image, segment = refined.nonzero(as_tuple=True)
         count = self.intervals[image, segment]
         last = count.cumsum(0)
-        for probes in self.evaluator.split(int(last[-1]), gradient=True):
-            row = torch.searchsorted(last, probes, right=True)
-            within = (probes - (last[row] - count[row]) + 0.5) / count[row]
-            place = image[row], segment[row]
-            scores, gradient, dots = self._evaluate(image[row], self.starts[place] + within * self.widths[place])
+        for nodes in self.evaluator.split(int(last[-1]), gradient=True):
+            row = torch.searchsorted(last, nodes, right=True)
+            within = (nodes - (last[row] - count[row]) + 0.5) / count[row]
+            owner = image[row], segment[row]
+            scores, gradient, dots = self._evaluate(image[row], self.starts[owner] + within * self.widths[owner])
             self.inner.view(-1, *gradient.shape[1:]).index_add_(0, image[row] * SEGMENTS + segment[row], gradient)
-            self.inner_dots.index_put_(place, dots, accumulate=True)
-            self.inner_scores[place] = scores
+            self.inner_dots.index_put_(owner, dots, accumulate=True)
+            self.inner_scores[owner] = scores
         self.intervals[image, segment] *= 2
 
     def _split(self) -> None:
@@ -137,52 +203,15 @@ class AdaptivePath:
         self.intervals[image, old], self.intervals[image, new] = 1, 1
         self.used += fits.sum(1)
 
-    def _integral(self) -> Images:
-        """The weighted sum of all gradients [batch, 3, height, width]."""
-        steps = self._steps()
+    def _integrate_gradients(self) -> Images:
+        """The weighted sum of all gradients [batch, channels, height, width]."""
+        steps = self._compute_steps()
         weights = torch.zeros_like(self.end_dots)
         weights.scatter_add_(1, self.left, steps / 2).scatter_add_(1, self.right, steps / 2)
-        return _weighted(weights, self.ends) + _weighted(steps, self.inner)
+        return _sum_weighted(weights, self.ends) + _sum_weighted(steps, self.inner)
 
 
-def _weighted(weights: Tensor, gradients: Tensor) -> Images:
-    """Sum over n of weights [batch, n] * gradients [batch, n, 3, height, width], without a copy of the gradients."""
+def _sum_weighted(weights: Tensor, gradients: Tensor) -> Images:
+    """Sum over n of weights [batch, n] * gradients [batch, n, ...], without a copy of the gradients."""
     flat = gradients.flatten(2)
     return torch.bmm(weights.to(flat)[:, None], flat).view(len(flat), *gradients.shape[2:])
-
-
-RULES = ("gauss_legendre", "riemann_left", "riemann_middle", "riemann_right", "trapezoid")
-
-
-def check_rule(rule: str) -> None:
-    """UserError that lists the rules where `rule` is none of them."""
-    if rule not in RULES:
-        raise UserError(f"explainer.rule={rule!r} is none of {', '.join(RULES)}")
-
-
-def compute_quadrature(rule: str, n_steps: int) -> tuple[Tensor, Tensor]:
-    """(nodes, weights), each float64 [n_steps], of a rule for the integral from 0 to 1; the weights sum to 1."""
-    check_rule(rule)
-    if rule == "gauss_legendre":
-        places, shares = np.polynomial.legendre.leggauss(n_steps)
-        return torch.from_numpy((places + 1) / 2), torch.from_numpy(shares / 2)
-    if rule == "trapezoid":
-        if n_steps < 2:
-            raise UserError(f"explainer.n_steps={n_steps}: the trapezoid rule needs both ends, so at least 2 steps")
-        halved = torch.full((n_steps,), 1.0 / (n_steps - 1), dtype=torch.float64)
-        halved[[0, -1]] /= 2
-        return torch.linspace(0, 1, n_steps, dtype=torch.float64), halved
-    shift = {"riemann_left": 0.0, "riemann_middle": 0.5, "riemann_right": 1.0}[rule]
-    nodes = (torch.arange(n_steps, dtype=torch.float64) + shift) / n_steps
-    return nodes, torch.full((n_steps,), 1.0 / n_steps, dtype=torch.float64)
-
-
-def walk_straight_path(
-    evaluator: BatchedEvaluator, images: Images, baselines: Images, rule: str, n_steps: int
-) -> Iterator[tuple[Tensor, Tensor, Images]]:
-    """(image [n], weight [n], point [n, 3, height, width]) for the nodes of all images, one pass at a time."""
-    nodes, weights = (values.to(images) for values in compute_quadrature(rule, n_steps))
-    for probes in evaluator.split(len(images) * n_steps, gradient=True):
-        image, step = probes // n_steps, probes % n_steps
-        points = baselines[image] + nodes[step, None, None, None] * (images - baselines)[image]
-        yield image, weights[step], points

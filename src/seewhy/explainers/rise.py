@@ -1,4 +1,4 @@
-"""RISE: the average score of randomly masked images, given that a pixel is seen."""
+"""RISE: the average score of randomly masked images in which a pixel is visible."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from seewhy.core.errors import UserError
+from seewhy.core.errors import UserError, check_choice, check_whole_number
 from seewhy.core.random import seed_generator
 from seewhy.core.tensors import iterate_runs
 from seewhy.core.types import Images, Targets
@@ -22,33 +22,37 @@ from seewhy.models.batched import BatchedEvaluator
 class Rise(Explainer):
     """1 / (probability n) * sum over masks M of score(image * M) M, less its smallest value.
 
-    One of the `n_masks` masks, with values in [0, 1], is a grid of `cells` x `cells` bits, each 1 with `probability`,
-    up-sampled bilinearly to one cell more than the image and cut out at a random place. `score` is the target's softmax
-    probability, as published, or its logit. Only differences within a map mean anything: fact `smallest` is what was
-    subtracted; with it the map is the published one, an estimate of the score given that the pixel is seen.
+    One of the n masks, with values in [0, 1], is a grid of `cells` x `cells` bits, up-sampled bilinearly to one cell more
+    than the image and cut out at a random position. Only differences within a map mean anything: fact `smallest` is what
+    was subtracted; with it the map is the published one, an estimate of the score given that the pixel is visible.
     Petsiuk, Das, Saenko: RISE, randomized input sampling for explanation of black-box models, BMVC 2018.
+
+    Args:
+        n_masks: Masks of each image, from 1.
+        cells: Side of the grid of bits, from 1 to that of the image in pixels.
+        probability: That a bit is 1, above 0 and at most 1.
+        score: `probability`, the target's, as published, or its `logit`.
     """
 
     n_masks: int = 4000
     cells: int = 7
     probability: float = 0.5
     score: str = "probability"
+
     signed: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        for key, value in (("n_masks", self.n_masks), ("cells", self.cells)):
-            if value < 1:
-                raise UserError(f"explainer.{key}={value} must be at least 1")
+        check_whole_number("explainer.n_masks", self.n_masks)
+        check_whole_number("explainer.cells", self.cells)
         if not 0 < self.probability <= 1:
             raise UserError(f"explainer.probability={self.probability} must be above 0 and at most 1, such as 0.5")
-        if self.score not in ("probability", "logit"):
-            raise UserError(f"explainer.score={self.score!r} must be probability or logit")
+        check_choice("explainer.score", self.score, ("probability", "logit"))
 
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         height, width = images.shape[2:]
         if self.cells > min(height, width):
             raise UserError(f"explainer.cells={self.cells} is more than the {min(height, width)} pixels of the image")
-        rows, columns = (compute_window_weights(self.cells, side).to(images) for side in (height, width))
+        down, across = (compute_window_weights(self.cells, side).to(images) for side in (height, width))
         generators = [seed_generator(self.seed, image, "rise") for image in images]
         maps = torch.zeros_like(images[:, 0])
         for start in range(0, self.n_masks, BLOCK):
@@ -57,12 +61,12 @@ class Rise(Explainer):
                 [torch.rand(BLOCK, self.cells**2 + 2, generator=each, dtype=torch.float32) for each in generators]
             )
             drawn = drawn[:, :count].flatten(0, 1).to(images.device)
-            shifts = zip(drawn[:, -2:].unbind(1), (rows, columns), strict=True)
+            shifts = zip(drawn[:, -2:].unbind(1), (down, across), strict=True)
             grids = (drawn[:, :-2] < self.probability).to(images).view(-1, self.cells, self.cells)
             top, left = ((share * len(table)).long().clamp_max(len(table) - 1) for share, table in shifts)
-            for probes in evaluator.split(len(images) * count, gradient=False):
-                masks = rows[top[probes]] @ grids[probes] @ columns[left[probes]].mT
-                self._add(maps, evaluator, images, targets, probes // count, masks)
+            for rows in evaluator.split(len(images) * count, gradient=False):
+                masks = down[top[rows]] @ grids[rows] @ across[left[rows]].mT
+                self._add(maps, evaluator, images, targets, rows // count, masks)
         maps /= self.probability * self.n_masks
         smallest = maps.amin((1, 2))
         return AttributionResult(maps - smallest[:, None, None], {"smallest": smallest})
@@ -70,6 +74,7 @@ class Rise(Explainer):
     def _add(
         self, maps: Tensor, evaluator: BatchedEvaluator, images: Images, targets: Targets, image: Tensor, masks: Tensor
     ) -> None:
+        """Add score * mask of each mask [n, height, width] of the images with these indices [n]."""
         masked, stretches = images.new_empty(len(image), *images.shape[1:]), list(iterate_runs(image))
         for item, rows in stretches:
             torch.mul(images[item], masks[rows, None], out=masked[rows])
@@ -84,7 +89,7 @@ class Rise(Explainer):
 
 
 def compute_window_weights(cells: int, side: int) -> Tensor:
-    """Bilinear weights [shifts, side, cells]: row r of a window that starts `shift` pixels into the up-sampled grid.
+    """Compute the bilinear weights of windows that start some pixels into the up-sampled grid: [shifts, side, cells].
 
     The grid is stretched to cells + 1 times the size of a cell, ceil(side / cells); there are as many shifts as a
     cell has pixels. A mask is weights[top] @ grid @ weights[left]^T.

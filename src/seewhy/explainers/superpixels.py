@@ -61,12 +61,6 @@ class Coalitions:
         return scores.cpu().double()
 
 
-def check_n_segments(n_segments: int) -> None:
-    """Raise UserError where `n_segments` is no number of superpixels."""
-    if not isinstance(n_segments, int) or n_segments < 1:
-        raise UserError(f"explainer.n_segments={n_segments} must be a whole number from 1, such as 50")
-
-
 def segment_images(images: Images, n_segments: int) -> tuple[Tensor, list[int]]:
     """Divide each image into about `n_segments` superpixels with the SLIC of scikit-image.
 

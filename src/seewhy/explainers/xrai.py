@@ -15,8 +15,9 @@ from torch import Tensor
 from seewhy.core.errors import UserError
 from seewhy.core.tensors import map_in_threads
 from seewhy.core.types import Images, Targets
-from seewhy.explainers.base import AttributionResult, Explainer, measure_completeness
+from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.explainers.baselines import build_baselines
+from seewhy.explainers.completeness import measure_completeness
 from seewhy.explainers.integrated_gradients import IntegratedGradients
 from seewhy.models.batched import BatchedEvaluator
 

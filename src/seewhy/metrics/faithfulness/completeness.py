@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from seewhy.explainers.base import SMALLEST_CHANGE, CompleteExplainer, measure_completeness
+from seewhy.explainers.completeness import SMALLEST_CHANGE, CompleteExplainer, measure_completeness
 from seewhy.metrics.base import ImageMetric, MetricContext
 
 

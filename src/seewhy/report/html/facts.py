@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from seewhy.explainers.base import describe_completeness_gap
+from seewhy.explainers.completeness import describe_completeness_gap
 from seewhy.report.comparison import Comparison
 from seewhy.report.html.gallery import Gallery, Method
 from seewhy.report.runs import Run, UnusedRun, read_skipped
