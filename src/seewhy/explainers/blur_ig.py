@@ -43,7 +43,14 @@ class BlurIg(CompleteChannelExplainer):
             raise UserError(f"explainer.max_sigma={self.max_sigma} must be above 0 pixels; null is 50 at 224 pixels")
 
     def build_baselines(self, images: Images) -> Images:
-        """Blur the images as much as the path does at its start."""
+        """Blur the images as much as the path does at its start.
+
+        Args:
+            images: Float [batch, channels, height, width] in [0, 1].
+
+        Returns:
+            Blurred images of the same shape.
+        """
         return Blur(images)(torch.arange(len(images)), self._list_sigmas(images)[-1:].expand(len(images)))
 
     def compute_change(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Tensor:
