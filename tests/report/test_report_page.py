@@ -22,7 +22,6 @@ from seewhy.cli import tasks
 from seewhy.core.errors import UserError
 from seewhy.plots.colormaps import build_colour_map
 from seewhy.plots.heatmaps import encode_preview
-from seewhy.report import write
 from seewhy.report.write import attempt_page, write_report, write_run_page
 from sweep_folder import FACTS, edit_record, names, write_run, write_sweep
 
@@ -111,8 +110,7 @@ def test_the_page_says_what_was_run_and_what_was_not(page: PageText) -> None:
         assert fact.variant in page.text
 
 
-def test_hostile_names_stay_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(write, "_figures", lambda made: {})
+def test_hostile_names_stay_text(tmp_path: Path) -> None:
     sweep = pictured(write_sweep(tmp_path, ("random", "grad_cam"), facts=FEW, images=6), 6)
     for folder in sweep.iterdir():
         table = pd.read_csv(folder / "predictions.csv", dtype=str)
@@ -146,7 +144,6 @@ def test_the_colours_are_those_of_the_figures(page: PageText) -> None:
 
 
 def test_two_models_stand_on_one_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(write, "_figures", lambda made: {})
     sweep = pictured(write_sweep(tmp_path, ("random", "grad_cam"), facts=FEW, images=6), 6)
     other = {"name": "resnet50", "weights": "hub", "weights_sha256": "b" * 64}
     write_run(sweep / "other", "grad_cam", facts=FEW, images=6, model=other)

@@ -59,7 +59,7 @@ def test_tables_do_not_depend_on_the_figures(base: Path, tmp_path: Path) -> None
         ("13", {}, r"2 of 3 shards are there; missing: shard=2/3"),
         ("1123", {}, r"shard 1/3 is there twice, also in"),
         ("123", {"seed": 1}, r"not of one run: seed: 0 → 1"),
-        ("123", {"status": "interrupted"}, r"shard 3/3 in .* is not finished .* go on with resume="),
+        ("123", {"status": "interrupted"}, r"shard 3/3 in .* is not finished .* resume it with resume="),
     ],
 )
 def test_shards_that_do_not_fit_are_named(

@@ -22,12 +22,19 @@ from seewhy.runs.tables import write_tables
 from seewhy.runs.totals import Totals
 from seewhy.statistics.schema import read_metric_facts
 
-KEPT = ("model", "device", "threads", "explainer", "attribution_form", "metrics", "sheet", "seed")
+COPIED = ("model", "device", "threads", "explainer", "attribution_form", "metrics", "sheet", "seed")
 """What the record of the whole run takes from that of its first shard."""
 
 
 class ShardRun(NamedTuple):
-    """The run folder of a shard."""
+    """The run folder of a shard.
+
+    Attributes:
+        folder: Of the shard.
+        shard: Its number and how many there are.
+        plan: Of its journal.
+        record: run.json.
+    """
 
     folder: Path
     shard: Shard
@@ -35,109 +42,131 @@ class ShardRun(NamedTuple):
     record: dict[str, Any]
 
 
-def find_shards(places: Iterable[str]) -> list[ShardRun]:
-    """The shards among the runs in and below folders or patterns, by number; empty where there are none.
+def find_shards(patterns: Iterable[str]) -> list[ShardRun]:
+    """Find the shards among the runs in and below folders.
 
-    Raises UserError where there are shards and other runs, or a place without any run.
+    Args:
+        patterns: Folders or glob patterns.
+
+    Returns:
+        The shards by number; none where there are only other runs.
+
+    Raises:
+        UserError: If there are shards and other runs, or a pattern without any run.
     """
-    folders = sorted({path.parent for place in places for path in find_records(place)})
+    folders = sorted({path.parent for pattern in patterns for path in find_records(pattern)})
     plans = {folder: Journal(folder).plan() or {} for folder in folders}
-    shards = {folder: Shard.of(plan.get("shard")) for folder, plan in plans.items()}
-    others = [folder for folder, shard in shards.items() if shard.total == 1]
+    numbers = {folder: Shard.of(plan.get("shard")) for folder, plan in plans.items()}
+    others = [folder for folder, shard in numbers.items() if shard.total == 1]
     if len(others) == len(folders):
         return []
     if others:
         raise UserError(f"runs= holds shards and other runs, such as {others[0]}: merge the shards of one run alone")
-    parts = [ShardRun(folder, shards[folder], plans[folder], read_record(folder / "run.json")) for folder in folders]
-    return sorted(parts, key=lambda part: (part.shard.number, part.folder))
+    shards = [ShardRun(folder, numbers[folder], plans[folder], read_record(folder / "run.json")) for folder in folders]
+    return sorted(shards, key=lambda run: (run.shard.number, run.folder))
 
 
-def merge_shards(parts: Sequence[ShardRun], folder: Path) -> dict[str, Any]:
-    """Join maps, figures and journals in `folder`, make its tables; what the record says of the run.
+def merge_shards(shards: Sequence[ShardRun], folder: Path) -> dict[str, Any]:
+    """Merge shards: link or copy maps, figures and journals, and write the tables of the whole run.
 
-    Raises UserError unless the shards are those of one run, complete, each there once.
+    Args:
+        shards: All shards of a run.
+        folder: Of the whole run.
+
+    Returns:
+        What its record says.
+
+    Raises:
+        UserError: Unless the shards are those of one run, finished, each there once.
     """
-    check_shards(parts)
-    first = parts[0]
+    check_shards(shards)
+    first = shards[0]
     out, journal = RunFolder(folder), Journal(folder)
-    journal.begin(first.plan | {"shard": "1/1", "overrides": _whole(first.plan["overrides"])})
-    for part in parts:
+    journal.begin(first.plan | {"shard": "1/1", "overrides": _drop_shard(first.plan["overrides"])})
+    for run in shards:
         for name in ("attributions", "images", "figures", FOLDER):
-            _join(part.folder / name, folder / name)
+            _link_files(run.folder / name, folder / name)
     _check_names(journal)
     write_tables(out, journal)
-    facts = {name: fact for part in parts for name, fact in read_metric_facts(part.folder).items()}
+    facts = {name: fact for run in shards for name, fact in read_metric_facts(run.folder).items()}
     seed, totals = int(first.record["seed"]), Totals.of(journal)
     write_scores(out, facts, journal, seed)
     write_curves(out, journal, f"{first.record['explainer']['name']} on {first.record['model']['name']}", seed)
     if "sheet" in first.record:
         write_sheet(out, journal, first.record["sheet"]["maximum"], first.record["sheet"]["style"])
-    Console(highlight=False).print(f"{len(parts)} shards merged: {totals.images:,} images", soft_wrap=True)
+    Console(highlight=False).print(f"{len(shards)} shards merged: {totals.images:,} images", soft_wrap=True)
     return {
-        **{key: first.record[key] for key in KEPT if key in first.record},
+        **{key: first.record[key] for key in COPIED if key in first.record},
         "task": "explain",
-        "overrides": _whole(first.plan["overrides"]),
+        "overrides": _drop_shard(first.plan["overrides"]),
         **({"logged": totals.logged()} if totals.losses else {}),
         **totals.image_record(),
         **totals.attribution_record(),
         **(totals.metric_record() if "metrics" in first.record else {}),
-        "shards": [str(part.folder) for part in parts],
+        "shards": [str(run.folder) for run in shards],
     }
 
 
-def check_shards(parts: Sequence[ShardRun]) -> None:
-    """Raise UserError unless these are all shards of one run, each once and finished."""
-    first = parts[0]
-    for part in parts[1:]:
-        changes = describe_differences(_common(first.plan), _common(part.plan))
-        if changes or part.shard.total != first.shard.total:
-            what = "; ".join(changes) or f"shard: {first.shard} → {part.shard}"
-            raise UserError(f"{first.folder} and {part.folder} are not of one run: {what}; merge shards of one run")
-    numbers = [part.shard.number for part in parts]
-    twice = [part for number, part in enumerate(parts) if part.shard.number in numbers[:number]]
+def check_shards(shards: Sequence[ShardRun]) -> None:
+    """Check that these are all shards of one run, each there once and finished.
+
+    Args:
+        shards: To be merged.
+
+    Raises:
+        UserError: If they are not.
+    """
+    first = shards[0]
+    for run in shards[1:]:
+        changes = describe_differences(_drop_own(first.plan), _drop_own(run.plan))
+        if changes or run.shard.total != first.shard.total:
+            what = "; ".join(changes) or f"shard: {first.shard} → {run.shard}"
+            raise UserError(f"{first.folder} and {run.folder} are not of one run: {what}; merge shards of one run")
+    numbers = [run.shard.number for run in shards]
+    twice = [run for number, run in enumerate(shards) if run.shard.number in numbers[:number]]
     if twice:
         raise UserError(f"shard {twice[0].shard} is there twice, also in {twice[0].folder}: leave one of them out")
     missing = [
         str(Shard(number, first.shard.total)) for number in range(1, first.shard.total + 1) if number not in numbers
     ]
     if missing:
-        raise UserError(f"{len(parts)} of {first.shard.total} shards are there; missing: shard={', '.join(missing)}")
-    for part in parts:
-        done, own = Journal(part.folder).finished(), part.shard.part(range(part.plan["batches"]))
-        if part.record["status"] != "completed" or set(done) != set(own):
-            said = f"{len(done)} of {len(own)} batches, status {part.record['status']}"
+        raise UserError(f"{len(shards)} of {first.shard.total} shards are there; missing: shard={', '.join(missing)}")
+    for run in shards:
+        finished, own = Journal(run.folder).finished(), run.shard.part(range(run.plan["batches"]))
+        if run.record["status"] != "completed" or set(finished) != set(own):
+            state = f"{len(finished)} of {len(own)} batches, status {run.record['status']}"
             raise UserError(
-                f"shard {part.shard} in {part.folder} is not finished ({said}): go on with resume={part.folder}"
+                f"shard {run.shard} in {run.folder} is not finished ({state}): resume it with resume={run.folder}"
             )
 
 
-def _common(plan: dict[str, Any]) -> dict[str, Any]:
+def _drop_own(plan: dict[str, Any]) -> dict[str, Any]:
     """What all shards of a run share; copies of the images on other machines have other times."""
     data = {key: value for key, value in plan["data"].items() if not key.startswith("times")}
     return {key: value for key, value in plan.items() if key != "shard"} | {"data": data}
 
 
-def _whole(overrides: Sequence[str]) -> list[str]:
-    return [one for one in overrides if not one.startswith(("shard=", "output=", "hydra."))]
+def _drop_shard(overrides: Sequence[str]) -> list[str]:
+    return [override for override in overrides if not override.startswith(("shard=", "output=", "hydra."))]
 
 
-def _join(source: Path, target: Path) -> None:
-    """Every file below `source` at its place below `target`: linked where the disk can, else copied."""
+def _link_files(source: Path, target: Path) -> None:
+    """Link every file below `source` below `target`, or copy it where the disk cannot link."""
     for path in sorted(source.rglob("*")):
-        place = target / path.relative_to(source)
+        copy = target / path.relative_to(source)
         if path.is_dir() or path.name.startswith(".") or path.name == "plan.json":
             continue
-        place.parent.mkdir(parents=True, exist_ok=True)
+        copy.parent.mkdir(parents=True, exist_ok=True)
         try:
-            os.link(path, place)
+            os.link(path, copy)
         except OSError:
-            shutil.copy2(path, place)
+            shutil.copy2(path, copy)
 
 
 def _check_names(journal: Journal) -> None:
-    known: set[str] = set()
+    names: set[str] = set()
     for entry in journal.entries():
-        for seen in entry.images:
-            if seen.name in known:
-                raise UserError(f"image {seen.name} is in two shards: they are not of one run")
-            known.add(seen.name)
+        for image in entry.images:
+            if image.name in names:
+                raise UserError(f"image {image.name} is in two shards: they are not of one run")
+            names.add(image.name)

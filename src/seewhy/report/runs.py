@@ -17,20 +17,27 @@ from seewhy.core.errors import UserError
 from seewhy.runs import attribution_files
 from seewhy.statistics.schema import MetricFact, read_metric_facts
 
+NUMBERS = {name: ["", "nan"] for name in ("mean", "low", "high")}
+"""Columns of numbers, and the texts in them that mean no value."""
+
 
 @dataclass(frozen=True)
 class Run:
-    """What a completed run left behind."""
+    """The files of a completed run.
+
+    Args:
+        folder: Where they lie.
+        record: run.json.
+        metrics: metrics.csv with the columns image, explainer, metric and value.
+        predictions: predictions.csv of the images that were explained, by image name; all columns are text.
+        facts: metrics.json.
+    """
 
     folder: Path
     record: dict[str, Any]
-    """run.json"""
     metrics: pd.DataFrame
-    """metrics.csv: image, explainer, metric, value"""
     predictions: pd.DataFrame
-    """predictions.csv of the images that were explained, by image name; all columns are text"""
     facts: dict[str, MetricFact]
-    """metrics.json"""
 
     @property
     def explainer(self) -> str:
@@ -44,7 +51,18 @@ class Run:
 
 
 def read_run(folder: Path, record: dict[str, Any]) -> Run:
-    """The run in `folder`. Raises UserError where one of its files is missing or is not what a run writes."""
+    """Read a run.
+
+    Args:
+        folder: Of the run.
+        record: Its run.json.
+
+    Returns:
+        The run.
+
+    Raises:
+        UserError: If one of its files is missing or is not what a run writes.
+    """
     try:
         metrics = pd.read_csv(
             folder / "metrics.csv",
@@ -64,7 +82,17 @@ def read_run(folder: Path, record: dict[str, Any]) -> Run:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """The content of a run.json. Raises UserError where it is not one."""
+    """Read a run.json.
+
+    Args:
+        path: Of the file.
+
+    Returns:
+        Its content.
+
+    Raises:
+        UserError: If it is not the record of a run.
+    """
     try:
         record = json.loads(path.read_text())
         return {"status": record["status"], "task": record["task"], **record}
@@ -73,54 +101,77 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 class UnusedRun(NamedTuple):
-    """A run folder that takes no part in the comparison, and why."""
+    """A run folder that takes no part in the comparison, and why.
+
+    Attributes:
+        folder: Of the run.
+        status: Of its record.
+        reason: Why it cannot be compared.
+    """
 
     folder: str
     status: str
     reason: str
 
 
-def find_runs(places: Iterable[str]) -> tuple[list[Run], list[UnusedRun]]:
-    """(completed runs that explained images, the other runs) in and below folders or glob patterns, sorted by folder.
+def find_runs(patterns: Iterable[str]) -> tuple[list[Run], list[UnusedRun]]:
+    """Find the runs in and below folders; reports are passed over.
 
-    Reports are passed over. Raises UserError where a place holds no run, or no run can be used.
+    Args:
+        patterns: Folders or glob patterns.
+
+    Returns:
+        (completed runs that explained images, the other runs), sorted by folder.
+
+    Raises:
+        UserError: If a pattern holds no run, or no run can be used.
     """
-    asked = list(places)
-    if not asked:
+    patterns = list(patterns)
+    if not patterns:
         raise UserError("runs is not set: give runs=<folder>, a pattern in quotes, or 'runs=[one,two]'")
-    paths = sorted({path for place in asked for path in find_records(place)})
+    paths = sorted({path for pattern in patterns for path in find_records(pattern)})
     runs: list[Run] = []
     unused: list[UnusedRun] = []
     for path in paths:
         record = read_record(path)
         if record["task"] == "report":
             continue
-        reason = _why_not(record)
+        reason = _explain_refusal(record)
         if reason:
             unused.append(UnusedRun(str(path.parent), str(record["status"]), reason))
         else:
             runs.append(read_run(path.parent, record))
     if not runs:
-        found = "; ".join(f"{one.folder}: {one.status}" for one in unused[:3]) or "none at all"
-        raise UserError(f"no completed run with explanations is in {', '.join(asked)} (found: {found})")
+        others = "; ".join(f"{run.folder}: {run.status}" for run in unused[:3]) or "none at all"
+        raise UserError(f"no completed run with explanations is in {', '.join(patterns)} (found: {others})")
     return runs, unused
 
 
-def find_records(place: str) -> list[Path]:
-    """Every run.json in and below a folder or the matches of a pattern. Raises UserError where there is none."""
-    folders = [Path(place)] if Path(place).is_dir() else [Path(match) for match in sorted(glob.glob(place))]
+def find_records(pattern: str) -> list[Path]:
+    """Find every run.json in and below a folder or the matches of a glob pattern.
+
+    Args:
+        pattern: A folder or a pattern.
+
+    Returns:
+        Paths, relative to the working folder where they lie below it.
+
+    Raises:
+        UserError: If there is none.
+    """
+    folders = [Path(pattern)] if Path(pattern).is_dir() else [Path(match) for match in sorted(glob.glob(pattern))]
     records = {record.resolve() for folder in folders for record in folder.rglob("run.json")}
     if not records:
-        raise UserError(f"runs={place} holds no run.json; give a run folder, a sweep folder or a pattern of them")
-    return [_short(record) for record in sorted(records)]
+        raise UserError(f"runs={pattern} holds no run.json; give a run folder, a sweep folder or a pattern of them")
+    return [_shorten(record) for record in sorted(records)]
 
 
-def _short(path: Path) -> Path:
+def _shorten(path: Path) -> Path:
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
-def _why_not(record: dict[str, Any]) -> str:
+def _explain_refusal(record: dict[str, Any]) -> str:
     """Why a run cannot be compared; empty where it can."""
     if record["status"] != "completed":
         return str(record.get("reason", f"its status is {record['status']}"))
@@ -129,27 +180,24 @@ def _why_not(record: dict[str, Any]) -> str:
     return ""
 
 
-NUMBERS = {name: ["", "nan"] for name in ("mean", "low", "high")}
-
-
 def read_curves(folder: Path) -> pd.DataFrame | None:
-    """curves.csv: image, explainer, curve, share, logit, probability."""
+    """Read curves.csv: image, explainer, curve, share, logit, probability; None where there is none."""
     return _read(folder / "curves.csv", {"image": str, "explainer": str, "curve": str})
 
 
 def read_robustness(folder: Path) -> pd.DataFrame | None:
-    """robustness_summary.csv with the levels as text."""
+    """Read robustness_summary.csv with the levels as text; None where there is none."""
     return _read(folder / "robustness_summary.csv", {"corruption": str, "level": str, "quantity": str, "note": str})
 
 
 def read_skipped(folder: Path) -> list[tuple[str, str]]:
-    """(path, reason) of the images that could not be used."""
+    """Read (path, reason) of the images that could not be used."""
     table = _read(folder / "skipped.csv", str)
     return [] if table is None else list(zip(table["path"], table["reason"], strict=True))
 
 
 def read_map(folder: Path, image: str) -> NDArray[np.float32] | None:
-    """The map of an image, float32 [height, width], however it is stored."""
+    """Read the map of an image, float32 [height, width], however it is stored; None where there is none."""
     try:
         return attribution_files.read_attribution(folder, image).numpy()
     except FileNotFoundError:
@@ -157,18 +205,18 @@ def read_map(folder: Path, image: str) -> NDArray[np.float32] | None:
 
 
 def read_preview(folder: Path, image: str) -> bytes | None:
-    """images/<image>.webp."""
+    """Read images/<image>.webp; None where there is none."""
     path = folder / "images" / f"{image}.webp"
     return path.read_bytes() if path.is_file() else None
 
 
 def read_figures(folder: Path, names: Iterable[str]) -> dict[str, bytes]:
-    """{name: bytes} of those pictures that are there."""
+    """Read {name: bytes} of those pictures that are there."""
     return {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
 
 
 def list_sheets(folder: Path) -> list[str]:
-    """The sheets of a robustness run, plain ones first, by level."""
+    """List the sheets of a robustness run, plain ones first, by level."""
     return sorted((f"robustness/{path.name}" for path in folder.glob("robustness/level_*.png")), key=_sheet_order)
 
 

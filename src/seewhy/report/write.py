@@ -25,6 +25,8 @@ from seewhy.report.runs import Run, UnusedRun, find_runs
 from seewhy.report.terminal_tables import build_leaderboard_table
 from seewhy.statistics.schema import write_metric_facts
 
+NAME = "report.html"
+
 
 def write_report(
     runs: Iterable[str],
@@ -34,89 +36,84 @@ def write_report(
     page: bool = False,
     command: str = "",
 ) -> dict[str, Any]:
-    """Compare the runs in and below `runs`, print the leaderboards, write tables and figures; what the record says of it.
+    """Compare runs: print the leaderboards, write tables and figures.
 
-    `faithfulness` is the metric of the Pareto plot (None: the mean rank). Raises UserError where runs cannot be compared.
-    `page` writes report.html too, which names the `command`.
+    Args:
+        runs: Folders or glob patterns; the runs in and below them are compared.
+        folder: Where the files are written.
+        seed: Of the bootstrap.
+        faithfulness: The metric of the Pareto plot; None: the mean rank.
+        page: Whether report.html is written too.
+        command: That the page names.
+
+    Returns:
+        What the record of the report says: models, images, runs, unused.
+
+    Raises:
+        UserError: If the runs cannot be compared, or `faithfulness` is no metric with a direction.
     """
-    found, unused = find_runs(runs)
-    comparisons = [compare_runs(joined, seed) for joined in join_runs(found)]
+    used, unused = find_runs(runs)
+    comparisons = [compare_runs(joined, seed) for joined in join_runs(used)]
     out = RunFolder(folder)
     write_tables(out, comparisons)
-    undrawn = [reason for made in comparisons for reason in write_figures(out, made, len(comparisons), faithfulness)]
-    _say(comparisons, unused, undrawn)
+    figures: dict[str, dict[str, bytes]] = {}
+    undrawn: list[str] = []
+    for comparison in comparisons:
+        model = comparison.joined.model
+        figures[model], reasons = _draw_figures(comparison, faithfulness)
+        undrawn += reasons
+        below = "" if len(comparisons) == 1 else re.sub(r"[^\w.-]+", "_", model) + "/"
+        for name, content in figures[model].items():
+            out.write_bytes(f"{below}{name}", content)
+    _print_comparisons(comparisons, unused, undrawn)
     if page:
-        drawn = {made.joined.model: _drawn(out, made, len(comparisons)) for made in comparisons}
-        attempt_page(lambda: write_page(out, comparisons, found, unused, drawn, seed, command))
+        attempt_page(lambda: write_page(out, comparisons, used, unused, figures, seed, command))
     return {
-        "models": [made.joined.model for made in comparisons],
+        "models": [comparison.joined.model for comparison in comparisons],
         "images": comparisons[0].joined.images,
-        "runs": [str(run.folder) for run in found],
-        "unused": [one._asdict() for one in unused],
+        "runs": [str(run.folder) for run in used],
+        "unused": [run._asdict() for run in unused],
     }
 
 
 def write_tables(out: RunFolder, comparisons: Sequence[Comparison]) -> None:
-    """leaderboard.csv, pairwise.csv, summary.csv with a column `model`, and metrics.json."""
+    """Write leaderboard.csv, pairwise.csv and summary.csv with a column `model`, and metrics.json."""
     for name in ("leaderboard", "pairwise", "summary"):
-        parts = []
-        for made in comparisons:
-            part: pd.DataFrame = getattr(made, name)
-            part = part.reset_index() if name == "leaderboard" else part.copy()
-            part.insert(0, "model", made.joined.model)
-            parts.append(part)
-        text = pd.concat(parts, ignore_index=True).to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        tables = []
+        for comparison in comparisons:
+            table: pd.DataFrame = getattr(comparison, name)
+            table = table.reset_index() if name == "leaderboard" else table.copy()
+            table.insert(0, "model", comparison.joined.model)
+            tables.append(table)
+        text = pd.concat(tables, ignore_index=True).to_csv(index=False, float_format="%.6g", lineterminator="\n")
         out.write_bytes(f"{name}.csv", text.encode())
-    facts = {metric: fact for made in comparisons for metric, fact in made.joined.facts.items()}
+    facts = {metric: fact for comparison in comparisons for metric, fact in comparison.joined.facts.items()}
     write_metric_facts(out, dict(sorted(facts.items())))
 
 
-def write_figures(out: RunFolder, made: Comparison, models: int, faithfulness: str | None) -> list[str]:
-    """leaderboard.png, pareto.png and ranks.png, below a folder per model where there are several; what is not drawn.
-
-    Raises UserError for a `faithfulness` that is not one of the metrics.
-    """
-    below = _below(made, models)
-    if not made.ranks:
-        return [f"{made.joined.model}: no metric with a direction was measured, so there is nothing to draw or to rank"]
-    out.write_bytes(f"{below}leaderboard.png", encode_figure(draw_leaderboard(made)))
-    undrawn = []
-    if faithfulness is not None or made.leaderboard["mean_rank"].notna().any():
-        out.write_bytes(f"{below}pareto.png", encode_figure(draw_pareto(made, faithfulness)))
+def _draw_figures(comparison: Comparison, faithfulness: str | None = None) -> tuple[dict[str, bytes], list[str]]:
+    """The figures of one model by file name, and why others are not drawn."""
+    model = comparison.joined.model
+    if not comparison.ranks:
+        return {}, [f"{model}: no metric with a direction was measured, so there is nothing to draw or to rank"]
+    figures, reasons = {"leaderboard.png": draw_leaderboard(comparison)}, []
+    if faithfulness is not None or comparison.leaderboard["mean_rank"].notna().any():
+        figures["pareto.png"] = draw_pareto(comparison, faithfulness)
     else:
-        undrawn.append(
-            f"{made.joined.model}: no pareto.png, no metric ranks every explainer; set faithfulness=<metric>"
-        )
-    if any(len(ranks.explainers) > 1 and ranks.n for ranks in made.ranks.values()):
-        out.write_bytes(f"{below}ranks.png", encode_figure(draw_ranks(made)))
+        reasons.append(f"{model}: no pareto.png, no metric ranks every explainer; set faithfulness=<metric>")
+    if any(len(ranks.explainers) > 1 and ranks.n for ranks in comparison.ranks.values()):
+        figures["ranks.png"] = draw_ranks(comparison)
     else:
-        undrawn.append(f"{made.joined.model}: no ranks.png, ranks need two explainers with values of one metric")
-    return undrawn
+        reasons.append(f"{model}: no ranks.png, ranks need two explainers with values of one metric")
+    return {name: encode_figure(figure) for name, figure in figures.items()}, reasons
 
 
-def _below(made: Comparison, models: int) -> str:
-    return "" if models == 1 else re.sub(r"[^\w.-]+", "_", made.joined.model) + "/"
-
-
-def _drawn(out: RunFolder, made: Comparison, models: int) -> dict[str, bytes]:
-    """The figures of one model that were written."""
-    folder = out.path / _below(made, models)
-    return {path.name: path.read_bytes() for path in folder.glob("*.png")}
-
-
-def _say(comparisons: Sequence[Comparison], unused: Sequence[UnusedRun], undrawn: Sequence[str]) -> None:
+def _print_comparisons(comparisons: Sequence[Comparison], unused: Sequence[UnusedRun], undrawn: Sequence[str]) -> None:
     console = Console(highlight=False)
-    for made in comparisons:
-        console.print(build_leaderboard_table(made, console.width))
-    for one in unused:
-        console.print(
-            f"not used, {one.status}: {one.folder}: {one.reason}", style="yellow", markup=False, soft_wrap=True
-        )
-    for reason in undrawn:
-        console.print(reason, style="yellow", markup=False, soft_wrap=True)
-
-
-NAME = "report.html"
+    for comparison in comparisons:
+        console.print(build_leaderboard_table(comparison, console.width))
+    for line in [*(f"not used, {run.status}: {run.folder}: {run.reason}" for run in unused), *undrawn]:
+        console.print(line, style="yellow", markup=False, soft_wrap=True)
 
 
 def write_page(
@@ -128,23 +125,54 @@ def write_page(
     seed: int = 0,
     command: str = "",
 ) -> Path:
-    """Write the page of runs that were compared."""
+    """Write the page of runs that were compared.
+
+    Args:
+        out: Where report.html is written.
+        comparisons: Of each model.
+        runs: That were compared.
+        unused: Runs that take no part, which the page names.
+        figures: {model: {file name: PNG}}.
+        seed: Of the bootstrap.
+        command: That made the report, where it was a command of its own.
+
+    Returns:
+        The path of the page.
+    """
     content = build_page_content(comparisons, runs, unused, figures, seed, command)
     return out.write_bytes(NAME, render_page(content).encode())
 
 
 def write_run_page(folder: Path, seed: int = 0) -> Path:
-    """Write the page of the finished runs in and below a folder into it. Raises UserError where they do not fit."""
+    """Write the page of the finished runs in and below a folder.
+
+    Args:
+        folder: Of a run or of a sweep, where the page is written.
+        seed: Of the bootstrap.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        UserError: If the runs cannot be compared.
+    """
     runs, unused = find_runs([str(folder)])
     comparisons = [compare_runs(joined, seed) for joined in join_runs(runs)]
-    figures = {made.joined.model: _figures(made) for made in comparisons}
+    figures = {each.joined.model: _draw_figures(each)[0] for each in comparisons if len(each.explainers) > 1}
     return write_page(RunFolder(folder), comparisons, runs, unused, figures, seed)
 
 
-def attempt_page(make: Callable[[], Path]) -> Path | None:
-    """Make a page; where that fails say why and go on, as the results themselves are safe."""
+def attempt_page(write: Callable[[], Path]) -> Path | None:
+    """Write a page; where that fails say why and go on, as the results themselves are safe.
+
+    Args:
+        write: Writes the page.
+
+    Returns:
+        The path of the page; None where it could not be written.
+    """
     try:
-        path = make()
+        path = write()
     except UserError as error:
         print(f"no {NAME}: {error}", file=sys.stderr)
     except Exception as error:
@@ -153,14 +181,3 @@ def attempt_page(make: Callable[[], Path]) -> Path | None:
         print(f"page: {path}")
         return path
     return None
-
-
-def _figures(made: Comparison) -> dict[str, bytes]:
-    if len(made.leaderboard) < 2 or not made.ranks:
-        return {}
-    found = {}
-    if made.leaderboard["mean_rank"].notna().any():
-        found["pareto.png"] = encode_figure(draw_pareto(made))
-    if any(len(ranks.explainers) > 1 and ranks.n for ranks in made.ranks.values()):
-        found["ranks.png"] = encode_figure(draw_ranks(made))
-    return found
