@@ -1,16 +1,24 @@
 """Maps as grey pictures, and how far maps agree."""
 
 import base64
+import io
 import json
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from seewhy.plots import heatmaps
 from seewhy.plots.heatmaps import encode_preview
 from seewhy.report.html.embed import build_data_url, dump_script_json
-from seewhy.report.html.maps import BUDGET, SIDES, choose_map_side, compute_agreement, decode_map, encode_map, shrink
+from seewhy.report.html.maps import BUDGET, SIDES, ZERO, choose_map_side, compute_agreement, encode_map, shrink
+
+
+def decode_map(picture: bytes, signed: bool) -> np.ndarray:
+    """The normalised values in a picture of `encode_map`: what the page colours."""
+    greys = np.asarray(Image.open(io.BytesIO(picture)), np.float32)
+    return (greys - ZERO) / np.float32(127) if signed else greys / np.float32(255)
 
 
 def noise(seed: int, side: int = 24) -> np.ndarray:

@@ -29,7 +29,25 @@ FIGURES = {
 
 @dataclass(frozen=True)
 class ModelView:
-    """What a page shows of one model."""
+    """The sections of a page about one model.
+
+    Args:
+        label: Of the model.
+        facts: (name, value) of what was run.
+        commands: That made the runs.
+        cautions: What its tables and maps cannot carry.
+        skipped: (path, reason) of images that could not be used.
+        board: The leaderboard.
+        scores: Rows of summary.csv.
+        pairs: Tables of paired comparisons.
+        ranks: Average ranks by metric.
+        variants: Definition and direction of each metric.
+        methods: Explainers with their cost.
+        charts: Perturbation curves.
+        figures: {name: (words, data address)}.
+        robust: Of the robustness runs.
+        gallery: Images and maps.
+    """
 
     label: str
     facts: list[tuple[str, str]]
@@ -44,21 +62,27 @@ class ModelView:
     methods: list[dict[str, Any]]
     charts: list[Chart]
     figures: dict[str, tuple[str, str]]
-    """{name: (words, data address)}"""
     robust: list[RobustnessView]
     gallery: Gallery
 
 
 @dataclass(frozen=True)
 class PageContent:
-    """What `render` turns into report.html."""
+    """The content of report.html.
+
+    Args:
+        title: Of the page.
+        subtitle: Below it.
+        models: Sections of each model.
+        unused: (folder, status, reason) of runs that take no part.
+        command: Of the report itself, where it was a command of its own.
+    """
 
     title: str
     subtitle: str
     models: list[ModelView]
     unused: list[tuple[str, str, str]] = field(default_factory=list)
     command: str = ""
-    """Of the report itself, where it was one."""
 
 
 def build_page_content(
@@ -69,57 +93,72 @@ def build_page_content(
     seed: int = 0,
     command: str = "",
 ) -> PageContent:
-    """The page of finished runs; `figures` holds {model label: {file name: PNG}}."""
-    groups = [_runs_of(made, runs) for made in comparisons]
-    maps = sum(len(group) * made.joined.images for made, group in zip(comparisons, groups, strict=True))
+    """Build the content of the page of finished runs.
+
+    Args:
+        comparisons: Of each model.
+        runs: That were compared.
+        unused: Runs that take no part.
+        figures: {model: {file name: PNG}}.
+        seed: Of the bootstrap.
+        command: That made the report, where it was a command of its own.
+
+    Returns:
+        The content.
+    """
+    groups = [_select_runs(comparison, runs) for comparison in comparisons]
+    maps = sum(len(group) * comparison.joined.images for comparison, group in zip(comparisons, groups, strict=True))
     models = [
-        _model_view(made, group, maps, (figures or {}).get(made.joined.model, {}), seed)
-        for made, group in zip(comparisons, groups, strict=True)
+        _build_model_view(comparison, group, maps, (figures or {}).get(comparison.joined.model, {}), seed)
+        for comparison, group in zip(comparisons, groups, strict=True)
     ]
     explainers = list(dict.fromkeys(run.explainer for run in runs))
     what = explainers[0] if len(explainers) == 1 else f"{len(explainers)} explainers"
-    names = [made.joined.model for made in comparisons]
+    names = [comparison.joined.model for comparison in comparisons]
     title = f"{what} on {names[0] if len(names) == 1 else f'{len(names)} models'}"
     images = comparisons[0].joined.images
     subtitle = f"{images:,} image{'s' if images != 1 else ''}, target: {comparisons[0].joined.target}"
     return PageContent(title, subtitle, models, list_unused_runs(unused), command)
 
 
-def _runs_of(made: Comparison, runs: Sequence[Run]) -> list[Run]:
-    folders = set(made.joined.explainers["folder"])
+def _select_runs(comparison: Comparison, runs: Sequence[Run]) -> list[Run]:
+    folders = set(comparison.joined.explainers["folder"])
     return [run for run in runs if str(run.folder) in folders]
 
 
-def _model_view(made: Comparison, runs: Sequence[Run], maps: int, figures: Mapping[str, bytes], seed: int) -> ModelView:
-    methods = list_methods(made, runs)
-    shown = build_gallery(made, methods, maps)
-    curves = {one.label: table for one in methods if (table := read_curves(one.run.folder)) is not None}
+def _build_model_view(
+    comparison: Comparison, runs: Sequence[Run], maps: int, figures: Mapping[str, bytes], seed: int
+) -> ModelView:
+    methods = list_methods(comparison, runs)
+    gallery = build_gallery(comparison, methods, maps)
+    curves = {each.label: table for each in methods if (table := read_curves(each.run.folder)) is not None}
     facts = {
-        metric: {"variant": fact.variant, "better": fact.better or ""} for metric, fact in made.joined.facts.items()
+        metric: {"variant": fact.variant, "better": fact.better or ""}
+        for metric, fact in comparison.joined.facts.items()
     }
     return ModelView(
-        label=made.joined.model,
-        facts=list_model_facts(runs, made),
+        label=comparison.joined.model,
+        facts=list_model_facts(runs, comparison),
         commands=list_commands(runs),
-        cautions=list_cautions(made, methods, shown),
+        cautions=list_cautions(comparison, methods, gallery),
         skipped=list_skipped_images(runs),
-        board=tables.build_board(made),
-        scores=tables.build_scores(made.summary),
-        pairs=tables.build_pair_tables(made),
-        ranks=tables.build_rank_table(made),
+        board=tables.build_board(comparison),
+        scores=tables.build_scores(comparison.summary),
+        pairs=tables.build_pair_tables(comparison),
+        ranks=tables.build_rank_table(comparison),
         variants=facts,
-        methods=[_method(made, one) for one in methods],
-        charts=build_curve_charts(curves, [one.label for one in methods if one.control], seed),
+        methods=[_describe_method(comparison, method) for method in methods],
+        charts=build_curve_charts(curves, [method.label for method in methods if method.control], seed),
         figures={
             name: (FIGURES[name], build_data_url(compress_figure(figures[name]))) for name in FIGURES if name in figures
         },
-        robust=[found for one in methods if (found := build_robustness_view(one)) is not None],
-        gallery=shown,
+        robust=[view for method in methods if (view := build_robustness_view(method)) is not None],
+        gallery=gallery,
     )
 
 
-def _method(made: Comparison, method: Method) -> dict[str, Any]:
-    row = made.joined.explainers.loc[method.label]
+def _describe_method(comparison: Comparison, method: Method) -> dict[str, Any]:
+    row = comparison.joined.explainers.loc[method.label]
     return {
         "name": method.label,
         "signed": method.signed,

@@ -17,17 +17,17 @@ ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", 
 
 
 def encode_base64(content: bytes) -> str:
-    """The bytes in the letters that HTML and JSON leave alone."""
+    """Encode bytes in the letters that HTML and JSON leave alone."""
     return base64.b64encode(content).decode("ascii")
 
 
 def build_data_url(picture: bytes) -> str:
-    """A PNG or WebP as the address of an image."""
+    """Turn a PNG or WebP into the address of an image."""
     return f"data:image/{KINDS[picture[:4]]};base64,{encode_base64(picture)}"
 
 
 def compress_figure(picture: bytes) -> bytes:
-    """A figure as WebP, a third of its PNG, where that is large enough for the saving to be worth the time."""
+    """Turn a large PNG into a WebP of a third of its size; leave a small one, where the saving is not worth the time."""
     if len(picture) <= LARGE:
         return picture
     content = io.BytesIO()
@@ -36,7 +36,7 @@ def compress_figure(picture: bytes) -> bytes:
 
 
 def dump_script_json(content: Any) -> Markup:
-    """JSON for a script element: no text in it can end the element; NaN and infinity become null."""
+    """Write JSON for a script element: no text in it can end the element; NaN and infinity become null."""
     text = json.dumps(_finite(content), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for sign, escaped in ESCAPES.items():
         text = text.replace(sign, escaped)

@@ -16,35 +16,44 @@ from scipy import stats
 from seewhy.plots import heatmaps
 
 SIDES = (256, 224, 160, 112, 96, 80, 64, 48)
-
-
+"""Sides in pixels that maps on a page may have, largest first."""
 BUDGET = 30_000_000
 """Bytes that all maps of a page may take before base64 makes them a third larger."""
-
-
 PROBES = 24
-
-
+"""Maps that are encoded to learn how large they become."""
 ZERO = 128
 """The grey of the value 0 in the picture of a signed map; 1 is 255 and -1 is 1. Of unsigned maps 0 is 0 and 1 is 255."""
-
-
+COARSE = 56
+"""Maps are averaged down to this side before they are compared: methods differ in grain where they agree on the place."""
 Map = NDArray[np.float32]
 
 
 class EncodedMap(NamedTuple):
-    """A map that is ready for a page."""
+    """A map that is ready for a page.
+
+    Attributes:
+        picture: PNG of 8-bit greys; empty where the map cannot be drawn.
+        scale: The absolute value at which colours saturate, as in the figures.
+        flaw: Why the map cannot be drawn.
+    """
 
     picture: bytes
-    """PNG of 8-bit greys; empty where the map cannot be drawn."""
     scale: float
-    """The absolute value at which colours saturate, as in the figures."""
     flaw: str
-    """Why the map cannot be drawn."""
 
 
 def encode_map(attribution: Map, signed: bool, side: int, outlier_percent: float = 2.0) -> EncodedMap:
-    """The values that figures colour, averaged down to at most `side` pixels a side, as greys."""
+    """Encode the values that figures colour as a grey picture.
+
+    Args:
+        attribution: float32 [height, width].
+        signed: Whether negative values mean something.
+        side: The picture is averaged down to at most this many pixels a side.
+        outlier_percent: Share of the attribution mass that saturates the colours, in [0, 100).
+
+    Returns:
+        The picture, or why there is none.
+    """
     tensor = torch.from_numpy(attribution)
     scale = heatmaps.compute_scale(tensor, outlier_percent)
     if not scale:
@@ -56,26 +65,36 @@ def encode_map(attribution: Map, signed: bool, side: int, outlier_percent: float
     return EncodedMap(content.getvalue(), scale, "")
 
 
-def decode_map(picture: bytes, signed: bool) -> Map:
-    """The normalised values in a picture of `paint`, float32 [height, width]: what the page colours."""
-    greys: Map = np.asarray(Image.open(io.BytesIO(picture)), np.float32)
-    values: Map = (greys - ZERO) / np.float32(127) if signed else greys / np.float32(255)
-    return values
-
-
 def shrink(values: Map, side: int) -> Map:
-    """float32 [height, width] averaged over boxes to at most `side` pixels a side; unchanged where it is small enough."""
+    """Average a map over boxes.
+
+    Args:
+        values: float32 [height, width].
+        side: Largest side of the result.
+
+    Returns:
+        float32 of at most `side` pixels a side; the map itself where it is small enough.
+    """
     height, width = values.shape
     factor = side / max(height, width)
     if factor >= 1:
         return values
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    made: Map = np.asarray(Image.fromarray(values.astype(np.float32)).resize(size, Image.Resampling.BOX))
-    return made
+    boxes: Map = np.asarray(Image.fromarray(values.astype(np.float32)).resize(size, Image.Resampling.BOX))
+    return boxes
 
 
 def choose_map_side(sample: Sequence[tuple[Map, bool]], count: int, budget: int = BUDGET) -> int:
-    """The largest of `SIDES` at which `count` maps like the (map, signed) of the sample fit into the budget of bytes."""
+    """Choose how large maps are on a page.
+
+    Args:
+        sample: (map, signed) of some maps.
+        count: Number of maps on the page.
+        budget: Bytes that they may take.
+
+    Returns:
+        The largest of `SIDES` at which `count` maps like the sample fit into the budget; the smallest if none does.
+    """
     for side in SIDES:
         sizes = [len(encode_map(attribution, signed, side).picture) for attribution, signed in sample]
         if not sizes or np.mean(sizes) * count <= budget:
@@ -83,32 +102,37 @@ def choose_map_side(sample: Sequence[tuple[Map, bool]], count: int, budget: int 
     return SIDES[-1]
 
 
-SIDE = 56
-"""Maps are averaged down to this side first: methods differ in grain where they agree on the place."""
-
-
 def compute_agreement(maps: Sequence[tuple[Map, bool]]) -> float:
-    """Mean of Spearman's rank correlation over all pairs of (map [height, width], signed): 1 the same order, 0 none.
+    """Average Spearman's rank correlation over all pairs of maps.
 
     Pairs in which one map is unsigned compare magnitudes, as such a map cannot say "against". Maps that are constant or
-    not finite have no order and take no part. NaN where no pair is left.
+    not finite have no order and are left out.
+
+    Args:
+        maps: (map [height, width], signed) of one image.
+
+    Returns:
+        1 where all have the same order, 0 where there is no relation; NaN where no pair is left.
     """
-    ordered = [(_ranks(one), _ranks(np.abs(one)), signed) for one, signed in maps if np.isfinite(one).all()]
-    found = []
-    for (plain, size, signed), (other_plain, other_size, other_signed) in combinations(ordered, 2):
-        both = signed and other_signed
-        one, other = (plain, other_plain) if both else (size, other_size)
-        if one is not None and other is not None and len(one) == len(other):
-            found.append(float(one @ other))
-    return float(np.mean(found)) if found else float("nan")
+    ordered = [
+        (_rank_values(values), _rank_values(np.abs(values)), signed)
+        for values, signed in maps
+        if np.isfinite(values).all()
+    ]
+    correlations = []
+    for (values, sizes, signed), (other_values, other_sizes, other_signed) in combinations(ordered, 2):
+        left, right = (values, other_values) if signed and other_signed else (sizes, other_sizes)
+        if left is not None and right is not None and len(left) == len(right):
+            correlations.append(float(left @ right))
+    return float(np.mean(correlations)) if correlations else float("nan")
 
 
-def _ranks(values: Map) -> NDArray[np.float64] | None:
+def _rank_values(values: Map) -> NDArray[np.float64] | None:
     """Centred ranks of length 1, so that a product is a correlation; None for a constant map."""
-    small = shrink(values, SIDE)
+    small = shrink(values, COARSE)
     if small.min() == small.max():
         return None
     ranks = stats.rankdata(small, axis=None)
     ranks = ranks - ranks.mean()
-    made: NDArray[np.float64] = ranks / np.linalg.norm(ranks)
-    return made
+    unit: NDArray[np.float64] = ranks / np.linalg.norm(ranks)
+    return unit

@@ -24,7 +24,15 @@ STRENGTH = 0.7
 
 
 def render_page(content: PageContent, colours: str = NAMES[0]) -> str:
-    """The page as text. Scripts run by their hash alone, so that no name in the data can start one."""
+    """Render the page; its scripts run by their hash alone, so that no name in the data can start one.
+
+    Args:
+        content: Of the page.
+        colours: default or classic.
+
+    Returns:
+        The HTML.
+    """
     environment = Environment(loader=PackageLoader("seewhy.report", "page"), autoescape=True, undefined=StrictUndefined)
     environment.trim_blocks = environment.lstrip_blocks = True
     environment.filters |= {"short": _short, "p": _p, "precise": _precise}
@@ -42,7 +50,7 @@ def render_page(content: PageContent, colours: str = NAMES[0]) -> str:
 
 
 def build_painting(colours: str = NAMES[0]) -> dict[str, Any]:
-    """{kind: table of a colour map as hexadecimal sRGB, two digits a channel} and the strength of overlays at first."""
+    """Build what the scripts paint with: tables of colour maps as hexadecimal sRGB, and the first strength of overlays."""
     return {"colours": {kind: _table(colours, kind) for kind in KINDS}, "strength": STRENGTH}
 
 

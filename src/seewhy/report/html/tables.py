@@ -16,8 +16,15 @@ from seewhy.statistics.schema import ARROWS
 
 
 def build_board(comparison: Comparison) -> dict[str, Any]:
-    """The leaderboard: columns of metrics with a direction, rows of explainers, each cell with its interval as a bar."""
-    metrics, names = list(comparison.ranks), [str(name) for name in comparison.leaderboard.index]
+    """Build the leaderboard, each cell with its interval as a bar.
+
+    Args:
+        comparison: Of the explainers of one model.
+
+    Returns:
+        Columns of metrics with a direction, rows of explainers, the verdicts that occur, whether there is a mean rank.
+    """
+    metrics, names = list(comparison.ranks), comparison.explainers
     columns = [
         {
             "name": name,
@@ -26,7 +33,7 @@ def build_board(comparison: Comparison) -> dict[str, Any]:
         }
         for name in metrics
     ]
-    cells = {metric: _column(comparison, metric, names) for metric in metrics}
+    cells = {metric: _build_column(comparison, metric, names) for metric in metrics}
     rows: list[dict[str, Any]] = [
         {
             "name": name,
@@ -36,40 +43,46 @@ def build_board(comparison: Comparison) -> dict[str, Any]:
         }
         for name in names
     ]
-    said = {cell["beats"] for row in rows for cell in row["cells"]}
     return {
         "columns": columns,
         "rows": rows,
-        "said": said,
+        "verdicts": {cell["beats"] for row in rows for cell in row["cells"]},
         "ranked": any(math.isfinite(row["mean_rank"]) for row in rows),
     }
 
 
-def _column(comparison: Comparison, metric: str, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    found = {name: comparison.get_mean(name, metric) for name in names}
-    scale = build_value_scale([value for three in found.values() for value in three], 0, 100)
+def _build_column(comparison: Comparison, metric: str, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    means = {name: comparison.get_mean(name, metric) for name in names}
+    scale = build_value_scale([value for triple in means.values() for value in triple], 0, 100)
     control, best = comparison.joined.control, comparison.list_best(metric)
-    zero = found[control][0] if control in found else math.nan
+    zero = means[control][0] if control in means else math.nan
     cells = {}
-    for name, (mean, low, high) in found.items():
-        known = math.isfinite(mean)
+    for name, (mean, low, high) in means.items():
+        measured = math.isfinite(mean)
         ends = (low, high) if math.isfinite(low) else (mean, mean)
         cells[name] = {
             "mean": mean,
             "low": low,
             "high": high,
-            "text": format_value(mean) if known else "no value",
+            "text": format_value(mean) if measured else "no value",
             "interval": f"{format_value(low)} to {format_value(high)}" if math.isfinite(low) else "",
             "beats": comparison.get_verdict(name, metric),
             "best": name in best,
-            "bar": [round(scale(value), 2) for value in (*ends, mean)] if known else None,
+            "bar": [round(scale(value), 2) for value in (*ends, mean)] if measured else None,
             "control": round(scale(zero), 2) if math.isfinite(zero) else None,
         }
     return cells
 
 
 def build_scores(summary: pd.DataFrame) -> list[dict[str, Any]]:
-    """summary.csv, a row per metric and explainer."""
+    """Build the rows of summary.csv with their numbers as text.
+
+    Args:
+        summary: `summarise_metrics`.
+
+    Returns:
+        A row per metric and explainer.
+    """
     arrows: dict[str, str] = {direction or "none": arrow for direction, arrow in ARROWS.items()}
     rows = []
     for record in summary.to_dict("records"):
@@ -82,27 +95,42 @@ def build_scores(summary: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def build_pair_tables(comparison: Comparison) -> list[dict[str, Any]]:
-    """Per metric the share of images on which the row's explainer is better than the column's, and the test's verdict."""
-    names, tables = [str(name) for name in comparison.leaderboard.index], []
+    """Build a table of paired comparisons per metric.
+
+    Args:
+        comparison: Of the explainers of one model.
+
+    Returns:
+        Per metric and pair the share of images on which the row's explainer is better than the column's, and the verdict
+        of the test.
+    """
+    names, tables = comparison.explainers, []
     for metric in comparison.ranks:
-        part = comparison.pairwise[comparison.pairwise["metric"] == metric]
-        found: dict[tuple[str, str], dict[str, Any]] = {}
-        for row in part.to_dict("records"):
-            one, other, wins = row["explainer"], row["other"], row["win_rate"]
+        pairs = comparison.pairwise[comparison.pairwise["metric"] == metric]
+        cells: dict[tuple[str, str], dict[str, Any]] = {}
+        for row in pairs.to_dict("records"):
+            first, other, wins = row["explainer"], row["other"], row["win_rate"]
             both = {"p": row["p_holm"], "n": row["n"], "winner": row["winner"]}
-            found[one, other] = {**both, "wins": wins, "difference": row["difference"]}
-            found[other, one] = {**both, "wins": 1 - wins, "difference": -row["difference"]}
-        if found:
+            cells[first, other] = {**both, "wins": wins, "difference": row["difference"]}
+            cells[other, first] = {**both, "wins": 1 - wins, "difference": -row["difference"]}
+        if cells:
             fact = comparison.joined.facts[metric]
-            notes = sorted({note for note in part["note"] if note})
+            notes = sorted({note for note in pairs["note"] if note})
             tables.append(
-                {"metric": metric, "arrow": ARROWS[fact.better], "names": names, "cells": found, "notes": notes}
+                {"metric": metric, "arrow": ARROWS[fact.better], "names": names, "cells": cells, "notes": notes}
             )
     return tables
 
 
 def build_rank_table(comparison: Comparison) -> list[dict[str, Any]]:
-    """Per metric the average ranks, Friedman's test and the critical difference."""
+    """Build the average ranks of each metric, with Friedman's test and the critical difference.
+
+    Args:
+        comparison: Of the explainers of one model.
+
+    Returns:
+        A row per metric that ranks two explainers.
+    """
     return [
         {
             "metric": metric,
@@ -118,20 +146,35 @@ def build_rank_table(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def build_heat_tables(summary: pd.DataFrame, quantities: dict[str, str]) -> list[dict[str, Any]]:
-    """Per quantity a table of corruptions x levels out of robustness_summary.csv, the clean image first."""
-    table, found = select_levels(summary), []
+    """Build a table of corruptions x levels per quantity, the clean image first.
+
+    Args:
+        summary: robustness_summary.csv.
+        quantities: {quantity: words}.
+
+    Returns:
+        A table per quantity.
+    """
+    table, tables = select_levels(summary), []
     levels = sorted({int(level) for level in table["level"]})
     names = [str(name) for name in table["corruption"].unique() if name != CLEAN]
     for quantity, words in quantities.items():
         values = table[table["quantity"] == quantity].set_index(["corruption", "level"])["value"].to_dict()
         clean = values.get((CLEAN, 0))
         rows = [(name, [clean if level == 0 else values.get((name, level)) for level in levels]) for name in names]
-        found.append({"quantity": quantity, "words": words, "levels": levels, "rows": rows})
-    return found
+        tables.append({"quantity": quantity, "words": words, "levels": levels, "rows": rows})
+    return tables
 
 
 def list_corruption_errors(summary: pd.DataFrame) -> list[dict[str, Any]]:
-    """The errors over all levels, a row per corruption; the mean over corruptions last."""
-    wanted = ("error", "relative_error", "corruption_error", "relative_corruption_error")
-    part = summary[(summary["level"] == OVER_LEVELS) & summary["quantity"].isin(wanted)]
-    return [{str(key): value for key, value in row.items()} for row in part.to_dict("records")]
+    """List the errors over all levels.
+
+    Args:
+        summary: robustness_summary.csv.
+
+    Returns:
+        A row per corruption; the mean over corruptions last.
+    """
+    quantities = ("error", "relative_error", "corruption_error", "relative_corruption_error")
+    rows = summary[(summary["level"] == OVER_LEVELS) & summary["quantity"].isin(quantities)]
+    return [{str(key): value for key, value in row.items()} for row in rows.to_dict("records")]
