@@ -18,7 +18,7 @@ __all__ = ["runner"]
 
 HOSTILE = """os.system subprocess.Popen builtins.eval builtins.exec torch.load torch.hub.load torch.hub.subprocess.Popen
 numpy.load pickle.loads shutil.rmtree importlib.import_module hydra.utils.get_method hydra.utils.instantiate
-seewhy.runs.record.subprocess.run seewhy.models.weights.torch.load seewhy.models.weights.is_reachable
+seewhy.runs.record.subprocess.run seewhy.models.weights.torch.load seewhy.models.architectures.is_reachable
 seewhy.cli.tasks.execute
 seewhy.callbacks.attribution.Path seewhy.callbacks.attribution.RunFolder seewhy.data.labels.csv.DictReader
 seewhy.callbacks.attribution.Attribution.on_test_start lightning.pytorch.cli.LightningCLI albumentations.load

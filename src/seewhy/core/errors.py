@@ -14,7 +14,7 @@ class Incompatible(UserError):
 
 
 class MissingWeights(UserError):
-    """No weights at hand; the message says where they were looked for and how to give them."""
+    """There are no weights at hand; the message says where they were looked for and how to give them."""
 
 
 class UnreadableImage(UserError):

@@ -1,4 +1,4 @@
-"""The folder that a run leaves behind: every file is written under a temporary name and then renamed."""
+"""Files of a run: each is written under a temporary name and then renamed, so that it is whole or absent."""
 
 from __future__ import annotations
 
@@ -14,14 +14,25 @@ from typing import Any, BinaryIO
 class RunFolder:
     """Atomic files below one folder: a name either holds the whole content or does not exist.
 
-    A name that leads out of the folder (`..`, an absolute path, a link to another place) is a ValueError.
+    Every method raises ValueError for a name that leads out of the folder: `..`, an absolute path, or a link.
+
+    Args:
+        path: The folder; it is created with the first file.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def write(self, name: str, fill: Callable[[BinaryIO], None]) -> Path:
-        """Let `fill` write to an open binary file that takes the place of `name` when it is complete."""
+        """Write a file through a function.
+
+        Args:
+            name: Path below the folder, with slashes.
+            fill: Writes the content to an open binary file; the file gets its name when this returns.
+
+        Returns:
+            The path of the file.
+        """
         target = self._inside(name)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
@@ -44,7 +55,15 @@ class RunFolder:
         return target
 
     def write_bytes(self, name: str, content: bytes) -> Path:
-        """Write `content` whole or not at all."""
+        """Write bytes.
+
+        Args:
+            name: Path below the folder.
+            content: All bytes of the file.
+
+        Returns:
+            The path of the file.
+        """
 
         def fill(file: BinaryIO) -> None:
             file.write(content)
@@ -52,11 +71,28 @@ class RunFolder:
         return self.write(name, fill)
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> Path:
-        """Write a mapping as indented JSON."""
+        """Write a mapping as indented JSON.
+
+        Args:
+            name: Path below the folder.
+            content: The mapping; values that JSON does not have are written as text.
+
+        Returns:
+            The path of the file.
+        """
         return self.write_bytes(name, (json.dumps(content, indent=2, default=str) + "\n").encode())
 
     def write_csv(self, name: str, columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> Path:
-        """Write rows under the given columns, one at a time; a missing value is an empty cell."""
+        """Write a table, row by row.
+
+        Args:
+            name: Path below the folder.
+            columns: Names of the columns, in order.
+            rows: A value for each column; a missing one is an empty cell.
+
+        Returns:
+            The path of the file.
+        """
 
         def fill(file: BinaryIO) -> None:
             text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)

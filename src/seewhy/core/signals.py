@@ -1,7 +1,4 @@
-"""Ending a run in order when someone, or a scheduler, asks for it.
-
-Several processes of one run.
-"""
+"""Signals of the operating system: ending a run in order when someone, or a scheduler, asks for it."""
 
 from __future__ import annotations
 
@@ -15,18 +12,20 @@ from contextlib import contextmanager
 from typing import Any
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Errors of a disk, or a share of it, that is full."""
 
 
 class Stop:
-    """The signal that ended the run in this process; None while nobody has asked for it."""
+    """How the run of this process was ended."""
 
     signum: int | None = None
+    """The signal; None while nobody has asked for it."""
 
 
 def exit_while_starting() -> None:
-    """From now on Ctrl-C ends a command with one line and exit code 130: nothing has begun that must be closed.
+    """End a command at Ctrl-C with one line and exit code 130, while nothing has begun that must be closed.
 
-    A run sets its own handlers while it works, see `signals`.
+    A run sets its own handlers while it works, see `handle_signals`.
     """
     if threading.current_thread() is not threading.main_thread():
         return
@@ -40,7 +39,11 @@ def exit_while_starting() -> None:
 
 @contextmanager
 def handle_signals() -> Iterator[None]:
-    """SIGTERM ends what is inside the block as Ctrl-C does; the handlers are as before after it."""
+    """End what is inside the block at SIGTERM as at Ctrl-C; the handlers are as before after it.
+
+    Yields:
+        Nothing.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -55,7 +58,11 @@ def handle_signals() -> Iterator[None]:
 
 
 def install_handlers(launcher: Any = None) -> None:
-    """SIGTERM and SIGINT raise KeyboardInterrupt, once, and are passed on to the other processes of the run."""
+    """Raise KeyboardInterrupt at SIGTERM and SIGINT, once, and pass them on to the other processes of the run.
+
+    Args:
+        launcher: Lightning's launcher of those processes; None where there are none.
+    """
     if threading.current_thread() is not threading.main_thread():
         return
     owner = os.getpid()
@@ -75,9 +82,12 @@ def install_handlers(launcher: Any = None) -> None:
 
 
 def is_first_process() -> bool:
-    """Whether this process writes what belongs to the whole run: the others of a `trainer=ddp` do not.
+    """Tell whether this process writes what belongs to the whole run: the others of a `trainer=ddp` do not.
 
-    Known from what launchers set, before anything that talks between processes is imported.
+    Read from what launchers set, before anything that talks between processes is imported.
+
+    Returns:
+        True in the first process, and where there is only one.
     """
     names = ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK")
     return all(os.environ.get(name, "0") == "0" for name in names)

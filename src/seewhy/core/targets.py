@@ -1,4 +1,4 @@
-"""Which class of each image is explained."""
+"""Choosing the class of each image that is explained: by policy, index or name."""
 
 from __future__ import annotations
 
@@ -12,14 +12,23 @@ from seewhy.core.errors import UserError
 from seewhy.core.types import Classes
 
 POLICIES = ("predicted", "true", "runner_up")
+"""Targets that depend on the image: the likeliest class, the true one, and the second likeliest."""
 UNKNOWN = -1
+"""Index of a true class that is unknown, or unknown to the network."""
 
 
 def check_policy(policy: str | int, classes: Sequence[str]) -> int | None:
-    """The index of the class that `policy` names, or None for predicted, true and runner_up.
+    """Find the class that a policy names, if it names one.
 
-    A class can be given by index or by name (case and underscores do not matter); UserError with the nearest names
-    otherwise.
+    Args:
+        policy: One of `POLICIES`, or a class by index or by name (case and underscores do not matter).
+        classes: The names of the network's classes.
+
+    Returns:
+        The index of the class; None for one of `POLICIES`.
+
+    Raises:
+        UserError: There is no such class; the message has the nearest names.
     """
     if policy in POLICIES:
         return None
@@ -34,25 +43,44 @@ def check_policy(policy: str | int, classes: Sequence[str]) -> int | None:
 
 
 def find_class(name: str, classes: Sequence[str]) -> int:
-    """The index of the class called `name`; UserError with the nearest names where there is none."""
-    plain = [_plain(known) for known in classes]
-    if _plain(name) in plain:
-        return plain.index(_plain(name))
-    near = [classes[plain.index(match)] for match in difflib.get_close_matches(_plain(name), plain, n=4, cutoff=0.5)]
+    """Find a class by its name.
+
+    Args:
+        name: The name; case, underscores and hyphens do not matter.
+        classes: The names of the network's classes.
+
+    Returns:
+        The index of the class.
+
+    Raises:
+        UserError: There is no such class; the message has the nearest names.
+    """
+    names = [_simplify(each) for each in classes]
+    if _simplify(name) in names:
+        return names.index(_simplify(name))
+    matches = difflib.get_close_matches(_simplify(name), names, n=4, cutoff=0.5)
+    near = [classes[names.index(match)] for match in matches]
     raise UserError(
         f"target={name!r} is none of {', '.join(POLICIES)}, an index, or one of the network's {len(classes)} classes; "
         f"nearest: {', '.join(near) or ', '.join(classes[:4])}"
     )
 
 
-def _plain(name: str) -> str:
+def _simplify(name: str) -> str:
     return name.lower().replace("_", " ").replace("-", " ").strip()
 
 
 def choose_targets(policy: str | int, logits: Tensor, labels: Tensor, classes: Sequence[str]) -> Classes:
-    """int64 [batch] from logits [batch, classes] and labels [batch]; -1 where `true` is asked and the label is unknown.
+    """Choose the class of each image that is explained.
 
-    `runner_up` is the class with the second largest logit.
+    Args:
+        policy: See `check_policy`; `runner_up` is the class with the second largest logit.
+        logits: [batch, classes].
+        labels: int64 [batch], the true classes; -1 where one is unknown.
+        classes: The names of the network's classes.
+
+    Returns:
+        int64 [batch]; -1 where the policy is `true` and the label is unknown.
     """
     index = check_policy(policy, classes)
     if index is not None:

@@ -1,4 +1,4 @@
-"""What every part of the project shares: batches of images, predictions, targets and explanations."""
+"""The types that every room shares: images and batches, predictions, targets and explanations."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ from seewhy.core.errors import Incompatible, UserError
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the classifier says of one image. `top` lists the five likeliest (class, probability), best first."""
+    """What the classifier says of one image."""
 
     index: int
+    """Index of the likeliest class."""
     name: str
+    """Its name."""
     probability: float
+    """Its probability."""
     top: tuple[tuple[str, float], ...]
+    """(class, probability) of the five likeliest, best first."""
     label: str = ""
     """The true class in words; empty where it is unknown."""
     correct: bool | None = None
@@ -29,12 +33,16 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Target:
-    """The class that is explained, its probability, and the policy that chose it."""
+    """The class of one image that is explained."""
 
     index: int
+    """Index of the class."""
     name: str
+    """Its name."""
     probability: float
+    """Its probability."""
     policy: str
+    """How it was chosen, such as `predicted`."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +52,13 @@ class Explanation:
     name: str
     """Unique in the run and safe as a file name."""
     path: str
+    """Where the image was read from."""
     image: Tensor
     """float32 [3, height, width] in [0, 1], as the classifier saw it."""
     prediction: Prediction
+    """What the classifier says of the image."""
     target: Target
+    """The class that is explained."""
     attribution: Tensor
     """float32 [height, width]: larger supports the target more."""
     explainer: str
@@ -89,7 +100,14 @@ class Targets:
 
     @staticmethod
     def of(targets: Targets | Classes) -> Targets:
-        """Wrap a tensor of class indices or weights; targets stay as they are."""
+        """Wrap a tensor; targets stay as they are.
+
+        Args:
+            targets: Targets, class indices int64 [batch], or weights [batch, outputs].
+
+        Returns:
+            The targets.
+        """
         return targets if isinstance(targets, Targets) else Targets(targets)
 
     def __len__(self) -> int:
@@ -111,25 +129,50 @@ class Targets:
         return self.values
 
     def clone(self) -> Targets:
-        """A copy, outside of any graph."""
+        """Copy the targets, outside of any graph.
+
+        Returns:
+            The copy.
+        """
         return Targets(self.values.detach().clone())
 
     def repeat(self, count: int) -> Targets:
-        """All targets in order, `count` times one after the other."""
+        """Repeat all targets in order.
+
+        Args:
+            count: How often.
+
+        Returns:
+            count x batch targets.
+        """
         return Targets(torch.cat([self.values] * count))
 
     def score(self, outputs: Tensor) -> Tensor:
-        """weights . outputs [...] for outputs [..., outputs], whose leading dimensions are those of the targets."""
+        """Compute the score of each image: weights . outputs.
+
+        Args:
+            outputs: What the network, or a function of it, gives for each image [batch, outputs].
+
+        Returns:
+            The scores [batch], with their graph.
+        """
         if self.values.is_floating_point():
             return (outputs * self.values.to(outputs)).sum(-1)
         return outputs.gather(-1, self.values[..., None])[..., 0]
 
     def expand(self, outputs: int) -> Tensor:
-        """The weights as floating point [batch, outputs], for a network with that many outputs."""
+        """Write the weights out.
+
+        Args:
+            outputs: Number of outputs of the network.
+
+        Returns:
+            Floating point [batch, outputs].
+        """
         return self.values if self.values.is_floating_point() else functional.one_hot(self.values, outputs).float()
 
     def check(self, images: int, outputs: int) -> None:
-        """UserError where these are not targets for so many images and a network with so many outputs.
+        """Check that these are targets of given images and a given network.
 
         Args:
             images: Number of images.
@@ -154,10 +197,12 @@ class Targets:
 
 
 class Skipped(NamedTuple):
-    """An image file that could not be used, and why."""
+    """An image that was left out."""
 
     path: str
+    """Its file."""
     reason: str
+    """Why it could not be used."""
 
 
 class Corrupted(NamedTuple):
@@ -172,31 +217,49 @@ class Corrupted(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Images on their way to the classifier, with what is known about each."""
+    """Images on their way to the classifier, with names, labels and masks."""
 
     images: Images
+    """[batch, channels, height, width] in [0, 1]."""
     labels: Tensor
     """int64 [batch]: index of the true class, -1 where it is unknown."""
     names: list[str]
     """Unique in the data set and safe as a file name."""
     paths: list[str]
+    """Where each image was read from."""
     label_names: list[str]
     """The true class in words, empty where it is unknown; it may be a class that the classifier does not know."""
     skipped: list[Skipped]
+    """Images that this batch should have held."""
     masks: Tensor | None = None
     """bool [batch, height, width], true on the object; all false where an image has no mask; None without masks."""
     corrupted: Corrupted | None = None
     """The corrupted versions of the same images, on the host; None where none were asked for."""
 
     def first(self, count: int) -> Batch:
-        """The first `count` images."""
+        """Take the first images.
+
+        Args:
+            count: How many.
+
+        Returns:
+            A batch of at most so many.
+        """
         names, paths, words = self.names[:count], self.paths[:count], self.label_names[:count]
         masks = None if self.masks is None else self.masks[:count]
-        corrupted = None if self.corrupted is None else Corrupted(*(part[:count] for part in self.corrupted))
+        corrupted = None if self.corrupted is None else Corrupted(*(values[:count] for values in self.corrupted))
         return Batch(self.images[:count], self.labels[:count], names, paths, words, self.skipped, masks, corrupted)
 
     def to(self, device: torch.device | str, **options: Any) -> Batch:
-        """The batch with its tensors on `device` (Lightning calls this instead of walking through every name)."""
+        """Move the tensors to a device; Lightning calls this instead of walking through every name.
+
+        Args:
+            device: The device.
+            **options: As `torch.Tensor.to` takes them.
+
+        Returns:
+            The batch with its tensors there, except the corrupted versions.
+        """
         masks = None if self.masks is None else self.masks.to(device, **options)
         images, labels = self.images.to(device, **options), self.labels.to(device, **options)
         return self._replace(images=images, labels=labels, masks=masks)

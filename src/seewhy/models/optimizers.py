@@ -1,4 +1,4 @@
-"""Which optimiser and learning-rate schedule a training uses."""
+"""The optimiser and the learning-rate schedule of a training."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
 @dataclass(frozen=True)
 class Optimization:
-    """`optimizer` and `schedule` are torch classes with every argument but the parameters (and the number of steps).
+    """An optimiser and a learning-rate schedule, as a config describes them.
 
-    `monitor` is the value that a ReduceLROnPlateau schedule watches.
+    Args:
+        optimizer: Builds the optimiser from the parameters: a class of torch with every other argument.
+        schedule: Builds the schedule from the optimiser (and `total_steps` where it is OneCycleLR); None for a
+            constant rate.
+        monitor: The logged value that a ReduceLROnPlateau schedule watches.
     """
 
     optimizer: Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -23,7 +27,15 @@ class Optimization:
     monitor: str = "val/loss"
 
     def configure(self, parameters: Iterable[nn.Parameter], total_steps: int) -> dict[str, Any]:
-        """What Lightning's `configure_optimizers` returns."""
+        """Build both for Lightning.
+
+        Args:
+            parameters: The parameters of the network.
+            total_steps: Number of optimiser steps of the training.
+
+        Returns:
+            What `LightningModule.configure_optimizers` returns.
+        """
         optimizer = self.optimizer(parameters)
         if self.schedule is None:
             return {"optimizer": optimizer}

@@ -1,14 +1,8 @@
-"""Where downloaded weights lie, and whether their homes can be reached. Imports nothing heavy: it answers at once.
-
-Reading weights safely, and fitting them to a network.
-"""
+"""Files of weights: reading them safely, fitting them to a network, saving them."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import urllib.error
-import urllib.request
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -21,46 +15,6 @@ from torch import Tensor, nn
 from seewhy.core.errors import UserError
 from seewhy.core.facts import Facts
 
-SECONDS_TO_ANSWER = 2.0
-
-
-def is_reachable(url: str) -> bool:
-    """Whether a server answers at `url` within two seconds (any answer counts). False when HF_HUB_OFFLINE is set."""
-    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
-        return False
-    request = urllib.request.Request(url, method="HEAD")
-    try:
-        urllib.request.urlopen(request, timeout=SECONDS_TO_ANSWER).close()
-    except urllib.error.HTTPError:
-        return True
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def locate_checkpoint(filename: str) -> Path:
-    """Where torch.hub keeps a downloaded checkpoint of that name."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
-    home = Path(os.environ.get("TORCH_HOME", cache / "torch")).expanduser()
-    return home / "hub" / "checkpoints" / filename
-
-
-def find_timm_snapshot(name: str) -> Path | None:
-    """The weights of a timm network in the Hugging Face cache (`name` with or without its training tag), or None."""
-    from huggingface_hub import constants
-
-    pattern = name if "." in name else f"{name}.*"
-    found = Path(constants.HF_HUB_CACHE).glob(f"models--timm--{pattern}/snapshots/*/model.safetensors")
-    return next(iter(sorted(found)), None)
-
-
-def find_timm_home() -> str:
-    """The address of the hub that timm downloads from."""
-    from huggingface_hub import constants
-
-    return str(constants.ENDPOINT)
-
-
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Keys under which training scripts commonly put the state dict."""
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -70,9 +24,16 @@ LARGEST_RATIO = 4
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], Facts | None]:
-    """(state dict, facts where the file carries them) of a .safetensors, .pt / .pth or .ckpt file.
+    """Read weights from a file. Nothing in it is executed: only tensors in plain containers are accepted.
 
-    Nothing in the file is executed: pickled objects other than tensors and plain containers are refused.
+    Args:
+        path: A .safetensors, .pt, .pth, .bin or .ckpt file.
+
+    Returns:
+        The state dict, and the facts where the file carries them.
+
+    Raises:
+        UserError: The file is missing, damaged, of another kind, or holds other pickled objects.
     """
     if not path.is_file():
         raise UserError(f"model.weights={path}: {'it is not a file' if path.exists() else 'there is no such file'}")
@@ -92,7 +53,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], Facts | None]:
             ) from error
         raise UserError(f"model.weights={path} cannot be read ({_first_line(error)}); is it complete?") from error
     metadata = content.get("seewhy") if isinstance(content, dict) else None
-    return _state_dict(content, path), _facts(metadata, path)
+    return _state_dict(content, path), _parse_facts(metadata, path)
 
 
 def _check_size(path: Path) -> None:
@@ -111,7 +72,7 @@ def _check_size(path: Path) -> None:
         )
 
 
-def _facts(metadata: Any, path: Path) -> Facts | None:
+def _parse_facts(metadata: Any, path: Path) -> Facts | None:
     try:
         return Facts.from_metadata(metadata)
     except UserError as error:
@@ -122,7 +83,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Facts | None]:
     try:
         with safe_open(path, framework="pt") as file:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-            return state, _facts(file.metadata(), path)
+            return state, _parse_facts(file.metadata(), path)
     except UserError:
         raise
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError, MemoryError) as error:
@@ -151,7 +112,16 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
 
 
 def fit_weights(network: nn.Module, state: dict[str, Tensor], origin: str) -> None:
-    """Load `state` into the network; UserError that lists every kind of misfit, or a tensor that is not finite."""
+    """Load weights into a network.
+
+    Args:
+        network: The network.
+        state: Tensors by their names in the network.
+        origin: Where they come from, for the message.
+
+    Raises:
+        UserError: Names, shapes or types do not fit, each kind with examples; or a value is not finite.
+    """
     expected = network.state_dict()
     missing = [key for key in expected if key not in state]
     unexpected = [key for key in state if key not in expected]
@@ -162,7 +132,11 @@ def fit_weights(network: nn.Module, state: dict[str, Tensor], origin: str) -> No
     ]
     if missing or unexpected or shapes:
         report = [f"the weights ({origin}) do not fit the network:"]
-        report += _listed("missing", missing) + _listed("unexpected", unexpected) + _listed("other shape", shapes)
+        report += (
+            _list_examples("missing", missing)
+            + _list_examples("unexpected", unexpected)
+            + _list_examples("other shape", shapes)
+        )
         if shapes and not missing and not unexpected:
             report.append("for weights with another number of classes set model.classes (a number, names, or cifar10)")
         raise UserError("\n".join(report))
@@ -175,20 +149,31 @@ def fit_weights(network: nn.Module, state: dict[str, Tensor], origin: str) -> No
         or value.dtype not in (FLOATS if expected[key].is_floating_point() else WHOLE)
     ]
     if kinds:
-        raise UserError("\n".join([f"the weights ({origin}) hold tensors of other types:", *_listed("type", kinds)]))
+        raise UserError(
+            "\n".join([f"the weights ({origin}) hold tensors of other types:", *_list_examples("type", kinds)])
+        )
     damaged = [key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
     if damaged:
-        raise UserError("\n".join([f"the weights ({origin}) hold NaN or infinite values:", *_listed("in", damaged)]))
+        raise UserError(
+            "\n".join([f"the weights ({origin}) hold NaN or infinite values:", *_list_examples("in", damaged)])
+        )
     network.load_state_dict(state)
 
 
-def _listed(title: str, rows: list[str]) -> list[str]:
+def _list_examples(title: str, rows: list[str]) -> list[str]:
     more = [f"  ... and {len(rows) - 6} more"] if len(rows) > 6 else []
     return [f"  {title}: {row}" for row in rows[:6]] + more
 
 
 def hash_weights(network: nn.Module) -> str:
-    """SHA-256 over the names, shapes and bytes of every parameter and buffer."""
+    """Hash the weights of a network.
+
+    Args:
+        network: The network.
+
+    Returns:
+        SHA-256 over the names, shapes and bytes of every parameter and buffer, in hexadecimal digits.
+    """
     digest = hashlib.sha256()
     for key, value in network.state_dict().items():
         digest.update(f"{key}{list(value.shape)}{value.dtype}".encode())
@@ -197,7 +182,14 @@ def hash_weights(network: nn.Module) -> str:
 
 
 def save_weights(network: nn.Module, facts: Facts, path: Path, half: bool = False) -> None:
-    """Write the network's state dict and its facts as safetensors; `half` stores floating point as float16."""
+    """Write the weights and the facts of a network as safetensors.
+
+    Args:
+        network: The network.
+        facts: What its weights assume and its outputs mean.
+        path: The file to write.
+        half: Whether floating point is stored as float16.
+    """
     state = {
         key: (value.half() if half and value.is_floating_point() else value).contiguous()
         for key, value in network.state_dict().items()

@@ -25,16 +25,16 @@ class Chain:
 
     In evaluation mode BN(w * x + b) = (s w) * x + (s b + t) with s = gamma / sqrt(variance + eps), t = beta - s mean.
 
+    Attributes:
+        parameters: The parameters to convolve with, see `fold_parameters`.
+        fused: The activation that the convolution computes itself, None where it does not.
+        remember: Whether the result of the next pass is kept, for `was_written`.
+
     Args:
         convolution: The convolution.
         normalisation: The normalisation behind it, None for none.
         activation: The activation behind both, None for none or where the normalisation contains it, as timm's does.
         around: The modules that hold a module of the chain but not its end: what they return lies inside of it.
-
-    Attributes:
-        parameters: The parameters to convolve with, see `fold_parameters`.
-        fused: The activation that the convolution computes itself, None where it does not.
-        remember: Whether the result of the next pass is kept, for `was_written`.
     """
 
     def __init__(

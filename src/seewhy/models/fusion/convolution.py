@@ -184,12 +184,12 @@ def convolve_activated(
 class FusedRectifier:
     """The rectifier inside of a fused convolution, reached from its node in the graph as `step`.
 
+    Attributes:
+        rule: rule(out, signal, result, high) writes what is passed back in place of the gradient, where it is set.
+
     Args:
         name: The activation as oneDNN calls it.
         high: Its upper bound.
-
-    Attributes:
-        rule: rule(out, signal, result, high) writes what is passed back in place of the gradient, where it is set.
     """
 
     def __init__(self, name: str, high: float) -> None:

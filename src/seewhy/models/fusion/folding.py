@@ -29,12 +29,12 @@ class Folding:
     A chain is taken apart where a hook is set on one of its modules, and all of them where a pass does not run as the
     first one did. Nothing is folded where the folded logits are not those of the network.
 
+    Attributes:
+        chains: Its chains; None until `refresh` has looked for them.
+
     Args:
         network: The network.
         enabled: False computes layer by layer, as does a process in which fusion is off, see `is_fusion_supported`.
-
-    Attributes:
-        chains: Its chains; None until `refresh` has looked for them.
     """
 
     def __init__(self, network: nn.Module, enabled: bool = True) -> None:

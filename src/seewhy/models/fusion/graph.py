@@ -29,22 +29,50 @@ PRODUCTS = {
 
 
 def name_operation(node: Node) -> str:
-    """Name the operation of a node: `Relu` for `ReluBackward0`."""
+    """Name the operation of a node: `Relu` for `ReluBackward0`.
+
+    Args:
+        node: A node of the autograd graph.
+
+    Returns:
+        The bare name.
+    """
     return re.sub(r"Backward\d*$", "", node.name().removeprefix("torch::autograd::")) or node.name()
 
 
 def describe_operation(node: Node) -> str:
-    """Name the operation as its function is written: `hard_swish` for `HardSwishBackward0`."""
+    """Name the operation as its function is written: `hard_swish` for `HardSwishBackward0`.
+
+    Args:
+        node: A node of the autograd graph.
+
+    Returns:
+        The name in snake case.
+    """
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name_operation(node)).lower()
 
 
 def list_sources(node: Node) -> list[Node]:
-    """List the nodes whose results this one uses, as far as they depend on the image."""
+    """List the nodes whose results this one uses, as far as they depend on the image.
+
+    Args:
+        node: A node of the autograd graph.
+
+    Returns:
+        The nodes, once for each use.
+    """
     return [source for source, _ in node.next_functions if source is not None]
 
 
 def count_readers(result: Tensor) -> Counter[Node]:
-    """Count for each node behind a result how many nodes use its own result."""
+    """Count for each node behind a result how many nodes use its own result.
+
+    Args:
+        result: A tensor with its graph.
+
+    Returns:
+        The number of uses of each node.
+    """
     readers: Counter[Node] = Counter()
     waiting = [result.grad_fn] if result.grad_fn is not None else []
     while waiting:
@@ -55,14 +83,28 @@ def count_readers(result: Tensor) -> Counter[Node]:
 
 
 def is_product(node: Node) -> bool:
-    """Tell whether the node multiplies two results that both depend on the image."""
+    """Tell whether the node multiplies two results that both depend on the image.
+
+    Args:
+        node: A node of the autograd graph.
+
+    Returns:
+        True for such a product.
+    """
     factors = PRODUCTS.get(name_operation(node), ())
     operands = node.next_functions
     return sum(operands[index][0] is not None for index in factors if index < len(operands)) > 1
 
 
 def is_linear(node: Node) -> bool:
-    """Tell whether the node is linear, or affine, in what depends on the image."""
+    """Tell whether the node is linear, or affine, in what depends on the image.
+
+    Args:
+        node: A node of the autograd graph.
+
+    Returns:
+        True where its derivative does not depend on the image.
+    """
     name = name_operation(node)
     if name == "Div":
         return len(node.next_functions) < 2 or node.next_functions[1][0] is None

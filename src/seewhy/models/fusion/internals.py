@@ -52,6 +52,9 @@ def is_fusion_supported() -> bool:
     The environment variable SEEWHY_FUSION=off switches fusion off. Outside of the tested series of torch it is off
     too, and one warning says so; results are then the same up to rounding.
 
+    Returns:
+        True where they may.
+
     Raises:
         UserError: SEEWHY_FUSION is neither `on` nor `off`.
     """
@@ -89,17 +92,38 @@ def is_observed(accepts: str, subject: object) -> bool:
 
 
 def count_writes(values: Tensor) -> int | None:
-    """Count how often a tensor was written into; None for tensors of inference mode, which do not count."""
+    """Count how often a tensor was written into; None for tensors of inference mode, which do not count.
+
+    Args:
+        values: The tensor.
+
+    Returns:
+        The number of writes.
+    """
     return None if values.is_inference() else values._version
 
 
 def is_view(values: Tensor) -> bool:
-    """Tell whether a tensor is a view of another one."""
+    """Tell whether a tensor is a view of another one.
+
+    Args:
+        values: The tensor.
+
+    Returns:
+        True for a view.
+    """
     return values._is_view()
 
 
 def list_hooks(module: nn.Module) -> tuple[Mapping[int, Any], ...]:
-    """List the hooks of a module: forward, forward pre-, backward and backward pre-hooks."""
+    """List the hooks of a module: forward, forward pre-, backward and backward pre-hooks.
+
+    Args:
+        module: The module.
+
+    Returns:
+        The hooks of each kind by their numbers.
+    """
     return tuple(getattr(module, name) for name in HOOKS)
 
 
@@ -114,25 +138,57 @@ def read_saved(node: Node, name: str) -> Any:
     Args:
         node: The node.
         name: The argument of its function, such as `self` or `min_val`, or `result`.
+
+    Returns:
+        The value.
     """
     return getattr(node, f"_saved_{name}", None)
 
 
 def read_schema(operation: Any) -> Any:
-    """Read the schema of an operator: its name, its arguments, and which of them it writes into."""
+    """Read the schema of an operator: its name, its arguments, and which of them it writes into.
+
+    Args:
+        operation: An overload of an operator.
+
+    Returns:
+        Its `torch.FunctionSchema`.
+    """
     return operation._schema
 
 
 def find_overload(packet: Any, operation: Any) -> Any:
-    """Find the overload of `packet` that has the name of the overload `operation`; None where there is none."""
+    """Find the overload of `packet` that has the name of the overload `operation`; None where there is none.
+
+    Args:
+        packet: An operator, with all its overloads.
+        operation: An overload of another operator.
+
+    Returns:
+        The overload of the same name.
+    """
     return getattr(packet, operation._overloadname) if operation._overloadname in packet.overloads() else None
 
 
 def find_storage(values: Tensor) -> int:
-    """Identify the memory of a tensor: views of the same memory have the same number."""
+    """Identify the memory of a tensor: views of the same memory have the same number.
+
+    Args:
+        values: The tensor.
+
+    Returns:
+        The number.
+    """
     return values.untyped_storage()._cdata
 
 
 def reads_values(operation: Any) -> bool:
-    """Tell whether an operator makes numbers or shapes out of the values of its arguments."""
+    """Tell whether an operator makes numbers or shapes out of the values of its arguments.
+
+    Args:
+        operation: An overload of an operator.
+
+    Returns:
+        True where what follows depends on the values.
+    """
     return operation in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
