@@ -33,8 +33,8 @@ def start(folder: Path, script: str, *arguments: str) -> subprocess.Popen[str]:
 def wait_for(process: subprocess.Popen[str], run: Path, more: int) -> None:
     """Until the run in a folder has finished so many batches more than it has now."""
     journal, end = Journal(run), time.monotonic() + LONGEST
-    batches = len(journal.batches()) + more
-    while len(journal.batches()) < batches:
+    batches = len(journal.list_numbers()) + more
+    while len(journal.list_numbers()) < batches:
         if process.poll() is not None or time.monotonic() > end:
             raise AssertionError(f"the run ended before it was stopped: {process.communicate()}")
         time.sleep(0.02)

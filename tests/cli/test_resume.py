@@ -77,7 +77,7 @@ def test_a_long_run_does_not_make_tables_while_a_scheduler_waits(
         with pytest.raises(SystemExit):
             explain(folder, undisturbed[0])
         assert (folder / "predictions.csv").is_file() == made
-        assert set(Journal(folder).finished()) == {0, 1}
+        assert set(Journal(folder).count_finished()) == {0, 1}
 
 
 def test_a_finished_run_is_not_computed_again(
@@ -102,14 +102,14 @@ def test_half_written_files_do_not_count(
     data, expected = undisturbed
     explain(tmp_path, data)
     journal = Journal(tmp_path)
-    kept = [len(entry.images) for entry in journal.entries()]
+    kept = [len(entry.images) for entry in journal.read_batches()]
     assert sum(kept) == 7
-    torn = journal.path(1)
+    torn = journal.locate(1)
     torn.write_bytes(torn.read_bytes()[:-40])
     lost = tmp_path / next(iter(journal.read(3).stored))  # type: ignore[union-attr]
     lost.write_bytes(lost.read_bytes()[:-1])
     (tmp_path / "journal" / ".00000002.json.123.part").write_bytes(b"{")
-    assert set(journal.finished()) == {0, 2}
+    assert set(journal.count_finished()) == {0, 2}
     count.names = []
     explain(tmp_path, data)
     assert len(count.names) == kept[1] + kept[3]
@@ -243,3 +243,15 @@ def test_the_limit_counts_places_whatever_was_done_before(
     explain(tmp_path, data, limited)
     explained = [row["image"] for row in rows(tmp_path / "predictions.csv") if row["target"]]
     assert (len(explained), count.names) == (5, explained)
+
+
+def test_a_finished_run_given_again_computes_nothing_and_draws_the_same(tmp_path: Path, count: Count) -> None:
+    folder, data = tmp_path / "run", images(tmp_path / "images", 3)
+    given = folder, data, "callbacks=explain", "logger=[]"
+    explain(*given)
+    before, explained = products(folder), len(count.names)
+    explain(*given)
+    assert len(count.names) == explained > 0
+    assert products(folder) == before
+    assert {"sheet.png", "summary.csv"} <= set(before)
+    assert record(folder)["status"] == "completed"

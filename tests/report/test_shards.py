@@ -95,7 +95,7 @@ def test_shards_are_not_compared_with_other_runs(base: Path) -> None:
 @pytest.mark.parametrize("text", ["0/3", "4/3", "2", "a/b", "1/0", "2/3/4"])
 def test_a_shard_that_is_none_is_named(text: str) -> None:
     with pytest.raises(UserError, match="must be i/n"):
-        Shard.of(text)
+        Shard.parse(text)
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ MAP = torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
 
 def through(form: AttributionFormat, attribution: torch.Tensor, folder: Path) -> torch.Tensor:
     (folder / "attributions").mkdir(exist_ok=True)
-    (folder / "attributions" / f"one{form.suffix}").write_bytes(form.to_bytes(attribution))
+    (folder / "attributions" / f"one{form.suffix}").write_bytes(form.encode(attribution))
     return read_attribution(folder, "one")
 
 
@@ -49,8 +49,8 @@ def test_float16_keeps_zero_maps_and_what_is_not_finite(tmp_path: Path) -> None:
 def test_the_same_map_gives_the_same_bytes_and_fewer_in_half_precision() -> None:
     sizes = []
     for form in (AttributionFormat(), AttributionFormat("float16"), AttributionFormat("float16", True)):
-        assert form.to_bytes(MAP) == form.to_bytes(MAP.clone())
-        sizes.append(len(form.to_bytes(MAP)))
+        assert form.encode(MAP) == form.encode(MAP.clone())
+        sizes.append(len(form.encode(MAP)))
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[1] < 0.6 * sizes[0]
 

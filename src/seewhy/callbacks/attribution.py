@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Trainer
 
-from seewhy.callbacks.journal_recorder import JournalRecorder, find_recorder
+from seewhy.callbacks.journal_reader import JournalUser
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
 from seewhy.core.targets import check_policy
 from seewhy.core.types import Batch
 from seewhy.explainers.base import Explainer
 from seewhy.explainers.batch import explain_batch
-from seewhy.models.classifier import Classifier, Passes
+from seewhy.models.classifier import Classifier
 from seewhy.runs.attribution_files import AttributionFormat
-from seewhy.runs.batch_results import Cost
+from seewhy.runs.batch_results import record_cost
 from seewhy.runs.logged_results import describe_explainer
 
 
-class Attribution(Callback):
-    """Adds `explanations` and `skipped` to each test batch's outputs and stores the maps below attributions/.
+class Attribution(JournalUser):
+    """Adds `explanations` and `skipped` to each test batch's outputs, and stores the maps below attributions/.
 
-    `limit` explains only images at the first places of the data set (None: all); `dtype` and `compressed` say how a map
-    is stored (see `seewhy.runs.attribution_files`).
+    Args:
+        explainer: The method.
+        folder: The run folder.
+        target: The explained class: predicted, true, runner_up, an index or a name.
+        limit: Only images at the first positions of the data set are explained; None: all.
+        dtype: Of the stored maps: float32 or float16.
+        compressed: Whether the stored maps are compressed.
+
+    Raises:
+        UserError: If `limit` is negative or `dtype` another one.
     """
-
-    journaling: JournalRecorder
 
     def __init__(
         self,
@@ -45,11 +50,7 @@ class Attribution(Callback):
         self.folder = RunFolder(Path(folder))
         self.target = "true" if target is True else target  # a command line's target=true is a boolean
         self.limit = limit
-        self.form = AttributionFormat(dtype, compressed)
-
-    def setup(self, trainer: Trainer, pl_module: Classifier, stage: str) -> None:  # type: ignore[override]
-        """Join the journal."""
-        self.journaling = find_recorder(trainer, self.folder.path)
+        self.format = AttributionFormat(dtype, compressed)
 
     def on_test_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         """Refuse an unknown target before any image is read."""
@@ -62,27 +63,24 @@ class Attribution(Callback):
         outputs: dict[str, Any],
         batch: Batch,
         batch_idx: int,
-        *place: int,
+        *rest: int,
     ) -> None:
-        """Explain the batch, count passes and seconds."""
-        left = len(batch.images)
-        if self.limit is not None and left:
-            left = min(left, self.limit - self.journaling.first(batch_idx, left))
+        """Explain the batch."""
         outputs["explanations"], outputs["skipped"] = [], list(batch.skipped)
-        if left <= 0:
+        count = len(batch.images)
+        if self.limit is not None and count:
+            count = min(count, self.limit - self.recorder.find_position(batch_idx, count))
+        if count <= 0:
             return
-        before, start = Passes(pl_module.passes.forward, pl_module.passes.backward), time.perf_counter()
-        logits = outputs["logits"][:left]
-        with trainer.precision_plugin.forward_context():
-            made, skipped = explain_batch(pl_module, batch.first(left), logits, self.explainer, self.target)
-        spent = pl_module.passes.since(before)
-        cost = Cost(spent.forward, spent.backward, time.perf_counter() - start)
-        outputs.setdefault("costs", {})["attribution"] = cost
+        with record_cost(pl_module, outputs, "attribution"), trainer.precision_plugin.forward_context():
+            explanations, skipped = explain_batch(
+                pl_module, batch.first(count), outputs["logits"][:count], self.explainer, self.target
+            )
         stored = outputs.setdefault("stored", {})
-        for explanation in made:
-            name = f"attributions/{explanation.name}{self.form.suffix}"
-            stored[name] = self.folder.write_bytes(name, self.form.to_bytes(explanation.attribution)).stat().st_size
-        outputs["explanations"] = made
+        for explanation in explanations:
+            name = self.format.name_file(explanation.name)
+            stored[name] = self.folder.write_bytes(name, self.format.encode(explanation.attribution)).stat().st_size
+        outputs["explanations"] = explanations
         outputs["skipped"] += skipped
 
     def describe_row(self) -> tuple[dict[str, str | float], dict[str, float]]:
@@ -94,7 +92,11 @@ class Attribution(Callback):
         return describe_explainer(self.explainer, self.target), {}
 
     def record(self) -> dict[str, Any]:
-        """What the run's record says of the attributions."""
+        """Describe the attributions for the record of the run.
+
+        Returns:
+            The explainer, the form of the files, images, passes and seconds.
+        """
         return {
             "explainer": {
                 "name": self.explainer.name,
@@ -103,6 +105,6 @@ class Attribution(Callback):
                 "signed": self.explainer.signed,
                 "tolerance": getattr(self.explainer, "tolerance", None),
             },
-            **self.journaling.totals().attribution_record(),
-            "attribution_form": self.form.words,
+            **self.recorder.totals.describe_attributions(),
+            "attribution_form": str(self.format),
         }

@@ -1,4 +1,4 @@
-"""Which inner units speak for each class of a data set."""
+"""Find the inner units that speak for each class of a data set."""
 
 from __future__ import annotations
 
@@ -21,8 +21,15 @@ from seewhy.runs.loggers.group import LoggerGroup
 class Experts(Callback):
     """Writes influences.safetensors and experts.csv before the loop, experts_curve.csv and its figure after it.
 
-    The influences are means over `images` training images, or over the images of the loop where the data have no
-    training set; the curve is measured on the first `limit` images of the loop.
+    The influences are means over training images, or over the images of the loop where the data have no training set.
+
+    Args:
+        folder: The run folder.
+        images: How many images the influences are means over.
+        limit: The curve is measured on the first images of the loop.
+        count: Experts of each class in experts.csv.
+        seed: Of the control that keeps random units.
+        options: Keywords of `seewhy.explainers.influence.experts.Survey.measure`.
     """
 
     whole_run = True  # needs every image in one process
@@ -47,10 +54,10 @@ class Experts(Callback):
         self.facts["influence_seconds"] = round(time.perf_counter() - start, 3)
 
     def on_test_batch_end(  # type: ignore[override]
-        self, trainer: Trainer, pl_module: Classifier, outputs: dict[str, Any], batch: Batch, *place: int
+        self, trainer: Trainer, pl_module: Classifier, outputs: dict[str, Any], batch: Batch, *rest: int
     ) -> None:
-        """Keep the first images for the curve."""
-        left = self.limit - sum(len(kept.names) for kept in self.batches)
+        """Hold the first images for the curve."""
+        left = self.limit - sum(len(held.names) for held in self.batches)
         if left > 0 and batch.names:
             self.batches.append(batch.first(left))
 
@@ -69,5 +76,9 @@ class Experts(Callback):
         self.facts |= {"curve_images": images}
 
     def record(self) -> dict[str, Any]:
-        """What the run's record says of the experts."""
+        """Describe the experts for the record of the run.
+
+        Returns:
+            Facts of the survey and of its curve.
+        """
         return {"experts": self.facts}

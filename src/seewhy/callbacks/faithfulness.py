@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +14,8 @@ from seewhy.core.types import Batch
 from seewhy.explainers.base import Explainer
 from seewhy.metrics.base import ImageMetric
 from seewhy.metrics.batch import build_context, measure_batch, select_masks, select_measurable
-from seewhy.models.classifier import Classifier, Passes
-from seewhy.runs.batch_results import Cost, collect_curve_rows
+from seewhy.models.classifier import Classifier
+from seewhy.runs.batch_results import collect_curve_rows, record_cost
 from seewhy.statistics.schema import collect_metric_facts
 
 if TYPE_CHECKING:
@@ -24,7 +23,15 @@ if TYPE_CHECKING:
 
 
 class Faithfulness(JournalReader):
-    """Adds the value of every metric to each explanation; comes after the callback `attribution`."""
+    """Adds the value of every metric to each explanation; comes after the callback `attribution`.
+
+    Args:
+        metrics: Each under its name.
+        explainer: The method whose explanations are measured.
+        folder: The run folder.
+        seed: Of the metrics that draw random numbers, and of the bootstrap.
+        probe_batch_size: Bound on the images in the network at once.
+    """
 
     def __init__(
         self,
@@ -48,47 +55,48 @@ class Faithfulness(JournalReader):
             select_measurable(self.metrics, data.masks is not None)
 
     def on_test_batch_end(  # type: ignore[override]
-        self, trainer: Trainer, pl_module: Classifier, outputs: dict[str, Any], batch: Batch, *place: int
+        self, trainer: Trainer, pl_module: Classifier, outputs: dict[str, Any], batch: Batch, *rest: int
     ) -> None:
-        """Measure the explanations of the batch, count passes and seconds."""
+        """Measure the explanations of the batch."""
         explanations = outputs.get("explanations", [])
         if not self.metrics or not explanations:
             return
         metrics, outputs["left_out"] = select_measurable(self.metrics, batch.masks is not None)
         masks = select_masks(batch, explanations)
-        before, start = Passes(pl_module.passes.forward, pl_module.passes.backward), time.perf_counter()
-        with trainer.precision_plugin.forward_context():
-            context = build_context(pl_module, explanations, self.explainer, masks=masks, **self.options)
-            outputs["explanations"] = measure_batch(context, explanations, metrics)
-            outputs["curves"] = collect_curve_rows(context, explanations)
-        for metric in metrics.values():
-            metric.reset()  # the values are kept in the journal, not here
-        spent = pl_module.passes.since(before)
-        cost = Cost(spent.forward, spent.backward, time.perf_counter() - start)
-        outputs.setdefault("costs", {})["metrics"] = cost
-
-    def measured(self) -> dict[str, ImageMetric]:
-        """The metrics that could be taken."""
-        return {name: one for name, one in self.metrics.items() if name not in self.left_out}
+        with record_cost(pl_module, outputs, "metrics"):
+            with trainer.precision_plugin.forward_context():
+                context = build_context(pl_module, explanations, self.explainer, masks=masks, **self.options)
+                outputs["explanations"] = measure_batch(context, explanations, metrics)
+                outputs["curves"] = collect_curve_rows(context, explanations)
+            for metric in metrics.values():
+                metric.reset()  # the values are in the journal
 
     @property
     def left_out(self) -> list[str]:
-        """The names of the metrics that could not be taken."""
-        return self.kept.totals().left_out
+        """The names of the metrics that need what the data lack."""
+        return self.recorder.totals.left_out
+
+    def _select_measured(self) -> dict[str, ImageMetric]:
+        return {name: metric for name, metric in self.metrics.items() if name not in self.left_out}
 
     def write(self, trainer: Trainer, classifier: Classifier) -> None:
-        """summary.csv, metrics.json and the curves of all finished images."""
+        """Write summary.csv, metrics.json and the curves of all finished images."""
         if not self.metrics:
             return
         from seewhy.runs.scores import write_curves, write_scores
 
-        seed, journal = self.options["seed"], self.kept.journal
-        self.summary = write_scores(self.folder, collect_metric_facts(self.measured().values()), journal, seed)
+        seed, journal = self.options["seed"], self.recorder.journal
+        facts = collect_metric_facts(self._select_measured().values())
+        self.summary = write_scores(self.folder, facts, journal, seed)
         write_curves(self.folder, journal, f"{self.explainer.name} on {classifier.name}", seed)
 
     def record(self) -> dict[str, Any]:
-        """What the run's record says of the metrics."""
+        """Describe the metrics for the record of the run.
+
+        Returns:
+            The variant of each, passes and seconds; empty without metrics.
+        """
         if not self.metrics:
             return {}
-        variants = {name: metric.variant for name, metric in self.measured().items()}
-        return {"metrics": variants, **self.kept.totals().metric_record()}
+        variants = {name: metric.variant for name, metric in self._select_measured().items()}
+        return {"metrics": variants, **self.recorder.totals.describe_metrics()}

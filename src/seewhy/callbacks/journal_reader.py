@@ -1,4 +1,4 @@
-"""The base of callbacks that write files from the journal when the loop ends."""
+"""The bases of callbacks that use the journal: during the loop, and when it ends."""
 
 from __future__ import annotations
 
@@ -16,37 +16,41 @@ QUICK = 200
 """Batches whose tables are made in the seconds that a scheduler leaves between SIGTERM and SIGKILL."""
 
 
-class JournalReader(Callback):
-    """Calls `write` in the first process when the loop has ended, or with what is finished when it is broken off."""
+class JournalUser(Callback):
+    """Finds the recorder of the journal when the loop is set up."""
 
     folder: RunFolder
-    journaling: JournalRecorder | None = None
+    _recorder: JournalRecorder | None = None
 
     def setup(self, trainer: Trainer, pl_module: Classifier, stage: str) -> None:  # type: ignore[override]
-        """Join the journal."""
-        self.journaling = find_recorder(trainer, self.folder.path)
+        """Find the recorder of the journal."""
+        self._recorder = find_recorder(trainer, self.folder.path)
+
+    @property
+    def recorder(self) -> JournalRecorder:
+        """The callback that writes the journal, once the loop is set up."""
+        assert self._recorder is not None
+        return self._recorder
+
+
+class JournalReader(JournalUser):
+    """Calls `write` in the first process when the loop has ended, or with what is finished when it is broken off."""
 
     def on_test_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
-        """Write what the loop gave."""
+        """Write the files."""
         if trainer.is_global_zero:
             self.write(trainer, pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: Classifier, exception: BaseException) -> None:  # type: ignore[override]
-        """Keep what was computed before the error, as far as it can be written."""
-        if trainer.is_global_zero and self.journaling is not None and self.journaling.begun:
+        """Write what was computed before the error, as far as it can be written."""
+        if trainer.is_global_zero and self._recorder is not None and self._recorder.begun:
             with contextlib.suppress(OSError):
-                self.journaling.settle()
-            if Stop.signum == signal.SIGTERM and len(self.journaling.journal.batches()) > QUICK:
+                self._recorder.settle()
+            if Stop.signum == signal.SIGTERM and len(self._recorder.journal.list_numbers()) > QUICK:
                 return
             with contextlib.suppress(OSError):
                 self.write(trainer, pl_module)
 
     def write(self, trainer: Trainer, classifier: Classifier) -> None:
-        """Make the files of this callback from the journal."""
+        """Write the files of this callback from the journal."""
         raise NotImplementedError
-
-    @property
-    def kept(self) -> JournalRecorder:
-        """The callback that keeps the journal, once the loop is set up."""
-        assert self.journaling is not None
-        return self.journaling

@@ -1,7 +1,4 @@
-"""What callbacks share whose files are made from the journal.
-
-Keep what each batch of the test loop gave, and leave out what was kept before.
-"""
+"""Write the results of each batch of the test loop to the journal, and leave out batches that are finished."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lightning.pytorch import Callback, Trainer
 
@@ -24,12 +21,18 @@ from seewhy.runs.resume_check import check_same_plan
 from seewhy.runs.shard import Shard
 from seewhy.runs.totals import Totals
 
+Kind = TypeVar("Kind", bound=Callback)
+
 
 class JournalRecorder(Callback):
-    """Writes the journal entry of each batch; comes last, so that all other work on the batch is done.
+    """Writes the journal; comes last, so that all other work on a batch is done.
 
-    `config` are the decisive keys of a run that can be taken up again: its finished batches are left out of the loop,
-    and a folder that holds another run is refused. None: the journal only lasts for this loop.
+    Args:
+        folder: The run folder.
+        config: The decisive keys of a run that can be resumed: its finished batches are left out of the loop, and a
+            folder that holds another run is refused. None: the journal only lasts for this loop.
+        overrides: Of the command line, to be given again when the run is resumed.
+        shard: The batches of this machine; None: all.
     """
 
     def __init__(
@@ -41,14 +44,14 @@ class JournalRecorder(Callback):
     ) -> None:
         self.journal = Journal(Path(folder))
         self.config, self.overrides, self.shard = config, list(overrides), shard or Shard()
-        self.images = self.done = 0
+        self.images = self.finished_images = 0
         """Images of this run or shard, and those among them that were finished before it began."""
         self.batches: list[list[int]] = []
         self.numbers: list[int] | None = None
         """Of the batches in this process; None: all, in order."""
         self.begun = False
         """Whether the journal in the folder is that of this run."""
-        self.waiting: deque[tuple[int, BatchResults, Sequence[Future[Any]]]] = deque()
+        self._unwritten: deque[tuple[int, BatchResults, Sequence[Future[Any]]]] = deque()
         """Batches that are done but for their figures."""
         self._totals: Totals | None = None
 
@@ -64,24 +67,30 @@ class JournalRecorder(Callback):
             self.begun = True
             return
         loader = data.test_dataloader()
-        whole = [type(part).__name__ for part in trainer.callbacks if getattr(part, "whole_run", False)]  # type: ignore[attr-defined]
-        if whole and (trainer.world_size > 1 or self.shard.total > 1):
-            raise UserError(
-                f"{', '.join(whole)} needs every image in one process: leave out shard= and set trainer.devices=1"
-            )
-        self.batches = partition(loader) if self.config is not None and not whole else partition(loader, None)
-        chosen = self.shard.part(range(len(self.batches)))
-        finished = self._begin(self._plan(trainer, pl_module, loader), whole, trainer.is_global_zero)
+        resumable = self._check_whole_runs(trainer) and self.config is not None
+        self.batches = partition(loader) if resumable else partition(loader, None)
+        finished = self._begin(self._plan(trainer, pl_module, loader), resumable, trainer.is_global_zero)
         self.begun = True
-        self.images = sum(len(self.batches[number]) for number in chosen)
-        self.done = sum(len(self.batches[number]) for number in finished)
-        left = [number for number in chosen if number not in finished]
+        selected = self.shard.select(range(len(self.batches)))
+        self.images = sum(len(self.batches[number]) for number in selected)
+        self.finished_images = sum(len(self.batches[number]) for number in finished)
+        left = [number for number in selected if number not in finished]
         self.numbers = left[trainer.global_rank :: trainer.world_size]
         cut = [self.batches[number] for number in self.numbers]
         data.test_dataloader = lambda: WholeBatches(loader, cut)
 
+    def _check_whole_runs(self, trainer: Trainer) -> bool:
+        """Whether no callback needs all images; UserError where one does and this process does not get them."""
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        names = [type(callback).__name__ for callback in callbacks if getattr(callback, "whole_run", False)]
+        if names and (trainer.world_size > 1 or self.shard.total > 1):
+            raise UserError(
+                f"{', '.join(names)} needs every image in one process: leave out shard= and set trainer.devices=1"
+            )
+        return not names
+
     def _plan(self, trainer: Trainer, classifier: Classifier, loader: Any) -> dict[str, Any]:
-        known = getattr(loader.dataset, "fingerprint", dict)
+        read_fingerprint = getattr(loader.dataset, "fingerprint", dict)
         return {
             "config": dict(self.config or {}),
             "overrides": self.overrides,
@@ -89,14 +98,14 @@ class JournalRecorder(Callback):
             "device": trainer.strategy.root_device.type,
             "images": len(loader.dataset),
             "batches": len(self.batches),
-            "data": known() if self.config is not None else {},
+            "data": read_fingerprint() if self.config is not None else {},
             "shard": str(self.shard),
         }
 
-    def _begin(self, plan: dict[str, Any], whole: list[str], first: bool) -> set[int]:
+    def _begin(self, plan: dict[str, Any], resumable: bool, first: bool) -> set[int]:
         """The numbers of the batches that need not be computed again; a new journal where there are none."""
-        before = self.journal.plan() if self.config is not None and not whole else None
-        finished = set(self.journal.finished()) if before else set()
+        before = self.journal.read_plan() if resumable else None
+        finished = set(self.journal.count_finished()) if before else set()
         if before and finished:
             check_same_plan(before, plan, str(self.journal.folder.path))
         elif first:
@@ -104,11 +113,19 @@ class JournalRecorder(Callback):
         return finished
 
     def on_test_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
-        """Lightning has put its own handlers of signals in the place of ours by now."""
+        """Install the handlers of signals again, as Lightning has replaced them by now."""
         install_handlers(getattr(trainer.strategy, "launcher", None))
 
-    def first(self, batch_idx: int, size: int) -> int:
-        """The position in the data set of the first image of a batch of this loop."""
+    def find_position(self, batch_idx: int, size: int) -> int:
+        """Find where in the data set a batch of this loop begins.
+
+        Args:
+            batch_idx: Of the batch in this loop; it has at least one image.
+            size: Number of its images.
+
+        Returns:
+            The position of its first image.
+        """
         if self.numbers is None:
             return batch_idx * size
         return self.batches[self.numbers[batch_idx]][0]
@@ -120,36 +137,37 @@ class JournalRecorder(Callback):
         outputs: dict[str, Any],
         batch: Batch,
         batch_idx: int,
-        *place: int,
+        *rest: int,
     ) -> None:
-        """Keep the batch, which is finished from there on; one whose figures are still being drawn waits for them."""
+        """Write the batch, which is finished from there on; while its figures are being drawn it waits for them."""
         if self.numbers is not None and batch_idx >= len(self.numbers):
             return
         number = batch_idx if self.numbers is None else self.numbers[batch_idx]
-        self.waiting.append((number, collect_batch_results(pl_module, outputs, batch), outputs.get("pending", [])))
-        while self.waiting and all(one.done() for one in self.waiting[0][2]):
-            self._keep(*self.waiting.popleft())
+        self._unwritten.append((number, collect_batch_results(pl_module, outputs, batch), outputs.get("pending", [])))
+        while self._unwritten and all(future.done() for future in self._unwritten[0][2]):
+            self._write(*self._unwritten.popleft())
 
     def settle(self) -> None:
-        """Keep the batches whose figures were still being drawn."""
-        while self.waiting:
-            wait(self.waiting[0][2])
-            self._keep(*self.waiting.popleft())
+        """Wait for figures that are still being drawn, and write their batches."""
+        while self._unwritten:
+            wait(self._unwritten[0][2])
+            self._write(*self._unwritten.popleft())
 
-    def _keep(self, number: int, entry: BatchResults, pending: Sequence[Future[Any]]) -> None:
-        if not any(one.cancelled() or one.exception() for one in pending):
-            self.journal.write(number, entry)
+    def _write(self, number: int, results: BatchResults, pending: Sequence[Future[Any]]) -> None:
+        if not any(future.cancelled() or future.exception() for future in pending):
+            self.journal.write(number, results)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         """Wait for the figures and the other processes, so that the tables hold the batches of all."""
         self.settle()
         trainer.strategy.barrier("journal")
-        for name, value in self.totals().logged().items():
+        for name, value in self.totals.average_losses().items():
             pl_module.log(name, value, sync_dist=trainer.world_size > 1)
 
+    @property
     def totals(self) -> Totals:
         """Of all finished images; read once when the loop has ended."""
-        self._totals = self._totals or Totals.of(self.journal)
+        self._totals = self._totals or Totals.read(self.journal)
         return self._totals
 
     def teardown(self, trainer: Trainer, pl_module: Classifier, stage: str) -> None:  # type: ignore[override]
@@ -157,11 +175,15 @@ class JournalRecorder(Callback):
         vars(trainer.datamodule or self).pop("test_dataloader", None)  # type: ignore[attr-defined]
 
 
+def find_callback(trainer: Trainer, kind: type[Kind]) -> Kind | None:
+    """The first callback of a trainer that is of a kind; None where there is none."""
+    return next((callback for callback in trainer.callbacks if isinstance(callback, kind)), None)  # type: ignore[attr-defined]
+
+
 def find_recorder(trainer: Trainer, folder: Path) -> JournalRecorder:
-    """The callback of this trainer that keeps the journal; added at the end where there is none yet."""
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    found = next((part for part in callbacks if isinstance(part, JournalRecorder)), None)
-    if found is None:
-        found = JournalRecorder(str(folder))
-        callbacks.append(found)
-    return found
+    """The recorder of a trainer; added at the end of its callbacks where there is none yet."""
+    recorder = find_callback(trainer, JournalRecorder)
+    if recorder is None:
+        recorder = JournalRecorder(str(folder))
+        trainer.callbacks.append(recorder)  # type: ignore[attr-defined]
+    return recorder

@@ -1,7 +1,4 @@
-"""A picture of every explanation, and one of all.
-
-Keep each explained image as the network saw it, small.
-"""
+"""Write pictures of the explanations and of the explained images while the network goes on."""
 
 from __future__ import annotations
 
@@ -26,7 +23,23 @@ from seewhy.runs.background_writer import BackgroundWriter
 from seewhy.runs.contact_sheet import save_sheet_image, write_sheet
 
 
-class Figures(JournalReader):
+class _Drawing(Callback):
+    """Waits for its pictures when the loop ends, and when it is broken off."""
+
+    writer: BackgroundWriter
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+        """Wait for the pictures, before anything is made of them."""
+        self.writer.finish()
+
+    def on_exception(self, trainer: Trainer, pl_module: Classifier, exception: BaseException) -> None:  # type: ignore[override]
+        """Finish the pictures of what was explained before the error."""
+        with suppress(Exception):
+            self.writer.finish()
+        super().on_exception(trainer, pl_module, exception)
+
+
+class Figures(_Drawing, JournalReader):
     """Draws figures/<image>.png and sheet.png beside the loop.
 
     Args:
@@ -75,12 +88,14 @@ class Figures(JournalReader):
         outputs: dict[str, Any],
         batch: Batch,
         batch_idx: int,
-        *place: int,
+        *rest: int,
     ) -> None:
-        """Draw the explanations of one batch, keep the pictures that the sheet may need."""
-        first = self.kept.first(batch_idx, len(batch.images))
-        pending = outputs.setdefault("pending", [])
-        for position, explanation in enumerate(outputs.get("explanations", []), first):
+        """Draw the explanations of one batch, and store the images that the sheet may need."""
+        explanations = outputs.get("explanations", [])
+        if not explanations:
+            return
+        first, pending = self.recorder.find_position(batch_idx, len(batch.images)), outputs.setdefault("pending", [])
+        for position, explanation in enumerate(explanations, first):
             if self.limit is None or position < self.limit:
                 draw = partial(draw_panel, explanation, views=self.views, **self.style)
                 pending.append(self.writer.add(f"figures/{explanation.name}.png", draw))
@@ -88,19 +103,9 @@ class Figures(JournalReader):
                 pending.append(self.writer.run(partial(save_sheet_image, self.folder, explanation)))
             self.count += 1
 
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
-        """Wait for the figures, before anything is made of them."""
-        self.writer.finish()
-
-    def on_exception(self, trainer: Trainer, pl_module: Classifier, exception: BaseException) -> None:  # type: ignore[override]
-        """Keep what was explained before the error."""
-        with suppress(Exception):
-            self.writer.finish()
-        super().on_exception(trainer, pl_module, exception)
-
     def write(self, trainer: Trainer, classifier: Classifier) -> None:
-        """All images at a glance, where there is at least one."""
-        write_sheet(self.folder, self.kept.journal, self.maximum, self.style)
+        """Draw all images at a glance, where there is at least one."""
+        write_sheet(self.folder, self.recorder.journal, self.maximum, self.style)
 
     @property
     def drawn(self) -> int:
@@ -108,14 +113,21 @@ class Figures(JournalReader):
         return sum(1 for _ in (self.folder.path / "figures").glob("*.png"))
 
     def record(self) -> dict[str, Any]:
-        """What the run's record says of the drawing."""
+        """Describe the sheet for the record of the run, so that merged shards draw the same.
+
+        Returns:
+            Its maximum and its style.
+        """
         return {"sheet": {"maximum": self.maximum, "style": self.style}}
 
 
-class Previews(Callback):
+class Previews(_Drawing):
     """Writes images/<image>.webp for report.html, beside the loop; comes after the callback `attribution`.
 
     The page needs the image after resize and crop, also where the file is gone or there never was one.
+
+    Args:
+        folder: The run folder.
     """
 
     def __init__(self, folder: str) -> None:
@@ -123,20 +135,11 @@ class Previews(Callback):
         self.writer = BackgroundWriter(self.folder)
 
     def on_test_batch_end(  # type: ignore[override]
-        self, trainer: Trainer, pl_module: Classifier, outputs: dict[str, Any], batch: Batch, *place: int
+        self, trainer: Trainer, pl_module: Classifier, outputs: dict[str, Any], batch: Batch, *rest: int
     ) -> None:
         """Write the explained images of one batch."""
-        for made in outputs.get("explanations", []):
-            outputs.setdefault("pending", []).append(self.writer.run(partial(self._write, made)))
+        for explanation in outputs.get("explanations", []):
+            outputs.setdefault("pending", []).append(self.writer.run(partial(self._write, explanation)))
 
-    def _write(self, made: Explanation) -> Path:
-        return self.folder.write_bytes(f"images/{made.name}.webp", encode_preview(made.image))
-
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
-        """Wait for the pictures, before the page is made of them."""
-        self.writer.finish()
-
-    def on_exception(self, trainer: Trainer, pl_module: Classifier, exception: BaseException) -> None:  # type: ignore[override]
-        """Keep what was explained before the error."""
-        with suppress(Exception):
-            self.writer.finish()
+    def _write(self, explanation: Explanation) -> Path:
+        return self.folder.write_bytes(f"images/{explanation.name}.webp", encode_preview(explanation.image))

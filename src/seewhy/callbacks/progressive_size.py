@@ -8,10 +8,16 @@ from seewhy.core.errors import UserError
 
 
 class ProgressiveSize(Callback):
-    """`sizes` maps the first epoch of each phase to the side in pixels of the training images from then on.
+    """Changes the size of the training images from phase to phase.
 
     An epoch at two thirds of the side costs less than half; the last phase at the full size adapts the network to it.
     Validation and test images always have the full size.
+
+    Args:
+        sizes: Side in pixels of the training images from an epoch on, by that epoch; epoch 0 is needed.
+
+    Raises:
+        UserError: If there is no size for epoch 0.
     """
 
     def __init__(self, sizes: dict[int, int]) -> None:

@@ -1,4 +1,4 @@
-"""Which training images a decision rests on."""
+"""Decompose decisions into the training images that they rest on."""
 
 from __future__ import annotations
 
@@ -23,8 +23,12 @@ TABLES = ("representers", "importance", "consistency")
 class Representers(Callback):
     """Writes representers.csv, importance.csv, consistency.csv and figures/representers/ for the first test images.
 
-    At most `limit` images are held until the loop ends; `pictures` of them are drawn. `options` are those of
-    `seewhy.analyses.representers.points.compute_representer_points`.
+    Args:
+        folder: The run folder.
+        target: The explained class: predicted, true, runner_up, an index or a name.
+        limit: The most test images, which are held in memory until the loop ends.
+        pictures: How many of them are drawn.
+        options: Keywords of `seewhy.analyses.representers.points.compute_representer_points`.
     """
 
     whole_run = True  # needs every image in one process
@@ -43,10 +47,10 @@ class Representers(Callback):
         require_training_set(trainer.datamodule, "callbacks=representers")  # type: ignore[attr-defined]
 
     def on_test_batch_end(  # type: ignore[override]
-        self, trainer: Trainer, pl_module: Classifier, outputs: dict[str, Any], batch: Batch, *place: int
+        self, trainer: Trainer, pl_module: Classifier, outputs: dict[str, Any], batch: Batch, *rest: int
     ) -> None:
-        """Keep the first images."""
-        left = self.limit - sum(len(kept.names) for kept in self.batches)
+        """Hold the first images."""
+        left = self.limit - sum(len(held.names) for held in self.batches)
         if left > 0 and batch.names:
             self.batches.append(batch.first(left))
             self.logits.append(outputs["logits"][:left])
@@ -65,5 +69,9 @@ class Representers(Callback):
         LoggerGroup(trainer.loggers).log_files(self.folder.path, TABLES, figures, trainer.global_step)
 
     def record(self) -> dict[str, Any]:
-        """What the run's record says of the refitted layer."""
+        """Describe the refitted layer for the record of the run.
+
+        Returns:
+            Its facts; empty where nothing was computed.
+        """
         return {"representers": self.report.facts()} if self.report else {}

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Trainer
 
-from seewhy.callbacks.journal_recorder import JournalRecorder, find_recorder
+from seewhy.callbacks.journal_reader import JournalUser
+from seewhy.core.files import RunFolder
 from seewhy.models.classifier import Classifier
 from seewhy.runs.logged_results import (
     average_curves,
@@ -22,7 +23,7 @@ TABLES = ("summary", "predictions", "metrics")
 IMAGES = {"contact_sheet": "sheet.png", "curves": "curves.png"}
 
 
-class ResultsLogging(Callback):
+class ResultsLogging(JournalUser):
     """Logs numbers, curves, pictures, tables, the config, and one row by which runs are compared.
 
     Steps: per_image/* the position of the image in the run; curves/* the percentage of the pixels; everything else the
@@ -34,15 +35,9 @@ class ResultsLogging(Callback):
         maximum: The most panels (figures/<image>.png) that are logged.
     """
 
-    recorder: JournalRecorder
-
     def __init__(self, folder: str, maximum: int = 16) -> None:
-        self.folder = Path(folder)
+        self.folder = RunFolder(Path(folder))
         self.maximum = maximum
-
-    def setup(self, trainer: Trainer, pl_module: Classifier, stage: str) -> None:  # type: ignore[override]
-        """Join the journal."""
-        self.recorder = find_recorder(trainer, self.folder)
 
     def on_test_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         """Log all of it."""
@@ -53,16 +48,18 @@ class ResultsLogging(Callback):
         loggers.log_values({f"per_image/{name}": column for name, column in values.items()}, step)
         for name, points in average_curves(journal).items():
             loggers.log_curve(name, points)
-        names = [explanation.name for explanation, _ in zip(journal.explanations(), range(self.maximum), strict=False)]
+        names = [
+            explanation.name for explanation, _ in zip(journal.read_explanations(), range(self.maximum), strict=False)
+        ]
         panels = {f"explanation/{name}": f"figures/{name}.png" for name in names}
-        loggers.log_files(self.folder, TABLES, IMAGES | panels, step)
-        loggers.log_config(self.folder)
+        loggers.log_files(self.folder.path, TABLES, IMAGES | panels, step)
+        loggers.log_config(self.folder.path)
         self._log_row(loggers, trainer, pl_module, average_values(values))
 
     def _log_row(
         self, loggers: LoggerGroup, trainer: Trainer, classifier: Classifier, averages: dict[str, float]
     ) -> None:
-        totals = self.recorder.totals()
+        totals = self.recorder.totals
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         parameters, results = describe_run(classifier, data, totals.images), averages | summarise_totals(totals)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, Trainer
 from rich.console import Console
 
 from seewhy.analyses.robustness.figures import select_headline_quantities
-from seewhy.analyses.robustness.measure import Measurement, count_necessary_passes, find_existing_maps
+from seewhy.analyses.robustness.measure import Measurement, describe_work, find_existing_maps
 from seewhy.analyses.robustness.report import log_summary, results_table, write_figures, write_rows, write_summary
 from seewhy.analyses.robustness.sheets import Gallery
 from seewhy.analyses.robustness.summary import CLEAN, average_over_corruptions, read_reference, summarise
@@ -33,8 +33,24 @@ class Robustness(Callback):
     """Writes robustness.csv, robustness_summary.csv, curves, a heat table and sheets; comes last in the list.
 
     The data module corrupts each image in its worker processes right after decoding it; attacks need the classifier and
-    are made here. `explain` limits the images that are explained (None: all). Clean maps of the callback `attribution`
-    are used where they explain the same class with the same explainer.
+    are made here. Clean maps of the callback `attribution` are used where they explain the same class with the same
+    explainer.
+
+    Args:
+        corruptions: Corruptions and attacks, each under its name.
+        explainer: The method whose maps are compared.
+        folder: The run folder.
+        also: Further methods.
+        metrics: Metrics that are measured on the corrupted images too.
+        reference: A csv file of a reference model's errors.
+        explain: How many images are explained; None: all.
+        seed: Of corruptions, metrics and bootstrap.
+        probe_batch_size: Bound on the images in the network at once.
+        workers: Processes that corrupt images; auto is half of the cores.
+        shown: Images on the sheets.
+
+    Raises:
+        UserError: If there is no corruption.
     """
 
     whole_run = True  # needs every image in one process
@@ -55,8 +71,8 @@ class Robustness(Callback):
     ) -> None:
         if not corruptions:
             raise UserError("no corruption was picked: set corruption=study, corruption=all or 'corruption=[jpeg,fog]'")
-        self.attacks = {name: one for name, one in corruptions.items() if isinstance(one, Attack)}
-        self.corruptions = {name: one for name, one in corruptions.items() if not isinstance(one, Attack)}
+        self.attacks = {name: each for name, each in corruptions.items() if isinstance(each, Attack)}
+        self.corruptions = {name: each for name, each in corruptions.items() if not isinstance(each, Attack)}
         self.explainers = {explainer.name: explainer, **(also or {})}
         self.metrics = dict(metrics or {})
         self.reference = None if reference is None else read_reference(reference)
@@ -65,7 +81,7 @@ class Robustness(Callback):
         self.options: dict[str, Any] = {"seed": seed, "probe_batch_size": probe_batch_size}
         self.workers = count_workers(workers)
         few = len(corruptions) <= 6
-        signed = {name: one.signed for name, one in self.explainers.items()}
+        signed = {name: each.signed for name, each in self.explainers.items()}
         self.gallery = Gallery(signed, maximum=shown, longest=240 if few else 120)
         self.rows: list[dict[str, Any]] = []
         self.seconds = {"corruption": 0.0, "waiting": 0.0}
@@ -85,31 +101,32 @@ class Robustness(Callback):
 
     def on_test_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         """Start the clock."""
-        given = self.explainers, self.metrics, self.corrupter.steps, self.corrupter.moving, self.attacks
-        self.measurement = Measurement(pl_module, *given, **self.options)
+        steps = self.corrupter.steps, self.corrupter.moving
+        self.measurement = Measurement(pl_module, self.explainers, self.metrics, *steps, self.attacks, **self.options)
         self.before = Passes(pl_module.passes.forward, pl_module.passes.backward)
         self.started = self.mark = time.perf_counter()
 
     def on_test_batch_start(  # type: ignore[override]
-        self, trainer: Trainer, pl_module: Classifier, batch: Batch, *place: int
+        self, trainer: Trainer, pl_module: Classifier, batch: Batch, *rest: int
     ) -> None:
         """Count the seconds that the network waited for images."""
         self.seconds["waiting"] += time.perf_counter() - self.mark
 
     def on_test_batch_end(  # type: ignore[override]
-        self, trainer: Trainer, pl_module: Classifier, outputs: dict[str, Any], batch: Batch, *place: int
+        self, trainer: Trainer, pl_module: Classifier, outputs: dict[str, Any], batch: Batch, *rest: int
     ) -> None:
         """Measure the corrupted versions of one batch."""
         if len(batch.images):
-            left = len(batch.images) if self.explain is None else min(self.explain - self.explained, len(batch.images))
-            left = max(0, left)
+            count = len(batch.images)
+            if self.explain is not None:
+                count = max(0, min(count, self.explain - self.explained))
             with trainer.precision_plugin.forward_context():
-                known = find_existing_maps(outputs, batch, outputs["logits"].argmax(1)[:left], self.explainers)
-                clean = self.measurement.clean(batch, outputs["logits"], left, known)
+                maps = find_existing_maps(outputs, batch, outputs["logits"].argmax(1)[:count], self.explainers)
+                clean = self.measurement.clean(batch, outputs["logits"], count, maps)
                 for measured in self.measurement.run(clean):
                     self.rows += [row for line in measured.rows for row in line]
                     self.gallery.add(measured)
-            self.explained += left
+            self.explained += count
             if batch.corrupted is not None:
                 self.seconds["corruption"] += float(batch.corrupted.seconds.sum())
         self.mark = time.perf_counter()
@@ -142,37 +159,33 @@ class Robustness(Callback):
         return {"corruptions": names, "explainers": ", ".join(self.explainers)}, self.averages
 
     def on_exception(self, trainer: Trainer, pl_module: Classifier, exception: BaseException) -> None:  # type: ignore[override]
-        """Keep the rows that were measured before the error."""
+        """Write the rows that were measured before the error."""
         if self.rows:
             write_rows(self.folder, self._ordered())
 
     def _ordered(self) -> list[dict[str, Any]]:
         """Image by image, and for each the clean image, the corruptions and the attacks, level by level."""
-        images = {name: place for place, name in enumerate(dict.fromkeys(row["image"] for row in self.rows))}
-        kinds = {name: place for place, name in enumerate((CLEAN, *self.corruptions, *self.attacks))}
+        images = {name: order for order, name in enumerate(dict.fromkeys(row["image"] for row in self.rows))}
+        kinds = {name: order for order, name in enumerate((CLEAN, *self.corruptions, *self.attacks))}
         return sorted(self.rows, key=lambda row: (images[row["image"]], kinds[row["corruption"]], row["level"]))
 
     def record(self) -> dict[str, Any]:
-        """What the run's record says of the robustness: what was measured, where the time went, passes over floor."""
+        """Describe the robustness for the record of the run.
+
+        Returns:
+            What was measured and what the work took; empty where nothing was measured.
+        """
         if not self.rows:
             return {}
-        seconds = {**self.measurement.seconds, **self.seconds, "total": self.total}
-        network = sum(self.measurement.seconds.get(part, 0.0) for part in ("prediction", "explanation", "attack"))
-        images = sum(row["corruption"] == CLEAN for row in self.rows)
-        floor = count_necessary_passes(self.measurement, images, self.explained)
-        forward = self.passes.forward - self.measurement.metric_passes
+        images, seconds = sum(row["corruption"] == CLEAN for row in self.rows), self.seconds | {"total": self.total}
         return {
             "robustness": {
                 "corruptions": [*self.corruptions, *self.attacks],
-                "explainers": {name: one.parameters for name, one in self.explainers.items()},
+                "explainers": {name: each.parameters for name, each in self.explainers.items()},
                 "metrics": {name: metric.variant for name, metric in self.metrics.items()},
                 "images": images,
                 "images_explained": self.explained,
                 "workers": self.workers,
-                "seconds": {part: round(value, 3) for part, value in seconds.items()},
-                "waiting_share": round(self.seconds["waiting"] / self.total, 4),
-                "network_share": round(network / self.total, 4),
-                "forward_passes": forward,
-                "forward_passes_over_floor": None if floor is None else round(forward / floor, 4),
+                **describe_work(self.measurement, seconds, self.passes.forward, images, self.explained),
             }
         }

@@ -1,7 +1,4 @@
-"""Predictions, numbers and skipped images as CSV files.
-
-What a person reads while a run works.
-"""
+"""Write predictions, numbers and skipped images as CSV files."""
 
 from __future__ import annotations
 
@@ -17,15 +14,23 @@ from seewhy.runs.tables import write_tables
 
 
 class Tables(JournalReader):
-    """Writes predictions.csv, metrics.csv (one number per row) and skipped.csv when the loop ends, however it ends."""
+    """Writes predictions.csv, metrics.csv (one number per row) and skipped.csv when the loop ends, however it ends.
+
+    Args:
+        folder: The run folder.
+    """
 
     def __init__(self, folder: str) -> None:
         self.folder = RunFolder(Path(folder))
 
     def write(self, trainer: Trainer, classifier: Classifier) -> None:
-        """All three tables."""
-        write_tables(self.folder, self.kept.journal)
+        """Write all three tables."""
+        write_tables(self.folder, self.recorder.journal)
 
     def record(self) -> dict[str, Any]:
-        """What the run's record says of the images."""
-        return self.kept.totals().image_record()
+        """Describe the images for the record of the run.
+
+        Returns:
+            How many were read and skipped.
+        """
+        return self.recorder.totals.describe_images()

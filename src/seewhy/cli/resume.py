@@ -41,7 +41,7 @@ def prepend_earlier_overrides(arguments: Sequence[str], task: str) -> list[str]:
     from seewhy.runs.journal import Journal
 
     folder = Path(folders[-1]).expanduser()
-    plan = Journal(folder).plan()
+    plan = Journal(folder).read_plan()
     if plan is None:
         lack = "has no journal of a run" if folder.is_dir() else "does not exist"
         raise UserError(f"{RESUME}{folder} {lack}: give the folder that the run named when it ended")

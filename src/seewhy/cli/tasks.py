@@ -42,7 +42,7 @@ def explain(cfg: DictConfig, record: RunRecord) -> None:
     Raises:
         UserError: The config asks for something that cannot be done.
     """
-    shard = Shard.of(cfg.get("shard"))
+    shard = Shard.parse(cfg.get("shard"))
     job = build_job(cfg)
     if job.trainer.world_size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN and "SLURM_NTASKS" not in os.environ:
         raise UserError("trainer=ddp starts the command again, so it cannot be in a sweep (-m) outside Slurm")

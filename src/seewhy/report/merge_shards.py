@@ -55,8 +55,8 @@ def find_shards(patterns: Iterable[str]) -> list[ShardRun]:
         UserError: If there are shards and other runs, or a pattern without any run.
     """
     folders = sorted({path.parent for pattern in patterns for path in find_records(pattern)})
-    plans = {folder: Journal(folder).plan() or {} for folder in folders}
-    numbers = {folder: Shard.of(plan.get("shard")) for folder, plan in plans.items()}
+    plans = {folder: Journal(folder).read_plan() or {} for folder in folders}
+    numbers = {folder: Shard.parse(plan.get("shard")) for folder, plan in plans.items()}
     others = [folder for folder, shard in numbers.items() if shard.total == 1]
     if len(others) == len(folders):
         return []
@@ -89,7 +89,7 @@ def merge_shards(shards: Sequence[ShardRun], folder: Path) -> dict[str, Any]:
     _check_names(journal)
     write_tables(out, journal)
     facts = {name: fact for run in shards for name, fact in read_metric_facts(run.folder).items()}
-    seed, totals = int(first.record["seed"]), Totals.of(journal)
+    seed, totals = int(first.record["seed"]), Totals.read(journal)
     write_scores(out, facts, journal, seed)
     write_curves(out, journal, f"{first.record['explainer']['name']} on {first.record['model']['name']}", seed)
     if "sheet" in first.record:
@@ -99,10 +99,10 @@ def merge_shards(shards: Sequence[ShardRun], folder: Path) -> dict[str, Any]:
         **{key: first.record[key] for key in COPIED if key in first.record},
         "task": "explain",
         "overrides": _drop_shard(first.plan["overrides"]),
-        **({"logged": totals.logged()} if totals.losses else {}),
-        **totals.image_record(),
-        **totals.attribution_record(),
-        **(totals.metric_record() if "metrics" in first.record else {}),
+        **({"logged": totals.average_losses()} if totals.losses else {}),
+        **totals.describe_images(),
+        **totals.describe_attributions(),
+        **(totals.describe_metrics() if "metrics" in first.record else {}),
         "shards": [str(run.folder) for run in shards],
     }
 
@@ -132,7 +132,7 @@ def check_shards(shards: Sequence[ShardRun]) -> None:
     if missing:
         raise UserError(f"{len(shards)} of {first.shard.total} shards are there; missing: shard={', '.join(missing)}")
     for run in shards:
-        finished, own = Journal(run.folder).finished(), run.shard.part(range(run.plan["batches"]))
+        finished, own = Journal(run.folder).count_finished(), run.shard.select(range(run.plan["batches"]))
         if run.record["status"] != "completed" or set(finished) != set(own):
             state = f"{len(finished)} of {len(own)} batches, status {run.record['status']}"
             raise UserError(
@@ -165,7 +165,7 @@ def _link_files(source: Path, target: Path) -> None:
 
 def _check_names(journal: Journal) -> None:
     names: set[str] = set()
-    for entry in journal.entries():
+    for entry in journal.read_batches():
         for image in entry.images:
             if image.name in names:
                 raise UserError(f"image {image.name} is in two shards: they are not of one run")

@@ -1,4 +1,4 @@
-"""Figures and other pictures made and written beside the loop that makes what they show."""
+"""A thread that draws and writes pictures while the network goes on."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ WAITING = 16
 
 
 class BackgroundWriter:
-    """One thread that draws figures in the order given: the same files as without it, while the network goes on.
+    """One thread that writes files in the order given, the same as without it.
 
     An error while drawing or writing is raised by the next `add` or by `finish`, which must be called before the
     files are read or anything else is drawn.
+
+    Args:
+        folder: Where the files are written.
+        waiting: The most files that wait to be written, which bounds the memory.
     """
 
     def __init__(self, folder: RunFolder, waiting: int = WAITING) -> None:
@@ -28,11 +32,26 @@ class BackgroundWriter:
         self._thread: ThreadPoolExecutor | None = None
 
     def add(self, name: str, draw: Callable[[], Drawn]) -> Future[Path]:
-        """Write what `draw` returns under `name`; waits while too many figures are not yet drawn."""
+        """Draw a figure and write it as a PNG file; waits while too many files are not yet written.
+
+        Args:
+            name: Of the file, in the folder.
+            draw: Returns the figure.
+
+        Returns:
+            Done when the file is written.
+        """
         return self.run(lambda: self.folder.write_bytes(name, encode_figure(draw())))
 
     def run(self, write: Callable[[], Path]) -> Future[Path]:
-        """Let `write` make a file; waits as `add` does."""
+        """Write any file; waits as `add` does.
+
+        Args:
+            write: Writes the file and returns its path.
+
+        Returns:
+            Done when the file is written.
+        """
         while self._pending and (self._pending[0].done() or len(self._pending) >= self.waiting):
             self._pending.popleft().result()
         if self._thread is None:
@@ -41,7 +60,7 @@ class BackgroundWriter:
         return self._pending[-1]
 
     def finish(self) -> None:
-        """Wait until every figure is written; the first error that was not yet raised is."""
+        """Wait until every file is written, and raise the first error that was not yet raised."""
         thread, self._thread = self._thread, None
         try:
             while self._pending:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -17,11 +19,23 @@ from seewhy.core.types import Batch, Explanation, Prediction, Skipped, Target
 from seewhy.explainers.batch import build_predictions
 from seewhy.metrics.base import MetricContext
 from seewhy.metrics.perturbation_curves import collect_curves
-from seewhy.models.classifier import Classifier
+from seewhy.models.classifier import Classifier, Passes
+
+PICTURES = ("image", "attribution")
+"""The tensors of an explanation, which lie in files of their own."""
 
 
 class CurveRow(NamedTuple):
-    """One row of curves.csv."""
+    """One row of curves.csv: a point of the perturbation curve of one image.
+
+    Attributes:
+        image: Name of the image.
+        explainer: Name of the method.
+        curve: Name of the curve, such as `deletion/black`.
+        share: Fraction of the pixels that are removed or inserted.
+        logit: Of the target.
+        probability: Of the target.
+    """
 
     image: str
     explainer: str
@@ -31,21 +45,14 @@ class CurveRow(NamedTuple):
     probability: float
 
 
-def collect_curve_rows(context: MetricContext, explanations: Sequence[Explanation]) -> list[CurveRow]:
-    """The perturbation curves that the metrics of a batch asked for."""
-    rows = []
-    for point in collect_curves(context):
-        one = explanations[point.image]
-        rows.append(CurveRow(one.name, one.explainer, point.curve, point.share, point.logit, point.probability))
-    return rows
-
-
-PICTURES = ("image", "attribution")
-"""The fields of an explanation that are no numbers or words: they lie in files of their own."""
-
-
 class Cost(NamedTuple):
-    """What a part of the work on a batch took."""
+    """What a stage of the work on a batch took.
+
+    Attributes:
+        forward: Images that went forwards through the network.
+        backward: Images that went backwards.
+        seconds: Wall time.
+    """
 
     forward: int
     backward: int
@@ -53,38 +60,56 @@ class Cost(NamedTuple):
 
 
 class ImageResult(NamedTuple):
-    """One image that the classifier saw."""
+    """One image that went through the classifier.
+
+    Attributes:
+        name: Unique in the run.
+        path: Of its file.
+        prediction: What the classifier says of it.
+        loss: Cross-entropy; None where the true class is unknown.
+        explanation: None where there is none; read from a journal, its image and attribution are empty tensors.
+    """
 
     name: str
     path: str
     prediction: Prediction
     loss: float | None
-    """Cross-entropy; None where the true class is unknown."""
     explanation: Explanation | None
-    """Its image and attribution are empty tensors when it comes from a file."""
 
 
 @dataclass(frozen=True)
 class BatchResults:
-    """Everything of one batch that the tables are made of."""
+    """Everything that the tables of a run take from one batch.
+
+    Attributes:
+        images: Those that could be read.
+        skipped: Those that could not be read or explained, with the reason.
+        curves: Points of all perturbation curves.
+        costs: By stage: `attribution`, `metrics`.
+        left_out: Metrics that need what the data lack.
+        stored: Size in bytes of each file that belongs to the batch, by its name in the run folder.
+    """
 
     images: list[ImageResult]
     skipped: list[Skipped]
     curves: list[CurveRow] = field(default_factory=list)
     costs: dict[str, Cost] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
-    """Metrics that could not be taken."""
     stored: dict[str, int] = field(default_factory=dict)
-    """The bytes of each file that belongs to the batch, by its name in the run folder."""
 
+    @property
     def explanations(self) -> list[Explanation]:
         """Those of the images that were explained."""
-        return [seen.explanation for seen in self.images if seen.explanation is not None]
+        return [image.explanation for image in self.images if image.explanation is not None]
 
     def to_bytes(self) -> bytes:
-        """One line of JSON and one with its digest."""
+        """Encode the results without their tensors.
+
+        Returns:
+            One line of JSON and one with its digest.
+        """
         content = {
-            "images": [_plain_image(seen) for seen in self.images],
+            "images": [_plain_image(image) for image in self.images],
             "skipped": self.skipped,
             "curves": [_plain_curve(list(rows)) for _, rows in groupby(self.curves, key=lambda row: row[:3])],
             "costs": self.costs,
@@ -95,40 +120,111 @@ class BatchResults:
         return line + b"\n" + _digest(line) + b"\n"
 
     @classmethod
-    def of_bytes(cls, content: bytes) -> BatchResults | None:
-        """The entry in a file; None where the file is not whole."""
+    def from_bytes(cls, content: bytes) -> BatchResults | None:
+        """Decode results.
+
+        Args:
+            content: Of a file that holds what `to_bytes` returned, or a part of it.
+
+        Returns:
+            The results; None where the file is not whole.
+        """
         line, _, digest = content.removesuffix(b"\n").rpartition(b"\n")
         if not line or digest != _digest(line):
             return None
-        found = json.loads(line)
+        plain = json.loads(line)
         return cls(
-            images=[_image_of(plain) for plain in found["images"]],
-            skipped=[Skipped(*one) for one in found["skipped"]],
-            curves=[row for plain in found["curves"] for row in _curve_of(plain)],
-            costs={part: Cost(*cost) for part, cost in found["costs"].items()},
-            left_out=found["left_out"],
-            stored=found["stored"],
+            images=[_read_image(image) for image in plain["images"]],
+            skipped=[Skipped(*entry) for entry in plain["skipped"]],
+            curves=[row for curve in plain["curves"] for row in _read_curve(curve)],
+            costs={stage: Cost(*cost) for stage, cost in plain["costs"].items()},
+            left_out=plain["left_out"],
+            stored=plain["stored"],
         )
+
+
+def collect_batch_results(classifier: Classifier, outputs: Mapping[str, Any], batch: Batch) -> BatchResults:
+    """Collect what the callbacks added to the outputs of a test step.
+
+    Args:
+        classifier: That of the step.
+        outputs: `logits` [n, classes] and, where a callback added them, `explanations`, `skipped`, `curves`, `costs`,
+            `left_out` and `stored`, as in `BatchResults`.
+        batch: The n images of the step.
+
+    Returns:
+        The results of the batch.
+    """
+    logits = outputs["logits"]
+    explanations = {explanation.name: explanation for explanation in outputs.get("explanations", [])}
+    if all(name in explanations for name in batch.names):
+        predictions = [explanations[name].prediction for name in batch.names]
+    else:
+        predictions = build_predictions(classifier, batch, logits)
+    losses = functional.cross_entropy(logits.float(), batch.labels.clamp_min(0), reduction="none").tolist()
+    rows = zip(batch.names, batch.paths, predictions, batch.labels.tolist(), losses, strict=True)
+    return BatchResults(
+        images=[
+            ImageResult(name, path, prediction, None if label < 0 else loss, explanations.get(name))
+            for name, path, prediction, label, loss in rows
+        ],
+        skipped=list(outputs.get("skipped", batch.skipped)),
+        **{key: outputs[key] for key in ("curves", "costs", "left_out", "stored") if key in outputs},
+    )
+
+
+def collect_curve_rows(context: MetricContext, explanations: Sequence[Explanation]) -> list[CurveRow]:
+    """Collect the perturbation curves that the metrics of a batch asked for.
+
+    Args:
+        context: What the metrics of the batch share.
+        explanations: Those that were measured, in its order.
+
+    Returns:
+        One row a point.
+    """
+    rows = []
+    for point in collect_curves(context):
+        explanation = explanations[point.image]
+        names = explanation.name, explanation.explainer, point.curve
+        rows.append(CurveRow(*names, point.share, point.logit, point.probability))
+    return rows
+
+
+@contextmanager
+def record_cost(classifier: Classifier, outputs: dict[str, Any], stage: str) -> Iterator[None]:
+    """Write the passes and seconds of the block into `outputs["costs"]`.
+
+    Args:
+        classifier: The network whose passes are counted.
+        outputs: Those of a test step.
+        stage: `attribution` or `metrics`.
+    """
+    before, start = Passes(classifier.passes.forward, classifier.passes.backward), time.perf_counter()
+    yield
+    spent = classifier.passes.since(before)
+    outputs.setdefault("costs", {})[stage] = Cost(spent.forward, spent.backward, time.perf_counter() - start)
 
 
 def _digest(line: bytes) -> bytes:
     return hashlib.blake2b(line, digest_size=8).hexdigest().encode()
 
 
-def _plain_image(seen: ImageResult) -> dict[str, Any]:
-    plain: dict[str, Any] = {"name": seen.name, "path": seen.path, "loss": seen.loss}
-    plain["prediction"] = dataclasses.asdict(seen.prediction)
-    one = seen.explanation
-    if one is not None:
-        known = {"name", "path", "prediction", *PICTURES}
-        fields = {part.name: getattr(one, part.name) for part in dataclasses.fields(one) if part.name not in known}
-        plain["explanation"] = fields | {"target": dataclasses.asdict(one.target)}
+def _plain_image(image: ImageResult) -> dict[str, Any]:
+    plain: dict[str, Any] = {"name": image.name, "path": image.path, "loss": image.loss}
+    plain["prediction"] = dataclasses.asdict(image.prediction)
+    explanation = image.explanation
+    if explanation is not None:
+        left_out = {"name", "path", "prediction", *PICTURES}
+        names = [entry.name for entry in dataclasses.fields(explanation) if entry.name not in left_out]
+        fields = {name: getattr(explanation, name) for name in names}
+        plain["explanation"] = fields | {"target": dataclasses.asdict(explanation.target)}
     return plain
 
 
-def _image_of(plain: Mapping[str, Any]) -> ImageResult:
-    said = dict(plain["prediction"])
-    prediction = Prediction(**said | {"top": tuple((word, value) for word, value in said["top"])})
+def _read_image(plain: Mapping[str, Any]) -> ImageResult:
+    top = tuple((name, value) for name, value in plain["prediction"]["top"])
+    prediction = Prediction(**plain["prediction"] | {"top": top})
     name, path, explanation = plain["name"], plain["path"], None
     if "explanation" in plain:
         fields = dict(plain["explanation"])
@@ -143,28 +239,7 @@ def _plain_curve(rows: list[CurveRow]) -> list[Any]:
     return [*rows[0][:3], *([row[column] for row in rows] for column in (3, 4, 5))]
 
 
-def _curve_of(plain: list[Any]) -> Iterator[CurveRow]:
+def _read_curve(plain: list[Any]) -> Iterator[CurveRow]:
     image, explainer, curve, *columns = plain
     for values in zip(*columns, strict=True):
         yield CurveRow(image, explainer, curve, *values)
-
-
-def collect_batch_results(classifier: Classifier, outputs: Mapping[str, Any], batch: Batch) -> BatchResults:
-    """`outputs` are those of the test step, with what the callbacks added."""
-    logits = outputs["logits"]
-    said = build_predictions(classifier, batch, logits) if len(batch.images) else []
-    made = {one.name: one for one in outputs.get("explanations", [])}
-    losses = functional.cross_entropy(logits.float(), batch.labels.clamp_min(0), reduction="none").tolist()
-    return BatchResults(
-        images=[
-            ImageResult(name, path, prediction, None if label < 0 else loss, made.get(name))
-            for name, path, prediction, label, loss in zip(
-                batch.names, batch.paths, said, batch.labels.tolist(), losses, strict=True
-            )
-        ],
-        skipped=list(outputs.get("skipped", batch.skipped)),
-        curves=outputs.get("curves", []),
-        costs=outputs.get("costs", {}),
-        left_out=outputs.get("left_out", []),
-        stored=outputs.get("stored", {}),
-    )

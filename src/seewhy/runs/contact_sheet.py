@@ -1,4 +1,4 @@
-"""The sheet of a run, and the images that it needs, kept beside the journal."""
+"""sheet.png: the first images of a run at a glance, drawn from files when the run has ended."""
 
 from __future__ import annotations
 
@@ -22,15 +22,38 @@ from seewhy.runs.journal import FOLDER, Journal
 
 
 def save_sheet_image(folder: RunFolder, explanation: Explanation) -> Path:
-    """journal/images/<image>.png: the image in 8 bits, as every image that came from a file."""
+    """Write the image that the sheet shows, in 8 bits, to journal/images/<image>.png.
+
+    Args:
+        folder: The run folder.
+        explanation: With its image, float32 [3, height, width] in [0, 1].
+
+    Returns:
+        The path of the file.
+    """
     pixels = (explanation.image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     return folder.write_bytes(f"{FOLDER}/images/{explanation.name}.png", encode_png(pixels))
 
 
-def read_explanations(folder: Path, journal: Journal, maximum: int) -> list[Explanation]:
-    """The first explanations of the journal with their images and maps; those whose files are gone are left out."""
-    shown = []
-    for explanation in islice(journal.explanations(), maximum):
+def write_sheet(folder: RunFolder, journal: Journal, maximum: int, style: Mapping[str, Any]) -> None:
+    """Write sheet.png, where there is an image to show.
+
+    Args:
+        folder: The run folder, with the images of `save_sheet_image` and the attribution files.
+        journal: Of the run.
+        maximum: The most images that are shown; those whose files are gone are left out.
+        style: Keywords of `seewhy.plots.grid.draw_grid`.
+    """
+    explanations = _read_pictured(folder.path, journal, maximum)
+    if explanations:
+        total = sum(1 for _ in journal.read_explanations())
+        folder.write_bytes("sheet.png", encode_figure(draw_grid(explanations, total=total, **style)))
+
+
+def _read_pictured(folder: Path, journal: Journal, maximum: int) -> list[Explanation]:
+    """The first explanations of the journal with their images and maps."""
+    pictured = []
+    for explanation in islice(journal.read_explanations(), maximum):
         path = folder / FOLDER / "images" / f"{explanation.name}.png"
         try:
             pixels = np.array(Image.open(io.BytesIO(path.read_bytes())))
@@ -38,13 +61,5 @@ def read_explanations(folder: Path, journal: Journal, maximum: int) -> list[Expl
         except FileNotFoundError:
             continue
         image = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
-        shown.append(dataclasses.replace(explanation, image=image, attribution=attribution))
-    return shown
-
-
-def write_sheet(folder: RunFolder, journal: Journal, maximum: int, style: Mapping[str, Any]) -> None:
-    """sheet.png of the first `maximum` explanations of a journal, where there is one."""
-    shown = read_explanations(folder.path, journal, maximum)
-    if shown:
-        total = sum(1 for _ in journal.explanations())
-        folder.write_bytes("sheet.png", encode_figure(draw_grid(shown, total=total, **style)))
+        pictured.append(dataclasses.replace(explanation, image=image, attribution=attribution))
+    return pictured

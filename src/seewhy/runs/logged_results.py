@@ -29,7 +29,7 @@ def collect_values(journal: Journal) -> dict[str, list[float]]:
         Under each name one value per explanation, in the order of the data set; NaN where an explanation has none.
     """
     columns: dict[str, list[float]] = {}
-    for position, explanation in enumerate(journal.explanations()):
+    for position, explanation in enumerate(journal.read_explanations()):
         for name, value in {**explanation.facts, **explanation.metrics}.items():
             column = columns.setdefault(name, [])
             column += [math.nan] * (position - len(column)) + [value]
@@ -58,7 +58,7 @@ def average_curves(journal: Journal) -> dict[str, list[tuple[int, float]]]:
     Returns:
         (percentage of the pixels, mean) of the points of each curve, under `curves/<curve>/<probability or logit>`.
     """
-    rows = [row for entry in journal.entries() for row in entry.curves]
+    rows = [row for results in journal.read_batches() for row in results.curves]
     if not rows:
         return {}
     import pandas as pd  # takes longer than all else here, and a run without metrics needs no table
@@ -127,12 +127,12 @@ def summarise_totals(totals: Totals) -> dict[str, float]:
     Returns:
         `average/accuracy` where a true class is known, and numbers under `cost/`.
     """
-    record = totals.attribution_record()
-    cost = {"average/accuracy": totals.correct / totals.known} if totals.known else {}
+    record = totals.describe_attributions()
+    cost = {"average/accuracy": totals.correct / totals.labelled} if totals.labelled else {}
     cost |= {f"cost/{way}_passes_per_image": float(count) for way, count in record["passes_per_image"].items()}
     cost["cost/attribution_seconds"] = record["attribution_seconds"]
     if "metrics" in totals.seconds:
-        cost["cost/metric_seconds"] = totals.metric_record()["metric_seconds"]
+        cost["cost/metric_seconds"] = totals.describe_metrics()["metric_seconds"]
     return cost
 
 

@@ -1,4 +1,4 @@
-"""What a run writes down about itself: run.json."""
+"""The record of a run, run.json: what was run, on what, and how it ended."""
 
 from __future__ import annotations
 
@@ -32,7 +32,15 @@ class RunRecord:
     """run.json, written when the run starts (status `running`) and again whenever more is known.
 
     Status ends as `completed`, `failed` or `refused` (with the reason; a method that the network does not allow), or
-    `interrupted`. `earlier` lists earlier attempts in the same folder. Only the first of several processes `writes`.
+    `interrupted`. `earlier` lists earlier attempts in the same folder.
+
+    Args:
+        folder: The run folder.
+        task: Name of the command, such as `explain`.
+        overrides: Those of the command line.
+        seed: Of the run.
+        writes: Whether this process writes the file, which only the first of several does.
+        command: The words that repeat the run.
     """
 
     def __init__(
@@ -46,7 +54,7 @@ class RunRecord:
     ) -> None:
         self.folder = RunFolder(folder)
         self.writes = writes
-        self.before = _content(folder / "run.json")
+        self.before = _read_record(folder / "run.json")
         self.started = datetime.now()
         self.content: dict[str, Any] = {
             "status": "running",
@@ -61,15 +69,23 @@ class RunRecord:
             "versions": read_installed_versions(),
         }
         if task == "explain" and self.before:
-            self.content["earlier"] = _attempts(self.before)
+            self.content["earlier"] = _list_attempts(self.before)
         self.update()
 
     def seconds(self) -> float:
-        """Seconds since the run started."""
+        """Measure the time since the run started.
+
+        Returns:
+            Seconds, rounded to milliseconds.
+        """
         return round((datetime.now() - self.started).total_seconds(), 3)
 
     def update(self, **values: Any) -> None:
-        """Add or replace values and write the file anew."""
+        """Add or replace values and write the file anew.
+
+        Args:
+            values: By key.
+        """
         self.content |= values
         self.content["seconds"] = self.seconds()
         if self.writes:
@@ -81,39 +97,52 @@ class RunRecord:
             self.folder.write_json("run.json", self.before)
 
 
-def _content(path: Path) -> dict[str, Any]:
+def _read_record(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
-def _attempts(before: dict[str, Any]) -> list[dict[str, Any]]:
+def _list_attempts(before: dict[str, Any]) -> list[dict[str, Any]]:
     """When the run was begun before in the same folder, and how that ended; `running` where it was killed."""
     last = {key: before.get(key) for key in ("started", "seconds", "status")}
     return [*before.get("earlier", []), last]
 
 
 def read_git_state(folder: Path) -> dict[str, Any]:
-    """`git_commit` and whether tracked files were changed since (`git_dirty`); None outside a repository."""
-    if not _git(folder, "ls-files"):  # an installed package may lie below a repository of someone else
+    """Read the commit of the repository that tracks a folder.
+
+    Args:
+        folder: Of the sources.
+
+    Returns:
+        `git_commit`, and whether tracked files were changed since (`git_dirty`); None outside a repository.
+    """
+    if not _run_git(folder, "ls-files"):  # an installed package may lie below a repository of someone else
         return {"git_commit": None, "git_dirty": None}
-    commit = _git(folder, "rev-parse", "HEAD")
-    changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    commit = _run_git(folder, "rev-parse", "HEAD")
+    changes = _run_git(folder, "status", "--porcelain", "--untracked-files=no")
     return {"git_commit": commit, "git_dirty": None if changes is None else bool(changes)}
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
+def _run_git(folder: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=True)
+        process = subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return process.stdout.strip()
 
 
 def read_installed_versions() -> dict[str, str]:
-    """The versions of the packages that decide the numbers."""
+    """Read the versions of the packages that decide the numbers.
+
+    Returns:
+        The version of each that is installed.
+    """
     versions = {}
     for package in PACKAGES:
         try:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
 from seewhy.core.files import RunFolder
-from seewhy.core.types import Explanation
 from seewhy.runs.batch_results import CurveRow
 from seewhy.runs.journal import Journal
 from seewhy.statistics.schema import MetricFact, write_metric_facts
@@ -21,60 +19,65 @@ DRAWN = 10_000
 def write_scores(
     folder: RunFolder, facts: Mapping[str, MetricFact], journal: Journal, seed: int = 0
 ) -> pd.DataFrame | None:
-    """Write metrics.json and summary.csv; the summary, None where nothing was measured."""
-    rows = [row for entry in journal.entries() for row in _score_rows(entry.explanations())]
+    """Write metrics.json and summary.csv.
+
+    Args:
+        folder: Where they are written.
+        facts: Of each metric that was measured.
+        journal: What they are made from.
+        seed: Of the bootstrap.
+
+    Returns:
+        The summary; None where nothing was measured.
+    """
+    rows = [
+        (explanation.name, explanation.explainer, metric, value)
+        for explanation in journal.read_explanations()
+        for metric, value in explanation.metrics.items()
+    ]
     if not rows:
         return None
     write_metric_facts(folder, facts)
-    summary = summarise_metrics(pd.DataFrame(rows, columns=list(_ScoreRow._fields)), facts, seed)
+    summary = summarise_metrics(pd.DataFrame(rows, columns=["image", "explainer", "metric", "value"]), facts, seed)
     text = summary.to_csv(index=False, float_format="%.6g", lineterminator="\n")
     folder.write_bytes("summary.csv", text.encode())
     return summary
 
 
 def write_curves(folder: RunFolder, journal: Journal, heading: str, seed: int = 0) -> None:
-    """Write curves.csv and curves.png, where a metric was read off a curve; the heading gets the number of images."""
-    table = pd.DataFrame(_points(journal), columns=["image", "curve", "share", "probability"])
+    """Write curves.csv and curves.png, where a metric was read off a curve.
+
+    Args:
+        folder: Where they are written.
+        journal: What they are made from.
+        heading: Of the figure; the number of images is added.
+        seed: Of the bootstrap.
+    """
+    table = pd.DataFrame(_list_points(journal), columns=["image", "curve", "share", "probability"])
     if not len(table):
         return
     from seewhy.plots.canvas import encode_figure
     from seewhy.plots.curves import draw_curves
 
-    rows = (_printed(row) for entry in journal.entries() for row in entry.curves)
+    rows = (_format_row(row) for results in journal.read_batches() for row in results.curves)
     folder.write_csv("curves.csv", CurveRow._fields, rows)
-    images = sum(bool(one.metrics) for one in journal.explanations())
-    words = f"{images} images" if images <= DRAWN else f"the first {DRAWN:,} of {images:,} images"
-    folder.write_bytes("curves.png", encode_figure(draw_curves(table, f"{heading}, {words}", seed)))
+    images = sum(bool(explanation.metrics) for explanation in journal.read_explanations())
+    count = f"{images} images" if images <= DRAWN else f"the first {DRAWN:,} of {images:,} images"
+    folder.write_bytes("curves.png", encode_figure(draw_curves(table, f"{heading}, {count}", seed)))
 
 
-def _points(journal: Journal) -> Iterator[tuple[str, str, float, float]]:
-    """The points of the first images."""
+def _list_points(journal: Journal) -> Iterator[tuple[str, str, float, float]]:
+    """The points of the first `DRAWN` images."""
     images: set[str] = set()
-    for entry in journal.entries():
-        images.update(list(dict.fromkeys(row.image for row in entry.curves))[: DRAWN - len(images)])
-        yield from ((row.image, row.curve, row.share, row.probability) for row in entry.curves if row.image in images)
+    for results in journal.read_batches():
+        images.update(list(dict.fromkeys(row.image for row in results.curves))[: DRAWN - len(images)])
+        yield from ((row.image, row.curve, row.share, row.probability) for row in results.curves if row.image in images)
         if len(images) == DRAWN:
             return
 
 
-def _printed(row: CurveRow) -> dict[str, str]:
+def _format_row(row: CurveRow) -> dict[str, str]:
     """Seven significant digits; an empty cell where there is no value."""
     numbers = {name: getattr(row, name) for name in ("share", "logit", "probability")}
-    words = {"image": row.image, "explainer": row.explainer, "curve": row.curve}
-    return words | {name: "" if value != value else f"{value:.7g}" for name, value in numbers.items()}
-
-
-class _ScoreRow(NamedTuple):
-    """One value of one image."""
-
-    image: str
-    explainer: str
-    metric: str
-    value: float
-
-
-def _score_rows(explanations: Iterable[Explanation]) -> list[_ScoreRow]:
-    """The metrics of a batch, one value a row."""
-    return [
-        _ScoreRow(one.name, one.explainer, name, value) for one in explanations for name, value in one.metrics.items()
-    ]
+    names = {"image": row.image, "explainer": row.explainer, "curve": row.curve}
+    return names | {name: "" if value != value else f"{value:.7g}" for name, value in numbers.items()}

@@ -1,8 +1,4 @@
-"""What all finished images of a run add up to.
-
-What a run leaves of its metrics: metrics.json, summary.csv, curves.csv and curves.png.
-predictions.csv, metrics.csv and skipped.csv of a journal.
-"""
+"""The tables that every run leaves: predictions.csv, metrics.csv and skipped.csv."""
 
 from __future__ import annotations
 
@@ -20,34 +16,37 @@ PREDICTIONS: tuple[str, ...] = (
 )
 METRICS = ("image", "explainer", "metric", "value")
 SKIPPED = ("path", "reason")
+YES_NO = {None: "", True: "yes", False: "no"}
 
 
 def write_tables(folder: RunFolder, journal: Journal) -> None:
-    """All three tables, each complete or not at all."""
-    seen = (_prediction(one) for entry in journal.entries() for one in entry.images)
-    folder.write_csv("predictions.csv", PREDICTIONS, seen)
-    folder.write_csv("metrics.csv", METRICS, _numbers(journal))
-    skipped = (one._asdict() for entry in journal.entries() for one in entry.skipped)
+    """Write all three tables, each whole or not at all.
+
+    Args:
+        folder: Where they are written.
+        journal: What they are made from, one batch in memory at a time.
+    """
+    predictions = (_describe_image(image) for results in journal.read_batches() for image in results.images)
+    folder.write_csv("predictions.csv", PREDICTIONS, predictions)
+    folder.write_csv("metrics.csv", METRICS, _list_values(journal))
+    skipped = (entry._asdict() for results in journal.read_batches() for entry in results.skipped)
     folder.write_csv("skipped.csv", SKIPPED, skipped)
 
 
-def _prediction(seen: ImageResult) -> dict[str, Any]:
-    prediction = seen.prediction
-    row = {"image": seen.name, "path": seen.path, "label": prediction.label, "predicted": prediction.name}
-    row |= {"probability": f"{prediction.probability:.6f}", "correct": _yes_no(prediction.correct)}
-    row |= {f"top{rank}": f"{word} {p:.4f}" for rank, (word, p) in enumerate(prediction.top, 1)}
-    if seen.explanation is not None:
-        target = seen.explanation.target
+def _describe_image(image: ImageResult) -> dict[str, Any]:
+    prediction = image.prediction
+    row = {"image": image.name, "path": image.path, "label": prediction.label, "predicted": prediction.name}
+    row |= {"probability": f"{prediction.probability:.6f}", "correct": YES_NO[prediction.correct]}
+    row |= {f"top{rank}": f"{name} {probability:.4f}" for rank, (name, probability) in enumerate(prediction.top, 1)}
+    if image.explanation is not None:
+        target = image.explanation.target
         row |= {"target": target.name, "target_policy": target.policy}
         row["target_probability"] = f"{target.probability:.6f}"
     return row
 
 
-def _numbers(journal: Journal) -> Iterator[dict[str, Any]]:
-    for made in journal.explanations():
-        for metric, value in {**made.facts, **made.metrics}.items():
-            yield {"image": made.name, "explainer": made.explainer, "metric": metric, "value": repr(value)}
-
-
-def _yes_no(value: bool | None) -> str:
-    return "" if value is None else "yes" if value else "no"
+def _list_values(journal: Journal) -> Iterator[dict[str, Any]]:
+    for explanation in journal.read_explanations():
+        for metric, value in {**explanation.facts, **explanation.metrics}.items():
+            names = {"image": explanation.name, "explainer": explanation.explainer, "metric": metric}
+            yield names | {"value": repr(value)}

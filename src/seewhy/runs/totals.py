@@ -7,74 +7,112 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seewhy.models.classifier import Passes
+from seewhy.runs.batch_results import BatchResults
 from seewhy.runs.journal import Journal
 
 
 @dataclass
 class Totals:
-    """Counts and sums over the journal."""
+    """Counts and sums over the journal.
+
+    Attributes:
+        images: That were read.
+        explained: With an explanation.
+        skipped: That could not be read or explained.
+        warned: Whose map carries a warning.
+        labelled: Whose true class the classifier knows.
+        correct: Of the labelled, classified correctly.
+        losses: Cross-entropy of each labelled image.
+        passes: By stage of the work: attribution, metrics.
+        seconds: By stage of the work.
+        left_out: Metrics that need what the data lack.
+    """
 
     images: int = 0
     explained: int = 0
     skipped: int = 0
     warned: int = 0
-    known: int = 0
-    """Images whose true class the classifier knows."""
+    labelled: int = 0
     correct: int = 0
     losses: list[float] = field(default_factory=list)
     passes: dict[str, Passes] = field(default_factory=dict)
-    """By part of the work: attribution, metrics."""
     seconds: dict[str, float] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
-    """Metrics that could not be taken."""
 
     @classmethod
-    def of(cls, journal: Journal) -> Totals:
-        """One pass over the journal."""
-        found = cls()
-        for entry in journal.entries():
-            found.images += len(entry.images)
-            found.skipped += len(entry.skipped)
-            made = entry.explanations()
-            found.explained += len(made)
-            found.warned += sum(bool(one.warnings) for one in made)
-            said = [seen.prediction.correct for seen in entry.images if seen.prediction.correct is not None]
-            found.known, found.correct = found.known + len(said), found.correct + sum(said)
-            found.losses += [seen.loss for seen in entry.images if seen.loss is not None]
-            for part, cost in entry.costs.items():
-                passes = found.passes.setdefault(part, Passes())
-                passes.forward, passes.backward = passes.forward + cost.forward, passes.backward + cost.backward
-                found.seconds[part] = found.seconds.get(part, 0.0) + cost.seconds
-            found.left_out += [name for name in entry.left_out if name not in found.left_out]
-        return found
+    def read(cls, journal: Journal) -> Totals:
+        """Add up a journal.
 
-    def logged(self) -> dict[str, float]:
-        """test/loss and test/accuracy over the images whose class is known; empty without any."""
+        Args:
+            journal: It is read once, one batch in memory at a time.
+
+        Returns:
+            The sums over its finished batches.
+        """
+        totals = cls()
+        for results in journal.read_batches():
+            totals._add(results)
+        return totals
+
+    def _add(self, results: BatchResults) -> None:
+        explanations = results.explanations
+        verdicts = [image.prediction.correct for image in results.images if image.prediction.correct is not None]
+        self.images += len(results.images)
+        self.skipped += len(results.skipped)
+        self.explained += len(explanations)
+        self.warned += sum(bool(explanation.warnings) for explanation in explanations)
+        self.labelled += len(verdicts)
+        self.correct += sum(verdicts)
+        self.losses += [image.loss for image in results.images if image.loss is not None]
+        for stage, cost in results.costs.items():
+            passes = self.passes.setdefault(stage, Passes())
+            passes.forward, passes.backward = passes.forward + cost.forward, passes.backward + cost.backward
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + cost.seconds
+        self.left_out += [name for name in results.left_out if name not in self.left_out]
+
+    def average_losses(self) -> dict[str, float]:
+        """Average what training logs too.
+
+        Returns:
+            test/loss and test/accuracy over the labelled images; empty without any.
+        """
         if not self.losses:
             return {}
-        return {"test/loss": math.fsum(self.losses) / len(self.losses), "test/accuracy": self.correct / self.known}
+        return {"test/loss": math.fsum(self.losses) / len(self.losses), "test/accuracy": self.correct / self.labelled}
 
-    def image_record(self) -> dict[str, Any]:
-        """What a run's record says of the images."""
+    def describe_images(self) -> dict[str, Any]:
+        """Describe the images for the record of the run.
+
+        Returns:
+            How many were read and skipped.
+        """
         return {"images": self.images, "images_skipped": self.skipped}
 
-    def attribution_record(self) -> dict[str, Any]:
-        """What a run's record says of the work on the maps."""
+    def describe_attributions(self) -> dict[str, Any]:
+        """Describe the work on the maps for the record of the run.
+
+        Returns:
+            Images, passes per image and seconds.
+        """
         images = max(self.explained, 1)
         return {
             "images_explained": self.explained,
-            "passes_per_image": {part: passes / images for part, passes in self._cost("attribution").items()},
+            "passes_per_image": {way: passes / images for way, passes in self._count_passes("attribution").items()},
             "attribution_seconds": round(self.seconds.get("attribution", 0.0), 3),
         }
 
-    def metric_record(self) -> dict[str, Any]:
-        """What a run's record says of the work on the metrics."""
+    def describe_metrics(self) -> dict[str, Any]:
+        """Describe the work on the metrics for the record of the run.
+
+        Returns:
+            Metrics that were left out, passes in all and seconds.
+        """
         return {
             "metrics_left_out": self.left_out,
-            "metric_passes": self._cost("metrics"),
+            "metric_passes": self._count_passes("metrics"),
             "metric_seconds": round(self.seconds.get("metrics", 0.0), 3),
         }
 
-    def _cost(self, part: str) -> dict[str, int]:
-        passes = self.passes.get(part, Passes())
+    def _count_passes(self, stage: str) -> dict[str, int]:
+        passes = self.passes.get(stage, Passes())
         return {"forward": passes.forward, "backward": passes.backward}

@@ -291,6 +291,34 @@ def count_necessary_passes(measurement: Measurement, images: int, explained: int
     return total
 
 
+def describe_work(
+    measurement: Measurement, seconds: Mapping[str, float], forward: int, images: int, explained: int
+) -> dict[str, Any]:
+    """Describe what the work took, for the record of the run.
+
+    Args:
+        measurement: What was measured.
+        seconds: Of `corruption`, of `waiting` for images, and the `total`.
+        forward: Forward passes of the run, those of metrics included.
+        images: Number of images.
+        explained: How many of them got maps.
+
+    Returns:
+        Seconds by stage, the shares of waiting and of the network, forward passes without those of metrics, and their
+        ratio to the passes that cannot be saved, None where that number depends on the images.
+    """
+    network = sum(measurement.seconds.get(stage, 0.0) for stage in ("prediction", "explanation", "attack"))
+    necessary = count_necessary_passes(measurement, images, explained)
+    passes = forward - measurement.metric_passes
+    return {
+        "seconds": {stage: round(value, 3) for stage, value in {**measurement.seconds, **seconds}.items()},
+        "waiting_share": round(seconds["waiting"] / seconds["total"], 4),
+        "network_share": round(network / seconds["total"], 4),
+        "forward_passes": passes,
+        "forward_passes_over_floor": None if necessary is None else round(passes / necessary, 4),
+    }
+
+
 def find_existing_maps(
     outputs: Mapping[str, Any], batch: Batch, targets: Classes, explainers: Mapping[str, Explainer]
 ) -> dict[str, Attributions]:
