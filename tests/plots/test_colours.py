@@ -9,13 +9,25 @@ import torch
 
 from seewhy.core.errors import UserError
 from seewhy.plots import heatmaps
-from seewhy.plots.colormaps import STEPS, build_colour_map, convert_oklab_to_srgb, convert_srgb_to_oklab, linearise
+from seewhy.plots.colormaps import LMS_TO_OKLAB, RGB_TO_LMS, STEPS, build_colour_map, convert_oklab_to_srgb
 
 # Machado, Oliveira and Fernandes 2009, severity 1, on linear RGB.
 DEUTERANOPIA = np.array(
     [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
 )
 KINDS = ("signed", "positive", "negative", "unsigned")
+
+
+def convert_srgb_to_oklab(srgb):
+    """Convert sRGB [..., 3] in [0, 1] to OKLab [..., 3]: lightness in [0, 1], green to red, blue to yellow."""
+    linear = linearise(srgb)
+    return np.asarray(np.cbrt(linear @ RGB_TO_LMS.T) @ LMS_TO_OKLAB.T)
+
+
+def linearise(srgb):
+    """Convert sRGB [...] in [0, 1] to linear light in [0, 1] (IEC 61966-2-1)."""
+    values = np.asarray(srgb, dtype=np.float64)
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 
 
 def steps(table):

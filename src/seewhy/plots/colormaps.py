@@ -148,15 +148,3 @@ def convert_oklab_to_srgb(lab: NDArray[np.float64]) -> NDArray[np.float64]:
     cones = (lab @ np.linalg.inv(LMS_TO_OKLAB).T) ** 3
     linear = np.clip(cones @ np.linalg.inv(RGB_TO_LMS).T, 0, 1)
     return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055)
-
-
-def convert_srgb_to_oklab(srgb: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Convert sRGB [..., 3] in [0, 1] to OKLab [..., 3]: lightness in [0, 1], green to red, blue to yellow."""
-    linear = linearise(srgb)
-    return np.asarray(np.cbrt(linear @ RGB_TO_LMS.T) @ LMS_TO_OKLAB.T)
-
-
-def linearise(srgb: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Convert sRGB [...] in [0, 1] to linear light in [0, 1] (IEC 61966-2-1)."""
-    values = np.asarray(srgb, dtype=np.float64)
-    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
