@@ -8,7 +8,7 @@ Traps that are tests elsewhere, and not repeated here:
 - n_steps=auto for many images and seeds: test_integrated_gradients, test_adaptive_path
 - maps that are NaN or zero everywhere: test_explain_batch, test_figures
 - noise that belongs to (seed, image): test_image_seed; neighbours of every method: test_explainer_contract
-- baselines in image space, black is 0: test_baselines; black and white pixels of each dtype: test_image_file
+- baselines in image space, black is 0: test_baselines; black and white pixels of each dtype: test_images
 """
 
 import contextlib

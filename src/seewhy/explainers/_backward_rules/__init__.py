@@ -13,5 +13,5 @@ is silently wrong for operations that it does not know. Here the rule is set whi
 5. `torch.autograd.grad` of the score then carries relevance, multipliers or rectified gradients to the image.
 
 The fronts, which the methods call, are `lrp.compute_relevance`, `deep_lift.compute_multipliers` and
-`rectifiers.RectifiedGradient`.
+`rectifiers.compute_rectified_gradient`.
 """

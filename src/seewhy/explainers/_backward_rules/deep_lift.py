@@ -37,13 +37,9 @@ if TYPE_CHECKING:
     from seewhy.models.classifier import Classifier
 
 PRODUCTS = frozenset(
-    getattr(owner, name)
-    for owner, names in (
-        (torch, ("mul", "multiply")),
-        (Tensor, ("mul", "multiply", "mul_", "multiply_", "__mul__", "__rmul__", "__imul__")),
-    )
-    for name in names
-)
+    (torch.mul, torch.multiply, Tensor.mul, Tensor.multiply, Tensor.mul_, Tensor.multiply_)
+) | frozenset((Tensor.__mul__, Tensor.__rmul__, Tensor.__imul__))
+"""Every function that multiplies two tensors element by element."""
 POOLS = {
     functional.max_pool2d: functional.max_pool2d,
     torch.max_pool2d: functional.max_pool2d,

@@ -1,4 +1,4 @@
-"""Rules computed block by block: the same numbers as in one go, and as written down."""
+"""Backward rules one by one: calls by hand, and block by block the same numbers as in one go."""
 
 from itertools import product
 
