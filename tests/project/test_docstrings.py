@@ -10,7 +10,7 @@ import pytest
 
 from conftest import ROOT
 
-ROOMS = ("api", "cli")
+ROOMS = ("api", "callbacks", "cli", "runs")
 """Rooms whose docstrings are complete."""
 
 HOOKS = re.compile(

@@ -57,7 +57,7 @@ class Experts(Callback):
         self, trainer: Trainer, pl_module: Classifier, outputs: dict[str, Any], batch: Batch, *rest: int
     ) -> None:
         """Hold the first images for the curve."""
-        left = self.limit - sum(len(held.names) for held in self.batches)
+        left = self.limit - sum(len(each.names) for each in self.batches)
         if left > 0 and batch.names:
             self.batches.append(batch.first(left))
 

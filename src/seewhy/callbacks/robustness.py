@@ -47,7 +47,7 @@ class Robustness(Callback):
         seed: Of corruptions, metrics and bootstrap.
         probe_batch_size: Bound on the images in the network at once.
         workers: Processes that corrupt images; auto is half of the cores.
-        shown: Images on the sheets.
+        sheet_images: Images on the sheets.
 
     Raises:
         UserError: If there is no corruption.
@@ -67,7 +67,7 @@ class Robustness(Callback):
         seed: int = 0,
         probe_batch_size: int | str = "auto",
         workers: int | str = "auto",
-        shown: int = 10,
+        sheet_images: int = 10,
     ) -> None:
         if not corruptions:
             raise UserError("no corruption was picked: set corruption=study, corruption=all or 'corruption=[jpeg,fog]'")
@@ -82,7 +82,7 @@ class Robustness(Callback):
         self.workers = count_workers(workers)
         few = len(corruptions) <= 6
         signed = {name: each.signed for name, each in self.explainers.items()}
-        self.gallery = Gallery(signed, maximum=shown, longest=240 if few else 120)
+        self.gallery = Gallery(signed, maximum=sheet_images, longest=240 if few else 120)
         self.rows: list[dict[str, Any]] = []
         self.seconds = {"corruption": 0.0, "waiting": 0.0}
         self.explained = 0

@@ -199,6 +199,9 @@ def record_cost(classifier: Classifier, outputs: dict[str, Any], stage: str) -> 
         classifier: The network whose passes are counted.
         outputs: Those of a test step.
         stage: `attribution` or `metrics`.
+
+    Yields:
+        Nothing.
     """
     before, start = Passes(classifier.passes.forward, classifier.passes.backward), time.perf_counter()
     yield

@@ -125,7 +125,7 @@ def build_preview(png: bytes, pixels: int = PREVIEW_PIXELS) -> Image.Image:
     if zoom >= 1:
         return picture
     size = max(1, int(zoom * picture.width)), max(1, int(zoom * picture.height))
-    return picture.resize(size, Image.Resampling.LANCZOS)
+    return picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
 
 
 def encode_preview(png: bytes) -> bytes:
