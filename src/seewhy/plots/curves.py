@@ -16,8 +16,8 @@ PANEL, HEIGHT, GAP, COLUMNS = 420, 300, 80, 4
 GRID = np.linspace(0, 1, 51)
 NOTE = (
     "The target's probability while pixels are hidden (deletion) or shown (insertion), the most relevant first unless "
-    "the title says otherwise; behind the oblique stroke what stands in the place of hidden pixels. Line: mean over the "
-    "images that reach a share; band: its 95 % bootstrap interval."
+    "the title says otherwise; after the stroke what replaces hidden pixels. Line: mean over the images that reach a "
+    "share; band: its 95 % bootstrap interval."
 )
 
 

@@ -14,7 +14,14 @@ CROWD = 150
 
 
 class Rectangle(NamedTuple):
-    """A rectangle in pixels, y downwards."""
+    """A rectangle in pixels, y downwards.
+
+    Attributes:
+        left: Smallest x.
+        top: Smallest y.
+        right: Largest x.
+        bottom: Largest y.
+    """
 
     left: float
     top: float
@@ -22,7 +29,14 @@ class Rectangle(NamedTuple):
     bottom: float
 
     def overlap(self, other: Rectangle) -> float:
-        """Return the shared area."""
+        """Compute the shared area.
+
+        Args:
+            other: Another rectangle.
+
+        Returns:
+            Square pixels; 0 where they do not overlap.
+        """
         width = min(self.right, other.right) - max(self.left, other.left)
         height = min(self.bottom, other.bottom) - max(self.top, other.top)
         return max(0.0, width) * max(0.0, height)
