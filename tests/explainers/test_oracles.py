@@ -50,10 +50,12 @@ def test_where_the_table_says_refused_the_method_refuses(row: Row, network: str)
         row.method(chosen.classifier, chosen.images, chosen.targets)
 
 
-def test_every_method_is_in_the_table_or_has_no_peer() -> None:
+def test_every_method_is_in_the_table_or_has_no_peer_or_a_test_of_its_own() -> None:
     methods = {path.stem for path in (ROOT / "configs" / "explainer").glob("*.yaml")}
     compared = {row.method.name for row in TABLE}
-    assert compared | set(WITHOUT_PEER) == methods
+    tested = {path.stem.removeprefix("test_") for path in (ROOT / "tests" / "explainers").glob("test_*.py")}
+    assert methods - compared - set(WITHOUT_PEER) - tested == set()
+    assert (compared | set(WITHOUT_PEER)) - methods == set()
     assert not compared & set(WITHOUT_PEER)
 
 
