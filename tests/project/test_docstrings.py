@@ -10,7 +10,7 @@ import pytest
 
 from conftest import ROOT
 
-ROOMS = ("api", "callbacks", "cli", "runs")
+ROOMS = ("api", "callbacks", "cli", "core", "data", "explainers", "models", "report", "runs")
 """Rooms whose docstrings are complete."""
 
 HOOKS = re.compile(
