@@ -14,9 +14,8 @@ from seewhy.explainers.base import Explainer
 from seewhy.models.classifier import Classifier
 
 YAMLS = sorted((Path(__file__).parents[1] / "configs" / "explainer").glob("*.yaml"))
-
-
-CHEAP = {"n_steps": 4, "n_samples": 4, "n_masks": 16, "n_segments": 6, "steps": 4, "x_steps": 4}
+CHEAP = {"n_steps": 4, "n_samples": 4, "n_masks": 16, "n_segments": 6}
+"""Smaller settings for the fields that only decide the cost."""
 
 
 def explainer_of(path: Path) -> Explainer:

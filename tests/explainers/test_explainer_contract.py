@@ -2,17 +2,18 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from hydra.utils import get_class
+from omegaconf import OmegaConf
 
 from explainer_checks import YAMLS, assert_same, explainer_of, state_of
 from seewhy.core.errors import Incompatible, UserError
 from seewhy.explainers.occlusion import Occlusion
 from seewhy.models.classifier import Passes
 from tiny import random_images, small_cnn
-
-"""Smaller settings for the fields that only decide the cost."""
 
 
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
@@ -34,6 +35,19 @@ def test_every_yaml_gives_a_map_and_leaves_nothing_behind(path: Path) -> None:
     assert explainer.signed or bool((maps >= 0).all())
     assert not maps.requires_grad
     assert_same(before, state_of(classifier))
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
+def test_a_yaml_shows_every_parameter_with_its_default(path: Path) -> None:
+    shown: Any = OmegaConf.to_container(OmegaConf.load(path))
+    fields = {field.name: field.default for field in dataclasses.fields(get_class(shown.pop("_target_")))}
+    assert set(shown) == set(fields)
+    assert (shown.pop("seed"), shown.pop("probe_batch_size")) == ("${seed}", "${probe_batch_size}")
+    shown.pop("explainer", None)  # the method inside a noise tunnel has no default
+    if path.stem in ("ig_smooth_grad_sq", "ig_var_grad"):
+        shown.pop("combine")  # what these two are
+    for key, value in shown.items():
+        assert (tuple(value) if isinstance(value, list) else value) == fields[key], key
 
 
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
