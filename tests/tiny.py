@@ -1,6 +1,14 @@
-"""Small classifiers whose attributions are known in closed form or quick to compute."""
+"""Small classifiers whose attributions are known in closed form or quick to compute, and images.
+
+Everything is in double precision: what is compared does not depend on the order in which a processor sums, and no gate of a
+rectifier opens on one side alone. `.float()` where single precision is meant.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +25,7 @@ def classifier_of(
     names = tuple(f"class {index}" for index in range(classes))
     mean, std = ((0.4, 0.5, 0.6), (0.2, 0.25, 0.3)) if normalised else ((0.0,) * 3, (1.0,) * 3)
     built = Classifier(network, Facts(names, size, mean, std), name=type(network).__name__, **options)  # type: ignore[arg-type]
-    return built.eval()
+    return built.double().eval()
 
 
 def linear_classifier(size: int = 8, classes: int = 3, seed: int = 0) -> tuple[Classifier, Tensor]:
@@ -42,4 +50,16 @@ def looked_over(classifier: Classifier) -> Classifier:
 
 def random_images(count: int, size: int, seed: int = 0) -> Tensor:
     """Uniform images in [0, 1]."""
-    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
+    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed)).double()
+
+
+@contextmanager
+def double_by_default() -> Iterator[None]:
+    """Peers round weights, scores and sums to single precision wherever they make a tensor; inside the block they do not."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with patch.object(Tensor, "float", Tensor.double):
+            yield
+    finally:
+        torch.set_default_dtype(before)

@@ -23,7 +23,7 @@ def test_jitter_alone_is_a_roll_within_its_bound() -> None:
 
 
 def test_turns_and_magnifications_are_exact() -> None:
-    image = random_images(1, 8)
+    image = random_images(1, 8).float()
     for drawn, turns in ((1.0, 1), (-1.0, -1), (0.0, 0)):
         grid = functional.affine_grid(_turns(torch.tensor([[drawn, 0.0]]), 90, 2.0), [1, 3, 8, 8], align_corners=False)
         found = functional.grid_sample(image, grid, padding_mode="reflection", align_corners=False)

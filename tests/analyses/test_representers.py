@@ -228,7 +228,8 @@ def test_the_last_layer_is_the_one_that_makes_the_logits() -> None:
     features, logits = layer.features(BatchedEvaluator(classifier, images[0], 2), images)
     assert features.shape == (3, 84)
     assert bool((features >= 0).all()), "after the ReLU"
-    torch.testing.assert_close(features @ layer.layer.weight.T + layer.layer.bias, logits)
+    rebuilt = features.double() @ layer.layer.weight.T + layer.layer.bias
+    torch.testing.assert_close(rebuilt.float(), logits.float(), rtol=1e-5, atol=1e-5)
     assert not any(module._forward_hooks for module in classifier.modules())
 
 

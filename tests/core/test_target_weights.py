@@ -70,7 +70,7 @@ def test_score_and_gradient_of_a_contrast_are_the_weighted_sums() -> None:
     images = random_images(3, 8)
     scores, gradient = BatchedEvaluator(classifier, images[0], 2).compute_score_and_gradient(images, Targets(CONTRAST))
     torch.testing.assert_close(scores, (CONTRAST * classifier(images)).sum(1).detach())
-    torch.testing.assert_close(gradient, torch.einsum("nc,cdhw->ndhw", CONTRAST, weights))
+    torch.testing.assert_close(gradient, torch.einsum("nc,cdhw->ndhw", CONTRAST.double(), weights))
 
 
 @pytest.mark.parametrize(
@@ -85,14 +85,14 @@ def test_score_and_gradient_of_a_contrast_are_the_weighted_sums() -> None:
 def test_of_a_linear_network_the_map_of_a_contrast_is_weight_times_image(explainer: Explainer) -> None:
     classifier, weights = linear_classifier()
     images = random_images(3, 8)
-    expected = (torch.einsum("nc,cdhw->ndhw", CONTRAST, weights) * images).sum(1)
+    expected = (torch.einsum("nc,cdhw->ndhw", CONTRAST.double(), weights) * images).sum(1)
     torch.testing.assert_close(explainer(classifier, images, Targets(CONTRAST)), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_saliency_of_a_contrast_is_the_largest_weight() -> None:
     classifier, weights = linear_classifier()
     images = random_images(3, 8)
-    expected = torch.einsum("nc,cdhw->ndhw", CONTRAST, weights).abs().amax(1)
+    expected = torch.einsum("nc,cdhw->ndhw", CONTRAST.double(), weights).abs().amax(1)
     torch.testing.assert_close(Saliency()(classifier, images, Targets(CONTRAST)), expected)
 
 

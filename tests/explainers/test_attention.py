@@ -51,23 +51,23 @@ def spelled_out(network: nn.Module) -> nn.Module:
 
 def test_fused_and_spelled_out_attention_are_seen_alike() -> None:
     images = random_images(2, 64)
-    network = vit()
+    network = vit().double()
     logits, fused, fused_gradients = watched(lambda: network(images))
     torch.testing.assert_close(logits, network(images).detach())
     _, explicit, explicit_gradients = watched(lambda: spelled_out(network)(images))
     assert [tuple(matrix.shape) for matrix in fused] == [(2, 2, 17, 17)] * 6
     for one, other in zip(fused + fused_gradients, explicit + explicit_gradients, strict=True):
         torch.testing.assert_close(one, other)
-    torch.testing.assert_close(fused[0].sum(-1), torch.ones(2, 2, 17))
+    torch.testing.assert_close(fused[0].sum(-1), torch.ones(2, 2, 17, dtype=torch.float64))
     assert all(bool(gradient.any()) for gradient in fused_gradients)
 
 
 def test_multi_head_attention_is_seen_with_its_gradient() -> None:
-    network, images = torchvision_vit(), random_images(2, 32)
+    network, images = torchvision_vit().double(), random_images(2, 32)
     logits, matrices, gradients = watched(lambda: network(images))
     torch.testing.assert_close(logits, network(images).detach())
     assert [tuple(matrix.shape) for matrix in matrices] == [(2, 2, 17, 17)] * 2
-    torch.testing.assert_close(matrices[1].sum(-1), torch.ones(2, 2, 17))
+    torch.testing.assert_close(matrices[1].sum(-1), torch.ones(2, 2, 17, dtype=torch.float64))
     expected = []
     for module in network.modules():
         if isinstance(module, nn.MultiheadAttention):

@@ -39,10 +39,10 @@ class Shifted(TorchFunctionMode):
 
 def twin(classifier: Classifier, image: Tensor, target: int) -> Tensor:
     """Chefer et al. 2021, equations 5 and 6 for self-attention, head after head: R [tokens, tokens]."""
-    shifts = [torch.zeros(1, 2, 17, 17, requires_grad=True) for _ in range(6)]
+    shifts = [torch.zeros(1, 2, 17, 17, dtype=torch.float64, requires_grad=True) for _ in range(6)]
     with torch.enable_grad(), Shifted(shifts) as mode:
         classifier(image[None])[0, target].backward()
-    relevance = torch.eye(17)
+    relevance = torch.eye(17, dtype=torch.float64)
     for shift, matrix in zip(shifts, mode.matrices, strict=True):
         heads = [(shift.grad[0, head] * matrix[0, head]).clamp_min(0) for head in range(2)]  # type: ignore[index]
         relevance = relevance + (heads[0] + heads[1]) / 2 @ relevance

@@ -23,7 +23,7 @@ def twin(classifier: Classifier, image: Tensor, discard_ratio: float = 0.0) -> T
     layers: list[Tensor] = []
     with torch.no_grad(), AttentionRecorder(lambda attention, place: layers.append(attention[0])):
         classifier(image[None])
-    flow = torch.eye(layers[0].shape[-1])
+    flow = torch.eye(layers[0].shape[-1], dtype=torch.float64)
     for layer in layers:
         attention = sum(layer) / len(layer)
         order = attention.flatten().argsort()[: int(discard_ratio * attention.numel())]
@@ -39,7 +39,7 @@ def test_slow_twin(discard_ratio: float) -> None:
     explainer = AttentionRollout(discard_ratio=discard_ratio, probe_batch_size=4)
     for image, found in zip(images, explainer(classifier, images, torch.tensor([0, 1])), strict=True):
         flow = twin(classifier, image, discard_ratio)
-        torch.testing.assert_close(flow.sum(1), torch.ones(17))
+        torch.testing.assert_close(flow.sum(1), torch.ones_like(flow[0]))
         torch.testing.assert_close(found, enlarged(flow[0, 1:].view(4, 4), 64))
 
 

@@ -117,7 +117,7 @@ def test_the_gamma_rule_is_the_loop_over_its_terms(signs: str) -> None:
 def test_a_convolution_is_transposed_as_autograd_does(geometry: dict[str, object], last: bool) -> None:
     order = torch.channels_last if last else torch.contiguous_format
     values = random_images(2, 9)[:, :2].to(memory_format=order).requires_grad_()
-    weight = torch.randn(4, 2 // int(geometry.get("groups", 1)), 3, 3)
+    weight = torch.randn(4, 2 // int(geometry.get("groups", 1)), 3, 3, dtype=torch.float64)
     layer = Convolution(weight, None, **geometry)
     result = layer.apply(values, weight)
     signal = torch.randn_like(result)

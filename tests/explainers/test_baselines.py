@@ -9,7 +9,7 @@ from seewhy.core.tensors import blur_gaussian
 from seewhy.explainers.baselines import BASELINES, RANDOM_BASELINES, build_baselines, draw_baseline
 from tiny import random_images
 
-IMAGES = random_images(3, 16)
+IMAGES = random_images(3, 16).float()
 
 
 @pytest.mark.parametrize("name", BASELINES)

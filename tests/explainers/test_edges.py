@@ -12,14 +12,14 @@ TARGETS = torch.tensor([0, 1])
 
 
 def test_a_ramp_has_its_slope_inside() -> None:
-    ramp = torch.arange(8.0) / 10
-    red = torch.zeros(3, 8, 8)
+    ramp = torch.arange(8, dtype=torch.float64) / 10
+    red = torch.zeros(3, 8, 8, dtype=torch.float64)
     red[0] = ramp[None, :]
     both = (ramp[None, :] * 3 + ramp[:, None] * 4).expand(3, 8, 8) / 10
     maps = Edges(sigma=0)(linear_classifier()[0], torch.stack([red, both]), TARGETS)
-    torch.testing.assert_close(maps[0, :, 1:-1], torch.full((8, 6), 0.299 * 0.1))
-    torch.testing.assert_close(maps[1, 1:-1, 1:-1], torch.full((6, 6), 0.05))
-    torch.testing.assert_close(maps[0, :, 0], torch.full((8,), 0.299 * 0.05))
+    torch.testing.assert_close(maps[0, :, 1:-1], torch.full((8, 6), 0.299 * 0.1).double())
+    torch.testing.assert_close(maps[1, 1:-1, 1:-1], torch.full((6, 6), 0.05).double())
+    torch.testing.assert_close(maps[0, :, 0], torch.full((8,), 0.299 * 0.05).double())
 
 
 def test_smoothing_lowers_noise_and_a_flat_image_has_no_edges() -> None:

@@ -55,7 +55,7 @@ def test_a_gap_over_the_tolerance_is_a_warning() -> None:
     assert all(not one.warnings for one in exact)
     assert exact[0].facts["completeness_gap_relative"] < 1e-4
     assert exact[0].facts["n_steps"] == 2
-    picky = IntegratedGradients(n_steps=2, tolerance=1e-12, probe_batch_size=4)
+    picky = IntegratedGradients(n_steps=2, tolerance=1e-18, probe_batch_size=4)
     warned, _ = explain_batch(classifier, batch, logits, picky, "predicted")
     assert any("completeness gap" in warning for one in warned for warning in one.warnings)
 

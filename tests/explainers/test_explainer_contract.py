@@ -18,9 +18,9 @@ from tiny import random_images, small_cnn
 
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
 def test_every_yaml_gives_a_map_and_leaves_nothing_behind(path: Path) -> None:
-    explainer, classifier = explainer_of(path), small_cnn()
+    explainer, classifier = explainer_of(path), small_cnn().float()
     assert explainer.name == path.stem
-    images, targets = random_images(2, 32), torch.tensor([3, 7])
+    images, targets = random_images(2, 32).float(), torch.tensor([3, 7])
     before = state_of(classifier)
     try:
         with torch.inference_mode():

@@ -30,7 +30,7 @@ def test_closed_form() -> None:
 
 def twin(activation: Tensor, gradient: Tensor) -> Tensor:
     """Selvaraju et al. 2017, equations 1 and 2, one channel after the other."""
-    summed = torch.zeros(activation.shape[1:])
+    summed = torch.zeros_like(activation[0])
     for channel in range(len(activation)):
         summed += gradient[channel].sum() / gradient[channel].numel() * activation[channel]
     return summed.clamp_min(0)

@@ -12,7 +12,7 @@ from seewhy.explainers.baselines import build_baselines, draw_baseline
 from seewhy.explainers.gradient_shap import GradientShap
 from seewhy.explainers.integrated_gradients import IntegratedGradients
 from seewhy.models.classifier import Passes
-from tiny import linear_classifier, random_images, small_cnn
+from tiny import double_by_default, linear_classifier, random_images, small_cnn
 
 IMAGES, TARGETS = random_images(3, 32), torch.tensor([3, 7, 3])
 
@@ -31,7 +31,7 @@ def slow_twin(names: list[str], n_samples: int, noise: float) -> torch.Tensor:
                 baseline = draw_baseline(name, image.shape, seed_generator(0, image, f"baseline {sample}"))
             else:
                 baseline = image if name == "image" else build_baselines(name, image[None])[0]
-            difference = image + noise * torch.randn(image.shape, generator=normal) - baseline
+            difference = image + noise * torch.randn(image.shape, generator=normal).double() - baseline
             leaf = (baseline + positions[sample] * difference)[None].requires_grad_()
             classifier(leaf)[0, target].backward()
             total += difference * leaf.grad[0]
@@ -44,7 +44,7 @@ def test_it_equals_the_loop(names: list[str]) -> None:
     explainer = GradientShap(baseline=names, n_samples=6, noise=0.05, probe_batch_size=7)
     expected = slow_twin(names, 6, 0.05)
     found = explainer(small_cnn(), IMAGES, TARGETS)
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9 * float(expected.abs().max()))
 
 
 def test_of_a_linear_network_it_is_weight_times_distance_to_the_mean_baseline() -> None:
@@ -91,7 +91,7 @@ def test_a_map_depends_on_nothing_but_seed_and_image(probe_batch_size: int) -> N
     fields = {"baseline": ["uniform", "black"], "n_samples": 5, "noise": 0.1}
     maps = GradientShap(**fields, probe_batch_size=16)(small_cnn(), IMAGES, TARGETS)
     turned = GradientShap(**fields, probe_batch_size=probe_batch_size)(small_cnn(), IMAGES.flip(0), TARGETS.flip(0))
-    torch.testing.assert_close(maps, turned.flip(0), rtol=1e-3, atol=1e-5 * float(maps.abs().max()))
+    torch.testing.assert_close(maps, turned.flip(0), rtol=0, atol=1e-9 * float(maps.abs().max()))
     other = GradientShap(**fields, probe_batch_size=16, seed=1)(small_cnn(), IMAGES, TARGETS)
     assert float((maps - other).abs().max()) > 0.05 * float(maps.abs().max())
 
@@ -166,13 +166,16 @@ def test_it_equals_captum(monkeypatch: pytest.MonkeyPatch) -> None:
     classifier, explainer = small_cnn(), GradientShap(n_samples=5, noise=0.1, probe_batch_size=16)
     positions = explainer._draw(IMAGES, 1)[1].flatten().numpy()
     generators = [seed_generator(0, image, "gradient_shap noise") for image in IMAGES]
-    noise = torch.stack([torch.randn(3, 32, 32, generator=generator) for generator in generators for _ in range(5)])
+    noise = torch.stack(
+        [torch.randn(3, 32, 32, generator=generator) for generator in generators for _ in range(5)]
+    ).double()
     monkeypatch.setattr(torch, "normal", lambda mean, deviation: noise * deviation)
     monkeypatch.setattr(numpy.random, "uniform", lambda low, high, count: positions)
     captum = attr.GradientShap(classifier)
-    expected = captum.attribute(
-        IMAGES, baselines=torch.zeros(1, 3, 32, 32), n_samples=5, stdevs=0.1, target=TARGETS
-    ).detach()
-    maps = expected.float().sum(1)
+    with double_by_default():
+        expected = captum.attribute(
+            IMAGES, baselines=torch.zeros(1, 3, 32, 32), n_samples=5, stdevs=0.1, target=TARGETS
+        ).detach()
+    maps = expected.sum(1)
     found = explainer(classifier, IMAGES, TARGETS)
-    torch.testing.assert_close(found, maps, rtol=1e-3, atol=1e-5 * float(maps.abs().max()))
+    torch.testing.assert_close(found, maps, rtol=0, atol=1e-9 * float(maps.abs().max()))

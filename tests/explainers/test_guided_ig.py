@@ -22,9 +22,9 @@ def slow_twin(explainer: GuidedIg, image: torch.Tensor, target: int) -> torch.Te
     point, attributions = torch.zeros_like(goal), torch.zeros_like(goal)
     for step in range(1, explainer.n_steps + 1):
         share = step / explainer.n_steps
-        leaf = point.float().view(1, 3, 32, 32).requires_grad_()
+        leaf = point.view(1, 3, 32, 32).requires_grad_()
         classifier(leaf)[0, target].backward()
-        gradient = leaf.grad.flatten().double()
+        gradient = leaf.grad.flatten()
         strength, before = gradient.abs(), point.clone()
         point = point.maximum(max(share - explainer.max_distance, 0) * goal)
         bound = min(share + explainer.max_distance, 1) * goal
@@ -35,11 +35,11 @@ def slow_twin(explainer: GuidedIg, image: torch.Tensor, target: int) -> torch.Te
             part = lack / float((bound - point)[chosen].sum())
             point[chosen] += min(1.0, part) * (bound - point)[chosen]
             strength[chosen] = math.inf
-        leaf = point.float().view(1, 3, 32, 32).requires_grad_()
+        leaf = point.view(1, 3, 32, 32).requires_grad_()
         classifier(leaf)[0, target].backward()
-        mean = gradient if explainer.rule == "riemann_left" else (gradient + leaf.grad.flatten().double()) / 2
+        mean = gradient if explainer.rule == "riemann_left" else (gradient + leaf.grad.flatten()) / 2
         attributions += (point - before) * mean
-    return attributions.view(3, 32, 32).sum(0).float()
+    return attributions.view(3, 32, 32).sum(0)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_it_equals_the_loop(fields: dict) -> None:
     found = explainer(small_cnn(), IMAGES, TARGETS)
     for row in range(3):
         expected = slow_twin(explainer, IMAGES[row], int(TARGETS[row]))
-        torch.testing.assert_close(found[row], expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+        torch.testing.assert_close(found[row], expected, rtol=0, atol=1e-9 * float(expected.abs().max()))
 
 
 @pytest.mark.parametrize(("rule", "nodes"), [("riemann_left", 15), ("trapezoid", 16)])
@@ -59,7 +59,7 @@ def test_without_distance_it_is_the_straight_path(rule: str, nodes: int) -> None
     straight = IntegratedGradients(n_steps=nodes, rule=rule, baseline="grey", probe_batch_size=16)
     guided = GuidedIg(n_steps=15, rule=rule, max_distance=0, baseline="grey", probe_batch_size=16)
     torch.testing.assert_close(
-        guided(small_cnn(), IMAGES, TARGETS), straight(small_cnn(), IMAGES, TARGETS), rtol=1e-3, atol=1e-6
+        guided(small_cnn(), IMAGES, TARGETS), straight(small_cnn(), IMAGES, TARGETS), rtol=0, atol=1e-9
     )
 
 
@@ -123,7 +123,7 @@ def test_a_map_does_not_depend_on_its_neighbours_and_the_passes_equal_the_formul
     assert explainer.passes_per_image(size=32) == (9, 7)
     assert GuidedIg(n_steps=6, rule="riemann_left").passes_per_image(size=32) == (8, 6)
     alone = GuidedIg(n_steps=6, probe_batch_size=16)(classifier, IMAGES[1:2], TARGETS[1:2])
-    torch.testing.assert_close(together[1:2], alone, rtol=1e-3, atol=1e-4 * float(alone.abs().max()))
+    torch.testing.assert_close(together[1:2], alone, rtol=0, atol=1e-9 * float(alone.abs().max()))
 
 
 def test_the_k_th_smallest_is_that_of_a_sort() -> None:
@@ -167,12 +167,12 @@ def test_it_equals_pair(max_distance: float, n_steps: int, monkeypatch: pytest.M
         def gradients(
             pictures: np.ndarray, call_model_args: None, expected_keys: list, chosen: int = int(target)
         ) -> dict:
-            leaves = torch.from_numpy(pictures).float().requires_grad_()
+            leaves = torch.from_numpy(pictures).requires_grad_()
             (gradient,) = torch.autograd.grad(classifier(leaves)[:, chosen].sum(), leaves)
-            return {peer.INPUT_OUTPUT_GRADIENTS: gradient.double().numpy()}
+            return {peer.INPUT_OUTPUT_GRADIENTS: gradient.numpy()}
 
         mask = peer.GuidedIG().GetMask(
             image.double().numpy(), gradients, x_steps=n_steps, fraction=0.25, max_dist=max_distance
         )
-        expected = torch.from_numpy(mask.sum(0)).float()
-        torch.testing.assert_close(found[row], expected, rtol=1e-3, atol=2e-3 * float(expected.abs().max()))
+        expected = torch.from_numpy(mask.sum(0))
+        torch.testing.assert_close(found[row], expected, rtol=0, atol=1e-9 * float(expected.abs().max()))

@@ -200,7 +200,7 @@ def test_every_network_gives_what_full_passes_give(
 @pytest.mark.parametrize("name", ["strided", "max pool", "residual", "inverted", "padded", "branches"])
 @torch.no_grad()
 def test_less_is_computed_where_layers_are_local(name: str) -> None:
-    images = random_images(1, 64)
+    images = random_images(1, 64).float()
     (found, expected), plan = planned(network_of(name), images, 4, 8)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
     assert plan.share < 0.4

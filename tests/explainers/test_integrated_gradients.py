@@ -9,7 +9,7 @@ from seewhy.explainers.baselines import BASELINES, build_baselines
 from seewhy.explainers.integrated_gradients import IntegratedGradients
 from seewhy.explainers.path_integrals import RULES, compute_quadrature
 from seewhy.models.classifier import Passes
-from tiny import classifier_of, linear_classifier, random_images, small_cnn
+from tiny import classifier_of, double_by_default, linear_classifier, random_images, small_cnn
 
 IMAGES, TARGETS = random_images(3, 32), torch.tensor([3, 7, 3])
 CAPTUM = {
@@ -78,7 +78,7 @@ def test_it_equals_the_loop(rule: str, probe_batch_size: int) -> None:
     explainer = IntegratedGradients(rule=rule, n_steps=5, baseline="mean", probe_batch_size=probe_batch_size)
     expected = slow_twin(rule, 5, "mean")
     found = explainer(small_cnn(), IMAGES, TARGETS)
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9 * float(expected.abs().max()))
 
 
 def test_the_gap_shrinks_with_the_steps() -> None:
@@ -135,7 +135,7 @@ def test_the_passes_equal_the_formula_and_neighbours_do_not_matter() -> None:
     assert explainer.passes_per_image(size=32) == (9, 7)
     assert classifier.passes == Passes(27, 21)
     turned = explainer(small_cnn(), IMAGES.flip(0), TARGETS.flip(0)).flip(0)
-    torch.testing.assert_close(maps, turned, rtol=1e-3, atol=1e-5 * float(maps.abs().max()))
+    torch.testing.assert_close(maps, turned, rtol=0, atol=1e-9 * float(maps.abs().max()))
 
 
 def test_parameters_say_what_decides_the_map() -> None:
@@ -167,12 +167,13 @@ def test_impossible_parameters_are_refused(fields: dict, words: str) -> None:
 def test_it_equals_captum(rule: str) -> None:
     attr = pytest.importorskip("captum.attr")
     classifier = small_cnn()
-    expected = attr.IntegratedGradients(classifier).attribute(
-        IMAGES, baselines=torch.ones_like(IMAGES), target=TARGETS, n_steps=6, method=CAPTUM[rule]
-    )
+    with double_by_default():
+        expected = attr.IntegratedGradients(classifier).attribute(
+            IMAGES, baselines=torch.ones_like(IMAGES), target=TARGETS, n_steps=6, method=CAPTUM[rule]
+        )
     # Captum's trapezoid weights of n steps add up to (n - 1) / n
-    expected = expected.detach().float().sum(1) * (6 / 5 if rule == "trapezoid" else 1)
+    expected = expected.detach().sum(1) * (6 / 5 if rule == "trapezoid" else 1)
     found = IntegratedGradients(rule=rule, n_steps=6, baseline="white", probe_batch_size=16)(
         classifier, IMAGES, TARGETS
     )
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9 * float(expected.abs().max()))

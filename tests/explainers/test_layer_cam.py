@@ -11,7 +11,7 @@ from tiny import classifier_of, random_images, small_cnn
 
 def twin(activation: Tensor, gradient: Tensor) -> Tensor:
     """Jiang et al. 2021, equations 6 to 8, one position after the other."""
-    summed = torch.zeros(activation.shape[1:])
+    summed = torch.zeros_like(activation[0])
     for row in range(summed.shape[0]):
         for column in range(summed.shape[1]):
             weights = gradient[:, row, column].clamp_min(0)

@@ -50,7 +50,7 @@ def test_it_equals_the_loop(probe_batch_size: int) -> None:
     for index in range(3):
         seen, scores, weights = slow_samples(IMAGES[index], int(TARGETS[index]), labels[index], counts[index], 40)
         solution = ridge(seen, scores, weights, 1.0)
-        expected = torch.from_numpy(solution[:-1])[labels[index]].float()
+        expected = torch.from_numpy(solution[:-1])[labels[index]]
         torch.testing.assert_close(found.maps[index], expected, rtol=1e-3, atol=1e-6)
         errors = scores - seen @ solution[:-1] - solution[-1]
         mean = np.average(scores, weights=weights)
@@ -66,7 +66,7 @@ def test_of_a_linear_network_the_coefficients_are_the_contributions() -> None:
     labels, counts = segment_images(images, 16)
     contributions = (weights[targets] * (images - 0.5)).sum(1)
     for map_, each, values, count in zip(found.maps, labels, contributions, counts, strict=True):
-        expected = torch.zeros(count).index_add_(0, each.flatten(), values.flatten())[each]
+        expected = values.new_zeros(count).index_add_(0, each.flatten(), values.flatten())[each]
         torch.testing.assert_close(map_, expected, rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(found.facts["fit_r2"], torch.ones(2), rtol=0, atol=1e-5)
 
@@ -81,9 +81,9 @@ def test_the_penalty_shrinks_the_coefficients() -> None:
 
 def test_an_image_of_the_baseline_has_a_map_of_zeros() -> None:
     found = Lime(n_segments=4, n_samples=10, probe_batch_size=16).attribute(
-        small_cnn(), torch.zeros(1, 3, 32, 32), TARGETS[:1]
+        small_cnn(), torch.zeros_like(IMAGES[:1]), TARGETS[:1]
     )
-    torch.testing.assert_close(found.maps, torch.zeros(1, 32, 32))
+    torch.testing.assert_close(found.maps, torch.zeros_like(IMAGES[:1, 0]))
     assert bool(found.facts["fit_r2"].isfinite().all())
 
 

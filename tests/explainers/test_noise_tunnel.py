@@ -12,7 +12,7 @@ from seewhy.explainers.integrated_gradients import IntegratedGradients
 from seewhy.explainers.noise_tunnel import Moments, NoiseTunnel, SmoothGrad
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Passes
-from tiny import linear_classifier, looked_over, random_images, small_cnn
+from tiny import double_by_default, linear_classifier, looked_over, random_images, small_cnn
 
 IMAGES, TARGETS = random_images(3, 32), torch.tensor([3, 7, 3])
 COMBINE = {"mean": "smoothgrad", "mean_of_squares": "smoothgrad_sq", "variance": "vargrad"}
@@ -20,7 +20,8 @@ COMBINE = {"mean": "smoothgrad", "mean_of_squares": "smoothgrad_sq", "variance":
 
 def noisy_copies(image: torch.Tensor, n_samples: int, noise: float) -> torch.Tensor:
     generator = seed_generator(0, image, "noise")
-    return torch.stack([image + noise * torch.randn(image.shape, generator=generator) for _ in range(n_samples)])
+    drawn = [torch.randn(image.shape, generator=generator).double() for _ in range(n_samples)]
+    return torch.stack([image + noise * each for each in drawn])
 
 
 def slow_twin(explainer: IntegratedGradients, n_samples: int, noise: float, combine: str) -> torch.Tensor:
@@ -32,7 +33,7 @@ def slow_twin(explainer: IntegratedGradients, n_samples: int, noise: float, comb
         ]
         mean, squares = sum(samples) / n_samples, sum(each**2 for each in samples) / n_samples
         combined = {"mean": mean, "mean_of_squares": squares, "variance": squares - mean**2}[combine]
-        maps.append(combined.sum(0).float())
+        maps.append(combined.sum(0))
     return torch.stack(maps)
 
 
@@ -43,7 +44,7 @@ def test_it_equals_the_loop(combine: str, probe_batch_size: int) -> None:
     tunnel = NoiseTunnel(explainer=inside, n_samples=4, noise=0.2, combine=combine, probe_batch_size=probe_batch_size)
     expected = slow_twin(inside, 4, 0.2, combine)
     found = tunnel(small_cnn(), IMAGES, TARGETS)
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9 * float(expected.abs().max()))
 
 
 def test_of_a_linear_network_everything_is_known() -> None:
@@ -58,7 +59,7 @@ def test_of_a_linear_network_everything_is_known() -> None:
     }
     for combine in COMBINE:
         tunnel = NoiseTunnel(explainer=InputXGradient(), n_samples=5, combine=combine, probe_batch_size=4)
-        torch.testing.assert_close(tunnel(classifier, images, targets), expected[combine].float(), msg=combine)
+        torch.testing.assert_close(tunnel(classifier, images, targets), expected[combine], msg=combine)
 
 
 def test_a_gradient_that_never_changes_has_no_variance() -> None:
@@ -103,7 +104,7 @@ def test_over_saliency_it_is_smooth_grad() -> None:
 def test_a_map_does_not_depend_on_its_neighbours() -> None:
     tunnel = NoiseTunnel(explainer=IntegratedGradients(n_steps=3), n_samples=3, combine="variance", probe_batch_size=4)
     together, alone = tunnel(small_cnn(), IMAGES, TARGETS), tunnel(small_cnn(), IMAGES[1:2], TARGETS[1:2])
-    torch.testing.assert_close(together[1:2], alone, rtol=1e-3, atol=1e-5 * float(alone.max()))
+    torch.testing.assert_close(together[1:2], alone, rtol=0, atol=1e-9 * float(alone.max()))
 
 
 def test_no_pass_is_spent_on_the_gap_of_a_copy() -> None:
@@ -172,12 +173,13 @@ def test_it_equals_captum(combine: str, monkeypatch: pytest.MonkeyPatch) -> None
     noise = torch.cat([noisy_copies(image, 4, 1.0) - image for image in IMAGES])
     monkeypatch.setattr(torch, "normal", lambda mean, deviation: noise * deviation)
     captum = attr.NoiseTunnel(attr.IntegratedGradients(classifier))
-    expected = captum.attribute(
-        IMAGES, nt_type=COMBINE[combine], nt_samples=4, stdevs=0.2, target=TARGETS, n_steps=6, baselines=0.0
-    )
+    with double_by_default():
+        expected = captum.attribute(
+            IMAGES, nt_type=COMBINE[combine], nt_samples=4, stdevs=0.2, target=TARGETS, n_steps=6, baselines=0.0
+        )
     tunnel = NoiseTunnel(
         explainer=IntegratedGradients(n_steps=6), n_samples=4, noise=0.2, combine=combine, probe_batch_size=16
     )
-    maps = expected.detach().float().sum(1)
+    maps = expected.detach().sum(1)
     found = tunnel(classifier, IMAGES, TARGETS)
-    torch.testing.assert_close(found, maps, rtol=1e-3, atol=1e-4 * float(maps.abs().max()))
+    torch.testing.assert_close(found, maps, rtol=0, atol=1e-9 * float(maps.abs().max()))

@@ -9,11 +9,12 @@ from torch import Tensor
 from conftest import ROOT
 from layer_twin import enlarged, signals
 from oracles.cam_maps import torchcam
-from oracles.networks import ALL, case, double_by_default
+from oracles.networks import ALL, case
 from oracles.row import Row
 from oracles.table import TABLE, WITHOUT_PEER
 from seewhy.core.errors import Incompatible
 from seewhy.explainers.cam import weigh_channels
+from tiny import double_by_default
 
 REFUSED = [(row, name) for row in TABLE for name, why in row.exceptions.items() if why.startswith("refused")]
 

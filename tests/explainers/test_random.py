@@ -9,8 +9,8 @@ from tiny import linear_classifier, random_images, small_cnn
 
 def test_values_are_standard_normal_and_independent() -> None:
     maps = Random()(linear_classifier(64)[0], random_images(4, 64), torch.zeros(4, dtype=torch.int64))
-    torch.testing.assert_close(maps.mean((1, 2)), torch.zeros(4), rtol=0, atol=0.06)
-    torch.testing.assert_close(maps.std((1, 2)), torch.ones(4), rtol=0, atol=0.05)
+    assert float(maps.mean((1, 2)).abs().max()) < 0.06
+    assert float((maps.std((1, 2)) - 1).abs().max()) < 0.05
     correlations = torch.corrcoef(maps.flatten(1)) - torch.eye(4)
     assert float(correlations.abs().max()) < 0.06
 

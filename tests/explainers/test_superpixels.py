@@ -94,7 +94,7 @@ def test_more_superpixels_than_pixels_are_refused() -> None:
 def test_blend_is_exact_at_both_ends_and_linear_between() -> None:
     images, cover = random_images(2, 5, seed=1), random_images(2, 5, seed=2)
     image = torch.tensor([0, 0, 1])
-    seen = torch.tensor([1.0, 0.0, 0.25])[:, None, None, None].expand(3, 1, 5, 5).contiguous()
+    seen = torch.tensor([1.0, 0.0, 0.25], dtype=torch.float64)[:, None, None, None].expand(3, 1, 5, 5).contiguous()
     blended = blend(images, cover, image, seen)
     assert torch.equal(blended[0], images[0])
     assert torch.equal(blended[1], cover[0])

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from explainer_checks import YAMLS, explainer_of
 from figure_checks import explanation
-from oracles.networks import Case, case, double_by_default
+from oracles.networks import Case, case
 from seewhy.core.errors import Incompatible
 from seewhy.explainers.base import Explainer
 from seewhy.explainers.batch import find_warnings
@@ -42,7 +42,7 @@ from seewhy.explainers.rise import Rise
 from seewhy.models.classifier import Classifier
 from seewhy.plots.canvas import encode_figure
 from seewhy.plots.explanation import draw_panel
-from tiny import classifier_of, random_images, small_cnn
+from tiny import classifier_of, double_by_default, random_images, small_cnn
 
 B: dict[str, Any] = {"probe_batch_size": 8}
 

@@ -70,7 +70,7 @@ def test_it_equals_the_loop(dilation: int, probe_batch_size: int) -> None:
     explainer = Xrai(n_steps=3, scales=(50, 250), dilation=dilation, probe_batch_size=probe_batch_size)
     found = explainer(small_cnn(), IMAGES, TARGETS)
     for map_, image, gradient in zip(found, IMAGES, integrated(IMAGES, TARGETS, 3), strict=True):
-        expected, left = torch.zeros(32, 32), 1.0
+        expected, left = torch.zeros_like(map_), 1.0
         for step in slow_take(masks_of(image, (50, 250), dilation), gradient.double().numpy(), 1):
             expected[torch.from_numpy(step)] = left
             left -= step.mean()

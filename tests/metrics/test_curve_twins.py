@@ -64,7 +64,7 @@ def test_slow_twins(row: int) -> None:
 def test_the_twins_meet_images_with_and_without_a_gain() -> None:
     context = make_context(curved_classifier(), random_images(3, 8), TARGETS, signed_maps())
     gains = context.compute_scores() - context.compute_baseline_logits("black").gather(1, TARGETS[:, None])[:, 0]
-    torch.testing.assert_close(gains, torch.tensor([0.637, 0.454, -0.975]), rtol=0, atol=1e-3)
+    torch.testing.assert_close(gains, torch.tensor([0.637, 0.454, -0.975], dtype=torch.float64), rtol=0, atol=1e-3)
 
 
 def test_slow_twin_of_road() -> None:

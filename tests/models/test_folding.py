@@ -52,7 +52,7 @@ def scattered(network: nn.Module) -> nn.Module:
 
 def classifier_with(between: Callable[[Small, Tensor], Tensor] | None = None, **options: bool) -> Classifier:
     torch.manual_seed(0)
-    return classifier_of(scattered(Small(between, **options)), SIZE, 4)
+    return classifier_of(scattered(Small(between, **options)), SIZE, 4).float()
 
 
 def pairs(classifier: Classifier) -> list[str]:
@@ -64,7 +64,7 @@ def pairs(classifier: Classifier) -> list[str]:
 
 def assert_same(classifier: Classifier, count: int = 2) -> None:
     """Logits and gradients inside of `frozen` are those outside."""
-    images = random_images(count, SIZE).requires_grad_()
+    images = random_images(count, SIZE).float().requires_grad_()
     plain = classifier(images)
     (gradient,) = torch.autograd.grad(plain[:, 1].sum(), images)
     with classifier.frozen():
@@ -83,7 +83,7 @@ def test_a_folded_network_is_the_same_function(options: dict[str, bool]) -> None
 
 def test_normalisations_are_not_computed() -> None:
     classifier = classifier_with()
-    images = random_images(1, SIZE)
+    images = random_images(1, SIZE).float()
     with classifier.frozen(), torch.profiler.profile() as profile:
         classifier(images)
     assert not [event.key for event in profile.key_averages() if "batch_norm" in event.key]
@@ -96,7 +96,7 @@ def test_the_network_is_as_it_was() -> None:
     classifier = classifier_with()
     before = copy.deepcopy(classifier.network.state_dict())
     with classifier.frozen():
-        classifier(random_images(1, SIZE))
+        classifier(random_images(1, SIZE).float())
         inside = classifier.network.state_dict()
         assert not any("forward" in vars(module) for module in classifier.modules())
     for name, values in before.items():
@@ -110,7 +110,7 @@ def test_weights_that_changed_are_folded_anew() -> None:
     classifier.network.bn2.running_mean.data.add_(1)  # type: ignore[union-attr,operator]
     assert_same(classifier)
     classifier.double()
-    images = random_images(2, SIZE).double()
+    images = random_images(2, SIZE).float().double()
     expected = classifier(images)
     with classifier.frozen():
         torch.testing.assert_close(classifier(images), expected)
@@ -137,13 +137,13 @@ def test_a_copy_has_its_own() -> None:
     twin.network.first.weight.data.mul_(3)  # type: ignore[union-attr,operator]
     assert_same(twin)
     assert_same(classifier)
-    assert not torch.allclose(twin(random_images(1, SIZE)), classifier(random_images(1, SIZE)))
+    assert not torch.allclose(twin(random_images(1, SIZE).float()), classifier(random_images(1, SIZE).float()))
 
 
 def test_the_pairs_of_a_copied_network_are_known() -> None:
     classifier = classifier_with()
     assert pairs(classifier) == ["first", "second"]
-    twin = classifier_of(copy.deepcopy(classifier.network), SIZE, 4)
+    twin = classifier_of(copy.deepcopy(classifier.network), SIZE, 4).float()
     twin.folding = classifier.folding.copy_to(twin.network)
     assert [chain.convolution for chain in twin.folding.chains or ()] == [twin.network.first, twin.network.second]
     twin.network.second.bias.data.add_(1)  # type: ignore[union-attr,operator]
@@ -154,7 +154,7 @@ def test_the_pairs_of_a_copied_network_are_known() -> None:
 def test_what_hooks_see_is_what_the_layers_compute() -> None:
     classifier, seen = classifier_with(), []
     classifier.network.first.register_forward_hook(lambda module, given, output: seen.append(output))  # type: ignore[union-attr]
-    images = random_images(1, SIZE)
+    images = random_images(1, SIZE).float()
     classifier(images)
     with classifier.frozen():
         classifier(images)
@@ -217,22 +217,22 @@ def test_training_goes_on_with_its_own_layers() -> None:
     assert_same(classifier)
     classifier.train()
     before = classifier.network.bn1.running_mean.clone()  # type: ignore[union-attr,operator]
-    classifier(random_images(4, SIZE)).sum().backward()
+    classifier(random_images(4, SIZE).float()).sum().backward()
     assert not torch.equal(before, classifier.network.bn1.running_mean)  # type: ignore[union-attr,arg-type]
     assert classifier.network.first.weight.grad is not None  # type: ignore[union-attr]
 
 
 def test_looking_the_network_over_counts_no_pass() -> None:
     classifier = classifier_with()
-    Saliency()(classifier, random_images(2, SIZE), torch.tensor([0, 1]))
+    Saliency()(classifier, random_images(2, SIZE).float(), torch.tensor([0, 1]))
     assert (classifier.passes.forward, classifier.passes.backward) == (2, 2)
 
 
 def test_it_can_be_switched_off() -> None:
     classifier = classifier_with()
-    off = classifier_of(classifier.network, SIZE, 4, fold=False)
+    off = classifier_of(classifier.network, SIZE, 4, fold=False).float()
     assert pairs(off) == []
-    images = random_images(1, SIZE)
+    images = random_images(1, SIZE).float()
     expected = off(images)
     with off.frozen():
         assert torch.equal(off(images), expected)
@@ -250,7 +250,7 @@ def test_an_error_in_the_network_leaves_it_as_it_was() -> None:
 
 def test_inference_mode() -> None:
     classifier = classifier_with()
-    images = random_images(2, SIZE)
+    images = random_images(2, SIZE).float()
     expected = classifier(images)
     with torch.inference_mode(), classifier.frozen():
         torch.testing.assert_close(classifier(images), expected.detach())
@@ -268,9 +268,9 @@ def test_networks_of_timm(name: str) -> None:
             assert module.running_mean is not None and module.running_var is not None
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 2)
-    classifier = classifier_of(network.eval(), 32, 4, channels_last=True)
+    classifier = classifier_of(network.eval(), 32, 4, channels_last=True).float()
     assert len(pairs(classifier)) > 15
-    images = random_images(2, 32)
+    images = random_images(2, 32).float()
     with torch.no_grad():
         plain = classifier(images)
         with classifier.frozen():

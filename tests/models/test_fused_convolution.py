@@ -134,12 +134,12 @@ def classifier_with(network: nn.Module) -> Classifier:
             assert module.running_mean is not None and module.running_var is not None
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 2)
-    return classifier_of(network.eval(), SIZE, 4)
+    return classifier_of(network.eval(), SIZE, 4).float()
 
 
 def both(classifier: Classifier) -> tuple[list[str], list[str]]:
     """The operations of a pass without and with gradients; logits and gradients are those outside of `frozen`."""
-    images = random_images(2, SIZE).requires_grad_()
+    images = random_images(2, SIZE).float().requires_grad_()
     plain = classifier(images)
     (gradient,) = torch.autograd.grad(plain[:, 1].sum(), images)
     with classifier.frozen():
@@ -180,7 +180,7 @@ def test_the_numbers_between_are_those_of_the_layers_where_someone_looks() -> No
     classifier, seen = classifier_with(Blocks()), []
     assert chains(classifier) == {"first": True, "third": True}
     handle = classifier.network.act.register_forward_pre_hook(lambda module, given: seen.append(given[0].clone()))  # type: ignore[union-attr]
-    images = random_images(2, SIZE)
+    images = random_images(2, SIZE).float()
     classifier(images)
     with classifier.frozen():
         classifier(images)
@@ -197,7 +197,7 @@ def test_what_a_block_around_a_part_returns_is_what_its_layers_compute() -> None
     classifier, seen = classifier_with(nn.Sequential(stem, nn.ReLU(), head)), []
     assert chains(classifier) == {"0.0": True}
     handle = stem.register_forward_hook(lambda module, given, output: seen.append(output.clone()))
-    images = random_images(2, SIZE)
+    images = random_images(2, SIZE).float()
     classifier(images)
     with classifier.frozen():
         classifier(images)
@@ -225,7 +225,7 @@ class Dispatched(TorchDispatchMode):
 def test_whoever_watches_functions_sees_the_layers(mode: Callable[[], TorchFunctionMode]) -> None:
     torch.manual_seed(0)
     classifier = classifier_with(Blocks())
-    images = random_images(2, SIZE)
+    images = random_images(2, SIZE).float()
     with classifier.frozen(), operations() as made, mode():
         classifier(images)
     assert FUSED not in made and "aten::relu" in made
@@ -259,7 +259,7 @@ def test_double_precision_and_autocast_are_computed_by_the_layers(monkeypatch: p
 def test_a_second_derivative_is_refused_not_wrong() -> None:
     torch.manual_seed(0)
     classifier = classifier_with(Blocks())
-    images = random_images(1, SIZE).requires_grad_()
+    images = random_images(1, SIZE).float().requires_grad_()
     with classifier.frozen():
         (first,) = torch.autograd.grad(classifier(images)[:, 0].square().sum(), images, create_graph=True)
         with pytest.raises(RuntimeError):
@@ -293,7 +293,9 @@ def test_a_module_that_is_called_by_name_is_left_alone() -> None:
 
 def test_a_classifier_that_was_looked_over_can_be_sent_to_another_process() -> None:
     torch.manual_seed(0)
-    classifier = classifier_of(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU6(), nn.Flatten(), nn.Linear(400, 4)), SIZE, 4)
+    classifier = classifier_of(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU6(), nn.Flatten(), nn.Linear(400, 4)), SIZE, 4
+    ).float()
     assert chains(classifier) == {"0": True}
     again = pickle.loads(pickle.dumps(classifier))
     assert chains(again) == {"0": True}

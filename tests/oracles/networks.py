@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
-from unittest.mock import patch
 
 import torch
 from benchmarking.peers.plain import Plain, plain_of, rectified, sharing_weights
@@ -78,18 +75,6 @@ class Case:
                 if value is not None:
                     value.mul_(factor)
         return Case(classifier, self.images, self.targets, self.layer)
-
-
-@contextmanager
-def double_by_default() -> Iterator[None]:
-    """Peers round weights, scores and sums to single precision wherever they make a tensor; inside the block they do not."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        with patch.object(Tensor, "float", Tensor.double):
-            yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 @cache

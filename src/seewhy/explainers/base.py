@@ -74,14 +74,13 @@ class Explainer(ABC):
         Works under inference mode and under no_grad.
 
         Args:
-            classifier: The network to explain. One in double precision takes float64 images; then everything is computed
-                in double precision.
+            classifier: The network to explain. Of one in double precision everything is computed in double precision.
             images: Float32 [batch, 3, height, width] in [0, 1].
             targets: Int64 [batch], a class for each image, or weights [batch, outputs]: the score that is explained is
                 weights . outputs.
 
         Returns:
-            Maps [batch, height, width] in float32 (float64 for float64 images), and facts.
+            Maps [batch, height, width] in float32 (float64 of a classifier in double precision), and facts.
 
         Raises:
             UserError: If a shape or a parameter does not suit the images.
@@ -91,10 +90,10 @@ class Explainer(ABC):
         _check(classifier, images, weights)
         devices = [images.device] if images.device.type == "cuda" else []
         with torch.inference_mode(False), torch.no_grad(), classifier.frozen(), torch.random.fork_rng(devices=devices):
-            copies = images.detach().clone()
+            copies = images.detach().to(torch.promote_types(images.dtype, classifier.mean.dtype), copy=True)
             evaluator = BatchedEvaluator(classifier, copies[0], self.probe_batch_size)
             result = self._attribute(evaluator, copies, weights.clone())
-        maps = result.maps.detach().to(torch.float64 if images.dtype == torch.float64 else torch.float32)
+        maps = result.maps.detach().to(torch.float64 if copies.dtype == torch.float64 else torch.float32)
         expected = (len(images), *images.shape[2:])
         assert maps.shape == expected, f"{self.name} returned {tuple(maps.shape)} instead of {expected}"
         return dataclasses.replace(result, maps=maps)

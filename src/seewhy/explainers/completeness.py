@@ -132,7 +132,7 @@ def measure_completeness(maps: Attributions, change: Tensor) -> dict[str, Tensor
     """
     gap = maps.double().sum((1, 2)) - change.double()
     relative = gap.abs() / change.double().abs().clamp_min(SMALLEST_CHANGE)
-    return {"completeness_gap": gap.float(), "completeness_gap_relative": relative.float()}
+    return {"completeness_gap": gap.to(maps), "completeness_gap_relative": relative.to(maps)}
 
 
 def describe_completeness_gap(relative_gap: float, tolerance: float) -> str | None:

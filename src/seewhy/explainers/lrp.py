@@ -72,7 +72,7 @@ class Lrp(Explainer):
         maps, score = evaluator.run_passes(propagate, len(images), gradient=True)
         gap = maps.double().sum((1, 2)) - score.double()
         relative = gap.abs() / score.double().abs().clamp_min(SMALLEST_SCORE)
-        return AttributionResult(maps, {"conservation_gap_relative": relative.float()})
+        return AttributionResult(maps, {"conservation_gap_relative": relative.to(maps)})
 
     def _build_rules(self) -> tuple[Rule, Rule]:
         """(of convolutions, of dense layers)."""

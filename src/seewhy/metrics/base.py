@@ -65,7 +65,7 @@ class MetricContext:
         if masks is not None and masks.shape != attributions.shape:
             raise UserError(f"masks must be {list(attributions.shape)} like the maps, not {list(masks.shape)}")
         self.classifier = classifier
-        self.images = images.detach().clone()
+        self.images = images.detach().to(torch.promote_types(images.dtype, classifier.mean.dtype), copy=True)
         self.targets = Targets.of(targets).clone()
         self.attributions = attributions.detach().clone().to(images.device, torch.float32)
         self.explainer = explainer

@@ -51,12 +51,12 @@ def compute_ranks(rows: Tensor) -> Tensor:
     """Rank the values of each row; several times as fast as `scipy.stats.rankdata`, with the same result.
 
     Args:
-        rows: float32 [batch, n].
+        rows: [batch, n], ranked as float32.
 
     Returns:
         float64 [batch, n] on the CPU, from 1; ties share their mean rank, a row with NaN is all NaN.
     """
-    values = rows.detach().cpu().numpy()
+    values = rows.detach().float().cpu().numpy()
     undefined = np.isnan(values).any(1)
     keys = sort_keys(np.where(undefined[:, None], np.float32(0), values) if undefined.any() else values)
     ranks = np.empty(values.shape)
@@ -97,7 +97,7 @@ def compare_maps(original: Attributions, other: Attributions, ranks: Tensor | No
         float64 [batch] in [-1, 1]. A constant other map has nothing in common with the original: 0. NaN where the
         original is constant, or a value of either is not finite.
     """
-    rows, others = original.flatten(1), other.flatten(1)
+    rows, others = original.flatten(1).float(), other.flatten(1).float()
     finite = find_finite_rows(rows) & find_finite_rows(others)
     varied, blank = (rows != rows[:, :1]).any(1), (others == others[:, :1]).all(1)
     correlation = compute_pearson(compute_ranks(rows) if ranks is None else ranks, compute_ranks(others))

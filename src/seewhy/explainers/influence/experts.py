@@ -15,6 +15,7 @@ from torch import Tensor
 
 from seewhy.core.errors import Incompatible
 from seewhy.core.targets import UNKNOWN
+from seewhy.core.tensors import widen
 from seewhy.core.types import Batch, Images
 from seewhy.explainers.influence.data_influence import DataInfluence, compute_data_influence
 from seewhy.explainers.influence.slices import Slice
@@ -60,7 +61,7 @@ class UpperNetwork:
         handle = self.cut.module.register_forward_hook(lambda module, arguments, own: output)
         try:
             with torch.no_grad():
-                return self.classifier(self.image).float()
+                return widen(self.classifier(self.image))
         finally:
             handle.remove()
 

@@ -124,7 +124,7 @@ def compute_masked_scores(context: MetricContext, mask: str) -> MaskedScores:
 def _compute_masked_scores(context: MetricContext, mask: str) -> MaskedScores:
     maps, finite = context.replace_non_finite()
     space, masks = MASKS[mask], build_masks(maps, mask)
-    scores = maps.new_empty(len(maps))
+    scores = context.images.new_empty(len(maps))
     for chunk in context.evaluator.split(len(maps), gradient=False):
         logits = context.evaluator.compute_logits(context.images[chunk] * masks[chunk, None])
         scores[chunk] = context.select_scores(logits, space, chunk)
