@@ -81,13 +81,13 @@ def test_a_network_of_ones_own_is_normalised_and_left_as_it_was() -> None:
     classifier, weights = linear_classifier(size=8, classes=3)
     network = classifier.network.train()
     mean, std = (0.1, 0.2, 0.3), (0.5, 0.25, 0.125)
-    images = random_images(2, 8)
+    images = random_images(2, 8).float()
     made = explain(network, images, "saliency", target=2, classes=3, size=8, mean=mean, std=std, probe_batch_size=4)
     expected = (weights[2] / torch.tensor(std).view(3, 1, 1)).abs().amax(0)
     for one in made:
         torch.testing.assert_close(one.attribution, expected)
         assert one.target.name == "class 2"
-    logits = network((images - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1))
+    logits = network((images.double() - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1))
     assert [one.prediction.index for one in made] == logits.argmax(1).tolist()
     assert network.training
     assert all(parameter.requires_grad for parameter in network.parameters())

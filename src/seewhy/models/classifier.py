@@ -49,7 +49,8 @@ class Passes:
 class Classifier(LightningModule):
     """A network that takes images [batch, 3, height, width] in [0, 1] and gives logits [batch, classes].
 
-    The network's own mean and standard deviation are buffers: black is 0 and white is 1 for everything outside.
+    The network's own mean and standard deviation are buffers: black is 0 and white is 1 for everything outside. Those of a
+    network in double precision are float64: the classifier takes float32 and float64 images and computes with float64.
 
     Attributes:
         passes: How many images went through the network so far.
@@ -99,8 +100,10 @@ class Classifier(LightningModule):
         self.passes = Passes()
         self.folding = Folding(self.network, fold)
         self._depth = 0
-        self.register_buffer("mean", torch.tensor(facts.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(facts.std).view(1, 3, 1, 1), persistent=False)
+        is_double = any(parameter.dtype == torch.float64 for parameter in network.parameters())
+        for buffer, values in (("mean", facts.mean), ("std", facts.std)):
+            value = torch.tensor(values, dtype=torch.float64 if is_double else torch.float32).view(1, 3, 1, 1)
+            self.register_buffer(buffer, value, persistent=False)
 
     def forward(self, images: Images) -> Tensor:
         """Compute logits [batch, classes]; count the images that pass forwards and, where a gradient is taken, backwards."""
