@@ -17,6 +17,7 @@ from seewhy.core.errors import UserError
 from seewhy.core.facts import Facts
 from seewhy.core.types import Batch, Images
 from seewhy.models.fusion.folding import Folding
+from seewhy.models.fusion.internals import list_parameters
 
 if TYPE_CHECKING:
     from seewhy.models.optimizers import Optimization
@@ -143,7 +144,7 @@ class Classifier(LightningModule):
             Nothing.
         """
         modes = {module: module.training for module in self.modules()}
-        trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        trainable = [parameter for parameter in list_parameters(modes) if parameter.requires_grad]
         if any(modes.values()):
             self.eval()
         for parameter in trainable:

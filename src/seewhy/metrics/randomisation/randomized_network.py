@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from seewhy.core.types import Attributions, Images, Targets
 from seewhy.models.classifier import Classifier
-from seewhy.models.fusion.internals import list_hooks
+from seewhy.models.fusion.internals import list_hooks, share_buffers
 
 if TYPE_CHECKING:
     from seewhy.explainers.base import Explainer
@@ -58,8 +58,7 @@ class RandomizedNetwork:
         cache = _find_cache(self.classifier)
         originals, modules = (dict(each.network.named_modules()) for each in (self.classifier, cache.twin))
         for name, module in modules.items():
-            for key, buffer in originals[name].named_buffers(recurse=False):
-                setattr(module, key, buffer)
+            share_buffers(originals[name], module)
             for key, parameter in module.named_parameters(recurse=False):
                 parameter.data = originals[name].get_parameter(key).data
         for name in sorted(self.random & modules.keys()):

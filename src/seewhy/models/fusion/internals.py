@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -32,9 +32,11 @@ __all__ = [
     "is_observed",
     "is_view",
     "list_hooks",
+    "list_parameters",
     "read_saved",
     "read_schema",
     "reads_values",
+    "share_buffers",
     "tree_flatten",
     "tree_unflatten",
 ]
@@ -125,6 +127,29 @@ def list_hooks(module: nn.Module) -> tuple[Mapping[int, Any], ...]:
         The hooks of each kind by their numbers.
     """
     return tuple(getattr(module, name) for name in HOOKS)
+
+
+def list_parameters(modules: Iterable[nn.Module]) -> list[nn.Parameter]:
+    """List the parameters of modules, without the walk through names that makes `nn.Module.parameters` slow.
+
+    Args:
+        modules: The modules; what they contain counts only where it is among them.
+
+    Returns:
+        The parameters; one that several modules share is repeated.
+    """
+    values = (parameter for module in modules for parameter in module._parameters.values())
+    return [parameter for parameter in values if parameter is not None]
+
+
+def share_buffers(source: nn.Module, target: nn.Module) -> None:
+    """Let a copy of a module use the buffers of the original.
+
+    Args:
+        source: The module.
+        target: Its copy.
+    """
+    target._buffers.update(source._buffers)
 
 
 def has_global_hooks() -> bool:
