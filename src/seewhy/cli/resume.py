@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 
 from seewhy.cli.program import find_command
 from seewhy.core.errors import UserError
 
 RESUME = "resume="
-OWN = ("output=", "hydra.", "trust_config=", "+trust_config=")
-"""Overrides of an earlier run that are not repeated; trust is given by a person, each time."""
+NOT_REPEATED = ("hydra", "output", "resume", "trust_config")
+"""Settings of an earlier run that a resumed one does not take over; trust is given by a person, each time."""
+REPEATED = (
+    *("callbacks", "corruption", "data", "experiment", "explainer", "logger", "metric", "model", "page"),
+    *("probe_batch_size", "seed", "shard", "target", "threads", "trainer"),
+)
+"""Settings that a plan may hold: what a run computes. A plan may come from somebody else, so nothing else is admitted."""
 
 
 def prepend_earlier_overrides(arguments: Sequence[str], task: str) -> list[str]:
@@ -45,9 +55,47 @@ def prepend_earlier_overrides(arguments: Sequence[str], task: str) -> list[str]:
     if plan is None:
         lack = "has no journal of a run" if folder.is_dir() else "does not exist"
         raise UserError(f"{RESUME}{folder} {lack}: give the folder that the run named when it ended")
-    earlier = [override for override in plan["overrides"] if not override.startswith(OWN)]
+    earlier = select_repeated(plan.get("overrides"), folder)
     quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
     return [*earlier, *others, f"hydra.run.dir='{quoted}'"]
+
+
+def select_repeated(stored: Any, folder: Path) -> list[str]:
+    """Select what a resumed run takes over from the plan of a folder, which is not trusted.
+
+    Args:
+        stored: The overrides of the plan.
+        folder: Where they come from.
+
+    Returns:
+        Those that say what the run computes.
+
+    Raises:
+        UserError: The plan holds something that is no override, or a setting that no run stores there.
+    """
+    if not isinstance(stored, list):
+        raise UserError(f"{RESUME}{folder} has no journal of a run: give the folder that the run named when it ended")
+    repeated = []
+    for text in stored:
+        root = _find_root(text) if isinstance(text, str) else None
+        if root in NOT_REPEATED:
+            continue
+        if root not in REPEATED or "${oc." in text:
+            raise UserError(
+                f"{RESUME}{folder}: its plan holds {str(text)[:80]!a}, which no run of seewhy stores there; do not resume a "
+                "folder that was edited or that you do not trust"
+            )
+        repeated.append(text)
+    return repeated
+
+
+def _find_root(override: str) -> str | None:
+    """The first part of the key that an override sets, adds or deletes; None where it is no override."""
+    try:
+        key = OverridesParser.create().parse_override(override).key_or_group
+    except (HydraException, RecursionError):
+        return None
+    return re.split(r"[./]", key)[0]
 
 
 def build_resume_command(task: str, folder: str) -> str:

@@ -25,6 +25,7 @@ from seewhy.cli.resume import build_resume_command
 from seewhy.cli.sweep import PAGED
 from seewhy.core.errors import Incompatible, UserError
 from seewhy.core.signals import FULL, Stop, handle_signals, is_first_process
+from seewhy.runs.ownership import check_folder_is_free, hold_folder
 from seewhy.runs.record import RunRecord
 from seewhy.runs.resume_check import ChangedRun, select_decisive
 from seewhy.runs.shard import Shard
@@ -159,10 +160,20 @@ def execute(task: Task, cfg: DictConfig) -> None:
     quieten()
     first = is_first_process()
     single = HydraConfig.get().mode == RunMode.RUN
-    if Path(cfg.output).exists() and not Path(cfg.output).is_dir():
-        print(f"error: output={cfg.output} is a file; name a folder for the run", file=sys.stderr)
-        raise SystemExit(2)
     overrides: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    with contextlib.ExitStack() as held:
+        if first:
+            try:
+                held.enter_context(hold_folder(Path(cfg.output)))
+                check_folder_is_free(Path(cfg.output), cfg.task, overrides)
+            except UserError as mistake:
+                print(f"error: {mistake}", file=sys.stderr)
+                raise SystemExit(2) from None
+        _execute_with_record(task, cfg, overrides, first, single)
+
+
+def _execute_with_record(task: Task, cfg: DictConfig, overrides: list[str], first: bool, single: bool) -> None:
+    """Run a task in a folder that is this run's own; the record says how it ended."""
     record = RunRecord(Path(cfg.output), cfg.task, overrides, cfg.seed, writes=first, command=find_command_line())
     try:
         check_settings(cfg, overrides)

@@ -151,10 +151,10 @@ def _drop_shard(overrides: Sequence[str]) -> list[str]:
 
 
 def _link_files(source: Path, target: Path) -> None:
-    """Link every file below `source` below `target`, or copy it where the disk cannot link."""
+    """Link every file below `source` below `target`, or copy it where the disk cannot link; links are left out."""
     for path in sorted(source.rglob("*")):
         copy = target / path.relative_to(source)
-        if path.is_dir() or path.name.startswith(".") or path.name == "plan.json":
+        if path.is_symlink() or path.is_dir() or path.name.startswith(".") or path.name == "plan.json":
             continue
         copy.parent.mkdir(parents=True, exist_ok=True)
         try:

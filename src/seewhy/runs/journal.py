@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,12 +31,13 @@ class Journal:
         self.folder = RunFolder(folder)
 
     def begin(self, plan: dict[str, Any]) -> None:
-        """Delete the journal of an earlier run, and write the plan of this one.
+        """Delete the entries of an earlier run, and nothing else, and write the plan of this one.
 
         Args:
             plan: What the run computes, as `seewhy.runs.resume_check` compares it.
         """
-        shutil.rmtree(self.folder.path / FOLDER, ignore_errors=True)
+        for number in self.list_numbers():
+            self.locate(number).unlink(missing_ok=True)
         self.folder.write_json(PLAN, plan)
 
     def read_plan(self) -> dict[str, Any] | None:

@@ -1,0 +1,96 @@
+"""Run folders are chosen and checked before Hydra writes the first file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, read_write
+
+from seewhy.core.errors import UserError
+from seewhy.core.signals import is_first_process
+from seewhy.runs.ownership import check_folder_is_free, create_new_folder
+
+
+class RunFolders(Callback):
+    """Give each run and each sweep a folder of its own, and refuse one that belongs to something else.
+
+    A folder that the user names is checked. One that the config names after the time is created here, so that two runs
+    which begin in the same second get two folders.
+    """
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Check or create the folder of a single run.
+
+        Args:
+            config: The composed config, with Hydra's own part; `hydra.run.dir` may be changed.
+            **kwargs: Not used.
+
+        Raises:
+            SystemExit: 2 where the folder cannot be used.
+        """
+        if not is_first_process():
+            return
+        folder = _claim(config, "run", str(config.task))
+        with read_write(config.hydra):
+            config.hydra.run.dir = str(folder)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Check or create the folder of a sweep, whose jobs get folders inside of it.
+
+        Args:
+            config: The composed config, with Hydra's own part; `hydra.sweep.dir` may be changed.
+            **kwargs: Not used.
+
+        Raises:
+            SystemExit: 2 where the folder cannot be used.
+        """
+        folder = _claim(config, "sweep", str(config.task))
+        with read_write(config.hydra):
+            config.hydra.sweep.dir = str(folder)
+
+
+def _claim(config: DictConfig, kind: str, task: str) -> Path:
+    key = f"hydra.{kind}.dir"
+    named = any(str(override).lstrip("+").startswith(f"{key}=") for override in config.hydra.overrides.hydra)
+    HydraConfig.instance().set_config(config)  # the folder's name refers to it; Hydra does the same a moment later
+    try:
+        folder = Path(config.hydra[kind].dir)
+        if not named:
+            return create_new_folder(folder)
+        if kind == "run":
+            check_folder_is_free(folder, task, [str(override) for override in config.hydra.overrides.task])
+        elif folder.exists():
+            _check_sweep_folder(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    except UserError as error:
+        _refuse(str(error))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        _refuse(
+            f"the folder {_shorten(str(config.hydra[kind].dir))} cannot be used ({reason}); name another with {key}="
+        )
+
+
+def _check_sweep_folder(folder: Path) -> None:
+    """Refuse a folder that holds something other than the jobs of a sweep."""
+    if not folder.is_dir():
+        raise UserError(f"the sweep folder {folder} is a file; name a folder with hydra.sweep.dir=")
+    if any(folder.iterdir()) and not (folder / "multirun.yaml").is_file():
+        raise UserError(
+            f"the folder {folder} holds files that no sweep wrote; nothing was changed. Name a new or an empty folder with "
+            "hydra.sweep.dir="
+        )
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+def _refuse(reason: str) -> NoReturn:
+    print(f"error: {reason}", file=sys.stderr)
+    raise SystemExit(2)

@@ -1,0 +1,108 @@
+"""Commands leave what is not theirs, two commands never share a folder, and a plan from elsewhere runs nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+from seewhy.cli.resume import prepend_earlier_overrides
+from seewhy.core.errors import UserError
+
+SMALL = ["model=cifar_cnn", "explainer=saliency", "data.limit=1", "trainer=cpu", "probe_batch_size=2", "logger=[]"]
+SMALL += ["callbacks=[attribution,tables]", "page=false"]
+
+
+def start(folder: Path, task: str, *overrides: str) -> subprocess.Popen[str]:
+    command = [sys.executable, str(ROOT / "src" / f"{task}.py"), *overrides]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=folder, env=environment, text=True, **pipes)  # type: ignore[call-overload]
+
+
+def test_the_folder_of_a_user_is_left_as_it_is(tmp_path: Path) -> None:
+    diary = tmp_path / "mine" / "journal" / "2026" / "diary.txt"
+    diary.parent.mkdir(parents=True)
+    diary.write_text("dear diary")
+    before = sorted(tmp_path.rglob("*"))
+    commands = [
+        start(tmp_path, "explain", *SMALL, "hydra.run.dir=mine"),
+        start(tmp_path, "explain", "-m", *SMALL, "explainer=saliency,random", "hydra.sweep.dir=mine"),
+    ]
+    for command in commands:
+        _, error = command.communicate(timeout=300)
+        assert command.returncode == 2
+        assert error.startswith("error: the folder mine holds files that no") and "Traceback" not in error
+    assert sorted(tmp_path.rglob("*")) == before
+    assert diary.read_text() == "dear diary"
+
+
+def test_two_commands_of_one_second_get_two_folders(tmp_path: Path) -> None:
+    name = "hydra.run.dir=runs/same"
+    pair = [start(tmp_path, "explain", *SMALL, name) for _ in range(2)]
+    ends = [(*command.communicate(timeout=300), command.returncode) for command in pair]
+    refused = [error for _, error, code in ends if code]
+    assert len(refused) <= 1 and all("being written by another run" in error for error in refused)
+    assert json.loads((tmp_path / "runs" / "same" / "run.json").read_text())["status"] == "completed"
+    pair = [start(tmp_path, "explain", *SMALL) for _ in range(2)]
+    ends = [(*command.communicate(timeout=300), command.returncode) for command in pair]
+    assert [code for *_, code in ends] == [0, 0]
+    assert len(list((tmp_path / "logbook" / "outputs" / "explain").glob("*/run.json"))) == 2
+
+
+FOREIGN = [
+    "++hydra.callbacks.x={_target_: pandas.read_pickle, filepath_or_buffer: x}",
+    "+hydra.callbacks.x._target_=os.system",
+    "hydra/launcher=joblib",
+    "++trust_config=true",
+    "~hydra.callbacks",
+    "++output=/elsewhere",
+    "hydra.run.dir=/elsewhere",
+]
+
+
+def plan(folder: Path, overrides: object) -> Path:
+    (folder / "journal").mkdir(parents=True)
+    (folder / "journal" / "plan.json").write_text(json.dumps({"overrides": overrides}))
+    return folder
+
+
+@pytest.mark.parametrize("override", FOREIGN)
+def test_a_resumed_run_takes_over_neither_place_nor_hydra_nor_trust(tmp_path: Path, override: str) -> None:
+    folder = plan(tmp_path / "sent", ["seed=3", override])
+    assert prepend_earlier_overrides([f"resume={folder}"], "explain") == ["seed=3", f"hydra.run.dir='{folder}'"]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["--config-path=/elsewhere"],
+        ["--config-dir=/elsewhere"],
+        ["-m"],
+        ["seed"],
+        ["other.key=1"],
+        ["target=${oc.env:SECRET}"],
+        [3],
+        "seed=1",
+        None,
+        {"seed": 1},
+    ],
+)
+def test_a_plan_that_no_run_wrote_is_refused(tmp_path: Path, overrides: object) -> None:
+    folder = plan(tmp_path / "sent", overrides)
+    with pytest.raises(UserError, match=r"no run of seewhy stores there|has no journal of a run"):
+        prepend_earlier_overrides([f"resume={folder}"], "explain")
+
+
+def test_the_classes_of_a_plan_from_elsewhere_are_checked(tmp_path: Path) -> None:
+    folder = plan(tmp_path / "sent", ["++callbacks.x={_target_: pandas.read_pickle, filepath_or_buffer: x.pkl}"])
+    (folder / "run.json").write_text(json.dumps({"task": "explain", "overrides": []}))
+    command = start(tmp_path, "explain", *SMALL, f"resume={folder}")
+    _, error = command.communicate(timeout=300)
+    assert command.returncode == 2
+    assert "pandas.read_pickle is outside what a config may call" in error
