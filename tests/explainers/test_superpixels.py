@@ -1,12 +1,16 @@
 """Superpixels: numbered without gaps, connected, along the colours, for images of any shape."""
 
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from scipy import ndimage
 
+from conftest import ROOT
 from seewhy.core.errors import UserError
 from seewhy.core.tensors import iterate_runs
 from seewhy.explainers.superpixels import blend, segment_images
@@ -107,3 +111,13 @@ def test_runs_are_the_stretches_of_equal_values() -> None:
         (5, slice(2, 3)),
         (7, slice(3, 6)),
     ]
+
+
+def test_scikit_image_is_imported_only_when_an_image_is_segmented() -> None:
+    code = (
+        "import sys; from seewhy.explainers import kernel_shap, lime, xrai; "
+        "xrai.Xrai(), lime.Lime(), kernel_shap.KernelShap(); print({'skimage', 'cv2'} & set(sys.modules))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert output.stdout.strip() == "set()"
