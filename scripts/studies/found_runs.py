@@ -8,16 +8,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from seewhy.core.errors import UserError
+from seewhy.metrics.similarity import compute_spearman
 from seewhy.report.runs import Run, read_record, read_run
 from seewhy.runs.attribution_files import read_attribution
 from seewhy.statistics.intervals import compute_mean_intervals
+from seewhy.statistics.summary import summarise_metrics
 
 
 class Mean(NamedTuple):
-    """The mean of finite values and its 95 % bootstrap interval; low and high are NaN where there is none."""
+    """The mean of finite values and its 95 % interval; low and high are NaN where there is none."""
 
     mean: float
     low: float
@@ -58,6 +61,16 @@ def metric_values(run: Run, metric: str) -> pd.Series[float]:
     return chosen.astype(float)
 
 
+def metric_mean(run: Run, metric: str, seed: int = 0) -> Mean:
+    """Mean and interval of a metric over the images of a run, with the spread of its random networks."""
+    columns = [metric, *run.facts[metric].draws] if metric in run.facts else [metric]
+    table = run.metrics[run.metrics["metric"].isin(columns)]
+    if metric not in set(table["metric"]):
+        raise UserError(f"{run.folder} holds no value of {metric}")
+    (row,) = summarise_metrics(table, run.facts, seed).to_dict("records")
+    return Mean(row["mean"], row["low"], row["high"], row["n"])
+
+
 def mean(sample: Iterable[float], seed: int = 0) -> Mean:
     """Mean and interval of the finite values; UserError where there is none."""
     finite = np.array([value for value in sample if np.isfinite(value)], dtype=np.float64)
@@ -72,9 +85,6 @@ def maps(run: Run) -> Mapping[str, NDArray[np.float32]]:
     return {name: read_attribution(run.folder, str(name)).numpy() for name in run.predictions.index}
 
 
-def rank_correlation(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
+def rank_correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     """Spearman's rank correlation of two maps; NaN where one is constant."""
-    if np.ptp(one) == 0 or np.ptp(other) == 0:
-        return float("nan")
-    first, second = (pd.Series(np.ravel(each)).rank() for each in (one, other))
-    return float(first.corr(second))
+    return float(compute_spearman(*(torch.from_numpy(each).reshape(1, -1) for each in (one, other))))

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from studies.found_runs import Mean, mean, metric_values, runs
+from studies.found_runs import Mean, metric_mean, runs
 from studies.render import interval
 
 
 def means_by_explainer(folder: Path, metrics: Sequence[str]) -> dict[str, dict[str, Mean]]:
     """metric -> explainer -> mean with interval, for the runs of a sweep in their order."""
     found = runs(folder)
-    return {metric: {run.explainer: mean(metric_values(run, metric)) for run in found} for metric in metrics}
+    return {metric: {run.explainer: metric_mean(run, metric) for run in found} for metric in metrics}
 
 
 def leaderboard_rows(report: Path, metrics: Mapping[str, str], digits: int = 3) -> list[dict[str, str]]:

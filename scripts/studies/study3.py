@@ -11,7 +11,7 @@ from PIL import Image
 
 from seewhy.core.errors import UserError
 from studies.contact_sheet import NOTE, contact_sheet
-from studies.found_runs import maps, mean, metric_values, records, run_of, runs
+from studies.found_runs import maps, mean, metric_mean, records, run_of, runs
 from studies.leaderboard import means_by_explainer
 from studies.picture_row import picture_row
 from studies.pictures import save_figure, save_picture, save_thumbnail
@@ -132,8 +132,8 @@ def _maps(folder: Path, figures: Path) -> dict[str, Any]:
         "map_rows": [
             {
                 "explainer": f"`{run.explainer}`",
-                "similarity to random weights": interval(mean(metric_values(run, "model_randomization"))),
-                "insertion": interval(mean(metric_values(run, "insertion"))),
+                "similarity to random weights": interval(metric_mean(run, "model_randomization")),
+                "insertion": interval(metric_mean(run, "insertion")),
                 "seconds an image": number(run.record["attribution_seconds"] / run.record["images_explained"], 2),
             }
             for run in runs(folder)

@@ -11,6 +11,7 @@ import pandas as pd
 from PIL import Image
 
 from seewhy.report.runs import Run
+from seewhy.statistics.intervals import average_clusters
 from studies.contact_sheet import NOTE, contact_sheet
 from studies.found_runs import Mean, maps, mean, metric_values, rank_correlation, records, run_of, runs
 from studies.interval_figure import interval_figure
@@ -130,6 +131,9 @@ def _count(share: Mean) -> int:
 
 
 def _similarity(rows: pd.DataFrame, similarity: str, flip: str) -> Mean:
-    """The similarity of the maps at the highest level where the prediction changed (flip `yes`) or did not."""
+    """The similarity of the maps at the highest level where the prediction changed (flip `yes`) or did not.
+
+    The cells of an image, one for each corruption, are averaged first: the interval is over images.
+    """
     chosen = rows[(rows["corruption"] != "clean") & (rows["level"] == WORST) & (rows["flip"] == flip)]
-    return mean(chosen[similarity])
+    return mean(average_clusters(chosen[similarity], chosen["image"]))

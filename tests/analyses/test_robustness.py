@@ -14,7 +14,7 @@ import torch
 from commands import composed, width
 from figure_checks import assert_legible
 from seewhy.analyses.robustness.measure import Measurement
-from seewhy.analyses.robustness.summary import read_reference, summarise
+from seewhy.analyses.robustness.summary import read_reference, summarise_robustness
 from seewhy.cli import tasks
 from seewhy.core.errors import UserError
 from seewhy.core.random import derive_seed
@@ -23,7 +23,8 @@ from seewhy.data.corruptions.attacks import FGSM
 from seewhy.data.corruptions.base import Corruption
 from seewhy.data.corruptions.corrupter import Corrupter
 from seewhy.explainers.gradient import Saliency
-from seewhy.statistics.intervals import compute_mean_intervals
+from seewhy.statistics.intervals import compute_mean_intervals, widen_by_draws
+from seewhy.statistics.schema import MetricFact
 from tiny import random_images, small_cnn
 
 Runner = Callable[..., Path]
@@ -207,17 +208,44 @@ def value(summary: pd.DataFrame, corruption: str, level: object, quantity: str) 
 
 
 def test_errors_by_hand() -> None:
-    summary = summarise(ROWS)
+    summary = summarise_robustness(ROWS)
     assert value(summary, "clean", 0, "accuracy") == 0.75
     assert value(summary, "a", 2, "accuracy") == 0.25
     assert value(summary, "a", "mean", "error") == (0.5 + 0.75) / 2
     assert value(summary, "a", "mean", "relative_error") == pytest.approx((0.5 + 0.75) / 2 - 0.25)
     assert value(summary, "mean", "mean", "error") == pytest.approx((0.625 + 1) / 2)
     reference = pd.DataFrame({"corruption": ["clean", "a", "b"], "level": ["0", "1", "1"], "error": [0.05, 0.5, 0.8]})
-    against = summarise(ROWS, reference)
+    against = summarise_robustness(ROWS, reference)
     assert value(against, "a", "mean", "corruption_error") == pytest.approx(0.625 / 0.5)
     assert value(against, "mean", "mean", "corruption_error") == pytest.approx((0.625 / 0.5 + 1 / 0.8) / 2)
     assert value(against, "b", "mean", "relative_corruption_error") == pytest.approx((1 - 0.25) / (0.8 - 0.05))
+
+
+def test_outcomes_and_draws_make_the_intervals() -> None:
+    hits = [1.0] * 12
+    summary = summarise_robustness(table({("clean", 0): hits, ("a", 1): hits}))
+    row = summary[(summary.corruption == "a") & (summary.level == 1) & (summary.quantity == "accuracy")].iloc[0]
+    (wilson,) = compute_mean_intervals([np.array(hits)], outcomes=[(0, 1)])
+    assert (row["low"], row["high"]) == (wilson.low, wilson.high)
+    assert row["low"] < 0.8
+    values = {("a", 1): [[-0.2, 0.4], [-0.3, 0.5], [-0.1, 0.3]], ("a", 2): [[0.4, 0.6], [0.1, 0.3], [0.2, 0.2]]}
+    rows = [
+        {"image": str(image), "corruption": name, "level": level, "score": np.abs(pair).mean()}
+        | {f"draw_{number}": value for number, value in enumerate(pair)}
+        for (name, level), pairs in values.items()
+        for image, pair in enumerate(pairs)
+    ]
+    facts = {"score": MetricFact("lower", draws=("draw_0", "draw_1"), absolute=True)}
+    summary = summarise_robustness(rows, facts=facts)
+    assert set(summary.quantity) == {"score"}
+    for level, means in ((1, [0.2, 0.4]), ("mean", [(0.2 + 0.7 / 3) / 2, (0.4 + 1.1 / 3) / 2])):
+        row = summary[summary.level == level].iloc[0]
+        absolute = np.abs(values["a", 1] if level == 1 else [values["a", 1], values["a", 2]])
+        images = absolute.mean(-1) if level == 1 else absolute.mean((0, 2))
+        (plain,) = compute_mean_intervals([images])
+        wide = widen_by_draws(plain, images.mean(), means)
+        assert (row["low"], row["high"]) == pytest.approx((wide.low, wide.high))
+        assert row["low"] < plain.low
 
 
 def test_intervals_hold_the_mean_and_say_what_they_are() -> None:
@@ -237,7 +265,9 @@ def test_a_reference_must_have_the_columns_and_the_corruptions(tmp_path: Path) -
     with pytest.raises(UserError, match="it needs corruption, level, error"):
         read_reference(tmp_path / "x.csv")
     with pytest.raises(UserError, match="none of the corruptions a, b"):
-        summarise(ROWS, pd.DataFrame({"corruption": ["clean", "c"], "level": ["0", "1"], "error": [0.1, 0.2]}))
+        summarise_robustness(
+            ROWS, pd.DataFrame({"corruption": ["clean", "c"], "level": ["0", "1"], "error": [0.1, 0.2]})
+        )
 
 
 def test_seeds_belong_to_the_picture_the_seed_and_the_purpose() -> None:
@@ -272,4 +302,4 @@ def test_the_heat_table_is_legible() -> None:
     from seewhy.analyses.robustness.figures import draw_heat_table
 
     quantities = {"accuracy": "accuracy", "flip": "a long name of a quantity that needs two lines"}
-    assert_legible(draw_heat_table(summarise(ROWS), quantities, "a title"))
+    assert_legible(draw_heat_table(summarise_robustness(ROWS), quantities, "a title"))

@@ -2,34 +2,70 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
-from seewhy.statistics.schema import MetricFact, collect_metric_facts, read_metric_facts, write_metric_facts
+from seewhy.metrics.faithfulness.average_drop import IncreaseInConfidence
+from seewhy.metrics.faithfulness.road import Road
+from seewhy.metrics.localisation import PointingGame
+from seewhy.statistics.schema import MetricFact, collect_metric_facts, list_draws, read_metric_facts, write_metric_facts
 
 
 def test_facts_survive_the_file(tmp_path: Path) -> None:
-    facts = {"deletion": MetricFact("lower", "AUC, black"), "coverage": MetricFact(None, "")}
+    facts = {
+        "deletion": MetricFact("lower", "AUC, black", "faithfulness"),
+        "coverage": MetricFact(None, ""),
+        "pointing_game": MetricFact("higher", "hit", "localisation", outcomes=(0, 1)),
+        "model_randomization": MetricFact("lower", "", "randomisation", draws=("a", "b"), absolute=True),
+    }
     path = write_metric_facts(RunFolder(tmp_path), facts)
-    assert json.loads(path.read_text())["deletion"] == {"better": "lower", "variant": "AUC, black"}
+    assert json.loads(path.read_text())["deletion"] == {
+        "better": "lower",
+        "variant": "AUC, black",
+        "construct": "faithfulness",
+        "outcomes": None,
+        "draws": [],
+        "absolute": False,
+    }
     assert json.loads(path.read_text())["coverage"]["better"] is None
     assert read_metric_facts(tmp_path) == facts
+    assert list_draws(facts) == {"a", "b"}
     assert read_metric_facts(tmp_path / "nowhere") == {}
 
 
-@pytest.mark.parametrize("content", ["[]", "{", '{"a": {"better": "up"}}', '{"a": {"worse": 1}}', '{"a": 3}'])
+def test_a_file_of_an_earlier_version_has_fewer_fields(tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text('{"deletion": {"better": "lower", "variant": "AUC, black"}}')
+    assert read_metric_facts(tmp_path) == {"deletion": MetricFact("lower", "AUC, black")}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        "{",
+        '{"a": {"better": "up"}}',
+        '{"a": {"worse": 1}}',
+        '{"a": 3}',
+        '{"a": {"outcomes": [1]}}',
+        '{"a": {"outcomes": [1, 0]}}',
+        '{"a": {"draws": "b"}}',
+        '{"a": {"draws": [1]}}',
+    ],
+)
 def test_another_form_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "metrics.json").write_text(content)
-    with pytest.raises(UserError, match=r"metrics\.json|better='up'"):
+    with pytest.raises(UserError, match=r"metrics\.json|better='up'|outcomes=|draws="):
         read_metric_facts(tmp_path)
 
 
 def test_the_direction_belongs_to_the_score_alone() -> None:
-    metric = SimpleNamespace(name="road", higher_is_better=True, variant="probability", columns=("coverage",))
-    assert collect_metric_facts([metric]) == {  # type: ignore[list-item]
-        "road": MetricFact("higher", "probability"),
-        "road_coverage": MetricFact(None, "probability"),
-    }
+    facts = collect_metric_facts([Road(), PointingGame()])
+    road, pointing = Road().variant, PointingGame().variant
+    assert facts["road"] == MetricFact("higher", road, "faithfulness")
+    assert facts["road_morf"] == facts["road_lerf"] == MetricFact(None, road, "faithfulness")
+    assert facts["pointing_game"] == MetricFact("higher", pointing, "localisation", (0, 1))
+    assert facts["pointing_game_chance"] == MetricFact(None, pointing, "localisation")
+    assert len(facts) == 5
+    assert collect_metric_facts([IncreaseInConfidence()])["increase_in_confidence"].outcomes == (0, 100)

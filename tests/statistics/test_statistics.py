@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from seewhy.core.errors import UserError
-from seewhy.statistics.intervals import compute_mean_intervals
+from seewhy.statistics.intervals import Interval, average_clusters, compute_mean_intervals, widen_by_draws
 from seewhy.statistics.ranks import compute_critical_difference, rank_explainers
 from seewhy.statistics.schema import MetricFact
-from seewhy.statistics.summary import check_table, pivot_by_image, summarise_metrics
+from seewhy.statistics.summary import check_table, pivot_by_image, pivot_draws, summarise_metrics
 from seewhy.statistics.tests import (
     compare_pairs,
     compare_with_control,
@@ -34,13 +34,109 @@ def tidy(values: dict[str, list[float]], metric: str = "deletion") -> pd.DataFra
     return pd.DataFrame(rows)
 
 
-def test_an_interval_is_scipys_bca_interval_of_the_mean() -> None:
+def test_an_interval_follows_the_definition_of_the_bootstrap_t() -> None:
     values = normal(30) ** 2
     (found,) = compute_mean_intervals([values], seed=3)
-    expected = stats.bootstrap((np.sort(values),), np.mean, method="BCa", rng=np.random.default_rng(3))
-    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval), rel=1e-12)
+    ordered = np.sort(values)
+    resampled = ordered[np.random.default_rng(3).integers(0, 30, (9999, 30))]
+    studentised = np.sort((resampled.mean(1) - values.mean()) / resampled.std(1))
+    ends = values.mean() - values.std() * studentised[[9749, 249]]
+    assert (found.low, found.high) == pytest.approx(tuple(ends), rel=1e-9)
     assert found.note == ""
-    assert found.low < values.mean() < found.high
+    t = 2.0452 * values.std(ddof=1) / 30**0.5
+    assert found.low > values.mean() - t, "skewed to the right: shorter on the left"
+    assert found.high > values.mean() + t
+
+
+def test_few_different_values_give_at_most_twice_the_width_of_students_t() -> None:
+    values = np.array([0.0] * 8 + [0.3, 0.7])
+    (found,) = compute_mean_intervals([values])
+    t = 2.2622 * values.std(ddof=1) / 10**0.5
+    assert found.high == pytest.approx(0.1 + 2 * t, rel=1e-4)
+    assert 0.1 - 2 * t < found.low < 0.1
+
+
+def test_three_or_four_values_have_students_t() -> None:
+    values = np.array([1.0, 2.0, 6.0])
+    (found,) = compute_mean_intervals([values])
+    half = 4.3027 * values.std(ddof=1) / 3**0.5
+    assert (found.low, found.high) == pytest.approx((3 - half, 3 + half), rel=1e-4)
+    assert found.note == "n=3: a rough interval"
+
+
+@pytest.mark.parametrize(
+    ("hits", "n", "low", "high"),
+    [(81, 263, 0.2535, 0.3682), (15, 148, 0.0598, 0.1644), (0, 20, 0.0, 0.2005), (1, 29, 0.0018, 0.1963)],
+)
+def test_two_outcomes_have_wilsons_interval(hits: int, n: int, low: float, high: float) -> None:
+    """The worked examples of Newcombe 1998, table I, method 4."""
+    values = np.array([1.0] * hits + [0.0] * (n - hits))
+    (found,) = compute_mean_intervals([values], outcomes=[(0, 1)])
+    assert (found.low, found.high) == pytest.approx((low, high), abs=6e-5)
+    (percent,) = compute_mean_intervals([100 * values], outcomes=[(0, 100)])
+    assert (percent.low, percent.high) == pytest.approx((100 * found.low, 100 * found.high))
+
+
+def test_two_different_values_are_two_outcomes_and_others_are_not() -> None:
+    hits = np.array([0.0] * 9 + [1.0])
+    assert compute_mean_intervals([hits]) == compute_mean_intervals([hits], outcomes=[(0, 1)])
+    shifted = compute_mean_intervals([5 - 2 * hits])[0]
+    (found,) = compute_mean_intervals([hits])
+    assert (shifted.low, shifted.high) == pytest.approx((5 - 2 * found.high, 5 - 2 * found.low))
+    share = np.array([0.0] * 8 + [0.5, 1.0])
+    assert compute_mean_intervals([share], outcomes=[(0, 1)]) == compute_mean_intervals([share])
+    (certain,) = compute_mean_intervals([np.ones(10)], outcomes=[(0, 1)])
+    assert certain.low < 0.75
+    assert certain.high == 1
+    (constant,) = compute_mean_intervals([np.ones(10)])
+    assert (constant.low, constant.high) == (1, 1)
+
+
+def test_cells_of_an_image_count_as_one_value() -> None:
+    cells, images = [1.0, 3.0, 5.0, np.nan, 2.0, np.inf], list("bbabcd")
+    assert average_clusters(cells, images).tolist() == [5.0, 2.0, 2.0]
+    repeated = average_clusters(np.repeat(normal(12), 9), np.repeat(np.arange(12), 9))
+    assert compute_mean_intervals([repeated])[0] == pytest.approx((*compute_mean_intervals([normal(12)])[0][:2], ""))
+
+
+def test_the_spread_of_the_draws_widens_an_interval() -> None:
+    interval = Interval(0.4, 0.7, "")
+    found = widen_by_draws(interval, 0.5, [0.4, 0.5, 0.6])
+    half = 4.3027 * 0.1 / 3**0.5
+    assert found.low == pytest.approx(0.5 - (0.1**2 + half**2) ** 0.5, rel=1e-4)
+    assert found.high == pytest.approx(0.5 + (0.2**2 + half**2) ** 0.5, rel=1e-4)
+    assert widen_by_draws(interval, 0.5, [0.5, 0.5]) == pytest.approx(interval)
+    assert widen_by_draws(interval, 0.5, [0.5]).note == "one draw: its spread is not in it"
+
+
+def test_a_summary_and_a_pair_take_in_the_draws() -> None:
+    draws = {"lrp": [[-0.2, 0.4], [-0.3, 0.5], [-0.1, 0.3]], "lime": [[0.1, 0.9], [0.2, 0.8], [0.0, 0.7]]}
+    table = pd.concat(
+        [
+            tidy({name: np.abs(rows).mean(1).tolist() for name, rows in draws.items()}),
+            *[tidy({n: [row[k] for row in rows] for n, rows in draws.items()}, f"draw_{k}") for k in (0, 1)],
+        ]
+    )
+    fact = MetricFact("lower", draws=("draw_0", "draw_1"), absolute=True)
+    plain, wide = (
+        summarise_metrics(table, {"deletion": each}).set_index(["metric", "explainer"])
+        for each in (MetricFact("lower"), fact)
+    )
+    assert [metric for metric, _ in wide.index] == ["deletion", "deletion"], "single draws have no row"
+    assert len(plain) == 6
+    row, narrow = wide.loc["deletion", "lrp"], plain.loc["deletion", "lrp"]
+    assert row["mean"] == narrow["mean"] == pytest.approx(0.3)
+    half = 12.7062 * np.std([0.2, 0.4], ddof=1) / 2**0.5
+    assert row["low"] == pytest.approx(0.3 - np.hypot(0.3 - narrow["low"], half), rel=1e-4)
+    values = pivot_by_image(check_table(table), "deletion")
+    pivots = pivot_draws(check_table(table), fact)
+    assert pivots[0]["lrp"].tolist() == pytest.approx([0.2, 0.3, 0.1])
+    (pair,), (alone,) = (compare_pairs(values, "lower", 0, each).to_dict("records") for each in (pivots, []))
+    half = 12.7062 * np.std([0.1 - 0.2, 0.8 - 0.4], ddof=1) / 2**0.5
+    assert pair["difference"] == alone["difference"]
+    assert pair["high"] == pytest.approx(
+        pair["difference"] + np.hypot(alone["high"] - pair["difference"], half), rel=1e-4
+    )
 
 
 def test_intervals_keep_their_place_among_samples_of_other_lengths() -> None:
@@ -66,11 +162,10 @@ def test_degenerate_samples_say_what_they_are(values: list[float], low: float, h
     assert found.note == note
 
 
-def test_values_too_small_for_the_correction_get_the_percentile_interval() -> None:
-    values = np.arange(12) * 1e-200
-    (found,) = compute_mean_intervals([values])
-    assert "percentile interval" in found.note
-    assert 0 < found.low < values.mean() < found.high < 11e-200
+def test_values_whose_squares_are_too_small_for_a_float() -> None:
+    (found,), (large,) = (compute_mean_intervals([np.arange(12) * scale]) for scale in (1e-200, 1.0))
+    assert (found.low * 1e200, found.high * 1e200) == pytest.approx((large.low, large.high))
+    assert 0 < found.low < 5.5e-200 < found.high < 11e-200
 
 
 def test_few_values_are_called_rough() -> None:
@@ -79,9 +174,20 @@ def test_few_values_are_called_rough() -> None:
     assert found.low < found.high
 
 
-def test_the_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:
-    covered = [found.low <= 0 <= found.high for found in compute_mean_intervals(list(normal(300, 40)))]
-    assert 0.90 < np.mean(covered) < 0.98
+@pytest.mark.parametrize(
+    ("kind", "least"), [("normal", 0.93), ("exponential", 0.90), ("lognormal", 0.88), ("hits", 0.93)]
+)
+def test_ten_values_cover_the_true_mean_about_as_often_as_they_say(kind: str, least: float) -> None:
+    draw = np.random.default_rng(0)
+    samples, mean = {
+        "normal": (draw.normal(size=(600, 10)), 0),
+        "exponential": (draw.exponential(size=(600, 10)), 1),
+        "lognormal": (draw.lognormal(size=(600, 10)), np.exp(0.5)),
+        "hits": ((draw.random((600, 10)) < 0.1).astype(float), 0.1),
+    }[kind]
+    outcomes = [(0, 1)] * 600 if kind == "hits" else None
+    covered = [found.low <= mean <= found.high for found in compute_mean_intervals(list(samples), 0, outcomes)]
+    assert least <= np.mean(covered) < 0.995
 
 
 def test_a_summary_counts_failures_and_leaves_them_out() -> None:
@@ -149,7 +255,7 @@ def test_identical_runs_do_not_differ() -> None:
     assert (found["winner"] == "").all()
     ranks = rank_explainers(values, "higher")
     assert (ranks.average, ranks.p) == ((2.0, 2.0, 2.0), 1.0)
-    assert ranks.groups() == [(0, 2)]
+    assert ranks.find_groups() == [(0, 2)]
     assert set(compare_with_control(values, "higher", "a")["beats"]) == {"control", "no"}
 
 
@@ -162,7 +268,7 @@ def test_small_n_says_so() -> None:
     assert np.isnan(ranks.p)
     assert np.isnan(ranks.critical_difference)
     assert ranks.note == "n=4: too few for a test"
-    assert ranks.groups() == []
+    assert ranks.find_groups() == []
     assert "3 comparisons" in note_out_of_reach(6, 3)
     assert note_out_of_reach(6, 1) == note_out_of_reach(8, 6) == ""
     assert note_out_of_reach(8, 7) != ""
@@ -200,7 +306,7 @@ def test_groups_join_what_is_closer_than_the_critical_difference() -> None:
     from seewhy.statistics.ranks import Ranks
 
     ranks = Ranks(tuple("abcde"), (1.0, 1.5, 2.4, 4.0, 4.9), 30, 0.01, 1.0, "")
-    assert ranks.groups() == [(0, 1), (1, 2), (3, 4)]
+    assert ranks.find_groups() == [(0, 1), (1, 2), (3, 4)]
 
 
 def test_only_what_is_better_beats_the_control() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from seewhy.analyses.robustness.figures import select_headline_quantities
 from seewhy.analyses.robustness.measure import Measurement, describe_work, find_existing_maps
 from seewhy.analyses.robustness.report import log_summary, results_table, write_figures, write_rows, write_summary
 from seewhy.analyses.robustness.sheets import Gallery
-from seewhy.analyses.robustness.summary import CLEAN, average_over_corruptions, read_reference, summarise
+from seewhy.analyses.robustness.summary import CLEAN, average_over_corruptions, read_reference, summarise_robustness
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
 from seewhy.core.types import Batch
@@ -24,6 +25,7 @@ from seewhy.explainers.base import Explainer
 from seewhy.metrics.base import ImageMetric
 from seewhy.models.classifier import Classifier, Passes
 from seewhy.runs.loggers.group import LoggerGroup
+from seewhy.statistics.schema import MetricFact, collect_metric_facts
 
 if TYPE_CHECKING:
     from seewhy.data.corruptions.base import Corruption
@@ -138,7 +140,7 @@ class Robustness(Callback):
         if not self.rows:
             return
         write_rows(self.folder, self._ordered())
-        summary = summarise(self._ordered(), self.reference, self.options["seed"])
+        summary = summarise_robustness(self._ordered(), self.reference, self.options["seed"], self._collect_facts())
         write_summary(self.folder, summary)
         images = sum(row["corruption"] == CLEAN for row in self.rows)
         title = f"{pl_module.name} ({pl_module.origin})  ·  {images:,} image{'s' if images > 1 else ''}"
@@ -168,6 +170,15 @@ class Robustness(Callback):
         images = {name: order for order, name in enumerate(dict.fromkeys(row["image"] for row in self.rows))}
         kinds = {name: order for order, name in enumerate((CLEAN, *self.corruptions, *self.attacks))}
         return sorted(self.rows, key=lambda row: (images[row["image"]], kinds[row["corruption"]], row["level"]))
+
+    def _collect_facts(self) -> dict[str, MetricFact]:
+        """What the metrics say of their columns, under the names that these have for each explainer."""
+        facts = collect_metric_facts(self.metrics.values())
+        return {
+            f"{name}_{column}": dataclasses.replace(fact, draws=tuple(f"{name}_{draw}" for draw in fact.draws))
+            for name in self.explainers
+            for column, fact in facts.items()
+        }
 
     def record(self) -> dict[str, Any]:
         """Describe the robustness for the record of the run.

@@ -6,7 +6,7 @@ import functools
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -185,6 +185,15 @@ class MetricContext:
         return self.attributions.masked_fill(~finite[:, None, None], 0), finite
 
 
+class Draws(NamedTuple):
+    """The columns whose mean over random networks, which all images share, is the value of an image."""
+
+    columns: tuple[str, ...]
+    """One per network; an interval of the mean takes their spread in."""
+    absolute: bool = False
+    """Whether it is the mean of their absolute values."""
+
+
 class ImageMetric(Metric):
     """A torchmetrics metric of explanations that keeps one value per image.
 
@@ -196,8 +205,10 @@ class ImageMetric(Metric):
     """What is measured, one of `CONSTRUCTS`."""
     higher_is_better: bool | None
     """The direction of the score; None where neither end is better."""
-    columns: ClassVar[tuple[str, ...]] = ()
+    columns: tuple[str, ...] = ()
     """Columns beside the score, such as ("coverage",); they are written as `<name>_<column>`."""
+    outcomes: ClassVar[tuple[float, float] | None] = None
+    """The two scores that an image can have, such as (0, 1); None: any number."""
     needs_masks: ClassVar[bool] = False
     """Whether the metric compares maps with masks of the object."""
 
@@ -210,6 +221,11 @@ class ImageMetric(Metric):
     def name(self) -> str:
         """The metric's name in snake case, as in its yaml."""
         return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower()
+
+    @property
+    def draws(self) -> Mapping[str, Draws]:
+        """{"score" or column: the columns that hold it under one random network each}."""
+        return {}
 
     @property
     @abstractmethod

@@ -53,6 +53,8 @@ class PointingGame(LocalisationMetric):
         UserError: If the tolerance is negative.
     """
 
+    outcomes = (0, 1)
+
     def __init__(self, tolerance: float = 0) -> None:
         super().__init__()
         if not tolerance >= 0:

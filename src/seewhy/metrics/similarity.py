@@ -15,23 +15,26 @@ ROUNDING = 1e-10
 """A spread below this share of the values is rounding, not a difference."""
 
 
-def compute_pearson(first: Tensor, second: Tensor) -> Tensor:
-    """Compute Pearson's correlation of each row of two tensors.
+def compute_pearson(first: Tensor, second: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Compute Pearson's correlation of each row of two tensors, whose leading dimensions are broadcast.
 
     Args:
-        first: [batch, n].
-        second: [batch, n].
+        first: [..., n].
+        second: [..., n].
+        valid: bool [..., n], which values count; None: all.
 
     Returns:
-        float64 [batch] in [-1, 1]; NaN where a row is constant (up to rounding) or not finite.
+        float64 [...] in [-1, 1]; NaN where a row is constant (up to rounding) or not finite.
     """
-    centred = [values.double() - values.double().mean(1, keepdim=True) for values in (first, second)]
-    spreads = [values.norm(dim=1) for values in centred]
-    constant = torch.zeros(len(first), dtype=torch.bool, device=first.device)
-    for spread, values in zip(spreads, (first, second), strict=True):
-        constant |= spread <= ROUNDING * values.double().norm(dim=1)
-    correlation = (centred[0] * centred[1]).sum(1) / (spreads[0] * spreads[1])
-    return correlation.clamp(-1, 1).masked_fill(constant, torch.nan)
+    rows = [values.double() if valid is None else values.double().where(valid, 0) for values in (first, second)]
+    centred = []
+    for values in rows:
+        mean = values.mean(-1, keepdim=True) if valid is None else values.sum(-1, True) / valid.sum(-1, True)
+        centred.append(values - mean if valid is None else (values - mean).where(valid, 0))
+    spreads = [values.norm(dim=-1) for values in centred]
+    constant = [spread <= ROUNDING * values.norm(dim=-1) for spread, values in zip(spreads, rows, strict=True)]
+    correlation = (centred[0] * centred[1]).sum(-1) / (spreads[0] * spreads[1])
+    return correlation.clamp(-1, 1).masked_fill(constant[0] | constant[1], torch.nan)
 
 
 def compute_spearman(first: Tensor, second: Tensor) -> Tensor:

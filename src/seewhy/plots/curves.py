@@ -17,7 +17,7 @@ GRID = np.linspace(0, 1, 51)
 NOTE = (
     "The target's probability while pixels are hidden (deletion) or shown (insertion), the most relevant first unless "
     "the title says otherwise; after the stroke what replaces hidden pixels. Line: mean over the images that reach a "
-    "share; band: its 95 % bootstrap interval."
+    "share; band: its 95 % interval."
 )
 
 

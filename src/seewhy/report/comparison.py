@@ -10,7 +10,7 @@ import pandas as pd
 from seewhy.report.joining import JoinedRuns
 from seewhy.statistics.ranks import Ranks, rank_explainers
 from seewhy.statistics.schema import Direction
-from seewhy.statistics.summary import check_table, pivot_by_image, summarise_metrics
+from seewhy.statistics.summary import check_table, pivot_by_image, pivot_draws, summarise_metrics
 from seewhy.statistics.tests import compare_pairs, compare_with_control
 
 
@@ -72,7 +72,8 @@ def compare_runs(joined: JoinedRuns, seed: int = 0) -> Comparison:
     for metric, better in directions.items():
         assert better is not None
         values = pivot_by_image(table, metric)
-        pairs.append(compare_pairs(values, better, seed).assign(metric=metric))
+        draws = pivot_draws(table, joined.facts[metric])
+        pairs.append(compare_pairs(values, better, seed, draws).assign(metric=metric))
         ranks[metric] = rank_explainers(values, better)
         if joined.control in values:
             verdict = compare_with_control(values, better, cast(str, joined.control))

@@ -44,7 +44,7 @@ def find_mark(comparison: Comparison, explainer: str, metric: str) -> str:
 PANEL, GAP, ROW, LABELS = 330, 44, 36, 560
 WIDEST = 2600
 NOTE = (
-    "Lines are 95 % bootstrap intervals of the mean (BCa). Beating random: Wilcoxon's signed-rank test on the same images, "
+    "Lines are 95 % intervals of the mean (bootstrap-t). Beating random: Wilcoxon's signed-rank test on the same images, "
     "with p below 0.05 after Holm's correction. The dashed line is the mean of random. Explainers are sorted by mean rank; "
     "controls are grey."
 )

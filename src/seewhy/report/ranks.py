@@ -73,7 +73,7 @@ def _draw_diagram(
         y = _draw_critical_difference(page, y, scale, ranks)
     y += page.pixels(LEADING * SMALL) + 16
     _draw_axis(page, y, scale, first, last)
-    groups = ranks.groups() if told else []
+    groups = ranks.find_groups() if told else []
     below = y + 22
     for number, (best, worst) in enumerate(groups):
         ends = [scale(ranks.average[best]) - 8, scale(ranks.average[worst]) + 8]

@@ -49,7 +49,7 @@ def build_leaderboard_table(comparison: Comparison, width: int = 100) -> Rendera
 
 def _write_heading(comparison: Comparison) -> str:
     joined = comparison.joined
-    return f"{joined.model}: {joined.images:,} images, target {joined.target}, mean [95 % bootstrap interval]"
+    return f"{joined.model}: {joined.images:,} images, target {joined.target}, mean [95 % interval]"
 
 
 def _build_block(comparison: Comparison, names: list[str], metrics: list[str]) -> Table:

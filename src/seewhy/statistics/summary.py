@@ -1,88 +1,133 @@
-"""Every metric of every explainer in one row: summary.csv.
-
-The tidy table of metric values, one row per (image, explainer, metric).
-"""
+"""Every metric of every explainer in one row: summary.csv, from the tidy table of metric values."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from seewhy.core.errors import UserError
-from seewhy.statistics.intervals import compute_mean_intervals
-from seewhy.statistics.schema import MetricFact
+from seewhy.statistics.intervals import Interval, Values, compute_mean_intervals, widen_by_draws
+from seewhy.statistics.schema import MetricFact, list_draws
 
 COLUMNS = ("image", "explainer", "metric", "value")
+"""Of the tidy table: one row per (image, explainer, metric)."""
+SUMMARY_COLUMNS = ("explainer", "metric", "n", "failures", "mean", "median", "low", "high", "better", "note")
+NO_FACT = MetricFact()
 
 
 def check_table(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with text keys, float values and infinities as NaN (a failure), sorted by its keys.
+    """Check the tidy table of metric values.
 
-    Raises UserError for a missing column, for a key that occurs twice, and for a metric that stands for two variants.
+    Args:
+        table: With the columns image, explainer, metric, value, and perhaps variant.
+
+    Returns:
+        Text keys, float values and infinities as NaN (a failure), sorted by the keys.
+
+    Raises:
+        UserError: If a column is missing, a key occurs twice, or a metric stands for two variants.
     """
     if missing := [column for column in COLUMNS if column not in table]:
         raise UserError(f"a table of metrics needs the columns {', '.join(COLUMNS)}; {', '.join(missing)} is missing")
     keys = ["metric", "explainer", "image"]
     checked = table[list(COLUMNS)].astype(dict.fromkeys(keys, str)).astype({"value": np.float64})
     checked["value"] = checked["value"].where(np.isfinite(checked["value"]))
-    twice = checked.duplicated(keys)
-    if twice.any():
-        first = checked[twice].iloc[0]
+    repeated = checked.duplicated(keys)
+    if repeated.any():
+        first = checked[repeated].iloc[0]
         where = f"image {first['image']!r}, explainer {first['explainer']!r}, metric {first['metric']!r}"
         raise UserError(f"the table of metrics has two values for {where}; keep one")
     if "variant" in table:
-        _check_variants(table)
+        for metric, variants in table.groupby("metric")["variant"].unique().items():
+            if len(variants) > 1:
+                pair = f"{variants[0]!r} and {variants[1]!r}"
+                raise UserError(f"{metric} stands for two variants, {pair}; name them apart")
     return checked.sort_values(keys, ignore_index=True)
 
 
-def _check_variants(table: pd.DataFrame) -> None:
-    for metric, variants in table.groupby("metric")["variant"].unique().items():
-        if len(variants) > 1:
-            raise UserError(f"{metric} stands for two variants, {variants[0]!r} and {variants[1]!r}; name them apart")
-
-
 def pivot_by_image(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The values of one metric: a row per image, a column per explainer, both sorted; NaN marks a failure."""
-    chosen = table[table["metric"] == metric]
-    return chosen.pivot(index="image", columns="explainer", values="value").sort_index().sort_index(axis=1)
+    """Pivot the values of one metric.
+
+    Args:
+        table: As `check_table` returns it.
+        metric: A name in its column metric.
+
+    Returns:
+        A row per image, a column per explainer, both sorted; NaN marks a failure.
+    """
+    rows = table[table["metric"] == metric]
+    return rows.pivot(index="image", columns="explainer", values="value").sort_index().sort_index(axis=1)
 
 
-SUMMARY_COLUMNS = ("explainer", "metric", "n", "failures", "mean", "median", "low", "high", "better", "note")
-NOTHING = MetricFact()
+def pivot_draws(table: pd.DataFrame, fact: MetricFact) -> list[pd.DataFrame]:
+    """Pivot the values under each random network that a metric's value is the mean of.
+
+    Args:
+        table: As `check_table` returns it.
+        fact: Of the metric.
+
+    Returns:
+        One table of images and explainers per draw, absolute where the metric is; none for a metric without draws.
+    """
+    draws = [pivot_by_image(table, column) for column in fact.draws]
+    return [draw.abs() for draw in draws] if fact.absolute else draws
 
 
 def summarise_metrics(
     table: pd.DataFrame, facts: Mapping[str, MetricFact] | None = None, seed: int = 0
 ) -> pd.DataFrame:
-    """Mean, median and 95 % bootstrap interval of the mean [low, high] per (explainer, metric), over the images.
+    """Summarise every metric of every explainer over the images.
 
-    `table` has the columns image, explainer, metric, value. `n` counts the finite values, `failures` the others, which no
-    number contains. `better` is higher, lower or none (also for a metric that `facts` does not name). Rows are sorted by
-    metric and explainer and do not depend on the order of the table. Raises UserError for a malformed table.
+    Args:
+        table: With the columns image, explainer, metric, value.
+        facts: {metric: fact}; a metric that is not there has no direction, outcomes and draws.
+        seed: Of the bootstrap.
+
+    Returns:
+        Per (explainer, metric) mean, median and 95 % interval of the mean [low, high] (`compute_mean_intervals`, widened
+        by the spread of the draws). `n` counts the finite values, `failures` the others, which no number contains.
+        `better` is higher, lower or none. Rows are sorted by metric and explainer and do not depend on the order of the
+        table; columns that hold single draws have none.
+
+    Raises:
+        UserError: If the table is malformed.
     """
-    known = facts or {}
-    parts = check_table(table).groupby(["metric", "explainer"])
-    groups = [(str(metric), str(explainer), part["value"].to_numpy()) for (metric, explainer), part in parts]
+    facts = facts or {}
+    checked, hidden = check_table(table), list_draws(facts)
+    groups = [
+        (str(metric), str(explainer), group["value"].to_numpy())
+        for (metric, explainer), group in checked.groupby(["metric", "explainer"])
+        if metric not in hidden
+    ]
     finite = [values[~np.isnan(values)] for *_, values in groups]
+    outcomes = [facts.get(metric, NO_FACT).outcomes for metric, *_ in groups]
+    draws = {metric: pivot_draws(checked, fact) for metric, fact in facts.items() if fact.draws}
     rows = []
-    for (metric, explainer, values), kept, interval in zip(
-        groups, finite, compute_mean_intervals(finite, seed), strict=True
-    ):
-        failures = len(values) - len(kept)
-        rows.append(
-            {
-                "explainer": explainer,
-                "metric": metric,
-                "n": len(kept),
-                "failures": failures,
-                "mean": np.mean(np.sort(kept)) if len(kept) else np.nan,
-                "median": np.median(kept) if len(kept) else np.nan,
-                "low": interval.low,
-                "high": interval.high,
-                "better": known.get(metric, NOTHING).better or "none",
-                "note": "; ".join(filter(None, (interval.note, f"{failures} without a value" if failures else ""))),
-            }
-        )
+    intervals = compute_mean_intervals(finite, seed, outcomes)
+    for (metric, explainer, values), defined, interval in zip(groups, finite, intervals, strict=True):
+        if metric in draws and len(defined):
+            means = [draw[explainer].mean() for draw in draws[metric] if explainer in draw]
+            interval = widen_by_draws(interval, float(defined.mean()), means)
+        rows.append(_summarise(explainer, metric, values, defined, interval, facts.get(metric, NO_FACT)))
     return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
+
+
+def _summarise(
+    explainer: str, metric: str, values: Values, defined: Values, interval: Interval, fact: MetricFact
+) -> dict[str, Any]:
+    failures = len(values) - len(defined)
+    return {
+        "explainer": explainer,
+        "metric": metric,
+        "n": len(defined),
+        "failures": failures,
+        "mean": np.mean(np.sort(defined)) if len(defined) else np.nan,
+        "median": np.median(defined) if len(defined) else np.nan,
+        "low": interval.low,
+        "high": interval.high,
+        "better": fact.better or "none",
+        "note": "; ".join(filter(None, (interval.note, f"{failures} without a value" if failures else ""))),
+    }

@@ -1,44 +1,111 @@
-"""Which explainers beat the control that knows nothing.
-
-When a difference between two explainers on the same images is more than chance.
-Every two explainers on the same images: pairwise.csv.
-"""
+"""When a difference between two explainers on the same images is more than chance, and which beat the control."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from seewhy.statistics.intervals import compute_mean_intervals
+from seewhy.statistics.intervals import Interval, Values, compute_mean_intervals, widen_by_draws
 
 ALPHA = 0.05
 FEWEST = 6
-"""With five pairs even five wins have p = 2 / 2**5 = 0.0625."""
+"""Pairs for a test: with five even five wins have p = 2 / 2**5 = 0.0625."""
+PAIR_COLUMNS = ("explainer", "other", "n", "difference", "low", "high", "win_rate", "p", "p_holm", "winner", "note")
+CONTROL_COLUMNS = ("explainer", "p", "beats")
 
 
-def note_too_few(n: int) -> str:
-    """The note where n pairs cannot reach p < 0.05; empty where they can."""
-    return f"n={n}: too few for a test" if n < FEWEST else ""
+def compare_pairs(
+    values: pd.DataFrame, better: Literal["higher", "lower"], seed: int = 0, draws: Sequence[pd.DataFrame] = ()
+) -> pd.DataFrame:
+    """Compare every two explainers on the same images.
+
+    Args:
+        values: A row per image, a column per explainer; NaN marks a failure.
+        better: Which end of the metric is better.
+        seed: Of the bootstrap.
+        draws: The values under each random network, for a metric that is their mean.
+
+    Returns:
+        One row per pair over the n images where both have a value. `difference` is the mean of explainer - other with its
+        95 % interval; `win_rate` the share of images on which `explainer` is better, ties counted half (for average drop
+        the Win % of Grad-CAM++); `p` comes from Wilcoxon's signed-rank test and `p_holm` from Holm's correction over all
+        rows; `winner` is the explainer with the larger rank sum where p_holm < 0.05.
+    """
+    pairs = list(combinations(sorted(values.columns), 2))
+    gaps = [(values[first] - values[second]).dropna() for first, second in pairs]
+    samples = [gap.to_numpy() for gap in gaps]
+    p = np.array([compute_wilcoxon_p(sample) for sample in samples])
+    corrected, tests = correct_by_holm(p), int((~np.isnan(p)).sum())
+    rows = []
+    for number, interval in enumerate(compute_mean_intervals(samples, seed)):
+        (explainer, other), gap = pairs[number], gaps[number]
+        if draws and len(gap):
+            means = [(draw[explainer] - draw[other])[gap.index].mean() for draw in draws]
+            interval = widen_by_draws(interval, float(gap.mean()), means)
+        row = _describe_gap(samples[number], interval, better)
+        ahead = (compute_signed_rank_sum(samples[number]) > 0) == (better == "higher")
+        row |= {"explainer": explainer, "other": other, "p": p[number], "p_holm": corrected[number]}
+        row["winner"] = (explainer if ahead else other) if corrected[number] < ALPHA else ""
+        row["note"] = "; ".join(filter(None, (row["note"], note_out_of_reach(len(gap), tests))))
+        rows.append(row)
+    return pd.DataFrame(rows, columns=list(PAIR_COLUMNS))
 
 
-def note_out_of_reach(n: int, comparisons: int) -> str:
-    """The note where Holm's correction for so many comparisons puts p < 0.05 out of the reach of n pairs."""
-    if n < FEWEST or 2.0 ** (1 - n) * comparisons < ALPHA:
-        return ""
-    return f"n={n}: too few for p < {ALPHA:g} after a correction for {comparisons} comparisons"
+def _describe_gap(gap: Values, interval: Interval, better: Literal["higher", "lower"]) -> dict[str, Any]:
+    return {
+        "n": len(gap),
+        "difference": np.mean(np.sort(gap)) if len(gap) else np.nan,
+        "low": interval.low,
+        "high": interval.high,
+        "win_rate": compute_win_rate(gap, better),
+        "note": note_too_few(len(gap)) or interval.note,
+    }
 
 
-def compute_wilcoxon_p(differences: NDArray[np.float64]) -> float:
-    """The two-sided p of `scipy.stats.wilcoxon` for paired differences [n]: exact up to 50 pairs where none are tied.
+def compare_with_control(values: pd.DataFrame, better: Literal["higher", "lower"], control: str) -> pd.DataFrame:
+    """Test whether each explainer beats the control on the same images.
 
-    Zero differences are dropped; where all are zero p is 1; with less than six pairs p is NaN.
+    Args:
+        values: A row per image, a column per explainer; NaN marks a failure.
+        better: Which end of the metric is better.
+        control: The column of the control.
+
+    Returns:
+        One row per explainer. `p` is Wilcoxon's two-sided p with Holm's correction over the explainers that are compared
+        with the control. `beats` is yes (p < 0.05 and on the better side), no, untested (less than six images with both
+        values) or control.
+    """
+    others = [name for name in sorted(values.columns) if name != control]
+    gaps = [(values[name] - values[control]).dropna().to_numpy() for name in others]
+    corrected = correct_by_holm(np.array([compute_wilcoxon_p(gap) for gap in gaps]))
+    rows: list[dict[str, object]] = [{"explainer": control, "p": np.nan, "beats": "control"}]
+    for name, gap, p in zip(others, gaps, corrected, strict=True):
+        lean = compute_signed_rank_sum(gap)
+        ahead = lean > 0 if better == "higher" else lean < 0
+        verdict = "untested" if np.isnan(p) else "yes" if p < ALPHA and ahead else "no"
+        rows.append({"explainer": name, "p": p, "beats": verdict})
+    return pd.DataFrame(rows, columns=list(CONTROL_COLUMNS)).sort_values("explainer", ignore_index=True)
+
+
+def compute_wilcoxon_p(differences: Values) -> float:
+    """Compute the two-sided p of Wilcoxon's signed-rank test for paired differences.
+
+    As `scipy.stats.wilcoxon`: exact up to 50 pairs where none are tied; zero differences are dropped, and where all are
+    zero p is 1.
 
     Wilcoxon, Individual comparisons by ranking methods, Biometrics Bulletin 1945.
+
+    Args:
+        differences: [n].
+
+    Returns:
+        p; NaN with less than six pairs.
     """
     if note_too_few(len(differences)):
         return float("nan")
@@ -47,11 +114,15 @@ def compute_wilcoxon_p(differences: NDArray[np.float64]) -> float:
 
 
 def correct_by_holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """p values [m] corrected for m tests: sorted, p'_(i) = max over j <= i of min(1, (m - j + 1) p_(j)).
-
-    NaN stays NaN and is not counted.
+    """Correct p values for m tests: sorted, p'_(i) = max over j <= i of min(1, (m - j + 1) p_(j)).
 
     Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 1979.
+
+    Args:
+        p: [m]; NaN stays NaN and is not counted.
+
+    Returns:
+        The corrected values [m] in the same order.
     """
     corrected = np.full(len(p), np.nan)
     tested = np.flatnonzero(~np.isnan(p))
@@ -61,74 +132,27 @@ def correct_by_holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
     return corrected
 
 
-PAIR_COLUMNS = ("explainer", "other", "n", "difference", "low", "high", "win_rate", "p", "p_holm", "winner", "note")
-
-
-def compare_pairs(values: pd.DataFrame, better: Literal["higher", "lower"], seed: int = 0) -> pd.DataFrame:
-    """One row per pair of columns of `values` [images, explainers], over the n images where both have a value.
-
-    `difference` is the mean of explainer - other with its 95 % bootstrap interval; `win_rate` the share of images on
-    which `explainer` is better, ties counted half (for average drop the Win % of Grad-CAM++); `p` comes from Wilcoxon's
-    signed-rank test and `p_holm` from Holm's correction over all rows; `winner` is the explainer with the larger rank sum
-    where p_holm < 0.05.
-    """
-    pairs = list(combinations(sorted(values.columns), 2))
-    gaps = [(values[one] - values[other]).dropna().to_numpy() for one, other in pairs]
-    p = np.array([compute_wilcoxon_p(gap) for gap in gaps])
-    corrected = correct_by_holm(p)
-    tests = int((~np.isnan(p)).sum())
-    rows = []
-    for number, (gap, interval) in enumerate(zip(gaps, compute_mean_intervals(gaps, seed), strict=True)):
-        one, other = pairs[number]
-        upper = compute_signed_rank_sum(gap) > 0
-        notes = (note_too_few(len(gap)) or interval.note, note_out_of_reach(len(gap), tests))
-        rows.append(
-            {
-                "explainer": one,
-                "other": other,
-                "n": len(gap),
-                "difference": np.mean(np.sort(gap)) if len(gap) else np.nan,
-                "low": interval.low,
-                "high": interval.high,
-                "win_rate": compute_win_rate(gap, better),
-                "p": p[number],
-                "p_holm": corrected[number],
-                "winner": (one if upper == (better == "higher") else other) if corrected[number] < ALPHA else "",
-                "note": "; ".join(filter(None, notes)),
-            }
-        )
-    return pd.DataFrame(rows, columns=list(PAIR_COLUMNS))
-
-
-def compute_win_rate(gap: NDArray[np.float64], better: Literal["higher", "lower"]) -> float:
-    """The share of differences [n] on the better side of zero, zeros counted half; NaN without any."""
+def compute_win_rate(gap: Values, better: Literal["higher", "lower"]) -> float:
+    """Compute the share of differences [n] on the better side of zero, zeros counted half; NaN without any."""
     if not len(gap):
         return float("nan")
     wins = gap > 0 if better == "higher" else gap < 0
     return float(wins.mean() + (gap == 0).mean() / 2)
 
 
-def compute_signed_rank_sum(gap: NDArray[np.float64]) -> float:
-    """The signed-rank sum of differences [n]: positive where they lean upwards."""
+def compute_signed_rank_sum(gap: Values) -> float:
+    """Compute the signed-rank sum of differences [n]: positive where they lean upwards."""
     moved = gap[gap != 0]
     return float((np.sign(moved) * stats.rankdata(np.abs(moved))).sum())
 
 
-CONTROL_COLUMNS = ("explainer", "p", "beats")
+def note_too_few(n: int) -> str:
+    """Note that n pairs cannot reach p < 0.05; empty where they can."""
+    return f"n={n}: too few for a test" if n < FEWEST else ""
 
 
-def compare_with_control(values: pd.DataFrame, better: Literal["higher", "lower"], control: str) -> pd.DataFrame:
-    """One row per column of `values` [images, explainers]: does it beat the column `control` on the same images?
-
-    `p` is Wilcoxon's two-sided p with Holm's correction over the explainers that are compared with the control. `beats` is
-    yes (p < 0.05 and on the better side), no, untested (less than six images with both values) or control.
-    """
-    others = [name for name in sorted(values.columns) if name != control]
-    gaps = [(values[name] - values[control]).dropna().to_numpy() for name in others]
-    corrected = correct_by_holm(np.array([compute_wilcoxon_p(gap) for gap in gaps]))
-    rows: list[dict[str, object]] = [{"explainer": control, "p": np.nan, "beats": "control"}]
-    for name, gap, p in zip(others, gaps, corrected, strict=True):
-        ahead = compute_signed_rank_sum(gap) > 0 if better == "higher" else compute_signed_rank_sum(gap) < 0
-        verdict = "untested" if np.isnan(p) else "yes" if p < ALPHA and ahead else "no"
-        rows.append({"explainer": name, "p": p, "beats": verdict})
-    return pd.DataFrame(rows, columns=list(CONTROL_COLUMNS)).sort_values("explainer", ignore_index=True)
+def note_out_of_reach(n: int, comparisons: int) -> str:
+    """Note that Holm's correction for so many comparisons puts p < 0.05 out of the reach of n pairs."""
+    if n < FEWEST or 2.0 ** (1 - n) * comparisons < ALPHA:
+        return ""
+    return f"n={n}: too few for p < {ALPHA:g} after a correction for {comparisons} comparisons"

@@ -107,7 +107,7 @@ def log_summary(loggers: LoggerGroup, summary: pd.DataFrame, folder: Path, pictu
 
     Args:
         loggers: Of the run.
-        summary: Of `seewhy.analyses.robustness.summary.summarise`; its curves are robustness/<quantity>/<corruption>.
+        summary: Of `summarise_robustness`; its curves are robustness/<quantity>/<corruption>.
         folder: The run folder.
         pictures: The level of each picture by its file name, which is the step; those of `write_figures`.
     """

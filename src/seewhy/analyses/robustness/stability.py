@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from seewhy.core.types import Attributions
+from seewhy.metrics.similarity import compute_pearson
 
 ITERATIONS = 20
 TOLERANCE = 0.5
@@ -96,7 +97,7 @@ def measure_stability(
     pair = torch.nan_to_num(first, 0, 0, 0), torch.nan_to_num(corrupted, 0, 0, 0)
     orders = sort_pixels(pair[0], mask), sort_pixels(pair[1], mask)
     measured = {
-        "spearman": spearman(*orders, mask),
+        "spearman": compute_pearson(orders[0].ranks, orders[1].ranks, mask.flatten(-2)).float(),
         "top10": measure_top_overlap(*orders, mask),
         "ssim": measure_ssim(_scaled(pair[0], mask, signed), _scaled(pair[1], mask, signed), mask),
     }
@@ -127,15 +128,6 @@ def sort_pixels(maps: Tensor, valid: Tensor) -> Order:
     last = torch.where(ends, position, position.shape[-1]).flip(-1).cummin(-1).values.flip(-1)
     shared = (first + last).double() / 2
     return Order(values, ascending, torch.empty_like(shared).scatter_(-1, places, shared))
-
-
-def spearman(first: Order, second: Order, valid: Tensor) -> Tensor:
-    """Correlation of the average ranks of the valid pixels; NaN where a map is constant."""
-    mask = valid.flatten(-2)
-    middle = (mask.sum(-1, keepdim=True).double() - 1) / 2
-    centred = [torch.where(mask, each.ranks - middle, 0.0) for each in (first, second)]
-    spread = (centred[0].square().sum(-1) * centred[1].square().sum(-1)).sqrt()
-    return ((centred[0] * centred[1]).sum(-1) / spread.where(spread > 0, torch.nan)).clamp(-1, 1).float()
 
 
 def measure_top_overlap(first: Order, second: Order, valid: Tensor, share: float = 0.1) -> Tensor:

@@ -4,22 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from seewhy.core.errors import UserError
-from seewhy.statistics.intervals import compute_mean_intervals
+from seewhy.statistics.intervals import compute_mean_intervals, widen_by_draws
+from seewhy.statistics.schema import MetricFact, list_draws
+from seewhy.statistics.summary import NO_FACT
 
 COLUMNS = ("corruption", "level", "quantity", "mean", "low", "high", "n", "note")
 WORDS = ("image", "corruption", "level", "label", "predicted", "attacked_class")
+TWO_OUTCOMES = ("accuracy", "flip", "attack_success")
+"""Quantities that are 0 or 1 for an image and level."""
 CLEAN = "clean"
 OVER_LEVELS = "mean"
 """Stands for a level where a quantity is averaged over all levels, and for a corruption where over all of those."""
 
 
-def summarise(rows: Sequence[Mapping[str, Any]], reference: pd.DataFrame | None = None, seed: int = 0) -> pd.DataFrame:
+class Sample(NamedTuple):
+    """One quantity of the images under one corruption and level."""
+
+    corruption: str
+    level: Any
+    quantity: str
+    values: pd.Series[float]
+    draws: Sequence[pd.Series[float]] = ()
+    """The values under each random network that they are the means of."""
+
+
+def summarise_robustness(
+    rows: Sequence[Mapping[str, Any]],
+    reference: pd.DataFrame | None = None,
+    seed: int = 0,
+    facts: Mapping[str, MetricFact] | None = None,
+) -> pd.DataFrame:
     """Average the rows over the images for each corruption, level and quantity.
 
     Every number of the rows is a quantity; `correct` is called accuracy. Level `mean` averages each image over the
@@ -32,27 +52,36 @@ def summarise(rows: Sequence[Mapping[str, Any]], reference: pd.DataFrame | None 
         rows: One mapping per image, corruption and level.
         reference: Errors of a reference model, as `read_reference` gives them.
         seed: Seed of the intervals.
+        facts: Of the quantities that are metrics, which decide how their intervals are made.
 
     Returns:
         Columns corruption, level, quantity, mean, low, high (95 % interval), n (images) and note.
     """
     table = pd.DataFrame(rows).rename(columns={"correct": "accuracy"})
-    quantities = [column for column in table.columns if column not in WORDS]
-    samples: list[tuple[str, Any, str, pd.Series[float]]] = []
+    facts = facts or {}
+    quantities = [column for column in table.columns if column not in WORDS and column not in list_draws(facts)]
+    samples: list[Sample] = []
     for (corruption, level), rows_of_corruption in table.groupby(["corruption", "level"], sort=False):
-        samples += [(str(corruption), level, quantity, rows_of_corruption[quantity]) for quantity in quantities]
+        samples += [_take(str(corruption), level, each, rows_of_corruption, facts) for each in quantities]
     corrupted = table[table.corruption != CLEAN]
     for corruption, rows_of_corruption in corrupted.groupby("corruption", sort=False):
-        means = rows_of_corruption.groupby("image", sort=False)[quantities].mean()
-        samples += [(str(corruption), OVER_LEVELS, quantity, means[quantity]) for quantity in quantities]
+        samples += [_take(str(corruption), OVER_LEVELS, each, rows_of_corruption, facts) for each in quantities]
     if "accuracy" in quantities and len(corrupted):
         samples += _errors(table, corrupted, reference)
-    return _with_intervals(samples, seed)
+    return _with_intervals(samples, seed, facts)
 
 
-def _errors(
-    table: pd.DataFrame, corrupted: pd.DataFrame, reference: pd.DataFrame | None
-) -> list[tuple[str, Any, str, pd.Series[float]]]:
+def _take(corruption: str, level: Any, quantity: str, rows: pd.DataFrame, facts: Mapping[str, MetricFact]) -> Sample:
+    """One quantity of some rows; over all levels each image is averaged first."""
+    fact = facts.get(quantity, NO_FACT)
+    draws = [rows[draw].abs() if fact.absolute else rows[draw] for draw in fact.draws if draw in rows]
+    columns = [rows[quantity], *draws]
+    if level == OVER_LEVELS:
+        columns = [column.groupby(rows.image, sort=False).mean() for column in columns]
+    return Sample(corruption, level, quantity, columns[0], columns[1:])
+
+
+def _errors(table: pd.DataFrame, corrupted: pd.DataFrame, reference: pd.DataFrame | None) -> list[Sample]:
     """Error and relative error of each corruption and of all together, without and with a reference."""
     clean = 1 - table[table.corruption == CLEAN].set_index("image").accuracy
     errors = 1 - corrupted.pivot_table("accuracy", "image", "corruption", sort=False)
@@ -64,20 +93,24 @@ def _errors(
         parts["relative_corruption_error"] = relative[list(reference_error.index)] / (reference_error - base)
     samples = []
     for quantity, values in parts.items():
-        samples += [(str(name), OVER_LEVELS, quantity, values[name]) for name in values.columns]
-        samples.append((OVER_LEVELS, OVER_LEVELS, quantity, values.mean(axis=1)))
+        samples += [Sample(str(name), OVER_LEVELS, quantity, values[name]) for name in values.columns]
+        samples.append(Sample(OVER_LEVELS, OVER_LEVELS, quantity, values.mean(axis=1)))
     return samples
 
 
-def _with_intervals(entries: list[tuple[str, Any, str, pd.Series[float]]], seed: int) -> pd.DataFrame:
-    samples = [np.asarray(values.dropna(), np.float64) for *_, values in entries]
-    samples = [sample[np.isfinite(sample)] for sample in samples]
-    intervals = compute_mean_intervals(samples, seed)
-    rows = [
-        (corruption, level, quantity, sample.mean(), interval.low, interval.high, len(sample), interval.note)
-        for (corruption, level, quantity, _), sample, interval in zip(entries, samples, intervals, strict=True)
-        if len(sample)
+def _with_intervals(samples: list[Sample], seed: int, facts: Mapping[str, MetricFact]) -> pd.DataFrame:
+    finite = [np.asarray(sample.values[np.isfinite(sample.values)], np.float64) for sample in samples]
+    outcomes = [
+        (0, 1) if each.quantity in TWO_OUTCOMES else facts.get(each.quantity, NO_FACT).outcomes for each in samples
     ]
+    rows = []
+    for sample, values, interval in zip(samples, finite, compute_mean_intervals(finite, seed, outcomes), strict=True):
+        if not len(values):
+            continue
+        if sample.draws:
+            interval = widen_by_draws(interval, values.mean(), [draw.mean() for draw in sample.draws])
+        ends = interval.low, interval.high, len(values), interval.note
+        rows.append((sample.corruption, sample.level, sample.quantity, values.mean(), *ends))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -85,7 +118,7 @@ def select_levels(summary: pd.DataFrame) -> pd.DataFrame:
     """Select the rows of single levels.
 
     Args:
-        summary: Table that `summarise` made.
+        summary: Table that `summarise_robustness` made.
 
     Returns:
         Its rows with the level as a number and the mean as `value`.
@@ -105,7 +138,7 @@ def average_over_corruptions(summary: pd.DataFrame, quantities: Iterable[str]) -
     """Average quantities over all corruptions and levels, for the row by which runs are compared.
 
     Args:
-        summary: Of `summarise`.
+        summary: Of `summarise_robustness`.
         quantities: The quantities that are averaged, such as `accuracy`.
 
     Returns:

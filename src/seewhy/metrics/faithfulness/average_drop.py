@@ -103,6 +103,7 @@ class IncreaseInConfidence(MaskMetric):
     """
 
     higher_is_better = True
+    outcomes = (0, 100)
 
     @property
     def variant(self) -> str:

@@ -86,7 +86,7 @@ class PositivePixelMetric(CurveMetric):
 class OrderingMetric(PositivePixelMetric):
     """The average of the clamped score over 0 .. P changes, largest attribution first."""
 
-    columns: ClassVar[tuple[str, ...]] = ("undivided", "coverage")
+    columns = ("undivided", "coverage")
 
     @property
     def variant(self) -> str:
@@ -143,7 +143,7 @@ class ProportionalityMetric(PositivePixelMetric):
     """The area between the curves largest first and smallest first over the share of positive attribution."""
 
     higher_is_better = False
-    columns: ClassVar[tuple[str, ...]] = ("coverage",)
+    columns = ("coverage",)
 
     @property
     def variant(self) -> str:

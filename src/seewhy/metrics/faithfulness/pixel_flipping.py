@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -126,7 +125,7 @@ class MorfLerf(CurveMetric):
     """
 
     higher_is_better = True
-    columns: ClassVar[tuple[str, ...]] = ("morf", "lerf")
+    columns = ("morf", "lerf")
 
     @property
     def variant(self) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -41,7 +40,7 @@ class Road(ImageMetric):
 
     construct = "faithfulness"
     higher_is_better = True
-    columns: ClassVar[tuple[str, ...]] = ("morf", "lerf")
+    columns = ("morf", "lerf")
 
     def __init__(
         self,

@@ -20,6 +20,7 @@ from seewhy.report.html.facts import (
 from seewhy.report.html.gallery import Gallery, Method, build_gallery, list_methods
 from seewhy.report.html.svg import Chart
 from seewhy.report.runs import Run, UnusedRun, read_curves
+from seewhy.statistics.schema import list_draws
 
 FIGURES = {
     "pareto.png": "Faithfulness against cost; what lies on the stairs is beaten by nothing cheaper",
@@ -132,9 +133,11 @@ def _build_model_view(
     methods = list_methods(comparison, runs)
     gallery = build_gallery(comparison, methods, maps)
     curves = {each.label: table for each in methods if (table := read_curves(each.run.folder)) is not None}
+    draws = list_draws(comparison.joined.facts)
     facts = {
         metric: {"variant": fact.variant, "better": fact.better or ""}
         for metric, fact in comparison.joined.facts.items()
+        if metric not in draws
     }
     return ModelView(
         label=comparison.joined.model,

@@ -15,6 +15,7 @@ from seewhy.report.html.embed import dump_script_json, encode_base64
 from seewhy.report.html.maps import PROBES, EncodedMap, Map, choose_map_side, compute_agreement, encode_map
 from seewhy.report.joining import CONTROLS
 from seewhy.report.runs import Run, read_map, read_preview
+from seewhy.statistics.schema import list_draws
 
 
 @dataclass(frozen=True)
@@ -150,9 +151,12 @@ def _read_number(text: object) -> float:
 
 
 def _list_metrics(comparison: Comparison) -> list[dict[str, str]]:
-    """Those with a direction first."""
+    """Those with a direction first, without the columns of single random networks."""
     facts = comparison.joined.facts
-    names = sorted(set(comparison.joined.table["metric"]), key=lambda name: (name not in comparison.ranks, name))
+    names = sorted(
+        set(comparison.joined.table["metric"]) - list_draws(facts),
+        key=lambda name: (name not in comparison.ranks, name),
+    )
     return [{"name": name, "better": (facts[name].better or "") if name in facts else ""} for name in names]
 
 
@@ -164,4 +168,5 @@ def _collect_scores(comparison: Comparison, images: list[str], labels: list[str]
         .to_numpy(float)
         .tolist()
         for metric, rows in comparison.joined.table.groupby("metric")
+        if metric not in list_draws(comparison.joined.facts)
     }
