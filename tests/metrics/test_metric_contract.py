@@ -18,7 +18,7 @@ from tiny import random_images, small_cnn
 
 FOLDER = Path(__file__).parents[2] / "configs" / "metric"
 YAMLS = sorted(path for path in FOLDER.glob("*.yaml") if path.stem != "all")
-CHEAP = {"n_samples": 6, "n_layers": 2, "n_steps": 6, "steps": 6}
+CHEAP = {"n_samples": 6, "n_layers": 2, "n_draws": 2, "n_steps": 6, "steps": 6}
 """Smaller settings for the fields that only decide the cost."""
 EXPLAINER = IntegratedGradients(n_steps=4, probe_batch_size=5)
 IMAGES = random_images(2, 32)
@@ -45,6 +45,7 @@ CONSTRUCTS = {
     "insertion": "faithfulness",
     "max_sensitivity": "robustness",
     "model_randomization": "randomisation",
+    "model_randomization_cascading": "randomisation",
     "model_randomization_independent": "randomisation",
     "morf_lerf": "faithfulness",
     "necessity_ordering": "faithfulness",

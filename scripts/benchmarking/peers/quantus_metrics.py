@@ -240,11 +240,10 @@ def randomization() -> Peer:
     def make(quantus: Any, subject: Subject) -> Any:
         return quantus.MPRT(return_average_correlation=True, **RAW)
 
-    mine = ours("model_randomization", "metric.model_randomization.n_layers=null")
-    note = f"{OWN_NUMBERS}; theirs takes a normalisation for a layer of its own"
-    return Peer(
-        "model_randomization", "quantus", "MPRT, all layers", mine, theirs(make, explain=True), note=note, images=4
-    )
+    mine = ours("model_randomization_cascading", "metric.model_randomization_cascading.n_layers=null")
+    note = f"{OWN_NUMBERS}; theirs takes a normalisation for a layer of its own, and signed correlations"
+    name, call = "model_randomization_cascading", theirs(make, explain=True)
+    return Peer(name, "quantus", "MPRT, all layers", mine, call, note=note, images=4)
 
 
 def without_passes() -> list[Peer]:

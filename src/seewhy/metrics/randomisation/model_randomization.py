@@ -1,8 +1,4 @@
-"""Efficient model randomisation: whether the map loses its structure together with the network.
-
-A copy of a classifier whose layers can be given random parameters; the classifier itself is never touched.
-Model parameter randomisation test: whether the map depends on what the network has learned.
-"""
+"""Model parameter randomisation tests: whether the map depends on what the network has learned."""
 
 from __future__ import annotations
 
@@ -11,128 +7,234 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from seewhy.core.errors import UserError
+from seewhy.core.errors import UserError, check_choice
 from seewhy.core.types import Attributions
-from seewhy.metrics.base import ImageMetric, MetricContext
+from seewhy.metrics.base import Draws, ImageMetric, MetricContext, check_count
 from seewhy.metrics.randomisation.randomized_network import RandomizedNetwork
 from seewhy.metrics.similarity import compare_with_maps
 
 ORDERS = ("cascading", "independent")
 
 
-class ModelRandomization(ImageMetric):
-    """Mean over steps of Spearman's rank correlation of the map with that of a network with randomised layers.
+class RandomizationMetric(ImageMetric):
+    """A metric that explains networks with random parameters, the same networks for all images.
 
-    `order=cascading`: each step randomises more layers, from the output to the image, in the last step all;
-    `independent`: each step one layer alone. `n_layers` steps, evenly spread over the layers (null: each layer). A layer's
-    parameters are drawn from normal distributions with their own mean and standard deviation, on a copy.
-
-    From -1 to 1, lower is better: a map that ignores the parameters scores 1. The column `last` is the correlation in
-    the last step (the whole network, or the layer nearest to the image). A randomised map that is constant counts as
-    0; NaN where the map itself is constant, or a value is not finite. UserError without the explainer.
-    Adebayo, Gilmer, Muelly, Goodfellow, Hardt, Kim: Sanity checks for saliency maps, NeurIPS 2018.
+    Args:
+        n_draws: Random networks; their spread is in the interval of the mean over images.
+        columns: Beside the score and the draws.
     """
 
     construct = "randomisation"
-    higher_is_better = False
-    columns = ("last",)
 
-    def __init__(self, order: str = "cascading", n_layers: int | None = 8) -> None:
+    def __init__(self, n_draws: int, columns: tuple[str, ...] = ()) -> None:
+        check_count(f"metric.{self.name}.n_draws", n_draws)
+        self.draw_columns = tuple(f"draw_{number}" for number in range(1, n_draws + 1))
+        self.columns = (*columns, *self.draw_columns)
         super().__init__()
-        if order not in ORDERS:
-            raise UserError(f"metric.model_randomization.order={order!r} is none of {', '.join(ORDERS)}")
-        if n_layers is not None and n_layers < 1:
-            raise UserError(f"metric.model_randomization.n_layers={n_layers} must be null (all) or at least 1")
-        self.order, self.n_layers = order, n_layers
+        self.n_draws = n_draws
 
     @property
-    def name(self) -> str:
-        """`model_randomization`, followed by the order where it is not cascading."""
-        return "model_randomization" if self.order == "cascading" else f"model_randomization_{self.order}"
+    def draws(self) -> Mapping[str, Draws]:
+        """The score under each random network."""
+        return {"score": Draws(self.draw_columns)}
+
+    def name_draws(self, values: Tensor) -> dict[str, Tensor]:
+        """Name the values [draws, batch] of each random network."""
+        return dict(zip(self.draw_columns, values, strict=True))
+
+
+class ModelRandomization(RandomizationMetric):
+    """Mean over random networks of |Spearman's rank correlation| of the map with the map of that network.
+
+    All parameters of the network are drawn from normal distributions with their own mean and standard deviation, on a
+    copy. Range 0 to 1, lower is better: a map that ignores the parameters scores 1, and so does one that is reversed.
+    Column `signed` is the mean of the correlations themselves, from -1 to 1; `draw_1` and so on are the correlations with
+    each network. A randomised map that is constant counts as 0; NaN where the map itself is constant, or a value is not
+    finite. UserError without the explainer.
+
+    Adebayo, Gilmer, Muelly, Goodfellow, Hardt, Kim: Sanity checks for saliency maps, NeurIPS 2018.
+
+    Args:
+        n_draws: Random networks, each one explanation of every image.
+
+    Raises:
+        UserError: If there are none.
+    """
+
+    higher_is_better = False
+
+    def __init__(self, n_draws: int = 5) -> None:
+        super().__init__(n_draws, ("signed",))
 
     @property
     def variant(self) -> str:
-        """Order, steps and similarity."""
-        steps = "all layers" if self.n_layers is None else f"up to {self.n_layers} steps"
-        way = "from the output to the image" if self.order == "cascading" else "one layer at a time"
-        return f"{self.order}, {way}, {steps}; mean Spearman rank correlation of the signed maps"
+        """Draws and similarity."""
+        return (
+            f"all parameters random, {self.n_draws} draws; mean absolute Spearman rank correlation of the signed maps"
+        )
+
+    @property
+    def draws(self) -> Mapping[str, Draws]:
+        """Score and `signed` under each random network."""
+        return {"score": Draws(self.draw_columns, absolute=True), "signed": Draws(self.draw_columns)}
 
     def measure(self, context: MetricContext) -> Mapping[str, Tensor]:
-        """One explanation for each image and step."""
-        steps = self._cascade(context) if self.order == "cascading" else self._one_by_one(context)
-        found = torch.stack([compare_with_maps(context, maps) for maps in steps])
-        return {"score": found.mean(0), "last": found[-1]}
-
-    def _cascade(self, context: MetricContext) -> Iterator[Attributions]:
-        network = RandomizedNetwork(context.classifier, context.seed, fixed=True)
-        count, done = len(network.layers), 0
-        steps = min(self.n_layers or count, count)
-        for step in range(1, steps):
-            stop = round(step * count / steps)
-            network.randomize(*network.layers[done:stop])
-            done = stop
-            yield network.explain(context.require_explainer(self.name), context.images, context.targets)
-        yield fully_randomized_maps(context, self.name)
-
-    def _one_by_one(self, context: MetricContext) -> Iterator[Attributions]:
-        network = RandomizedNetwork(context.classifier, context.seed, fixed=True)
-        count = len(network.layers)
-        steps = min(self.n_layers or count, count)
-        for position in torch.linspace(0 if steps > 1 else count - 1, count - 1, steps).round().int().tolist():
-            layer = network.layers[position]
-            network.randomize(layer)
-            yield network.explain(context.require_explainer(self.name), context.images, context.targets)
-            network.restore(layer)
+        """Compare the maps, with `n_draws` explanations of each image, shared with `efficient_model_randomization`."""
+        maps = (explain_random_network(context, self.name, draw) for draw in range(self.n_draws))
+        similarities = torch.stack([compare_with_maps(context, each) for each in maps])
+        averages = {"score": similarities.abs().mean(0), "signed": similarities.mean(0)}
+        return averages | self.name_draws(similarities)
 
 
-def fully_randomized_maps(context: MetricContext, metric: str) -> Attributions:
-    """The maps of the network with all parameters randomised, made once for the batch."""
-    explainer = context.require_explainer(metric)
+class LayerRandomization(RandomizationMetric):
+    """Mean over steps of |Spearman's rank correlation| of the map with that of a network with some random layers.
 
-    def measure() -> Attributions:
-        network = RandomizedNetwork(context.classifier, context.seed, fixed=True)
-        network.randomize(*network.layers)
-        return network.explain(explainer, context.images, context.targets)
+    `cascading`: the curve of Adebayo et al.: step i of n randomises i / n of the layers, from the output to the image, in
+    the last step all. `independent`: each step one layer alone, evenly spread over the network. Layers are randomised as
+    in `ModelRandomization`. Range 0 to 1, lower is better; the first steps of a cascade leave most of the network as it is
+    and raise the mean. Columns `step_1` and so on are the signed correlations in each step, the mean over the draws;
+    `draw_1` and so on the scores of each draw. A randomised map that is constant counts as 0; NaN where the map itself is
+    constant, or a value is not finite. UserError without the explainer.
 
-    return context.compute_once("fully randomised maps", measure)
+    Adebayo, Gilmer, Muelly, Goodfellow, Hardt, Kim: Sanity checks for saliency maps, NeurIPS 2018.
 
+    Args:
+        order: `cascading` or `independent`.
+        n_layers: Steps, each one explanation of every image and draw; null: every layer, without the columns `step_i`.
+        n_draws: Random networks.
 
-class EfficientModelRandomization(ImageMetric):
-    """(H(map of the randomised network) - H(map)) / H(map), H the entropy of a histogram of the map's values.
-
-    All parameters are randomised at once, as in the last step of `ModelRandomization`; `n_bins` bins of equal width from
-    the smallest to the largest value. From -1 without an upper limit, higher is better: the map of a random network
-    should be more complex. The column `entropy` is H(map) in nats. NaN where the map is constant, or a value of either is
-    not finite; a randomised map that is constant scores -1. UserError without the explainer.
-    Hedström, Weber, Lapuschkin, Höhne: Sanity checks revisited, an exploration to repair the model parameter
-    randomisation test, 2024.
+    Raises:
+        UserError: If a setting is none of these.
     """
 
-    construct = "randomisation"
-    higher_is_better = True
-    columns = ("entropy",)
+    higher_is_better = False
 
-    def __init__(self, n_bins: int = 100) -> None:
-        super().__init__()
-        if n_bins < 2:
-            raise UserError(f"metric.efficient_model_randomization.n_bins={n_bins} must be at least 2")
+    def __init__(self, order: str = "cascading", n_layers: int | None = 8, n_draws: int = 1) -> None:
+        check_choice("metric.model_randomization.order", order, ORDERS)
+        if n_layers is not None and n_layers < 1:
+            raise UserError(f"metric.model_randomization.n_layers={n_layers} must be null (all) or at least 1")
+        self.order, self.n_layers = order, n_layers
+        self.step_columns = tuple(f"step_{number}" for number in range(1, (n_layers or 0) + 1))
+        super().__init__(n_draws, self.step_columns)
+
+    @property
+    def name(self) -> str:
+        """`model_randomization`, followed by the order."""
+        return f"model_randomization_{self.order}"
+
+    @property
+    def variant(self) -> str:
+        """Order, steps, draws and similarity."""
+        steps = "all layers" if self.n_layers is None else f"{self.n_layers} steps"
+        way = "from the output to the image" if self.order == "cascading" else "one layer at a time"
+        draws = f"{self.n_draws} draw{'s' * (self.n_draws > 1)}"
+        return f"{self.order}, {way}, {steps}, {draws}; mean absolute Spearman rank correlation of the signed maps"
+
+    def measure(self, context: MetricContext) -> Mapping[str, Tensor]:
+        """Compare the maps of every step and draw."""
+        curves = torch.stack([torch.stack(list(self._compute_curve(context, draw))) for draw in range(self.n_draws)])
+        scores = curves.abs().mean(1)
+        steps = dict(zip(self.step_columns, curves.mean(0), strict=False))
+        return {"score": scores.mean(0)} | steps | self.name_draws(scores)
+
+    def _compute_curve(self, context: MetricContext, draw: int) -> Iterator[Tensor]:
+        """The similarity [batch] in each step; steps with the same layers are explained once."""
+        network = RandomizedNetwork(context.classifier, context.seed, draw, fixed=True)
+        explainer = context.require_explainer(self.name)
+        bounds, similarity = (0, 0), torch.empty(0)
+        for start, stop in self._list_steps(len(network.layers)):
+            if (start, stop) != bounds:
+                network.restore(*network.layers)
+                network.randomize(*network.layers[start:stop])
+                if stop - start == len(network.layers):
+                    maps = explain_random_network(context, self.name, draw)
+                else:
+                    maps = network.explain(explainer, context.images, context.targets)
+                bounds, similarity = (start, stop), compare_with_maps(context, maps)
+            yield similarity
+
+    def _list_steps(self, count: int) -> list[tuple[int, int]]:
+        """(first layer, the layer after the last) of each step, for a network with `count` layers."""
+        steps = self.n_layers or count
+        if self.order == "cascading":
+            return [(0, max(1, round(step * count / steps))) for step in range(1, steps + 1)]
+        positions = torch.linspace(0 if steps > 1 else count - 1, count - 1, steps).round().int().tolist()
+        return [(position, position + 1) for position in positions]
+
+
+class EfficientModelRandomization(RandomizationMetric):
+    """(H(map of the random network) - H(map)) / H(map), H the entropy of a histogram of the map's values.
+
+    The mean over random networks, all of whose parameters are random as in `ModelRandomization`; the histogram has bins of
+    equal width from the smallest to the largest value. From -1 without an upper limit, higher is better: the map of a
+    random network should be more complex. Column `entropy` is H(map) in nats; `draw_1` and so on are the rises under each
+    network. NaN where the map is constant, or a value of either is not finite; a randomised map that is constant scores
+    -1. UserError without the explainer.
+
+    Hedström, Weber, Lapuschkin, Höhne: Sanity checks revisited, an exploration to repair the model parameter
+    randomisation test, 2024.
+
+    Args:
+        n_bins: Of the histogram, from 2.
+        n_draws: Random networks, each one explanation of every image.
+
+    Raises:
+        UserError: If a setting is too small.
+    """
+
+    higher_is_better = True
+
+    def __init__(self, n_bins: int = 100, n_draws: int = 5) -> None:
+        super().__init__(n_draws, ("entropy",))
+        check_count("metric.efficient_model_randomization.n_bins", n_bins, least=2)
         self.n_bins = n_bins
 
     @property
     def variant(self) -> str:
-        """The measure of complexity and the denominator."""
-        return f"relative rise of the entropy of a histogram with {self.n_bins} bins; all parameters randomised"
+        """The measure of complexity, the denominator and the draws."""
+        rise = f"relative rise of the entropy of a histogram with {self.n_bins} bins"
+        return f"{rise}; all parameters random, {self.n_draws} draws"
 
     def measure(self, context: MetricContext) -> Mapping[str, Tensor]:
-        """One explanation for each image, shared with `model_randomization`."""
-        randomised = fully_randomized_maps(context, self.name)
-        before = histogram_entropy(context.attributions, self.n_bins)
-        rise = (histogram_entropy(randomised, self.n_bins) - before) / before
-        return {"score": rise.where(before > 0, torch.nan), "entropy": before}
+        """Compare the entropies, with `n_draws` explanations of each image, shared with `model_randomization`."""
+        before = compute_histogram_entropy(context.attributions, self.n_bins)
+        maps = (explain_random_network(context, self.name, draw) for draw in range(self.n_draws))
+        after = torch.stack([compute_histogram_entropy(each, self.n_bins) for each in maps])
+        rises = ((after - before) / before).where(before > 0, torch.nan)
+        return {"score": rises.mean(0), "entropy": before} | self.name_draws(rises)
 
 
-def histogram_entropy(maps: Attributions, n_bins: int) -> Tensor:
-    """Entropy in nats [batch] of the histogram of each map's values; 0 if constant, NaN if a value is not finite."""
+def explain_random_network(context: MetricContext, metric: str, draw: int) -> Attributions:
+    """Explain the network with all parameters randomised, once for the batch.
+
+    Args:
+        context: The batch.
+        metric: What needs the explainer, for the message without.
+        draw: The number of the random network.
+
+    Returns:
+        The maps float32 [batch, height, width].
+    """
+    explainer = context.require_explainer(metric)
+
+    def explain() -> Attributions:
+        network = RandomizedNetwork(context.classifier, context.seed, draw, fixed=True)
+        network.randomize(*network.layers)
+        return network.explain(explainer, context.images, context.targets)
+
+    return context.compute_once(("maps of the random network", draw), explain)
+
+
+def compute_histogram_entropy(maps: Attributions, n_bins: int) -> Tensor:
+    """Compute the entropy of the histogram of each map's values.
+
+    Args:
+        maps: [batch, height, width].
+        n_bins: Bins of equal width from the smallest to the largest value of each map.
+
+    Returns:
+        float64 [batch] in nats; 0 for a constant map, NaN if a value is not finite.
+    """
     entropies = []
     for values in maps.double().flatten(1):
         smallest, largest = values.min(), values.max()

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Layer: TypeAlias = tuple[str, ...]
 """Names of the modules that are randomised together: the module with weights, and normalisations that follow it."""
+CACHED = 2**25
+"""Random parameters that are cached for a classifier (128 MiB): those of larger networks are drawn again each time."""
 
 
 class RandomizedNetwork:
@@ -26,17 +28,18 @@ class RandomizedNetwork:
 
     A layer is a module with a parameter of two or more dimensions, in the order of definition, together with the modules
     behind it whose parameters are vectors (normalisations). To randomise it is to draw each of its parameters anew from a
-    normal distribution with that parameter's own mean and standard deviation; the numbers belong to (seed, name).
+    normal distribution with that parameter's own mean and standard deviation; the numbers belong to (seed, draw, name).
 
     Args:
         classifier: What is copied; its parameters may change between two uses, unless `fixed`.
         seed: Decides the random parameters.
+        draw: The number of this network among several of the same seed.
         fixed: The classifier's parameters stay the same as long as this object is used, and are looked at once.
     """
 
-    def __init__(self, classifier: Classifier, seed: int, fixed: bool = False) -> None:
+    def __init__(self, classifier: Classifier, seed: int, draw: int = 0, fixed: bool = False) -> None:
         self.classifier = classifier
-        self.seed = seed
+        self.stream = f"{seed} randomize {draw}"
         self.fixed = fixed
         self.layers = list_layers(classifier.network)
         """The layers of the copy, the one nearest to the output first."""
@@ -48,9 +51,9 @@ class RandomizedNetwork:
         """Draw the parameters of these layers anew."""
         self.random.update(*layers)
 
-    def restore(self, layer: Layer) -> None:
-        """Give a layer the parameters of the classifier again."""
-        self.random.difference_update(layer)
+    def restore(self, *layers: Layer) -> None:
+        """Give these layers the parameters of the classifier again."""
+        self.random.difference_update(*layers)
 
     @property
     def copy(self) -> Classifier:
@@ -65,7 +68,7 @@ class RandomizedNetwork:
             for key, parameter in modules[name].named_parameters(recurse=False):
                 full = f"{name}.{key}"
                 if not self.fixed or full not in self._drawn:
-                    self._drawn[full] = cache.draw(self.seed, full, originals[name].get_parameter(key).data)
+                    self._drawn[full] = cache.draw(self.stream, full, originals[name].get_parameter(key).data)
                 parameter.data = self._drawn[full]
         return cache.twin
 
@@ -90,24 +93,24 @@ class RandomizedNetwork:
 
 
 class TwinCache:
-    """A copy of a classifier, and the random parameters drawn for it: as many numbers as it has parameters."""
+    """A copy of a classifier, and random parameters that were drawn for it, as far as they are few."""
 
     def __init__(self, classifier: Classifier) -> None:
         self.modules = _describe_modules(classifier)
         self.twin = _copy_classifier(classifier)
-        self._seed: int | None = None
-        self._drawn: dict[str, tuple[tuple[float, float], Tensor]] = {}
+        self._drawn: dict[tuple[str, str], tuple[tuple[float, float], Tensor]] = {}
 
-    def draw(self, seed: int, name: str, original: Tensor) -> Tensor:
-        """Draw a parameter anew, unless it was drawn before with this seed, mean and standard deviation."""
-        if seed != self._seed:
-            self._seed, self._drawn = seed, {}
+    def draw(self, stream: str, name: str, original: Tensor) -> Tensor:
+        """Draw a parameter anew, unless it was drawn before with this stream, mean and standard deviation."""
         values = original.double()
         moments = float(values.mean()), float(values.std(correction=0))
-        if name not in self._drawn or self._drawn[name][0] != moments:
-            noise = torch.randn(values.shape, generator=_build_generator(seed, name), dtype=values.dtype)
-            self._drawn[name] = moments, (moments[0] + moments[1] * noise).to(original)
-        return self._drawn[name][1]
+        drawn = self._drawn.get((stream, name))
+        if drawn is None or drawn[0] != moments:
+            noise = torch.randn(values.shape, generator=_build_generator(stream, name), dtype=values.dtype)
+            drawn = moments, (moments[0] + moments[1] * noise).to(original)
+            if sum(parameter.numel() for _, parameter in self._drawn.values()) + original.numel() <= CACHED:
+                self._drawn[stream, name] = drawn
+        return drawn[1]
 
 
 _CACHES: WeakKeyDictionary[Classifier, TwinCache] = WeakKeyDictionary()
@@ -168,6 +171,6 @@ def _copy_classifier(classifier: Classifier) -> Classifier:
     return twin.to(classifier.mean.device).eval()
 
 
-def _build_generator(seed: int, name: str) -> torch.Generator:
-    digest = hashlib.blake2b(name.encode(), digest_size=8, key=f"{seed} randomize".encode()).digest()
+def _build_generator(stream: str, name: str) -> torch.Generator:
+    digest = hashlib.blake2b(name.encode(), digest_size=8, key=stream.encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
