@@ -12,7 +12,7 @@ from seewhy.models.classifier import Classifier
 def signals(classifier: Classifier, layer: str, image: Tensor, target: int) -> tuple[Tensor, Tensor]:
     """(activation, gradient) [channels, rows, columns] of one image, from a full backward pass."""
     kept: list[Tensor] = []
-    handle = classifier.layer(layer).register_forward_hook(lambda _, __, output: kept.append(output))
+    handle = classifier.find_layer(layer).register_forward_hook(lambda _, __, output: kept.append(output))
     with torch.enable_grad():
         score = classifier(image[None].clone().requires_grad_())[0, target]
         gradient = torch.autograd.grad(score, kept[0])[0]

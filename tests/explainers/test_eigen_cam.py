@@ -59,7 +59,7 @@ def test_the_target_does_not_matter() -> None:
 def test_equal_to_pytorch_grad_cam() -> None:
     library = pytest.importorskip("pytorch_grad_cam")
     classifier, image = small_cnn(), random_images(1, 32)
-    layer = classifier.layer("relu2")
+    layer = classifier.find_layer("relu2")
     activation = signals(classifier, "relu2", image[0], 3)[0]
     with library.EigenCAM(model=classifier, target_layers=[layer]) as cam:
         small = torch.tensor(cam.get_cam_image(image, layer, None, activation[None].numpy(), None, False)[0])

@@ -49,7 +49,7 @@ def test_slow_twin(layer: str) -> None:
 def test_equal_to_captum() -> None:
     attr = pytest.importorskip("captum.attr")
     classifier, images, targets = small_cnn(), random_images(3, 32), torch.tensor([3, 7, 0])
-    small = attr.LayerGradCam(classifier, classifier.layer("relu2")).attribute(
+    small = attr.LayerGradCam(classifier, classifier.find_layer("relu2")).attribute(
         images, target=targets, relu_attributions=True
     )
     expected = attr.LayerAttribution.interpolate(small, (32, 32), "bilinear")[:, 0].detach()
@@ -60,7 +60,7 @@ def test_equal_to_captum() -> None:
 def test_equal_to_pytorch_grad_cam() -> None:
     library = pytest.importorskip("pytorch_grad_cam")
     classifier, images, targets = small_cnn(), random_images(3, 32), torch.tensor([3, 7, 0])
-    layer = classifier.layer("relu2")
+    layer = classifier.find_layer("relu2")
     maps = GradCam(probe_batch_size=2)(classifier, images, targets)
     for image, target, found in zip(images, targets, maps, strict=True):
         activation, gradient = (part[None].numpy() for part in signals(classifier, "relu2", image, int(target)))

@@ -53,7 +53,7 @@ def steep_network() -> Classifier:
 def test_equal_to_pytorch_grad_cam() -> None:
     library = pytest.importorskip("pytorch_grad_cam")
     classifier, images, targets = steep_network(), random_images(3, 8), torch.tensor([0, 1, 2])
-    layer = classifier.layer("1")
+    layer = classifier.find_layer("1")
     maps = GradCamPlusPlus(layer="1", probe_batch_size=2)(classifier, images, targets)
     for image, target, found in zip(images, targets, maps, strict=True):
         activation, gradient = (part[None].numpy() for part in signals(classifier, "1", image, int(target)))

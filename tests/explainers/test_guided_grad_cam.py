@@ -38,7 +38,7 @@ def test_bad_reduction() -> None:
 def test_equal_to_captum_with_bilinear_enlargement() -> None:
     attr = pytest.importorskip("captum.attr")
     classifier, images, targets = small_cnn(), random_images(2, 32), torch.tensor([3, 7])
-    peer = attr.GuidedGradCam(classifier.network, classifier.layer("relu2"))
+    peer = attr.GuidedGradCam(classifier.network, classifier.find_layer("relu2"))
     normalised = (images - classifier.mean) / classifier.std
     with pytest.warns(UserWarning, match="Setting backward hooks on ReLU"):
         found = peer.attribute(normalised.requires_grad_(), target=targets, interpolate_mode="bilinear")

@@ -41,7 +41,7 @@ def test_equal_to_grad_cam_where_all_gradients_are_alike_and_positive() -> None:
 def test_equal_to_pytorch_grad_cam() -> None:
     library = pytest.importorskip("pytorch_grad_cam")
     classifier, image = small_cnn(), random_images(1, 32)
-    layer = classifier.layer("relu2")
+    layer = classifier.find_layer("relu2")
     activation, gradient = (part[None].numpy() for part in signals(classifier, "relu2", image[0], 3))
     with library.LayerCAM(model=classifier, target_layers=[layer]) as cam:
         small = cam.get_cam_image(image, layer, None, activation, gradient, False)

@@ -103,7 +103,7 @@ def test_equal_to_pytorch_grad_cam() -> None:
     # as large as the image: the library enlarges its masks with aligned corners
     network = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.Flatten(), nn.Linear(6 * 64, 3))
     classifier, image = classifier_of(network, 8, 3), random_images(1, 8)
-    layer = classifier.layer("0")
+    layer = classifier.find_layer("0")
     activation = signals(classifier, "0", image[0], 1)[0][None].numpy()
     with contextlib.redirect_stderr(io.StringIO()), library.ScoreCAM(model=classifier, target_layers=[layer]) as cam:
         small = cam.get_cam_image(image, layer, [output_of(1)], activation, None, False)

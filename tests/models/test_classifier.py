@@ -52,4 +52,4 @@ def test_frozen_restores_modes_and_gradients_also_after_an_error() -> None:
 
 def test_a_wrong_layer_name_lists_candidates() -> None:
     with pytest.raises(UserError, match=r"no layer 'conv3'; nearest: .*conv.*fc3"):
-        small_cnn().layer("conv3")
+        small_cnn().find_layer("conv3")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from seewhy.core.errors import UserError
+from seewhy.core.errors import UserError, check_choice
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,8 +68,7 @@ class Facts:
             raise UserError(f"model.std={list(self.std)} must be positive")
         if not 0 < self.crop <= 1:
             raise UserError(f"model.crop={self.crop} must be in (0, 1]: the share of the shorter side that is kept")
-        if self.interpolation not in INTERPOLATIONS:
-            raise UserError(f"model.interpolation={self.interpolation!r} is none of {', '.join(INTERPOLATIONS)}")
+        check_choice("model.interpolation", self.interpolation, INTERPOLATIONS)
         if self.score not in SCORES:
             raise UserError(f"score={self.score!r} of the network's outputs is none of {', '.join(SCORES)}")
 

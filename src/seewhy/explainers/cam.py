@@ -33,7 +33,7 @@ class CamLayer:
     def __init__(self, evaluator: BatchedEvaluator, images: Images, name: str | None) -> None:
         self.classifier = evaluator.classifier
         self.name = name or evaluator.classifier.cam_layer or find_cam_layer(evaluator.classifier, images[:1])
-        self.module: nn.Module = evaluator.classifier.layer(self.name)
+        self.module: nn.Module = evaluator.classifier.find_layer(self.name)
 
     def read_features(self, images: Images) -> tuple[Tensor, Tensor]:
         """Read (activations, outputs of the network [batch, classes]), without gradients."""

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seewhy.core.errors import MissingWeights, UserError
-from seewhy.core.facts import CIFAR10_CLASSES
+from seewhy.core.facts import CIFAR10_CLASSES, Facts
 from seewhy.models.architectures import Architecture, read_imagenet_classes
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from seewhy.models.classifier import Classifier
     from seewhy.models.optimizers import Optimization
@@ -112,12 +112,9 @@ def build_classifier(
     import torch
 
     from seewhy.models.classifier import Classifier
-    from seewhy.models.weights import fit_weights, hash_weights, read_weights
+    from seewhy.models.weights import fit_weights, hash_weights
 
-    state, stored = None, None
-    path = SHIPPED / f"{name}.safetensors" if source == "shipped" else Path(source)
-    if source not in ("random", "pretrained"):
-        state, stored = read_weights(path)
+    state, stored, origin = _read_source(name, source, seed)
     facts = (stored or architecture.facts()).replace(
         {
             "classes": read_class_names(classes),
@@ -132,7 +129,6 @@ def build_classifier(
         torch.manual_seed(seed)
         options = {} if width is None else {"width": width}
         network = architecture.network(len(facts.classes), facts.size, **options)
-    origin = {"random": f"random (seed {seed})", "shipped": f"shipped: {path.name}"}.get(source, f"file: {path}")
     if source == "pretrained":
         state, origin = architecture.pretrained(network)
     if state is not None:
@@ -154,8 +150,18 @@ def build_classifier(
     )
     for layer in (cam_layer, influence_layer):
         if layer is not None:
-            result.layer(layer)
+            result.find_layer(layer)
     return result
+
+
+def _read_source(name: str, source: str, seed: int) -> tuple[dict[str, Tensor] | None, Facts | None, str]:
+    """(state dict, facts that a file carries, origin in words); nothing is read for random and published weights."""
+    from seewhy.models.weights import read_weights
+
+    if source in ("random", "pretrained"):
+        return None, None, f"random (seed {seed})"
+    path = SHIPPED / f"{name}.safetensors" if source == "shipped" else Path(source)
+    return *read_weights(path), f"shipped: {path.name}" if source == "shipped" else f"file: {path}"
 
 
 def _check_size(network: nn.Module, size: int) -> None:

@@ -120,7 +120,7 @@ class Classifier(LightningModule):
     def _count_backward(self, gradient: Tensor) -> None:
         self.passes.backward += len(gradient)
 
-    def layer(self, name: str) -> nn.Module:
+    def find_layer(self, name: str) -> nn.Module:
         """Find a module of the network by its name.
 
         Args:

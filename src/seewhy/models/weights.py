@@ -123,6 +123,26 @@ def fit_weights(network: nn.Module, state: dict[str, Tensor], origin: str) -> No
         UserError: Names, shapes or types do not fit, each kind with examples; or a value is not finite.
     """
     expected = network.state_dict()
+    _check_names_and_shapes(expected, state, origin)
+    kinds = [
+        f"{key} is {value.dtype} ({str(value.layout).removeprefix('torch.')})"
+        for key, value in state.items()
+        if value.layout != torch.strided
+        or value.is_meta
+        or value.is_quantized
+        or value.dtype not in (FLOATS if expected[key].is_floating_point() else WHOLE)
+    ]
+    if kinds:
+        examples = _list_examples("type", kinds)
+        raise UserError("\n".join([f"the weights ({origin}) hold tensors of other types:", *examples]))
+    damaged = [key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
+    if damaged:
+        examples = _list_examples("in", damaged)
+        raise UserError("\n".join([f"the weights ({origin}) hold NaN or infinite values:", *examples]))
+    network.load_state_dict(state)
+
+
+def _check_names_and_shapes(expected: dict[str, Tensor], state: dict[str, Tensor], origin: str) -> None:
     missing = [key for key in expected if key not in state]
     unexpected = [key for key in state if key not in expected]
     shapes = [
@@ -140,24 +160,6 @@ def fit_weights(network: nn.Module, state: dict[str, Tensor], origin: str) -> No
         if shapes and not missing and not unexpected:
             report.append("for weights with another number of classes set model.classes (a number, names, or cifar10)")
         raise UserError("\n".join(report))
-    kinds = [
-        f"{key} is {value.dtype} ({str(value.layout).removeprefix('torch.')})"
-        for key, value in state.items()
-        if value.layout != torch.strided
-        or value.is_meta
-        or value.is_quantized
-        or value.dtype not in (FLOATS if expected[key].is_floating_point() else WHOLE)
-    ]
-    if kinds:
-        raise UserError(
-            "\n".join([f"the weights ({origin}) hold tensors of other types:", *_list_examples("type", kinds)])
-        )
-    damaged = [key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
-    if damaged:
-        raise UserError(
-            "\n".join([f"the weights ({origin}) hold NaN or infinite values:", *_list_examples("in", damaged)])
-        )
-    network.load_state_dict(state)
 
 
 def _list_examples(title: str, rows: list[str]) -> list[str]:

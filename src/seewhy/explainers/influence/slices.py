@@ -49,7 +49,7 @@ class Slice:
                 "name of a module, such as the last pooling or ReLU"
             )
         self.name, self.reduction = name, reduction
-        self.module = classifier.layer(name)
+        self.module = classifier.find_layer(name)
 
     def reduce_to_units(self, values: Tensor, network_input: Tensor, network: torch.nn.Module) -> Tensor:
         """Output of the layer (or its gradient) [batch, ...] -> [batch, units]."""
