@@ -71,7 +71,7 @@ CONFIGS = [
     ("explainer=kernel_shap explainer.n_samples=7", "explainer.n_samples=7 must be even"),
     ("explainer=grad_cam explainer.layer=conv77", "conv77"),
     ("explainer=grad_cam explainer.layer=3", "explainer.layer=3 must be text or null"),
-    ("explainer.reduction=mean", "explainer.reduction='mean' must be max or sum"),
+    ("explainer.reduction=mean", "explainer.reduction='mean' is none of max, sum"),
     ("explainer=xrai explainer.scales=[]", "explainer.scales=[]"),
     ("data.limit=0", "data.limit=0 leaves no image"),
     ("data.limit=-3", "data.limit=-3"),

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from conftest import ROOT
 
 HEAVY = "captum albumentations cv2 pandas skimage sklearn timm huggingface_hub jinja2 tensorboard".split()
@@ -28,17 +30,14 @@ def loaded(code: str, *overrides: str) -> set[str]:
     return set(done.stdout.splitlines()[-1].split())
 
 
-def test_a_saliency_run_without_metrics_loads_no_heavy_module(tmp_path: Path) -> None:
-    given = [
-        "model=cifar_cnn",
-        "explainer=saliency",
-        "data.limit=1",
-        "probe_batch_size=1",
-        "logger=[]",
-        "trainer=cpu",
-        "page=false",
-    ]
-    modules = loaded(RUN, *given, f"hydra.run.dir={tmp_path}")
+@pytest.mark.parametrize(
+    ("callbacks", "needed"),
+    [("numbers", set()), ("explain", {"cv2"})],  # OpenCV encodes the figures
+)
+def test_a_saliency_run_without_metrics_loads_no_heavy_module(callbacks: str, needed: set[str], tmp_path: Path) -> None:
+    few = ["model=cifar_cnn", "explainer=saliency", "data.limit=1", "probe_batch_size=1", "trainer=cpu"]
+    few += [f"callbacks={callbacks}", "logger=[]", "page=false", f"hydra.run.dir={tmp_path}"]
+    modules = loaded(RUN, *few)
     assert "seewhy.explainers.gradient" in modules
-    assert not (modules - loaded(BARE)) & set(HEAVY)
+    assert (modules - loaded(BARE)) & set(HEAVY) == needed
     assert "seewhy.metrics.faithfulness.road" not in modules

@@ -179,4 +179,4 @@ def test_training_saves_weights_that_explain_can_load(tmp_path: Path, monkeypatc
     checkpoint, carried = read_weights(folder / "checkpoints" / "best.ckpt")
     assert carried == facts
     assert all(torch.equal(checkpoint[key], state[key]) for key in state)
-    assert (folder / "training" / "metrics.csv").is_file()
+    assert (folder / "csv" / "metrics.csv").is_file()
