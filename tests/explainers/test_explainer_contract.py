@@ -8,9 +8,11 @@ import pytest
 import torch
 from hydra.utils import get_class
 from omegaconf import OmegaConf
+from torch.nn import functional
 
 from explainer_checks import YAMLS, assert_same, explainer_of, state_of
 from seewhy.core.errors import Incompatible, UserError
+from seewhy.core.types import Targets
 from seewhy.explainers.occlusion import Occlusion
 from seewhy.models.classifier import Passes
 from tiny import random_images, small_cnn
@@ -60,6 +62,18 @@ def test_a_map_does_not_depend_on_its_neighbours(path: Path) -> None:
         pytest.skip("refused on this network")
     alone = explainer(classifier, images[2:], targets[2:])
     torch.testing.assert_close(together[2:], alone, rtol=1e-3, atol=1e-5 * float(together.abs().max()) + 1e-8)
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
+def test_a_class_and_its_weight_alone_are_the_same_target(path: Path) -> None:
+    explainer, classifier = explainer_of(path), small_cnn()
+    images, targets = random_images(2, 32), torch.tensor([3, 7])
+    try:
+        maps = explainer(classifier, images, targets)
+    except Incompatible:
+        pytest.skip("refused on this network")
+    weights = Targets(functional.one_hot(targets, 10).float())
+    torch.testing.assert_close(explainer(classifier, images, weights), maps)
 
 
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)

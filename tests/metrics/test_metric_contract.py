@@ -9,8 +9,11 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
+from torch.nn import functional
 
 from explainer_checks import assert_same, state_of
+from seewhy.core.errors import Incompatible
+from seewhy.core.types import Targets
 from seewhy.explainers.integrated_gradients import IntegratedGradients
 from seewhy.metrics.base import ImageMetric, MetricContext
 from seewhy.models.classifier import Passes
@@ -129,6 +132,20 @@ def test_one_value_per_image_and_nothing_left_behind(path: Path) -> None:
     metric.reset()
     metric.update(**make_context([1]))
     assert_equal(metric.compute(), {label: values[1:] for label, values in found.items()})
+
+
+@every_metric
+def test_a_class_and_its_weight_alone_are_the_same_target(path: Path) -> None:
+    arguments = make_context()
+    arguments["targets"] = Targets(functional.one_hot(TARGETS, 10).float())
+    arguments["context"] = MetricContext(
+        *list(arguments.values())[:4], explainer=EXPLAINER, masks=MASKS, probe_batch_size=5
+    )
+    if path.stem == "random_logit":  # compares the class with another one
+        with pytest.raises(Incompatible, match="one class an image"):
+            measured(path, arguments)
+    else:
+        assert_equal(measured(path, arguments), measured(path, make_context()))
 
 
 @every_metric
