@@ -10,7 +10,20 @@ import pytest
 
 from conftest import ROOT
 
-ROOMS = ("api", "callbacks", "cli", "core", "data", "explainers", "models", "report", "runs")
+ROOMS = (
+    "api",
+    "callbacks",
+    "cli",
+    "core",
+    "data",
+    "explainers",
+    "metrics",
+    "models",
+    "plots",
+    "report",
+    "runs",
+    "statistics",
+)
 """Rooms whose docstrings are complete."""
 
 HOOKS = re.compile(
@@ -18,6 +31,9 @@ HOOKS = re.compile(
 )
 """Methods that Lightning or torch calls: their arguments are described there."""
 PROPERTIES = {"property", "cached_property", "setter", "overload"}
+
+NOTHING = ("None", "NoReturn", "Never", "Iterator[None]")
+"""Results that need no words; the last is that of a context manager."""
 
 Function = ast.FunctionDef
 
@@ -99,9 +115,7 @@ def check_function(function: Function, is_method: bool = False) -> list[str]:
     docstring = ast.get_docstring(function) or ""
     lacks = find_undescribed(list_parameters(function, is_method), docstring)
     returns = "None" if function.returns is None else ast.unparse(function.returns)
-    if returns not in ("None", "NoReturn", "Never") and not re.search(
-        r"^\s*(Returns|Yields):", docstring, re.MULTILINE
-    ):
+    if returns not in NOTHING and not re.search(r"^\s*(Returns|Yields):", docstring, re.MULTILINE):
         lacks.append("Returns")
     return lacks
 
