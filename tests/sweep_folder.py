@@ -25,6 +25,7 @@ FACTS = {
 QUALITY = {  # explainer: (how good, forward passes, backward passes, seconds for 30 images)
     "random": (0.0, 0, 0, 0.012),
     "edges": (0.15, 0, 0, 0.09),
+    "centre": (0.1, 0, 0, 0.01),
     "saliency": (0.35, 1, 1, 4.1),
     "input_x_gradient": (0.3, 1, 1, 4.2),
     "integrated_gradients": (0.75, 52, 50, 160.0),

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from seewhy.plots.colormaps import FRAME, INK, MUTED
+from seewhy.report.joining import CONTROLS
 from studies.found_runs import Mean
 
 BLUE, VERMILION = "#0072b2", "#d55e00"
@@ -33,7 +34,7 @@ def interval_figure(panels: Mapping[str, Mapping[str, Mean]], logarithmic: Seque
 def _panel(axes: Axes, title: str, panel: Mapping[str, Mean], logarithmic: bool, labelled: bool) -> None:
     places = range(len(panel))
     for place, (label, found) in zip(places, panel.items(), strict=True):
-        colour = MUTED if label in ("random", "edges") else BLUE
+        colour = MUTED if label in CONTROLS else BLUE
         if math.isfinite(found.low):
             axes.plot([found.low, found.high], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
         axes.plot([found.mean], [place], "s" if colour == MUTED else "o", color=colour, markersize=6)

@@ -58,6 +58,7 @@ CONFIGS = [
     ("explainer=integrated_gradients explainer.tolerance=-1", "explainer.tolerance=-1"),
     ("explainer=integrated_gradients explainer.baseline=gray", "gray"),
     ("explainer=edges explainer.sigma=-1", "explainer.sigma=-1"),
+    ("explainer=centre explainer.sigma=0", "explainer.sigma=0 must be a number of pixels above 0"),
     ("explainer=edges explainer.sigma=nan", "explainer.sigma=nan must be finite"),
     ("explainer=smooth_grad explainer.noise=-0.1", "explainer.noise=-0.1"),
     ("explainer=smooth_grad explainer.noise=inf", "explainer.noise=inf must be finite"),

@@ -279,5 +279,6 @@ WITHOUT_PEER = {
     "rise": "the peers have none for torch; loop over masks and closed forms in test_rise",
     "random": "a control; distribution in test_random",
     "edges": "a control; closed forms in test_edges",
+    "centre": "a control; closed form in test_centre",
     "expert": "closed forms and the special cases saliency and integrated gradients in test_expert",
 }

@@ -13,8 +13,9 @@ from rich.console import Console
 from commands import composed
 from seewhy.cli import tasks
 from seewhy.core.errors import UserError
+from seewhy.explainers import controls
 from seewhy.report.comparison import Comparison, compare_runs
-from seewhy.report.joining import JoinedRuns, join_runs
+from seewhy.report.joining import CONTROLS, JoinedRuns, join_runs
 from seewhy.report.runs import find_runs
 from seewhy.report.terminal_tables import build_leaderboard_table, build_scores_table, format_value
 from seewhy.report.write import write_report
@@ -57,6 +58,17 @@ def test_the_numbers_of_a_comparison_are_those_of_its_tables(comparison: Compari
     assert len(comparison.pairwise) == 2 * 6
     assert set(comparison.summary["metric"]) == set(FEW)
     assert "coverage" not in board
+
+
+def test_every_control_is_shown_as_one(tmp_path: Path) -> None:
+    classes = [
+        value for value in vars(controls).values() if isinstance(value, type) and value.__module__ == controls.__name__
+    ]
+    names = sorted(each().name for each in classes)
+    assert sorted(CONTROLS) == names == ["centre", "edges", "random"]
+    sweep = write_sweep(tmp_path, [*names, "grad_cam"], facts=FEW, images=8)
+    board = compare_runs(joined(sweep)[0]).leaderboard
+    assert board["control"].to_dict() == {**dict.fromkeys(names, True), "grad_cam": False}
 
 
 def test_a_leaderboard_of_many_metrics_is_built_at_once() -> None:

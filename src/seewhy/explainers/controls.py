@@ -1,4 +1,4 @@
-"""Controls: an edge detector and noise, neither of which knows the network; an explanation must differ from both."""
+"""Controls: noise, an edge detector and the middle of the image. None knows the network; an explanation must beat all."""
 
 from __future__ import annotations
 
@@ -50,6 +50,37 @@ class Edges(Explainer):
         sigma = min(height, width) / 100 if self.sigma is None else self.sigma
         size = [min(2 * round(3 * sigma) + 1, 2 * ((side - 1) // 2) + 1) for side in (width, height)]
         return gaussian_blur(luminance, size, [sigma, sigma]) if max(size) > 1 else luminance
+
+
+@dataclass(frozen=True, kw_only=True)
+class Centre(Explainer):
+    """A Gaussian at the middle of the image, exp(-((y - y0)^2 + (x - x0)^2) / (2 sigma^2)).
+
+    Photographers put what they photograph in the middle: a map that says nothing else points at the object more often than
+    chance. The middle is (height - 1) / 2, (width - 1) / 2, between pixels where a side is even.
+
+    Zhang et al.: Top-down neural attention by excitation backprop, ECCV 2016, have this control, Center, in their pointing
+    game.
+
+    Args:
+        sigma: Standard deviation in pixels; None: a quarter of the shorter side.
+    """
+
+    sigma: float | None = None
+
+    signed: ClassVar[bool] = False
+    passes: ClassVar[tuple[int, int] | None] = (0, 0)
+
+    def __post_init__(self) -> None:
+        if self.sigma is not None and self.sigma <= 0:
+            raise UserError(f"explainer.sigma={self.sigma} must be a number of pixels above 0")
+
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
+        height, width = images.shape[2:]
+        sigma = min(height, width) / 4 if self.sigma is None else self.sigma
+        down, across = ((torch.arange(side, dtype=torch.float64) - (side - 1) / 2) / sigma for side in (height, width))
+        values = torch.exp(-(down[:, None].square() + across.square()) / 2)
+        return AttributionResult(values.to(images).repeat(len(images), 1, 1))
 
 
 @dataclass(frozen=True, kw_only=True)

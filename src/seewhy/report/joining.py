@@ -15,7 +15,7 @@ from seewhy.statistics.schema import MetricFact
 TOLERANCE = 0.02
 """Largest difference of a probability that another device or number of threads may make."""
 CONTROL = "random"
-CONTROLS = (CONTROL, "edges")
+CONTROLS = (CONTROL, "edges", "centre")
 
 
 @dataclass(frozen=True)
