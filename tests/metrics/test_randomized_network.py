@@ -8,6 +8,7 @@ import torch
 from scipy import stats
 from torch import nn
 
+from seewhy.metrics.randomisation import randomized_network
 from seewhy.metrics.randomisation.randomized_network import RandomizedNetwork, TwinCache, list_layers
 from tiny import classifier_of, small_cnn
 
@@ -97,3 +98,18 @@ def test_tied_parameters_stay_tied() -> None:
     twin = randomized.copy.network
     assert twin[1].weight is twin[2].weight
     assert not torch.equal(twin[1].weight, network[1].weight)
+
+
+def test_parameters_beyond_the_cache_are_drawn_again_and_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(randomized_network, "CACHED", 10_000)
+    cache, original = TwinCache(small_cnn()), torch.arange(6_000.0)
+    first = cache.draw("stream", "first", original)
+    assert cache.draw("stream", "first", original) is first
+    second = cache.draw("stream", "second", original)
+    again = cache.draw("stream", "second", original)
+    assert again is not second
+    assert torch.equal(again, second)
+    assert not torch.equal(first, second)
+    changed = cache.draw("stream", "first", 2 * original)
+    torch.testing.assert_close(changed, 2 * first)
+    assert cache.draw("stream", "first", 2 * original) is changed

@@ -99,6 +99,7 @@ class TwinCache:
         self.modules = _describe_modules(classifier)
         self.twin = _copy_classifier(classifier)
         self._drawn: dict[tuple[str, str], tuple[tuple[float, float], Tensor]] = {}
+        self._numbers = 0
 
     def draw(self, stream: str, name: str, original: Tensor) -> Tensor:
         """Draw a parameter anew, unless it was drawn before with this stream, mean and standard deviation."""
@@ -108,7 +109,9 @@ class TwinCache:
         if drawn is None or drawn[0] != moments:
             noise = torch.randn(values.shape, generator=_build_generator(stream, name), dtype=values.dtype)
             drawn = moments, (moments[0] + moments[1] * noise).to(original)
-            if sum(parameter.numel() for _, parameter in self._drawn.values()) + original.numel() <= CACHED:
+            new = 0 if (stream, name) in self._drawn else original.numel()
+            if self._numbers + new <= CACHED:
+                self._numbers += new
                 self._drawn[stream, name] = drawn
         return drawn[1]
 
