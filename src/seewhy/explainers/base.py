@@ -29,6 +29,22 @@ class AttributionResult:
     """Float [batch, height, width]: larger supports the target more."""
     facts: Mapping[str, Tensor] = field(default_factory=dict)
     """Numbers [batch] by name, such as the steps that were used."""
+    floor: Tensor | None = None
+    """What rounding alone can make of a value, [batch] or [batch, height, width]; None: the method has no such number."""
+
+    def settle(self) -> AttributionResult:
+        """Set maps to zero of which no value is above its floor.
+
+        Returns:
+            The maps with the facts `floor`, the largest of each map, and `largest`, the largest |value| before.
+        """
+        if self.floor is None:
+            return self
+        floor = self.floor.to(self.maps).view(len(self.maps), -1)
+        values = self.maps.abs().flatten(1)
+        is_rounding = (values <= floor).all(1)
+        facts = {**self.facts, "largest": values.amax(1), "floor": floor.amax(1)}
+        return AttributionResult(self.maps.masked_fill(is_rounding[:, None, None], 0.0), facts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +108,7 @@ class Explainer(ABC):
         with torch.inference_mode(False), torch.no_grad(), classifier.frozen(), torch.random.fork_rng(devices=devices):
             copies = images.detach().to(torch.promote_types(images.dtype, classifier.mean.dtype), copy=True)
             evaluator = BatchedEvaluator(classifier, copies[0], self.probe_batch_size)
-            result = self._attribute(evaluator, copies, weights.clone())
+            result = self._attribute(evaluator, copies, weights.clone()).settle()
         maps = result.maps.detach().to(torch.float64 if copies.dtype == torch.float64 else torch.float32)
         expected = (len(images), *images.shape[2:])
         assert maps.shape == expected, f"{self.name} returned {tuple(maps.shape)} instead of {expected}"
@@ -101,6 +117,17 @@ class Explainer(ABC):
     @abstractmethod
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         """The method itself; runs without gradients, on copies, with a frozen classifier."""
+
+    def list_warnings(self, facts: Mapping[str, float]) -> list[str]:
+        """List what the facts of a map tell its reader to beware of.
+
+        Args:
+            facts: Those of one map.
+
+        Returns:
+            A sentence for each; a method with facts of its own adds to them.
+        """
+        return []
 
     def passes_per_image(self, **size: Any) -> tuple[int, int] | None:
         """Count the passes that one image costs.

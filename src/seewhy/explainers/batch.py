@@ -8,7 +8,6 @@ from torch import Tensor
 from seewhy.core.targets import UNKNOWN, choose_targets
 from seewhy.core.types import Batch, Explanation, Prediction, Skipped, Target, Targets
 from seewhy.explainers.base import Explainer
-from seewhy.explainers.completeness import CompleteExplainer, describe_completeness_gap
 from seewhy.models.classifier import Classifier
 
 TOP = 5
@@ -100,10 +99,16 @@ def find_warnings(explainer: Explainer, attribution: Tensor, facts: dict[str, fl
     if not bool(attribution.isfinite().all()):
         warnings.append(f"the map has {int((~attribution.isfinite()).sum())} values that are not finite")
     elif not bool(attribution.any()):
-        warnings.append("the map is zero everywhere")
+        warnings.append(_describe_zero(facts))
     elif attribution.numel() > 1 and bool((attribution == attribution.flatten()[0]).all()):
         warnings.append("the map is the same everywhere: it says nothing about where")
-    if isinstance(explainer, CompleteExplainer):
-        gap = describe_completeness_gap(facts["completeness_gap_relative"], explainer.tolerance)
-        warnings += [gap] if gap else []
-    return tuple(warnings)
+    return (*warnings, *explainer.list_warnings(facts))
+
+
+def _describe_zero(facts: dict[str, float]) -> str:
+    if not facts.get("largest"):
+        return "the map is zero everywhere"
+    return (
+        f"the map counts as zero: its largest value {facts['largest']:.1g} lies below the floor of rounding "
+        f"{facts['floor']:.1g}"
+    )

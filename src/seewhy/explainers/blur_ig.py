@@ -11,7 +11,7 @@ from torch import Tensor
 
 from seewhy.core.errors import UserError, check_whole_number
 from seewhy.core.types import Images, Targets
-from seewhy.explainers.completeness import CompleteChannelExplainer, compare_scores
+from seewhy.explainers.completeness import CompleteChannelExplainer, ScoreChange, compare_scores
 from seewhy.models.batched import BatchedEvaluator
 
 NEGLIGIBLE = 1e-8
@@ -53,7 +53,7 @@ class BlurIg(CompleteChannelExplainer):
         """
         return Blur(images)(torch.arange(len(images)), self._list_sigmas(images)[-1:].expand(len(images)))
 
-    def compute_change(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Tensor:
+    def compute_change(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> ScoreChange:
         """Compute f(image) - f(most blurred image) with two forward passes for each image."""
         return compare_scores(evaluator, images, self.build_baselines(images), targets)
 

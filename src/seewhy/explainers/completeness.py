@@ -14,10 +14,18 @@ from seewhy.core.errors import UserError
 from seewhy.core.types import Attributions, Images, Targets
 from seewhy.explainers.base import AttributionResult, ChannelExplainer, Explainer
 from seewhy.explainers.baselines import build_baselines, check_baseline
+from seewhy.explainers.rounding import compute_scores_with_rounding
 from seewhy.models.batched import BatchedEvaluator
 
-SMALLEST_CHANGE = 1e-6
-"""A smaller change of the score counts as this large in relative gaps."""
+
+@dataclass(frozen=True)
+class ScoreChange:
+    """f(image) - f(baseline) of each image."""
+
+    values: Tensor
+    """Float64 [batch]."""
+    rounding: Tensor
+    """What rounding may make of it, float64 [batch]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +48,20 @@ class CompleteExplainer(Explainer):
         if self.tolerance <= 0:
             raise UserError(f"explainer.tolerance={self.tolerance} must be above 0: it is a share, such as 0.01")
 
+    def list_warnings(self, facts: Mapping[str, float]) -> list[str]:
+        """List a completeness gap over the tolerance.
+
+        Args:
+            facts: Those of one map.
+
+        Returns:
+            At most one sentence.
+        """
+        gap = describe_completeness_gap(facts["completeness_gap_relative"], self.tolerance)
+        return [gap] if gap else []
+
     @abstractmethod
-    def compute_change(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Tensor:
+    def compute_change(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> ScoreChange:
         """Compute what each map should add up to: f(image) - f(baseline).
 
         Args:
@@ -50,17 +70,20 @@ class CompleteExplainer(Explainer):
             targets: A target for each image.
 
         Returns:
-            Float64 [batch].
+            The change of the score, and its rounding.
         """
 
     def add_completeness(
-        self, maps: Attributions, change: Tensor, facts: Mapping[str, Tensor] | None = None
+        self, maps: Attributions, change: ScoreChange, facts: Mapping[str, Tensor] | None = None
     ) -> AttributionResult:
-        """Add the completeness gaps to maps and other facts.
+        """Add the completeness gaps and the floor to maps and other facts.
+
+        The floor of a value is its share of the rounding of the change: with it a map counts as zero where its absolute
+        values add up to less than that.
 
         Args:
             maps: [batch, height, width].
-            change: What each map should add up to, [batch].
+            change: What each map should add up to.
             facts: Other facts, [batch] each.
 
         Returns:
@@ -76,7 +99,7 @@ class CompleteExplainer(Explainer):
                 f"{self.name}: {describe_completeness_gap(worst, self.tolerance)}, and explainer.strict=true; "
                 "use more steps, another method, or a larger explainer.tolerance"
             )
-        return AttributionResult(maps, {**(facts or {}), **measured})
+        return AttributionResult(maps, {**(facts or {}), **measured}, share_rounding(maps, change.rounding))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +120,7 @@ class BaselineExplainer(CompleteExplainer):
         """Build the baselines of images [batch, channels, height, width]."""
         return build_baselines(self.baseline, images, self.seed)
 
-    def compute_change(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Tensor:
+    def compute_change(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> ScoreChange:
         """Compute f(image) - f(baseline) with two forward passes for each image."""
         return compare_scores(evaluator, images, self.build_baselines(images), targets)
 
@@ -111,27 +134,46 @@ class CompleteChannelExplainer(ChannelExplainer, CompleteExplainer):
         return self.add_completeness(maps, self.compute_change(evaluator, images, targets))
 
 
-def compare_scores(evaluator: BatchedEvaluator, images: Images, baselines: Images, targets: Targets) -> Tensor:
-    """Compute f(image) - f(baseline), float64 [batch], of images and baselines of the same shape."""
-    scores = evaluator.compute_scores(torch.cat([images, baselines]), targets.repeat(2)).double()
-    return scores[: len(images)] - scores[len(images) :]
+def compare_scores(evaluator: BatchedEvaluator, images: Images, baselines: Images, targets: Targets) -> ScoreChange:
+    """Compute f(image) - f(baseline) of images and baselines of the same shape."""
+    scores, rounding = compute_scores_with_rounding(evaluator, torch.cat([images, baselines]), targets.repeat(2))
+    (full, empty), bounds = scores.double().view(2, -1), rounding.double().view(2, -1)
+    return ScoreChange(full - empty, bounds.amax(0))
 
 
-def measure_completeness(maps: Attributions, change: Tensor) -> dict[str, Tensor]:
+def share_rounding(maps: Attributions, rounding: Tensor) -> Tensor:
+    """Share the rounding of a sum between its terms: the part of it that belongs to the largest value of each map.
+
+    Args:
+        maps: [batch, height, width].
+        rounding: Of what each map adds up to, [batch].
+
+    Returns:
+        The floor [batch]: the largest |value| is below it where all |values| add up to less than the rounding.
+    """
+    values = maps.double().abs().flatten(1)
+    total = values.sum(1)
+    return rounding.to(values) * torch.where(total > 0, values.amax(1) / total, 1.0)
+
+
+def measure_completeness(maps: Attributions, change: ScoreChange) -> dict[str, Tensor]:
     """Measure how far maps are from adding up to the change of the score.
 
-    gap = sum over pixels of the map - (f(image) - f(baseline)); relative to |f(image) - f(baseline)|.
+    gap = sum over pixels of the map - (f(image) - f(baseline)); relative to |f(image) - f(baseline)|, or to its rounding
+    where that is larger.
     Sundararajan, Taly, Yan: Axiomatic attribution for deep networks, ICML 2017.
 
     Args:
         maps: [batch, height, width].
-        change: f(image) - f(baseline), [batch].
+        change: f(image) - f(baseline).
 
     Returns:
         `completeness_gap`, in units of the score and with its sign, and `completeness_gap_relative`; float32 [batch] each.
     """
-    gap = maps.double().sum((1, 2)) - change.double()
-    relative = gap.abs() / change.double().abs().clamp_min(SMALLEST_CHANGE)
+    values = change.values.to(maps.device).double()
+    gap = maps.double().sum((1, 2)) - values
+    smallest = change.rounding.to(values).clamp_min(torch.finfo(values.dtype).tiny)
+    relative = gap.abs() / values.abs().maximum(smallest)
     return {"completeness_gap": gap.to(maps), "completeness_gap_relative": relative.to(maps)}
 
 

@@ -17,7 +17,7 @@ from seewhy.explainers._backward_rules.deep_lift import (
 )
 from seewhy.explainers.base import AttributionResult
 from seewhy.explainers.baselines import CONSTANT_BASELINES
-from seewhy.explainers.completeness import BaselineExplainer
+from seewhy.explainers.completeness import BaselineExplainer, ScoreChange
 from seewhy.models.batched import BatchedEvaluator
 
 
@@ -51,15 +51,17 @@ class DeepLift(BaselineExplainer):
     ) -> AttributionResult:
         """The maps; with one pass of the baselines for each pass of the images, unless one is shared by all."""
 
-        def explain(rows: Tensor) -> tuple[Tensor, Tensor]:
+        def explain(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             recording = shared
             if recording is None:
                 recording = record_baselines(evaluator.classifier, baselines[rows], shared=False)
-            multipliers, change = compute_multipliers(evaluator.classifier, images[rows], targets[rows], recording)
-            return (multipliers * (images[rows] - baselines[rows])).sum(1), change
+            multipliers, change, rounding = compute_multipliers(
+                evaluator.classifier, images[rows], targets[rows], recording
+            )
+            return (multipliers * (images[rows] - baselines[rows])).sum(1), change, rounding
 
-        maps, change = evaluator.run_passes(explain, len(images), gradient=True)
-        return self.add_completeness(maps, change)
+        maps, change, rounding = evaluator.run_passes(explain, len(images), gradient=True)
+        return self.add_completeness(maps, ScoreChange(change, rounding))
 
     def passes_per_image(self, **size: Any) -> tuple[int, int]:
         """The image each way, and forwards its baseline unless all share one; the completeness gap costs nothing."""

@@ -19,8 +19,9 @@ from seewhy.data.images import read_image
 from seewhy.data.listing import find_images
 from seewhy.data.preprocessing import resize_and_crop, to_unit_range
 from seewhy.explainers.baselines import BASELINES, RANDOM_BASELINES, build_baselines, check_baseline, draw_baseline
-from seewhy.explainers.completeness import CompleteChannelExplainer
+from seewhy.explainers.completeness import CompleteChannelExplainer, ScoreChange
 from seewhy.explainers.noise_tunnel import ImageNoise, check_noise
+from seewhy.explainers.rounding import compute_scores_with_rounding
 from seewhy.models.batched import BatchedEvaluator
 
 IMAGE_ITSELF = "image"
@@ -78,19 +79,22 @@ class GradientShap(CompleteChannelExplainer):
         )
         return f"baseline={baseline}, n_samples={self.n_samples}, noise={self.noise}"
 
-    def compute_change(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Tensor:
+    def compute_change(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> ScoreChange:
         """Compute f(image) - mean f(b) over the baselines that were drawn; each different one passes once."""
         distribution = _Distribution(self, images, evaluator.classifier.facts)
         member = self._draw(images, len(distribution))[0]
         rows = torch.arange(len(images), device=images.device)[:, None].expand_as(member)
         sample = torch.arange(self.n_samples, device=images.device) * distribution.is_random[member]
         drawn, times = torch.stack([rows, member, sample]).flatten(1).unique(dim=1, return_counts=True)
-        change = evaluator.compute_scores(images, targets).double()
+        scores, rounding = compute_scores_with_rounding(evaluator, images, targets)
+        change = scores.double()
         for columns in evaluator.split(drawn.shape[1], gradient=False):
             image, which, turn = drawn[:, columns]
-            scores = evaluator.compute_scores(distribution(image, which, turn), targets[image])
+            scores, bounds = compute_scores_with_rounding(evaluator, distribution(image, which, turn), targets[image])
+            for row in image.unique().tolist():
+                rounding[row] = torch.maximum(rounding[row], bounds[image == row].amax())
             change.index_add_(0, image, -scores.double() * times[columns] / self.n_samples)
-        return change
+        return ScoreChange(change, rounding.double())
 
     def attribute_channels(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Images:
         """Average over the samples, without measuring the completeness gap."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -32,8 +33,8 @@ class KernelShap(BaselineExplainer):
     Minimises the sum over coalitions z of (f(z) - f(b) - z . values)^2 under that constraint, f(z) being the score of
     the image whose other superpixels show the baseline. With M superpixels a coalition of s weighs
     (M - 1) / (binomial(M, s) s (M - s)). Up to 11 superpixels all are evaluated and the values are exact; otherwise
-    coalitions are drawn in proportion to their weight, each followed by its complement. Fact: `n_segments`, the number of
-    superpixels.
+    coalitions are drawn in proportion to their weight, each followed by its complement. Facts: `n_segments`, the number of
+    superpixels, and `floor`, the most that rounding can make of a pixel's value.
     Lundberg, Lee: A unified approach to interpreting model predictions, NeurIPS 2017; paired samples: Covert, Lee:
     Improving KernelSHAP, AISTATS 2021.
 
@@ -65,11 +66,14 @@ class KernelShap(BaselineExplainer):
         generators = [seed_generator(self.seed, image, "kernel_shap") for image in images]
         draws = [draw_coalitions(count, self.n_samples, each) for count, each in zip(counts, generators, strict=True)]
         fits = [ShapleyRegression(count) for count in counts]
+        rounding = torch.zeros(len(images), dtype=torch.float64)
         while blocks := {row: block for row, draw in enumerate(draws) if (block := next(draw, None)) is not None}:
             image = torch.tensor(list(blocks)).repeat_interleave(torch.tensor([len(w) for _, w in blocks.values()]))
             padded = [functional.pad(visible, (0, max(counts) - visible.shape[1])) for visible, _ in blocks.values()]
-            scores = coalitions.compute_scores(image, torch.cat(padded)) - empty[image]
+            scores, bounds = coalitions.compute_scores(image, torch.cat(padded))
+            scores = scores - empty[image]
             for row, (visible, weights) in blocks.items():
+                rounding[row] = torch.cat([rounding[row, None], bounds[image == row]]).amax()
                 fits[row].add(visible.numpy(), weights.numpy(), scores[image == row].numpy())
         changes = (full - empty).tolist()
         maps = [
@@ -77,7 +81,12 @@ class KernelShap(BaselineExplainer):
             for fit, change, each in zip(fits, changes, labels.cpu(), strict=True)
         ]
         change = self.compute_change(evaluator, images, targets)
-        return self.add_completeness(torch.stack(maps).to(images), change, {"n_segments": torch.tensor(counts)})
+        result = self.add_completeness(torch.stack(maps).to(images), change, {"n_segments": torch.tensor(counts)})
+        floors = [
+            spread_evenly(fit.bound_rounding(float(bound)), each)
+            for fit, bound, each in zip(fits, change.rounding.cpu().maximum(rounding), labels.cpu(), strict=True)
+        ]
+        return dataclasses.replace(result, floor=torch.stack(floors).to(images))
 
     def passes_per_image(self, **size: Any) -> tuple[int, int] | None:
         """Forwards for samples, both ends and the completeness gap; None where all coalitions may be evaluated."""
@@ -130,10 +139,12 @@ class ShapleyRegression:
     def __init__(self, count: int) -> None:
         self.products = np.zeros((count, count))
         self.responses = np.zeros(count)
+        self.weight = 0.0
 
     def add(self, visible: NDArray[np.bool_], weights: NDArray[np.float64], gains: NDArray[np.float64]) -> None:
         """Add coalitions bool [n, count], their weights [n] and f(z) - f(b) [n]."""
         weighted = visible * weights[:, None]
+        self.weight += float(weights.sum())
         self.products += weighted.T @ visible
         self.responses += weighted.T @ gains
 
@@ -145,3 +156,14 @@ class ShapleyRegression:
         residual = centre @ (self.responses - self.products @ equal)
         offset = np.linalg.lstsq(centre @ self.products @ centre, residual, rcond=1e-10)[0]
         return equal + offset - offset.mean()
+
+    def bound_rounding(self, rounding: float) -> NDArray[np.float64]:
+        """Bound what rounding makes of each value: that of its equal share, and of the regression over gains f(z) - f(b).
+
+        The sum over the samples k of the |weights| of gain k in value i is at most sqrt(sum of W * (C^+)_ii) with the
+        centred moments C of the samples' weights W.
+        """
+        count = len(self.responses)
+        centre = np.eye(count) - 1 / count
+        inverse = np.diag(np.linalg.pinv(centre @ self.products @ centre, rcond=1e-10, hermitian=True))
+        return np.asarray(rounding * (1 / count + np.sqrt(self.weight * np.clip(inverse, 0, None))), np.float64)

@@ -24,7 +24,8 @@ class Lime(Explainer):
 
     The first sample is the whole image, in the others each superpixel is replaced by the baseline with probability 1/2. A
     sample at cosine distance d from the whole image weighs sqrt(exp(-d^2 / kernel_width^2)). Facts: `n_segments`, the
-    number of superpixels, and `fit_r2`, the weighted share of the scores' variance that the linear model explains.
+    number of superpixels, `fit_r2`, the weighted share of the scores' variance that the linear model explains, and
+    `floor`, what the scores' rounding makes of a coefficient.
     Ribeiro, Singh, Guestrin: "Why should I trust you?", KDD 2016.
 
     Args:
@@ -56,6 +57,7 @@ class Lime(Explainer):
         coalitions = Coalitions(evaluator, images, cover, labels, targets)
         generators = [seed_generator(self.seed, image, "lime") for image in images]
         fits = [RidgeRegression(count, self.kernel_width) for count in counts]
+        rounding = torch.zeros(len(images), dtype=torch.float64)
         for start in range(0, self.n_samples, BLOCK):
             samples = min(BLOCK, self.n_samples - start)
             visible = torch.zeros(len(images), samples, max(counts), dtype=torch.bool)
@@ -64,7 +66,9 @@ class Lime(Explainer):
                 visible[row, :, :count] = drawn[:samples] < 0.5
             visible[:, 0] |= start == 0
             image = torch.arange(len(images)).repeat_interleave(samples)
-            scores = coalitions.compute_scores(image, visible.flatten(0, 1)).view(len(images), samples)
+            scores, bounds = coalitions.compute_scores(image, visible.flatten(0, 1))
+            scores = scores.view(len(images), samples)
+            rounding = torch.maximum(rounding, bounds.view(len(images), samples).amax(1))
             for row, (count, fit) in enumerate(zip(counts, fits, strict=True)):
                 fit.add(visible[row, :, :count].numpy(), scores[row].numpy())
         values = torch.zeros(len(images), max(counts), dtype=torch.float64)
@@ -72,7 +76,8 @@ class Lime(Explainer):
             values[row, :count] = torch.from_numpy(fit.solve(self.alpha))
         maps = values.to(images).gather(1, labels.flatten(1)).view(labels.shape)
         quality = torch.tensor([fit.compute_r2(self.alpha) for fit in fits])
-        return AttributionResult(maps, {"n_segments": torch.tensor(counts), "fit_r2": quality})
+        gains = torch.tensor([fit.bound_gain(self.alpha) for fit in fits], dtype=torch.float64)
+        return AttributionResult(maps, {"n_segments": torch.tensor(counts), "fit_r2": quality}, rounding * gains)
 
     def passes_per_image(self, **size: Any) -> tuple[int, int]:
         """One forward for each sample."""
@@ -112,6 +117,18 @@ class RidgeRegression:
         centred, values = self._centre(), np.append(-self.solve(alpha), 1)
         spread = centred[-1, -1]
         return float(1 - values @ centred @ values / spread) if spread > 0 else 0.0
+
+    def bound_gain(self, alpha: float) -> float:
+        """Bound how much larger than the scores' rounding that of a coefficient can be.
+
+        The coefficients are A y with the weights W of the samples inside A; the sum of |A_ik| over the samples k is at
+        most sqrt(sum of W * (P^-1 C P^-1)_ii), C being the centred moments and P = C + alpha. Rounding of a difference
+        counts twice the rounding of a score, hence the half.
+        """
+        centred = self._centre()[:-1, :-1]
+        inverse = np.linalg.pinv(centred + alpha * np.eye(len(centred)), rcond=1e-12)
+        spread = np.diag(inverse @ centred @ inverse).max(initial=0.0)
+        return float(np.sqrt(self.moments[0, 0] * max(spread, 0.0))) / 2
 
     def _centre(self) -> NDArray[np.float64]:
         """The moments around the weighted means, without the intercept."""

@@ -82,7 +82,7 @@ class NoiseTunnel(Explainer):
         """Attributions [n, channels, height, width] of noisy copies, without a completeness check where avoidable."""
         if isinstance(self.explainer, ChannelExplainer):
             return self.explainer.attribute_channels(evaluator, copies, targets)
-        return self.explainer._attribute(evaluator, copies, targets).maps[:, None]
+        return self.explainer._attribute(evaluator, copies, targets).settle().maps[:, None]
 
     def passes_per_image(self, **size: Any) -> tuple[int, int] | None:
         """Those of the method for each copy, without the passes for a completeness gap.

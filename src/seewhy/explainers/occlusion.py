@@ -13,6 +13,7 @@ from seewhy.core.types import Images, Targets
 from seewhy.explainers._incremental.drops import compute_incremental_drops
 from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.explainers.baselines import build_baselines, check_baseline
+from seewhy.explainers.rounding import compute_scores_with_rounding
 from seewhy.models.batched import BatchedEvaluator
 
 
@@ -20,7 +21,8 @@ from seewhy.models.batched import BatchedEvaluator
 class Occlusion(Explainer):
     """f(x) - f(x with a window replaced by the baseline), averaged over the windows that cover a pixel.
 
-    The last window of each row and column ends at the border: every pixel is covered.
+    The last window of each row and column ends at the border: every pixel is covered. Fact `floor`: the rounding of one
+    difference, below which a map counts as zero.
     Zeiler, Fergus: Visualizing and understanding convolutional networks, ECCV 2014.
 
     Args:
@@ -76,13 +78,14 @@ class Occlusion(Explainer):
         tops, lefts = compute_positions(height, window, stride), compute_positions(width, window, stride)
         corners = torch.cartesian_prod(torch.tensor(tops), torch.tensor(lefts)).to(images.device)
         cover = build_baselines(self.baseline, images, self.seed)
-        drops = None
+        measured = None
         if self.incremental:
             must = self.incremental is True
-            drops = compute_incremental_drops(evaluator, images, cover, targets, tops, lefts, window, must)
-        if drops is None:
-            drops = _compute_full_drops(evaluator, images, targets, cover, corners, window)
-        return AttributionResult(average_over_windows(drops, corners, window, height, width))
+            measured = compute_incremental_drops(evaluator, images, cover, targets, tops, lefts, window, must)
+        if measured is None:
+            measured = _compute_full_drops(evaluator, images, targets, cover, corners, window)
+        drops, rounding = measured
+        return AttributionResult(average_over_windows(drops, corners, window, height, width), floor=rounding)
 
     def passes_per_image(self, **size: Any) -> tuple[int, int]:
         """One forward for the image and one for each window; fewer where they are `incremental`."""
@@ -135,12 +138,12 @@ def _check_stride(window: int, stride: int) -> None:
 
 def _compute_full_drops(
     evaluator: BatchedEvaluator, images: Images, targets: Targets, cover: Images, corners: Tensor, window: int
-) -> Tensor:
-    """f(x) - f(x with a window covered) [batch, windows], each from a full pass."""
-    clean = evaluator.compute_scores(images, targets)
+) -> tuple[Tensor, Tensor]:
+    """(f(x) - f(x with a window covered) [batch, windows], each from a full pass; their rounding [batch])."""
+    clean, rounding = compute_scores_with_rounding(evaluator, images, targets)
     drops = images.new_empty(len(images), len(corners))
     for rows in evaluator.split(drops.numel(), gradient=False):
         image, corner = rows // len(corners), rows % len(corners)
         covered = cover_windows(images, cover, image, corners[corner], window)
         drops[image, corner] = clean[image] - evaluator.compute_scores(covered, targets[image])
-    return drops
+    return drops, rounding

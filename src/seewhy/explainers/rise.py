@@ -14,17 +14,21 @@ from seewhy.core.random import seed_generator
 from seewhy.core.tensors import iterate_runs
 from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import AttributionResult, Explainer
+from seewhy.explainers.rounding import bound_score_differences
 from seewhy.explainers.superpixels import BLOCK
 from seewhy.models.batched import BatchedEvaluator
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rise(Explainer):
-    """1 / (probability n) * sum over masks M of score(image * M) M, less its smallest value.
+    """Sum over masks M of score(image * M) M / sum over masks M, pixel by pixel, less its smallest value.
 
     One of the n masks, with values in [0, 1], is a grid of `cells` x `cells` bits, up-sampled bilinearly to one cell more
-    than the image and cut out at a random position. Only differences within a map mean anything: fact `smallest` is what
-    was subtracted; with it the map is the published one, an estimate of the score given that the pixel is visible.
+    than the image and cut out at a random position. The map estimates the score given that the pixel is visible, as the
+    published one does, which divides by n * `probability`, the expected sum of a pixel's masks: where the score hardly
+    changes, that map is the noise of how often each pixel happened to be visible. A pixel that no mask shows has the mean
+    score. Only differences within a map mean anything: fact `smallest` is what was subtracted; `floor` is the rounding of
+    a difference of two scores.
     Petsiuk, Das, Saenko: RISE, randomized input sampling for explanation of black-box models, BMVC 2018.
 
     Args:
@@ -54,7 +58,7 @@ class Rise(Explainer):
             raise UserError(f"explainer.cells={self.cells} is more than the {min(height, width)} pixels of the image")
         down, across = (compute_window_weights(self.cells, side).to(images) for side in (height, width))
         generators = [seed_generator(self.seed, image, "rise") for image in images]
-        maps = torch.zeros_like(images[:, 0])
+        sums = _MaskedScores(len(images), (height, width), images)
         for start in range(0, self.n_masks, BLOCK):
             count = min(BLOCK, self.n_masks - start)
             drawn = torch.stack(
@@ -66,26 +70,60 @@ class Rise(Explainer):
             top, left = ((share * len(table)).long().clamp_max(len(table) - 1) for share, table in shifts)
             for rows in evaluator.split(len(images) * count, gradient=False):
                 masks = down[top[rows]] @ grids[rows] @ across[left[rows]].mT
-                self._add(maps, evaluator, images, targets, rows // count, masks)
-        maps /= self.probability * self.n_masks
+                scores, rounding = self._compute_scores(evaluator, images, targets, rows // count, masks)
+                sums.add(rows // count, masks, scores, rounding)
+        maps = sums.divide()
         smallest = maps.amin((1, 2))
-        return AttributionResult(maps - smallest[:, None, None], {"smallest": smallest})
+        facts = {"smallest": (smallest + sums.first).to(images)}
+        return AttributionResult((maps - smallest[:, None, None]).to(images), facts, sums.rounding)
 
-    def _add(
-        self, maps: Tensor, evaluator: BatchedEvaluator, images: Images, targets: Targets, image: Tensor, masks: Tensor
-    ) -> None:
-        """Add score * mask of each mask [n, height, width] of the images with these indices [n]."""
-        masked, stretches = images.new_empty(len(image), *images.shape[1:]), list(iterate_runs(image))
-        for item, rows in stretches:
+    def _compute_scores(
+        self, evaluator: BatchedEvaluator, images: Images, targets: Targets, image: Tensor, masks: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """(scores, their rounding), [n] each, under masks [n, height, width] of the images with these indices [n]."""
+        masked = images.new_empty(len(image), *images.shape[1:])
+        for item, rows in iterate_runs(image):
             torch.mul(images[item], masks[rows, None], out=masked[rows])
-        logits, facts = evaluator.compute_logits(masked), evaluator.classifier.facts
-        scores = targets[image].score(facts.compute_probabilities(logits) if self.score == "probability" else logits)
-        for item, rows in stretches:
-            maps[item] += torch.tensordot(scores[rows], masks[rows], 1)
+        logits, chosen = evaluator.compute_logits(masked), targets[image]
+        rounding = bound_score_differences(evaluator.classifier, logits, chosen, images)
+        if self.score == "logit":
+            return chosen.score(logits), rounding
+        scores = chosen.score(evaluator.classifier.facts.compute_probabilities(logits))
+        return scores, scores.abs() * (rounding + torch.finfo(scores.dtype).eps)
 
     def passes_per_image(self, **size: Any) -> tuple[int, int]:
         """One forward for each mask."""
         return self.n_masks, 0
+
+
+class _MaskedScores:
+    """Sums of masks, and of masks times scores, of each image, in double precision.
+
+    Scores count from an image's first one: where all are alike the map is zero to the last bit.
+    """
+
+    def __init__(self, count: int, size: tuple[int, int], images: Images) -> None:
+        self.weights = torch.zeros(count, *size, dtype=torch.float64, device=images.device)
+        self.weighted = torch.zeros_like(self.weights)
+        self.first, self.total, self.rounding = self.weights.new_zeros(3, count).unbind(0)
+        self.counts = [0] * count
+
+    def add(self, image: Tensor, masks: Tensor, scores: Tensor, rounding: Tensor) -> None:
+        """Add masks [n, height, width] with their scores and the rounding of these [n]; `image` [n] in ascending order."""
+        for item, rows in iterate_runs(image):
+            if not self.counts[item]:
+                self.first[item] = scores[rows][0]
+            beyond = scores[rows].double() - self.first[item]
+            self.weights[item] += masks[rows].sum(0, dtype=torch.float64)
+            self.weighted[item] += torch.tensordot(beyond.to(masks), masks[rows], 1)
+            self.total[item] += beyond.sum()
+            self.rounding[item] = torch.maximum(self.rounding[item], rounding[rows].amax())
+            self.counts[item] += len(beyond)
+
+    def divide(self) -> Tensor:
+        """The mean score [count, height, width] where each pixel is visible, less the first score."""
+        mean = self.total / torch.tensor(self.counts).to(self.total)
+        return torch.where(self.weights > 0, self.weighted / self.weights, mean[:, None, None])
 
 
 def compute_window_weights(cells: int, side: int) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from seewhy.core.errors import UserError
 from seewhy.core.tensors import iterate_runs, map_in_threads
 from seewhy.core.types import Images, Targets
+from seewhy.explainers.rounding import compute_scores_with_rounding
 from seewhy.models.batched import BatchedEvaluator
 
 BLOCK = 512
@@ -40,25 +41,25 @@ class Coalitions:
     labels: Tensor
     targets: Targets
 
-    def compute_scores(self, image: Tensor, visible: Tensor) -> Tensor:
-        """Compute the target's logit where superpixel s of image `image[i]` is visible if `visible[i, s]`.
+    def compute_scores(self, image: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the target's score where superpixel s of image `image[i]` is visible if `visible[i, s]`.
 
         Args:
             image: Indices of images in ascending order, int64 [n].
             visible: Bool [n, superpixels].
 
         Returns:
-            Logits, float64 [n] on the CPU.
+            (scores, what rounding makes of their differences), float64 [n] each, on the CPU.
         """
         image, visible = image.to(self.labels.device), visible.to(self.images)
-        scores = self.images.new_empty(len(image))
+        scores, rounding = self.images.new_empty(2, len(image)).unbind(0)
         for chunk in self.evaluator.split(len(image), gradient=False):
             rows = image[chunk]
             masks = visible[chunk].gather(1, self.labels.flatten(1)[rows]).view(-1, 1, *self.labels.shape[1:])
-            scores[chunk] = self.evaluator.compute_scores(
-                blend(self.images, self.cover, rows, masks), self.targets[rows]
+            scores[chunk], rounding[chunk] = compute_scores_with_rounding(
+                self.evaluator, blend(self.images, self.cover, rows, masks), self.targets[rows]
             )
-        return scores.cpu().double()
+        return scores.cpu().double(), rounding.cpu().double()
 
 
 def segment_images(images: Images, n_segments: int) -> tuple[Tensor, list[int]]:

@@ -17,8 +17,9 @@ from seewhy.core.tensors import map_in_threads
 from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.explainers.baselines import build_baselines
-from seewhy.explainers.completeness import measure_completeness
+from seewhy.explainers.completeness import ScoreChange, measure_completeness, share_rounding
 from seewhy.explainers.integrated_gradients import IntegratedGradients
+from seewhy.explainers.rounding import compute_scores_with_rounding
 from seewhy.models.batched import BatchedEvaluator
 
 BASELINES = ("black", "white")
@@ -37,7 +38,8 @@ class Xrai(Explainer):
     The gradients are integrated from black and from white, averaged and summed over the channels. Regions of several
     sizes overlap; again and again the one whose pixels not yet ranked have the largest mean attribution comes next. The
     pixels above 1 - k are the share k of the image that matters most. Regions are Felzenszwalb's, with the settings of
-    the authors' code. Facts: the completeness gap from the baseline where it is larger, and `n_regions` ranked.
+    the authors' code. Where the integrated gradients are zero, or below their floor, so is the map. Facts: the
+    completeness gap from the baseline where it is larger, `n_regions` ranked, `largest` and `floor` of the integral.
     Kapishnikov et al.: XRAI, better attributions through regions, ICCV 2019. Felzenszwalb, Huttenlocher: Efficient
     graph-based image segmentation, IJCV 2004.
 
@@ -76,7 +78,7 @@ class Xrai(Explainer):
         integrals = [
             self._build_integral(name).attribute_channels(evaluator, images, targets).sum(1) for name in BASELINES
         ]
-        gaps = self._measure_gaps(evaluator, images, targets, integrals)
+        gaps, rounding = self._measure_gaps(evaluator, images, targets, integrals)
         gradients = torch.stack(integrals).mean(0).cpu().double().numpy()
         dilation = round(min(images.shape[2:]) * 5 / 224) if self.dilation is None else self.dilation
         maps, counts = [], []
@@ -89,22 +91,27 @@ class Xrai(Explainer):
                 before += len(pixels)
             maps.append(torch.from_numpy(values.reshape(gradient.shape)))
             counts.append(len(ranked))
-        facts = {**gaps, "n_regions": torch.tensor(counts)}
-        return AttributionResult(torch.stack(maps).to(images), facts)
+        mean = torch.stack(integrals).mean(0)
+        settled = AttributionResult(mean, {**gaps, "n_regions": torch.tensor(counts)}, share_rounding(mean, rounding))
+        settled = settled.settle()
+        is_empty = ~settled.maps.flatten(1).any(1)
+        ranks = torch.stack(maps).to(images).masked_fill(is_empty[:, None, None], 0.0)
+        return AttributionResult(ranks, settled.facts)
 
     def _measure_gaps(
         self, evaluator: BatchedEvaluator, images: Images, targets: Targets, integrals: list[Tensor]
-    ) -> dict[str, Tensor]:
-        """The completeness facts of the integral with the larger relative gap, for each image."""
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """(completeness facts of the integral with the larger relative gap, rounding of the change), for each image."""
         ends = [images, *(build_baselines(name, images, self.seed) for name in BASELINES)]
-        scores = evaluator.compute_scores(torch.cat(ends), targets.repeat(len(ends))).view(len(ends), -1)
+        scores, bounds = compute_scores_with_rounding(evaluator, torch.cat(ends), targets.repeat(len(ends)))
+        scores, rounding = scores.double().view(len(ends), -1), bounds.double().view(len(ends), -1).amax(0)
         facts = [
-            measure_completeness(integral, scores[0] - score)
+            measure_completeness(integral, ScoreChange(scores[0] - score, rounding))
             for integral, score in zip(integrals, scores[1:], strict=True)
         ]
         relative = torch.stack([each["completeness_gap_relative"] for each in facts])
         worst = relative.argmax(0, keepdim=True)
-        return {key: torch.stack([each[key] for each in facts]).gather(0, worst)[0] for key in facts[0]}
+        return {key: torch.stack([each[key] for each in facts]).gather(0, worst)[0] for key in facts[0]}, rounding
 
     def passes_per_image(self, **size: Any) -> tuple[int, int] | None:
         """One pass each way for each step from each baseline, and three forwards for the completeness gaps."""

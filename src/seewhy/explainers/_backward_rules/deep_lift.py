@@ -31,6 +31,7 @@ from seewhy.explainers._backward_rules.rescale_rules import (
     build_indexed_pool,
 )
 from seewhy.explainers._backward_rules.rule_mode import RuleMode, SavedTensor, SavedTensors, apply_rule
+from seewhy.explainers.rounding import bound_score_differences
 from seewhy.models.fusion.graph import is_linear, name_operation
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def record_baselines(classifier: Classifier, baselines: Images, shared: bool) ->
 
 def compute_multipliers(
     classifier: Classifier, images: Images, targets: Targets, baselines: BaselineRecording
-) -> tuple[Images, Tensor]:
+) -> tuple[Images, Tensor, Tensor]:
     """Compute the multiplier m of each pixel: the sum of m * (x - b) is f(x) - f(b).
 
     Args:
@@ -115,7 +116,7 @@ def compute_multipliers(
         baselines: The recording of the images' baselines.
 
     Returns:
-        (multipliers [n, 3, height, width], f(image) - f(baseline) [n] of the target's score).
+        (multipliers [n, 3, height, width], f(image) - f(baseline) [n] of the target's score, its rounding [n]).
 
     Raises:
         Incompatible: At a nonlinear operation without a rule.
@@ -130,7 +131,11 @@ def compute_multipliers(
         scores = targets.score(widen(logits))
         (multipliers,) = torch.autograd.grad(scores.sum(), leaves)
     baseline_scores = targets.score(widen(baselines.logits).expand_as(logits))
-    return multipliers, scores.detach().double() - baseline_scores.double()
+    rounding = torch.maximum(
+        bound_score_differences(classifier, widen(logits.detach()), targets, images),
+        bound_score_differences(classifier, widen(baselines.logits).expand_as(logits), targets, images),
+    )
+    return multipliers, scores.detach().double() - baseline_scores.double(), rounding.double()
 
 
 def _may_be_nonlinear(func: Any) -> bool:

@@ -21,6 +21,7 @@ from seewhy.explainers._incremental.patches import CleanPass, Key, Windows, find
 from seewhy.explainers._incremental.plan import Group, Plan, build_plan
 from seewhy.explainers._incremental.receptive_fields import Span
 from seewhy.explainers._incremental.recording import Unrecordable, Value, record
+from seewhy.explainers.rounding import bound_score_differences
 from seewhy.models.batched import BatchedEvaluator, is_out_of_memory
 from seewhy.models.classifier import Passes
 
@@ -41,7 +42,7 @@ def compute_incremental_drops(
     lefts: list[int],
     window: int,
     must: bool,
-) -> Tensor | None:
+) -> tuple[Tensor, Tensor] | None:
     """Compute f(x) - f(x with a window of `cover`) for windows at `tops` x `lefts`, row by row.
 
     Args:
@@ -55,8 +56,8 @@ def compute_incremental_drops(
         must: Whether to raise an error instead of returning None.
 
     Returns:
-        [n, windows], or None where full passes are to be made: the network cannot be replayed, it would not pay, memory
-        ran out, or the device is no processor (its costs were never measured).
+        ([n, windows], their rounding [n]), or None where full passes are to be made: the network cannot be replayed, it
+        would not pay, memory ran out, or the device is no processor (its costs were never measured).
 
     Raises:
         Incompatible: Where it `must` be incremental and the network cannot be replayed.
@@ -174,8 +175,8 @@ def _check_logits(
 
 def _compute_drops(
     network: IncrementalNetwork, evaluator: BatchedEvaluator, images: Images, cover: Images, targets: Targets
-) -> Tensor:
-    """f(x) - f(x with a window of `cover`) [batch, windows], the windows row by row.
+) -> tuple[Tensor, Tensor]:
+    """(f(x) - f(x with a window of `cover`) [batch, windows], the windows row by row; their rounding [batch]).
 
     Windows that hold what covers them cost nothing. Counts one pass for each clean image, and for each window the share
     of a pass's multiplications that it costs, rounded up in the sum. Holds no more numbers than a pass of the evaluator
@@ -184,11 +185,13 @@ def _compute_drops(
     plan, columns, limit = network.plan, len(network.lefts), evaluator.find_limit(False)
     drops = images.new_zeros(len(images), len(network.tops) * columns)
     changed = _find_changed_windows(network, images, cover)
-    multiplications = 0
+    multiplications, rounding = 0, images.new_zeros(len(images))
     for chunk in torch.arange(len(images)).split(network.count_images(limit)):
         here = chunk.to(images.device)
         clean = network.run_clean(images[here])
-        scores = targets[here].score(widen(clean.output))
+        outputs = widen(clean.output)
+        scores = targets[here].score(outputs)
+        rounding[here] = bound_score_differences(evaluator.classifier, outputs, targets[here], images)
         for group in plan.groups:
             pending = torch.cartesian_prod(chunk - chunk[0], group.rows, group.columns)
             pending = pending[changed[chunk[pending[:, 0]], pending[:, 1], pending[:, 2]]]
@@ -200,7 +203,7 @@ def _compute_drops(
                 drop = scores[image] - targets[here][image].score(logits)
                 drops[here[image], (windows.rows * columns + windows.columns).to(images.device)] = drop
     evaluator.classifier.passes.forward += len(images) + math.ceil(multiplications / max(1, plan.multiplications))
-    return drops
+    return drops, rounding
 
 
 def _find_changed_windows(network: IncrementalNetwork, images: Images, cover: Images) -> Tensor:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from seewhy.explainers.completeness import SMALLEST_CHANGE, CompleteExplainer, measure_completeness
+from seewhy.explainers.completeness import CompleteExplainer, ScoreChange, measure_completeness
+from seewhy.explainers.rounding import bound_score_differences
 from seewhy.metrics.base import ImageMetric, MetricContext
 
 
@@ -15,8 +16,8 @@ class Completeness(ImageMetric):
     """|sum of the map - (f(x) - f(b))| for the target's logit f and a baseline b, for any explainer.
 
     b is the explainer's own where it promises completeness, else black. From 0 without an upper limit, lower is better.
-    Columns: `relative`, the gap over |f(x) - f(b)| (taken as at least 1e-6), and `change`, f(x) - f(b). A map of zeros
-    has the relative gap 1. NaN where a value of the map is not finite.
+    Columns: `relative`, the gap over |f(x) - f(b)| (taken as at least what rounding makes of it), and `change`,
+    f(x) - f(b). A map of zeros has the relative gap 1. NaN where a value of the map is not finite.
 
     Sundararajan, Taly, Yan: Axiomatic attribution for deep networks, ICML 2017.
     """
@@ -30,7 +31,7 @@ class Completeness(ImageMetric):
         """Baseline, score space and denominator."""
         return (
             "absolute gap; baseline: the explainer's own where it has one, else black; score: logit; "
-            f"relative to the change, at least {SMALLEST_CHANGE:g}"
+            "relative to the change, at least its rounding"
         )
 
     def measure(self, context: MetricContext) -> Mapping[str, Tensor]:
@@ -40,10 +41,12 @@ class Completeness(ImageMetric):
         facts = measure_completeness(maps, change)
         gap, relative = facts["completeness_gap"].abs(), facts["completeness_gap_relative"]
         undefined = {"score": gap.where(finite, torch.nan), "relative": relative.where(finite, torch.nan)}
-        return {**undefined, "change": change}
+        return {**undefined, "change": change.values}
 
-    def _compute_change(self, context: MetricContext) -> Tensor:
+    def _compute_change(self, context: MetricContext) -> ScoreChange:
         if isinstance(context.explainer, CompleteExplainer):
             return context.explainer.compute_change(context.evaluator, context.images, context.targets)
-        black = context.select_scores(context.compute_baseline_logits("black"), "logit")
-        return context.compute_scores().double() - black.double()
+        black = context.compute_baseline_logits("black")
+        change = context.compute_scores().double() - context.select_scores(black, "logit").double()
+        rounding = bound_score_differences(context.evaluator.classifier, black, context.targets, context.images)
+        return ScoreChange(change, rounding)

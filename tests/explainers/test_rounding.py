@@ -1,0 +1,106 @@
+"""What rounding decides: differences of scores below it are no map, differences above it stay."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from seewhy.core.types import Targets
+from seewhy.explainers.base import Explainer
+from seewhy.explainers.batch import find_warnings
+from seewhy.explainers.completeness import ScoreChange, measure_completeness
+from seewhy.explainers.deep_lift import DeepLift
+from seewhy.explainers.guided_ig import GuidedIg
+from seewhy.explainers.integrated_gradients import IntegratedGradients
+from seewhy.explainers.kernel_shap import KernelShap
+from seewhy.explainers.lime import Lime
+from seewhy.explainers.noise_tunnel import NoiseTunnel
+from seewhy.explainers.occlusion import Occlusion
+from seewhy.explainers.rise import Rise
+from seewhy.explainers.rounding import bound_score_differences
+from seewhy.explainers.xrai import Xrai
+from seewhy.models.classifier import Classifier
+from tiny import classifier_of, random_images
+
+METHODS: list[Explainer] = [
+    Occlusion(probe_batch_size=8),
+    Rise(n_masks=60, score="logit", probe_batch_size=8),
+    Lime(n_segments=9, n_samples=60, probe_batch_size=8),
+    KernelShap(n_segments=9, probe_batch_size=64),
+    KernelShap(n_segments=16, n_samples=60, probe_batch_size=8),
+    IntegratedGradients(n_steps=4, tolerance=10, probe_batch_size=8),
+    GuidedIg(n_steps=4, tolerance=10, probe_batch_size=8),
+    DeepLift(tolerance=10, probe_batch_size=8),
+    Xrai(n_steps=4, probe_batch_size=8),
+]
+
+
+class Faint(nn.Module):
+    """1 + share * (outputs of a small network)."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.inner = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.ReLU(), nn.Flatten())
+        self.head = nn.Linear(4 * 20 * 20, 3)
+        self.share = share
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.inner(images)) * self.share + 1
+
+
+def single(share: float) -> Classifier:
+    return classifier_of(Faint(share), 24, 3).float()
+
+
+@pytest.mark.parametrize("explainer", METHODS, ids=lambda each: each.name)
+def test_differences_below_rounding_are_no_map_and_said_to_be_none(explainer: Explainer) -> None:
+    images, targets = random_images(2, 24).float(), torch.tensor([1, 2])
+    result = explainer.attribute(single(1e-7), images, targets)
+    assert not bool(result.maps.any())
+    facts = {key: float(values[0]) for key, values in result.facts.items()}
+    if facts["largest"]:
+        assert any("below the floor of rounding" in each for each in find_warnings(explainer, result.maps[0], facts))
+    precise = explainer.attribute(single(1e-7).double(), images, targets)
+    assert bool(precise.maps.flatten(1).any(1).all()), "double precision tells them from rounding"
+
+
+@pytest.mark.parametrize("explainer", METHODS, ids=lambda each: each.name)
+def test_differences_above_rounding_stay(explainer: Explainer) -> None:
+    images, targets = random_images(2, 24).float(), torch.tensor([1, 2])
+    result = explainer.attribute(single(1e-2), images, targets)
+    assert bool((result.facts["largest"] > result.facts["floor"]).all())
+    assert bool(result.maps.flatten(1).any(1).all())
+
+
+def test_a_map_of_noisy_copies_leaves_out_those_below_rounding() -> None:
+    tunnel = NoiseTunnel(explainer=Occlusion(incremental=False), n_samples=2, probe_batch_size=8)
+    maps = tunnel(single(1e-7), random_images(1, 24).float(), torch.tensor([1]))
+    assert not bool(maps.any())
+
+
+def test_the_bound_holds_for_passes_in_single_precision() -> None:
+    classifier, images = single(1.0), random_images(64, 24).float()
+    with torch.no_grad():
+        narrow = classifier(images)
+        exact = classifier.double()(images.double())
+    bound = bound_score_differences(classifier.float(), narrow, Targets(torch.zeros(64, dtype=torch.int64)), images)
+    errors = (narrow.double() - exact)[:, 0]
+    assert float((errors[:, None] - errors).abs().max()) < float(bound.min())
+    assert float(bound.max()) < 1e4 * float(errors.abs().max())
+
+
+def test_weights_on_several_outputs_are_bounded_by_their_terms() -> None:
+    logits, images = torch.tensor([[100.0, 100.0]]), torch.zeros(1, 3, 4, 4)
+    classifier = classifier_of(nn.Sequential(nn.Flatten(), nn.Linear(48, 2)), 4, 2).float()
+    bound = [
+        float(bound_score_differences(classifier, logits, Targets(torch.tensor(values)), images))
+        for values in ([0], [[1.0, -1.0]])
+    ]
+    assert bound[1] == pytest.approx(2 * bound[0])
+    assert bound[0] == pytest.approx(100 * torch.finfo(torch.float32).eps * (48 + 5.585) ** 0.5, rel=1e-3)
+
+
+def test_a_relative_gap_is_never_a_share_of_rounding() -> None:
+    change = ScoreChange(torch.tensor([1e-9, 2.0]), torch.tensor([1e-3, 1e-3]))
+    facts = measure_completeness(torch.full((2, 1, 1), 1e-4), change)
+    assert facts["completeness_gap_relative"].tolist() == pytest.approx([0.1, 0.99995], rel=1e-4)
