@@ -99,11 +99,36 @@ def test_a_bad_image_is_a_row_and_not_the_end(runner: Runner, tmp_path: Path) ->
     assert json.loads((folder / "run.json").read_text())["images_skipped"] == 2
 
 
-def test_target_true_without_labels_is_said_for_each_image(runner: Runner, tmp_path: Path) -> None:
+def test_a_run_that_read_nothing_fails(runner: Runner, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in ("a.png", "b.png"):
+        (images / name).write_text("this is not a picture")
+    with pytest.raises(SystemExit) as stop:
+        runner("data=folder", f"data.root={images}", "explainer=saliency")
+    assert stop.value.code == 2
+    assert f"no image was read: 2 of 2 were left out (skipped.csv lists them), the first is {images}/a.png" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert len(rows(tmp_path / "run" / "skipped.csv")) == 2
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (record["status"], record["images"], record["images_skipped"]) == ("failed", 0, 2)
+
+
+def test_a_run_that_explained_nothing_fails_and_keeps_its_predictions(
+    runner: Runner, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copy(SAMPLES / "cifar10" / "cat_0000.png", tmp_path / "one.png")
-    folder = runner("data=folder", f"data.root={tmp_path / 'one.png'}", "explainer=saliency", "target=true")
+    given = ("data=folder", f"data.root={tmp_path / 'one.png'}", "explainer=saliency")
+    with pytest.raises(SystemExit) as stop:
+        runner(*given, "target=true")
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert "no image was explained" in error and "target=true" in error
+    folder = tmp_path / "run"
     assert "target=true" in rows(folder / "skipped.csv")[0]["reason"]
     assert rows(folder / "predictions.csv")[0]["target"] == ""
+    runner(*given, "target=true", "callbacks.attribution.limit=0", name="predictions alone")
 
 
 @pytest.mark.parametrize(

@@ -270,6 +270,64 @@ def test_labels_csv_elsewhere_and_an_unknown_class(tmp_path: Path) -> None:
     assert (data.items[0].label, data.items[0].label_name) == (-1, "unicorn")
 
 
+@pytest.mark.parametrize("file", ["file", "path", "file_name", "filename", "image", "Image"])
+@pytest.mark.parametrize("label", ["label", "labels", "class", "Label"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_usual_columns_with_names_or_indices(tmp_path: Path, file: str, label: str, delimiter: str) -> None:
+    rows = [(file, label), ("a.png", "Sea-Lion"), ("b.png", "1"), ("sub/c.png", "2.0"), ("d.png", "9"), ("e.png", "-1")]
+    for name, _ in rows[1:]:
+        draw(tmp_path / name)
+    (tmp_path / "labels.csv").write_text("\n".join(delimiter.join(row) for row in rows))
+    labels = {item.name: (item.label, item.label_name) for item in folder(str(tmp_path)).items}
+    assert labels == {
+        "a": (2, "sea lion"),
+        "b": (1, "Dog"),
+        "sub__c": (2, "sea lion"),
+        "d": (-1, "9"),
+        "e": (-1, ""),
+    }
+
+
+def test_a_class_whose_name_is_a_number_is_meant_by_that_name(tmp_path: Path) -> None:
+    draw(tmp_path / "a.png")
+    (tmp_path / "labels.csv").write_text("path,class\na.png,1\n")
+    data = Folder(str(tmp_path), Facts(("1", "0"), 8, (0.5,) * 3, (0.5,) * 3))
+    data.setup("test")
+    assert (data.items[0].label, data.items[0].label_name) == (0, "1")
+
+
+def test_metadata_csv_of_an_image_folder(tmp_path: Path) -> None:
+    draw(tmp_path / "cats" / "a.png")
+    (tmp_path / "metadata.csv").write_text("file_name,text\ncats/a.png,a caption\n")
+    assert folder(str(tmp_path)).items[0].label_name == "cats", "a file of captions alone has no labels"
+    (tmp_path / "metadata.csv").write_text("file_name,text,label\ncats/a.png,a caption,1\n")
+    assert folder(str(tmp_path)).items[0].label_name == "Dog"
+    (tmp_path / "labels.csv").write_text("file,class\ncats/a.png,house cat\n")
+    assert folder(str(tmp_path)).items[0].label_name == "house cat"
+
+
+def test_paths_in_a_table_elsewhere_may_be_relative_to_the_images(tmp_path: Path) -> None:
+    draw(tmp_path / "images" / "sub" / "a.png")
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "truth.csv").write_text("path,label\n./sub/a.png,dog\n")
+    data = folder(str(tmp_path / "images"), labels=str(tmp_path / "tables" / "truth.csv"))
+    assert data.items[0].label == 1
+
+
+@pytest.mark.parametrize("by", ["index", "name", "unknown name", "unknown index"])
+def test_limit_takes_turns_between_classes_of_a_flat_folder(tmp_path: Path, by: str) -> None:
+    classes = {"index": "012", "name": ("house cat", "Dog", "sea lion"), "unknown name": "xyz", "unknown index": "789"}[
+        by
+    ]
+    rows = [f"{number}.png,{classes[0 if number < 4 else number - 3]}" for number in range(6)]
+    for number in range(6):
+        draw(tmp_path / f"{number}.png")
+    (tmp_path / "labels.csv").write_text("\n".join(["file,label", *reversed(rows)]))
+    assert names(folder(str(tmp_path), limit=3)) == ["0", "4", "5"]
+    assert names(folder(str(tmp_path), limit=4)) == ["0", "1", "4", "5"]
+    assert names(folder(str(tmp_path))) == [str(number) for number in range(6)]
+
+
 def test_the_index_is_trusted_for_imagenet(tmp_path: Path) -> None:
     draw(tmp_path / "a.png")
     (tmp_path / "labels.csv").write_text("file,label,class\na.png,5,another word\n")
@@ -282,8 +340,10 @@ def test_the_index_is_trusted_for_imagenet(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("image,class\na.png,dog\n", "it needs `file`"),
-        ("file,label\na.png,dog\n", "line 2: label 'dog' is not a number"),
+        ("picture,class\na.png,dog\n", "it needs `file`"),
+        ("file,caption\na.png,dog\n", "it needs `file`.*`label`"),
+        ("file,label\n" + "x" * 200_000 + ",1\n", "line 2: field larger"),
+        ("x" * 200_000 + ",label\n", "line 1: field larger"),
         ("file,class\nother.png,dog\n", "names none of the 1 images"),
         ("", "it needs `file`"),
     ],

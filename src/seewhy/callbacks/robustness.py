@@ -75,6 +75,7 @@ class Robustness(Callback):
             raise UserError("no corruption was picked: set corruption=study, corruption=all or 'corruption=[jpeg,fog]'")
         self.attacks = {name: each for name, each in corruptions.items() if isinstance(each, Attack)}
         self.corruptions = {name: each for name, each in corruptions.items() if not isinstance(each, Attack)}
+        self.differences = {name: each.differs for name, each in self.corruptions.items()}
         self.explainers = {explainer.name: explainer, **(also or {})}
         self.metrics = dict(metrics or {})
         self.reference = None if reference is None else read_reference(reference)
@@ -141,7 +142,7 @@ class Robustness(Callback):
             return
         write_rows(self.folder, self._ordered())
         summary = summarise_robustness(self._ordered(), self.reference, self.options["seed"], self._collect_facts())
-        write_summary(self.folder, summary)
+        write_summary(self.folder, summary, self.differences)
         images = sum(row["corruption"] == CLEAN for row in self.rows)
         title = f"{pl_module.name} ({pl_module.origin})  ·  {images:,} image{'s' if images > 1 else ''}"
         names = list(self.explainers), list(self.metrics)
@@ -149,7 +150,7 @@ class Robustness(Callback):
         log_summary(LoggerGroup(trainer.loggers), summary, self.folder.path, written)
         quantities = select_headline_quantities(list(summary.quantity.unique()), list(self.explainers))
         self.averages = average_over_corruptions(summary, quantities)
-        Console(highlight=False).print(results_table(summary, quantities))
+        Console(highlight=False).print(results_table(summary, quantities, self.differences))
 
     def describe_row(self) -> tuple[dict[str, str], dict[str, float]]:
         """What the row by which runs are compared says of the corruptions.

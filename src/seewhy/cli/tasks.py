@@ -56,6 +56,28 @@ def explain(cfg: DictConfig, record: RunRecord) -> None:
     with job.open_loggers():
         job.trainer.test(job.classifier, job.data, verbose=False)
     record.update(**job.collect_results())
+    if shard.total == 1:  # a shard may hold nothing but what cannot be used
+        _check_images(job, cfg.task == "explain")
+
+
+def _check_images(job: Job, explains: bool) -> None:
+    """UserError where images were left out and none is left, or none was explained in a run that explains."""
+    from seewhy.callbacks.attribution import Attribution
+    from seewhy.callbacks.journal_recorder import JournalRecorder, find_callback
+
+    recorder = find_callback(job.trainer, JournalRecorder)
+    if recorder is None or not recorder.totals.skipped:
+        return
+    totals, attribution = recorder.totals, find_callback(job.trainer, Attribution)
+    asked = explains and attribution is not None and attribution.limit != 0
+    if totals.images and (totals.explained or not asked):
+        return
+    first = next(skipped for results in recorder.journal.read_batches() for skipped in results.skipped)
+    what = "explained" if totals.images else "read"
+    raise UserError(
+        f"no image was {what}: {totals.skipped} of {totals.skipped} were left out (skipped.csv lists them), the first is "
+        f"{first.path}: {first.reason}"
+    )
 
 
 def train(cfg: DictConfig, record: RunRecord) -> None:

@@ -15,7 +15,7 @@ from seewhy.core.types import Batch
 from seewhy.data.corruptions.corrupter import Corrupter, limit_batch_size
 from seewhy.data.dataset import ImageFiles, Item, collate, escape_path
 from seewhy.data.images import MAX_PIXELS
-from seewhy.data.labels import Label, match_class, read_csv_labels
+from seewhy.data.labels import Label, find_default_table, match_class, read_csv_labels
 from seewhy.data.listing import EXTENSIONS, find_common_folder, find_images, take_turns
 from seewhy.data.loading import check_loading
 from seewhy.data.masks import find_masks
@@ -33,9 +33,10 @@ class Folder(LightningDataModule):
         facts: What the classifier asks of images (classes, size, normalisation).
         batch_size: Images of a batch.
         num_workers: Processes that read images; 0 reads in this one.
-        limit: Takes the first images; where classes come from folders, one of each class in turn, so that every class
-            has its share. None: all.
-        labels: CSV file with the columns `file` and `label` and / or `class`; None: labels.csv in the folder, if there.
+        limit: Takes the first image of each class in turn, then the second, so that every class has its share, whether
+            classes come from folders or from a CSV file; the order stays that of the paths. None: all.
+        labels: CSV file with the columns `file` and `label` and / or `class`, by any of their usual names; None: labels.csv
+            or metadata.csv in the folder, if there.
         masks: Folder with a picture for each image, under the same path, that is not black where the object is.
         max_pixels: An image of more pixels is skipped before it is decoded.
     """
@@ -113,8 +114,8 @@ class Folder(LightningDataModule):
             Item(path, name, label.number, classes[label.number] if label.number >= 0 else label.name, mask)
             for path, name, label, mask in zip(paths, names, labels, masks, strict=True)
         ]
-        order = range(len(items)) if table is not None else take_turns([label.name for label in labels])
-        self.items = [items[position] for position in sorted(list(order)[: self.limit])]
+        order = take_turns([item.label_name for item in items])
+        self.items = [items[position] for position in sorted(order[: self.limit])]
 
     def _find_table(self, roots: Sequence[Path]) -> Path | None:
         if self.labels is not None:
@@ -122,8 +123,7 @@ class Folder(LightningDataModule):
             if not path.is_file():
                 raise UserError(f"data.labels={self.labels}: there is no such file")
             return path
-        default = roots[0] / "labels.csv"
-        return default if len(roots) == 1 and default.is_file() else None
+        return find_default_table(roots[0]) if len(roots) == 1 else None
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """The images in order; files that cannot be read are in `Batch.skipped`."""

@@ -20,7 +20,7 @@ class Samples(Folder):
         facts: What the classifier asks of images (classes, size, normalisation).
         batch_size: Images of a batch.
         num_workers: Processes that read images; 0 reads in this one.
-        limit: Takes the first images; None: all.
+        limit: Takes the first images of each class in turn; None: all.
     """
 
     def __init__(

@@ -41,15 +41,16 @@ def _cell(key: str, value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def write_summary(folder: RunFolder, summary: pd.DataFrame) -> None:
-    """robustness_summary.csv: means with intervals."""
-    rows = [
-        {
+def write_summary(folder: RunFolder, summary: pd.DataFrame, differences: Mapping[str, str] | None = None) -> None:
+    """robustness_summary.csv: means with intervals; its column `note` says too how levels differ from ImageNet-C's."""
+    rows = []
+    for row in summary.itertuples(index=False):
+        cells = {
             column: f"{value:.6g}" if isinstance(value, float) else value
             for column, value in zip(COLUMNS, row, strict=True)
         }
-        for row in summary.itertuples(index=False)
-    ]
+        notes = cells["note"], (differences or {}).get(str(cells["corruption"]))
+        rows.append({**cells, "note": "; ".join(str(note) for note in notes if note)})
     folder.write_csv("robustness_summary.csv", COLUMNS, rows)
 
 
@@ -88,9 +89,13 @@ def write_figures(
     return written
 
 
-def results_table(summary: pd.DataFrame, quantities: Mapping[str, str]) -> Table:
-    """One row per corruption: each quantity on the clean image and at the last level."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+def results_table(
+    summary: pd.DataFrame, quantities: Mapping[str, str], differences: Mapping[str, str] | None = None
+) -> Table:
+    """One row per corruption: each quantity on the clean image and at the last level; below, how levels differ."""
+    notes = [f"{name}: {words}" for name, words in (differences or {}).items() if words]
+    caption = "\n".join(["levels that are not those of ImageNet-C:", *notes]) if notes else None
+    table = Table(box=None, pad_edge=False, header_style="bold", caption=caption, caption_justify="left")
     table.add_column("clean → last level", no_wrap=True)
     for words in quantities.values():
         table.add_column(words, overflow="fold")

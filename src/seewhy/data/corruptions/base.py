@@ -31,6 +31,7 @@ class Corruption:
         levels: The transforms.
         small: Those for pictures of up to 64 pixels, where strengths are in pixels; None: the same.
         moves_pixels: Whether maps must be moved back after the corruption.
+        differs: How the levels differ from ImageNet-C's and CIFAR-10-C's, in words; empty where they do not.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Corruption:
         levels: Sequence[albumentations.BasicTransform],
         small: Sequence[albumentations.BasicTransform] | None = None,
         moves_pixels: bool = False,
+        differs: str = "",
     ) -> None:
         if not levels or (small is not None and len(small) != len(levels)):
             raise UserError(
@@ -46,6 +48,7 @@ class Corruption:
         self.levels = list(levels)
         self.small = list(levels if small is None else small)
         self.moves_pixels = moves_pixels
+        self.differs = differs
         for transform in (*self.levels, *self.small):
             _apply_always(transform)
 

@@ -1,4 +1,7 @@
-"""Corruptions of ImageNet-C that Albumentations lacks or computes otherwise: photon noise, fog, frost and snow.
+"""Corruptions of ImageNet-C that Albumentations lacks or computes otherwise: noise, weather and blur.
+
+The formulas and constants are those of the code that made ImageNet-C; values are rounded to the nearest of 256, where that
+code cuts the fraction off. `imagenet_c_digital` holds contrast, pixelation and JPEG.
 
 Hendrycks and Dietterich: Benchmarking neural network robustness to common corruptions and perturbations, ICLR 2019.
 """
@@ -41,6 +44,37 @@ class DrawnTransform(albumentations.ImageOnlyTransform):
         return np.rint(np.clip(self.blend(img, drawn), 0, 1) * 255).astype(np.uint8)
 
 
+class GaussianNoise(DrawnTransform):
+    """Value + d z with z from the standard normal distribution, for each value in [0, 1], clipped.
+
+    The library's GaussNoise cuts off the fractions of the noise, which weakens 0.04 by 4 %.
+
+    Args:
+        lowest: The standard deviation d is drawn for each picture, uniformly from here ...
+        highest: ... to here.
+        p: Probability; a `Corruption` sets it to 1.
+    """
+
+    class InitSchema(albumentations.ImageOnlyTransform.InitSchema):
+        """The fields of the yaml."""
+
+        lowest: float
+        highest: float
+
+    def __init__(self, lowest: float = 0.08, highest: float = 0.08, p: float = 1.0) -> None:
+        super().__init__(p=p)
+        self.lowest, self.highest = lowest, highest
+
+    def draw(self, picture: NDArray[np.uint8]) -> NDArray[Any]:
+        """Draw the deviation and the noise."""
+        deviation = np.float32(self.random_generator.uniform(self.lowest, self.highest))
+        return deviation * self.random_generator.standard_normal(picture.shape, dtype=np.float32)
+
+    def blend(self, picture: NDArray[np.uint8], drawn: NDArray[Any]) -> NDArray[Any]:
+        """Add the noise."""
+        return picture.astype(np.float32) / 255 + drawn
+
+
 class ShotNoise(DrawnTransform):
     """Poisson(photons * value) / photons for each value in [0, 1], clipped to 1.
 
@@ -69,14 +103,105 @@ class ShotNoise(DrawnTransform):
         return drawn / self.photons
 
 
+class ImpulseNoise(DrawnTransform):
+    """Each value of each channel turns 0 or 1, with equal chance, with probability `amount`.
+
+    The library's SaltAndPepper turns whole pixels black or white.
+
+    Args:
+        amount: Expected share of the values that change.
+        p: Probability; a `Corruption` sets it to 1.
+    """
+
+    class InitSchema(albumentations.ImageOnlyTransform.InitSchema):
+        """The fields of the yaml."""
+
+        amount: float
+
+    def __init__(self, amount: float = 0.03, p: float = 1.0) -> None:
+        super().__init__(p=p)
+        self.amount = amount
+
+    def draw(self, picture: NDArray[np.uint8]) -> NDArray[Any]:
+        """Draw which values change, and to what."""
+        return self.random_generator.random((2, *picture.shape), dtype=np.float32)
+
+    def blend(self, picture: NDArray[np.uint8], drawn: NDArray[Any]) -> NDArray[Any]:
+        """Salt and pepper the channels."""
+        return np.where(drawn[0] < self.amount, drawn[1] < 0.5, picture.astype(np.float32) / 255)
+
+
+class MotionBlur(DrawnTransform):
+    """Each pixel becomes a one-sided Gaussian mean along a line, at an angle from -45 to 45 degrees.
+
+    The library's MotionBlur averages with equal weights along a line centred on the pixel.
+
+    Args:
+        radius: The line has 2 radius + 1 pixels.
+        sigma: Standard deviation of the Gaussian in pixels.
+        p: Probability; a `Corruption` sets it to 1.
+    """
+
+    class InitSchema(albumentations.ImageOnlyTransform.InitSchema):
+        """The fields of the yaml."""
+
+        radius: int
+        sigma: float
+
+    def __init__(self, radius: int = 10, sigma: float = 3.0, p: float = 1.0) -> None:
+        super().__init__(p=p)
+        self.radius, self.sigma = radius, sigma
+
+    def draw(self, picture: NDArray[np.uint8]) -> NDArray[Any]:
+        """Draw the angle."""
+        return np.radians(self.random_generator.uniform(-45, 45, 1))
+
+    def blend(self, picture: NDArray[np.uint8], drawn: NDArray[Any]) -> NDArray[Any]:
+        """Smear the picture."""
+        return smear(picture.astype(np.float32) / 255, self.radius, self.sigma, float(drawn[0]))
+
+
+class ZoomBlur(albumentations.ImageOnlyTransform):
+    """The mean of the picture and of its enlargements by 1, 1 + step, 1 + 2 step, ... below `largest`.
+
+    An enlargement by z interpolates linearly from the middle ceil(side / z) pixels of a side, whose outer pixels stay the
+    outer ones, to round(z * ceil(side / z)) pixels, of which the middle ones are kept. The library's ZoomBlur interpolates
+    otherwise, which halves the change of a thumbnail.
+
+    Args:
+        largest: No enlargement reaches it.
+        step: Between two enlargements.
+        p: Probability; a `Corruption` sets it to 1.
+    """
+
+    class InitSchema(albumentations.ImageOnlyTransform.InitSchema):
+        """The fields of the yaml."""
+
+        largest: float
+        step: float
+
+    def __init__(self, largest: float = 1.11, step: float = 0.01, p: float = 1.0) -> None:
+        super().__init__(p=p)
+        self.largest, self.step = largest, step
+
+    def apply(self, img: NDArray[np.uint8], **params: Any) -> NDArray[np.uint8]:
+        """Blur the picture uint8 [height, width, 3]."""
+        values = np.ascontiguousarray(img, np.float32)
+        factors = np.arange(1, self.largest, self.step)
+        turned = cv2.transpose(values)  # rows and columns are exchanged: rows are faster to interpolate than columns
+        for factor in factors:
+            turned += enlarge(cv2.transpose(enlarge(values, factor)), factor)
+        return np.rint(cv2.transpose(turned) / (1 + len(factors))).astype(np.uint8)
+
+
 class Fog(DrawnTransform):
-    """(picture + density * cloud) * m / (m + density), values in [0, 1], m the largest of the picture.
+    """(picture + density * plasma) * m / (m + density), values in [0, 1], m the largest of the picture.
 
     The library's RandomFog blurs more than it veils and takes up to a second a picture.
 
     Args:
-        density: Brightness of the cloud.
-        decay: How much weaker each octave of the cloud is.
+        density: Brightness of the fog.
+        decay: Of `draw_plasma`: larger values make the fog smoother.
         p: Probability; a `Corruption` sets it to 1.
     """
 
@@ -92,9 +217,9 @@ class Fog(DrawnTransform):
         self.decay = decay
 
     def draw(self, picture: NDArray[np.uint8]) -> NDArray[Any]:
-        """Draw the cloud."""
+        """Draw the fog."""
         height, width = picture.shape[:2]
-        return draw_cloud(height, width, self.decay, self.random_generator)
+        return draw_plasma(height, width, self.decay, self.random_generator)
 
     def blend(self, picture: NDArray[np.uint8], drawn: NDArray[Any]) -> NDArray[Any]:
         """Veil the picture."""
@@ -151,7 +276,8 @@ class Snow(DrawnTransform):
         spread: Its standard deviation.
         zoom: How many times it is enlarged.
         threshold: Noise below it is no flake.
-        length: Pixels along which a flake is smeared, with a Gaussian, at an angle from 45 to 135 degrees.
+        radius: A flake is smeared along 2 radius + 1 pixels, at an angle from -135 to -45 degrees.
+        sigma: Standard deviation of that Gaussian in pixels.
         keep: Weight of the colours; the rest is whitened.
         p: Probability; a `Corruption` sets it to 1.
     """
@@ -163,7 +289,8 @@ class Snow(DrawnTransform):
         spread: float
         zoom: float
         threshold: float
-        length: float
+        radius: int
+        sigma: float
         keep: float
 
     def __init__(
@@ -172,23 +299,24 @@ class Snow(DrawnTransform):
         spread: float = 0.3,
         zoom: float = 3.0,
         threshold: float = 0.5,
-        length: float = 4.0,
+        radius: int = 10,
+        sigma: float = 4.0,
         keep: float = 0.8,
         p: float = 1.0,
     ) -> None:
         super().__init__(p=p)
         self.mean, self.spread, self.zoom = mean, spread, zoom
-        self.threshold, self.length, self.keep = threshold, length, keep
+        self.threshold, self.radius, self.sigma, self.keep = threshold, radius, sigma, keep
 
     def draw(self, picture: NDArray[np.uint8]) -> NDArray[Any]:
         """Draw the flakes and their direction."""
         height, width = picture.shape[:2]
         noise = self.random_generator.standard_normal((height, width), dtype=np.float32)
-        angle = np.radians(self.random_generator.uniform(45, 135))
+        angle = np.radians(self.random_generator.uniform(-135, -45))
         rows, columns = max(1, int(np.ceil(height / self.zoom))), max(1, int(np.ceil(width / self.zoom)))
         flakes = cv2.resize(self.mean + self.spread * noise[:rows, :columns], (width, height))
         flakes = np.where(flakes < self.threshold, 0, np.clip(flakes, 0, 1)).astype(np.float32)
-        return cv2.filter2D(flakes, -1, build_streak(self.length, float(angle)), borderType=cv2.BORDER_REFLECT)
+        return smear(flakes, self.radius, self.sigma, float(angle))
 
     def blend(self, picture: NDArray[np.uint8], drawn: NDArray[Any]) -> NDArray[Any]:
         """Whiten the picture and let it snow."""
@@ -201,8 +329,7 @@ class Snow(DrawnTransform):
 def draw_cloud(height: int, width: int, decay: float, generator: np.random.Generator) -> NDArray[np.float32]:
     """float32 [height, width] from 0 to 1 with structures of all sizes, each octave `decay` times weaker than the last.
 
-    White noise is filtered with the amplitude f^-(1 + log2 decay), which is the spectrum of the diamond-square
-    algorithm with that decay. Constant pictures of one pixel give 0.
+    White noise is filtered with the amplitude f^-(1 + log2 decay). Constant pictures of one pixel give 0.
     """
     rows, columns = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :]
     frequency = np.hypot(rows, columns)
@@ -213,12 +340,90 @@ def draw_cloud(height: int, width: int, decay: float, generator: np.random.Gener
     return np.zeros((height, width), np.float32) if spread == 0 else ((heights - heights.min()) / spread).astype("f4")
 
 
-def build_streak(length: float, angle: float) -> NDArray[np.float32]:
-    """A kernel whose weights are a Gaussian of `length` along one direction, starting at the centre; they add to 1."""
-    reach = int(np.ceil(2 * length))
-    steps = np.arange(0, reach + 1e-6, 0.5)
+def enlarge(values: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
+    """Enlarge the first axis as `ZoomBlur` does.
+
+    Args:
+        values: float32 [side, ...].
+        factor: At least 1.
+
+    Returns:
+        The same shape.
+    """
+    side = len(values)
+    kept = int(np.ceil(side / factor))
+    longer = round(kept * factor)
+    positions = (np.arange(side) + (longer - side) // 2) * ((kept - 1) / max(longer - 1, 1))
+    lower = np.minimum(positions.astype(int), max(kept - 2, 0))
+    weights = (positions - lower).astype(np.float32).reshape(side, *[1] * (values.ndim - 1))
+    lower += (side - kept) // 2
+    first = values[lower]
+    enlarged = values[np.minimum(lower + 1, side - 1)]
+    enlarged -= first
+    enlarged *= weights
+    enlarged += first
+    return enlarged
+
+
+def draw_plasma(height: int, width: int, decay: float, generator: np.random.Generator) -> NDArray[np.float32]:
+    """Draw the heights of the diamond-square algorithm as ImageNet-C's fog uses them.
+
+    Each point of a grid is the mean of four neighbours of the coarser grid plus uniform noise, whose amplitude falls by
+    decay^2 from grid to grid (that code multiplies two factors which fall by `decay` each).
+
+    Args:
+        height: Rows.
+        width: Columns.
+        decay: Larger values make a smoother picture.
+        generator: Of random numbers.
+
+    Returns:
+        float32 [height, width]: a corner of the smallest square map with a power of 2 on its side that covers it. The map
+        wraps around and reaches from 0 to 1; it is 0 for one pixel.
+    """
+    step = 1 << (max(height, width) - 1).bit_length()
+    heights = np.zeros((step, step))
+    amplitude = 1.0
+
+    def average(*neighbours: NDArray[Any]) -> NDArray[Any]:
+        return sum(neighbours) / 4 + amplitude * generator.uniform(-1, 1, neighbours[0].shape)
+
+    while step > 1:
+        half = step // 2
+        corners = heights[::step, ::step]
+        below, right = np.roll(corners, -1, 0), np.roll(corners, -1, 1)
+        centres = average(corners, below, right, np.roll(below, -1, 1))
+        heights[half::step, half::step] = centres
+        heights[::step, half::step] = average(corners, right, centres, np.roll(centres, 1, 0))
+        heights[half::step, ::step] = average(corners, below, centres, np.roll(centres, 1, 1))
+        step, amplitude = half, amplitude / decay**2
+    heights -= heights.min()
+    return (heights[:height, :width] / (heights.max() or 1)).astype(np.float32)
+
+
+def smear(values: NDArray[np.float32], radius: int, sigma: float, angle: float) -> NDArray[np.float32]:
+    """Blur along a line from each pixel, as ImageMagick's motion blur does; border pixels are repeated outwards.
+
+    Args:
+        values: float32 [height, width] or [height, width, 3].
+        radius: The line has 2 radius + 1 pixels, the first being the pixel itself.
+        sigma: Of the Gaussian weights exp(-k^2 / (2 sigma^2)), which add to 1.
+        angle: Of the line, in radians, from right over down.
+
+    Returns:
+        The same shape.
+    """
+    kernel = build_streak(radius, sigma, angle)
+    blurred: NDArray[np.float32] = cv2.filter2D(values, -1, kernel, borderType=cv2.BORDER_REPLICATE)
+    return blurred
+
+
+def build_streak(radius: int, sigma: float, angle: float) -> NDArray[np.float32]:
+    """The kernel of `smear`, float32 [4 radius + 1, 4 radius + 1], whose line begins at its centre."""
+    reach = 2 * radius
+    steps = np.arange(reach + 1)
     kernel = np.zeros((2 * reach + 1, 2 * reach + 1), np.float32)
-    rows = np.rint(reach + steps * np.sin(angle)).astype(int)
-    columns = np.rint(reach + steps * np.cos(angle)).astype(int)
-    np.add.at(kernel, (rows, columns), np.exp(-((steps / length) ** 2) / 2))
+    rows = reach + np.ceil(steps * np.sin(angle) - 0.5).astype(int)
+    columns = reach + np.ceil(steps * np.cos(angle) - 0.5).astype(int)
+    np.add.at(kernel, (rows, columns), np.exp(-((steps / sigma) ** 2) / 2))
     return kernel / kernel.sum()

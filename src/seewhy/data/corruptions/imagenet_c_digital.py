@@ -1,0 +1,92 @@
+"""ImageNet-C's digital corruptions: contrast, pixelation and JPEG, by the library (Pillow) that made them.
+
+Albumentations compresses red as blue, averages and repeats pixels by other rules, and takes the mean of the grey picture.
+
+Hendrycks and Dietterich: Benchmarking neural network robustness to common corruptions and perturbations, ICLR 2019.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import albumentations
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+
+class Contrast(albumentations.ImageOnlyTransform):
+    """Mean + factor * (value - mean), with the mean of each channel.
+
+    Args:
+        factor: What is left of the contrast, from 0 to 1.
+        p: Probability; a `Corruption` sets it to 1.
+    """
+
+    class InitSchema(albumentations.ImageOnlyTransform.InitSchema):
+        """The fields of the yaml."""
+
+        factor: float
+
+    def __init__(self, factor: float = 0.4, p: float = 1.0) -> None:
+        super().__init__(p=p)
+        self.factor = factor
+
+    def apply(self, img: NDArray[np.uint8], **params: Any) -> NDArray[np.uint8]:
+        """Flatten the picture uint8 [height, width, 3]."""
+        means = img.mean((0, 1))
+        table = np.clip(means + self.factor * (np.arange(256)[:, None] - means), 0, 255)
+        changed: NDArray[np.uint8] = cv2.LUT(img, np.rint(table).astype(np.uint8)[None])
+        return changed
+
+
+class Pixelate(albumentations.ImageOnlyTransform):
+    """Shrinks the picture to int(factor * side) pixels by Pillow's box filter and enlarges it again by the same filter.
+
+    Args:
+        factor: Of both sides, above 0 and at most 1; a side has at least one pixel.
+        p: Probability; a `Corruption` sets it to 1.
+    """
+
+    class InitSchema(albumentations.ImageOnlyTransform.InitSchema):
+        """The fields of the yaml."""
+
+        factor: float
+
+    def __init__(self, factor: float = 0.6, p: float = 1.0) -> None:
+        super().__init__(p=p)
+        self.factor = factor
+
+    def apply(self, img: NDArray[np.uint8], **params: Any) -> NDArray[np.uint8]:
+        """Pixelate the picture uint8 [height, width, 3]."""
+        height, width = img.shape[:2]
+        small = max(1, int(width * self.factor)), max(1, int(height * self.factor))
+        box = Image.Resampling.BOX
+        return np.array(Image.fromarray(img).resize(small, box).resize((width, height), box))
+
+
+class JPEG(albumentations.ImageOnlyTransform):
+    """Compresses and decompresses the picture with Pillow.
+
+    Args:
+        quality: From 1 to 100; fewer are worse.
+        p: Probability; a `Corruption` sets it to 1.
+    """
+
+    class InitSchema(albumentations.ImageOnlyTransform.InitSchema):
+        """The fields of the yaml."""
+
+        quality: int
+
+    def __init__(self, quality: int = 25, p: float = 1.0) -> None:
+        super().__init__(p=p)
+        self.quality = quality
+
+    def apply(self, img: NDArray[np.uint8], **params: Any) -> NDArray[np.uint8]:
+        """Compress the picture uint8 [height, width, 3]."""
+        file = io.BytesIO()
+        Image.fromarray(img).save(file, "JPEG", quality=self.quality)
+        with Image.open(file) as compressed:
+            return np.array(compressed)
