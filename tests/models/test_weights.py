@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from seewhy.core.errors import MissingWeights, UserError
@@ -11,7 +12,8 @@ from seewhy.core.facts import CIFAR10_CLASSES, Facts
 from seewhy.models.architectures import Own, Timm, Torchvision
 from seewhy.models.build import build_classifier, choose_origin, read_class_names
 from seewhy.models.cifar_networks import CifarCNN
-from seewhy.models.weights import fit_weights, hash_weights, read_weights, save_weights
+from seewhy.models.classifier import Classifier
+from seewhy.models.weights import fit_weights, hash_weights, read_checkpoint, read_weights, save_weights
 
 FACTS = Facts(("a", "b"), 16, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), 0.9, "bicubic")
 
@@ -46,7 +48,114 @@ def test_state_dicts_of_common_forms(tmp_path: Path, wrapper: str | None, prefix
     network = nn.Linear(3, 2)
     state = {prefix + key: value for key, value in network.state_dict().items()}
     torch.save({wrapper: state} if wrapper else state, tmp_path / "w.pth")
-    fit_weights(nn.Linear(3, 2), read_weights(tmp_path / "w.pth")[0], "w.pth")
+    other = nn.Linear(3, 2)
+    assert fit_weights(other, read_weights(tmp_path / "w.pth")[0], "w.pth") == (
+        f"prefix {prefix} removed" if prefix else ""
+    )
+    assert torch.equal(other.weight, network.weight) and torch.equal(other.bias, network.bias)
+
+
+def stack(value: float) -> nn.Sequential:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+    for parameter in network.parameters():
+        nn.init.constant_(parameter, value)
+    return network
+
+
+@pytest.mark.parametrize("prefix", ["model.", "net.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "a.b.c."])
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_one_common_prefix_is_removed_and_told(tmp_path: Path, prefix: str, suffix: str) -> None:
+    path = tmp_path / f"w.{suffix}"
+    state = {prefix + key: value for key, value in stack(0.5).state_dict().items()}
+    save_file(state, path) if suffix == "safetensors" else torch.save({"state_dict": state}, path)
+    network = stack(0)
+    note = fit_weights(network, read_checkpoint(path).state, str(path))
+    assert "removed" in note and all(part in note for part in prefix.split(".") if part)
+    assert network[3].weight.unique().tolist() == [0.5]
+
+
+def test_names_inside_a_compiled_part_fit() -> None:
+    state = {key.replace("1.", "1._orig_mod."): value for key, value in stack(0.5).state_dict().items()}
+    network = stack(0)
+    assert fit_weights(network, state, "w.pth") == "_orig_mod. removed from the names"
+    assert network[1].weight.unique().tolist() == [0.5]
+
+
+def test_a_prefix_is_kept_where_its_removal_does_not_fit() -> None:
+    state = {f"model.{key}": value for key, value in stack(0.5).state_dict().items()}
+    with pytest.raises(UserError, match=r"network:\n  unexpected: criterion\.weight$"):
+        fit_weights(stack(0), {**state, "criterion.weight": torch.zeros(1)}, "w.pth")
+    with pytest.raises(UserError, match=r"missing: 0\.bias$"):
+        fit_weights(stack(0), {key: value for key, value in state.items() if key != "model.0.bias"}, "w.pth")
+    with pytest.raises(UserError, match=r"network:\n  unexpected: model\.0\.weight"):
+        fit_weights(stack(0), stack(1).state_dict() | state, "w.pth")
+
+
+@pytest.mark.parametrize("key", ["state_dict_ema", "model_ema", "ema", "ema_state_dict"])
+@pytest.mark.parametrize("inner", ["", "module", "shadow"])
+def test_a_moving_average_beside_the_weights_is_taken_or_not(tmp_path: Path, key: str, inner: str) -> None:
+    average: object = stack(0.25).state_dict()
+    average = {inner: average, "decay": 0.9} if inner else average
+    torch.save({"state_dict": stack(1).state_dict(), key: average, "epoch": 3}, tmp_path / "w.pth")
+    for ema, value, words in (
+        ("auto", 0.25, f"moving average {key}"),
+        (True, 0.25, f"moving average {key}"),
+        (False, 1.0, f"last weights, not the moving average {key}"),
+    ):
+        checkpoint = read_checkpoint(tmp_path / "w.pth", ema)
+        assert checkpoint.state["3.weight"].unique().tolist() == [value] and checkpoint.note == words
+    with pytest.raises(UserError, match=r"model\.ema=maybe"):
+        read_checkpoint(tmp_path / "w.pth", "maybe")
+    torch.save({key: average}, tmp_path / "alone.pth")
+    assert read_checkpoint(tmp_path / "alone.pth").state["3.weight"].unique().tolist() == [0.25]
+    with pytest.raises(UserError, match="alone"):
+        read_checkpoint(tmp_path / "alone.pth", ema=False)
+
+
+def test_a_moving_average_under_a_prefix_of_its_own() -> None:
+    state = {f"model.{key}": value for key, value in stack(1).state_dict().items()}
+    state |= {f"ema_model.{key}": value for key, value in stack(0.25).state_dict().items()}
+    bare = stack(1).state_dict() | {f"ema.{key}": value for key, value in stack(0.25).state_dict().items()}
+    for tensors in (state, bare):
+        for ema, value, words in (("auto", 0.25, "moving average, prefix ema"), (False, 1.0, "last weights")):
+            network = stack(0)
+            assert fit_weights(network, tensors, "w.ckpt", ema).startswith(words)
+            assert network[3].weight.unique().tolist() == [value]
+    with pytest.raises(UserError, match="do not fit"):
+        fit_weights(
+            stack(0), {key.replace("ema_model.", "teacher."): value for key, value in state.items()}, "two sets"
+        )
+
+
+def test_weights_that_torch_averaged_fit() -> None:
+    averaged = torch.optim.swa_utils.AveragedModel(stack(0.5))
+    network = stack(0)
+    assert (
+        fit_weights(network, averaged.state_dict(), "w.pth")
+        == "average of torch's AveragedModel, prefix module. removed"
+    )
+    assert network[3].weight.unique().tolist() == [0.5]
+
+
+def test_the_classifier_says_which_weights_it_has(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    last, average = CifarCNN().state_dict(), CifarCNN().state_dict()
+    prefixed = {f"net.{key}": value for key, value in average.items()}
+    torch.save({"state_dict": last, "state_dict_ema": prefixed}, tmp_path / "w.pth")
+    torch.save(last, tmp_path / "plain.pth")
+    own = Own(CifarCNN)
+
+    def build(name: str, ema: bool | str) -> Classifier:
+        return build_classifier("cifar_cnn", own, str(tmp_path / name), classes="cifar10", ema=ema)
+
+    for ema in ("auto", True):
+        classifier = build("w.pth", ema)
+        assert classifier.origin == f"file: {tmp_path / 'w.pth'}, moving average state_dict_ema, prefix net. removed"
+        assert torch.equal(classifier.network.state_dict()["fc1.weight"], average["fc1.weight"])
+    assert torch.equal(build("w.pth", False).network.state_dict()["fc1.weight"], last["fc1.weight"])
+    assert build("plain.pth", "auto").origin == f"file: {tmp_path / 'plain.pth'}"
+    with pytest.raises(UserError, match="holds no moving average"):
+        build("plain.pth", True)
 
 
 def test_pickled_code_is_refused_and_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

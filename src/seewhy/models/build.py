@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seewhy.core.errors import MissingWeights, UserError
-from seewhy.core.facts import CIFAR10_CLASSES, Facts
+from seewhy.core.facts import CIFAR10_CLASSES
 from seewhy.models.architectures import Architecture, read_imagenet_classes
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from seewhy.models.classifier import Classifier
     from seewhy.models.optimizers import Optimization
+    from seewhy.models.weights import Checkpoint
 
 SHIPPED = Path(__file__).parent.parent / "weights"
 """Weights that this project trained, each with a model card beside it."""
@@ -77,6 +78,7 @@ def build_classifier(
     fold: bool = True,
     width: float | None = None,
     seed: int = 0,
+    ema: bool | str = "auto",
     optimization: Optimization | None = None,
 ) -> Classifier:
     """Build a classifier with its weights and facts; what is None comes from the weights.
@@ -98,6 +100,8 @@ def build_classifier(
             same values up to rounding.
         width: Multiplies the channels of networks that have such a setting.
         seed: Of random weights.
+        ema: Whether to take the exponential moving average of the weights from a file that holds both; `auto`: where there
+            is one. The origin of the classifier says what was taken.
         optimization: Optimiser and schedule; None for a classifier that is not trained.
 
     Returns:
@@ -114,7 +118,8 @@ def build_classifier(
     from seewhy.models.classifier import Classifier
     from seewhy.models.weights import fit_weights, hash_weights
 
-    state, stored, origin = _read_source(name, source, seed)
+    checkpoint, origin = _read_source(name, source, seed, ema)
+    state, stored, notes = checkpoint.state, checkpoint.facts, [checkpoint.note]
     facts = (stored or architecture.facts()).replace(
         {
             "classes": read_class_names(classes),
@@ -131,8 +136,11 @@ def build_classifier(
         network = architecture.network(len(facts.classes), facts.size, **options)
     if source == "pretrained":
         state, origin = architecture.pretrained(network)
-    if state is not None:
-        fit_weights(network, state, origin)
+    if state:
+        notes.append(fit_weights(network, state, origin, ema))
+    if ema is True and not any("average" in note and "not the" not in note for note in notes):
+        raise UserError(f"model.ema=true: {origin} holds no moving average of the weights; set model.ema=auto")
+    origin += "".join(f", {note}" for note in notes if note)
     network.eval()
     if size is not None:
         _check_size(network, size)
@@ -154,14 +162,14 @@ def build_classifier(
     return result
 
 
-def _read_source(name: str, source: str, seed: int) -> tuple[dict[str, Tensor] | None, Facts | None, str]:
-    """(state dict, facts that a file carries, origin in words); nothing is read for random and published weights."""
-    from seewhy.models.weights import read_weights
+def _read_source(name: str, source: str, seed: int, ema: bool | str) -> tuple[Checkpoint, str]:
+    """(what the file holds, origin in words); nothing is read for random and published weights."""
+    from seewhy.models.weights import Checkpoint, read_checkpoint
 
     if source in ("random", "pretrained"):
-        return None, None, f"random (seed {seed})"
+        return Checkpoint({}, None), f"random (seed {seed})"
     path = SHIPPED / f"{name}.safetensors" if source == "shipped" else Path(source)
-    return *read_weights(path), f"shipped: {path.name}" if source == "shipped" else f"file: {path}"
+    return read_checkpoint(path, ema), f"shipped: {path.name}" if source == "shipped" else f"file: {path}"
 
 
 def _check_size(network: nn.Module, size: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,14 +17,43 @@ from seewhy.core.facts import Facts
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Keys under which training scripts commonly put the state dict."""
+AVERAGES = (
+    "state_dict_ema",
+    "model_ema",
+    "ema_state_dict",
+    "model_state_dict_ema",
+    "model_ema_state_dict",
+    "ema_model",
+    "ema",
+)
+"""Keys under which training scripts put the exponential moving average of the weights beside the last ones."""
+AVERAGE_INNER = (*WRAPPERS, "module", "shadow")
+"""Keys under which such an average puts its state dict."""
+TORCH_WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+"""What torch.compile and others write into the names of what they wrap."""
+COUNTER = "n_averaged"
+"""What torch's AveragedModel counts beside its weights."""
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
 LARGEST_RATIO = 4
 """How many times larger than the file the contents of an archive may be."""
 
 
+class Checkpoint(NamedTuple):
+    """What a file of weights holds."""
+
+    state: dict[str, Tensor]
+    """Tensors by the names that the file gives them."""
+    facts: Facts | None
+    """Of the network, where the file carries them."""
+    average: str = ""
+    """The key of the moving average that `state` is; empty where it is the weights themselves."""
+    note: str = ""
+    """What was chosen, in words; empty where there was no choice."""
+
+
 def read_weights(path: Path) -> tuple[dict[str, Tensor], Facts | None]:
-    """Read weights from a file. Nothing in it is executed: only tensors in plain containers are accepted.
+    """Read weights from a file as `read_checkpoint` does, the moving average where there is one.
 
     Args:
         path: A .safetensors, .pt, .pth, .bin or .ckpt file.
@@ -35,12 +64,33 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], Facts | None]:
     Raises:
         UserError: The file is missing, damaged, of another kind, or holds other pickled objects.
     """
+    checkpoint = read_checkpoint(path)
+    return checkpoint.state, checkpoint.facts
+
+
+def read_checkpoint(path: Path, ema: bool | str = "auto") -> Checkpoint:
+    """Read weights from a file. Nothing in it is executed: only tensors in plain containers are accepted.
+
+    Args:
+        path: A .safetensors, .pt, .pth, .bin or .ckpt file.
+        ema: Whether to take the exponential moving average of the weights, which lies under one of the keys `AVERAGES`;
+            `auto`: where there is one.
+
+    Returns:
+        The state dict, the facts where the file carries them, and what was chosen.
+
+    Raises:
+        UserError: The file is missing, damaged, of another kind, holds other pickled objects, or only the moving
+            average where `ema` is false.
+    """
+    if ema not in (True, False, "auto"):
+        raise UserError(f"model.ema={ema} must be auto, true or false")
     if not path.is_file():
         raise UserError(f"model.weights={path}: {'it is not a file' if path.exists() else 'there is no such file'}")
     if path.stat().st_size == 0:
         raise UserError(f"model.weights={path}: the file is empty; is it complete?")
     if path.suffix == ".safetensors":
-        return _read_safetensors(path)
+        return Checkpoint(*_read_safetensors(path))
     if path.suffix not in (".pt", ".pth", ".ckpt", ".bin"):
         raise UserError(f"model.weights={path}: expected .safetensors, .pt, .pth or .ckpt")
     _check_size(path)
@@ -53,7 +103,26 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], Facts | None]:
             ) from error
         raise UserError(f"model.weights={path} cannot be read ({_first_line(error)}); is it complete?") from error
     metadata = content.get("seewhy") if isinstance(content, dict) else None
-    return _state_dict(content, path), _parse_facts(metadata, path)
+    facts = _parse_facts(metadata, path)
+    key, average = _find_average(content)
+    if key and ema is not False:
+        return Checkpoint(_state_dict(average, path), facts, key, f"moving average {key}")
+    if key and not any(isinstance(content.get(wrapper), dict) for wrapper in WRAPPERS):
+        raise UserError(f"model.weights={path} holds the moving average {key} alone: set model.ema=auto")
+    note = f"last weights, not the moving average {key}" if key else ""
+    return Checkpoint(_state_dict(content, path), facts, note=note)
+
+
+def _find_average(content: Any) -> tuple[str, Any]:
+    """The key of the moving average in a checkpoint and the average; an empty key where there is none."""
+    if not isinstance(content, dict):
+        return "", None
+    for key in AVERAGES:
+        average = content.get(key)
+        if isinstance(average, dict) and average:
+            inner = next((average[name] for name in AVERAGE_INNER if isinstance(average.get(name), dict)), average)
+            return key, inner
+    return "", None
 
 
 def _check_size(path: Path) -> None:
@@ -105,24 +174,85 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     )
     if not named or not content:
         raise UserError(f"model.weights={path} is not a state dict (names with tensors)")
-    for prefix in ("network.", "module."):
-        if content and all(key.startswith(prefix) for key in content):
-            content = {key.removeprefix(prefix): value for key, value in content.items()}
     return content
 
 
-def fit_weights(network: nn.Module, state: dict[str, Tensor], origin: str) -> None:
+def match_names(
+    network: nn.Module, state: dict[str, Tensor], ema: bool | str = "auto"
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Remove from the names of weights what a training script put in front of them.
+
+    One prefix that all names share is removed where the names then are those of the network, such as `model.` or
+    `module._orig_mod.`. Of two sets of weights under two prefixes the moving average, whose prefix has the word `ema`, and
+    the other are told apart.
+
+    Args:
+        network: The network.
+        state: Tensors by their names.
+        ema: As in `read_checkpoint`, for two sets of weights.
+
+    Returns:
+        The tensors by their names in the network, or as they are where no prefix fits, and what was done in words.
+    """
+    expected = network.state_dict()
+    if not expected or set(state) == set(expected):
+        return state, []
+    notes = []
+    plain = {key: value for key, value in state.items() if key != COUNTER or COUNTER in expected}
+    if len(plain) < len(state):
+        notes.append("average of torch's AveragedModel")
+    for wrapper in TORCH_WRAPPERS:
+        if not any(wrapper in key for key in expected) and any(wrapper in key for key in plain):
+            shorter = {key.replace(wrapper, ""): value for key, value in plain.items()}
+            if len(shorter) < len(plain):  # two tensors would share a name
+                return state, []
+            plain = shorter
+            notes.append(f"{wrapper} removed from the names")
+    if set(plain) == set(expected):
+        return plain, notes
+    ends = [f".{name}" for name in (next(iter(expected)), [*expected][-1])]
+    prefixes = {key[: 1 - len(end)] for end in ends for key in plain if key.endswith(end)}
+    sets = {
+        prefix: {key.removeprefix(prefix): value for key, value in plain.items() if key.startswith(prefix)}
+        for prefix in sorted(prefixes)
+    }
+    bare = {key: value for key, value in plain.items() if key in expected}
+    if not bare:
+        shared = {prefix: len(set(tensors) & set(expected)) for prefix, tensors in sets.items()}
+        nearest = max(sets, key=lambda prefix: shared[prefix], default="")
+        if nearest and 2 * shared[nearest] > len(expected):  # then the misfits alone are worth telling
+            state = {key: value for key, value in plain.items() if not key.startswith(nearest)} | sets[nearest]
+    sets[""] = bare
+    fitting = {prefix: tensors for prefix, tensors in sets.items() if set(tensors) == set(expected)}
+    if not fitting or sum(map(len, fitting.values())) != len(plain):
+        return state, []
+    averages = [prefix for prefix in fitting if "ema" in prefix.lower().replace("_", ".").split(".")]
+    others = [prefix for prefix in fitting if prefix not in averages]
+    wanted = (others or averages) if ema is False else (averages or others)
+    if len(wanted) > 1:
+        return plain, []
+    if len(fitting) > 1:
+        notes.append("moving average" if wanted[0] in averages else "last weights, not the moving average")
+    return fitting[wanted[0]], notes + ([f"prefix {wanted[0]} removed"] if wanted[0] else [])
+
+
+def fit_weights(network: nn.Module, state: dict[str, Tensor], origin: str, ema: bool | str = "auto") -> str:
     """Load weights into a network.
 
     Args:
         network: The network.
-        state: Tensors by their names in the network.
+        state: Tensors by their names in the network, perhaps behind a prefix; see `match_names`.
         origin: Where they come from, for the message.
+        ema: As in `match_names`.
+
+    Returns:
+        What was done to the names in words; empty where nothing was.
 
     Raises:
         UserError: Names, shapes or types do not fit, each kind with examples; or a value is not finite.
     """
     expected = network.state_dict()
+    state, notes = match_names(network, state, ema)
     _check_names_and_shapes(expected, state, origin)
     kinds = [
         f"{key} is {value.dtype} ({str(value.layout).removeprefix('torch.')})"
@@ -140,6 +270,7 @@ def fit_weights(network: nn.Module, state: dict[str, Tensor], origin: str) -> No
         examples = _list_examples("in", damaged)
         raise UserError("\n".join([f"the weights ({origin}) hold NaN or infinite values:", *examples]))
     network.load_state_dict(state)
+    return ", ".join(notes)
 
 
 def _check_names_and_shapes(expected: dict[str, Tensor], state: dict[str, Tensor], origin: str) -> None:

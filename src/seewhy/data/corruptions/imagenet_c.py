@@ -158,7 +158,7 @@ class MotionBlur(DrawnTransform):
 
     def blend(self, picture: NDArray[np.uint8], drawn: NDArray[Any]) -> NDArray[Any]:
         """Smear the picture."""
-        return smear(picture.astype(np.float32) / 255, self.radius, self.sigma, float(drawn[0]))
+        return smear((picture / 255).astype(np.float32), self.radius, self.sigma, float(drawn[0]))
 
 
 class ZoomBlur(albumentations.ImageOnlyTransform):
@@ -188,9 +188,10 @@ class ZoomBlur(albumentations.ImageOnlyTransform):
         """Blur the picture uint8 [height, width, 3]."""
         values = np.ascontiguousarray(img, np.float32)
         factors = np.arange(1, self.largest, self.step)
-        turned = cv2.transpose(values)  # rows and columns are exchanged: rows are faster to interpolate than columns
+        turned: NDArray[Any] = cv2.transpose(values)  # [width, height, 3]: rows are faster to interpolate
         for factor in factors:
-            turned += enlarge(cv2.transpose(enlarge(values, factor)), factor)
+            rows: NDArray[Any] = cv2.transpose(enlarge(values, factor))
+            turned += enlarge(rows, factor)
         return np.rint(cv2.transpose(turned) / (1 + len(factors))).astype(np.uint8)
 
 
@@ -414,7 +415,7 @@ def smear(values: NDArray[np.float32], radius: int, sigma: float, angle: float) 
         The same shape.
     """
     kernel = build_streak(radius, sigma, angle)
-    blurred: NDArray[np.float32] = cv2.filter2D(values, -1, kernel, borderType=cv2.BORDER_REPLICATE)
+    blurred: NDArray[Any] = cv2.filter2D(values, -1, kernel, borderType=cv2.BORDER_REPLICATE)
     return blurred
 
 

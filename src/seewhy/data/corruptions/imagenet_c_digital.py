@@ -38,7 +38,7 @@ class Contrast(albumentations.ImageOnlyTransform):
         """Flatten the picture uint8 [height, width, 3]."""
         means = img.mean((0, 1))
         table = np.clip(means + self.factor * (np.arange(256)[:, None] - means), 0, 255)
-        changed: NDArray[np.uint8] = cv2.LUT(img, np.rint(table).astype(np.uint8)[None])
+        changed: NDArray[Any] = cv2.LUT(img, np.rint(table).astype(np.uint8)[None])
         return changed
 
 
