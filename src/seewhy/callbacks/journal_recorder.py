@@ -176,7 +176,15 @@ class JournalRecorder(Callback):
 
 
 def find_callback(trainer: Trainer, kind: type[Kind]) -> Kind | None:
-    """The first callback of a trainer that is of a kind; None where there is none."""
+    """Find the first callback of a kind.
+
+    Args:
+        trainer: Its callbacks are searched.
+        kind: The class.
+
+    Returns:
+        The callback; None where there is none.
+    """
     return next((callback for callback in trainer.callbacks if isinstance(callback, kind)), None)  # type: ignore[attr-defined]
 
 

@@ -110,7 +110,10 @@ def read_checkpoint(path: Path, ema: bool | str = "auto") -> Checkpoint:
     if key and not any(isinstance(content.get(wrapper), dict) for wrapper in WRAPPERS):
         raise UserError(f"model.weights={path} holds the moving average {key} alone: set model.ema=auto")
     note = f"last weights, not the moving average {key}" if key else ""
-    return Checkpoint(_state_dict(content, path), facts, note=note)
+    state = _state_dict(content, path)
+    if facts is not None:  # a checkpoint of this project's training, whose classifier holds its network under that name
+        state = {key.removeprefix("network."): value for key, value in state.items()}
+    return Checkpoint(state, facts, note=note)
 
 
 def _find_average(content: Any) -> tuple[str, Any]:

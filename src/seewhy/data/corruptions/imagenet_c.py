@@ -185,7 +185,15 @@ class ZoomBlur(albumentations.ImageOnlyTransform):
         self.largest, self.step = largest, step
 
     def apply(self, img: NDArray[np.uint8], **params: Any) -> NDArray[np.uint8]:
-        """Blur the picture uint8 [height, width, 3]."""
+        """Blur the picture.
+
+        Args:
+            img: uint8 [height, width, 3].
+            params: Of Albumentations, which are not needed.
+
+        Returns:
+            The same shape.
+        """
         values = np.ascontiguousarray(img, np.float32)
         factors = np.arange(1, self.largest, self.step)
         turned: NDArray[Any] = cv2.transpose(values)  # [width, height, 3]: rows are faster to interpolate

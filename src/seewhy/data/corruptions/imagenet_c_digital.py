@@ -35,7 +35,15 @@ class Contrast(albumentations.ImageOnlyTransform):
         self.factor = factor
 
     def apply(self, img: NDArray[np.uint8], **params: Any) -> NDArray[np.uint8]:
-        """Flatten the picture uint8 [height, width, 3]."""
+        """Flatten the picture.
+
+        Args:
+            img: uint8 [height, width, 3].
+            params: Of Albumentations, which are not needed.
+
+        Returns:
+            The same shape.
+        """
         means = img.mean((0, 1))
         table = np.clip(means + self.factor * (np.arange(256)[:, None] - means), 0, 255)
         changed: NDArray[Any] = cv2.LUT(img, np.rint(table).astype(np.uint8)[None])
@@ -60,7 +68,15 @@ class Pixelate(albumentations.ImageOnlyTransform):
         self.factor = factor
 
     def apply(self, img: NDArray[np.uint8], **params: Any) -> NDArray[np.uint8]:
-        """Pixelate the picture uint8 [height, width, 3]."""
+        """Pixelate the picture.
+
+        Args:
+            img: uint8 [height, width, 3].
+            params: Of Albumentations, which are not needed.
+
+        Returns:
+            The same shape.
+        """
         height, width = img.shape[:2]
         small = max(1, int(width * self.factor)), max(1, int(height * self.factor))
         box = Image.Resampling.BOX
@@ -85,7 +101,15 @@ class JPEG(albumentations.ImageOnlyTransform):
         self.quality = quality
 
     def apply(self, img: NDArray[np.uint8], **params: Any) -> NDArray[np.uint8]:
-        """Compress the picture uint8 [height, width, 3]."""
+        """Compress the picture.
+
+        Args:
+            img: uint8 [height, width, 3].
+            params: Of Albumentations, which are not needed.
+
+        Returns:
+            The same shape.
+        """
         file = io.BytesIO()
         Image.fromarray(img).save(file, "JPEG", quality=self.quality)
         with Image.open(file) as compressed:
