@@ -1,8 +1,8 @@
-"""Every test runs on one thread, offline and without a screen."""
+"""Every test runs on one thread (SEEWHY_TEST_THREADS: another number), offline and without a screen."""
 
 import os
 
-os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: the same sums on every machine
+os.environ["OMP_NUM_THREADS"] = os.environ.get("SEEWHY_TEST_THREADS", "1")  # before torch is imported
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -29,6 +29,7 @@ class InputXGradient(ChannelExplainer):
 class Saliency(ChannelExplainer):
     """max over channels of |d score / d pixel|, never negative.
 
+    Where all values of a pooling window are equal, as in a flat image, rounding decides which of them has the gradient.
     Simonyan, Vedaldi, Zisserman: Deep inside convolutional networks, 2014.
 
     Args:

@@ -26,7 +26,8 @@ class GuidedIg(CompleteChannelExplainer, BaselineExplainer):
 
     Every step shortens the L1 distance to the image by 1 / `n_steps`: of the values (pixel and channel) those with the
     smallest |gradient| move towards the image, then the next, until that is reached. The steps follow one another, so that
-    a pass holds one point of each image.
+    a pass holds one point of each image. The first gradient is that at the baseline, where rounding decides which of the
+    equal values of a pooling window has it if the baseline is one colour; `noise` and `uniform` are not.
     Kapishnikov, Venugopalan, Avci, Wedin, Terry, Bolukbasi: Guided integrated gradients, CVPR 2021.
 
     Args:

@@ -20,7 +20,9 @@ from seewhy.models.batched import BatchedEvaluator
 class IntegratedGradients(CompleteChannelExplainer, BaselineExplainer):
     """(x - b) * integral from 0 to 1 of d score / d image at b + t (x - b) dt, summed over the channels.
 
-    The memory does not depend on the number of steps. Fact `n_steps`: nodes used.
+    The memory does not depend on the number of steps. Fact `n_steps`: nodes used. Rules with a node at the baseline itself
+    (riemann_left, trapezoid, `auto`) take a gradient at a flat image where the baseline is one colour: all values of a
+    pooling window are equal there, and rounding decides which of them has the gradient. gauss_legendre has no such node.
     Sundararajan, Taly, Yan: Axiomatic attribution for deep networks, ICML 2017.
 
     Args:

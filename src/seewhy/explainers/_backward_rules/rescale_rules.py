@@ -24,6 +24,9 @@ rounds by 6e-8 over the difference; it is off by a 24th of the third derivative 
 TIED = 64
 """Two values of a map are the same up to this many units of rounding of the map's largest value: sums of equal terms in
 another order."""
+GRID = 1024
+"""Units of rounding in a step of the grid on which such values are one: of a thousand some four lie at an edge of it. A fall
+of the maximum by less than 4 steps is too small for the grid."""
 PIECEWISE_LINEAR = frozenset("abs clamp clamp_max clamp_min clip hardsigmoid hardtanh leaky_relu prelu relu6".split())
 
 
@@ -140,8 +143,8 @@ class MaxPoolOp(DifferenceOp):
     With i the image's largest position, j the baseline's, and D the change of the maximum: m_i = 1 where i = j;
     otherwise m_i = D / (x_i - b_i) where the maximum rose and m_j = D / (x_j - b_j) where it fell. D lies between
     those differences, so every multiplier is in [0, 1]. Where several positions of the baseline are largest up to rounding,
-    as everywhere in a flat one, j is i if i is among them: rounding decides nothing, and the map is that of one machine as
-    of another. `pool` returns the maxima and their flat positions in each map.
+    as everywhere in a flat one, j is i if i is among them and otherwise the first of them: rounding decides nothing, and
+    two machines give the same map. `pool` returns the maxima and their flat positions in each map.
     """
 
     def __init__(self, baselines: tuple[Tensor, ...], pool: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
@@ -153,15 +156,19 @@ class MaxPoolOp(DifferenceOp):
         """Compute the maxima and save how the change of each is shared."""
         (image,), (baseline,) = operands, self.baselines
         highest, index = self.pool(image)
-        highest_b, index_b = (each.expand_as(highest) for each in self.pool(baseline))
+        highest_b, exact_b = (each.expand_as(highest) for each in self.pool(baseline))
         self.memory_format = find_memory_format(image)
         self.shape = image.shape
         change = highest - highest_b
         at_b = self._gather(index, baseline.expand_as(image))
-        rounding = TIED * torch.finfo(baseline.dtype).eps * baseline.abs().amax((-3, -2, -1), keepdim=True)
-        same = (index == index_b) | (highest_b - at_b <= rounding)
+        rounding = torch.finfo(baseline.dtype).eps * baseline.abs().amax((-3, -2, -1), keepdim=True)
+        same = (index == exact_b) | (highest_b - at_b <= TIED * rounding)
+        grid = GRID * rounding.where(rounding > 0, 1.0)
+        first_b = self.pool((baseline / grid).round())[1].expand_as(highest)
+        index_b = first_b.where(change < -4 * grid, exact_b)
+        fall = self._gather(index_b, image) - self._gather(index_b, baseline.expand_as(image))
         share = (change / (highest - at_b)).where(change > 0, 0.0).masked_fill_(same, 1.0)
-        share_b = (change / (self._gather(index_b, image) - highest_b)).where(change < 0, 0.0).masked_fill_(same, 0.0)
+        share_b = (change / fall).where(change < 0, 0.0).masked_fill_(same, 0.0)
         self.shares = [(index, share), (index_b, share_b)]
         return highest
 
