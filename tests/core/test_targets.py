@@ -35,3 +35,19 @@ def test_an_unknown_class_is_refused_with_the_nearest(policy: str | int, words: 
 
 def test_a_single_class_has_no_runner_up_but_itself() -> None:
     assert choose_targets("runner_up", LOGITS[:, :1], LABELS, CLASSES[:1]).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("policy", "nearest"),
+    [
+        ("shrak", "tiger shark"),
+        ("ture", "true"),
+        ("runnerup", "runner_up"),
+        ("predictd", "predicted"),
+        ("printr", "printer"),
+    ],
+)
+def test_the_nearest_name_is_a_policy_a_class_or_a_word_of_a_class(policy: str, nearest: str) -> None:
+    classes = ("turtle", "tiger shark", "printer", "vulture", "house finch")
+    with pytest.raises(UserError, match=f"nearest: {nearest}"):
+        check_policy(policy, classes)

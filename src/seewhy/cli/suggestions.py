@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,37 @@ from omegaconf.errors import OmegaConfBaseException
 
 from seewhy.core.errors import UserError
 
+SYNONYMS = {
+    "explainer": {
+        "ig": ("integrated_gradients",),
+        "sg": ("smooth_grad",),
+        "ixg": ("input_x_gradient",),
+        "gradxinput": ("input_x_gradient",),
+        "gradientxinput": ("input_x_gradient",),
+        "gradient": ("saliency",),
+        "gradients": ("saliency",),
+        "vanilla": ("saliency",),
+        "gradcampp": ("grad_cam_plus_plus",),
+        "gbp": ("guided_backprop",),
+        "deconvnet": ("deconvolution",),
+        "expectedgradients": ("gradient_shap",),
+        "deepshap": ("deep_lift", "gradient_shap"),
+        "sobel": ("edges",),
+    },
+    "trainer": {"cuda": ("gpu",)},
+}
+"""What choices of a group are called elsewhere; letters alone, in lower case."""
+SEVERAL = ("callbacks", "corruption", "logger", "metric")
+"""Groups of which several choices are taken at once."""
+
 
 def find_nearest(word: str, words: Iterable[str], count: int = 3) -> list[str]:
-    """Find the words that are most like `word`; case, `_` and `-` do not matter.
+    """Find the words that are most like `word`, or hold it as a part; case, `_` and `-` do not matter, `+` is `plus`.
 
     >>> find_nearest("gradcam", ["grad_cam", "score_cam", "lime"], 1)
     ['grad_cam']
+    >>> find_nearest("shap", ["kernel_shap", "gradient_shap", "lime"])
+    ['kernel_shap', 'gradient_shap']
 
     Args:
         word: What was typed.
@@ -34,11 +59,14 @@ def find_nearest(word: str, words: Iterable[str], count: int = 3) -> list[str]:
         plain.setdefault(_simplify(candidate), candidate)
     if _simplify(word) in plain:
         return [plain[_simplify(word)]]
+    parts = [each for each in plain.values() if word.lower() in each.lower().replace("-", "_").split("_")]
+    if len(word) > 2 and 0 < len(parts) <= count:
+        return parts
     return [plain[match] for match in difflib.get_close_matches(_simplify(word), plain, n=count, cutoff=0.6)]
 
 
 def _simplify(word: str) -> str:
-    return word.lower().replace("_", "").replace("-", "")
+    return word.lower().replace("_", "").replace("-", "").replace("+", "plus")
 
 
 def explain_mistake(error: Exception, configs: Path, task: str) -> UserError:
@@ -66,7 +94,7 @@ def explain_mistake(error: Exception, configs: Path, task: str) -> UserError:
     if group:
         return UserError(f"{group.group(1)}= is a group that {task} does not have; +{group.group(1)}= adds it")
     if str(error).startswith("Ambiguous value"):
-        return _describe_ambiguous(error)
+        return _describe_ambiguous(error, [path.name for path in configs.iterdir() if path.is_dir()])
     lines = [str(error).strip(), str(cause).split("\n")[0] if cause and str(cause) not in str(error) else ""]
     return UserError("\n".join(line for line in lines if line))
 
@@ -86,8 +114,19 @@ def describe_unknown_choice(path: str, options: list[str], configs: Path) -> Use
     options = options or sorted(file.stem for file in (configs / group).glob("*.yaml"))
     if not options:
         return UserError(f"there is no config {path!r}")
-    meant = _ask([f"{group}={name}" for name in find_nearest(choice, options)])
-    return UserError(f"{group}={choice}: there is no {group} {choice!r}; {meant}\n  choices: {', '.join(options)}")
+    known = [name for name in SYNONYMS.get(group, {}).get(_simplify(choice), ()) if name in options]
+    likely = [f"{group}={name}" for name in known or find_nearest(choice, options)]
+    if group == "model" and "timm" in options:
+        import timm
+
+        names = timm.list_models()
+        if choice in names:
+            likely = [f"model=timm model.name={choice}"]
+        elif not likely:
+            likely = [f"model=timm model.name={name}" for name in find_nearest(choice, names)]
+    return UserError(
+        f"{group}={choice}: there is no {group} {choice!r}; {_ask(likely)}\n  choices: {', '.join(options)}"
+    )
 
 
 def describe_unknown_key(
@@ -145,9 +184,11 @@ def _describe_unreadable(error: OverrideParseException) -> UserError:
     )
 
 
-def _describe_ambiguous(error: Exception) -> UserError:
+def _describe_ambiguous(error: Exception, choices: Collection[str]) -> UserError:
     asked = re.search(r"argument '(.+?)'\n", str(error))
     key, _, value = (asked.group(1) if asked else "key=a,b").partition("=")
+    if key in choices and key not in SEVERAL:
+        return UserError(f"{key}={value}: only one {key} is taken; a sweep over them needs -m: -m {key}={value}")
     return UserError(
         f"{key}={value}: a list needs brackets and quotes ('{key}=[{value}]'), a sweep over the values needs -m"
     )

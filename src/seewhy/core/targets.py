@@ -58,12 +58,27 @@ def find_class(name: str, classes: Sequence[str]) -> int:
     names = [_simplify(each) for each in classes]
     if _simplify(name) in names:
         return names.index(_simplify(name))
-    matches = difflib.get_close_matches(_simplify(name), names, n=4, cutoff=0.5)
-    near = [classes[names.index(match)] for match in matches]
+    near = _find_nearest(_simplify(name), [*POLICIES, *classes])
     raise UserError(
         f"target={name!r} is none of {', '.join(POLICIES)}, an index, or one of the network's {len(classes)} classes; "
         f"nearest: {', '.join(near) or ', '.join(classes[:4])}"
     )
+
+
+def _find_nearest(name: str, candidates: Sequence[str]) -> list[str]:
+    """Up to four candidates that are most like a name as a whole or in one word: `shrak` is like `tiger shark`.
+
+    Policies come first.
+    """
+
+    def rate(words: str) -> float:
+        parts = {words, words.replace(" ", ""), *words.split()}
+        return max(difflib.SequenceMatcher(None, name, part).ratio() for part in parts)
+
+    rates = [rate(_simplify(candidate)) for candidate in candidates]
+    rates = [each + (each >= 0.7 and name in POLICIES) for each, name in zip(rates, candidates, strict=True)]
+    order = sorted(range(len(candidates)), key=lambda position: (-rates[position], position))
+    return [candidates[position] for position in order[:4] if rates[position] >= 0.6]
 
 
 def _simplify(name: str) -> str:
