@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from seewhy.core.errors import UserError
 
-SYNONYMS = {
+SYNONYMS: dict[str, dict[str, tuple[str, ...]]] = {
     "explainer": {
         "ig": ("integrated_gradients",),
         "sg": ("smooth_grad",),
