@@ -11,6 +11,7 @@ import pytest
 from conftest import ROOT
 
 ROOMS = (
+    "analyses",
     "api",
     "callbacks",
     "cli",

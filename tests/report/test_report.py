@@ -257,7 +257,8 @@ def test_the_command_leaves_a_run_folder(tmp_path: Path, capsys: pytest.CaptureF
     assert (record["status"], record["task"], record["images"]) == ("completed", "report", 6)
     assert len(record["runs"]) == 2
     for override, words in (("runs=null", "runs is not set"), ("faithfulness=road", "faithfulness=road is none of")):
+        elsewhere = ["hydra.mode=RUN", f"output={tmp_path / words.split('=')[0].split()[0]}"]
         with pytest.raises(SystemExit) as stop:
-            tasks.execute(tasks.report, composed("report", [*given, f"runs={sweep}", override]))
+            tasks.execute(tasks.report, composed("report", [*elsewhere, f"runs={sweep}", override]))
         assert stop.value.code == 2
         assert words in capsys.readouterr().err

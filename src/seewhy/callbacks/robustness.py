@@ -13,7 +13,7 @@ from rich.console import Console
 
 from seewhy.analyses.robustness.figures import select_headline_quantities
 from seewhy.analyses.robustness.measure import Measurement, describe_work, find_existing_maps
-from seewhy.analyses.robustness.report import log_summary, results_table, write_figures, write_rows, write_summary
+from seewhy.analyses.robustness.report import build_results_table, log_summary, write_figures, write_rows, write_summary
 from seewhy.analyses.robustness.sheets import Gallery
 from seewhy.analyses.robustness.summary import CLEAN, average_over_corruptions, read_reference, summarise_robustness
 from seewhy.core.errors import UserError
@@ -150,7 +150,7 @@ class Robustness(Callback):
         log_summary(LoggerGroup(trainer.loggers), summary, self.folder.path, written)
         quantities = select_headline_quantities(list(summary.quantity.unique()), list(self.explainers))
         self.averages = average_over_corruptions(summary, quantities)
-        Console(highlight=False).print(results_table(summary, quantities, self.differences))
+        Console(highlight=False).print(build_results_table(summary, quantities, self.differences))
 
     def describe_row(self) -> tuple[dict[str, str], dict[str, float]]:
         """What the row by which runs are compared says of the corruptions.

@@ -1,7 +1,4 @@
-"""What a robustness run leaves behind: two tables, curves, a heat table and the sheets.
-
-Curves over the level, and the sheets, for TensorBoard.
-"""
+"""What a robustness run leaves behind: two tables, curves, a heat table and the sheets, also for the loggers."""
 
 from __future__ import annotations
 
@@ -29,9 +26,14 @@ YES_NO = ("correct", "flip", "attack_success")
 
 
 def write_rows(folder: RunFolder, rows: Sequence[Mapping[str, Any]]) -> None:
-    """robustness.csv: one row per image, corruption and level."""
-    found = dict.fromkeys(key for row in rows for key in row)
-    columns = [*FIRST, *(key for key in found if key not in FIRST)]
+    """Write robustness.csv: one row per image, corruption and level.
+
+    Args:
+        folder: The run folder.
+        rows: One mapping per image, corruption and level.
+    """
+    keys = dict.fromkeys(key for row in rows for key in row)
+    columns = [*FIRST, *(key for key in keys if key not in FIRST)]
     folder.write_csv("robustness.csv", columns, [{key: _cell(key, row[key]) for key in row} for row in rows])
 
 
@@ -42,7 +44,13 @@ def _cell(key: str, value: Any) -> str:
 
 
 def write_summary(folder: RunFolder, summary: pd.DataFrame, differences: Mapping[str, str] | None = None) -> None:
-    """robustness_summary.csv: means with intervals; its column `note` says too how levels differ from ImageNet-C's."""
+    """Write robustness_summary.csv: means with intervals.
+
+    Args:
+        folder: The run folder.
+        summary: Of `summarise_robustness`.
+        differences: How a corruption differs from the published one, by its name.
+    """
     rows = []
     for row in summary.itertuples(index=False):
         cells = {
@@ -62,7 +70,19 @@ def write_figures(
     explainers: Sequence[str],
     metrics: Sequence[str] = (),
 ) -> dict[str, int]:
-    """Draw everything; {file name: level as a step for TensorBoard}."""
+    """Draw the heat table, the curves and the sheets into robustness/.
+
+    Args:
+        folder: The run folder.
+        summary: Of `summarise_robustness`.
+        gallery: Tiles of the first images.
+        title: Heading of every figure.
+        explainers: Names of the methods.
+        metrics: Names of the metrics that were taken on the corrupted images.
+
+    Returns:
+        The level of each picture by its file name; 0 where it shows all levels.
+    """
     there = list(summary.quantity.unique())
     figures: dict[str, Drawn] = {"table": draw_heat_table(summary, select_curve_quantities(there, explainers), title)}
     figures["curves_prediction"] = draw_curves(summary, select_curve_quantities(there, ()), title)
@@ -89,10 +109,19 @@ def write_figures(
     return written
 
 
-def results_table(
+def build_results_table(
     summary: pd.DataFrame, quantities: Mapping[str, str], differences: Mapping[str, str] | None = None
 ) -> Table:
-    """One row per corruption: each quantity on the clean image and at the last level; below, how levels differ."""
+    """Build the terminal's table: each quantity on the clean image and at the last level, a row per corruption.
+
+    Args:
+        summary: Of `summarise_robustness`.
+        quantities: Heading of each quantity by its column.
+        differences: How a corruption differs from the published one, by its name.
+
+    Returns:
+        The table.
+    """
     notes = [f"{name}: {words}" for name, words in (differences or {}).items() if words]
     caption = "\n".join(["levels that are not those of ImageNet-C:", *notes]) if notes else None
     table = Table(box=None, pad_edge=False, header_style="bold", caption=caption, caption_justify="left")

@@ -1,9 +1,4 @@
-"""What every synthesis is: a value that makes images with a classifier and writes them to a run's folder.
-
-Images as a file holds them: every value a multiple of 1/255.
-Where the results of a synthesis go: the run's folder and, the same again, TensorBoard.
-A bar with the time left.
-"""
+"""What every synthesis is: parameters that make images with a classifier, and where the results go."""
 
 from __future__ import annotations
 
@@ -95,26 +90,48 @@ class Output:
         self.loggers = loggers or LoggerGroup()
 
     def file(self, name: str, content: bytes) -> None:
-        """A file of any kind."""
+        """Write a file of any kind.
+
+        Args:
+            name: Below the run folder.
+            content: Of the file.
+        """
         self.folder.write_bytes(name, content)
 
     def figure(self, name: str, content: bytes) -> None:
-        """A PNG file, logged under its name without the suffix."""
+        """Write a PNG file, and log it under its name without the suffix.
+
+        Args:
+            name: Below the run folder.
+            content: Of the file.
+        """
         self.file(name, content)
         self.loggers.log_image(name.removesuffix(".png"), content)
 
     def table(self, name: str, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-        """A CSV file, whose first rows are logged under its name without the suffix."""
+        """Write a CSV file, and log its first rows under its name without the suffix.
+
+        Args:
+            name: Below the run folder.
+            columns: Of the table.
+            rows: A mapping for each row.
+        """
         self.folder.write_csv(name, columns, rows)
         self.loggers.log_files(self.folder.path, (name.removesuffix(".csv"),))
 
     def number(self, name: str, value: float, step: int) -> None:
-        """One point of a curve."""
+        """Log one point of a curve.
+
+        Args:
+            name: Of the curve.
+            value: At this step.
+            step: Position along the curve.
+        """
         self.loggers.log_scalars({name: value}, step)
 
 
 def build_progress_bar(console: Console) -> Progress:
-    """What is done, how much of it, the time spent and the time left."""
+    """Build a bar with what is done, how much of it, the time spent and the time left."""
     words = TextColumn("{task.description}")
     return Progress(
         words, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), console=console
