@@ -141,7 +141,7 @@ def test_the_passes_equal_the_formula_and_neighbours_do_not_matter() -> None:
 def test_parameters_say_what_decides_the_map() -> None:
     assert IntegratedGradients().parameters == "baseline=black, n_steps=50, rule=gauss_legendre"
     assert IntegratedGradients(n_steps="auto").parameters == (
-        "baseline=black, n_steps=auto, tolerance=0.01, max_steps=1000"
+        "baseline=black, n_steps=auto, tolerance=0.01, map_tolerance=0.05, max_steps=1000"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from seewhy.models.batched import BatchedEvaluator
 RULES = ("gauss_legendre", "riemann_left", "riemann_middle", "riemann_right", "trapezoid")
 START = 4
 """Segments of the first look at an adaptive path."""
+FEWEST = 2 * START + 1
+"""Nodes that an adaptive path needs at least: those of the first look, halved once to see how much the map changes."""
 SEGMENTS = 16
 """Most segments of an adaptive path: what bounds the memory."""
 CANCELLING = 10
@@ -78,6 +81,18 @@ def walk_straight_path(
         yield image, weights[step], baselines[image] + nodes[step, None, None, None] * difference[image]
 
 
+@dataclass(frozen=True)
+class PathIntegral:
+    """What an adaptive path comes to, for each image."""
+
+    values: Images
+    """(image - baseline) * integral of the gradient, [batch, channels, height, width]."""
+    nodes: Tensor
+    """Nodes used, int64 [batch]."""
+    map_error: Tensor
+    """Estimated L2 error of the map, the sum of the values over the channels, as a share of it; float64 [batch]."""
+
+
 class AdaptivePath:
     """Trapezoid sums on segments of each image's path, refined where their error is largest.
 
@@ -85,8 +100,11 @@ class AdaptivePath:
     (image - baseline), should be the change of the score over the segment. The segments with the largest errors for
     each new node have their intervals halved, until the errors of an image add up to less than its tolerance, and their
     absolute values to less than ten times that. A segment of two intervals becomes two segments while there are fewer
-    than 16: they gather where the path bends. All nodes stay in use; 33 gradients of an image are held, whatever the
-    number of nodes.
+    than 16: they gather where the path bends. Errors of single pixels may still cancel in these sums, so all intervals are
+    then halved, again and again, until the map changes by less than its own tolerance; this change is the estimated
+    error: where the gradient jumps about, as behind rectifiers, the sums over old and over new nodes are off
+    independently, and half their difference is as large as the error of their mean. All nodes stay in use; 33 gradients of
+    an image are held, whatever the number of nodes.
 
     Args:
         evaluator: Runs the network in batches of bounded size.
@@ -111,21 +129,37 @@ class AdaptivePath:
         """Intervals of each segment; 0 where there is no segment yet."""
         self.used = torch.full((count,), START, device=device)
 
-    def integrate(self, tolerance: float, max_steps: int) -> tuple[Images, Tensor]:
-        """Refine all paths until they are within the tolerance.
+    def integrate(self, tolerance: float, map_tolerance: float, max_steps: int) -> PathIntegral:
+        """Refine all paths until their sums and their maps are within the tolerances.
 
         Args:
             tolerance: Error of an image's sum as a share of the change of its score.
-            max_steps: Most nodes of an image.
+            map_tolerance: Error of an image's map, in the L2 norm, as a share of the map.
+            max_steps: Most nodes of an image, from `FEWEST`.
 
         Returns:
-            ((image - baseline) * integral of the gradient [batch, channels, height, width], nodes used [batch]).
+            The integrals; an image that has come to the limit is above a tolerance.
         """
         self._begin()
-        while (refined := self._choose_segments(tolerance, max_steps)).any():
+        while (refined := self._choose_segments(tolerance, (max_steps + 1) // 2)).any():
             self._halve(refined)
             self._split()
-        return self._integrate_gradients() * self.difference, self.count_nodes()
+        values = self._integrate_gradients().mul_(self.difference)
+        errors = torch.full_like(self.end_dots[:, 0], torch.inf)
+        while (rows := self._find_unfinished(errors, tolerance, map_tolerance, max_steps)).any():
+            self._halve(rows[:, None] & (self.intervals > 0))
+            finer = self._integrate_gradients().mul_(self.difference)
+            errors = torch.where(rows, compare_maps(values, finer), errors)
+            values = finer
+        while (refined := self._choose_segments(tolerance, max_steps)).any():  # what is left of the limit, for the gap
+            self._halve(refined)
+        return PathIntegral(self._integrate_gradients().mul_(self.difference), self.count_nodes(), errors)
+
+    def _find_unfinished(self, errors: Tensor, tolerance: float, map_tolerance: float, max_steps: int) -> Tensor:
+        """bool [batch]: images whose map or sum is above its tolerance, and whose intervals may all be halved."""
+        change = (self.end_scores[:, START] - self.end_scores[:, 0]).abs().clamp_min(1e-6)
+        gap = self._compute_errors().sum(1).abs() / change
+        return ((errors > map_tolerance) | (gap > tolerance)) & (2 * self.count_nodes() - 1 <= max_steps)
 
     def count_nodes(self) -> Tensor:
         """Count the nodes [batch] evaluated so far: the ends of the segments and those inside."""
@@ -209,6 +243,17 @@ class AdaptivePath:
         weights = torch.zeros_like(self.end_dots)
         weights.scatter_add_(1, self.left, steps / 2).scatter_add_(1, self.right, steps / 2)
         return _sum_weighted(weights, self.ends) + _sum_weighted(steps, self.inner)
+
+
+def compare_maps(coarse: Images, fine: Images) -> Tensor:
+    """Compute |coarse - fine| / |fine| of maps in the L2 norm, float64 [batch]; 0 where they are equal.
+
+    Args:
+        coarse: Attributions [batch, channels, height, width], whose sums over the channels are the maps.
+        fine: The same from more nodes.
+    """
+    off = (coarse - fine).sum(1).double().flatten(1).norm(dim=1)
+    return torch.where(off > 0, off / fine.sum(1).double().flatten(1).norm(dim=1), 0.0)
 
 
 def _sum_weighted(weights: Tensor, gradients: Tensor) -> Images:

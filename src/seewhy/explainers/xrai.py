@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,7 +18,7 @@ from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.explainers.baselines import build_baselines
 from seewhy.explainers.completeness import ScoreChange, measure_completeness, share_rounding
-from seewhy.explainers.integrated_gradients import IntegratedGradients
+from seewhy.explainers.integrated_gradients import IntegratedGradients, describe_map_error
 from seewhy.explainers.rounding import compute_scores_with_rounding
 from seewhy.models.batched import BatchedEvaluator
 
@@ -48,13 +48,15 @@ class Xrai(Explainer):
         scales: Of Felzenszwalb's segmentation, each above 0: the larger, the larger the regions.
         dilation: Radius in pixels of the disk by which regions are widened to include their edges; None: 5 at 224
             pixels, in proportion to the shorter side.
-        tolerance: Relative completeness gap at which `n_steps=auto` stops.
+        tolerance: Relative completeness gap at which `n_steps=auto` may stop.
+        map_tolerance: Estimated relative L2 error of the integrated gradients at which `n_steps=auto` may stop.
     """
 
     n_steps: int | str = 50
     scales: tuple[float, ...] = (50, 100, 150, 250, 500, 1200)
     dilation: int | None = None
     tolerance: float = 0.01
+    map_tolerance: float = 0.05
     signed: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -69,15 +71,32 @@ class Xrai(Explainer):
     def parameters(self) -> str:
         """Without the tolerance where the number of steps is given."""
         text = super().parameters
-        return text if self.n_steps == "auto" else text.replace(f", tolerance={self.tolerance}", "")
+        return text if self.n_steps == "auto" else text.split(", tolerance=")[0]
 
     def _build_integral(self, baseline: str) -> IntegratedGradients:
-        return IntegratedGradients(baseline=baseline, n_steps=self.n_steps, tolerance=self.tolerance, seed=self.seed)
+        return IntegratedGradients(
+            baseline=baseline,
+            n_steps=self.n_steps,
+            tolerance=self.tolerance,
+            map_tolerance=self.map_tolerance,
+            seed=self.seed,
+        )
+
+    def list_warnings(self, facts: Mapping[str, float]) -> list[str]:
+        """List an estimated error of the integrated gradients that is over its tolerance.
+
+        Args:
+            facts: Those of one map.
+
+        Returns:
+            At most one sentence.
+        """
+        return describe_map_error(facts, self.map_tolerance, IntegratedGradients.max_steps)
 
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
-        integrals = [
-            self._build_integral(name).attribute_channels(evaluator, images, targets).sum(1) for name in BASELINES
-        ]
+        paths = [self._build_integral(name).integrate(evaluator, images, targets) for name in BASELINES]
+        integrals = [values.sum(1) for values, _ in paths]
+        errors = [facts["map_error"] for _, facts in paths if "map_error" in facts]
         gaps, rounding = self._measure_gaps(evaluator, images, targets, integrals)
         gradients = torch.stack(integrals).mean(0).cpu().double().numpy()
         dilation = round(min(images.shape[2:]) * 5 / 224) if self.dilation is None else self.dilation
@@ -94,9 +113,10 @@ class Xrai(Explainer):
         mean = torch.stack(integrals).mean(0)
         settled = AttributionResult(mean, {**gaps, "n_regions": torch.tensor(counts)}, share_rounding(mean, rounding))
         settled = settled.settle()
+        worst = {"map_error": torch.stack(errors).amax(0)} if errors else {}
         is_empty = ~settled.maps.flatten(1).any(1)
         ranks = torch.stack(maps).to(images).masked_fill(is_empty[:, None, None], 0.0)
-        return AttributionResult(ranks, settled.facts)
+        return AttributionResult(ranks, {**settled.facts, **worst})
 
     def _measure_gaps(
         self, evaluator: BatchedEvaluator, images: Images, targets: Targets, integrals: list[Tensor]
