@@ -28,6 +28,8 @@ class GuidedIg(CompleteChannelExplainer, BaselineExplainer):
     smallest |gradient| move towards the image, then the next, until that is reached. The steps follow one another, so that
     a pass holds one point of each image. The first gradient is that at the baseline, where rounding decides which of the
     equal values of a pooling window has it if the baseline is one colour; `noise` and `uniform` are not.
+    Rounding also orders gradients that are nearly equal: the farther `max_distance` lets the path stray, the more maps of
+    other precisions differ.
     Kapishnikov, Venugopalan, Avci, Wedin, Terry, Bolukbasi: Guided integrated gradients, CVPR 2021.
 
     Args:
