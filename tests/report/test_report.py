@@ -53,6 +53,9 @@ def test_the_numbers_of_a_comparison_are_those_of_its_tables(comparison: Compari
     assert (board.loc["rise", "passes"], board.loc["rise", "seconds"]) == (1001, 50)
     assert comparison.get_verdict("grad_cam", "deletion") == "yes"
     assert comparison.get_verdict("random", "deletion") == "control"
+    tests = board["deletion_test_random"].to_dict()
+    assert tests.pop("random") == ""
+    assert set(tests.values()) == {"sign-flip permutation of the mean, exact"}
     assert comparison.list_best("deletion") == [min(means, key=lambda name: means[name])]
     assert set(comparison.pairwise["metric"]) == {"deletion", "insertion"}
     assert len(comparison.pairwise) == 2 * 6
@@ -85,7 +88,7 @@ def test_a_leaderboard_of_many_metrics_is_built_at_once() -> None:
     facts = {f"metric_{metric:02d}": MetricFact(better="lower") for metric in range(30)}
     table = pd.DataFrame(rows, columns=["image", "explainer", "metric", "value"])
     compared = compare_runs(JoinedRuns("model", 5, "predicted", table, explainers, facts))
-    assert compared.leaderboard.shape == (2, 4 + 6 * 30)
+    assert compared.leaderboard.shape == (2, 4 + 7 * 30)
     for metric in range(30):
         for label, column in zip(("saliency", "random"), values[metric], strict=True):
             assert compared.get_mean(label, f"metric_{metric:02d}")[0] == pytest.approx(column.mean())
@@ -100,7 +103,7 @@ def test_the_terminal_shows_direction_interval_best_and_mark(comparison: Compari
     lines = {line.split()[0]: line for line in said.splitlines() if line.strip()}
     assert "≈" in lines["edges"]
     assert "≈" not in lines["grad_cam"]
-    assert "≈ does not beat random" in said
+    assert "≈ does not beat random (sign-flip permutation test of the mean" in said
     narrow = text_of(build_leaderboard_table(comparison, 50), 50)
     assert narrow.count("explainer ") == 2
 

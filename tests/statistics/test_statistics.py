@@ -11,6 +11,7 @@ from seewhy.core.errors import UserError
 from seewhy.statistics.intervals import Interval, average_clusters, compute_mean_intervals, widen_by_draws
 from seewhy.statistics.ranks import compute_critical_difference, rank_explainers
 from seewhy.statistics.schema import MetricFact
+from seewhy.statistics.sign_flips import compute_sign_flip_p
 from seewhy.statistics.summary import check_table, pivot_by_image, pivot_draws, summarise_metrics
 from seewhy.statistics.tests import (
     compare_pairs,
@@ -240,8 +241,11 @@ def test_a_pair_by_hand() -> None:
     assert row["low"] < -3 < row["high"] < 0
     assert row["win_rate"] == pytest.approx(6.5 / 7)
     assert compare_pairs(values, "higher")["win_rate"][0] == pytest.approx(0.5 / 7)
-    assert row["p"] == row["p_holm"] == 2 / 2**6
+    assert row["p"] == row["p_holm"] == row["p_wilcoxon"] == row["p_wilcoxon_holm"] == 2 / 2**6
+    assert row["test"] == "sign-flip permutation of the mean, exact"
     assert row["winner"] == "a"
+    assert np.isnan(row["detectable"])
+    assert np.isnan(row["n_needed"])
     assert compare_pairs(values, "higher")["winner"][0] == "b"
 
 
@@ -272,6 +276,8 @@ def test_small_n_says_so() -> None:
     assert "3 comparisons" in note_out_of_reach(6, 3)
     assert note_out_of_reach(6, 1) == note_out_of_reach(8, 6) == ""
     assert note_out_of_reach(8, 7) != ""
+    assert note_out_of_reach(1000, 2000) == ""
+    assert note_out_of_reach(1000, 2500) != ""  # 49,999 flips cannot give less than p = 1 / 50,000
 
 
 @pytest.mark.parametrize(("count", "q"), [(2, 1.960), (5, 2.728), (8, 3.031), (10, 3.164)])
@@ -314,8 +320,8 @@ def test_only_what_is_better_beats_the_control() -> None:
     values = pd.DataFrame({"random": base, "good": base - 1 - 0.1 * normal(25, seed=1), "bad": base + 1, "same": base})
     found = compare_with_control(values, "lower", "random").set_index("explainer")
     assert found["beats"].to_dict() == {"random": "control", "good": "yes", "bad": "no", "same": "no"}
-    p = [compute_wilcoxon_p((values[name] - base).to_numpy()) for name in ("bad", "good", "same")]
-    np.testing.assert_allclose(found.loc[["bad", "good", "same"], "p"], correct_by_holm(np.array(p)))
+    p = compute_sign_flip_p([(values[name] - base).to_numpy() for name in ("bad", "good", "same")])
+    np.testing.assert_allclose(found.loc[["bad", "good", "same"], "p"], correct_by_holm(p))
     assert compare_with_control(values, "higher", "random").set_index("explainer")["beats"]["bad"] == "yes"
 
 

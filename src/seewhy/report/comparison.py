@@ -76,7 +76,7 @@ def compare_runs(joined: JoinedRuns, seed: int = 0) -> Comparison:
         pairs.append(compare_pairs(values, better, seed, draws).assign(metric=metric))
         ranks[metric] = rank_explainers(values, better)
         if joined.control in values:
-            verdict = compare_with_control(values, better, cast(str, joined.control))
+            verdict = compare_with_control(values, better, cast(str, joined.control), seed)
             verdicts.append(verdict.assign(metric=metric))
     summary = summarise_metrics(joined.table, joined.facts, seed)
     pairwise, judged = _stack(pairs), _stack(verdicts)
@@ -86,7 +86,7 @@ def compare_runs(joined: JoinedRuns, seed: int = 0) -> Comparison:
 def _stack(tables: list[pd.DataFrame]) -> pd.DataFrame:
     """One table with the column metric first; without rows where there is none."""
     if not tables:
-        return pd.DataFrame(columns=["metric", "explainer", "p", "beats"])
+        return pd.DataFrame(columns=["metric", "explainer", "p", "beats", "test"])
     stacked = pd.concat(tables, ignore_index=True)
     return stacked[["metric", *stacked.columns.drop("metric")]]
 
@@ -110,4 +110,5 @@ def _build_leaderboard(
         columns[f"{metric}_rank"] = pd.Series(average, dtype=float)
         columns[f"{metric}_p_random"] = verdict["p"].astype(float)
         columns[f"{metric}_beats_random"] = verdict["beats"].astype(object).reindex(labels).fillna("")
+        columns[f"{metric}_test_random"] = verdict["test"].astype(object).reindex(labels).fillna("")
     return pd.DataFrame(columns, index=labels).sort_values("mean_rank", kind="stable")

@@ -44,9 +44,9 @@ def find_mark(comparison: Comparison, explainer: str, metric: str) -> str:
 PANEL, GAP, ROW, LABELS = 330, 44, 36, 560
 WIDEST = 2600
 NOTE = (
-    "Lines are 95 % intervals of the mean (bootstrap-t). Beating random: Wilcoxon's signed-rank test on the same images, "
-    "with p below 0.05 after Holm's correction. The dashed line is the mean of random. Explainers are sorted by mean rank; "
-    "controls are grey."
+    "Lines are 95 % intervals of the mean (bootstrap-t). Beating random: sign-flip permutation test of the mean on the same "
+    "images, with p below 0.05 after Holm's correction. The dashed line is the mean of random. Explainers are sorted by "
+    "mean rank; controls are grey."
 )
 
 

@@ -18,7 +18,7 @@ CELL = 26
 """Characters that a column of the leaderboard needs at most."""
 SIGNS = {"no": "≈ ", "untested": "? "}
 LEGEND = {
-    "no": "≈ does not beat random (Wilcoxon with Holm's correction, p < 0.05)",
+    "no": "≈ does not beat random (sign-flip permutation test of the mean with Holm's correction, p < 0.05)",
     "untested": "? too few images to compare with random",
 }
 

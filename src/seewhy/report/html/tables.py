@@ -101,8 +101,8 @@ def build_pair_tables(comparison: Comparison) -> list[dict[str, Any]]:
         comparison: Of the explainers of one model.
 
     Returns:
-        Per metric and pair the share of images on which the row's explainer is better than the column's, and the verdict
-        of the test.
+        Per metric and pair the mean of the row's explainer less that of the column's with the verdict of its test, and the
+        share of images on which the former is better.
     """
     names, tables = comparison.explainers, []
     for metric in comparison.ranks:
@@ -110,7 +110,8 @@ def build_pair_tables(comparison: Comparison) -> list[dict[str, Any]]:
         cells: dict[tuple[str, str], dict[str, Any]] = {}
         for row in pairs.to_dict("records"):
             first, other, wins = row["explainer"], row["other"], row["win_rate"]
-            both = {"p": row["p_holm"], "n": row["n"], "winner": row["winner"]}
+            both = {key: row[key] for key in ("n", "winner", "test", "p_wilcoxon_holm", "detectable", "n_needed")}
+            both["p"] = row["p_holm"]
             cells[first, other] = {**both, "wins": wins, "difference": row["difference"]}
             cells[other, first] = {**both, "wins": 1 - wins, "difference": -row["difference"]}
         if cells:
