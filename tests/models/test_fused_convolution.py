@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from seewhy.models.classifier import Classifier
 from seewhy.models.fusion.convolution import AVAILABLE, can_fuse, convolve_fused, read_activation
 from seewhy.models.fusion.internals import is_fusion_supported
-from tiny import classifier_of, random_images
+from tiny import classifier_of, images_beside_no_kink, random_images
 
 pytestmark = pytest.mark.skipif(
     not (AVAILABLE and is_fusion_supported()), reason="fusion is off, or this torch has no oneDNN"
@@ -62,7 +62,8 @@ def test_it_is_the_convolution_and_then_the_activation(
     values = spread_out(torch.randn(3, 6, 11, 14)).to(memory_format=order)
     expected = activation(layer(values))
     found = convolve_fused(layer, dict(layer._parameters), values, read_activation(activation))  # type: ignore[arg-type]
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    # 150 products of at most 20 in single precision: 150 x 6e-8 of the sum of their sizes, some 20
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=2e-4)
     assert expected.is_contiguous(memory_format=order) == found.is_contiguous(memory_format=order)
 
 
@@ -74,14 +75,17 @@ def test_its_gradient_is_that_of_both(activation: nn.Module, name: str) -> None:
     layer = create_conv2d(6, 6, **options) if options.get("padding") == "same" else nn.Conv2d(6, 6, **options)  # type: ignore[arg-type]
     layer.requires_grad_(False)
     leaves = (3 * torch.randn(3, 6, 11, 14)).requires_grad_()
-    expected = activation(layer(leaves))
+    before = layer(leaves)
+    expected = activation(before.clone())
     signal = torch.randn_like(expected)
+    for kink in (-0.5, 0.0, 2.0, 6.0):  # where rounding decides which side of a jump of the derivative a number is on
+        signal[(before - kink).abs() < 1e-3] = 0
     (gradient,) = torch.autograd.grad(expected, leaves, signal)
     with operations() as made:
         result = convolve_fused(layer, dict(layer._parameters), leaves, read_activation(activation))  # type: ignore[arg-type]
         (found,) = torch.autograd.grad(result, leaves, signal)
     assert FUSED in made
-    torch.testing.assert_close(found, gradient, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found, gradient, rtol=1e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize("activation", [nn.ReLU(), nn.ReLU6(), nn.Hardtanh(-0.5, 2)])
@@ -139,7 +143,7 @@ def classifier_with(network: nn.Module) -> Classifier:
 
 def both(classifier: Classifier) -> tuple[list[str], list[str]]:
     """The operations of a pass without and with gradients; logits and gradients are those outside of `frozen`."""
-    images = random_images(2, SIZE).float().requires_grad_()
+    images = images_beside_no_kink(classifier, 2, SIZE).requires_grad_()
     plain = classifier(images)
     (gradient,) = torch.autograd.grad(plain[:, 1].sum(), images)
     with classifier.frozen():
