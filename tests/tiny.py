@@ -25,7 +25,7 @@ def classifier_of(
     """A classifier around any network: CIFAR-like mean and standard deviation, or none at all."""
     names = tuple(f"class {index}" for index in range(classes))
     mean, std = ((0.4, 0.5, 0.6), (0.2, 0.25, 0.3)) if normalised else ((0.0,) * 3, (1.0,) * 3)
-    built = Classifier(network, Facts(names, size, mean, std), name=type(network).__name__, **options)  # type: ignore[arg-type]
+    built = Classifier(network.double(), Facts(names, size, mean, std), name=type(network).__name__, **options)  # type: ignore[arg-type]
     return built.double().eval()
 
 
