@@ -126,6 +126,7 @@ def test_layers_that_cannot_be_explained(layer: str, message: str) -> None:
 def test_an_activation_in_place_does_not_change_the_recorded_layer(method: type[Cam]) -> None:
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(4 * 8 * 8, 3)]
+    nn.Sequential(*layers).double()  # both classifiers normalise in the precision of their network
     apart = classifier_of(nn.Sequential(*layers), 12, 3)
     in_place = classifier_of(nn.Sequential(layers[0], nn.ReLU(inplace=True), *layers[2:]), 12, 3)
     images, targets = random_images(2, 12), torch.tensor([0, 2])
