@@ -240,7 +240,7 @@ def explain(
 
     >>> explanations = explain("cifar_cnn", explainer="integrated_gradients", n_steps=8, overrides=["data.limit=2"])
     >>> [each.prediction.name for each in explanations], tuple(explanations[0].attribution.shape)
-    (['airplane', 'deer'], (32, 32))
+    (['airplane', 'truck'], (32, 32))
     >>> explanations[0].figure().mode
     'RGB'
 

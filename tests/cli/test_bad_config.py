@@ -316,4 +316,4 @@ def test_an_output_that_is_a_file_is_named(tmp_path: Path, capsys: pytest.Captur
     with pytest.raises(SystemExit) as stop:
         tasks.execute(tasks.explain, composed("explain", [f"output={place}", "hydra.mode=RUN"]))
     assert stop.value.code == 2
-    assert f"output={place} is a file" in capsys.readouterr().err
+    assert f"the run folder {place} is a file" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import pytest
 
 from conftest import ROOT
 
-HEAVY = "captum albumentations pandas skimage sklearn timm huggingface_hub jinja2 tensorboard".split()
+HEAVY = "captum albumentations cv2 pandas skimage sklearn timm huggingface_hub jinja2 tensorboard".split()
 """Modules that a run loads only where its config uses them."""
 BARE = "import hydra, lightning, sys, torch; print('loaded:', *sys.modules)"
 """What torch, lightning and hydra load by themselves; that depends on what else is installed."""

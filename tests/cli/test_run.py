@@ -26,7 +26,9 @@ def test_a_run_leaves_everything_that_the_contract_names(runner: Runner, capsys:
     assert [row["label"] for row in predictions] == ["airplane", "automobile", "bird"]
     assert all(row["target"] == row["predicted"] for row in predictions)
     metrics = rows(folder / "metrics.csv")
-    assert {row["metric"] for row in metrics} == {"n_steps", "completeness_gap", "completeness_gap_relative"}
+    assert {row["metric"] for row in metrics} == {
+        *("n_steps", "floor", "largest", "completeness_gap", "completeness_gap_relative")
+    }
     assert {row["image"] for row in metrics} == {row["image"] for row in predictions}
     for row in predictions:
         attribution = np.load(folder / "attributions" / f"{row['image']}.npy")

@@ -131,6 +131,8 @@ def hold_folder(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise UserError(f"the run folder {folder} is a file; name a folder with hydra.run.dir=") from None
     except OSError as error:
         raise UserError(
             f"the run folder {folder} cannot be created ({error.strerror}); name another with hydra.run.dir="
