@@ -7,13 +7,15 @@ from seewhy.core.types import Batch
 from seewhy.explainers.batch import build_predictions, explain_batch
 from seewhy.explainers.gradient import Saliency
 from seewhy.explainers.integrated_gradients import IntegratedGradients
-from tiny import linear_classifier, random_images
+from tiny import linear_classifier, random_images, small_cnn
 
 
-def batch_of(labels: list[int]) -> Batch:
+def batch_of(labels: list[int], size: int = 8) -> Batch:
     names = [f"image{index}" for index in range(len(labels))]
     words = ["" if label < 0 else f"class {label}" for label in labels]
-    return Batch(random_images(len(labels), 8), torch.tensor(labels), names, [f"/{name}" for name in names], words, [])
+    return Batch(
+        random_images(len(labels), size), torch.tensor(labels), names, [f"/{name}" for name in names], words, []
+    )
 
 
 def test_predictions_tell_right_from_wrong_and_unknown() -> None:
@@ -55,9 +57,11 @@ def test_a_gap_over_the_tolerance_is_a_warning() -> None:
     assert all(not one.warnings for one in exact)
     assert exact[0].facts["completeness_gap_relative"] < 1e-4
     assert exact[0].facts["n_steps"] == 2
-    picky = IntegratedGradients(n_steps=2, tolerance=1e-18, probe_batch_size=4)
-    warned, _ = explain_batch(classifier, batch, logits, picky, "predicted")
-    assert any("completeness gap" in warning for one in warned for warning in one.warnings)
+    curved, batch = small_cnn(), batch_of([0, 1], 32)
+    coarse = IntegratedGradients(n_steps=1, tolerance=1e-6, probe_batch_size=4)
+    warned, _ = explain_batch(curved, batch, curved(batch.images).detach(), coarse, "predicted")
+    assert all(one.facts["completeness_gap_relative"] > 1e-3 for one in warned)  # of the rule, far above rounding
+    assert all(any("completeness gap" in warning for warning in one.warnings) for one in warned)
 
 
 def test_an_empty_map_is_said_to_be_empty() -> None:
