@@ -47,7 +47,7 @@ def our_epoch(classifier: Any, data: Any, augment: bool) -> float:
     from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar, Timer
     from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-    from seewhy.models.optimizers import Optimization
+    from seewhy.models.classifier import Optimization
 
     data.augmentation = augment
     optimizer = partial(torch.optim.SGD, lr=0.03, momentum=0.9, nesterov=True, weight_decay=5e-4)
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--augment", action="store_true", help="flip and shift in our loop")
     arguments = parser.parse_args()
-    from seewhy.cli.quiet import quieten
+    from seewhy.cli.program import quieten
 
     quieten()
     from seewhy.data.cifar10 import CIFAR10

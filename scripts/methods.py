@@ -92,7 +92,7 @@ def percent(share: float) -> str:
 
 def image_for(classifier: Any) -> Any:
     """One sample image with the classifier's own preprocessing, [1, 3, size, size]."""
-    from seewhy.data.samples import Samples
+    from seewhy.data.folder import Samples
 
     data = Samples(facts=classifier.facts, limit=1)
     data.setup("test")

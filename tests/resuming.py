@@ -12,7 +12,7 @@ import pytest
 from commands import composed
 from seewhy.callbacks import attribution
 from seewhy.cli import tasks
-from seewhy.data.samples import SAMPLES
+from seewhy.data.folder import SAMPLES
 
 FEW = ["model=cifar_cnn", "model.weights=random", "trainer=cpu", "probe_batch_size=16", "explainer=random", "logger=[]"]
 

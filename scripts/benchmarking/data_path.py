@@ -21,7 +21,7 @@ from benchmarking.floor import best_sizes, measured_floor, remember
 from benchmarking.place import ROOT
 from benchmarking.row import Row
 from seewhy.cli.build import build_job
-from seewhy.cli.quiet import quieten
+from seewhy.cli.program import quieten
 
 CORRUPTION = "gaussian_noise"
 RUNS = {"quick": {"saliency": 16}, "full": {"saliency": 500, "integrated_gradients": 64}}

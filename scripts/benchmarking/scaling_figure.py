@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from benchmarking.scaling import Line
-from seewhy.plots.colormaps import INK, MUTED
+from seewhy.plots.heatmaps import INK, MUTED
 
 
 def draw(lines: Sequence[Line], path: Path, title: str) -> None:

@@ -56,7 +56,7 @@ def first_pass(model: str) -> None:
     from hydra import compose, initialize_config_dir
 
     from seewhy.cli.build import build_job
-    from seewhy.cli.quiet import quieten
+    from seewhy.cli.program import quieten
 
     quieten()
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):

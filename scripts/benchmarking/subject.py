@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmarking.peers.plain import Plain, plain_of, rectified
 from benchmarking.place import ROOT
 from seewhy.core.errors import MissingWeights
-from seewhy.data.samples import Samples
+from seewhy.data.folder import Samples
 from seewhy.explainers.base import Explainer
 from seewhy.explainers.gradient import InputXGradient
 from seewhy.metrics.base import ImageMetric

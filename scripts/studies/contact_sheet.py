@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
 from seewhy.data.images import read_image
-from seewhy.data.preprocessing import resize_and_crop, to_unit_range
+from seewhy.data.loading import resize_and_crop, to_unit_range
 from seewhy.plots import heatmaps
 from seewhy.plots.canvas import Drawing, Page
-from seewhy.plots.colormaps import MUTED, build_colour_map
+from seewhy.plots.heatmaps import MUTED, build_colour_map
 from seewhy.plots.text import LEADING, format_probability, shorten, wrap
 from seewhy.report.runs import Run
 from studies.found_runs import maps

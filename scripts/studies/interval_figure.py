@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from seewhy.plots.colormaps import FRAME, INK, MUTED
-from seewhy.report.joining import CONTROLS
+from seewhy.plots.heatmaps import FRAME, INK, MUTED
+from seewhy.report.comparison import CONTROLS
 from studies.found_runs import Mean
 
 BLUE, VERMILION = "#0072b2", "#d55e00"

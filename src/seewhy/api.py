@@ -11,12 +11,12 @@ import torch
 from seewhy.cli.build import build_classifier, build_data, build_trainer
 from seewhy.cli.config import compose, find_config_folder
 from seewhy.cli.instantiate import build_object
-from seewhy.cli.quiet import quieten
+from seewhy.cli.program import quieten
 from seewhy.cli.suggestions import describe_unknown_key, find_nearest
 from seewhy.core.errors import UserError
 from seewhy.core.targets import check_policy
 from seewhy.core.types import Batch, Explanation, Skipped
-from seewhy.data.in_memory import ImageInput, is_paths, iterate_batches, list_roots, order_by_root
+from seewhy.data.dataset import ImageInput, is_paths, iterate_batches, list_roots, order_by_root
 from seewhy.explainers.base import Explainer
 from seewhy.explainers.batch import explain_batch
 from seewhy.metrics.base import ImageMetric
@@ -179,7 +179,7 @@ def _wrap_network(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
 ) -> Classifier:
-    from seewhy.core.facts import Facts
+    from seewhy.core.types import Facts
     from seewhy.models.build import read_class_names
     from seewhy.models.classifier import Classifier
     from seewhy.models.weights import hash_weights

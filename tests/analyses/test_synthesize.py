@@ -20,7 +20,7 @@ from commands import CONFIGS, composed
 from seewhy.analyses.synthesis.fooling_image import ProbabilityChange
 from seewhy.analyses.synthesis.summary import build_fooling_table
 from seewhy.cli import tasks
-from seewhy.data.samples import SAMPLES
+from seewhy.data.folder import SAMPLES
 from seewhy.models.architectures import Own
 from seewhy.models.build import build_classifier
 from seewhy.models.cifar_networks import CifarCNN

@@ -19,7 +19,7 @@ from commands import composed
 from seewhy import UserError, explain, load_classifier
 from seewhy.cli import config, tasks
 from seewhy.cli.config import CONFIGS
-from seewhy.data.samples import SAMPLES
+from seewhy.data.folder import SAMPLES
 from seewhy.explainers.gradient import Saliency
 from tiny import linear_classifier, random_images
 

@@ -10,7 +10,7 @@ import pytest
 
 from commands import rows
 from resuming import FEW, MEASURED, SMALL, Count, explain, images, products, record
-from seewhy.callbacks import journal_reader
+from seewhy.callbacks import journaling
 from seewhy.cli.resume import prepend_earlier_overrides
 from seewhy.core.errors import UserError
 from seewhy.runs.journal import Journal
@@ -70,7 +70,7 @@ def test_a_stopped_run_ends_in_order_and_goes_on(
 def test_a_long_run_does_not_make_tables_while_a_scheduler_waits(
     undisturbed: tuple[Path, dict[str, bytes]], tmp_path: Path, count: Count, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal_reader, "QUICK", 1)
+    monkeypatch.setattr(journaling, "QUICK", 1)
     for stop, made in ((terminate, False), (interrupt, True)):
         folder = tmp_path / stop.__name__
         count.calls, count.stop = 0, (3, stop)

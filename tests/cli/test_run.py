@@ -10,7 +10,7 @@ import torch
 
 from commands import Runner, composed, rows, width
 from seewhy.cli import tasks
-from seewhy.data.samples import SAMPLES
+from seewhy.data.folder import SAMPLES
 
 
 def test_a_run_leaves_everything_that_the_contract_names(runner: Runner, capsys: pytest.CaptureFixture[str]) -> None:
@@ -44,7 +44,7 @@ def test_a_run_leaves_everything_that_the_contract_names(runner: Runner, capsys:
 
 def test_the_stored_map_is_the_explainers_map(runner: Runner) -> None:
     from seewhy.data.images import read_image
-    from seewhy.data.preprocessing import to_unit_range
+    from seewhy.data.loading import to_unit_range
     from seewhy.explainers.gradient import Saliency
     from seewhy.models.architectures import Own
     from seewhy.models.build import build_classifier

@@ -10,8 +10,7 @@ from omegaconf import OmegaConf
 from test_configs import CONFIGS
 
 from commands import Runner, runner
-from seewhy.cli.instantiate import build_object
-from seewhy.cli.trusted_targets import check_targets, is_trusted
+from seewhy.cli.instantiate import build_object, check_targets, is_trusted
 from seewhy.core.errors import UserError
 
 __all__ = ["runner"]

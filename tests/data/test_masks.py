@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from seewhy.core.errors import UnreadableImage, UserError
-from seewhy.core.facts import Facts
+from seewhy.core.types import Facts
 from seewhy.data.folder import Folder
-from seewhy.data.masks import fit_mask, read_mask
+from seewhy.data.images import fit_mask, read_mask
 
 FACTS = Facts(("a", "b"), 8, (0.5,) * 3, (0.5,) * 3)
 

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from seewhy.core.errors import Incompatible
-from seewhy.explainers.attention import find_pooled_tokens, read_out
-from seewhy.explainers.attention_recorder import AttentionRecorder
+from seewhy.explainers.attention import AttentionRecorder, find_pooled_tokens, read_out
 from tiny import random_images
 
 

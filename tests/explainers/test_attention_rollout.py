@@ -7,8 +7,7 @@ from torch import Tensor
 
 from layer_twin import enlarged
 from seewhy.core.errors import Incompatible, UserError
-from seewhy.explainers.attention import AttentionRollout
-from seewhy.explainers.attention_recorder import AttentionRecorder
+from seewhy.explainers.attention import AttentionRecorder, AttentionRollout
 from seewhy.models.classifier import Classifier
 from tiny import classifier_of, random_images, small_cnn
 

@@ -10,8 +10,8 @@ from torch.nn import functional
 from seewhy.core import tensors
 from seewhy.core.tensors import compute_in_blocks, compute_in_blocks_beside
 from seewhy.explainers._backward_rules.calls import Convolution, Dense, parse_elementwise
-from seewhy.explainers._backward_rules.relevance_rules import build_gamma_rule
-from seewhy.explainers._backward_rules.rescale_rules import ClampRescaleOp
+from seewhy.explainers._backward_rules.deep_lift import ClampRescaleOp
+from seewhy.explainers._backward_rules.lrp import build_gamma_rule
 from seewhy.explainers.deep_lift import DeepLift
 from seewhy.explainers.lrp import Lrp
 from tiny import random_images, small_cnn

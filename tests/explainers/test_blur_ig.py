@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 
 from seewhy.core.errors import UserError
-from seewhy.explainers.blur_ig import Blur, BlurIg
+from seewhy.explainers.integrated_gradients import Blur, BlurIg
 from seewhy.models.classifier import Passes
 from tiny import linear_classifier, random_images, small_cnn
 

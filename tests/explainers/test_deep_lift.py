@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from seewhy.core.errors import Incompatible, UserError
-from seewhy.explainers._backward_rules.rescale_rules import MaxPoolOp, build_indexed_pool
+from seewhy.explainers._backward_rules.deep_lift import MaxPoolOp, build_indexed_pool
 from seewhy.explainers.base import AttributionResult
 from seewhy.explainers.deep_lift import DeepLift
 from seewhy.explainers.integrated_gradients import IntegratedGradients

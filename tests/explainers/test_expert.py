@@ -11,8 +11,7 @@ from seewhy.core.errors import Incompatible, UserError
 from seewhy.core.types import Batch, Targets
 from seewhy.explainers.expert import Expert
 from seewhy.explainers.gradient import Saliency
-from seewhy.explainers.influence.data_influence import DataInfluence, compute_data_influence
-from seewhy.explainers.influence.slices import Slice, build_score_weights
+from seewhy.explainers.influence.data_influence import DataInfluence, Slice, build_score_weights, compute_data_influence
 from seewhy.explainers.integrated_gradients import IntegratedGradients
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier, Passes

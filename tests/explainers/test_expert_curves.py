@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from commands import composed, rows, width
 from seewhy.cli import tasks
 from seewhy.core.errors import Incompatible
+from seewhy.explainers.influence.data_influence import Slice
 from seewhy.explainers.influence.experts import (
     CurvePoint,
     UpperNetwork,
@@ -17,7 +18,6 @@ from seewhy.explainers.influence.experts import (
     list_unit_counts,
     measure_curves,
 )
-from seewhy.explainers.influence.slices import Slice
 from seewhy.models.batched import BatchedEvaluator
 from tiny import classifier_of, random_images, small_cnn
 

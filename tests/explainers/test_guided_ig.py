@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from seewhy.core.errors import UserError
-from seewhy.explainers.guided_ig import GuidedIg, find_kth_smallest
-from seewhy.explainers.integrated_gradients import IntegratedGradients
+from seewhy.explainers.integrated_gradients import GuidedIg, IntegratedGradients, find_kth_smallest
 from seewhy.models.classifier import Passes
 from tiny import classifier_of, linear_classifier, random_images, small_cnn
 

@@ -11,12 +11,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from seewhy.core.errors import Incompatible, UserError
-from seewhy.explainers._incremental.drops import build_incremental_network
+from seewhy.explainers._incremental.drops import (
+    Windows,
+    build_incremental_network,
+    find_clean_keys,
+    run_clean,
+    run_patches,
+)
 from seewhy.explainers._incremental.nodes import build_nodes
-from seewhy.explainers._incremental.patches import Windows, find_clean_keys, run_clean, run_patches
 from seewhy.explainers._incremental.plan import Plan, build_plan, find_cheapest_runs
-from seewhy.explainers._incremental.receptive_fields import ReceptiveField, Span
-from seewhy.explainers._incremental.recording import Unrecordable, record
+from seewhy.explainers._incremental.recording import ReceptiveField, Span, Unrecordable, record
 from seewhy.explainers.occlusion import Occlusion, compute_positions
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Passes
@@ -308,7 +312,7 @@ def test_attention_falls_back_to_full_passes() -> None:
 
 
 def test_a_record_that_no_longer_holds_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seewhy.explainers._incremental.layers.Convolution.fold", lambda self, scale, shift: self)
+    monkeypatch.setattr("seewhy.explainers._incremental.nodes.Convolution.fold", lambda self, scale, shift: self)
     classifier = classifier_of(network_of("residual"), 32, 4, fold=False)
     with pytest.raises(Incompatible, match="does not give the same logits"):
         Occlusion(incremental=True, probe_batch_size=8)(classifier, random_images(1, 32), torch.tensor([1]))

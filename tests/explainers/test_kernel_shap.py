@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from seewhy.core.errors import UserError
-from seewhy.explainers import kernel_shap
-from seewhy.explainers.kernel_shap import KernelShap, ShapleyRegression, draw_coalitions
+from seewhy.explainers import surrogates
 from seewhy.explainers.superpixels import segment_images
+from seewhy.explainers.surrogates import KernelShap, ShapleyRegression, draw_coalitions
 from seewhy.models.classifier import Classifier, Passes
 from tiny import linear_classifier, random_images, small_cnn
 
@@ -94,7 +94,7 @@ def test_sampled_values_come_near_the_exact_ones(monkeypatch: pytest.MonkeyPatch
     scores = {frozenset(np.flatnonzero(number & powers)): value for number, value in enumerate(worth)}
     exact = values(0)
     np.testing.assert_allclose(exact, shapley(scores, 6), atol=1e-12)
-    monkeypatch.setattr(kernel_shap, "EXACT", 0)
+    monkeypatch.setattr(surrogates, "EXACT", 0)
     errors = [np.abs(values(n_samples) - exact).max() for n_samples in (40, 4000)]
     assert errors[1] < 0.03 < errors[0]
 

@@ -6,9 +6,9 @@ import torch
 
 from seewhy.core.errors import UserError
 from seewhy.core.random import seed_generator
-from seewhy.explainers import lime
-from seewhy.explainers.lime import Lime
+from seewhy.explainers import surrogates
 from seewhy.explainers.superpixels import segment_images
+from seewhy.explainers.surrogates import Lime
 from seewhy.models.classifier import Passes
 from tiny import linear_classifier, random_images, small_cnn
 
@@ -20,7 +20,7 @@ def slow_samples(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(seen superpixels, scores, weights), one sample after the other."""
     classifier = small_cnn()
-    drawn = torch.rand(lime.BLOCK, count, generator=seed_generator(0, image, "lime")) < 0.5
+    drawn = torch.rand(surrogates.BLOCK, count, generator=seed_generator(0, image, "lime")) < 0.5
     drawn[0] = True
     scores, weights = [], []
     for row in drawn[:n_samples]:
@@ -92,7 +92,7 @@ def test_samples_may_come_in_several_blocks(monkeypatch: pytest.MonkeyPatch) -> 
     images, targets = random_images(2, 16), torch.tensor([2, 0])
     explainer = Lime(n_segments=4, n_samples=50, alpha=0, probe_batch_size=16)
     whole = explainer(classifier, images, targets)
-    monkeypatch.setattr(lime, "BLOCK", 8)
+    monkeypatch.setattr(surrogates, "BLOCK", 8)
     torch.testing.assert_close(explainer(classifier, images, targets), whole, rtol=1e-3, atol=1e-5)
 
 
@@ -131,7 +131,7 @@ def test_the_regression_equals_that_of_scikit_learn() -> None:
     linear_model = pytest.importorskip("sklearn.linear_model")
     generator = np.random.default_rng(0)
     seen, scores = generator.random((60, 7)) < 0.5, generator.normal(size=60)
-    fit = lime.RidgeRegression(7, 0.25)
+    fit = surrogates.RidgeRegression(7, 0.25)
     fit.add(seen[:25], scores[:25])
     fit.add(seen[25:], scores[25:])
     cosine = seen.sum(1) / np.sqrt(7 * np.maximum(seen.sum(1), 1))

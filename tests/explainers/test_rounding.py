@@ -9,14 +9,12 @@ from seewhy.explainers.base import Explainer
 from seewhy.explainers.batch import find_warnings
 from seewhy.explainers.completeness import ScoreChange, measure_completeness
 from seewhy.explainers.deep_lift import DeepLift
-from seewhy.explainers.guided_ig import GuidedIg
-from seewhy.explainers.integrated_gradients import IntegratedGradients
-from seewhy.explainers.kernel_shap import KernelShap
-from seewhy.explainers.lime import Lime
+from seewhy.explainers.integrated_gradients import GuidedIg, IntegratedGradients
 from seewhy.explainers.noise_tunnel import NoiseTunnel
 from seewhy.explainers.occlusion import Occlusion
 from seewhy.explainers.rise import Rise
 from seewhy.explainers.rounding import bound_score_differences
+from seewhy.explainers.surrogates import KernelShap, Lime
 from seewhy.explainers.xrai import Xrai
 from seewhy.models.classifier import Classifier
 from tiny import classifier_of, random_images

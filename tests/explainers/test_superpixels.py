@@ -115,8 +115,8 @@ def test_runs_are_the_stretches_of_equal_values() -> None:
 
 def test_scikit_image_is_imported_only_when_an_image_is_segmented() -> None:
     code = (
-        "import sys; from seewhy.explainers import kernel_shap, lime, xrai; "
-        "xrai.Xrai(), lime.Lime(), kernel_shap.KernelShap(); print({'skimage', 'cv2'} & set(sys.modules))"
+        "import sys; from seewhy.explainers import surrogates, xrai; "
+        "xrai.Xrai(), surrogates.Lime(), surrogates.KernelShap(); print({'skimage', 'cv2'} & set(sys.modules))"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)

@@ -34,11 +34,10 @@ from seewhy.explainers.gradient import InputXGradient, Saliency
 from seewhy.explainers.gradient_shap import GradientShap
 from seewhy.explainers.guided_backprop import Deconvolution, GuidedBackprop, GuidedGradCam
 from seewhy.explainers.integrated_gradients import IntegratedGradients
-from seewhy.explainers.kernel_shap import KernelShap
-from seewhy.explainers.lime import Lime
 from seewhy.explainers.lrp import Lrp
 from seewhy.explainers.noise_tunnel import NoiseTunnel, SmoothGrad
 from seewhy.explainers.rise import Rise
+from seewhy.explainers.surrogates import KernelShap, Lime
 from seewhy.models.classifier import Classifier
 from seewhy.plots.canvas import encode_figure
 from seewhy.plots.explanation import draw_panel

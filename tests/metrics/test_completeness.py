@@ -10,7 +10,7 @@ from seewhy.explainers.baselines import build_baselines
 from seewhy.explainers.gradient import InputXGradient
 from seewhy.explainers.integrated_gradients import IntegratedGradients
 from seewhy.metrics.base import MetricContext
-from seewhy.metrics.faithfulness.completeness import Completeness
+from seewhy.metrics.faithfulness.average_drop import Completeness
 from tiny import linear_classifier, random_images, small_cnn
 
 IMAGES, TARGETS = random_images(3, 8), torch.tensor([2, 0, 1])

@@ -23,7 +23,7 @@ from seewhy.metrics.base import ImageMetric
 from seewhy.metrics.faithfulness.necessity_sufficiency import NecessityOrdering, SufficiencyOrdering, Tpn, Tps
 from seewhy.metrics.faithfulness.pixel_flipping import CurveMetric, Deletion, Insertion
 from seewhy.metrics.faithfulness.road import Road
-from seewhy.metrics.pixel_ranking import rank_pixels
+from seewhy.metrics.perturbation_curves import rank_pixels
 from tiny import random_images
 
 

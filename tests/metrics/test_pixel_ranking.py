@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from curve_twin import curved_classifier, make_context
-from seewhy.metrics.pixel_ranking import rank_pixels
+from seewhy.metrics.perturbation_curves import rank_pixels
 from tiny import random_images
 
 TARGETS = torch.tensor([0, 2])

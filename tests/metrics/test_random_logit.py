@@ -10,7 +10,7 @@ from seewhy.explainers.base import Explainer
 from seewhy.explainers.controls import Edges
 from seewhy.explainers.gradient import Saliency
 from seewhy.metrics.base import MetricContext
-from seewhy.metrics.randomisation.random_logit import RandomLogit, draw_other_classes
+from seewhy.metrics.randomisation.model_randomization import RandomLogit, draw_other_classes
 from seewhy.models.classifier import Classifier
 from tiny import classifier_of, linear_classifier, random_images, small_cnn
 

@@ -12,7 +12,7 @@ from seewhy.core.errors import UserError
 from seewhy.core.random import seed_generator
 from seewhy.explainers.baselines import build_baselines
 from seewhy.metrics.base import ImageMetric, MetricContext
-from seewhy.metrics.faithfulness.removal_correlation import FaithfulnessCorrelation, SensitivityN
+from seewhy.metrics.faithfulness.infidelity import FaithfulnessCorrelation, SensitivityN
 from seewhy.models.classifier import Classifier
 from tiny import linear_classifier, random_images, small_cnn
 

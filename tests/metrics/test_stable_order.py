@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from seewhy.metrics.pixel_ranking import order_descending, sort_keys
+from seewhy.metrics.perturbation_curves import order_descending, sort_keys
 
 
 def rows(kind: str) -> torch.Tensor:

@@ -13,7 +13,7 @@ from hydra.utils import instantiate
 from torch import Tensor, nn
 
 from conftest import ROOT
-from seewhy.data.samples import Samples
+from seewhy.data.folder import Samples
 from seewhy.models.classifier import Classifier
 from seewhy.models.layers import find_cam_layer
 

@@ -13,8 +13,7 @@ from torch import Tensor
 from oracles.captum_maps import noise_of
 from oracles.networks import Case
 from seewhy.explainers.baselines import build_baselines
-from seewhy.explainers.blur_ig import Blur
-from seewhy.explainers.integrated_gradients import IntegratedGradients
+from seewhy.explainers.integrated_gradients import Blur, IntegratedGradients
 
 Maps = Callable[[Case], Tensor]
 Picture = np.ndarray

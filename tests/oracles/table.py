@@ -15,19 +15,16 @@ from oracles import cam_maps, captum_maps, pair_maps, twin_maps, zennit_maps
 from oracles.networks import CNNS
 from oracles.row import Row, early, first, largest, pair_weights, total, up_to_a_factor
 from seewhy.explainers.attention import AttentionGradient, AttentionRollout
-from seewhy.explainers.blur_ig import BlurIg
 from seewhy.explainers.cam import EigenCam, GradCam, GradCamPlusPlus, LayerCam, ScoreCam
 from seewhy.explainers.deep_lift import DeepLift
 from seewhy.explainers.gradient import InputXGradient, Saliency
 from seewhy.explainers.gradient_shap import GradientShap
 from seewhy.explainers.guided_backprop import Deconvolution, GuidedBackprop, GuidedGradCam
-from seewhy.explainers.guided_ig import GuidedIg
-from seewhy.explainers.integrated_gradients import IntegratedGradients
-from seewhy.explainers.kernel_shap import KernelShap
-from seewhy.explainers.lime import Lime
+from seewhy.explainers.integrated_gradients import BlurIg, GuidedIg, IntegratedGradients
 from seewhy.explainers.lrp import Lrp
 from seewhy.explainers.noise_tunnel import NoiseTunnel, SmoothGrad
 from seewhy.explainers.occlusion import Occlusion
+from seewhy.explainers.surrogates import KernelShap, Lime
 from seewhy.explainers.xrai import Xrai
 
 EXACT = 1e-9

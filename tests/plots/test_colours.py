@@ -9,7 +9,7 @@ import torch
 
 from seewhy.core.errors import UserError
 from seewhy.plots import heatmaps
-from seewhy.plots.colormaps import LMS_TO_OKLAB, RGB_TO_LMS, STEPS, build_colour_map, convert_oklab_to_srgb
+from seewhy.plots.heatmaps import LMS_TO_OKLAB, RGB_TO_LMS, STEPS, build_colour_map, convert_oklab_to_srgb
 
 # Machado, Oliveira and Fernandes 2009, severity 1, on linear RGB.
 DEUTERANOPIA = np.array(

@@ -16,9 +16,9 @@ from seewhy.core.errors import UserError
 from seewhy.core.types import Prediction
 from seewhy.plots import heatmaps
 from seewhy.plots.canvas import encode_figure
-from seewhy.plots.colormaps import build_colour_map
 from seewhy.plots.explanation import draw_panel
 from seewhy.plots.grid import draw_grid
+from seewhy.plots.heatmaps import build_colour_map
 from seewhy.plots.text import clean_text, measure_width, shorten, wrap
 
 FILE_NAME = "f_" * 50

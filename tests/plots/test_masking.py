@@ -6,9 +6,8 @@ import torch
 
 from figure_checks import assert_legible, explanation, words
 from seewhy.core.errors import UserError
-from seewhy.plots.explanation import draw_panel
+from seewhy.plots.explanation import VIEWS, draw_panel, draw_views
 from seewhy.plots.heatmaps import apply_mask, compute_mask, compute_point_cloud
-from seewhy.plots.views import VIEWS, draw_views
 
 
 def test_the_cloud_keeps_positive_values_over_the_threshold_and_changes_nothing() -> None:

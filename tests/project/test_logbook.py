@@ -30,7 +30,7 @@ from commands import CONFIGS, composed
 from seewhy.core.errors import UserError
 from seewhy.metrics.base import MetricContext
 from seewhy.metrics.faithfulness.necessity_sufficiency import NecessityOrdering
-from seewhy.plots.colormaps import build_colour_map
+from seewhy.plots.heatmaps import build_colour_map
 from tiny import linear_classifier
 
 LOGBOOK = ROOT / "logbook"

@@ -11,8 +11,17 @@ from PIL import Image
 
 from seewhy.plots import heatmaps
 from seewhy.plots.heatmaps import encode_preview
-from seewhy.report.html.embed import build_data_url, dump_script_json
-from seewhy.report.html.maps import BUDGET, SIDES, ZERO, choose_map_side, compute_agreement, encode_map, shrink
+from seewhy.report.html.maps import (
+    BUDGET,
+    SIDES,
+    ZERO,
+    build_data_url,
+    choose_map_side,
+    compute_agreement,
+    dump_script_json,
+    encode_map,
+    shrink,
+)
 
 
 def decode_map(picture: bytes, signed: bool) -> np.ndarray:

@@ -14,8 +14,8 @@ from PIL import Image
 from commands import composed
 from seewhy.cli import tasks
 from seewhy.plots import heatmaps
-from seewhy.plots.colormaps import build_colour_map
-from seewhy.report.terminal_tables import format_value
+from seewhy.plots.heatmaps import build_colour_map
+from seewhy.report.leaderboard import format_value
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 sync_api = pytest.importorskip("playwright.sync_api", reason="the extra `browser` is not installed")

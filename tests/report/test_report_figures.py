@@ -6,12 +6,10 @@ from matplotlib.figure import Figure
 
 from seewhy.core.errors import UserError
 from seewhy.plots.charts import Scale, build_cost_scale, build_value_scale
-from seewhy.plots.label_placement import Rectangle, place_labels
-from seewhy.report.comparison import Comparison, compare_runs
-from seewhy.report.joining import join_runs
+from seewhy.plots.text import Rectangle, place_labels
+from seewhy.report.comparison import Comparison, compare_runs, join_runs
 from seewhy.report.leaderboard import draw_leaderboard
-from seewhy.report.pareto import build_standing, draw_pareto, find_pareto_front
-from seewhy.report.ranks import draw_ranks
+from seewhy.report.ranks import build_standing, draw_pareto, draw_ranks, find_pareto_front
 from seewhy.report.runs import find_runs
 from sweep_folder import FACTS, write_sweep
 

@@ -20,8 +20,7 @@ from commands import composed
 from page_text import PageText
 from seewhy.cli import tasks
 from seewhy.core.errors import UserError
-from seewhy.plots.colormaps import build_colour_map
-from seewhy.plots.heatmaps import encode_preview
+from seewhy.plots.heatmaps import build_colour_map, encode_preview
 from seewhy.report.write import attempt_page, write_report, write_run_page
 from sweep_folder import FACTS, edit_record, names, write_run, write_sweep
 
@@ -205,7 +204,7 @@ def test_a_run_without_metrics_ends_with_a_gallery(tmp_path: Path, capsys: pytes
 def test_the_page_can_be_switched_off(tmp_path: Path) -> None:
     assert not (explained(tmp_path, "explain", "callbacks=[attribution,tables]", "page=false") / "report.html").exists()
     modules = "[name for name in sys.modules if 'report' in name or name == 'jinja2']"
-    code = f"import seewhy.cli.tasks, seewhy.cli.sweep, sys; print({modules})"
+    code = f"import seewhy.cli.tasks, seewhy.cli.tasks, sys; print({modules})"
     source = Path(__file__).parents[2] / "src"
     done = subprocess.run([sys.executable, "-c", code], cwd=source, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -13,7 +13,7 @@ from killing import start
 from resuming import explain, images, products, record
 from seewhy.cli import tasks
 from seewhy.core.errors import UserError
-from seewhy.runs.shard import Shard
+from seewhy.runs.resume_check import Shard
 
 FIGURES = ["callbacks=[attribution,faithfulness,tables,figures]", "data.batch_size=2", "callbacks.figures.maximum=3"]
 FIGURES += ["callbacks.figures.limit=3"]

@@ -13,7 +13,7 @@ from seewhy.callbacks.pictures import Previews
 from seewhy.core.files import RunFolder
 from seewhy.plots.canvas import encode_figure
 from seewhy.plots.heatmaps import encode_preview
-from seewhy.runs.background_writer import BackgroundWriter
+from seewhy.runs.attribution_files import BackgroundWriter
 
 
 def drawn(number: int) -> Figure:

@@ -18,8 +18,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from commands import rows
+from seewhy.runs.loggers.backends import LoggerGroup
 from seewhy.runs.loggers.base import PREVIEW_PIXELS, build_preview, encode_preview
-from seewhy.runs.loggers.group import LoggerGroup
 
 POINTS = [(0, 0.9), (50, 0.5), (100, 0.1)]
 TABLE = [{"metric": "deletion", "mean": "0.5"}, {"metric": "a|b"}]

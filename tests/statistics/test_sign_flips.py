@@ -5,9 +5,17 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from seewhy.statistics.power import compute_detectable_difference, compute_needed_images
-from seewhy.statistics.sign_flips import FLIPS, compute_least_p, compute_sign_flip_p, name_test
-from seewhy.statistics.tests import compare_pairs, compare_with_control, compute_wilcoxon_p
+from seewhy.statistics.tests import (
+    FLIPS,
+    compare_pairs,
+    compare_with_control,
+    compute_detectable_difference,
+    compute_least_p,
+    compute_needed_images,
+    compute_sign_flip_p,
+    compute_wilcoxon_p,
+    name_test,
+)
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:

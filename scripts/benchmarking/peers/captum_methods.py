@@ -19,11 +19,10 @@ from seewhy.explainers.gradient import InputXGradient, Saliency
 from seewhy.explainers.gradient_shap import GradientShap
 from seewhy.explainers.guided_backprop import Deconvolution, GuidedBackprop, GuidedGradCam
 from seewhy.explainers.integrated_gradients import IntegratedGradients
-from seewhy.explainers.kernel_shap import KernelShap
-from seewhy.explainers.lime import Lime
 from seewhy.explainers.noise_tunnel import NoiseTunnel, SmoothGrad
 from seewhy.explainers.occlusion import Occlusion
 from seewhy.explainers.superpixels import segment_images
+from seewhy.explainers.surrogates import KernelShap, Lime
 
 LIBRARY = "captum"
 TUNNELS = {"smoothgrad": "mean", "smoothgrad_sq": "mean_of_squares", "vargrad": "variance"}

@@ -13,10 +13,8 @@ from torch import Tensor
 from benchmarking.peers.captum_methods import mine
 from benchmarking.peers.peer import Call, Peer
 from benchmarking.subject import Subject
-from seewhy.explainers.blur_ig import BlurIg
 from seewhy.explainers.gradient import Saliency
-from seewhy.explainers.guided_ig import GuidedIg
-from seewhy.explainers.integrated_gradients import IntegratedGradients
+from seewhy.explainers.integrated_gradients import BlurIg, GuidedIg, IntegratedGradients
 from seewhy.explainers.noise_tunnel import SmoothGrad
 from seewhy.explainers.xrai import Xrai
 

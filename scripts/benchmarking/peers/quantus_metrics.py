@@ -19,11 +19,11 @@ from seewhy.core.random import seed_generator
 from seewhy.explainers.gradient import InputXGradient
 from seewhy.metrics import imputation
 from seewhy.metrics.base import MetricContext
-from seewhy.metrics.faithfulness.removal_correlation import count_removed_pixels
+from seewhy.metrics.faithfulness.infidelity import count_removed_pixels
 from seewhy.metrics.faithfulness.road import NOISY_LINEAR, impute_hidden
 from seewhy.metrics.imputation import impute_image
 from seewhy.metrics.perturbation_curves import Curve, Impute, compute_curves
-from seewhy.metrics.randomisation.random_logit import draw_other_classes
+from seewhy.metrics.randomisation.model_randomization import draw_other_classes
 
 EXPLAINER = InputXGradient()
 SHARES = (10, 30, 50, 70, 90)

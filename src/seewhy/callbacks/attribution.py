@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from seewhy.callbacks.journal_reader import JournalUser
+from seewhy.callbacks.journaling import JournalUser
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
 from seewhy.core.targets import check_policy

@@ -10,17 +10,15 @@ from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 
-from seewhy.callbacks.journal_reader import JournalReader
+from seewhy.callbacks.journaling import JournalReader
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
 from seewhy.core.types import Batch, Explanation
 from seewhy.models.classifier import Classifier
-from seewhy.plots.colormaps import build_colour_map
-from seewhy.plots.explanation import draw_panel
-from seewhy.plots.heatmaps import encode_preview
-from seewhy.plots.views import check_views
-from seewhy.runs.background_writer import BackgroundWriter
-from seewhy.runs.contact_sheet import save_sheet_image, write_sheet
+from seewhy.plots.explanation import check_views, draw_panel
+from seewhy.plots.heatmaps import build_colour_map, encode_preview
+from seewhy.runs.attribution_files import BackgroundWriter
+from seewhy.runs.logged_results import save_sheet_image, write_sheet
 
 
 class _Drawing(Callback):

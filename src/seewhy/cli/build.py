@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, Trainer
 
     from seewhy.models.classifier import Classifier
-    from seewhy.runs.loggers.group import LoggerGroup
+    from seewhy.runs.loggers.backends import LoggerGroup
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Job:
 
     def open_loggers(self) -> LoggerGroup:
         """The loggers of the run, to be closed when it ends: `with job.open_loggers() as loggers`."""
-        from seewhy.runs.loggers.group import LoggerGroup
+        from seewhy.runs.loggers.backends import LoggerGroup
 
         return LoggerGroup(self.trainer.loggers)
 

@@ -15,10 +15,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from seewhy.cli.instantiate import check_targets
 from seewhy.cli.suggestions import explain_mistake
-from seewhy.cli.trusted_targets import check_targets
 from seewhy.core.errors import UserError
-from seewhy.core.resources import find_resources
+from seewhy.core.files import find_resources
 
 CONFIGS = find_resources("configs", "configs")
 """The yaml files: those of an installed package, else those of the checkout."""

@@ -17,7 +17,7 @@ from seewhy.cli import help, resume, tasks
 from seewhy.cli.config import find_config_folder, normalise_overrides
 from seewhy.cli.suggestions import explain_mistake
 from seewhy.core.errors import UserError
-from seewhy.core.resources import CHECKOUT
+from seewhy.core.files import CHECKOUT
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 

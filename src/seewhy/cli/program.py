@@ -1,11 +1,14 @@
-"""The tasks, and how their commands are typed: `python src/explain.py`, `seewhy explain` or `python -m seewhy explain`."""
+"""The tasks, how their commands are typed, and which messages of libraries their users do not see."""
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
+import warnings
 from pathlib import Path
 
-from seewhy.core.resources import CHECKOUT
+from seewhy.core.files import CHECKOUT
 
 TASKS = {
     "explain": "a map for each image, with figures, tables and scores",
@@ -52,3 +55,34 @@ def _find_program() -> list[str]:
     if path.parts[-2:] == ("seewhy", "__main__.py"):
         return [python, "-m", "seewhy"]
     return ["seewhy"] if path.stem == "seewhy" else [python, sys.argv[0]]
+
+
+MESSAGES = (
+    # Lightning advises more workers; the data here is small or read in the main process on purpose
+    r".*does not have many workers.*",
+    # Lightning on accelerators that are there but were not asked for
+    r".*available but not used.*",
+    # Lightning on a machine where Slurm is installed; a process on its own is what was asked for
+    r".*`srun` command is available.*",
+    # a schedule is created before the first optimiser step: Lightning's order of calls
+    r".*lr_scheduler\.step\(\).*",
+    # fewer batches than log_every_n_steps in a short run
+    r".*The number of training batches.*is smaller than the logging interval.*",
+    # the run folder exists because the run's record is already in it
+    r".*Checkpoint directory .* exists and is not empty.*",
+    # a resumed run logs everything again
+    r".*Experiment logs directory .* exists and is not empty.*",
+    # torch probes for GPUs through a library that is missing without a driver
+    r".*(CUDA initialization|Can't initialize NVML).*",
+    # RichProgressBar creates its display before the loop is known
+    r".*isinstance\(treespec, LeafSpec\).*",
+)
+
+
+def quieten() -> None:
+    """Filter warnings and loggers of torch, Lightning, Albumentations and matplotlib; called before they are imported."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    for message in MESSAGES:
+        warnings.filterwarnings("ignore", message=message)
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero", "matplotlib"):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,9 +1,10 @@
-"""What each command does: build the objects of a config, run them, finish with a record and an exit code."""
+"""What each command does: build the objects of a config, run them, finish with a record; the summary of a sweep."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import json
 import os
 import signal
 import sys
@@ -12,23 +13,81 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from seewhy.cli.build import Job, build_job
 from seewhy.cli.config import check_settings
 from seewhy.cli.instantiate import build_object
-from seewhy.cli.program import find_command_line
-from seewhy.cli.quiet import quieten
+from seewhy.cli.program import find_command_line, quieten
 from seewhy.cli.resume import build_resume_command
-from seewhy.cli.sweep import PAGED
 from seewhy.core.errors import Incompatible, UserError
 from seewhy.core.signals import FULL, Stop, handle_signals, is_first_process
 from seewhy.runs.ownership import check_folder_is_free, hold_folder
 from seewhy.runs.record import RunRecord
-from seewhy.runs.resume_check import ChangedRun, select_decisive
-from seewhy.runs.shard import Shard
+from seewhy.runs.resume_check import ChangedRun, Shard, select_decisive
+
+PAGED = ("explain", "robustness")
+"""Tasks that end with report.html: one for a run, one for all jobs of a sweep."""
+
+
+class SweepSummary(Callback):
+    """Print one line per job of a multirun, write their report.html and end with exit code 2 where a job failed.
+
+    A method that a network does not allow (status `refused`) is an answer, not a failure.
+    """
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Read every job's run.json below the sweep folder."""
+        folder = Path(config.hydra.sweep.dir)
+        records = [json.loads(path.read_text()) for path in sorted(folder.glob("*/run.json"), key=_job_number)]
+        console = Console(highlight=False)
+        if not records:
+            return
+        console.print(build_summary_table(records))
+        for name, record in zip(find_varied_overrides(records), records, strict=True):
+            if "reason" in record:
+                console.print(escape(f"{name}: {record['reason']}"), soft_wrap=True)
+        if config.task in PAGED and config.get("page") and any(record["status"] == "completed" for record in records):
+            from seewhy.report.write import attempt_page, write_run_page
+
+            attempt_page(lambda: write_run_page(folder, config.seed))
+        console.print(f"sweep folder: {folder}", soft_wrap=True)
+        if any(record["status"] == "failed" for record in records):
+            raise SystemExit(2)
+
+
+def _job_number(path: Path) -> tuple[int, str]:
+    number = path.parent.name.split("_")[0]
+    return (int(number) if number.isdigit() else 0, path.parent.name)
+
+
+def find_varied_overrides(records: list[dict[str, Any]]) -> list[str]:
+    """Find what tells each job from the others: its overrides that not all jobs share."""
+    shared = set.intersection(*(set(record["overrides"]) for record in records)) if len(records) > 1 else set()
+    names = [" ".join(text for text in record["overrides"] if text not in shared) for record in records]
+    return [name or record["task"] for name, record in zip(names, records, strict=True)]
+
+
+def build_summary_table(records: list[dict[str, Any]]) -> Table:
+    """Build a table with one row per record: what was varied, status, images, passes per image, seconds."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("job", "status", "images", "passes per image", "seconds"):
+        table.add_column(title, justify="left" if title in ("job", "status") else "right", overflow="fold")
+    colours = {"completed": "green", "failed": "red"}
+    for name, record in zip(find_varied_overrides(records), records, strict=True):
+        passes = record.get("passes_per_image", {})
+        cost = f"{sum(passes.values()):,.0f}" if passes else ""
+        status = record["status"]
+        cells = [escape(name), f"[{colours.get(status, 'yellow')}]{status}[/]", str(record.get("images_explained", ""))]
+        table.add_row(*cells, cost, f"{record['seconds']:.1f}")
+    return table
+
 
 Task = Callable[[DictConfig, RunRecord], None]
 
@@ -49,7 +108,7 @@ def explain(cfg: DictConfig, record: RunRecord) -> None:
         raise UserError("trainer=ddp starts the command again, so it cannot be in a sweep (-m) outside Slurm")
     record.update(**job.describe(), **({"shard": str(shard)} if shard.total > 1 else {}))
     if cfg.task == "explain":
-        from seewhy.callbacks.journal_recorder import JournalRecorder
+        from seewhy.callbacks.journaling import JournalRecorder
 
         config = select_decisive(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
         job.trainer.callbacks.append(JournalRecorder(cfg.output, config, record.content["overrides"], shard))  # type: ignore[attr-defined]
@@ -63,7 +122,7 @@ def explain(cfg: DictConfig, record: RunRecord) -> None:
 def _check_images(job: Job, explains: bool) -> None:
     """UserError where images were left out and none is left, or none was explained in a run that explains."""
     from seewhy.callbacks.attribution import Attribution
-    from seewhy.callbacks.journal_recorder import JournalRecorder, find_callback
+    from seewhy.callbacks.journaling import JournalRecorder, find_callback
 
     recorder = find_callback(job.trainer, JournalRecorder)
     if recorder is None or not recorder.totals.skipped:
@@ -170,7 +229,7 @@ TASKS: dict[str, Task] = {
 def execute(task: Task, cfg: DictConfig) -> None:
     """Run a task with its record.
 
-    In a sweep a failed job is reported and the others go on; `seewhy.cli.sweep` sets the exit code.
+    In a sweep a failed job is reported and the others go on; `seewhy.cli.tasks` sets the exit code.
 
     Args:
         task: One of `TASKS`.

@@ -1,4 +1,4 @@
-"""Files of a run: each is written under a temporary name and then renamed, so that it is whole or absent."""
+"""Files of a run, written whole or not at all, and the files that come with the project."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -102,3 +103,21 @@ class RunFolder:
             text.detach()
 
         return self.write(name, fill)
+
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+"""The top of the checkout, where the package lies in one."""
+
+
+def find_resources(packaged: str, checkout: str) -> Path:
+    """Find a folder of files that are no Python modules.
+
+    Args:
+        packaged: Its name below the installed package, such as `configs` for `seewhy.configs`.
+        checkout: Its path below the top of a checkout, such as `logbook/images`.
+
+    Returns:
+        The folder inside the package where there is one, else that of the checkout, which may not exist.
+    """
+    folder = Path(str(resources.files("seewhy"))) / packaged
+    return folder if folder.is_dir() else CHECKOUT / checkout

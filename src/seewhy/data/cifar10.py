@@ -15,12 +15,10 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from seewhy.core.errors import UserError
-from seewhy.core.facts import CIFAR10_CLASSES, Facts
-from seewhy.core.types import Batch
-from seewhy.data.corruptions.corrupter import Corrupter, limit_batch_size
+from seewhy.core.types import CIFAR10_CLASSES, Batch, Facts
+from seewhy.data.corruptions.base import Corrupter, limit_batch_size
 from seewhy.data.dataset import Corrupt, stack_versions
-from seewhy.data.loading import check_loading
-from seewhy.data.preprocessing import resize_and_crop, to_unit_range
+from seewhy.data.loading import check_loading, resize_and_crop, to_unit_range
 
 TRAINING_FILES = tuple(f"data_batch_{number}" for number in range(1, 6))
 MD5 = {

@@ -1,4 +1,4 @@
-"""The data module of image files: a folder, a file, a pattern or a list of those."""
+"""Data modules of image files: a folder, a file, a pattern or a list of those; and the bundled samples."""
 
 from __future__ import annotations
 
@@ -10,16 +10,23 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from seewhy.core.errors import UserError
-from seewhy.core.facts import IMAGENET_MEAN, IMAGENET_STD, Facts
-from seewhy.core.types import Batch
-from seewhy.data.corruptions.corrupter import Corrupter, limit_batch_size
+from seewhy.core.files import find_resources
+from seewhy.core.types import CIFAR10_CLASSES, IMAGENET_MEAN, IMAGENET_STD, Batch, Facts
+from seewhy.data.corruptions.base import Corrupter, limit_batch_size
 from seewhy.data.dataset import ImageFiles, Item, collate, escape_path
-from seewhy.data.images import MAX_PIXELS
-from seewhy.data.labels import Label, find_default_table, match_class, read_csv_labels
-from seewhy.data.listing import EXTENSIONS, find_common_folder, find_images, take_turns
+from seewhy.data.images import MAX_PIXELS, find_masks
+from seewhy.data.labels import (
+    EXTENSIONS,
+    Label,
+    find_common_folder,
+    find_default_table,
+    find_images,
+    match_class,
+    name_images,
+    read_csv_labels,
+    take_turns,
+)
 from seewhy.data.loading import check_loading
-from seewhy.data.masks import find_masks
-from seewhy.data.names import name_images
 
 
 class Folder(LightningDataModule):
@@ -144,3 +151,35 @@ class Folder(LightningDataModule):
 
     def _describe_roots(self) -> str:
         return ", ".join(escape_path(root) for root in self.roots())
+
+
+SAMPLES = find_resources("samples", "logbook/images")
+
+
+class Samples(Folder):
+    """`cifar10/` for classifiers of the CIFAR-10 classes, `photographs/` (ImageNet classes) for all others.
+
+    Args:
+        root: A folder with folders of those names, each with its labels.csv; None: logbook/images.
+        facts: What the classifier asks of images (classes, size, normalisation).
+        batch_size: Images of a batch.
+        num_workers: Processes that read images; 0 reads in this one.
+        limit: Takes the first images of each class in turn; None: all.
+    """
+
+    def __init__(
+        self,
+        root: str | None = None,
+        facts: Facts | None = None,
+        batch_size: int = 8,
+        num_workers: int = 0,
+        limit: int | None = None,
+    ) -> None:
+        classes = {name.casefold() for name in facts.classes} if facts else set()
+        folder = (Path(root) if root else SAMPLES) / ("cifar10" if classes == set(CIFAR10_CLASSES) else "photographs")
+        if not folder.is_dir():
+            raise UserError(
+                f"the sample images are not in {folder}: set data.root to logbook/images of the project, "
+                "or show your own with data=folder data.root=<folder>"
+            )
+        super().__init__(folder, facts, batch_size, num_workers, limit)

@@ -1,12 +1,13 @@
-"""Reading one image file, whatever its kind, as an RGB picture, or saying why it cannot be read."""
+"""Reading one image file or mask, whatever its kind, or saying why it cannot be read."""
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ import torch
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from seewhy.core.errors import UnreadableImage
+from seewhy.core.errors import UnreadableImage, UserError
+from seewhy.core.types import Facts
+from seewhy.data.loading import resize_and_crop
 
 MAX_PIXELS = 100_000_000
 """Of the largest image that is read; it takes at most about 8 bytes of memory for each pixel."""
@@ -254,3 +257,42 @@ def _is_utf8(start: bytes) -> bool:
     except UnicodeDecodeError as error:
         return error.start > len(start) - 4
     return True
+
+
+SUFFIXES = (".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".jpg", ".jpeg")
+
+
+def read_mask(path: Path, size: tuple[int, int], max_pixels: int = MAX_PIXELS) -> Tensor:
+    """bool [height, width], true where a pixel is not black (in a JPEG: brighter than half).
+
+    UnreadableImage where the file cannot be read or is not of the image's (height, width).
+    """
+    picture = read_image(path, max_pixels).amax(0)
+    if tuple(picture.shape) != size:
+        raise UnreadableImage(f"it has {picture.shape[1]}x{picture.shape[0]} pixels and the image {size[1]}x{size[0]}")
+    return picture > (127 if path.suffix.lower() in (".jpg", ".jpeg") else 0)
+
+
+def fit_mask(mask: Tensor, facts: Facts) -> Tensor:
+    """The mask resized and cropped as its image is: bool [size, size], true where at least half of a pixel is."""
+    smooth = dataclasses.replace(facts, interpolation="bilinear")
+    return resize_and_crop(mask.to(torch.uint8)[None] * 255, smooth)[0] > 127
+
+
+def find_masks(images: Sequence[Path], bases: Sequence[Path], masks: str) -> list[Path | None]:
+    """The mask of each image: the file in the folder `masks` with the same path below its base, whatever its suffix.
+
+    None where an image has none; UserError where there is no such folder or no image has one.
+    """
+    folder = Path(masks).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"data.masks={masks} is not a folder")
+    paths = [_find_mask(folder / image.relative_to(base)) for image, base in zip(images, bases, strict=True)]
+    if not any(paths):
+        example = images[0].relative_to(bases[0]).with_suffix(".png")
+        raise UserError(f"data.masks={masks} has no mask for any image; the one of {images[0].name} would be {example}")
+    return paths
+
+
+def _find_mask(path: Path) -> Path | None:
+    return next((mask for suffix in SUFFIXES if (mask := path.with_suffix(suffix)).is_file()), None)

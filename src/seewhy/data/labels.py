@@ -1,18 +1,119 @@
-"""The true class of each image: by the name of its folder, or from a CSV file."""
+"""The image files of a data set in an order that never changes, with their names and true classes."""
 
 from __future__ import annotations
 
 import csv
+import glob
+import hashlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from seewhy.core.errors import UserError
-from seewhy.data.listing import ListedImage
+from seewhy.data.dataset import escape_path
+
+EXTENSIONS = ("jpg", "jpeg", "jpe", "png", "webp", "bmp", "tif", "tiff", "gif", "ppm")
+
+
+class ListedImage(NamedTuple):
+    """A file and the folder that it was found below."""
+
+    path: Path
+    base: Path
+
+    @property
+    def folder(self) -> str:
+        """The first folder between `base` and the file; empty where there is none."""
+        parts = self.path.relative_to(self.base).parts
+        return escape_path(Path(parts[0])) if len(parts) > 1 else ""
+
+
+def find_images(roots: Sequence[Path]) -> list[ListedImage]:
+    """List every image file below the roots once.
+
+    Args:
+        roots: Folders, files and glob patterns; a file given by name counts whatever its extension.
+
+    Returns:
+        The files, sorted by path.
+
+    Raises:
+        UserError: A root does not exist, or a pattern matches nothing.
+    """
+    images: dict[str, ListedImage] = {}
+    for root in roots:
+        for image in _expand(root):
+            images.setdefault(os.path.abspath(image.path), image)
+    return [images[path] for path in sorted(images)]
+
+
+def find_common_folder(images: Sequence[ListedImage]) -> Path:
+    """The deepest folder that holds every root."""
+    return Path(os.path.commonpath([os.path.abspath(image.base) for image in images]))
+
+
+def take_turns(groups: Sequence[str]) -> list[int]:
+    """Positions ordered by turns: the first of each group, then the second of each, and so on.
+
+    >>> take_turns(["cat", "cat", "cat", "dog"])
+    [0, 3, 1, 2]
+    """
+    turn: dict[str, int] = {}
+    keys = []
+    for position, group in enumerate(groups):
+        turn[group] = turn.get(group, -1) + 1
+        keys.append((turn[group], position))
+    return [position for _, position in sorted(keys)]
+
+
+def _expand(root: Path) -> list[ListedImage]:
+    if root.is_dir():
+        return [ListedImage(path, root) for path in _walk(root, set())]
+    if os.path.lexists(root):
+        return [ListedImage(root, root.parent)]
+    if not glob.has_magic(str(root)):
+        raise UserError(f"data.root={root} does not exist: give a folder, an image file or a pattern such as 'a/*.jpg'")
+    parts = root.parts
+    base = Path(*parts[: next(position for position, name in enumerate(parts) if glob.has_magic(name))])
+    matches = [Path(match) for match in glob.glob(str(root), recursive=True)]
+    if not matches:
+        raise UserError(f"data.root={root} matches no file")
+    visited: set[tuple[int, int]] = set()
+    files = [path for path in matches if _is_image_name(path.name)]
+    folders = [path for path in matches if path.is_dir() and not _is_image_name(path.name)]
+    files += [path for folder in folders for path in _walk(folder, visited)]
+    return [ListedImage(path, base) for path in files]
+
+
+def _walk(folder: Path, visited: set[tuple[int, int]]) -> Iterator[Path]:
+    """Image files below a folder; no folder is entered twice, whatever the links. An unreadable one is returned."""
+    try:
+        status = folder.stat()
+        names = sorted(os.listdir(folder))
+    except OSError:
+        yield folder
+        return
+    if (status.st_dev, status.st_ino) in visited:
+        return
+    visited.add((status.st_dev, status.st_ino))
+    for name in names:
+        path = folder / name
+        if _is_image_name(name):
+            yield path
+        elif not name.startswith(".") and path.is_dir():
+            yield from _walk(path, visited)
+
+
+def _is_image_name(name: str) -> bool:
+    """Whether a file of this name counts as an image: by its extension, and not hidden."""
+    return not name.startswith(".") and name.rpartition(".")[2].lower() in EXTENSIONS and "." in name
+
 
 FILE_COLUMNS = ("file", "path", "file_name", "filename", "image", "filepath", "file_path", "image_path")
 LABEL_COLUMNS = ("label", "labels")
@@ -173,3 +274,64 @@ def _read_wordnet_ids() -> dict[str, int]:
 
 def _simplify(name: str) -> str:
     return re.sub(r"[\s_-]+", " ", name).strip().casefold()
+
+
+MAX_CHARACTERS = 100
+MAX_BYTES = 180
+"""File systems allow 255 bytes for a name; the rest is for what a run appends."""
+
+
+def name_images(paths: Sequence[Path], root: Path) -> list[str]:
+    """Name images by their paths: unique, whatever their order, and safe as file names.
+
+    A name is the path below `root` without its suffix, `__` between folders, and `_` for whatever is neither a letter,
+    a digit, `.`, `_` nor `-`. Files that would share a name (upper and lower case count as equal) have their suffix
+    appended, and a hash of their path below `root` where that is not enough. `[a/1.png]` is called `a__1`.
+
+    Args:
+        paths: Different paths.
+        root: The folder that they lie below.
+
+    Returns:
+        A name for each path.
+    """
+    relative = [_below(path, root) for path in paths]
+    names = [_fit(_clean(path.with_suffix("")), path) for path in relative]
+    for longer in (_with_suffix, _with_hash):
+        count = Counter(name.casefold() for name in names)
+        while any(number > 1 for number in count.values()):
+            changed = [
+                longer(path) if count[name.casefold()] > 1 else name for path, name in zip(relative, names, strict=True)
+            ]
+            if changed == names:
+                break
+            names, count = changed, Counter(name.casefold() for name in changed)
+    return names
+
+
+def _below(path: Path, root: Path) -> Path:
+    path, root = Path(os.path.abspath(path)), Path(os.path.abspath(root))
+    return path.relative_to(root) if path.is_relative_to(root) and path != root else path.relative_to(path.anchor)
+
+
+def _clean(path: Path) -> str:
+    text = unicodedata.normalize("NFC", "__".join(path.parts))
+    safe = "".join(character if character.isalnum() or character in "._-" else "_" for character in text)
+    return "_" + safe[1:] if safe.startswith(".") else safe or "_"
+
+
+def _with_suffix(path: Path) -> str:
+    return _fit(f"{_clean(path.with_suffix(''))}_{_clean(Path(path.suffix[1:]))}", path)
+
+
+def _with_hash(path: Path) -> str:
+    return _fit(f"{_clean(path.with_suffix(''))}_{_clean(Path(path.suffix[1:]))}", path, always=True)
+
+
+def _fit(name: str, path: Path, always: bool = False) -> str:
+    """The name, cut to its greatest length; a name that was cut, and every name if `always`, ends in a hash."""
+    if not always and len(name) <= MAX_CHARACTERS and len(name.encode()) <= MAX_BYTES:
+        return name
+    digest = hashlib.sha256(os.fsencode(path.as_posix())).hexdigest()[:8]
+    short = name[: MAX_CHARACTERS - 9].encode()[: MAX_BYTES - 9].decode(errors="ignore")
+    return f"{short}_{digest}"

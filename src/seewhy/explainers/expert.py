@@ -14,8 +14,13 @@ from seewhy.core.errors import UserError, check_choice, check_whole_number
 from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.explainers.baselines import build_baselines, check_baseline
-from seewhy.explainers.influence.data_influence import DataInfluence
-from seewhy.explainers.influence.slices import Slice, build_score_weights, check_reduction, find_compared_class
+from seewhy.explainers.influence.data_influence import (
+    DataInfluence,
+    Slice,
+    build_score_weights,
+    check_reduction,
+    find_compared_class,
+)
 from seewhy.explainers.path_integrals import check_rule, walk_straight_path
 from seewhy.models.batched import BatchedEvaluator
 

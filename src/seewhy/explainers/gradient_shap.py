@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 from seewhy.core.errors import UnreadableImage, UserError
-from seewhy.core.facts import Facts
 from seewhy.core.random import seed_generator
-from seewhy.core.types import Images, Targets
+from seewhy.core.types import Facts, Images, Targets
 from seewhy.data.images import read_image
-from seewhy.data.listing import find_images
-from seewhy.data.preprocessing import resize_and_crop, to_unit_range
+from seewhy.data.labels import find_images
+from seewhy.data.loading import resize_and_crop, to_unit_range
 from seewhy.explainers.baselines import BASELINES, RANDOM_BASELINES, build_baselines, check_baseline, draw_baseline
 from seewhy.explainers.completeness import CompleteChannelExplainer, ScoreChange
 from seewhy.explainers.noise_tunnel import ImageNoise, check_noise

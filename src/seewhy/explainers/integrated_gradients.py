@@ -1,18 +1,20 @@
-"""Integrated gradients: the average gradient on the way from a baseline to the image."""
+"""Integrated gradients on a straight path, from a blurred image, and on a guided path."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from seewhy.core.errors import UserError, check_whole_number
+from seewhy.core.errors import UserError, check_choice, check_whole_number
 from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import AttributionResult
-from seewhy.explainers.completeness import BaselineExplainer, CompleteChannelExplainer
+from seewhy.explainers.completeness import BaselineExplainer, CompleteChannelExplainer, ScoreChange, compare_scores
 from seewhy.explainers.path_integrals import FEWEST, AdaptivePath, check_rule, compute_quadrature, walk_straight_path
 from seewhy.models.batched import BatchedEvaluator
 
@@ -128,3 +130,219 @@ def describe_map_error(facts: Mapping[str, float], map_tolerance: float, max_ste
         return []
     words = f"the map has not converged: its estimated error {100 * error:.1f} % is over {100 * map_tolerance:g} %"
     return [f"{words} with at most {max_steps} steps; set explainer.max_steps"]
+
+
+NEGLIGIBLE = 1e-8
+"""Share of a frequency below which the blur has removed it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlurIg(CompleteChannelExplainer):
+    """Integral from sigma = max_sigma to 0 of d score / d x(sigma) * d x(sigma) / d sigma, summed over the channels.
+
+    x(sigma) is the image after a Gaussian blur of that many pixels, mirrored at its borders. The integral is a
+    trapezoid sum with differences of blurred images; they lie closer together the sharper the image:
+    sigma_k = max_sigma (k / (n_steps - 1))^2. The map adds up to f(image) - f(most blurred image): nothing but the image's
+    own detail is credited.
+    Xu, Venugopalan, Sundararajan: Attribution in scale and space, CVPR 2020.
+
+    Args:
+        n_steps: Values of sigma, from 2.
+        max_sigma: Strongest blur in pixels, above 0; None: 50 at 224 pixels, in proportion to the shorter side.
+    """
+
+    n_steps: int = 100
+    max_sigma: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_whole_number("explainer.n_steps", self.n_steps, 2)
+        if self.max_sigma is not None and not (math.isfinite(self.max_sigma) and self.max_sigma > 0):
+            raise UserError(f"explainer.max_sigma={self.max_sigma} must be above 0 pixels; null is 50 at 224 pixels")
+
+    def build_baselines(self, images: Images) -> Images:
+        """Blur the images as much as the path does at its start.
+
+        Args:
+            images: Float [batch, channels, height, width] in [0, 1].
+
+        Returns:
+            Blurred images of the same shape.
+        """
+        return Blur(images)(torch.arange(len(images)), self._list_sigmas(images)[-1:].expand(len(images)))
+
+    def compute_change(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> ScoreChange:
+        """Compute f(image) - f(most blurred image) with two forward passes for each image."""
+        return compare_scores(evaluator, images, self.build_baselines(images), targets)
+
+    def _list_sigmas(self, images: Images) -> Tensor:
+        """The blurs [n_steps] in pixels, from none to the strongest."""
+        strongest = self.max_sigma or min(images.shape[2:]) * 50 / 224
+        return strongest * torch.linspace(0, 1, self.n_steps, dtype=images.dtype, device=images.device) ** 2
+
+    def attribute_channels(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Images:
+        """Integrate the gradient, without measuring the completeness gap."""
+        sigmas, blur, total = self._list_sigmas(images), Blur(images), len(images) * self.n_steps
+        attributions = torch.zeros_like(images)
+        for nodes in evaluator.split(total, gradient=True):
+            around = torch.arange(int(nodes[0]) - 1, int(nodes[-1]) + 2, device=images.device).clamp(0, total - 1)
+            blurred = blur(around // self.n_steps, sigmas[around % self.n_steps])
+            image, step = nodes // self.n_steps, nodes % self.n_steps
+            here, movement = blurred[1:-1], blurred[:-2] - blurred[2:]
+            for end in (step == 0).nonzero()[:, 0].tolist():
+                torch.sub(here[end], blurred[end + 2], out=movement[end])
+            for end in (step == self.n_steps - 1).nonzero()[:, 0].tolist():
+                torch.sub(blurred[end], here[end], out=movement[end])
+            gradient = evaluator.compute_gradient(here, targets[image])
+            attributions.index_add_(0, image, movement.mul_(gradient).div_(2))
+        return attributions
+
+    def passes_per_image(self, **size: Any) -> tuple[int, int]:
+        """One pass each way for each step, and two forwards for the completeness gap."""
+        return self.n_steps + 2, self.n_steps
+
+
+class Blur:
+    """Gaussian blur of any strength at the cost of the frequencies that it leaves.
+
+    Mirroring at the borders makes the cosine transform diagonalise the blur: frequency w is left the share
+    exp(-(sigma w)^2 / 2). Frequencies that the blur removes from all images of a batch take no part in the transform back.
+
+    Args:
+        images: Float [batch, channels, height, width].
+    """
+
+    def __init__(self, images: Images) -> None:
+        self.rows, self.columns = _build_cosines(images.shape[2]).to(images), _build_cosines(images.shape[3]).to(images)
+        self.spectrum = self.rows @ images @ self.columns.T
+
+    def __call__(self, image: Tensor, sigmas: Tensor) -> Images:
+        """Blur images [n, channels, height, width]: their indices [n] and a blur in pixels for each."""
+        sigmas = sigmas.to(self.spectrum)
+        high, wide = self._compute_shares(self.rows, sigmas), self._compute_shares(self.columns, sigmas)
+        spectrum = self.spectrum[:, :, : high.shape[1], : wide.shape[1]][image]
+        blurred = spectrum * high[:, None, :, None] * wide[:, None, None]
+        return self.rows[: high.shape[1]].T @ blurred @ self.columns[: wide.shape[1]]
+
+    @staticmethod
+    def _compute_shares(cosines: Tensor, sigmas: Tensor) -> Tensor:
+        """Shares [n, frequencies] that the blurs leave of the lowest frequencies, those that are not negligible."""
+        side = len(cosines)
+        frequencies = torch.arange(side, dtype=cosines.dtype, device=cosines.device) * (math.pi / side)
+        shares = torch.exp(-((sigmas[:, None] * frequencies) ** 2) / 2)
+        return shares[:, : int((shares.amax(0) > NEGLIGIBLE).sum())]
+
+
+def _build_cosines(side: int) -> Tensor:
+    """The orthonormal cosine transform [frequencies, positions] of `side` samples (DCT-II)."""
+    positions = (torch.arange(side, dtype=torch.float64) + 0.5) * (math.pi / side)
+    waves = torch.cos(torch.arange(side, dtype=torch.float64)[:, None] * positions) * math.sqrt(2 / side)
+    waves[0] /= math.sqrt(2)
+    return waves
+
+
+RULES = ("trapezoid", "riemann_left")
+CLOSE = 1e-6
+"""Share of a path within which a step has arrived: what single precision can tell."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuidedIg(CompleteChannelExplainer, BaselineExplainer):
+    """Sum over steps of gradient * movement, where each step moves the values with the smallest gradients first.
+
+    Every step shortens the L1 distance to the image by 1 / `n_steps`: of the values (pixel and channel) those with the
+    smallest |gradient| move towards the image, then the next, until that is reached. The steps follow one another, so that
+    a pass holds one point of each image. The first gradient is that at the baseline, where rounding decides which of the
+    equal values of a pooling window has it if the baseline is one colour; `noise` and `uniform` are not.
+    Rounding also orders gradients that are nearly equal: the farther `max_distance` lets the path stray, the more maps of
+    other precisions differ.
+    Kapishnikov, Venugopalan, Avci, Wedin, Terry, Bolukbasi: Guided integrated gradients, CVPR 2021.
+
+    Args:
+        n_steps: Steps of the path, from 1.
+        fraction: Share of the values that move together, above 0 and at most 1.
+        max_distance: How far a value may stray from the straight path, as a share of its way: 0 is the straight path of
+            integrated gradients, 1 no bound.
+        rule: The gradient of a step: `trapezoid`, the mean of those at its two ends, which comes much closer to
+            completeness, or `riemann_left`, that at its start, as published.
+        tolerance: Relative completeness gap, above 0, from which a map has a warning.
+    """
+
+    n_steps: int = 200
+    fraction: float = 0.25
+    max_distance: float = 0.02
+    rule: str = "trapezoid"
+    tolerance: float = 0.05
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_whole_number("explainer.n_steps", self.n_steps)
+        check_choice("explainer.rule", self.rule, RULES)
+        if not 0 < self.fraction <= 1:
+            raise UserError(f"explainer.fraction={self.fraction} must be above 0 and at most 1, such as 0.25")
+        if not 0 <= self.max_distance <= 1:
+            raise UserError(
+                f"explainer.max_distance={self.max_distance} must be from 0 to 1: it is a share of the path"
+            )
+
+    def attribute_channels(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Images:
+        """Integrate the gradient along the path, without measuring the completeness gap."""
+        baselines = self.build_baselines(images)
+        difference = (images - baselines).flatten(1)
+        lengths = difference.abs()
+        position, attributions = (lengths == 0).to(lengths), torch.zeros_like(difference)
+        movement, left = torch.zeros_like(difference), 0.5 if self.rule == "trapezoid" else 1.0
+        for step in range(self.n_steps):
+            points = torch.addcmul(baselines, position.view_as(images), difference.view_as(images))
+            gradient = evaluator.compute_gradient(points, targets).flatten(1)
+            moved = self._advance(position, gradient.abs(), lengths, step)
+            attributions.addcmul_(movement, gradient, value=1 - left)
+            movement = moved - position
+            attributions.addcmul_(movement, gradient, value=left)
+            position = moved
+        if self.rule == "trapezoid":
+            attributions.addcmul_(movement, evaluator.compute_gradient(images, targets).flatten(1), value=0.5)
+        return (attributions * difference).view_as(images)
+
+    def _advance(self, position: Tensor, strength: Tensor, lengths: Tensor, step: int) -> Tensor:
+        """Where on their way from 0 to 1 the values [batch, values] are after a step.
+
+        `strength` is |gradient| and is overwritten, `lengths` the |image - baseline| of each value; what need not move
+        is at 1. On a CPU one image after the other, whose values stay in the cache.
+        """
+        if position.device.type == "cpu" and len(position) > 1:
+            rows = zip(position.split(1), strength.split(1), lengths.split(1), strict=True)
+            return torch.cat([self._advance(*row, step) for row in rows])
+        share = (step + 1) / self.n_steps
+        low, high = max(share - self.max_distance, 0.0), position.new_tensor(min(share + self.max_distance, 1.0))
+        count = math.floor(self.fraction * (lengths.shape[1] - 1)) + 1
+        total = lengths.sum(1, dtype=torch.float64)
+        position = position.clamp(min=low)
+        strength.masked_fill_(position >= high, math.inf)
+        ahead = share * total - (position * lengths).sum(1, dtype=torch.float64)
+        for _ in range(math.ceil(lengths.shape[1] / count)):  # all have moved after that, unless gradients are NaN
+            behind = ahead > CLOSE * total
+            if not bool(behind.any()):
+                break
+            threshold = strength.new_full((len(strength), 1), -1.0)
+            waiting = strength if bool(behind.all()) else strength[behind]
+            threshold[behind, 0] = find_kth_smallest(waiting, count).clamp(max=torch.finfo(strength.dtype).max)
+            moving = strength <= threshold
+            room = (high - position).mul_(lengths).mul_(moving).sum(1, dtype=torch.float64)
+            fill = torch.where(behind, ahead / room, 0.0).clamp(max=1)
+            position.lerp_(high.expand_as(position), moving * fill[:, None].to(position))
+            ahead = ahead - fill * room
+            strength.masked_fill_(moving, math.inf)
+        return position
+
+    def passes_per_image(self, **size: Any) -> tuple[int, int]:
+        """One pass each way for each point of the path, and two forwards for the completeness gap."""
+        points = self.n_steps + (self.rule == "trapezoid")
+        return points + 2, points
+
+
+def find_kth_smallest(values: Tensor, k: int) -> Tensor:
+    """Find the k-th smallest value [batch] of each row, fast on every device."""
+    if values.device.type == "cpu":
+        return torch.from_numpy(np.partition(values.numpy(), k - 1, axis=1)[:, k - 1])
+    return values.kthvalue(k, dim=1).values

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from seewhy.core.errors import UserError, check_choice
 from seewhy.core.types import Images, Targets
-from seewhy.explainers._backward_rules.lrp import compute_relevance
-from seewhy.explainers._backward_rules.relevance_rules import (
+from seewhy.explainers._backward_rules.lrp import (
     Rule,
     build_epsilon_rule,
     build_gamma_rule,
     build_z_plus_rule,
+    compute_relevance,
 )
 from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.models.batched import BatchedEvaluator

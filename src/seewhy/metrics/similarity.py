@@ -9,7 +9,7 @@ from torch import Tensor
 from seewhy.core.tensors import find_finite_rows
 from seewhy.core.types import Attributions
 from seewhy.metrics.base import MetricContext
-from seewhy.metrics.pixel_ranking import find_changes, read_positions, sort_keys
+from seewhy.metrics.perturbation_curves import find_changes, read_positions, sort_keys
 
 ROUNDING = 1e-10
 """A spread below this share of the values is rounding, not a difference."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seewhy.core.errors import UserError
-from seewhy.core.facts import CIFAR10_CLASSES, CIFAR10_MEAN, CIFAR10_STD, Facts
+from seewhy.core.types import CIFAR10_CLASSES, CIFAR10_MEAN, CIFAR10_STD, Facts
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

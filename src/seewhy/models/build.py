@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seewhy.core.errors import MissingWeights, UserError
-from seewhy.core.facts import CIFAR10_CLASSES
+from seewhy.core.types import CIFAR10_CLASSES
 from seewhy.models.architectures import Architecture, read_imagenet_classes
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from seewhy.models.classifier import Classifier
-    from seewhy.models.optimizers import Optimization
+    from seewhy.models.classifier import Classifier, Optimization
     from seewhy.models.weights import Checkpoint
 
 SHIPPED = Path(__file__).parent.parent / "weights"

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
 from seewhy.core.errors import UserError
-from seewhy.core.facts import Facts
-from seewhy.core.types import Batch, Images
+from seewhy.core.types import Batch, Facts, Images
 from seewhy.models.fusion.folding import Folding
 from seewhy.models.fusion.internals import list_parameters
-
-if TYPE_CHECKING:
-    from seewhy.models.optimizers import Optimization
 
 
 @dataclass
@@ -229,3 +227,41 @@ def find_layer(network: nn.Module, name: str) -> nn.Module:
         f"the network has no layer {name!r}; {hint}its parts: {', '.join(children[-12:])}; "
         f"its last convolutions and dense layers: {', '.join(convolutions[-8:])}"
     )
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """An optimiser and a learning-rate schedule, as a config describes them.
+
+    Args:
+        optimizer: Builds the optimiser from the parameters: a class of torch with every other argument.
+        schedule: Builds the schedule from the optimiser (and `total_steps` where it is OneCycleLR); None for a
+            constant rate.
+        monitor: The logged value that a ReduceLROnPlateau schedule watches.
+    """
+
+    optimizer: Callable[[Iterable[nn.Parameter]], Optimizer]
+    schedule: Callable[..., Any] | None = None
+    monitor: str = "val/loss"
+
+    def configure(self, parameters: Iterable[nn.Parameter], total_steps: int) -> dict[str, Any]:
+        """Build both for Lightning.
+
+        Args:
+            parameters: The parameters of the network.
+            total_steps: Number of optimiser steps of the training.
+
+        Returns:
+            What `LightningModule.configure_optimizers` returns.
+        """
+        optimizer = self.optimizer(parameters)
+        if self.schedule is None:
+            return {"optimizer": optimizer}
+        kind = getattr(self.schedule, "func", self.schedule)
+        if kind is OneCycleLR:
+            schedule = {"scheduler": self.schedule(optimizer, total_steps=total_steps), "interval": "step"}
+        else:
+            schedule = {"scheduler": self.schedule(optimizer), "interval": "epoch"}
+            if kind is ReduceLROnPlateau:
+                schedule["monitor"] = self.monitor
+        return {"optimizer": optimizer, "lr_scheduler": schedule}

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from seewhy.core.errors import UserError
-from seewhy.core.facts import Facts
+from seewhy.core.types import Facts
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Keys under which training scripts commonly put the state dict."""

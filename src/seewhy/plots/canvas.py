@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from seewhy.plots.colormaps import FRAME, GROUND, INK, MUTED, Colours, to_uint8
+from seewhy.plots.heatmaps import FRAME, GROUND, INK, MUTED, Colours, to_uint8
 from seewhy.plots.text import LEADING, RESOLUTION, load_font, wrap
 
 if TYPE_CHECKING:

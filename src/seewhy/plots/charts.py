@@ -15,7 +15,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from seewhy.plots.canvas import Box, Layout, Words
-from seewhy.plots.colormaps import INK, MUTED
+from seewhy.plots.heatmaps import INK, MUTED
 from seewhy.plots.text import FAMILY, LEADING, RESOLUTION, measure_width
 
 BLUE, VERMILION = "#0072b2", "#d55e00"

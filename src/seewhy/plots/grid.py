@@ -12,9 +12,9 @@ from seewhy.core.errors import UserError
 from seewhy.core.types import Explanation
 from seewhy.plots import heatmaps
 from seewhy.plots.canvas import Drawing, Page
-from seewhy.plots.colormaps import INK, MUTED, RIGHT, WRONG
+from seewhy.plots.explanation import MARKS, normalise_map
+from seewhy.plots.heatmaps import INK, MUTED, RIGHT, WRONG
 from seewhy.plots.text import LEADING, format_probability, measure_width, shorten, wrap
-from seewhy.plots.views import MARKS, normalise_map
 
 RESOLUTION = 100
 TITLE, LABEL, NOTE = 10.0, 8.0, 7.5

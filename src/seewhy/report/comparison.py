@@ -1,17 +1,239 @@
-"""All numbers of a comparison of explainers on one model."""
+"""Runs of one model joined into one comparison of explainers, after a check that they can be compared."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import pandas as pd
 
-from seewhy.report.joining import JoinedRuns
+from seewhy.core.errors import UserError
+from seewhy.report.runs import Run
 from seewhy.statistics.ranks import Ranks, rank_explainers
-from seewhy.statistics.schema import Direction
-from seewhy.statistics.summary import check_table, pivot_by_image, pivot_draws, summarise_metrics
+from seewhy.statistics.summary import Direction, MetricFact, check_table, pivot_by_image, pivot_draws, summarise_metrics
 from seewhy.statistics.tests import compare_pairs, compare_with_control
+
+TOLERANCE = 0.02
+"""Largest difference of a probability that another device or number of threads may make."""
+CONTROL = "random"
+CONTROLS = (CONTROL, "edges", "centre")
+
+
+@dataclass(frozen=True)
+class JoinedRuns:
+    """The runs of one model on the same images.
+
+    Args:
+        model: Label of the model.
+        images: Number of images that every run explained.
+        target: The target policy.
+        table: Columns image, explainer (the label of its run), metric and value.
+        explainers: A row per label, sorted: method, parameters, control (whether it is one), passes and seconds per
+            image, device, folder.
+        facts: Of the metrics that were measured.
+    """
+
+    model: str
+    images: int
+    target: str
+    table: pd.DataFrame
+    explainers: pd.DataFrame
+    facts: dict[str, MetricFact]
+
+    @property
+    def control(self) -> str | None:
+        """The label of the explainer `random`, the first of several; None where it was not run."""
+        names = self.explainers.index[self.explainers["method"] == CONTROL]
+        return str(names[0]) if len(names) else None
+
+
+def join_runs(runs: Sequence[Run]) -> list[JoinedRuns]:
+    """Join the runs of each model.
+
+    Args:
+        runs: Of any number of models and explainers.
+
+    Returns:
+        One `JoinedRuns` per model, sorted by its label.
+
+    Raises:
+        UserError: If the runs cannot be compared.
+    """
+    ordered = sorted(runs, key=lambda run: str(run.folder))
+    check_same_data(ordered)
+    facts = collect_facts(ordered)
+    models = sorted({run.model for run in ordered})
+    groups = [[run for run in ordered if run.model == model] for model in models]
+    labels = label_models([group[0] for group in groups])
+    joined = [_join_group(label, group, facts) for label, group in zip(labels, groups, strict=True)]
+    return sorted(joined, key=lambda group: group.model)
+
+
+def _join_group(model: str, runs: Sequence[Run], facts: dict[str, MetricFact]) -> JoinedRuns:
+    check_same_answers(runs)
+    labels = label_explainers(runs)
+    tables = [run.metrics.assign(explainer=label) for run, label in zip(runs, labels, strict=True)]
+    table = pd.concat(tables, ignore_index=True)
+    explainers = pd.DataFrame([_describe_run(run) for run in runs], index=pd.Index(labels, name="explainer"))
+    measured = set(table["metric"])
+    return JoinedRuns(
+        model,
+        len(runs[0].predictions),
+        str(runs[0].record["explainer"].get("target", "")),
+        table,
+        explainers.sort_index(),
+        {metric: fact for metric, fact in facts.items() if metric in measured},
+    )
+
+
+def _describe_run(run: Run) -> dict[str, object]:
+    passes, seconds = run.record.get("passes_per_image"), run.record.get("attribution_seconds")
+    images = run.record["images_explained"]
+    return {
+        "method": run.explainer,
+        "parameters": run.record["explainer"].get("parameters", ""),
+        "control": run.explainer in CONTROLS,
+        "passes": float(sum(passes.values())) if passes else float("nan"),
+        "seconds": seconds / images if seconds is not None else float("nan"),
+        "device": str(run.record.get("device", "")),
+        "folder": str(run.folder),
+    }
+
+
+def label_explainers(runs: Sequence[Run]) -> list[str]:
+    """Label the runs of one model as briefly as no two are alike.
+
+    Args:
+        runs: In any order, on which the labels do not depend.
+
+    Returns:
+        The name of each explainer; where it is shared with the parameters that differ, the seed or the folder.
+    """
+    details = [_list_parameters, lambda run: {f"seed={run.record.get('seed')}"}, lambda run: {run.folder.name}]
+    return _tell_apart(runs, lambda run: run.explainer, [*details, lambda run: {str(run.folder)}])
+
+
+def label_models(runs: Sequence[Run]) -> list[str]:
+    """Label models.
+
+    Args:
+        runs: One of each model.
+
+    Returns:
+        The name of each model; where it is shared with the start of the hash of its weights.
+    """
+    return _tell_apart(runs, lambda run: run.model[0], [lambda run: {run.model[1][:8]}])
+
+
+def _list_parameters(run: Run) -> set[str]:
+    text = str(run.record["explainer"].get("parameters", ""))
+    return set(re.split(r", (?=\w+=)", text)) if text else set()
+
+
+def _tell_apart(
+    runs: Sequence[Run], name: Callable[[Run], str], details: Sequence[Callable[[Run], set[str]]]
+) -> list[str]:
+    """Names with the first of `details` that tells all runs of a name apart, reduced to what they do not share."""
+    labels = []
+    for run in runs:
+        alike = [other for other in runs if name(other) == name(run)]
+        label = name(run)
+        if len(alike) > 1:
+            for detail in details:
+                sets = [frozenset(detail(other)) for other in alike]
+                if len(set(sets)) == len(sets):
+                    break
+            own = detail(run) - frozenset.intersection(*sets)
+            label = f"{label} ({', '.join(sorted(own)) or 'default'})"
+        labels.append(label)
+    return labels
+
+
+def check_same_data(runs: Sequence[Run]) -> None:
+    """Check that all runs explained the same images with the same target policy.
+
+    Args:
+        runs: Of any models.
+
+    Raises:
+        UserError: If they did not.
+    """
+    first = runs[0]
+    for run in runs[1:]:
+        pair = f"{first.folder} and {run.folder}"
+        policies = [each.record["explainer"].get("target") for each in (first, run)]
+        if policies[0] != policies[1]:
+            raise UserError(
+                f"{pair} have different target policies, {policies[0]} and {policies[1]}; compare runs of one policy"
+            )
+        left, right = set(first.predictions.index), set(run.predictions.index)
+        if left != right:
+            lone = sorted(left ^ right)
+            where = first.folder if lone[0] in left else run.folder
+            counts = f"{len(left)} and {len(right)} images; {lone[0]} is only in {where}"
+            raise UserError(f"{pair} explained different images ({counts}); compare runs of the same data and limit")
+        _check_column(first, run, "label", "labels", "compare runs of the same data")
+
+
+def check_same_answers(runs: Sequence[Run]) -> None:
+    """Check that every image has the same target in all runs of a model, and a like probability.
+
+    The probability tells files of the same name with different pixels apart.
+
+    Args:
+        runs: Of one model on the same images.
+
+    Raises:
+        UserError: If they differ.
+    """
+    first = runs[0]
+    for run in runs[1:]:
+        _check_column(first, run, "target", "targets", "compare runs of the same data and target policy")
+        left, right = (each.predictions["target_probability"].astype(float) for each in (first, run))
+        gaps = (left - right).abs()
+        if gaps.max() > TOLERANCE:
+            image = str(gaps.idxmax())
+            values = f"p={left[image]:.3f} in {first.folder} and p={right[image]:.3f} in {run.folder}"
+            raise UserError(
+                f"one model gives the target of image {image} {values}: "
+                f"its pixels or the precision differ; compare runs of the same data and precision"
+            )
+
+
+def _check_column(first: Run, run: Run, column: str, words: str, fix: str) -> None:
+    left, right = first.predictions[column], run.predictions[column]
+    different = left[left != right]
+    if len(different):
+        image = str(different.index[0])
+        values = f"{left[image] or 'none'!r} in {first.folder} and {right[image] or 'none'!r} in {run.folder}"
+        raise UserError(f"image {image} has different {words}, {values}; {fix}")
+
+
+def collect_facts(runs: Sequence[Run]) -> dict[str, MetricFact]:
+    """Collect the definitions of the metrics of all runs.
+
+    Args:
+        runs: Of any models.
+
+    Returns:
+        {metric: fact}, sorted by name.
+
+    Raises:
+        UserError: If a metric has two definitions or directions.
+    """
+    sources: dict[str, tuple[MetricFact, Run]] = {}
+    for run in runs:
+        for metric, fact in run.facts.items():
+            before, source = sources.setdefault(metric, (fact, run))
+            if before != fact:
+                left, right = (f"{each.variant!r} ({each.better or 'no'} better)" for each in (before, fact))
+                raise UserError(
+                    f"{metric} is defined differently in {source.folder} and {run.folder}: {left} and {right}; "
+                    "compare runs with the same metric settings"
+                )
+    return {metric: fact for metric, (fact, _) in sorted(sources.items())}
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,11 @@ from rich.console import Console
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
 from seewhy.report.runs import find_records, read_record
-from seewhy.runs.contact_sheet import write_sheet
 from seewhy.runs.journal import FOLDER, Journal
-from seewhy.runs.resume_check import describe_differences
-from seewhy.runs.scores import write_curves, write_scores
-from seewhy.runs.shard import Shard
-from seewhy.runs.tables import write_tables
-from seewhy.runs.totals import Totals
-from seewhy.statistics.schema import read_metric_facts
+from seewhy.runs.logged_results import write_sheet
+from seewhy.runs.resume_check import Shard, describe_differences
+from seewhy.runs.tables import Totals, write_curves, write_scores, write_tables
+from seewhy.statistics.summary import read_metric_facts
 
 COPIED = ("model", "device", "threads", "explainer", "attribution_form", "metrics", "sheet", "seed")
 """What the record of the whole run takes from that of its first shard."""

@@ -14,16 +14,13 @@ from rich.console import Console
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
 from seewhy.plots.canvas import encode_figure
-from seewhy.report.comparison import Comparison, compare_runs
+from seewhy.report.comparison import Comparison, compare_runs, join_runs
 from seewhy.report.html.content import build_page_content
 from seewhy.report.html.render import render_page
-from seewhy.report.joining import join_runs
-from seewhy.report.leaderboard import draw_leaderboard
-from seewhy.report.pareto import draw_pareto
-from seewhy.report.ranks import draw_ranks
+from seewhy.report.leaderboard import build_leaderboard_table, draw_leaderboard
+from seewhy.report.ranks import draw_pareto, draw_ranks
 from seewhy.report.runs import Run, UnusedRun, find_runs
-from seewhy.report.terminal_tables import build_leaderboard_table
-from seewhy.statistics.schema import write_metric_facts
+from seewhy.statistics.summary import write_metric_facts
 
 NAME = "report.html"
 

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from seewhy.core.types import Explanation
-from seewhy.runs.totals import Totals
+from seewhy.runs.tables import Totals
 
 if TYPE_CHECKING:
     from seewhy.explainers.base import Explainer

@@ -1,13 +1,19 @@
-"""The tables that every run leaves: predictions.csv, metrics.csv and skipped.csv."""
+"""The tables that every run leaves, and counts and sums over its finished batches."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+import pandas as pd
+
 from seewhy.core.files import RunFolder
-from seewhy.runs.batch_results import ImageResult
+from seewhy.models.classifier import Passes
+from seewhy.runs.batch_results import BatchResults, CurveRow, ImageResult
 from seewhy.runs.journal import Journal
+from seewhy.statistics.summary import MetricFact, summarise_metrics, write_metric_facts
 
 PREDICTIONS: tuple[str, ...] = (
     *("image", "path", "label", "predicted", "probability", "correct"),
@@ -50,3 +56,181 @@ def _list_values(journal: Journal) -> Iterator[dict[str, Any]]:
         for metric, value in {**explanation.facts, **explanation.metrics}.items():
             names = {"image": explanation.name, "explainer": explanation.explainer, "metric": metric}
             yield names | {"value": repr(value)}
+
+
+DRAWN = 10_000
+"""Images whose curves are in memory at once, to be drawn; curves.csv has those of all."""
+
+
+def write_scores(
+    folder: RunFolder, facts: Mapping[str, MetricFact], journal: Journal, seed: int = 0
+) -> pd.DataFrame | None:
+    """Write metrics.json and summary.csv.
+
+    Args:
+        folder: Where they are written.
+        facts: Of each metric that was measured.
+        journal: What they are made from.
+        seed: Of the bootstrap.
+
+    Returns:
+        The summary; None where nothing was measured.
+    """
+    rows = [
+        (explanation.name, explanation.explainer, metric, value)
+        for explanation in journal.read_explanations()
+        for metric, value in explanation.metrics.items()
+    ]
+    if not rows:
+        return None
+    write_metric_facts(folder, facts)
+    summary = summarise_metrics(pd.DataFrame(rows, columns=["image", "explainer", "metric", "value"]), facts, seed)
+    text = summary.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    folder.write_bytes("summary.csv", text.encode())
+    return summary
+
+
+def write_curves(folder: RunFolder, journal: Journal, heading: str, seed: int = 0) -> None:
+    """Write curves.csv and curves.png, where a metric was read off a curve.
+
+    Args:
+        folder: Where they are written.
+        journal: What they are made from.
+        heading: Of the figure; the number of images is added.
+        seed: Of the bootstrap.
+    """
+    table = pd.DataFrame(_list_points(journal), columns=["image", "curve", "share", "probability"])
+    if not len(table):
+        return
+    from seewhy.plots.canvas import encode_figure
+    from seewhy.plots.curves import draw_curves
+
+    rows = (_format_row(row) for results in journal.read_batches() for row in results.curves)
+    folder.write_csv("curves.csv", CurveRow._fields, rows)
+    images = sum(bool(explanation.metrics) for explanation in journal.read_explanations())
+    count = f"{images} images" if images <= DRAWN else f"the first {DRAWN:,} of {images:,} images"
+    folder.write_bytes("curves.png", encode_figure(draw_curves(table, f"{heading}, {count}", seed)))
+
+
+def _list_points(journal: Journal) -> Iterator[tuple[str, str, float, float]]:
+    """The points of the first `DRAWN` images."""
+    images: set[str] = set()
+    for results in journal.read_batches():
+        images.update(list(dict.fromkeys(row.image for row in results.curves))[: DRAWN - len(images)])
+        yield from ((row.image, row.curve, row.share, row.probability) for row in results.curves if row.image in images)
+        if len(images) == DRAWN:
+            return
+
+
+def _format_row(row: CurveRow) -> dict[str, str]:
+    """Seven significant digits; an empty cell where there is no value."""
+    numbers = {name: getattr(row, name) for name in ("share", "logit", "probability")}
+    names = {"image": row.image, "explainer": row.explainer, "curve": row.curve}
+    return names | {name: "" if value != value else f"{value:.7g}" for name, value in numbers.items()}
+
+
+@dataclass
+class Totals:
+    """Counts and sums over the journal.
+
+    Attributes:
+        images: That were read.
+        explained: With an explanation.
+        skipped: That could not be read or explained.
+        warned: Whose map carries a warning.
+        labelled: Whose true class the classifier knows.
+        correct: Of the labelled, classified correctly.
+        losses: Cross-entropy of each labelled image.
+        passes: By stage of the work: attribution, metrics.
+        seconds: By stage of the work.
+        left_out: Metrics that need what the data lack.
+    """
+
+    images: int = 0
+    explained: int = 0
+    skipped: int = 0
+    warned: int = 0
+    labelled: int = 0
+    correct: int = 0
+    losses: list[float] = field(default_factory=list)
+    passes: dict[str, Passes] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, journal: Journal) -> Totals:
+        """Add up a journal.
+
+        Args:
+            journal: It is read once, one batch in memory at a time.
+
+        Returns:
+            The sums over its finished batches.
+        """
+        totals = cls()
+        for results in journal.read_batches():
+            totals._add(results)
+        return totals
+
+    def _add(self, results: BatchResults) -> None:
+        explanations = results.explanations
+        verdicts = [image.prediction.correct for image in results.images if image.prediction.correct is not None]
+        self.images += len(results.images)
+        self.skipped += len(results.skipped)
+        self.explained += len(explanations)
+        self.warned += sum(bool(explanation.warnings) for explanation in explanations)
+        self.labelled += len(verdicts)
+        self.correct += sum(verdicts)
+        self.losses += [image.loss for image in results.images if image.loss is not None]
+        for stage, cost in results.costs.items():
+            passes = self.passes.setdefault(stage, Passes())
+            passes.forward, passes.backward = passes.forward + cost.forward, passes.backward + cost.backward
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + cost.seconds
+        self.left_out += [name for name in results.left_out if name not in self.left_out]
+
+    def average_losses(self) -> dict[str, float]:
+        """Average what training logs too.
+
+        Returns:
+            test/loss and test/accuracy over the labelled images; empty without any.
+        """
+        if not self.losses:
+            return {}
+        return {"test/loss": math.fsum(self.losses) / len(self.losses), "test/accuracy": self.correct / self.labelled}
+
+    def describe_images(self) -> dict[str, Any]:
+        """Describe the images for the record of the run.
+
+        Returns:
+            How many were read and skipped.
+        """
+        return {"images": self.images, "images_skipped": self.skipped}
+
+    def describe_attributions(self) -> dict[str, Any]:
+        """Describe the work on the maps for the record of the run.
+
+        Returns:
+            Images, passes per image and seconds.
+        """
+        images = max(self.explained, 1)
+        return {
+            "images_explained": self.explained,
+            "passes_per_image": {way: passes / images for way, passes in self._count_passes("attribution").items()},
+            "attribution_seconds": round(self.seconds.get("attribution", 0.0), 3),
+        }
+
+    def describe_metrics(self) -> dict[str, Any]:
+        """Describe the work on the metrics for the record of the run.
+
+        Returns:
+            Metrics that were left out, passes in all and seconds.
+        """
+        return {
+            "metrics_left_out": self.left_out,
+            "metric_passes": self._count_passes("metrics"),
+            "metric_seconds": round(self.seconds.get("metrics", 0.0), 3),
+        }
+
+    def _count_passes(self, stage: str) -> dict[str, int]:
+        passes = self.passes.get(stage, Passes())
+        return {"forward": passes.forward, "backward": passes.backward}

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torchvision.transforms.v2 import functional
 
-from seewhy.analyses.representers.figures import draw_consistency_figure, draw_importance_figure, draw_point_figure
-from seewhy.analyses.representers.points import RepresenterPoints, compute_representer_points
+from seewhy.analyses.representers.points import RepresenterPoints, RunningTop, compute_representer_points
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
 from seewhy.core.targets import UNKNOWN, choose_targets
@@ -19,7 +21,202 @@ from seewhy.core.types import Batch, Classes, Prediction
 from seewhy.data.loading import TrainingSet
 from seewhy.explainers.batch import build_predictions
 from seewhy.models.classifier import Classifier
-from seewhy.plots.canvas import Drawing
+from seewhy.plots import heatmaps
+from seewhy.plots.canvas import Drawing, Page
+from seewhy.plots.explanation import Lines, describe_verdict
+from seewhy.plots.heatmaps import FRAME, INK, MUTED, RIGHT, WRONG
+from seewhy.plots.text import LEADING, format_number, format_probability, shorten, wrap
+
+COLOURS = ("#8a8a8a", "#0072b2", "#d55e00", "#009e73")
+BAR_MARGIN, HEIGHT, BAR, BAR_GAP, AXIS = 44, 420, 42, 40, 110
+
+
+def draw_share_bars(title: str, note: str, groups: Sequence[str], kinds: Mapping[str, Sequence[float]]) -> Drawing:
+    """One group of bars for each name in `groups`, a bar for each kind with its value on top; NaN leaves a gap."""
+    side = len(kinds) * BAR + BAR_GAP
+    page = Page(max(900, 2 * BAR_MARGIN + AXIS + len(groups) * side))
+    room = page.points(page.width - 2 * BAR_MARGIN)
+    y = page.lines(BAR_MARGIN, BAR_MARGIN * 0.6, wrap(title, room, TITLE, True), TITLE, weight="bold")
+    y = page.lines(BAR_MARGIN, y, wrap(note, room, BODY), BODY, MUTED)
+    x = float(BAR_MARGIN)
+    for kind, colour in zip(kinds, COLOURS, strict=False):
+        page.box(x, y + 10, 24, 24, colour)
+        page.lines(x + 34, y + 2, [kind], BODY)
+        x += 34 + page.pixels(6.2 * len(kind)) + BAR_GAP
+    top = y + 90
+    for tick in (0, 0.25, 0.5, 0.75, 1):
+        level = top + HEIGHT * (1 - tick)
+        page.box(BAR_MARGIN + AXIS - 20, level, page.width - 2 * BAR_MARGIN - AXIS + 20, 2 if not tick else 1, FRAME)
+        page.text(BAR_MARGIN + AXIS - 30, level + page.pixels(0.36 * SMALL), f"{tick:g}", SMALL, MUTED, ha="right")
+    for position, name in enumerate(groups):
+        left = BAR_MARGIN + AXIS + position * side
+        for bar, (values, colour) in enumerate(zip(kinds.values(), COLOURS, strict=False)):
+            _bar(page, left + bar * BAR, top, values[position], colour)
+        words = shorten(name, page.points(side - 6), SMALL)
+        page.text(left + len(kinds) * BAR / 2, top + HEIGHT + 34, words, SMALL, INK, ha="center")
+    return page.finish(top + HEIGHT + 34 + BAR_MARGIN)
+
+
+def _bar(page: Page, left: float, top: float, value: float, colour: str) -> None:
+    if value == value:
+        page.box(left + 2, top + HEIGHT * (1 - value), BAR - 4, HEIGHT * value, colour)
+        label = f"{value:.2f}".removeprefix("0")
+        page.text(left + BAR / 2, top + HEIGHT * (1 - value) - 6, label, SMALL, MUTED, ha="center")
+
+
+SIDE, GAP, MARGIN = 192, 22, 44
+TITLE, BODY, SMALL = 11.0, 8.5, 7.0
+
+
+class Tile(NamedTuple):
+    """A training image under its class (in `ink`) and over a note, such as its representer value."""
+
+    image: Tensor
+    heading: str
+    note: str
+    ink: str = INK
+
+
+def make_thumbnail(image: Tensor, side: int) -> NDArray[np.float32]:
+    """[3, height, width] as RGB of at most `side` pixels: averaged down, or as it is where it is smaller."""
+    longest = max(image.shape[1:])
+    if longest > side:
+        size = [max(1, round(length * side / longest)) for length in image.shape[1:]]
+        image = functional.resize(image, size, antialias=True)
+    return heatmaps.to_rgb(image)
+
+
+def _tile(page: Page, x: float, y: float, tile: Tile) -> None:
+    room, step = page.points(SIDE), page.pixels(LEADING * SMALL)
+    page.lines(x, y, [shorten(tile.heading, room, SMALL)], SMALL, tile.ink)
+    page.picture(x, y + step, SIDE, SIDE, make_thumbnail(tile.image, SIDE))
+    page.lines(x, y + step + SIDE + 4, [shorten(tile.note, room, SMALL)], SMALL, MUTED)
+
+
+def _tile_height(page: Page) -> float:
+    return SIDE + 2 * page.pixels(LEADING * SMALL) + 4
+
+
+def draw_representer_gallery(
+    image: Tensor, titles: Lines, excitatory: Sequence[Tile], inhibitory: Sequence[Tile], note: str
+) -> Drawing:
+    """The test image [3, height, width] under `titles`, and a row of tiles for each sign, strongest first."""
+    columns = max(len(excitatory), len(inhibitory), 1)
+    large = 2 * SIDE
+    page = Page(2 * MARGIN + large + GAP + columns * (SIDE + GAP))
+    room, y = page.points(page.width - 2 * MARGIN), MARGIN * 0.6
+    for position, (text, ink) in enumerate(titles):
+        size, weight = (TITLE, "bold") if not position else (BODY, "normal")
+        y = page.lines(MARGIN, y, wrap(text, room, size, not position), size, ink, weight=weight)
+    y += GAP / 2
+    top, step = y, page.pixels(LEADING * BODY)
+    rows = (("for the target: excitatory", excitatory, RIGHT), ("against it: inhibitory", inhibitory, WRONG))
+    for heading, tiles, ink in rows:
+        left = MARGIN + large + GAP
+        page.lines(left, y, [heading], BODY, ink, weight="bold")
+        for column, tile in enumerate(tiles):
+            _tile(page, left + column * (SIDE + GAP), y + step, tile)
+        y += step + _tile_height(page) + GAP
+    page.picture(MARGIN, top + (y - GAP - top - large) / 2, large, large, make_thumbnail(image, large))
+    y = page.lines(MARGIN, y, wrap(note, room, SMALL), SMALL, MUTED)
+    return page.finish(y + MARGIN * 0.6)
+
+
+def draw_importance_gallery(tiles: Sequence[Tile], title: str, note: str, columns: int = 5) -> Drawing:
+    """The tiles in rows, largest first."""
+    page = Page(2 * MARGIN + columns * (SIDE + GAP) - GAP)
+    room = page.points(page.width - 2 * MARGIN)
+    y = page.lines(MARGIN, MARGIN * 0.6, wrap(title, room, TITLE, True), TITLE, weight="bold")
+    y = page.lines(MARGIN, y, wrap(note, room, BODY), BODY, MUTED) + GAP / 2
+    for position, tile in enumerate(tiles):
+        row, column = divmod(position, columns)
+        _tile(page, MARGIN + column * (SIDE + GAP), y + row * (_tile_height(page) + GAP), tile)
+    return page.finish(y + -(-len(tiles) // columns) * (_tile_height(page) + GAP) + MARGIN * 0.4)
+
+
+def format_signed(value: float) -> str:
+    """Three significant digits with their sign."""
+    return ("+" if value > 0 else "") + format_number(value)
+
+
+def draw_point_figure(
+    points: RepresenterPoints,
+    data: TrainingSet,
+    row: int,
+    image: Tensor,
+    name: str,
+    prediction: Prediction,
+    target: str,
+    classes: Sequence[str],
+) -> Drawing:
+    """The test image with the training images that speak most for and most against its target."""
+    prediction_text, truth = (
+        f"predicted: {prediction.name} {format_probability(prediction.probability)}",
+        describe_verdict(prediction),
+    )
+    titles = [(f"representer points for {target}", INK), (f"image: {name}  ·  {prediction_text}", INK)]
+    titles += [truth] if truth[0] else []
+    note = (
+        f"value = alpha x (features of the training image . features of this image); the values of all "
+        f"{len(points.training.names):,} training images add up to {format_signed(float(points.strongest.total[row]))}, the "
+        f"logit of {target} in the last layer, refitted with L2 to {points.fit_to} (Pearson "
+        f"{points.rebuilt['test'].pearson:.4f} with the network's own probabilities)"
+    )
+    top = points.strongest
+    excitatory = _tiles(data, top.excitatory, row, 1, target, classes)
+    inhibitory = _tiles(data, top.inhibitory, row, -1, target, classes)
+    return draw_representer_gallery(image, titles, excitatory, inhibitory, note)
+
+
+def _tiles(data: TrainingSet, top: RunningTop, row: int, turn: int, target: str, classes: Sequence[str]) -> list[Tile]:
+    pairs = zip(top.columns[row].tolist(), top.values[row].tolist(), strict=True)
+    entries = [(position, turn * value) for position, value in pairs if value > 0]
+    if not entries:
+        return []
+    batch = data.training_batch([position for position, _ in entries])
+    words = [classes[label] for label in batch.labels.tolist()]
+    return [
+        Tile(picture, word, format_signed(value), INK if word == target else MUTED)
+        for picture, word, (_, value) in zip(batch.images, words, entries, strict=True)
+    ]
+
+
+def draw_importance_figure(
+    points: RepresenterPoints, data: TrainingSet, classes: Sequence[str], count: int = 20
+) -> Drawing:
+    """The training images whose label fits the features least."""
+    order = points.importance.argsort(descending=True, stable=True)[:count].tolist()
+    batch = data.training_batch(order)
+    probability, predicted = points.training.probabilities[order].max(1)
+    tiles = [
+        Tile(picture, f"label: {classes[label]}", f"{classes[index]} {format_probability(p)}")
+        for picture, label, index, p in zip(
+            batch.images, batch.labels.tolist(), predicted.tolist(), probability.tolist(), strict=True
+        )
+    ]
+    title = f"The {len(tiles)} most influential of {len(points.training.names):,} training images"
+    note = (
+        "largest |alpha| for their own label in the last layer fitted to the labels: mislabelled and unusual images come "
+        "first; below each picture what the network says"
+    )
+    return draw_importance_gallery(tiles, title, note)
+
+
+def draw_consistency_figure(points: RepresenterPoints, labels: Tensor, classes: Sequence[str]) -> Drawing:
+    """Bars of the class consistency in both spaces, over all test images and (up to 20 classes) for each class."""
+    present = [index for index in range(len(classes)) if bool((labels == index).any())]
+    present = present if len(present) <= 20 else []
+    kinds = {
+        f"{space} space": [float(values.nanmean()), *(float(values[labels == index].mean()) for index in present)]
+        for space, values in points.consistency.items()
+    }
+    labelled = int((labels >= 0).sum())
+    title = "Class consistency of the nearest training images"
+    note = (
+        f"share of the {points.training.nearest.top.count} training images with the largest cosine that are of the "
+        f"test image's own class; {labelled:,} test images"
+    )
+    return draw_share_bars(title, note, ["all", *(classes[index] for index in present)], kinds)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from seewhy.analyses.robustness.summary import CLEAN, read_means, select_levels
 from seewhy.plots.canvas import Drawing, Page
-from seewhy.plots.colormaps import FRAME, GROUND, INK, MUTED, convert_oklab_to_srgb
+from seewhy.plots.heatmaps import FRAME, GROUND, INK, MUTED, convert_oklab_to_srgb
 from seewhy.plots.text import LEADING, shorten, wrap
 
 LINES = ("#0b6cc4", "#d98200", "#7a3ea8", "#00856f", "#b03400", "#5c5c5c", "#c43d8b")

@@ -19,7 +19,7 @@ from seewhy.analyses.robustness.sheets import Gallery, draw_robustness_sheet, li
 from seewhy.analyses.robustness.summary import CLEAN, COLUMNS, WORDS, read_means
 from seewhy.core.files import RunFolder
 from seewhy.plots.canvas import Drawn, encode_figure
-from seewhy.runs.loggers.group import LoggerGroup
+from seewhy.runs.loggers.backends import LoggerGroup
 
 FIRST = (*WORDS[:4], "predicted", "probability", "correct", "flip", "true_probability", "clean_probability")
 YES_NO = ("correct", "flip", "attack_success")

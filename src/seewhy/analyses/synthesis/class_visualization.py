@@ -18,11 +18,19 @@ from torch import Tensor
 from torch.nn import functional as torch_functional
 from torchvision.transforms.v2 import functional
 
-from seewhy.analyses.synthesis.base import Synthesis, isolate, to_bytes
-from seewhy.analyses.synthesis.canvas import Canvas, Fourier, Pixels, mean_and_std, normalised
+from seewhy.analyses.synthesis.base import (
+    Canvas,
+    Fourier,
+    Pixels,
+    Synthesis,
+    isolate,
+    mean_and_std,
+    normalised,
+    to_bytes,
+)
 from seewhy.core.errors import UserError
 from seewhy.core.types import Classes, Images, Targets
-from seewhy.data.preprocessing import to_unit_range
+from seewhy.data.loading import to_unit_range
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
 

@@ -21,11 +21,9 @@ from seewhy.explainers.batch import build_predictions
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
 from seewhy.plots.canvas import Drawing, encode_figure
-from seewhy.plots.colormaps import INK, MUTED, RIGHT, WRONG
-from seewhy.plots.explanation import GAP, MARGIN, draw_cells
-from seewhy.plots.heatmaps import to_rgb
+from seewhy.plots.explanation import GAP, MARGIN, Cell, draw_cells
+from seewhy.plots.heatmaps import INK, MUTED, RIGHT, WRONG, to_rgb
 from seewhy.plots.text import format_number, format_probability, join_lines, wrap
-from seewhy.plots.views import Cell
 from seewhy.runs.console import describe_work
 
 if TYPE_CHECKING:

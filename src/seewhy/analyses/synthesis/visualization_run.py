@@ -17,14 +17,12 @@ from seewhy.analyses.synthesis.class_visualization import ClassVisualization, Fr
 from seewhy.analyses.synthesis.summary import build_visualization_table, create_page, enlarge_to
 from seewhy.core.errors import UserError
 from seewhy.core.targets import POLICIES, check_policy
-from seewhy.data.names import name_images
+from seewhy.data.labels import name_images
 from seewhy.models.classifier import Classifier
 from seewhy.plots.canvas import Drawing, encode_figure
-from seewhy.plots.colormaps import INK, MUTED
-from seewhy.plots.explanation import GAP, MARGIN, draw_cells
-from seewhy.plots.heatmaps import to_rgb
+from seewhy.plots.explanation import GAP, MARGIN, Cell, draw_cells
+from seewhy.plots.heatmaps import INK, MUTED, to_rgb
 from seewhy.plots.text import format_number, format_probability, join_lines, wrap
-from seewhy.plots.views import Cell
 from seewhy.runs.console import describe_work
 
 MILLISECONDS, LAST = 80, 2000

@@ -10,7 +10,7 @@ Shrikumar, Greenside, Kundaje: Learning important features through propagating a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,23 +19,207 @@ from torch.autograd.graph import Node
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from seewhy.core.tensors import widen
+from seewhy.core.tensors import compute_in_blocks_beside, widen
 from seewhy.core.types import Images, Targets
-from seewhy.explainers._backward_rules.calls import SPELLINGS, parse_elementwise
-from seewhy.explainers._backward_rules.rescale_rules import (
-    ClampRescaleOp,
-    DifferenceOp,
-    MaxPoolOp,
-    ProductOp,
-    RescaleOp,
-    build_indexed_pool,
-)
-from seewhy.explainers._backward_rules.rule_mode import RuleMode, SavedTensor, SavedTensors, apply_rule
+from seewhy.explainers._backward_rules.calls import SPELLINGS, Elementwise, find_memory_format, parse_elementwise
+from seewhy.explainers._backward_rules.rule_mode import RuleMode, RuleOp, SavedTensor, SavedTensors, apply_rule
 from seewhy.explainers.rounding import bound_score_differences
-from seewhy.models.fusion.graph import is_linear, name_operation
+from seewhy.models.fusion.chain import is_linear, name_operation
 
 if TYPE_CHECKING:
     from seewhy.models.classifier import Classifier
+
+
+SAME = 1e-6
+"""Differences up to this size count as none for curved functions: the derivative is the limit of the multiplier."""
+SMOOTH = frozenset("atan cos erf exp gelu logsigmoid mish sigmoid silu sin softplus tanh".split())
+NEAR = 1e-2
+"""Up to this difference the derivative of a smooth function in the middle is closer to the slope than a quotient, which
+rounds by 6e-8 over the difference; it is off by a 24th of the third derivative times the difference squared."""
+TIED = 64
+"""Two values of a map are the same up to this many units of rounding of the map's largest value: sums of equal terms in
+another order."""
+GRID = 1024
+"""Units of rounding in a step of the grid on which such values are one: of a thousand some four lie at an edge of it. A fall
+of the maximum by less than 4 steps is too small for the grid."""
+PIECEWISE_LINEAR = frozenset("abs clamp clamp_max clamp_min clip hardsigmoid hardtanh leaky_relu prelu relu6".split())
+
+
+class DifferenceOp(RuleOp):
+    """An operation that knows its operands for the baseline, beside each image or [1, ...] for all of them."""
+
+    def __init__(self, baselines: tuple[Tensor, ...]) -> None:
+        self.baselines = baselines
+
+
+class RescaleOp(DifferenceOp):
+    """Rescale rule for y = f(x), element by element: m = (f(x) - f(b)) / (x - b), f'(x) where x = b."""
+
+    def __init__(self, baselines: tuple[Tensor, ...], call: Elementwise) -> None:
+        super().__init__(baselines)
+        self.function = call.function
+        self.in_place = call.in_place
+        self.by_channel = call.name == "prelu"
+        self.near = 0.0 if call.name in PIECEWISE_LINEAR else NEAR if call.name in SMOOTH else SAME
+        self.multiplier: Tensor
+
+    def forward(self, *operands: Tensor) -> Tensor:
+        """Compute f(x) and save the slope of the line through both points."""
+        (values,), (baseline,) = operands, self.baselines
+        result = self.function(values)
+        self.multiplier = torch.empty_like(result)
+        points = (self.multiplier, values, result), (baseline, self.function(baseline))
+        if self.by_channel:
+            self._compute_slope(*points[0], *points[1])
+        else:
+            compute_in_blocks_beside(self._compute_slope, *points)
+        return values.copy_(result) if self.in_place else result
+
+    def _compute_slope(
+        self, slope: Tensor, image: Tensor, result: Tensor, baseline: Tensor, baseline_result: Tensor
+    ) -> None:
+        change = image - baseline
+        torch.sub(result, baseline_result, out=slope).div_(change)
+        near = change == 0 if self.near == 0 else change.abs() <= self.near
+        if near.any():
+            middle = image - change / 2
+            slope[near] = (
+                _differentiate(self.function, middle)[near]
+                if self.by_channel
+                else _differentiate(self.function, middle[near])
+            )
+
+    def backward(self, signal: Tensor) -> tuple[Tensor | None, ...]:
+        """m * signal, in the memory of m."""
+        return (self.multiplier.mul_(signal),)
+
+
+def _differentiate(function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+    """f' at every element."""
+    with torch.enable_grad():
+        leaves = values.detach().requires_grad_()
+        result = function(leaves)
+        return torch.autograd.grad(result, leaves, torch.ones_like(result))[0]
+
+
+class ClampRescaleOp(RescaleOp):
+    """`RescaleOp` for min(max(x, low), high): the share of the way from b to x that lies between the bounds.
+
+    The difference of both results is exact or that of a bound and a number, so the quotient is rounded once and within
+    0 and 1. The smallest number above and below it makes x = b the limit: 1 between the bounds, else 0.
+    """
+
+    def __init__(self, baselines: tuple[Tensor, ...], call: Elementwise, bounds: tuple[float, float]) -> None:
+        super().__init__(baselines, call)
+        self.low, self.high = bounds
+
+    def forward(self, *operands: Tensor) -> Tensor:
+        """Clamp the values and save the share, in one go over the memory."""
+        (values,), (baseline,) = operands, self.baselines
+        result = values if self.in_place else torch.empty_like(values)
+        self.multiplier = torch.empty_like(values)
+        smallest = torch.full_like(baseline, torch.finfo(baseline.dtype).tiny)
+        limit = torch.ops.aten.hardtanh_backward(smallest, baseline, self.low, self.high)
+        beside = baseline, self.function(baseline), limit
+        compute_in_blocks_beside(self._compute_share, (self.multiplier, values, result), beside)
+        return result
+
+    def _compute_share(
+        self, share: Tensor, image: Tensor, result: Tensor, baseline: Tensor, baseline_result: Tensor, limit: Tensor
+    ) -> None:
+        change = (image - baseline).add_(torch.finfo(image.dtype).tiny)
+        torch.clamp(image, self.low, self.high, out=result)
+        torch.sub(result, baseline_result, out=share).add_(limit).div_(change)
+
+
+class ProductOp(DifferenceOp):
+    """z = x * y, both depending on the image: m_x = (y + y_b) / 2 and m_y = (x + x_b) / 2, exact for the sum of both."""
+
+    def __init__(self, baselines: tuple[Tensor, ...], call: Callable[[], Tensor]) -> None:
+        super().__init__(baselines)
+        self.call: Callable[[], Tensor] | None = call
+
+    def forward(self, *operands: Tensor) -> Tensor:
+        """Run the product as the network wrote it and save the means of both factors."""
+        assert self.call is not None
+        self.means = [(image + other).div_(2) for image, other in zip(operands, self.baselines, strict=True)]
+        result, self.call = self.call(), None
+        return result
+
+    def backward(self, signal: Tensor) -> tuple[Tensor | None, ...]:
+        """Each mean times the signal, summed where the factor was broadcast."""
+        first, second = self.means
+        return (signal * second).sum_to_size(first.shape), (signal * first).sum_to_size(second.shape)
+
+
+class MaxPoolOp(DifferenceOp):
+    """The maximum over each window, which may overlap others.
+
+    With i the image's largest position, j the baseline's, and D the change of the maximum: m_i = 1 where i = j;
+    otherwise m_i = D / (x_i - b_i) where the maximum rose and m_j = D / (x_j - b_j) where it fell. D lies between
+    those differences, so every multiplier is in [0, 1]. Where several positions of the baseline are largest up to rounding,
+    as everywhere in a flat one, j is i if i is among them and otherwise the first of them: rounding decides nothing, and
+    two machines give the same map. `pool` returns the maxima and their flat positions in each map.
+    """
+
+    def __init__(self, baselines: tuple[Tensor, ...], pool: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
+        super().__init__(baselines)
+        self.pool = pool
+        self.shares: list[tuple[Tensor, Tensor]] = []
+
+    def forward(self, *operands: Tensor) -> Tensor:
+        """Compute the maxima and save how the change of each is shared."""
+        (image,), (baseline,) = operands, self.baselines
+        highest, index = self.pool(image)
+        highest_b, exact_b = (each.expand_as(highest) for each in self.pool(baseline))
+        self.memory_format = find_memory_format(image)
+        self.shape = image.shape
+        change = highest - highest_b
+        at_b = self._gather(index, baseline.expand_as(image))
+        rounding = torch.finfo(baseline.dtype).eps * baseline.abs().amax((-3, -2, -1), keepdim=True)
+        same = (index == exact_b) | (highest_b - at_b <= TIED * rounding)
+        grid = GRID * rounding.where(rounding > 0, 1.0)
+        first_b = self.pool((baseline / grid).round())[1].expand_as(highest)
+        index_b = first_b.where(change < -4 * grid, exact_b)
+        fall = self._gather(index_b, image) - self._gather(index_b, baseline.expand_as(image))
+        share = (change / (highest - at_b)).where(change > 0, 0.0).masked_fill_(same, 1.0)
+        share_b = (change / fall).where(change < 0, 0.0).masked_fill_(same, 0.0)
+        self.shares = [(index, share), (index_b, share_b)]
+        return highest
+
+    def backward(self, signal: Tensor) -> tuple[Tensor | None, ...]:
+        """The signal of each window to its two positions, added up over the windows."""
+        total = torch.empty(
+            self.shape, device=signal.device, dtype=signal.dtype, memory_format=self.memory_format
+        ).zero_()
+        positions = self._flatten(total)
+        for index, share in self.shares:
+            positions.scatter_add_(1, self._flatten(index), self._flatten(signal * share))
+        return (total,)
+
+    def _flatten(self, values: Tensor) -> Tensor:
+        """[batch, rows * columns, channels] or [batch * channels, rows * columns]: whichever needs no copy."""
+        if self.memory_format == torch.channels_last:
+            return values.permute(0, 2, 3, 1).flatten(1, 2)
+        return values.flatten(0, -3).flatten(1)
+
+    def _gather(self, index: Tensor, values: Tensor) -> Tensor:
+        """The values at flat positions of the rows and columns, in the shape of `index`."""
+        gathered = self._flatten(values).gather(1, self._flatten(index))
+        if self.memory_format == torch.channels_last:
+            return gathered.unflatten(1, index.shape[2:]).permute(0, 3, 1, 2)
+        return gathered.view(index.shape)
+
+
+def build_indexed_pool(func: Any, args: tuple[Any, ...], kwargs: Any) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """A max pooling call without its input, that also returns where each maximum is."""
+
+    def pool(values: Tensor) -> tuple[Tensor, Tensor]:
+        maximum, index = func(values, *args[1:], **{**kwargs, "return_indices": True})
+        return maximum, index
+
+    return pool
+
 
 PRODUCTS = frozenset(
     (torch.mul, torch.multiply, Tensor.mul, Tensor.multiply, Tensor.mul_, Tensor.multiply_)

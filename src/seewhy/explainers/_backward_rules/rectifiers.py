@@ -21,8 +21,8 @@ from seewhy.core.tensors import compute_in_blocks, widen
 from seewhy.core.types import Images, Targets
 from seewhy.explainers._backward_rules.calls import SPELLINGS, parse_elementwise
 from seewhy.explainers._backward_rules.rule_mode import RuleMode, RuleOp, SavedTensor, SavedTensors, apply_rule
+from seewhy.models.fusion.chain import describe_operation, is_linear, is_product, list_sources, name_operation
 from seewhy.models.fusion.convolution import Activation, FusedRectifier
-from seewhy.models.fusion.graph import describe_operation, is_linear, is_product, list_sources, name_operation
 from seewhy.models.fusion.internals import is_view, read_saved
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 from seewhy.core.errors import Incompatible
 from seewhy.explainers._backward_rules.calls import SPELLINGS, parse_elementwise
-from seewhy.models.fusion.graph import describe_operation, list_sources
+from seewhy.models.fusion.chain import describe_operation, list_sources
 from seewhy.models.fusion.internals import count_writes
 
 INDEPENDENT = frozenset(

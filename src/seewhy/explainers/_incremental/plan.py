@@ -16,9 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seewhy.explainers._incremental.layers import Combined, Padded, SlidingWindow
-from seewhy.explainers._incremental.nodes import Node, Nodes, find_input_shape
-from seewhy.explainers._incremental.receptive_fields import Region, Side, Span
+from seewhy.explainers._incremental.nodes import Combined, Node, Nodes, Padded, SlidingWindow, find_input_shape
+from seewhy.explainers._incremental.recording import Region, Side, Span
 
 MOVE_COST = 16
 """Reading or writing a number takes as long as this many multiplications."""

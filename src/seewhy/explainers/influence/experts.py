@@ -17,8 +17,7 @@ from seewhy.core.errors import Incompatible
 from seewhy.core.targets import UNKNOWN
 from seewhy.core.tensors import widen
 from seewhy.core.types import Batch, Images
-from seewhy.explainers.influence.data_influence import DataInfluence, compute_data_influence
-from seewhy.explainers.influence.slices import Slice
+from seewhy.explainers.influence.data_influence import DataInfluence, Slice, compute_data_influence
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
 

@@ -1,4 +1,4 @@
-"""Average drop and increase in confidence: the score of an image of which only what the map points at is kept."""
+"""Does what the map keeps keep the score: average drop, increase in confidence, and completeness."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from torch import Tensor
 
 from seewhy.core.errors import check_choice
 from seewhy.core.types import Attributions
+from seewhy.explainers.completeness import CompleteExplainer, ScoreChange, measure_completeness
+from seewhy.explainers.rounding import bound_score_differences
 from seewhy.metrics.base import ImageMetric, MetricContext
-from seewhy.metrics.pixel_ranking import order_descending
+from seewhy.metrics.perturbation_curves import order_descending
 
 SMALLEST_SCORE = 1e-6
 MASKS = {"soft": "probability", "binary_logit": "logit", "top_half": "probability"}
@@ -154,3 +156,43 @@ def build_masks(maps: Attributions, mask: str) -> Tensor:
     positive = maps.clamp_min(0)
     largest = positive.amax((1, 2), keepdim=True)
     return positive / largest.where(largest > 0, 1)
+
+
+class Completeness(ImageMetric):
+    """|sum of the map - (f(x) - f(b))| for the target's logit f and a baseline b, for any explainer.
+
+    b is the explainer's own where it promises completeness, else black. From 0 without an upper limit, lower is better.
+    Columns: `relative`, the gap over |f(x) - f(b)| (taken as at least what rounding makes of it), and `change`,
+    f(x) - f(b). A map of zeros has the relative gap 1. NaN where a value of the map is not finite.
+
+    Sundararajan, Taly, Yan: Axiomatic attribution for deep networks, ICML 2017.
+    """
+
+    construct = "faithfulness"
+    higher_is_better = False
+    columns = ("relative", "change")
+
+    @property
+    def variant(self) -> str:
+        """Baseline, score space and denominator."""
+        return (
+            "absolute gap; baseline: the explainer's own where it has one, else black; score: logit; "
+            "relative to the change, at least its rounding"
+        )
+
+    def measure(self, context: MetricContext) -> Mapping[str, Tensor]:
+        """Compute the gap, with a forward pass of each baseline, or those that the explainer takes for its own gap."""
+        change = self._compute_change(context)
+        maps, finite = context.replace_non_finite()
+        facts = measure_completeness(maps, change)
+        gap, relative = facts["completeness_gap"].abs(), facts["completeness_gap_relative"]
+        undefined = {"score": gap.where(finite, torch.nan), "relative": relative.where(finite, torch.nan)}
+        return {**undefined, "change": change.values}
+
+    def _compute_change(self, context: MetricContext) -> ScoreChange:
+        if isinstance(context.explainer, CompleteExplainer):
+            return context.explainer.compute_change(context.evaluator, context.images, context.targets)
+        black = context.compute_baseline_logits("black")
+        change = context.compute_scores().double() - context.select_scores(black, "logit").double()
+        rounding = bound_score_differences(context.evaluator.classifier, black, context.targets, context.images)
+        return ScoreChange(change, rounding)

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from seewhy.metrics.base import MetricContext
 from seewhy.metrics.faithfulness.pixel_flipping import CurveMetric, compute_pixel_counts, join_rows
-from seewhy.metrics.perturbation_curves import Curve, compute_target_curves
-from seewhy.metrics.pixel_ranking import rank_pixels
+from seewhy.metrics.perturbation_curves import Curve, compute_target_curves, rank_pixels
 
 FEWEST_STEPS = 10
 """Steps over the positive pixels of a map, however few these are (one a pixel where there are fewer)."""

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
-from seewhy.models.fusion.chain import Chain, NetworkChanged, fold_parameters
+from seewhy.models.fusion.chain import Chain, NetworkChanged, count_readers, fold_parameters
 from seewhy.models.fusion.convolution import read_activation
-from seewhy.models.fusion.graph import count_readers
 from seewhy.models.fusion.internals import has_global_hooks, is_fusion_supported
 
 CLOSE = 1e-4

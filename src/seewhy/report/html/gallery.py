@@ -10,12 +10,19 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from seewhy.report.comparison import Comparison
-from seewhy.report.html.embed import dump_script_json, encode_base64
-from seewhy.report.html.maps import PROBES, EncodedMap, Map, choose_map_side, compute_agreement, encode_map
-from seewhy.report.joining import CONTROLS
+from seewhy.report.comparison import CONTROLS, Comparison
+from seewhy.report.html.maps import (
+    PROBES,
+    EncodedMap,
+    Map,
+    choose_map_side,
+    compute_agreement,
+    dump_script_json,
+    encode_base64,
+    encode_map,
+)
 from seewhy.report.runs import Run, read_map, read_preview
-from seewhy.statistics.schema import list_draws
+from seewhy.statistics.summary import list_draws
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import pandas as pd
 from seewhy.analyses.robustness.summary import CLEAN, OVER_LEVELS, select_levels
 from seewhy.plots.charts import build_value_scale
 from seewhy.report.comparison import Comparison
-from seewhy.report.terminal_tables import format_value
-from seewhy.statistics.schema import ARROWS
+from seewhy.report.leaderboard import format_value
+from seewhy.statistics.summary import ARROWS
 
 
 def build_board(comparison: Comparison) -> dict[str, Any]:

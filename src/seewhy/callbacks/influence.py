@@ -1,4 +1,4 @@
-"""Find the inner units that speak for each class of a data set."""
+"""What decisions rest on: training images (representer points) and inner units (experts)."""
 
 from __future__ import annotations
 
@@ -7,15 +7,78 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
+from torch import Tensor
 
+from seewhy.analyses.representers.report import RepresenterReport, build_report
 from seewhy.core.files import RunFolder
+from seewhy.core.targets import check_policy
 from seewhy.core.types import Batch
+from seewhy.data.loading import require_training_set
 from seewhy.explainers.influence.data_influence import read_distribution
 from seewhy.explainers.influence.experts import CURVE_COLUMNS, RANKING_COLUMNS, Survey
 from seewhy.models.classifier import Classifier
 from seewhy.plots.canvas import encode_figure
-from seewhy.plots.expert_curve import draw_expert_curve
-from seewhy.runs.loggers.group import LoggerGroup
+from seewhy.plots.curves import draw_expert_curve
+from seewhy.runs.loggers.backends import LoggerGroup
+
+TABLES = ("representers", "importance", "consistency")
+
+
+class Representers(Callback):
+    """Writes representers.csv, importance.csv, consistency.csv and figures/representers/ for the first test images.
+
+    Args:
+        folder: The run folder.
+        target: The explained class: predicted, true, runner_up, an index or a name.
+        limit: The most test images, which are held in memory until the loop ends.
+        pictures: How many of them are drawn.
+        options: Keywords of `seewhy.analyses.representers.points.compute_representer_points`.
+    """
+
+    whole_run = True  # needs every image in one process
+
+    def __init__(self, folder: str, target: str | int, limit: int = 1000, pictures: int = 16, **options: Any) -> None:
+        self.folder = RunFolder(Path(folder))
+        self.target = "true" if target is True else target  # a command line's target=true is a boolean
+        self.limit, self.pictures, self.options = limit, pictures, options
+        self.report: RepresenterReport | None = None
+        self.batches: list[Batch] = []
+        self.logits: list[Tensor] = []
+
+    def on_test_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+        """Refuse an unknown target and data without a training set before any image is read."""
+        check_policy(self.target, pl_module.facts.classes)
+        require_training_set(trainer.datamodule, "callbacks=representers")  # type: ignore[attr-defined]
+
+    def on_test_batch_end(  # type: ignore[override]
+        self, trainer: Trainer, pl_module: Classifier, outputs: dict[str, Any], batch: Batch, *rest: int
+    ) -> None:
+        """Hold the first images."""
+        left = self.limit - sum(len(each.names) for each in self.batches)
+        if left > 0 and batch.names:
+            self.batches.append(batch.first(left))
+            self.logits.append(outputs["logits"][:left])
+
+    def on_test_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+        """Refit, stream the values, write tables and pictures."""
+        if not self.batches:
+            return
+        data = require_training_set(trainer.datamodule, "callbacks=representers")  # type: ignore[attr-defined]
+        self.report = build_report(pl_module, data, self.batches, self.logits, self.target, **self.options)
+        self.report.write(self.folder)
+        figures = {}
+        for name, figure in self.report.figures(self.pictures):
+            figures[f"representers/{name}"] = f"figures/representers/{name}.png"
+            self.folder.write_bytes(f"figures/representers/{name}.png", encode_figure(figure))
+        LoggerGroup(trainer.loggers).log_files(self.folder.path, TABLES, figures, trainer.global_step)
+
+    def record(self) -> dict[str, Any]:
+        """Describe the refitted layer for the record of the run.
+
+        Returns:
+            Its facts; empty where nothing was computed.
+        """
+        return {"representers": self.report.facts()} if self.report else {}
 
 
 class Experts(Callback):

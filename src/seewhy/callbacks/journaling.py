@@ -1,7 +1,9 @@
-"""Write the results of each batch of the test loop to the journal, and leave out batches that are finished."""
+"""Bases of the callbacks that write the results of each batch to the journal and read them when the loop ends."""
 
 from __future__ import annotations
 
+import contextlib
+import signal
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, wait
@@ -11,15 +13,15 @@ from typing import Any, TypeVar
 from lightning.pytorch import Callback, Trainer
 
 from seewhy.core.errors import UserError
-from seewhy.core.signals import install_handlers
+from seewhy.core.files import RunFolder
+from seewhy.core.signals import Stop, install_handlers
 from seewhy.core.types import Batch
 from seewhy.data.loading import WholeBatches, partition
 from seewhy.models.classifier import Classifier
 from seewhy.runs.batch_results import BatchResults, collect_batch_results
 from seewhy.runs.journal import Journal
-from seewhy.runs.resume_check import check_same_plan
-from seewhy.runs.shard import Shard
-from seewhy.runs.totals import Totals
+from seewhy.runs.resume_check import Shard, check_same_plan
+from seewhy.runs.tables import Totals
 
 Kind = TypeVar("Kind", bound=Callback)
 
@@ -195,3 +197,47 @@ def find_recorder(trainer: Trainer, folder: Path) -> JournalRecorder:
         recorder = JournalRecorder(str(folder))
         trainer.callbacks.append(recorder)  # type: ignore[attr-defined]
     return recorder
+
+
+QUICK = 200
+"""Batches whose tables are made in the seconds that a scheduler leaves between SIGTERM and SIGKILL."""
+
+
+class JournalUser(Callback):
+    """Finds the recorder of the journal when the loop is set up."""
+
+    folder: RunFolder
+    _recorder: JournalRecorder | None = None
+
+    def setup(self, trainer: Trainer, pl_module: Classifier, stage: str) -> None:  # type: ignore[override]
+        """Find the recorder of the journal."""
+        self._recorder = find_recorder(trainer, self.folder.path)
+
+    @property
+    def recorder(self) -> JournalRecorder:
+        """The callback that writes the journal, once the loop is set up."""
+        assert self._recorder is not None
+        return self._recorder
+
+
+class JournalReader(JournalUser):
+    """Calls `write` in the first process when the loop has ended, or with what is finished when it is broken off."""
+
+    def on_test_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+        """Write the files."""
+        if trainer.is_global_zero:
+            self.write(trainer, pl_module)
+
+    def on_exception(self, trainer: Trainer, pl_module: Classifier, exception: BaseException) -> None:  # type: ignore[override]
+        """Write what was computed before the error, as far as it can be written."""
+        if trainer.is_global_zero and self._recorder is not None and self._recorder.begun:
+            with contextlib.suppress(OSError):
+                self._recorder.settle()
+            if Stop.signum == signal.SIGTERM and len(self._recorder.journal.list_numbers()) > QUICK:
+                return
+            with contextlib.suppress(OSError):
+                self.write(trainer, pl_module)
+
+    def write(self, trainer: Trainer, classifier: Classifier) -> None:
+        """Write the files of this callback from the journal."""
+        raise NotImplementedError
