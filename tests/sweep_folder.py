@@ -14,13 +14,15 @@ from seewhy.core.files import RunFolder
 from seewhy.statistics.summary import MetricFact, write_metric_facts
 
 FACTS = {
-    "average_drop": MetricFact("lower", "soft mask, probability"),
-    "deletion": MetricFact("lower", "AUC, black, 50 steps, probability"),
-    "faithfulness_correlation": MetricFact("higher", "pearson, 100 subsets"),
-    "insertion": MetricFact("higher", "AUC, blurred, 50 steps, probability"),
-    "max_sensitivity": MetricFact("lower", "radius 0.02, 10 draws"),
-    "sparseness": MetricFact("higher", "Gini"),
-    "coverage": MetricFact(None, "share of positive mass"),
+    "average_drop": MetricFact("lower", "soft mask, probability", "faithfulness", variant_of="average_drop"),
+    "deletion": MetricFact("lower", "AUC, black, 50 steps, probability", "faithfulness"),
+    "faithfulness_correlation": MetricFact(
+        "higher", "pearson, 100 subsets", "faithfulness", variant_of="sensitivity_n"
+    ),
+    "insertion": MetricFact("higher", "AUC, blurred, 50 steps, probability", "faithfulness"),
+    "max_sensitivity": MetricFact("lower", "radius 0.02, 10 draws", "robustness"),
+    "sparseness": MetricFact("higher", "Gini", "complexity"),
+    "coverage": MetricFact(None, "share of positive mass", "faithfulness"),
 }
 QUALITY = {  # explainer: (how good, forward passes, backward passes, seconds for 30 images)
     "random": (0.0, 0, 0, 0.012),

@@ -64,6 +64,22 @@ CONSTRUCTS = {
     "tps": "faithfulness",
 }
 """What each metric measures: values of different constructs are never averaged."""
+FORMS = {
+    "average_drop": {"average_drop", "average_drop_binary_logit", "average_drop_top_half", "increase_in_confidence"},
+    "deletion": {"morf_lerf", "necessity_ordering", "road"},
+    "insertion": {"sufficiency_ordering"},
+    "sensitivity_n": {"faithfulness_correlation"},
+    "infidelity_normalised": {"infidelity", "infidelity_normalised"},
+    "model_randomization": {
+        "efficient_model_randomization",
+        "model_randomization",
+        "model_randomization_cascading",
+        "model_randomization_independent",
+    },
+}
+"""Of each score the metrics that say they are forms of it: one of them is in a mean rank."""
+UNRANKED = {"completeness", "infidelity", "tpn", "tps"}
+"""Shown, and in no mean rank."""
 
 every_metric = pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
 
@@ -193,7 +209,12 @@ def test_after_an_error_the_classifier_is_as_it_was(path: Path, monkeypatch: pyt
 
 
 def test_every_metric_says_what_it_measures() -> None:
-    assert {path.stem: metric_of(path).construct for path in YAMLS} == CONSTRUCTS
+    metrics = {path.stem: metric_of(path) for path in YAMLS}
+    assert {name: metric.construct for name, metric in metrics.items()} == CONSTRUCTS
+    for score, forms in FORMS.items():
+        assert {name for name, metric in metrics.items() if metric.variant_of == score} == forms, score
+    assert {metric.variant_of for metric in metrics.values()} <= {"", *FORMS}
+    assert {name for name, metric in metrics.items() if not metric.in_mean_rank} == UNRANKED
 
 
 def test_all_is_every_metric() -> None:

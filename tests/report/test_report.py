@@ -45,8 +45,8 @@ def test_the_numbers_of_a_comparison_are_those_of_its_tables(comparison: Compari
     board = comparison.leaderboard
     means = {name: values(name, "deletion", 16, 0.15).mean() for name in board.index}
     np.testing.assert_allclose(board["deletion"], [means[name] for name in board.index])
-    np.testing.assert_allclose(board["mean_rank"], (board["deletion_rank"] + board["insertion_rank"]) / 2)
-    assert board["mean_rank"].is_monotonic_increasing
+    np.testing.assert_allclose(board["mean_rank_faithfulness"], (board["deletion_rank"] + board["insertion_rank"]) / 2)
+    assert board["mean_rank_faithfulness"].is_monotonic_increasing
     assert board["control"].to_dict() == {"grad_cam": False, "rise": False, "edges": True, "random": True}
     assert (board.loc["rise", "passes"], board.loc["rise", "seconds"]) == (1001, 50)
     assert comparison.get_verdict("grad_cam", "deletion") == "yes"
@@ -83,7 +83,7 @@ def test_a_leaderboard_of_many_metrics_is_built_at_once() -> None:
     ]
     labels = pd.Index(["random", "saliency"], name="explainer")
     explainers = pd.DataFrame({"method": labels, "control": [True, False], "passes": 1.0, "seconds": 0.1}, index=labels)
-    facts = {f"metric_{metric:02d}": MetricFact(better="lower") for metric in range(30)}
+    facts = {f"metric_{metric:02d}": MetricFact("lower", construct="faithfulness") for metric in range(30)}
     table = pd.DataFrame(rows, columns=["image", "explainer", "metric", "value"])
     compared = compare_runs(JoinedRuns("model", 5, "predicted", table, explainers, facts))
     assert compared.leaderboard.shape == (2, 4 + 7 * 30)
@@ -246,7 +246,7 @@ def test_an_explainer_without_values_is_shown_and_not_ranked(
     board = pd.read_csv(tmp_path / "report" / "leaderboard.csv").set_index("explainer")
     assert np.isnan(board.loc["lime", "deletion"])
     assert board.loc["lime", "deletion_beats_random"] == "untested"
-    np.testing.assert_allclose(board["mean_rank"], board["insertion_rank"])
+    np.testing.assert_allclose(board["mean_rank_faithfulness"], board["insertion_rank"])
     assert "no value" in capsys.readouterr().out
 
 
@@ -263,3 +263,82 @@ def test_the_command_leaves_a_run_folder(tmp_path: Path, capsys: pytest.CaptureF
             tasks.execute(tasks.report, composed("report", [*elsewhere, f"runs={sweep}", override]))
         assert stop.value.code == 2
         assert words in capsys.readouterr().err
+
+
+CONSTRUCT_FACTS = {
+    "average_drop": MetricFact("lower", "a", "faithfulness", variant_of="average_drop"),
+    "average_drop_top_half": MetricFact("lower", "b", "faithfulness", variant_of="average_drop"),
+    "completeness": MetricFact("lower", "c", "faithfulness", in_mean_rank=False),
+    "deletion": MetricFact("lower", "d", "faithfulness"),
+    "model_randomization": MetricFact("lower", "e", "randomisation", variant_of="model_randomization"),
+    "morf_lerf": MetricFact("higher", "f", "faithfulness", variant_of="deletion"),
+    "sparseness": MetricFact("higher", "g", "complexity"),
+}
+BY_HAND = {  # edges is better than integrated gradients in faithfulness alone
+    "edges": (0.1, 0.9, 0.5, 0.1, 0.9, 0.1, 0.2),
+    "integrated_gradients": (0.2, 0.3, 0.0, 0.2, 0.4, 0.9, 0.6),
+    "random": (0.3, 0.4, 0.9, 0.3, 0.1, 0.2, 0.1),
+}
+
+
+def compare_by_hand(place: Path, facts: dict[str, MetricFact] = CONSTRUCT_FACTS) -> Comparison:
+    """Runs with the same value on every image; `facts` picks the metrics."""
+    for number, (name, means) in enumerate(BY_HAND.items()):
+        chosen = dict(zip(CONSTRUCT_FACTS, means, strict=True))
+        write_run(place / f"{number}", name, {key: [chosen[key]] * 6 for key in facts}, facts=facts, images=6)
+    return compare_runs(joined(place)[0])
+
+
+def test_a_mean_rank_exists_inside_a_construct_alone(tmp_path: Path) -> None:
+    comparison = compare_by_hand(tmp_path)
+    ranks = {construct.title: construct.mean_ranks for construct in comparison.constructs}
+    assert ranks == {
+        "faithfulness": {"edges": 1, "integrated_gradients": 2, "random": 3},
+        "randomisation": {"random": 1, "integrated_gradients": 2, "edges": 3},
+        "complexity": {"integrated_gradients": 1, "edges": 2, "random": 3},
+    }
+    board = comparison.leaderboard
+    columns = [column for column in board if "mean_rank" in str(column)]
+    assert columns == ["mean_rank_faithfulness", "mean_rank_randomisation", "mean_rank_complexity"]
+    assert list(board.index) == ["edges", "integrated_gradients", "random"]
+    for title, expected in ranks.items():
+        assert board[f"mean_rank_{title}"].to_dict() == expected
+    words = text_of(build_leaderboard_table(comparison, 200))
+    blocks = dict(zip(("faithfulness", "randomisation", "complexity"), words.split("\n\n")[1:], strict=True))
+    for title, block in blocks.items():
+        assert block.splitlines()[0] == title
+        shown = [line.split()[:2] for line in block.splitlines() if line.split()[0] in ranks[title]]
+        assert shown == [[name, f"{rank:.2f}"] for name, rank in ranks[title].items()]
+
+
+def test_one_form_of_a_score_counts_and_the_others_say_why_not(tmp_path: Path) -> None:
+    (faithfulness, *_) = compare_by_hand(tmp_path).constructs
+    assert faithfulness.counted == ("average_drop", "deletion")
+    assert faithfulness.metrics == ("average_drop", "deletion", "average_drop_top_half", "completeness", "morf_lerf")
+    assert faithfulness.reasons == {
+        "average_drop_top_half": "another form of average drop",
+        "completeness": "no ranking of methods, see its definition",
+        "morf_lerf": "another form of deletion",
+    }
+    assert faithfulness.describe() == (
+        "Mean rank over average drop, deletion. Not in it: average drop top half (another form of average drop); "
+        "completeness (no ranking of methods, see its definition); morf lerf (another form of deletion)."
+    )
+
+
+def test_where_the_score_itself_was_not_measured_its_first_form_counts(tmp_path: Path) -> None:
+    few = {key: CONSTRUCT_FACTS[key] for key in ("average_drop_top_half", "completeness", "morf_lerf")}
+    (faithfulness,) = compare_by_hand(tmp_path, few).constructs
+    assert faithfulness.counted == ("average_drop_top_half", "morf_lerf")
+    assert faithfulness.mean_ranks == {"integrated_gradients": 1, "random": 2, "edges": 3}
+
+
+def test_runs_that_do_not_record_what_they_measured_have_no_mean_rank(tmp_path: Path) -> None:
+    facts = {key: MetricFact("lower", fact.variant) for key, fact in CONSTRUCT_FACTS.items()}
+    comparison = compare_by_hand(tmp_path / "sweep", facts)
+    (construct,) = comparison.constructs
+    assert (construct.title, construct.is_ranked) == ("construct not recorded", False)
+    assert not [column for column in comparison.leaderboard if "mean_rank" in str(column)]
+    assert "No mean rank." in text_of(build_leaderboard_table(comparison))
+    write_run(tmp_path / "sweep" / "new", "saliency", images=6, facts={"deletion": CONSTRUCT_FACTS["deletion"]})
+    assert compare_runs(joined(tmp_path / "sweep")[0]).joined.facts["deletion"].construct == "faithfulness"

@@ -9,7 +9,7 @@ from seewhy.plots.charts import Scale, build_cost_scale, build_value_scale
 from seewhy.plots.text import Rectangle, place_labels
 from seewhy.report.comparison import Comparison, compare_runs, join_runs
 from seewhy.report.leaderboard import draw_leaderboard
-from seewhy.report.ranks import build_standing, draw_pareto, draw_ranks, find_pareto_front
+from seewhy.report.ranks import build_standings, draw_pareto, draw_ranks, find_pareto_front
 from seewhy.report.runs import find_runs
 from sweep_folder import FACTS, write_sweep
 
@@ -47,6 +47,17 @@ def test_no_text_covers_another_or_leaves_the_page(comparison: Comparison, draw:
         assert any(name in text for text in texts(figure)), name
 
 
+def test_figures_are_drawn_construct_by_construct(comparison: Comparison) -> None:
+    for figure in (draw_leaderboard(comparison), draw_ranks(comparison)):
+        drawn = texts(figure)
+        order = [drawn.index(title) for title in ("Faithfulness", "Robustness", "Complexity")]
+        assert order == sorted(order)
+        assert not {"Randomisation", "Localisation"} & set(drawn)
+    for construct in comparison.constructs:
+        for rank in construct.mean_ranks.values():
+            assert f"{rank:.2f}" in texts(draw_leaderboard(comparison))
+
+
 def test_every_metric_is_drawn_with_its_direction(comparison: Comparison) -> None:
     drawn = texts(draw_leaderboard(comparison))
     assert drawn.count("↓ lower is better") == 3
@@ -63,14 +74,22 @@ def test_the_ranks_name_critical_difference_or_reason(comparison: Comparison) ->
     assert any("no difference found" in text for text in drawn)
 
 
-def test_the_pareto_plot_takes_a_metric_or_the_mean_rank(comparison: Comparison) -> None:
-    by_rank, by_metric = build_standing(comparison), build_standing(comparison, "insertion")
-    assert (by_rank.lower_is_better, by_metric.lower_is_better) == (True, False)
-    assert "over 6 metrics" in by_rank.words
+def test_the_pareto_plot_takes_a_metric_of_faithfulness_or_the_mean_rank_of_each_construct(
+    comparison: Comparison,
+) -> None:
+    by_rank, (by_metric,) = build_standings(comparison), build_standings(comparison, "insertion")
+    assert [standing.words for standing in by_rank] == [
+        "faithfulness: mean rank over 4 scores (1 is best)",
+        "robustness: mean rank over 1 score (1 is best)",
+        "complexity: mean rank over 1 score (1 is best)",
+    ]
+    assert (by_rank[0].lower_is_better, by_metric.lower_is_better) == (True, False)
     np.testing.assert_allclose(by_metric.values, comparison.leaderboard["insertion"])
     assert overlaps(draw_pareto(comparison, "insertion")) == []
-    with pytest.raises(UserError, match="faithfulness=coverage is none of"):
-        build_standing(comparison, "coverage")
+    with pytest.raises(UserError, match=r"faithfulness=coverage is none of .*: average_drop, deletion, faith"):
+        build_standings(comparison, "coverage")
+    with pytest.raises(UserError, match="faithfulness=sparseness measures complexity; metrics of faithfulness: aver"):
+        build_standings(comparison, "sparseness")
 
 
 def test_the_front_by_hand() -> None:

@@ -76,6 +76,25 @@ def test_the_cells_of_the_leaderboard_are_those_of_the_csv(made: Path, page: Pag
         assert float(cell["data-value"]) == summary.loc[place, "mean"]
 
 
+def test_every_construct_has_a_leaderboard_of_its_own_order(tmp_path: Path) -> None:
+    facts = {key: FACTS[key] for key in ("deletion", "insertion", "sparseness")}
+    for name, means in {"edges": (0.1, 0.9, 0.2), "rise": (0.2, 0.8, 0.9), "random": (0.4, 0.1, 0.5)}.items():
+        chosen = {key: [mean] * 6 for key, mean in zip(facts, means, strict=True)}
+        write_run(tmp_path / "sweep" / name, name, chosen, facts=facts, images=6)
+    write_report([str(tmp_path / "sweep")], tmp_path / "report", page=True)
+    page = (tmp_path / "report" / "report.html").read_text()
+    boards = re.findall(r'<table class="board".*?data-construct="(\w+)">(.*?)</table>', page, re.S)
+    rows = r'<tr[^>]* data-explainer="(\w+)">.*?<td class="number rank" data-value="([\d.]+)">'
+    assert {title: re.findall(rows, board, re.S) for title, board in boards} == {
+        "faithfulness": [("edges", "1"), ("rise", "2"), ("random", "3")],
+        "complexity": [("rise", "1"), ("random", "2"), ("edges", "3")],
+    }
+    assert "Mean rank over deletion, insertion." in page
+    ranks = re.findall(r'aria-label="average ranks, (\w+)">.*?</table>', page, re.S)
+    assert ranks == ["faithfulness", "complexity"]
+    assert len(re.findall(r'<h3 class="construct">Complexity</h3>', page)) == 2
+
+
 def test_the_scores_of_the_gallery_are_those_of_metrics_csv(made: Path, page: PageText) -> None:
     (model,) = page.facts["models"]
     labels, images = [one["name"] for one in model["explainers"]], [one["name"] for one in model["images"]]

@@ -34,6 +34,8 @@ def test_facts_survive_the_file(tmp_path: Path) -> None:
         "outcomes": None,
         "draws": [],
         "absolute": False,
+        "variant_of": "",
+        "in_mean_rank": True,
     }
     assert json.loads(path.read_text())["coverage"]["better"] is None
     assert read_metric_facts(tmp_path) == facts
@@ -58,18 +60,21 @@ def test_a_file_of_an_earlier_version_has_fewer_fields(tmp_path: Path) -> None:
         '{"a": {"outcomes": [1, 0]}}',
         '{"a": {"draws": "b"}}',
         '{"a": {"draws": [1]}}',
+        '{"a": {"construct": null}}',
+        '{"a": {"variant_of": ["deletion"]}}',
+        '{"a": {"in_mean_rank": "no"}}',
     ],
 )
 def test_another_form_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "metrics.json").write_text(content)
-    with pytest.raises(UserError, match=r"metrics\.json|better='up'|outcomes=|draws="):
+    with pytest.raises(UserError, match=r"metrics\.json|better='up'|outcomes=|draws=|construct=|variant_of=|in_mean"):
         read_metric_facts(tmp_path)
 
 
 def test_the_direction_belongs_to_the_score_alone() -> None:
     facts = collect_metric_facts([Road(), PointingGame()])
     road, pointing = Road().variant, PointingGame().variant
-    assert facts["road"] == MetricFact("higher", road, "faithfulness")
+    assert facts["road"] == MetricFact("higher", road, "faithfulness", variant_of="deletion")
     assert facts["road_morf"] == facts["road_lerf"] == MetricFact(None, road, "faithfulness")
     assert facts["pointing_game"] == MetricFact("higher", pointing, "localisation", (0, 1))
     assert facts["pointing_game_chance"] == MetricFact(None, pointing, "localisation")

@@ -203,6 +203,11 @@ class ImageMetric(Metric):
     full_state_update = False
     construct: ClassVar[str]
     """What is measured, one of `CONSTRUCTS`."""
+    variant_of: ClassVar[str] = ""
+    """The score that this is another form of; empty: a score of its own. Forms of one score move together, so that one
+    counts in the mean rank of the construct: the score itself or, where it was not measured, the first form by name."""
+    in_mean_rank: bool = True
+    """Whether methods can be ranked by the score; the docstring says why not."""
     higher_is_better: bool | None
     """The direction of the score; None where neither end is better."""
     columns: tuple[str, ...] = ()

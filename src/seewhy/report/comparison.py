@@ -10,6 +10,7 @@ from typing import cast
 import pandas as pd
 
 from seewhy.core.errors import UserError
+from seewhy.report.constructs import ConstructRanks, rank_by_construct
 from seewhy.report.runs import Run
 from seewhy.statistics.ranks import Ranks, rank_explainers
 from seewhy.statistics.summary import Direction, MetricFact, check_table, pivot_by_image, pivot_draws, summarise_metrics
@@ -227,7 +228,9 @@ def collect_facts(runs: Sequence[Run]) -> dict[str, MetricFact]:
     for run in runs:
         for metric, fact in run.facts.items():
             before, source = sources.setdefault(metric, (fact, run))
-            if before != fact:
+            if fact.construct and not before.construct:
+                sources[metric] = (fact, source)
+            if (before.better, before.variant) != (fact.better, fact.variant):
                 left, right = (f"{each.variant!r} ({each.better or 'no'} better)" for each in (before, fact))
                 raise UserError(
                     f"{metric} is defined differently in {source.folder} and {run.folder}: {left} and {right}; "
@@ -246,8 +249,9 @@ class Comparison:
         pairwise: `compare_pairs` of every metric with a direction, named in the column metric.
         verdicts: `compare_with_control` of every metric with a direction, named in the column metric; empty without a
             control.
-        ranks: Of every metric with a direction.
-        leaderboard: By explainer, best mean rank first; columns as in leaderboard.csv.
+        ranks: Of every metric with a direction, in the order of the constructs.
+        constructs: Mean ranks inside each construct.
+        leaderboard: By explainer, in the order of the first construct's mean rank; columns as in leaderboard.csv.
     """
 
     joined: JoinedRuns
@@ -255,11 +259,12 @@ class Comparison:
     pairwise: pd.DataFrame
     verdicts: pd.DataFrame
     ranks: dict[str, Ranks]
+    constructs: list[ConstructRanks]
     leaderboard: pd.DataFrame
 
     @property
     def explainers(self) -> list[str]:
-        """Their labels, best mean rank first."""
+        """Their labels, in the order of the first construct's mean rank."""
         return [str(name) for name in self.leaderboard.index]
 
     def get_mean(self, explainer: str, metric: str) -> tuple[float, float, float]:
@@ -302,7 +307,10 @@ def compare_runs(joined: JoinedRuns, seed: int = 0) -> Comparison:
             verdicts.append(verdict.assign(metric=metric))
     summary = summarise_metrics(joined.table, joined.facts, seed)
     pairwise, judged = _stack(pairs), _stack(verdicts)
-    return Comparison(joined, summary, pairwise, judged, ranks, _build_leaderboard(joined, summary, judged, ranks))
+    constructs = rank_by_construct(ranks, joined.facts, [str(name) for name in joined.explainers.index])
+    ranks = {metric: ranks[metric] for construct in constructs for metric in construct.metrics}
+    board = _build_leaderboard(joined, summary, judged, ranks, constructs)
+    return Comparison(joined, summary, pairwise, judged, ranks, constructs, board)
 
 
 def _stack(tables: list[pd.DataFrame]) -> pd.DataFrame:
@@ -314,23 +322,25 @@ def _stack(tables: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _build_leaderboard(
-    joined: JoinedRuns, summary: pd.DataFrame, verdicts: pd.DataFrame, ranks: dict[str, Ranks]
+    joined: JoinedRuns,
+    summary: pd.DataFrame,
+    verdicts: pd.DataFrame,
+    ranks: dict[str, Ranks],
+    constructs: list[ConstructRanks],
 ) -> pd.DataFrame:
-    """A row per explainer: mean_rank, cost, and per metric with a direction its mean, interval, rank and verdict.
-
-    `mean_rank` is the mean of the average ranks in the metrics in which every explainer is ranked.
-    """
-    labels = joined.explainers.index
-    averages = [dict(zip(each.explainers, each.average, strict=True)) for each in ranks.values()]
-    complete = pd.DataFrame([each for each in averages if len(each) == len(labels)], columns=labels, dtype=float)
-    columns = {"mean_rank": complete.mean(), **joined.explainers[["control", "passes", "seconds"]]}
-    for metric, average in zip(ranks, averages, strict=True):
+    """A row per explainer: its mean rank in each construct, cost, and per metric its mean, interval, rank and verdict."""
+    ranked = [construct for construct in constructs if construct.is_ranked]
+    labels = pd.Index(ranked[0].explainers if ranked else sorted(joined.explainers.index), name="explainer")
+    columns: dict[str, pd.Series] = {
+        construct.column: pd.Series(construct.mean_ranks, dtype=float) for construct in ranked
+    } | {column: joined.explainers[column] for column in ("control", "passes", "seconds")}
+    for metric, each in ranks.items():
         cells = summary[summary["metric"] == metric].set_index("explainer")
         verdict = verdicts[verdicts["metric"] == metric].set_index("explainer")
         columns[metric] = cells["mean"]
         columns[f"{metric}_low"], columns[f"{metric}_high"] = cells["low"], cells["high"]
-        columns[f"{metric}_rank"] = pd.Series(average, dtype=float)
+        columns[f"{metric}_rank"] = pd.Series(dict(zip(each.explainers, each.average, strict=True)), dtype=float)
         columns[f"{metric}_p_random"] = verdict["p"].astype(float)
         columns[f"{metric}_beats_random"] = verdict["beats"].astype(object).reindex(labels).fillna("")
         columns[f"{metric}_test_random"] = verdict["test"].astype(object).reindex(labels).fillna("")
-    return pd.DataFrame(columns, index=labels).sort_values("mean_rank", kind="stable")
+    return pd.DataFrame(columns, index=labels)

@@ -28,6 +28,7 @@ from seewhy.plots.charts import (
 from seewhy.plots.heatmaps import FRAME, GROUND, INK, MUTED
 from seewhy.plots.text import LEADING, measure_width, shorten, wrap
 from seewhy.report.comparison import Comparison
+from seewhy.report.constructs import ConstructRanks
 from seewhy.statistics.summary import ARROWS
 
 
@@ -51,13 +52,13 @@ PANEL, GAP, ROW, LABELS = 330, 44, 36, 560
 WIDEST = 2600
 NOTE = (
     "Lines are 95 % intervals of the mean (bootstrap-t). Beating random: sign-flip permutation test of the mean on the same "
-    "images, with p below 0.05 after Holm's correction. The dashed line is the mean of random. Explainers are sorted by "
-    "mean rank; controls are grey."
+    "images, with p below 0.05 after Holm's correction. The dashed line is the mean of random. The number beside an "
+    "explainer is its mean rank in the construct, 1 is best, by which it is sorted; controls are grey."
 )
 
 
 def draw_leaderboard(comparison: Comparison) -> Figure:
-    """Draw one panel per metric with a direction, one row per explainer.
+    """Draw for each construct one panel per metric with a direction, one row per explainer.
 
     Args:
         comparison: Of the explainers of one model.
@@ -74,17 +75,42 @@ def draw_leaderboard(comparison: Comparison) -> Figure:
     names = comparison.explainers
     bold = max(measure_width(shorten(name, 1e9, BODY), BODY) for name in names)
     page = Chart(WIDEST)
-    labels = min(LABELS, math.ceil(page.pixels(bold)) + 10)
+    rank = math.ceil(page.pixels(measure_width("10.00", BODY))) + 24
+    labels = min(LABELS, math.ceil(page.pixels(bold)) + 10) + rank
     fitting = max(1, (WIDEST - 2 * MARGIN - labels) // (PANEL + GAP))
-    bands = -(-len(metrics) // fitting)
-    columns = -(-len(metrics) // bands)
+    rows = [_split_evenly(construct.metrics, fitting) for construct in comparison.constructs]
+    columns = max(len(row) for each in rows for row in each)
     page = Chart(max(1300, 2 * MARGIN + labels + columns * (PANEL + GAP)))
     y = draw_heading(page, comparison)
     y = draw_legend(page, y, _list_marks(comparison, names, metrics)) + 14
-    for band in range(bands):
-        y = _draw_band(page, y, comparison, names, metrics[band * columns : (band + 1) * columns], labels)
+    for construct, bands in zip(comparison.constructs, rows, strict=True):
+        y = draw_construct(page, y, construct)
+        for shown in bands:
+            y = _draw_band(page, y, comparison, construct, shown, labels, rank)
     y = page.lines(MARGIN, y, wrap(NOTE, page.points(page.width - 2 * MARGIN), SMALL), SMALL, MUTED)
     return page.finish(y + MARGIN * 0.6)
+
+
+def _split_evenly(metrics: Sequence[str], most: int) -> list[Sequence[str]]:
+    """Split into the fewest rows of at most `most`, of like lengths."""
+    length = -(-len(metrics) // -(-len(metrics) // most))
+    return [metrics[start : start + length] for start in range(0, len(metrics), length)]
+
+
+def draw_construct(page: Chart, y: float, construct: ConstructRanks) -> float:
+    """Draw the heading of a construct: its name, and what its mean rank is over.
+
+    Args:
+        page: The chart.
+        y: Where it begins.
+        construct: With its metrics.
+
+    Returns:
+        The y below the heading.
+    """
+    room = page.points(page.width - 2 * MARGIN)
+    y = page.lines(MARGIN, y + 10, wrap(construct.title.capitalize(), room, TITLE, True), TITLE, weight="bold")
+    return page.lines(MARGIN, y, wrap(construct.describe(), room, SMALL), SMALL, MUTED) + 6
 
 
 def draw_heading(page: Chart, comparison: Comparison) -> float:
@@ -109,9 +135,16 @@ def _list_marks(comparison: Comparison, names: list[str], metrics: list[str]) ->
 
 
 def _draw_band(
-    page: Chart, y: float, comparison: Comparison, names: list[str], metrics: list[str], labels: int
+    page: Chart,
+    y: float,
+    comparison: Comparison,
+    construct: ConstructRanks,
+    metrics: Sequence[str],
+    labels: int,
+    rank: int,
 ) -> float:
-    """One line of panels; the y below their axes."""
+    """One line of panels, its names and mean ranks `labels` wide, the ranks `rank`; the y below their axes."""
+    names = construct.explainers
     titles = [wrap(metric.replace("_", " "), page.points(PANEL), BODY, True) for metric in metrics]
     step = page.pixels(LEADING * BODY)
     top = y + step * max(map(len, titles)) + step + 4
@@ -120,8 +153,12 @@ def _draw_band(
         if row % 2 == 0:
             page.box(MARGIN, top + row * ROW, page.width - 2 * MARGIN, ROW, GROUND)
         control = bool(comparison.leaderboard["control"][name])
-        text = shorten(name, page.points(labels - 10), BODY)
-        page.text(MARGIN + 4, top + (row + 0.5) * ROW + page.pixels(0.36 * BODY), text, BODY, MUTED if control else INK)
+        text = shorten(name, page.points(labels - rank - 10), BODY)
+        base, colour = top + (row + 0.5) * ROW + page.pixels(0.36 * BODY), MUTED if control else INK
+        page.text(MARGIN + 4, base, text, BODY, colour)
+        if construct.is_ranked:
+            mean = f"{construct.mean_ranks[name]:.2f}"
+            page.text(MARGIN + labels - 14, base, mean, BODY, colour, ha="right")
     for column, (metric, title) in enumerate(zip(metrics, titles, strict=True)):
         x = MARGIN + labels + column * (PANEL + GAP) + GAP / 2
         fact = comparison.joined.facts[metric]
@@ -156,8 +193,8 @@ def _draw_panel(
         draw_mark(page, scale(mean), y, kind)
 
 
-CELL = 26
-"""Characters that a column of the leaderboard needs at most."""
+CELL, RANK = 26, 11
+"""Characters that a column of the leaderboard and that of its mean ranks need at most."""
 SIGNS = {"no": "≈ ", "untested": "? "}
 LEGEND = {
     "no": "≈ does not beat random (sign-flip permutation test of the mean with Holm's correction, p < 0.05)",
@@ -173,15 +210,19 @@ def build_leaderboard_table(comparison: Comparison, width: int = 100) -> Rendera
         width: Characters of the terminal; metrics that do not fit side by side stand below.
 
     Returns:
-        Explainers x metrics with a direction, then what the signs mean and the notes.
+        For each construct explainers x metrics with a direction, by mean rank; then what the signs mean and the notes.
     """
-    names = comparison.explainers
     metrics = list(comparison.ranks)
-    beside = max(1, (width - max(map(len, names)) - 2) // CELL)
+    room = width - max(map(len, comparison.explainers)) - 2
     parts: list[RenderableType] = [Text(_write_heading(comparison), style="bold")]
-    for first in range(0, len(metrics), beside):
-        parts.append(_build_block(comparison, names, metrics[first : first + beside]))
-    signs = {comparison.get_verdict(name, metric) for name in names for metric in metrics}
+    for construct in comparison.constructs:
+        parts += [Text(f"\n{construct.title}", style="bold"), Text(construct.describe(), style="dim")]
+        first = max(1, (room - RANK) // CELL) if construct.is_ranked else 0
+        parts += [_build_block(comparison, construct, construct.metrics[:first], True)] if first else []
+        beside = max(1, room // CELL)
+        for start in range(first, len(construct.metrics), beside):
+            parts.append(_build_block(comparison, construct, construct.metrics[start : start + beside], False))
+    signs = {comparison.get_verdict(name, metric) for name in comparison.explainers for metric in metrics}
     parts += [Text(words, style="yellow") for sign, words in LEGEND.items() if sign in signs]
     if comparison.joined.control is None and metrics:
         parts.append(Text("random is not among the runs, so nothing is compared with it", style="yellow"))
@@ -194,15 +235,18 @@ def _write_heading(comparison: Comparison) -> str:
     return f"{joined.model}: {joined.images:,} images, target {joined.target}, mean [95 % interval]"
 
 
-def _build_block(comparison: Comparison, names: list[str], metrics: list[str]) -> Table:
+def _build_block(comparison: Comparison, construct: ConstructRanks, metrics: Sequence[str], with_ranks: bool) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("explainer", overflow="fold")
+    if with_ranks:
+        table.add_column("mean rank", justify="right", no_wrap=True)
     for metric in metrics:
         table.add_column(f"{escape(metric)} {ARROWS[comparison.joined.facts[metric].better]}", justify="right")
     best = {metric: comparison.list_best(metric) for metric in metrics}
-    for name in names:
+    for name, rank in construct.mean_ranks.items():
         cells = [_build_cell(comparison, name, metric, name in best[metric]) for metric in metrics]
-        table.add_row(Text(name, style="dim" if comparison.leaderboard["control"][name] else ""), *cells)
+        label = Text(name, style="dim" if comparison.leaderboard["control"][name] else "")
+        table.add_row(label, *([f"{rank:.2f}"] if with_ranks else []), *cells)
     return table
 
 

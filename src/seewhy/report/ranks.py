@@ -1,4 +1,4 @@
-"""How explainers rank: mean ranks with Nemenyi's critical difference (ranks.png), faithfulness for its cost (pareto.png)."""
+"""How explainers rank in each construct: critical differences (ranks.png), mean ranks for their cost (pareto.png)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from seewhy.plots.charts import (
 from seewhy.plots.heatmaps import FRAME, INK, MUTED
 from seewhy.plots.text import LEADING, Rectangle, build_leader, measure_width, place_labels, shorten, wrap
 from seewhy.report.comparison import Comparison
-from seewhy.report.leaderboard import draw_heading
+from seewhy.report.constructs import UNSTATED, ConstructRanks
+from seewhy.report.leaderboard import draw_construct, draw_heading
 from seewhy.statistics.ranks import Ranks
 from seewhy.statistics.summary import ARROWS
 from seewhy.statistics.tests import ALPHA
@@ -39,7 +40,7 @@ NOTE = (
 
 
 def draw_ranks(comparison: Comparison) -> Figure:
-    """Draw a critical-difference diagram of each metric, in two columns.
+    """Draw a critical-difference diagram of each metric, construct by construct, in two columns.
 
     Demsar, Statistical comparisons of classifiers over multiple data sets, JMLR 2006.
 
@@ -63,13 +64,14 @@ def draw_ranks(comparison: Comparison) -> Figure:
     columns = min(2, len(ranked))
     page = Chart(2 * MARGIN + columns * (width + COLUMN_GAP) - COLUMN_GAP)
     y = draw_heading(page, comparison) + 10
-    items = list(ranked.items())
-    for first in range(0, len(items), columns):
-        row = items[first : first + columns]
-        y = max(
-            _draw_diagram(page, MARGIN + i * (width + COLUMN_GAP), y, side, *item, comparison)
-            for i, item in enumerate(row)
-        )
+    for construct in comparison.constructs:
+        items = [(metric, ranked[metric]) for metric in construct.metrics if metric in ranked]
+        y = draw_construct(page, y, construct) if items else y
+        for first in range(0, len(items), columns):
+            y = max(
+                _draw_diagram(page, MARGIN + i * (width + COLUMN_GAP), y, side, *item, comparison)
+                for i, item in enumerate(items[first : first + columns])
+            )
     y = page.lines(MARGIN, y, wrap(NOTE, page.points(page.width - 2 * MARGIN), SMALL), SMALL, MUTED)
     return page.finish(y + MARGIN * 0.6)
 
@@ -177,9 +179,12 @@ def find_pareto_front(costs: Sequence[float], losses: Sequence[float]) -> list[i
     ]
 
 
-WIDTH, HEIGHT, GAP, LEFT = 1150, 860, 70, 110
+WIDTH, GAP, LEFT = 1150, 70, 110
+HEIGHTS = 860, 620
+"""Of one row of panels, and of each of several."""
 COSTS = {"passes": "passes through the network per image (forward and backward)", "seconds": "seconds per image"}
-RANK = "mean_rank"
+FAITHFULNESS = "faithfulness"
+NO_RANK = "no construct has a score that ranks every explainer; set faithfulness=<metric>"
 
 
 @dataclass(frozen=True)
@@ -201,65 +206,77 @@ class Standing:
     lower_is_better: bool
 
 
-def build_standing(comparison: Comparison, metric: str | None = None) -> Standing:
-    """Build the vertical axis.
+def build_standings(comparison: Comparison, metric: str | None = None) -> list[Standing]:
+    """Build the vertical axes, one for each row of panels.
 
     Args:
         comparison: Of the explainers of one model.
-        metric: Whose means it shows; None: the mean rank over the metrics that rank every explainer.
+        metric: Of faithfulness, whose means are shown; None: the mean rank in each construct that has one.
 
     Returns:
-        The values with their intervals.
+        The values, those of a metric with their intervals.
 
     Raises:
-        UserError: If the metric was not measured or has no direction, or no metric ranks every explainer.
+        UserError: If the metric was not measured, has no direction or measures something else, or nothing is ranked.
     """
-    column = metric or RANK
-    if column not in (RANK, *comparison.ranks):
-        raise UserError(f"faithfulness={metric} is none of the metrics with a direction: {', '.join(comparison.ranks)}")
-    board = comparison.leaderboard.dropna(subset=[column])
-    if board.empty:
-        raise UserError("no metric ranks every explainer, so there is no mean rank; set faithfulness=<metric>")
-    names, values = [str(name) for name in board.index], [float(value) for value in board[column]]
     if metric is None:
-        shared = sum(len(ranks.explainers) == len(comparison.leaderboard) for ranks in comparison.ranks.values())
-        words = f"mean rank over {shared} metric{'s' if shared > 1 else ''} (1 is best)"
-        return Standing(words, names, values, [(math.nan, math.nan)] * len(names), True)
+        standings = [_rank_standing(construct) for construct in comparison.constructs if construct.is_ranked]
+        if not standings:
+            raise UserError(NO_RANK)
+        return standings
+    constructs = {name: construct.title for construct in comparison.constructs for name in construct.metrics}
+    choice = ", ".join(name for name, title in constructs.items() if title in (FAITHFULNESS, UNSTATED)) or "none here"
+    if metric not in constructs:
+        raise UserError(f"faithfulness={metric} is none of the metrics with a direction that measure it: {choice}")
+    if constructs[metric] not in (FAITHFULNESS, UNSTATED):
+        raise UserError(f"faithfulness={metric} measures {constructs[metric]}; metrics of faithfulness: {choice}")
+    board = comparison.leaderboard.dropna(subset=[metric])
+    if board.empty:
+        raise UserError(f"faithfulness={metric} has no value for any explainer; choose another metric: {choice}")
+    names, values = [str(name) for name in board.index], [float(value) for value in board[metric]]
     lower = comparison.joined.facts[metric].better == "lower"
     words = f"{metric.replace('_', ' ')} ({'lower' if lower else 'higher'} is better)"
     ends = [comparison.get_mean(name, metric)[1:] for name in names]
-    return Standing(words, names, values, [(low, high) for low, high in ends], lower)
+    return [Standing(words, names, values, [(low, high) for low, high in ends], lower)]
+
+
+def _rank_standing(construct: ConstructRanks) -> Standing:
+    count = len(construct.counted)
+    words = f"{construct.title}: mean rank over {count} score{'s' if count > 1 else ''} (1 is best)"
+    names, values = construct.explainers, list(construct.mean_ranks.values())
+    return Standing(words, names, values, [(math.nan, math.nan)] * len(names), True)
 
 
 def draw_pareto(comparison: Comparison, metric: str | None = None) -> Figure:
-    """Draw faithfulness (better is up) against passes and against seconds.
+    """Draw the mean rank in each construct (better is up) against passes and against seconds.
 
     The front joins what no other explainer beats in both.
 
     Args:
         comparison: Of the explainers of one model.
-        metric: Whose means are drawn; None: the mean rank.
+        metric: Of faithfulness, whose means are drawn instead; None: the mean ranks.
 
     Returns:
         The figure.
 
     Raises:
-        UserError: As `build_standing`.
+        UserError: As `build_standings`.
     """
-    standing = build_standing(comparison, metric)
+    standings = build_standings(comparison, metric)
+    height = HEIGHTS[len(standings) > 1]
     page = Chart(2 * MARGIN + 2 * (LEFT + WIDTH) + GAP)
     y = draw_heading(page, comparison) + 20
-    ends = [end for pair in standing.ends for end in pair]
-    low, high = (y + HEIGHT, y) if not standing.lower_is_better else (y, y + HEIGHT)
-    across = build_value_scale([*standing.values, *ends], low, high, pad=0.09)
-    for number, (cost, words) in enumerate(COSTS.items()):
-        left = MARGIN + LEFT + number * (LEFT + WIDTH + GAP)
-        _draw_panel(page, left, y, comparison, standing, cost, words, across)
-    bottom = y + HEIGHT + 3.4 * page.pixels(LEADING * BODY)
-    bottom = page.lines(
-        MARGIN, bottom, wrap(_write_note(comparison), page.points(page.width - 2 * MARGIN), SMALL), SMALL, MUTED
-    )
-    return page.finish(bottom + MARGIN * 0.6)
+    for standing in standings:
+        ends = [end for pair in standing.ends for end in pair]
+        low, high = (y + height, y) if not standing.lower_is_better else (y, y + height)
+        up = build_value_scale([*standing.values, *ends], low, high, pad=0.09)
+        for number, (cost, words) in enumerate(COSTS.items()):
+            left = MARGIN + LEFT + number * (LEFT + WIDTH + GAP)
+            box = Rectangle(left, y, left + WIDTH, y + height)
+            _draw_panel(page, box, comparison, standing, cost, words, up)
+        y += height + 3.4 * page.pixels(LEADING * BODY)
+    y = page.lines(MARGIN, y, wrap(_write_note(comparison), page.points(page.width - 2 * MARGIN), SMALL), SMALL, MUTED)
+    return page.finish(y + MARGIN * 0.6)
 
 
 def _write_note(comparison: Comparison) -> str:
@@ -271,12 +288,11 @@ def _write_note(comparison: Comparison) -> str:
 
 
 def _draw_panel(
-    page: Chart, left: float, top: float, comparison: Comparison, standing: Standing, cost: str, words: str, up: Scale
+    page: Chart, box: Rectangle, comparison: Comparison, standing: Standing, cost: str, words: str, up: Scale
 ) -> None:
     costs = [float(comparison.leaderboard[cost][name]) for name in standing.names]
-    along = build_cost_scale(costs, left, left + WIDTH)
-    bottom = top + HEIGHT
-    _draw_axes(page, left, top, along.ticks(8), up, words, standing.words)
+    along = build_cost_scale(costs, box.left, box.right)
+    _draw_axes(page, box, along.ticks(8), up, words, standing.words)
     finite = [number for number, value in enumerate(costs) if math.isfinite(value)]
     points = [(along(costs[number]), up(standing.values[number])) for number in finite]
     losses = standing.values if standing.lower_is_better else [-value for value in standing.values]
@@ -294,24 +310,23 @@ def _draw_panel(
         draw_mark(page, *points[position], "control" if control else "best" if position in front else "")
     labels = [shorten(standing.names[number], 200, BODY) for number in finite]
     sizes = [(page.pixels(measure_width(label, BODY)), page.pixels(BODY)) for label in labels]
-    boxes = place_labels(points, sizes, Rectangle(left + 4, top + 4, left + WIDTH - 4, bottom - 4), avoid)
-    for position, (label, box) in enumerate(zip(labels, boxes, strict=True)):
-        _draw_label(page, label, box, points[position], position in front)
+    inner = Rectangle(box.left + 4, box.top + 4, box.right - 4, box.bottom - 4)
+    boxes = place_labels(points, sizes, inner, avoid)
+    for position, (label, place) in enumerate(zip(labels, boxes, strict=True)):
+        _draw_label(page, label, place, points[position], position in front)
 
 
-def _draw_axes(
-    page: Chart, left: float, top: float, ticks: list[tuple[float, str]], up: Scale, words: str, title: str
-) -> None:
-    bottom, step = top + HEIGHT, page.pixels(LEADING * SMALL)
+def _draw_axes(page: Chart, box: Rectangle, ticks: list[tuple[float, str]], up: Scale, words: str, title: str) -> None:
+    step = page.pixels(LEADING * SMALL)
     for x, label in ticks:
-        draw_line(page, [x, x], [top, bottom], FRAME, 0.6, zorder=1)
-        page.text(x, bottom + step, label, SMALL, MUTED, ha="center")
+        draw_line(page, [x, x], [box.top, box.bottom], FRAME, 0.6, zorder=1)
+        page.text(x, box.bottom + step, label, SMALL, MUTED, ha="center")
     for y, label in up.ticks(8):
-        draw_line(page, [left, left + WIDTH], [y, y], FRAME, 0.6, zorder=1)
-        page.text(left - 12, y + page.pixels(0.36 * SMALL), label, SMALL, MUTED, ha="right")
-    draw_line(page, [left, left, left + WIDTH], [top, bottom, bottom], MUTED)
-    page.text(left + WIDTH / 2, bottom + 2.4 * step, words, BODY, INK, ha="center")
-    page.text_upwards(left - 78, top + HEIGHT / 2, title, BODY, INK)
+        draw_line(page, [box.left, box.right], [y, y], FRAME, 0.6, zorder=1)
+        page.text(box.left - 12, y + page.pixels(0.36 * SMALL), label, SMALL, MUTED, ha="right")
+    draw_line(page, [box.left, box.left, box.right], [box.top, box.bottom, box.bottom], MUTED)
+    page.text((box.left + box.right) / 2, box.bottom + 2.4 * step, words, BODY, INK, ha="center")
+    page.text_upwards(box.left - 78, (box.top + box.bottom) / 2, title, BODY, INK)
 
 
 def _build_stairs(points: list[tuple[float, float]]) -> list[tuple[float, float]]:

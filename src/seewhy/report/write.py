@@ -18,7 +18,7 @@ from seewhy.report.comparison import Comparison, compare_runs, join_runs
 from seewhy.report.html.content import build_page_content
 from seewhy.report.html.render import render_page
 from seewhy.report.leaderboard import build_leaderboard_table, draw_leaderboard
-from seewhy.report.ranks import draw_pareto, draw_ranks
+from seewhy.report.ranks import NO_RANK, draw_pareto, draw_ranks
 from seewhy.report.runs import Run, UnusedRun, find_runs
 from seewhy.statistics.summary import write_metric_facts
 
@@ -39,7 +39,7 @@ def write_report(
         runs: Folders or glob patterns; the runs in and below them are compared.
         folder: Where the files are written.
         seed: Of the bootstrap.
-        faithfulness: The metric of the Pareto plot; None: the mean rank.
+        faithfulness: The metric of the Pareto plot; None: the mean rank in each construct.
         page: Whether report.html is written too.
         command: That the page names.
 
@@ -94,10 +94,10 @@ def _draw_figures(comparison: Comparison, faithfulness: str | None = None) -> tu
     if not comparison.ranks:
         return {}, [f"{model}: no metric with a direction was measured, so there is nothing to draw or to rank"]
     figures, reasons = {"leaderboard.png": draw_leaderboard(comparison)}, []
-    if faithfulness is not None or comparison.leaderboard["mean_rank"].notna().any():
+    if faithfulness is not None or any(construct.is_ranked for construct in comparison.constructs):
         figures["pareto.png"] = draw_pareto(comparison, faithfulness)
     else:
-        reasons.append(f"{model}: no pareto.png, no metric ranks every explainer; set faithfulness=<metric>")
+        reasons.append(f"{model}: no pareto.png, {NO_RANK}")
     if any(len(ranks.explainers) > 1 and ranks.n for ranks in comparison.ranks.values()):
         figures["ranks.png"] = draw_ranks(comparison)
     else:

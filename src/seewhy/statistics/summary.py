@@ -35,6 +35,8 @@ class MetricFact:
         outcomes: The two values that an image can have, such as (0, 1); None: any number.
         draws: Columns whose mean is the value of an image, one for each random network that all images share.
         absolute: Whether it is the mean of their absolute values.
+        variant_of: The score that it is another form of (`ImageMetric.variant_of`); empty: a score of its own.
+        in_mean_rank: Whether it can count in the mean rank of its construct.
 
     Raises:
         UserError: If a field has another form.
@@ -46,6 +48,8 @@ class MetricFact:
     outcomes: tuple[float, float] | None = None
     draws: tuple[str, ...] = ()
     absolute: bool = False
+    variant_of: str = ""
+    in_mean_rank: bool = True
 
     def __post_init__(self) -> None:
         if self.better not in ARROWS:
@@ -57,6 +61,11 @@ class MetricFact:
             object.__setattr__(self, "outcomes", (low, high))
         if isinstance(self.draws, str) or not all(isinstance(column, str) for column in self.draws):
             raise UserError(f"draws={self.draws!r} of a metric must be a list of columns")
+        for key in ("construct", "variant_of"):
+            if not isinstance(getattr(self, key), str):
+                raise UserError(f"{key}={getattr(self, key)!r} of a metric must be a word")
+        if not isinstance(self.in_mean_rank, bool):
+            raise UserError(f"in_mean_rank={self.in_mean_rank!r} of a metric must be true or false")
         object.__setattr__(self, "draws", tuple(self.draws))
 
 
@@ -81,6 +90,8 @@ def collect_metric_facts(metrics: Iterable[ImageMetric]) -> dict[str, MetricFact
                 metric.outcomes if score else None,
                 tuple(f"{metric.name}_{draw}" for draw in draws.columns) if draws else (),
                 draws.absolute if draws else False,
+                metric.variant_of if score else "",
+                metric.in_mean_rank,
             )
     return facts
 

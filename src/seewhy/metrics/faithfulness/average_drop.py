@@ -39,6 +39,8 @@ class MaskedScores(NamedTuple):
 class MaskMetric(ImageMetric):
     """A metric of the masked image: `mask` is `soft`, `binary_logit` or `top_half` (see `build_masks`).
 
+    All read the two scores of one masked image: in the mean rank of faithfulness counts `average_drop`, as published.
+
     Args:
         mask: What is kept of the image; the rest is black.
 
@@ -47,6 +49,7 @@ class MaskMetric(ImageMetric):
     """
 
     construct = "faithfulness"
+    variant_of = "average_drop"
     columns = ("coverage",)
 
     def __init__(self, mask: str = "soft") -> None:
@@ -165,10 +168,14 @@ class Completeness(ImageMetric):
     Columns: `relative`, the gap over |f(x) - f(b)| (taken as at least what rounding makes of it), and `change`,
     f(x) - f(b). A map of zeros has the relative gap 1. NaN where a value of the map is not finite.
 
+    Shown, and not in the mean rank of faithfulness: it says whether a method keeps its promise, and of a map that promises
+    no sum only in which unit it is.
+
     Sundararajan, Taly, Yan: Axiomatic attribution for deep networks, ICML 2017.
     """
 
     construct = "faithfulness"
+    in_mean_rank = False
     higher_is_better = False
     columns = ("relative", "change")
 

@@ -113,7 +113,8 @@ class Infidelity(ImageMetric):
 
     From 0 without an upper limit, in squared logits; lower is better. A map of zeros scores the mean squared drop. NaN
     where a value of the map is not finite. The normalised form multiplies the map by the one number that makes the mean
-    smallest, mean(I . map * drop) / mean((I . map)^2), so that only its shape counts.
+    smallest, mean(I . map * drop) / mean((I . map)^2), so that only its shape counts. Only the normalised form is in
+    the mean rank of faithfulness: the plain one orders methods by the units of their maps.
 
     Yeh, Hsieh, Suggala, Inouye, Ravikumar: On the (in)fidelity and sensitivity of explanations, NeurIPS 2019.
 
@@ -132,6 +133,7 @@ class Infidelity(ImageMetric):
     """
 
     construct = "faithfulness"
+    variant_of = "infidelity_normalised"
     higher_is_better = False
 
     def __init__(
@@ -150,6 +152,7 @@ class Infidelity(ImageMetric):
             raise UserError(f"metric.infidelity.size={size} must be above 0 and at most 1, such as 0.3")
         self.perturbation, self.size, self.n_samples = perturbation, size, n_samples
         self.baseline, self.normalised = baseline, normalised
+        self.in_mean_rank = normalised
 
     @property
     def name(self) -> str:
@@ -211,7 +214,8 @@ class FaithfulnessCorrelation(ImageMetric):
 
     All sets have the same size; f is the target's logit; a pixel is removed in all channels. Range -1 to 1, higher is
     better. NaN where the sums or the drops do not vary (a constant map, a score that does not depend on the image) and
-    where a value of the map is not finite.
+    where a value of the map is not finite. In the mean rank of faithfulness it is a form of `sensitivity_n`, which has
+    several sizes.
 
     Bhatt, Weller, Moura: Evaluating and aggregating feature-based model explanations, IJCAI 2020.
 
@@ -225,6 +229,7 @@ class FaithfulnessCorrelation(ImageMetric):
     """
 
     construct = "faithfulness"
+    variant_of = "sensitivity_n"
     higher_is_better = True
 
     def __init__(self, n_samples: int = 100, share: float = 0.1, baseline: str = "black") -> None:

@@ -112,12 +112,14 @@ class NecessityOrdering(OrderingMetric):
     f(image) <= f(b) or the map is not finite. Column `undivided` is the printed formula, before the division;
     `coverage` is P / pixels. Maps of different coverage average over different pixels: a sparse map is not rewarded for
     what it leaves out. Between the steps (see `PositivePixelMetric`) the clamped score is taken as a straight line; with
-    a step of one pixel the formula is exact. The index i = 0 is in the sum, which makes 1 / (P + 1) the right divisor.
+    a step of one pixel the formula is exact. The index i = 0 is in the sum, which makes 1 / (P + 1) the right divisor. In
+    the mean rank of faithfulness it is a form of `deletion`, which removes every pixel and not the positive ones alone.
 
     Wang, Mardziel, Datta, Fredrikson: Interpreting interpretations, CVPR workshops 2020.
     """
 
     change = "deletion"
+    variant_of = "deletion"
     higher_is_better = False
 
 
@@ -130,17 +132,23 @@ class SufficiencyOrdering(OrderingMetric):
     as the clamp has no range then, and where the map is not finite. Column `coverage` is P / pixels. Maps of different
     coverage average over different pixels: a sparse map is not rewarded for what it leaves out. Between the steps (see
     `PositivePixelMetric`) the clamped score is taken as a straight line; with a step of one pixel the formula is exact.
+    In the mean rank of faithfulness it is a form of `insertion`, which shows every pixel.
 
     Wang, Mardziel, Datta, Fredrikson: Interpreting interpretations, CVPR workshops 2020.
     """
 
     change = "insertion"
+    variant_of = "insertion"
     higher_is_better = True
 
 
 class ProportionalityMetric(PositivePixelMetric):
-    """The area between the curves largest first and smallest first over the share of positive attribution."""
+    """The area between the curves largest first and smallest first over the share of positive attribution.
 
+    Not in the mean rank of faithfulness: a map whose order means nothing makes both curves fall alike, and scores well.
+    """
+
+    in_mean_rank = False
     higher_is_better = False
     columns = ("coverage",)
 

@@ -118,12 +118,13 @@ class MorfLerf(CurveMetric):
     Both over k / pixels, k = 0 .. pixels; removed pixels become the baseline, black by default; f is the target's
     probability (or logit). Columns `morf` and `lerf` are the two areas; `morf` is deletion. Also known as the
     symmetric relevance gain (SRG). Range -1 to 1 for probabilities, 0 for an order that means nothing; higher is better.
-    NaN where the map is not finite.
+    NaN where the map is not finite. In the mean rank of faithfulness it is a form of `deletion`, one of its two areas.
 
     Samek, Binder, Montavon, Lapuschkin, Mueller: Evaluating the visualization of what a deep neural network has
     learned, IEEE TNNLS 2017.
     """
 
+    variant_of = "deletion"
     higher_is_better = True
     columns = ("morf", "lerf")
 

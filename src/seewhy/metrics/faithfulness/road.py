@@ -25,7 +25,8 @@ class Road(ImageMetric):
     to the image); f is the target's probability (or logit) of each image, where the paper counts correct answers:
     an accuracy says little about one image. Columns `morf` and `lerf` are the two means. Range -1 to 1 for probabilities,
     0 for an order that means nothing; higher is better. Rewards smooth maps: what lies in small holes is imputed too well
-    to be missed. NaN where the map is not finite.
+    to be missed. NaN where the map is not finite. In the mean rank of faithfulness it is a form of `deletion` with another
+    filling.
 
     Rong, Leemann, Borisov, Kasneci, Kasneci: A consistent and efficient evaluation strategy for attribution methods,
     ICML 2022.
@@ -39,6 +40,7 @@ class Road(ImageMetric):
     """
 
     construct = "faithfulness"
+    variant_of = "deletion"
     higher_is_better = True
     columns = ("morf", "lerf")
 

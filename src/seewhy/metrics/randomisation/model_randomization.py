@@ -20,12 +20,16 @@ ORDERS = ("cascading", "independent")
 class RandomizationMetric(ImageMetric):
     """A metric that explains networks with random parameters, the same networks for all images.
 
+    All are forms of one test, of which `model_randomization`, the network with every parameter random, counts in the mean
+    rank of randomisation: cascades leave much of the network as it is, and the rise of the entropy compares no places.
+
     Args:
         n_draws: Random networks; their spread is in the interval of the mean over images.
         columns: Beside the score and the draws.
     """
 
     construct = "randomisation"
+    variant_of = "model_randomization"
 
     def __init__(self, n_draws: int, columns: tuple[str, ...] = ()) -> None:
         check_count(f"metric.{self.name}.n_draws", n_draws)

@@ -150,7 +150,7 @@ def _describe_data(runs: Sequence[Run]) -> str:
 
 
 FIGURES = {
-    "pareto.png": "Faithfulness against cost; what lies on the stairs is beaten by nothing cheaper",
+    "pareto.png": "Mean rank in each construct against cost; what lies on the stairs is beaten by nothing cheaper",
     "ranks.png": "Average ranks with Nemenyi's critical difference",
 }
 
@@ -165,10 +165,10 @@ class ModelView:
         commands: That made the runs.
         cautions: What its tables and maps cannot carry.
         skipped: (path, reason) of images that could not be used.
-        board: The leaderboard.
+        boards: The leaderboard of each construct.
         scores: Rows of summary.csv.
         pairs: Tables of paired comparisons.
-        ranks: Average ranks by metric.
+        ranks: Tables of average ranks, one for each construct.
         variants: Definition and direction of each metric.
         methods: Explainers with their cost.
         charts: Perturbation curves.
@@ -182,7 +182,7 @@ class ModelView:
     commands: list[str]
     cautions: list[str]
     skipped: list[tuple[str, str]]
-    board: dict[str, Any]
+    boards: list[dict[str, Any]]
     scores: list[dict[str, Any]]
     pairs: list[dict[str, Any]]
     ranks: list[dict[str, Any]]
@@ -272,10 +272,10 @@ def _build_model_view(
         commands=list_commands(runs),
         cautions=list_cautions(comparison, methods, gallery),
         skipped=list_skipped_images(runs),
-        board=tables.build_board(comparison),
+        boards=tables.build_boards(comparison),
         scores=tables.build_scores(comparison.summary),
         pairs=tables.build_pair_tables(comparison),
-        ranks=tables.build_rank_table(comparison),
+        ranks=tables.build_rank_tables(comparison),
         variants=facts,
         methods=[_describe_method(comparison, method) for method in methods],
         charts=build_curve_charts(curves, [method.label for method in methods if method.control], seed),

@@ -11,43 +11,45 @@ import pandas as pd
 from seewhy.analyses.robustness.summary import CLEAN, OVER_LEVELS, select_levels
 from seewhy.plots.charts import build_value_scale
 from seewhy.report.comparison import Comparison
+from seewhy.report.constructs import ConstructRanks
 from seewhy.report.leaderboard import format_value
 from seewhy.statistics.summary import ARROWS
 
 
-def build_board(comparison: Comparison) -> dict[str, Any]:
-    """Build the leaderboard, each cell with its interval as a bar.
+def build_boards(comparison: Comparison) -> list[dict[str, Any]]:
+    """Build the leaderboard of each construct, each cell with its interval as a bar.
 
     Args:
         comparison: Of the explainers of one model.
 
     Returns:
-        Columns of metrics with a direction, rows of explainers, the verdicts that occur, whether there is a mean rank.
+        Per construct its title and what its mean rank is over, columns of metrics with a direction, rows of explainers, the
+        verdicts that occur, whether there is a mean rank.
     """
-    metrics, names = list(comparison.ranks), comparison.explainers
-    columns = [
-        {
-            "name": name,
-            "arrow": ARROWS[comparison.joined.facts[name].better],
-            "better": comparison.joined.facts[name].better,
-        }
-        for name in metrics
-    ]
+    return [_build_board(comparison, construct) for construct in comparison.constructs]
+
+
+def _build_board(comparison: Comparison, construct: ConstructRanks) -> dict[str, Any]:
+    metrics, names = construct.metrics, construct.explainers
+    facts = comparison.joined.facts
+    columns = [{"name": name, "arrow": ARROWS[facts[name].better], "better": facts[name].better} for name in metrics]
     cells = {metric: _build_column(comparison, metric, names) for metric in metrics}
     rows: list[dict[str, Any]] = [
         {
             "name": name,
             "control": bool(comparison.leaderboard["control"][name]),
-            "mean_rank": float(comparison.leaderboard["mean_rank"][name]),
+            "mean_rank": rank,
             "cells": [cells[metric][name] for metric in metrics],
         }
-        for name in names
+        for name, rank in construct.mean_ranks.items()
     ]
     return {
+        "title": construct.title,
+        "words": construct.describe(),
         "columns": columns,
         "rows": rows,
         "verdicts": {cell["beats"] for row in rows for cell in row["cells"]},
-        "ranked": any(math.isfinite(row["mean_rank"]) for row in rows),
+        "ranked": construct.is_ranked,
     }
 
 
@@ -101,11 +103,12 @@ def build_pair_tables(comparison: Comparison) -> list[dict[str, Any]]:
         comparison: Of the explainers of one model.
 
     Returns:
-        Per metric and pair the mean of the row's explainer less that of the column's with the verdict of its test, and the
-        share of images on which the former is better.
+        Per metric, with its construct, and pair the mean of the row's explainer less that of the column's with the verdict
+        of its test, and the share of images on which the former is better.
     """
-    names, tables = comparison.explainers, []
-    for metric in comparison.ranks:
+    tables = []
+    constructs = {metric: construct for construct in comparison.constructs for metric in construct.metrics}
+    for metric, construct in constructs.items():
         pairs = comparison.pairwise[comparison.pairwise["metric"] == metric]
         cells: dict[tuple[str, str], dict[str, Any]] = {}
         for row in pairs.to_dict("records"):
@@ -117,33 +120,43 @@ def build_pair_tables(comparison: Comparison) -> list[dict[str, Any]]:
         if cells:
             fact = comparison.joined.facts[metric]
             notes = sorted({note for note in pairs["note"] if note})
-            tables.append(
-                {"metric": metric, "arrow": ARROWS[fact.better], "names": names, "cells": cells, "notes": notes}
-            )
+            head = {"metric": metric, "construct": construct.title, "arrow": ARROWS[fact.better]}
+            tables.append({**head, "names": construct.explainers, "cells": cells, "notes": notes})
     return tables
 
 
-def build_rank_table(comparison: Comparison) -> list[dict[str, Any]]:
-    """Build the average ranks of each metric, with Friedman's test and the critical difference.
+def build_rank_tables(comparison: Comparison) -> list[dict[str, Any]]:
+    """Build the average ranks of each metric, with Friedman's test and the critical difference, construct by construct.
 
     Args:
         comparison: Of the explainers of one model.
 
     Returns:
-        A row per metric that ranks two explainers.
+        A table per construct with metrics that rank two explainers: its title, rows of explainers with their mean rank, and
+        a column per metric.
     """
-    return [
-        {
-            "metric": metric,
-            "average": dict(zip(ranks.explainers, ranks.average, strict=True)),
-            "p": ranks.p,
-            "critical": ranks.critical_difference,
-            "n": ranks.n,
-            "note": ranks.note,
-        }
-        for metric, ranks in comparison.ranks.items()
-        if len(ranks.explainers) > 1
-    ]
+    tables = []
+    for construct in comparison.constructs:
+        columns = [
+            {
+                "metric": metric,
+                "average": dict(zip(ranks.explainers, ranks.average, strict=True)),
+                "p": ranks.p,
+                "critical": ranks.critical_difference,
+                "n": ranks.n,
+                "note": ranks.note,
+            }
+            for metric in construct.metrics
+            if len((ranks := comparison.ranks[metric]).explainers) > 1
+        ]
+        if columns:
+            rows = [
+                {"name": name, "mean_rank": rank, "control": bool(comparison.leaderboard["control"][name])}
+                for name, rank in construct.mean_ranks.items()
+            ]
+            head = {"title": construct.title, "words": construct.describe(), "ranked": construct.is_ranked}
+            tables.append({**head, "rows": rows, "columns": columns})
+    return tables
 
 
 def build_heat_tables(summary: pd.DataFrame, quantities: dict[str, str]) -> list[dict[str, Any]]:
