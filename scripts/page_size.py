@@ -22,7 +22,7 @@ import torch
 from seewhy.core.files import RunFolder
 from seewhy.plots.heatmaps import encode_preview
 from seewhy.report.write import write_run_page
-from seewhy.statistics.summary import MetricFact, write_metric_facts
+from seewhy.statistics.schema import MetricFact, write_metric_facts
 
 SIZE = 224
 FACTS = {"deletion": MetricFact("lower", "made up"), "insertion": MetricFact("higher", "made up")}

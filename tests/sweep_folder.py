@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from seewhy.core.files import RunFolder
-from seewhy.statistics.summary import MetricFact, write_metric_facts
+from seewhy.statistics.schema import MetricFact, write_metric_facts
 
 FACTS = {
     "average_drop": MetricFact("lower", "soft mask, probability", "faithfulness", variant_of="average_drop"),

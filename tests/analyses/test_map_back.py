@@ -8,7 +8,8 @@ import torch
 from corruption_checks import built, scene
 from seewhy.analyses.robustness.stability import map_back, sample_bilinear
 from seewhy.core.types import Facts
-from seewhy.data.corruptions.base import Corrupter, Corruption
+from seewhy.data.corruptions.base import Corruption
+from seewhy.data.corruptions.corrupter import Corrupter
 
 FACTS = Facts((), 64, (0.5,) * 3, (0.5,) * 3)
 

@@ -20,10 +20,11 @@ from seewhy.core.errors import UserError
 from seewhy.core.random import derive_seed
 from seewhy.core.types import Batch, Corrupted
 from seewhy.data.corruptions.attacks import FGSM
-from seewhy.data.corruptions.base import Corrupter, Corruption
+from seewhy.data.corruptions.base import Corruption
+from seewhy.data.corruptions.corrupter import Corrupter
 from seewhy.explainers.gradient import Saliency
 from seewhy.statistics.intervals import compute_mean_intervals, widen_by_draws
-from seewhy.statistics.summary import MetricFact
+from seewhy.statistics.schema import MetricFact
 from tiny import random_images, small_cnn
 
 Runner = Callable[..., Path]
@@ -284,7 +285,7 @@ def test_seeds_belong_to_the_picture_the_seed_and_the_purpose() -> None:
 @pytest.mark.parametrize("explainer", [None, "saliency"])
 def test_the_sheet_is_legible(name: str, explainer: str | None) -> None:
     from seewhy.analyses.robustness.sheets import Tile, draw_robustness_sheet, list_levels
-    from seewhy.data.corruptions.base import CorruptionStep
+    from seewhy.data.corruptions.corrupter import CorruptionStep
 
     picture = np.zeros((32, 32, 3), np.uint8)
     tile = Tile(name, 0.5, True, picture, {"saliency": picture}, {"saliency": -0.5})

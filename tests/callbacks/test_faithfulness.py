@@ -103,11 +103,11 @@ def test_a_mean_curve_is_that_of_straight_lines_and_stops_with_the_last_image() 
 def test_only_the_first_images_are_drawn_and_all_are_in_the_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from seewhy.runs import tables
+    from seewhy.runs import scores
 
-    monkeypatch.setattr(tables, "DRAWN", 3)
+    monkeypatch.setattr(scores, "DRAWN", 3)
     run(tmp_path, {"deletion": Deletion(n_steps=8), "necessity_ordering": NecessityOrdering(n_steps=8)})
-    drawn = list(tables._list_points(Journal(tmp_path)))
+    drawn = list(scores._list_points(Journal(tmp_path)))
     written = pd.read_csv(tmp_path / "curves.csv")
     assert {image for image, *_ in drawn} == {"image0", "image1", "image2"}
     assert len(drawn) == (written.image != "image3").sum()

@@ -23,7 +23,7 @@ from seewhy.metrics.randomisation.model_randomization import (
 )
 from seewhy.metrics.randomisation.randomized_network import RandomizedNetwork
 from seewhy.models.classifier import Classifier
-from seewhy.statistics.summary import collect_metric_facts
+from seewhy.statistics.schema import collect_metric_facts
 from tiny import classifier_of, random_images, small_cnn
 
 IMAGES, TARGETS = random_images(3, 32), torch.tensor([3, 7, 2])

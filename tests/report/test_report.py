@@ -18,7 +18,8 @@ from seewhy.report.comparison import CONTROLS, Comparison, JoinedRuns, compare_r
 from seewhy.report.leaderboard import build_leaderboard_table, build_scores_table, format_value
 from seewhy.report.runs import find_runs
 from seewhy.report.write import write_report
-from seewhy.statistics.summary import MetricFact, read_metric_facts, summarise_metrics
+from seewhy.statistics.schema import MetricFact, read_metric_facts
+from seewhy.statistics.summary import summarise_metrics
 from sweep_folder import FACTS, edit_record, values, write_run, write_sweep
 
 FEW = {"deletion": FACTS["deletion"], "insertion": FACTS["insertion"], "coverage": FACTS["coverage"]}

@@ -10,13 +10,7 @@ from seewhy.core.files import RunFolder
 from seewhy.metrics.faithfulness.average_drop import IncreaseInConfidence
 from seewhy.metrics.faithfulness.road import Road
 from seewhy.metrics.localisation import PointingGame
-from seewhy.statistics.summary import (
-    MetricFact,
-    collect_metric_facts,
-    list_draws,
-    read_metric_facts,
-    write_metric_facts,
-)
+from seewhy.statistics.schema import MetricFact, collect_metric_facts, list_draws, read_metric_facts, write_metric_facts
 
 
 def test_facts_survive_the_file(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from scipy import stats
 from seewhy.core.errors import UserError
 from seewhy.statistics.intervals import Interval, average_clusters, compute_mean_intervals, widen_by_draws
 from seewhy.statistics.ranks import compute_critical_difference, rank_explainers
-from seewhy.statistics.summary import MetricFact, check_table, pivot_by_image, pivot_draws, summarise_metrics
+from seewhy.statistics.schema import MetricFact
+from seewhy.statistics.summary import check_table, pivot_by_image, pivot_draws, summarise_metrics
 from seewhy.statistics.tests import (
     compare_pairs,
     compare_with_control,

@@ -16,7 +16,7 @@ from seewhy.metrics.base import ImageMetric
 from seewhy.metrics.batch import build_context, measure_batch, select_masks, select_measurable
 from seewhy.models.classifier import Classifier
 from seewhy.runs.batch_results import collect_curve_rows, record_cost
-from seewhy.statistics.summary import collect_metric_facts
+from seewhy.statistics.schema import collect_metric_facts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,7 +83,7 @@ class Faithfulness(JournalReader):
         """Write summary.csv, metrics.json and the curves of all finished images."""
         if not self.metrics:
             return
-        from seewhy.runs.tables import write_curves, write_scores
+        from seewhy.runs.scores import write_curves, write_scores
 
         seed, journal = self.options["seed"], self.recorder.journal
         facts = collect_metric_facts(self._select_measured().values())

@@ -20,12 +20,12 @@ from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
 from seewhy.core.types import Batch
 from seewhy.data.corruptions.attacks import Attack
-from seewhy.data.corruptions.base import Corrupter, count_workers
+from seewhy.data.corruptions.corrupter import Corrupter, count_workers
 from seewhy.explainers.base import Explainer
 from seewhy.metrics.base import ImageMetric
 from seewhy.models.classifier import Classifier, Passes
 from seewhy.runs.loggers.backends import LoggerGroup
-from seewhy.statistics.summary import MetricFact, collect_metric_facts
+from seewhy.statistics.schema import MetricFact, collect_metric_facts
 
 if TYPE_CHECKING:
     from seewhy.data.corruptions.base import Corruption

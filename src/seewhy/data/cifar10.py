@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from seewhy.core.errors import UserError
 from seewhy.core.types import CIFAR10_CLASSES, Batch, Facts
-from seewhy.data.corruptions.base import Corrupter, limit_batch_size
+from seewhy.data.corruptions.corrupter import Corrupter, limit_batch_size
 from seewhy.data.dataset import Corrupt, stack_versions
 from seewhy.data.loading import check_loading, resize_and_crop, to_unit_range
 

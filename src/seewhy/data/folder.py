@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from seewhy.core.errors import UserError
 from seewhy.core.files import find_resources
 from seewhy.core.types import CIFAR10_CLASSES, IMAGENET_MEAN, IMAGENET_STD, Batch, Facts
-from seewhy.data.corruptions.base import Corrupter, limit_batch_size
+from seewhy.data.corruptions.corrupter import Corrupter, limit_batch_size
 from seewhy.data.dataset import ImageFiles, Item, collate, escape_path
 from seewhy.data.images import MAX_PIXELS, find_masks
 from seewhy.data.labels import (

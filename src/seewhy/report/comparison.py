@@ -13,7 +13,8 @@ from seewhy.core.errors import UserError
 from seewhy.report.constructs import ConstructRanks, rank_by_construct
 from seewhy.report.runs import Run
 from seewhy.statistics.ranks import Ranks, rank_explainers
-from seewhy.statistics.summary import Direction, MetricFact, check_table, pivot_by_image, pivot_draws, summarise_metrics
+from seewhy.statistics.schema import Direction, MetricFact
+from seewhy.statistics.summary import check_table, pivot_by_image, pivot_draws, summarise_metrics
 from seewhy.statistics.tests import compare_pairs, compare_with_control
 
 TOLERANCE = 0.02

@@ -10,7 +10,7 @@ import pandas as pd
 
 from seewhy.metrics.base import CONSTRUCTS
 from seewhy.statistics.ranks import Ranks
-from seewhy.statistics.summary import MetricFact
+from seewhy.statistics.schema import MetricFact
 
 UNSTATED = "construct not recorded"
 """The title of scores whose runs, of an earlier version, do not say what they measure; they have no mean rank."""

@@ -29,7 +29,7 @@ from seewhy.plots.heatmaps import FRAME, GROUND, INK, MUTED
 from seewhy.plots.text import LEADING, measure_width, shorten, wrap
 from seewhy.report.comparison import Comparison
 from seewhy.report.constructs import ConstructRanks
-from seewhy.statistics.summary import ARROWS
+from seewhy.statistics.schema import ARROWS
 
 
 def find_mark(comparison: Comparison, explainer: str, metric: str) -> str:

@@ -16,8 +16,9 @@ from seewhy.report.runs import find_records, read_record
 from seewhy.runs.journal import FOLDER, Journal
 from seewhy.runs.logged_results import write_sheet
 from seewhy.runs.resume_check import Shard, describe_differences
-from seewhy.runs.tables import Totals, write_curves, write_scores, write_tables
-from seewhy.statistics.summary import read_metric_facts
+from seewhy.runs.scores import write_curves, write_scores
+from seewhy.runs.tables import Totals, write_tables
+from seewhy.statistics.schema import read_metric_facts
 
 COPIED = ("model", "device", "threads", "explainer", "attribution_form", "metrics", "sheet", "seed")
 """What the record of the whole run takes from that of its first shard."""

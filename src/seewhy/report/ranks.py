@@ -29,7 +29,7 @@ from seewhy.report.comparison import Comparison
 from seewhy.report.constructs import UNSTATED, ConstructRanks
 from seewhy.report.leaderboard import draw_construct, draw_heading
 from seewhy.statistics.ranks import Ranks
-from seewhy.statistics.summary import ARROWS
+from seewhy.statistics.schema import ARROWS
 from seewhy.statistics.tests import ALPHA
 
 AXIS, COLUMN_GAP, ROW, BAR, SIDE = 620, 70, 34, 13, 460

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from seewhy.core.errors import UserError
 from seewhy.runs import attribution_files
-from seewhy.statistics.summary import MetricFact, read_metric_facts
+from seewhy.statistics.schema import MetricFact, read_metric_facts
 
 NUMBERS = {name: ["", "nan"] for name in ("mean", "low", "high")}
 """Columns of numbers, and the texts in them that mean no value."""

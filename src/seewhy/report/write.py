@@ -20,7 +20,7 @@ from seewhy.report.html.render import render_page
 from seewhy.report.leaderboard import build_leaderboard_table, draw_leaderboard
 from seewhy.report.ranks import NO_RANK, draw_pareto, draw_ranks
 from seewhy.report.runs import Run, UnusedRun, find_runs
-from seewhy.statistics.summary import write_metric_facts
+from seewhy.statistics.schema import write_metric_facts
 
 NAME = "report.html"
 

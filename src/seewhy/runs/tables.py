@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import pandas as pd
-
 from seewhy.core.files import RunFolder
 from seewhy.models.classifier import Passes
-from seewhy.runs.batch_results import BatchResults, CurveRow, ImageResult
+from seewhy.runs.batch_results import BatchResults, ImageResult
 from seewhy.runs.journal import Journal
-from seewhy.statistics.summary import MetricFact, summarise_metrics, write_metric_facts
 
 PREDICTIONS: tuple[str, ...] = (
     *("image", "path", "label", "predicted", "probability", "correct"),
@@ -56,77 +53,6 @@ def _list_values(journal: Journal) -> Iterator[dict[str, Any]]:
         for metric, value in {**explanation.facts, **explanation.metrics}.items():
             names = {"image": explanation.name, "explainer": explanation.explainer, "metric": metric}
             yield names | {"value": repr(value)}
-
-
-DRAWN = 10_000
-"""Images whose curves are in memory at once, to be drawn; curves.csv has those of all."""
-
-
-def write_scores(
-    folder: RunFolder, facts: Mapping[str, MetricFact], journal: Journal, seed: int = 0
-) -> pd.DataFrame | None:
-    """Write metrics.json and summary.csv.
-
-    Args:
-        folder: Where they are written.
-        facts: Of each metric that was measured.
-        journal: What they are made from.
-        seed: Of the bootstrap.
-
-    Returns:
-        The summary; None where nothing was measured.
-    """
-    rows = [
-        (explanation.name, explanation.explainer, metric, value)
-        for explanation in journal.read_explanations()
-        for metric, value in explanation.metrics.items()
-    ]
-    if not rows:
-        return None
-    write_metric_facts(folder, facts)
-    summary = summarise_metrics(pd.DataFrame(rows, columns=["image", "explainer", "metric", "value"]), facts, seed)
-    text = summary.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-    folder.write_bytes("summary.csv", text.encode())
-    return summary
-
-
-def write_curves(folder: RunFolder, journal: Journal, heading: str, seed: int = 0) -> None:
-    """Write curves.csv and curves.png, where a metric was read off a curve.
-
-    Args:
-        folder: Where they are written.
-        journal: What they are made from.
-        heading: Of the figure; the number of images is added.
-        seed: Of the bootstrap.
-    """
-    table = pd.DataFrame(_list_points(journal), columns=["image", "curve", "share", "probability"])
-    if not len(table):
-        return
-    from seewhy.plots.canvas import encode_figure
-    from seewhy.plots.curves import draw_curves
-
-    rows = (_format_row(row) for results in journal.read_batches() for row in results.curves)
-    folder.write_csv("curves.csv", CurveRow._fields, rows)
-    images = sum(bool(explanation.metrics) for explanation in journal.read_explanations())
-    count = f"{images} images" if images <= DRAWN else f"the first {DRAWN:,} of {images:,} images"
-    folder.write_bytes("curves.png", encode_figure(draw_curves(table, f"{heading}, {count}", seed)))
-
-
-def _list_points(journal: Journal) -> Iterator[tuple[str, str, float, float]]:
-    """The points of the first `DRAWN` images."""
-    images: set[str] = set()
-    for results in journal.read_batches():
-        images.update(list(dict.fromkeys(row.image for row in results.curves))[: DRAWN - len(images)])
-        yield from ((row.image, row.curve, row.share, row.probability) for row in results.curves if row.image in images)
-        if len(images) == DRAWN:
-            return
-
-
-def _format_row(row: CurveRow) -> dict[str, str]:
-    """Seven significant digits; an empty cell where there is no value."""
-    numbers = {name: getattr(row, name) for name in ("share", "logit", "probability")}
-    names = {"image": row.image, "explainer": row.explainer, "curve": row.curve}
-    return names | {name: "" if value != value else f"{value:.7g}" for name, value in numbers.items()}
 
 
 @dataclass

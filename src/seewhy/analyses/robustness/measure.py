@@ -14,7 +14,7 @@ from torch import Tensor
 from seewhy.analyses.robustness.stability import map_back, measure_stability
 from seewhy.core.types import Attributions, Batch, Classes, Facts, Images
 from seewhy.data.corruptions.attacks import Attack
-from seewhy.data.corruptions.base import CorruptionStep
+from seewhy.data.corruptions.corrupter import CorruptionStep
 from seewhy.data.loading import to_unit_range
 from seewhy.explainers.base import Explainer
 from seewhy.metrics.base import ImageMetric, MetricContext

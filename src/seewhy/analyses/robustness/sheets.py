@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seewhy.analyses.robustness.measure import CLEAN, MeasuredGroup
-from seewhy.data.corruptions.base import CorruptionStep
+from seewhy.data.corruptions.corrupter import CorruptionStep
 from seewhy.plots import heatmaps
 from seewhy.plots.canvas import Drawing, Page
 from seewhy.plots.heatmaps import INK, MUTED, RIGHT, WRONG, build_colour_map

@@ -11,7 +11,8 @@ import pandas as pd
 
 from seewhy.core.errors import UserError
 from seewhy.statistics.intervals import compute_mean_intervals, widen_by_draws
-from seewhy.statistics.summary import NO_FACT, MetricFact, list_draws
+from seewhy.statistics.schema import MetricFact, list_draws
+from seewhy.statistics.summary import NO_FACT
 
 COLUMNS = ("corruption", "level", "quantity", "mean", "low", "high", "n", "note")
 WORDS = ("image", "corruption", "level", "label", "predicted", "attacked_class")

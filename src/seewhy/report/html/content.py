@@ -15,7 +15,7 @@ from seewhy.report.html.gallery import Gallery, Method, build_gallery, list_meth
 from seewhy.report.html.maps import build_data_url, compress_figure
 from seewhy.report.leaderboard import join_names, list_notes
 from seewhy.report.runs import Run, UnusedRun, read_curves, read_skipped
-from seewhy.statistics.summary import list_draws
+from seewhy.statistics.schema import list_draws
 
 GAP = "completeness_gap_relative"
 

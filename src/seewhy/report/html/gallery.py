@@ -22,7 +22,7 @@ from seewhy.report.html.maps import (
     encode_map,
 )
 from seewhy.report.runs import Run, read_map, read_preview
-from seewhy.statistics.summary import list_draws
+from seewhy.statistics.schema import list_draws
 
 
 @dataclass(frozen=True)

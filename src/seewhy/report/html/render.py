@@ -15,7 +15,7 @@ from seewhy.plots.heatmaps import NAMES, Kind, build_colour_map
 from seewhy.report.html.content import PageContent
 from seewhy.report.html.maps import dump_script_json
 from seewhy.report.leaderboard import format_value
-from seewhy.statistics.summary import ARROWS
+from seewhy.statistics.schema import ARROWS
 
 STYLES = ("base.css", "tables.css", "gallery.css", "viewer.css", "print.css")
 SCRIPTS = ("data.js", "paint.js", "gallery.js", "viewer.js", "document.js")

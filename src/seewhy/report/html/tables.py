@@ -13,7 +13,7 @@ from seewhy.plots.charts import build_value_scale
 from seewhy.report.comparison import Comparison
 from seewhy.report.constructs import ConstructRanks
 from seewhy.report.leaderboard import format_value
-from seewhy.statistics.summary import ARROWS
+from seewhy.statistics.schema import ARROWS
 
 
 def build_boards(comparison: Comparison) -> list[dict[str, Any]]:
