@@ -132,7 +132,8 @@ def load_classifier(
 
     Args:
         model: A yaml of configs/model, a network of timm (`timm/resnet18`, `resnet18`), a torch.nn.Module that takes
-            normalised images (used as it is, on its device), or a Classifier, which is returned.
+            normalised images (used as it is, on its device; also a LightningModule, a compiled module, TorchScript or an
+            exported program), or a Classifier, which is returned.
         classes: Class names, a file of them, or their number; None: those of the weights.
         size: The side of the input images in pixels; None: that of the weights.
         mean: The mean that is subtracted from images in [0, 1], per channel; None: that of the weights.
@@ -157,7 +158,7 @@ def load_classifier(
         if changed:
             raise UserError(f"{', '.join(changed)}: this classifier has its own; give the network to change them")
         return model
-    if isinstance(model, nn.Module):
+    if isinstance(model, nn.Module) or type(model).__name__ == "ExportedProgram":  # whose import is slow
         if weights is not None:
             raise UserError(f"weights={weights}: this network has its own; load them with network.load_state_dict")
         return _wrap_network(model, **facts)  # type: ignore[arg-type]
@@ -182,6 +183,7 @@ def _wrap_network(
     from seewhy.core.types import Facts
     from seewhy.models.build import read_class_names
     from seewhy.models.classifier import Classifier
+    from seewhy.models.unwrapping import unwrap_network
     from seewhy.models.weights import hash_weights
 
     names = read_class_names(classes)
@@ -192,10 +194,11 @@ def _wrap_network(
             f"a network of your own needs {missing}: for example classes=10, size=224, mean=[0.485, 0.456, 0.406], "
             "std=[0.229, 0.224, 0.225] (0 and 1 where the network takes images in [0, 1])"
         )
+    network = unwrap_network(network)
     classifier = Classifier(
         network,
         Facts(names, size, tuple(mean), tuple(std)),
-        name=type(network).__name__,
+        name=getattr(network, "original_name", type(network).__name__),  # TorchScript keeps the name of the class
         origin="given",
         weights_sha256=hash_weights(network),
     )

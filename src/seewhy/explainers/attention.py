@@ -113,6 +113,7 @@ class AttentionGradient(Explainer):
     Chefer, Gur, Wolf: Generic attention-model explainability, ICCV 2021.
     """
 
+    looks_inside: ClassVar[str] = "operations"
     signed: ClassVar[bool] = False
     passes: ClassVar[tuple[int, int] | None] = (1, 1)
 
@@ -161,6 +162,7 @@ class AttentionRollout(Explainer):
 
     discard_ratio: float = 0.0
 
+    looks_inside: ClassVar[str] = "operations"
     signed: ClassVar[bool] = False
     passes: ClassVar[tuple[int, int] | None] = (1, 0)
 

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from seewhy.core.errors import UserError
+from seewhy.core.errors import Incompatible, UserError
 from seewhy.core.tensors import is_all_finite
 from seewhy.core.types import Attributions, Classes, Images, Targets
 from seewhy.models.batched import BatchedEvaluator
+from seewhy.models.unwrapping import INSTEAD, describe_hidden, has_visible_layers
 
 if TYPE_CHECKING:
     from seewhy.models.classifier import Classifier
@@ -66,6 +67,8 @@ class Explainer(ABC):
     """Whether negative values mean evidence against the target."""
     passes: ClassVar[tuple[int, int] | None] = None
     """(forward, backward) passes of an image, where they do not depend on the parameters."""
+    looks_inside: ClassVar[str] = ""
+    """What a method reads beside outputs and gradients: `layers` (of modules), `operations` (every one), or nothing."""
     unprinted: ClassVar[frozenset[str]] = frozenset(("seed", "probe_batch_size"))
     """Parameters that `parameters` leaves out, because they do not decide what the map means."""
 
@@ -104,6 +107,7 @@ class Explainer(ABC):
         """
         weights = Targets.of(targets)
         _check(classifier, images, weights)
+        _check_visible(classifier, self)
         devices = [images.device] if images.device.type == "cuda" else []
         with torch.inference_mode(False), torch.no_grad(), classifier.frozen(), torch.random.fork_rng(devices=devices):
             copies = images.detach().to(torch.promote_types(images.dtype, classifier.mean.dtype), copy=True)
@@ -179,6 +183,14 @@ class ChannelExplainer(Explainer):
 
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         return AttributionResult(self.reduce(self.attribute_channels(evaluator, images, targets)))
+
+
+def _check_visible(classifier: Classifier, explainer: Explainer) -> None:
+    hidden = describe_hidden(classifier.network) if explainer.looks_inside else ""
+    if hidden and (explainer.looks_inside == "operations" or not has_visible_layers(classifier.network)):
+        raise Incompatible(
+            f"{explainer.name} reads the {explainer.looks_inside} of a network, and this one hides them: {hidden}; {INSTEAD}"
+        )
 
 
 def _check(classifier: Classifier, images: Images, targets: Targets) -> None:

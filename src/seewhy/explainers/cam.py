@@ -77,6 +77,7 @@ class Cam(Explainer):
 
     layer: str | None = None
 
+    looks_inside: ClassVar[str] = "layers"
     signed: ClassVar[bool] = False
 
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:

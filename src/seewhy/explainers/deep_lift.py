@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -32,6 +32,8 @@ class DeepLift(BaselineExplainer):
     function (softmax, layer normalisation, division by an activation). b is the image whose activations are the reference.
     Shrikumar, Greenside, Kundaje: Learning important features through propagating activation differences, ICML 2017.
     """
+
+    looks_inside: ClassVar[str] = "operations"
 
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         baselines = self.build_baselines(images)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -64,6 +64,8 @@ class Expert(Explainer):
     baseline: str = "black"
     n_steps: int = 50
     rule: str = "gauss_legendre"
+
+    looks_inside: ClassVar[str] = "layers"
 
     def __post_init__(self) -> None:
         check_reduction(self.reduction)

@@ -30,6 +30,7 @@ class RectifiedGradient(Explainer):
 
     rule: ClassVar[RectifierRule]
     """The backward rule of a rectifier."""
+    looks_inside: ClassVar[str] = "operations"
     passes: ClassVar[tuple[int, int] | None] = (1, 1)
 
     def __post_init__(self) -> None:
@@ -83,6 +84,7 @@ class GuidedGradCam(Explainer):
     layer: str | None = None
     reduction: str = "sum"
 
+    looks_inside: ClassVar[str] = "operations"
     signed: ClassVar[bool] = GuidedBackprop.signed
     passes: ClassVar[tuple[int, int] | None] = (2, 2)
 

@@ -49,6 +49,7 @@ class Lrp(Explainer):
     epsilon: float = 1e-6
     gamma: float = 0.25
 
+    looks_inside: ClassVar[str] = "operations"
     passes: ClassVar[tuple[int, int] | None] = (1, 1)
 
     def __post_init__(self) -> None:

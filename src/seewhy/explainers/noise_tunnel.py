@@ -66,6 +66,11 @@ class NoiseTunnel(Explainer):
         """As the method inside; squares and variances are never negative."""
         return self.combine == "mean" and self.explainer.signed
 
+    @property
+    def looks_inside(self) -> str:  # type: ignore[override]
+        """What the method inside reads."""
+        return self.explainer.looks_inside
+
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         noise = ImageNoise(self.seed, images, "noise")
         moments = Moments(len(images), squares=self.combine != "mean")

@@ -15,10 +15,19 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
-from seewhy.core.errors import UserError
+from seewhy.core.errors import Incompatible, UserError
 from seewhy.core.types import Batch, Facts, Images
 from seewhy.models.fusion.folding import Folding
 from seewhy.models.fusion.internals import list_parameters
+from seewhy.models.unwrapping import (
+    INSTEAD,
+    describe_hidden,
+    find_hidden_names,
+    has_visible_layers,
+    interpret,
+    set_mode,
+    unwrap_network,
+)
 
 
 @dataclass
@@ -56,7 +65,8 @@ class Classifier(LightningModule):
         folding: Its convolutions with what follows them.
 
     Args:
-        network: Takes normalised images.
+        network: Takes normalised images. Of a wrapper or a compiled module the module inside is taken, see
+            `seewhy.models.unwrapping`.
         facts: Class names, preprocessing and what the outputs mean.
         name: The name of the network.
         origin: Where its weights come from, in words.
@@ -87,6 +97,7 @@ class Classifier(LightningModule):
         optimization: Optimization | None = None,
     ) -> None:
         super().__init__()
+        network = unwrap_network(network)
         self.network = network.to(memory_format=torch.channels_last) if channels_last else network
         self.facts = facts
         self.name = name
@@ -115,6 +126,20 @@ class Classifier(LightningModule):
             logits.register_hook(self._count_backward)
         return logits
 
+    def train(self, mode: bool = True) -> Classifier:
+        """Set training mode, or evaluation mode; an exported program inside stays in the mode of its export.
+
+        Args:
+            mode: Whether to train.
+
+        Returns:
+            The classifier.
+        """
+        self.training = mode
+        for child in self.children():
+            set_mode(child, mode)
+        return self
+
     def _count_backward(self, gradient: Tensor) -> None:
         self.passes.backward += len(gradient)
 
@@ -129,7 +154,12 @@ class Classifier(LightningModule):
 
         Raises:
             UserError: There is none; the message names those that are near.
+            Incompatible: It lies inside of TorchScript or an exported program, where nobody can look.
         """
+        if not has_visible_layers(self.network) or name in find_hidden_names(self.network):
+            raise Incompatible(
+                f"layer {name!r} cannot be looked into: the network hides it ({describe_hidden(self.network)}); {INSTEAD}"
+            )
         return find_layer(self.network, name)
 
     @contextmanager
@@ -149,8 +179,9 @@ class Classifier(LightningModule):
             parameter.requires_grad_(False)
         self._depth += 1
         try:
-            self.folding.refresh(self._example)
-            yield
+            with interpret():
+                self.folding.refresh(self._example)
+                yield
         finally:
             self._depth -= 1
             for module, mode in modes.items():

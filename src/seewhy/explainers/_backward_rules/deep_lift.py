@@ -311,6 +311,7 @@ def compute_multipliers(
     with torch.enable_grad():
         with mode:
             logits = classifier(leaves)
+            mode.visit_rest(logits)
         mode.finish()
         scores = targets.score(widen(logits))
         (multipliers,) = torch.autograd.grad(scores.sum(), leaves)

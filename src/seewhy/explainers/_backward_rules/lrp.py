@@ -212,6 +212,7 @@ def compute_relevance(
     try:
         with torch.enable_grad(), mode:
             logits = classifier(images)
+            mode.visit_rest(logits)
     finally:
         hook.remove()
     if bounded and not mode.reached_image:

@@ -131,6 +131,7 @@ def compute_rectified_gradient(
     with torch.enable_grad():
         with mode:
             logits = classifier(leaves)
+            mode.visit_rest(logits)
         for rectifier in mode.find_rectifiers():
             op = _find_op(rectifier)
             if op is None:

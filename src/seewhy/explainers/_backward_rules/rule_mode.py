@@ -116,6 +116,10 @@ class RuleMode(TorchFunctionMode):
         """Whether a result without a gradient was meant to have none."""
         return False
 
+    def visit_rest(self, outputs: Tensor) -> None:
+        """Visit what no torch function has shown: nodes of compiled code between the last function and the outputs."""
+        self._visit_graph(outputs.grad_fn)
+
     def refuse(self, what: str) -> None:
         """Raise Incompatible with the function, the module that called it, and what to use instead."""
         raise Incompatible(

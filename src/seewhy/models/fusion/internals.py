@@ -149,7 +149,11 @@ def share_buffers(source: nn.Module, target: nn.Module) -> None:
         source: The module.
         target: Its copy.
     """
-    target._buffers.update(source._buffers)
+    if isinstance(target, torch.jit.ScriptModule):  # its buffers can be given other values, not be replaced
+        for name, values in source.named_buffers(recurse=False):
+            target.get_buffer(name).data = values.data
+    else:
+        target._buffers.update(source._buffers)
 
 
 def has_global_hooks() -> bool:
