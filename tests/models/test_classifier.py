@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from seewhy.core.errors import UserError
-from seewhy.models.classifier import Passes
+from seewhy.models.classifier import AutoOptimization, Passes
+from seewhy.models.weights import find_head
 from tiny import classifier_of, linear_classifier, random_images, small_cnn
 
 
@@ -53,3 +54,32 @@ def test_frozen_restores_modes_and_gradients_also_after_an_error() -> None:
 def test_a_wrong_layer_name_lists_candidates() -> None:
     with pytest.raises(UserError, match=r"no layer 'conv3'; nearest: .*conv.*fc3"):
         small_cnn().find_layer("conv3")
+
+
+# Optimisation that depends on what a parameter begins with
+
+
+def test_a_new_head_learns_faster_than_trained_weights() -> None:
+    body, head = nn.Linear(3, 3), nn.Linear(3, 2)
+    optimization = AutoOptimization(lr=1e-2, lr_trained=1e-4)
+    chosen = optimization.configure([*body.parameters(), *head.parameters()], 10, list(head.parameters()))
+    peaks = {id(p): group["max_lr"] for group in chosen["optimizer"].param_groups for p in group["params"]}
+    assert [peaks[id(p)] for p in (*body.parameters(), *head.parameters())] == [1e-4, 1e-4, 1e-2, 1e-2]
+    alone = optimization.configure(body.parameters(), 10)
+    assert [group["max_lr"] for group in alone["optimizer"].param_groups] == [1e-2]
+
+
+@pytest.mark.parametrize("options", [{"lr": 0.0}, {"lr_trained": -1.0}, {"weight_decay": -0.1}])
+def test_rates_that_train_nothing_are_refused(options: dict[str, float]) -> None:
+    with pytest.raises(UserError, match=f"optimization.{next(iter(options))}="):
+        AutoOptimization(**options)
+
+
+def test_a_head_differs_in_its_first_dimension_alone() -> None:
+    network = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 5))
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    assert find_head(network, state, 5) == []
+    state["1.weight"], state["1.bias"] = torch.zeros(7, 3), torch.zeros(7)
+    assert find_head(network, state, 5) == ["1.weight", "1.bias"]
+    assert find_head(network, {**state, "1.weight": torch.zeros(7, 4)}, 5) == []
+    assert find_head(network, {**state, "0.weight": torch.zeros(3, 6)}, 5) == []

@@ -87,11 +87,17 @@ def build_job(cfg: DictConfig) -> Job:
         os.environ.setdefault("OMP_NUM_THREADS", str(cfg.threads))  # of further processes; Lightning would divide
         torch.set_num_threads(cfg.threads)
     seed_everything(cfg.seed, workers=True, verbose=False)
-    optimization = build_object(cfg.optimization, "optimization") if "optimization" in cfg else None
+    options: dict[str, Any] = {}
+    if "optimization" in cfg:
+        options = {"optimization": build_object(cfg.optimization, "optimization"), "new_head": True}
     callbacks = _build_each(cfg.callbacks, "callbacks")
-    classifier = build_classifier(cfg, optimization=optimization)
+    classifier = build_classifier(cfg, **options)
     data = build_data(cfg, facts=classifier.facts)
     loggers = _build_each(cfg.logger, "logger")
+    if not loggers:
+        from lightning.pytorch.callbacks import LearningRateMonitor
+
+        callbacks = [each for each in callbacks if not isinstance(each, LearningRateMonitor)]  # it has nothing to tell
     trainer = build_trainer(cfg, callbacks=callbacks, logger=loggers or False, default_root_dir=cfg.output)
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.RUN:
         gc.freeze()  # what is loaded by now stays: no collection needs to look at it again

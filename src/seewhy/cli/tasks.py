@@ -6,6 +6,8 @@ import contextlib
 import gc
 import json
 import os
+import re
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -21,10 +23,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from seewhy.cli.build import Job, build_job
+from seewhy.cli.build import Job, build_data, build_job
 from seewhy.cli.config import check_settings
 from seewhy.cli.instantiate import build_object
-from seewhy.cli.program import find_command_line, quieten
+from seewhy.cli.program import find_command, find_command_line, quieten
 from seewhy.cli.resume import build_resume_command
 from seewhy.core.errors import Incompatible, UserError
 from seewhy.core.signals import FULL, Stop, handle_signals, is_first_process
@@ -90,6 +92,8 @@ def build_summary_table(records: list[dict[str, Any]]) -> Table:
 
 
 Task = Callable[[DictConfig, RunRecord], None]
+UNREAD = 5
+"""Images that could not be read which the end of a training names."""
 
 
 def explain(cfg: DictConfig, record: RunRecord) -> None:
@@ -148,14 +152,57 @@ def train(cfg: DictConfig, record: RunRecord) -> None:
     """
     if cfg.model.weights == "auto":
         cfg.model.weights = "random"
-    data_class = get_class(cfg.data._target_)
-    if cfg.model.classes is None and hasattr(data_class, "class_names"):
-        cfg.model.classes = list(data_class.class_names)
+    if cfg.model.classes is None:
+        cfg.model.classes = _list_classes(cfg)
     job = build_job(cfg)
     record.update(**job.describe())
+    if hasattr(job.data, "describe_parts"):
+        job.data.setup("fit")
+        parts = job.data.describe_parts()
+        record.update(training_data=parts)
+        counts = "{train:,} images of {classes:,} classes, {val:,} more choose the weights, {test:,} test them"
+        _print_first(f"training {job.classifier.name} ({job.classifier.origin}) on {counts.format(**parts)}")
     with job.open_loggers():
         training = _fit_and_test(job, record, Path(cfg.output))
-    record.update(**training, **job.describe(), **job.collect_results())
+    unread: dict[str, str] = getattr(job.data, "unread", {})
+    record.update(**training, **job.describe(), **job.collect_results(), training_unread=unread)
+    for path, reason in list(unread.items())[:UNREAD]:
+        _print_first(f"not trained on: {path}: {reason}")
+    if len(unread) > UNREAD:
+        _print_first(f"... and {len(unread) - UNREAD:,} more, in run.json")
+    weights = Path(cfg.output) / "weights.safetensors"
+    _print_first(f"weights: {weights}")
+    if command := _find_explain_command(weights, hasattr(job.data, "describe_parts")):
+        _print_first(f"explain with them: {command}")
+
+
+def _print_first(line: str) -> None:
+    """Print a line in the first of several processes."""
+    if is_first_process():
+        print(line)
+
+
+def _find_explain_command(weights: Path, split: bool) -> str:
+    """Find the command that explains the test images with new weights; empty where an experiment set up the network."""
+    hydra = HydraConfig.get()
+    choices = hydra.runtime.choices
+    if choices.get("experiment") not in (None, "null"):
+        return ""
+    repeated = [text for text in hydra.overrides.task if re.match(r"\+*(model|data)\.", text)]
+    repeated = [text for text in repeated if not re.match(r"\+*(model\.(weights|classes)|data\.split)=", text)]
+    words = [f"model={choices['model']}", f"model.weights={weights}", f"data={choices['data']}", *repeated]
+    return shlex.join([*find_command("explain"), *words, *(["data.split=test"] if split else [])])
+
+
+def _list_classes(cfg: DictConfig) -> list[str] | None:
+    """List the classes of the data; None where they have none of their own."""
+    data_class = get_class(cfg.data._target_)
+    if hasattr(data_class, "class_names"):
+        return list(data_class.class_names)
+    if not hasattr(data_class, "list_classes"):
+        return None
+    data: Any = build_data(cfg)
+    return list(data.list_classes())
 
 
 def _fit_and_test(job: Job, record: RunRecord, folder: Path) -> dict[str, Any]:

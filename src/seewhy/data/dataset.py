@@ -31,6 +31,8 @@ class Item(NamedTuple):
     label: int = -1
     label_name: str = ""
     mask: Path | None = None
+    split: str = ""
+    """The part of the data set, `train`, `val` or `test`; empty where it was not split."""
 
 
 class Record(NamedTuple):
@@ -80,7 +82,11 @@ class ImageFiles(Dataset[Record | Skipped]):
         side = self.facts.size
         fitted = torch.zeros(side, side, dtype=torch.bool) if mask is None else fit_mask(mask, self.facts)
         corrupted = None if self.corrupt is None else self.corrupt(picture)
-        return Record(to_unit_range(resize_and_crop(picture, self.facts)), item, fitted, corrupted)
+        return Record(to_unit_range(self.fit(picture)), item, fitted, corrupted)
+
+    def fit(self, picture: Tensor) -> Tensor:
+        """Fit a picture uint8 [3, height, width] to the classifier's size."""
+        return resize_and_crop(picture, self.facts)
 
 
 def _state(path: Path) -> tuple[int, int]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from seewhy.core.errors import UserError
+from seewhy.core.errors import UserError, check_choice
 from seewhy.core.files import find_resources
 from seewhy.core.types import CIFAR10_CLASSES, IMAGENET_MEAN, IMAGENET_STD, Batch, Facts
 from seewhy.data.corruptions.corrupter import Corrupter, limit_batch_size
@@ -17,23 +18,43 @@ from seewhy.data.dataset import ImageFiles, Item, collate, escape_path
 from seewhy.data.images import MAX_PIXELS, find_masks
 from seewhy.data.labels import (
     EXTENSIONS,
+    ClassCell,
     Label,
+    ListedImage,
     find_common_folder,
     find_default_table,
     find_images,
+    list_table_classes,
     match_class,
     name_images,
-    read_csv_labels,
+    read_class_cells,
     take_turns,
 )
 from seewhy.data.loading import check_loading
+from seewhy.data.splits import PARTS, find_part_folders, split_by_class
+from seewhy.data.training import TrainingImages, check_shares, check_training_parts
+
+
+class _Listing(NamedTuple):
+    """The files below the roots and what their classes are called."""
+
+    images: list[ListedImage]
+    cells: list[ClassCell | None]
+    """Of the CSV file, or the name of the folder that each file lies in."""
+    by_table: bool
+    parts: dict[str, Path]
+    """The folder of each part where `root` holds root/train, root/val and so on."""
 
 
 class Folder(LightningDataModule):
-    """The images below `root`, in the order of their paths.
+    """The images below `root`, in the order of their paths; to be explained, or split into parts to train on.
 
     Files are found by extension in all folders below, hidden ones left out. The true class comes from a CSV file, else
-    from the first folder below `root` (root/<class>/image.jpg). UserError where nothing is found.
+    from the first folder below `root` (root/<class>/image.jpg), or below root/train, root/val and root/test. UserError
+    where nothing is found.
+
+    A training uses the parts train and val, and tests the part test: those folders, or shares of each class that the seed
+    draws. Images without a class of the classifier are left out of it.
 
     Args:
         root: A folder, a file, a glob pattern, or a list of those.
@@ -46,6 +67,12 @@ class Folder(LightningDataModule):
             or metadata.csv in the folder, if there.
         masks: Folder with a picture for each image, under the same path, that is not black where the object is.
         max_pixels: An image of more pixels is skipped before it is decoded.
+        split: Only the images of that part: train, val or test. None: all.
+        validation: Share of each class that is held out to choose the best weights, where there is no folder for it.
+        test: Share of each class that is held out for the test, where there is no folder for it.
+        split_seed: Decides which images are held out.
+        augmentation: Whether training images are cut out at random and flipped.
+        training_batch_size: Images of a training batch.
     """
 
     left_out: frozenset[str] = frozenset()
@@ -66,11 +93,22 @@ class Folder(LightningDataModule):
         labels: str | None = None,
         masks: str | None = None,
         max_pixels: int = MAX_PIXELS,
+        split: str | None = None,
+        validation: float = 0.15,
+        test: float = 0.15,
+        split_seed: int = 0,
+        augmentation: bool = True,
+        training_batch_size: int = 32,
     ) -> None:
         super().__init__()
         if limit is not None and limit < 1:
             raise UserError(f"data.limit={limit} leaves no image: give at least 1, or null for all")
         check_loading(batch_size, num_workers)
+        check_shares(validation, test)
+        if split is not None:
+            check_choice("data.split", split, PARTS)
+        if training_batch_size < 2:
+            raise UserError(f"data.training_batch_size={training_batch_size} must be at least 2")
         if max_pixels < 1:
             raise UserError(f"data.max_pixels={max_pixels} refuses every image: give at least 1")
         self.root = root
@@ -81,7 +119,16 @@ class Folder(LightningDataModule):
         self.labels = labels
         self.masks = masks
         self.max_pixels = max_pixels
+        self.split = split
+        self.shares = validation, test
+        self.split_seed = split_seed
+        self.augmentation = augmentation
+        self.training_batch_size = training_batch_size
         self.items = []
+        self.parts: dict[str, list[Item]] = {}
+        """What is trained on, validated and tested; empty before a training."""
+        self.unread: dict[str, str] = {}
+        """Training and validation images that could not be read, each with the reason."""
 
     def roots(self) -> list[Path]:
         """List what to look into.
@@ -97,40 +144,113 @@ class Folder(LightningDataModule):
         roots = list(self.root) if isinstance(self.root, Sequence) and not isinstance(self.root, str) else [self.root]
         return [Path(str(root)).expanduser() for root in roots]
 
+    def list_classes(self) -> list[str]:
+        """List the classes of the images, for a classifier that is yet to be trained on them.
+
+        Returns:
+            By index where a CSV file has indices; else the names in alphabetical order.
+        """
+        listing = self._list()
+        if listing.by_table:
+            return list_table_classes(listing.cells)
+        return sorted({cell.name for cell in listing.cells if cell is not None and cell.name})
+
     def setup(self, stage: str = "test") -> None:
-        """Find the files, name them and look up their classes; done once."""
+        """Find the files, name them and look up their classes, and split them for `fit`; done once."""
+        if stage == "fit" and not self.parts:
+            items = self._build_items(self._list(), split=True)
+            check_training_parts(items, self.facts.classes, self._describe_roots())
+            self.parts = {part: [item for item in items if item.split == part and item.label >= 0] for part in PARTS}
+            test = self.parts["test"]
+            self.items = [test[position] for position in take_turns([item.label_name for item in test])]
         if self.items:
             return
+        self.items = self._build_items(self._list(), split=self.split is not None)
+        if self.split is not None:
+            self.items = [item for item in self.items if item.split == self.split]
+            if not self.items:
+                raise UserError(f"data.split={self.split}: no image of {self._describe_roots()} is in that part")
+
+    def _list(self) -> _Listing:
         roots = self.roots()
-        images = [image for image in find_images(roots) if image.folder not in self.left_out]
+        parts = find_part_folders(roots[0]) if len(roots) == 1 else {}
+        images = [image for image in find_images(list(parts.values()) or roots) if image.folder not in self.left_out]
         if not images:
             raise UserError(
                 f"no images in data.root={self._describe_roots()}: looked for the extensions {', '.join(EXTENSIONS)}"
             )
+        tables = self._find_tables(roots, list(parts.values()))
+        if not tables:
+            return _Listing(images, [ClassCell("", image.folder) for image in images], False, parts)
+        read = [read_class_cells(images, table) for table in tables]
+        return _Listing(images, [next(filter(None, cells), None) for cells in zip(*read, strict=True)], True, parts)
+
+    def _build_items(self, listing: _Listing, split: bool) -> list[Item]:
+        """An item for each image, up to the limit, with its part where they are split."""
+        images, cells, by_table, folders = listing
         paths, classes = [image.path for image in images], self.facts.classes
-        names = name_images(paths, find_common_folder(images))
-        table = self._find_table(roots)
-        if table is not None:
-            labels = read_csv_labels(images, table, classes)
+        root = find_common_folder(images)
+        names = name_images(paths, root)
+        if by_table:
+            labels = [Label(-1, "") if cell is None else cell.match(classes) for cell in cells]
         else:
             labels = [Label(match_class(image.folder, classes), image.folder) for image in images]
         masks: list[Path | None] = [None] * len(images)
         if self.masks is not None:
-            masks = find_masks(paths, [image.base for image in images], self.masks)
+            bases = [self.roots()[0] if folders else image.base for image in images]
+            masks = find_masks(paths, bases, self.masks)
         items = [
             Item(path, name, label.number, classes[label.number] if label.number >= 0 else label.name, mask)
             for path, name, label, mask in zip(paths, names, labels, masks, strict=True)
         ]
-        order = take_turns([item.label_name for item in items])
-        self.items = [items[position] for position in sorted(order[: self.limit])]
+        named = {folder: part for part, folder in folders.items()}
+        items = [item._replace(split=named.get(image.base, "")) for item, image in zip(items, images, strict=True)]
+        turns = take_turns([f"{item.split}/{item.label_name}" for item in items])
+        items = [items[position] for position in sorted(turns[: self.limit])]
+        return self._split(items, folders) if split else items
 
-    def _find_table(self, roots: Sequence[Path]) -> Path | None:
+    def _split(self, items: Sequence[Item], folders: dict[str, Path]) -> list[Item]:
+        """The items with their parts: that of its folder; what has no folder is drawn from the training images."""
+        validation, test = (
+            0.0 if part in folders else share for part, share in zip(PARTS[1:], self.shares, strict=True)
+        )
+        drawn = [item for item in items if item.split in ("", "train")]
+        labels = [item.label_name for item in drawn]
+        parts = split_by_class([item.name for item in drawn], labels, validation, test, self.split_seed)
+        by_name = dict(zip((item.name for item in drawn), parts, strict=True))
+        return [item._replace(split=by_name.get(item.name, item.split)) for item in items]
+
+    def _find_tables(self, roots: Sequence[Path], parts: Sequence[Path]) -> list[Path]:
+        """The given table; else that beside the images, or those in the folders of the parts."""
         if self.labels is not None:
             path = Path(self.labels).expanduser()
             if not path.is_file():
                 raise UserError(f"data.labels={self.labels}: there is no such file")
-            return path
-        return find_default_table(roots[0]) if len(roots) == 1 else None
+            return [path]
+        table = find_default_table(roots[0]) if len(roots) == 1 else None
+        return [table] if table else [table for part in parts if (table := find_default_table(part))]
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Remember which training images could not be read; of the test images the journal says it."""
+        if self.trainer is not None and not self.trainer.testing:
+            self.unread |= {skipped.path: skipped.reason for skipped in batch.skipped}
+        return batch
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Shuffled; the last incomplete batch is left out where there are others."""
+        items, size = self.parts["train"], self.training_batch_size
+        kind = TrainingImages if self.augmentation else ImageFiles
+        data = kind(items, self.facts, max_pixels=self.max_pixels)
+        return self._load(data, size, shuffle=True, drop_last=len(items) > size)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """The validation images in order."""
+        data = ImageFiles(self.parts["val"], self.facts, max_pixels=self.max_pixels)
+        return self._load(data, self.training_batch_size)
+
+    def _load(self, data: ImageFiles, size: int, **options: Any) -> DataLoader[Batch]:
+        gather = partial(collate, size=self.facts.size)
+        return DataLoader(data, size, num_workers=self.num_workers, collate_fn=gather, **options)  # type: ignore[arg-type]
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """The images in order; files that cannot be read are in `Batch.skipped`."""
@@ -148,6 +268,14 @@ class Folder(LightningDataModule):
         images, classes = len(self.items), len({item.label_name for item in self.items} - {""})
         of = f" of {classes} class{'es' if classes > 1 else ''}" if classes else ""
         return f"{images} image{'s' if images != 1 else ''}{of} in {self._describe_roots()}"
+
+    def describe_parts(self) -> dict[str, int]:
+        """Count the images of a training, after `setup("fit")`.
+
+        Returns:
+            The number of classes, and of images in each part.
+        """
+        return {"classes": len(self.facts.classes), **{part: len(items) for part, items in self.parts.items()}}
 
     def _describe_roots(self) -> str:
         return ", ".join(escape_path(root) for root in self.roots())

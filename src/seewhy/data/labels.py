@@ -138,12 +138,64 @@ def match_class(name: str, classes: Sequence[str]) -> int:
     >>> match_class("sea_Lion", ("dog", "sea lion")), match_class("n01440764", ["tench"] * 1000)
     (1, 0)
     """
-    if len(classes) == 1000 and re.fullmatch(r"n\d{8}", name):
-        return _read_wordnet_ids().get(name, -1)
     if name in classes:
         return list(classes).index(name)
+    if len(classes) == 1000 and re.fullmatch(r"n\d{8}", name):
+        return _read_wordnet_ids().get(name, -1)
     alike = [index for index, each in enumerate(classes) if _simplify(each) == _simplify(name)] if name else []
     return alike[0] if len(alike) == 1 else -1
+
+
+class ClassCell(NamedTuple):
+    """What a table says of the class of one image, as it is written there."""
+
+    label: str
+    """Of the column of labels: an index or a name; empty where there is none."""
+    name: str
+    """Of the column of class names; empty where there is none."""
+
+    def match(self, classes: Sequence[str]) -> Label:
+        """Look the class up among those of a classifier.
+
+        Args:
+            classes: The names of its classes.
+
+        Returns:
+            The class; its index is trusted if the name agrees with it, and for 1,000 classes (the order of ImageNet).
+        """
+        text, name = self
+        if not text and name and match_class(name, classes) < 0:
+            text, name = name, ""  # a column of classes that holds their indices
+        if re.fullmatch(WHOLE_NUMBER, text):
+            index = int(float(text))
+            trusted = not name or len(classes) == 1000
+            if 0 <= index < len(classes) and (trusted or _simplify(classes[index]) == _simplify(name)):
+                return Label(index, classes[index])
+        name = name or ("" if text.startswith("-") else text)
+        return Label(match_class(name, classes), name)
+
+
+def list_table_classes(cells: Sequence[ClassCell | None]) -> list[str]:
+    """List the classes of the images in a table, for a classifier that is yet to be trained.
+
+    Args:
+        cells: Of each image; None where the table does not list it.
+
+    Returns:
+        Where all labels are indices the name of each class from 0 to the largest, `class 3` where the table names none;
+        else the names in alphabetical order.
+
+    >>> list_table_classes([ClassCell("cat", ""), ClassCell("ant", ""), None])
+    ['ant', 'cat']
+    >>> list_table_classes([ClassCell("2", "cat"), ClassCell("0", "ant")])
+    ['ant', 'class 1', 'cat']
+    """
+    pairs = [(cell.label or cell.name, cell.name if cell.label else "") for cell in cells if cell is not None]
+    pairs = [(text, name) for text, name in pairs if text and not text.startswith("-")]
+    if pairs and all(re.fullmatch(WHOLE_NUMBER, text) for text, _ in pairs):
+        names = {int(float(text)): name for text, name in sorted(pairs)}
+        return [names.get(index) or f"class {index}" for index in range(max(names) + 1)]
+    return sorted({name or text for text, name in pairs})
 
 
 def find_default_table(folder: Path) -> Path | None:
@@ -168,14 +220,13 @@ def find_default_table(folder: Path) -> Path | None:
 def read_csv_labels(images: Sequence[ListedImage], table: Path, classes: Sequence[str]) -> list[Label]:
     """Read the label of each file from a CSV file.
 
-    Columns may have any of the usual names (`FILE_COLUMNS`, `LABEL_COLUMNS`, `NAME_COLUMNS`), in upper or lower case, and be
-    separated by commas, semicolons or tabs. A whole number in `label` is an index, other text the name of a class; in
-    `class` a name comes first. Where both columns are given, the index is trusted if the name agrees with it, and for
-    1,000 classes (the order of ImageNet); else the class is looked up by name.
+    A whole number in `label` is an index, other text the name of a class; in `class` a name comes first. Where both columns
+    are given, the index is trusted if the name agrees with it, and for 1,000 classes (the order of ImageNet); else the
+    class is looked up by name.
 
     Args:
         images: The files.
-        table: The CSV file; paths in it are relative to the folder that it lies in, or to that of the images.
+        table: See `read_class_cells`.
         classes: The classes of the classifier.
 
     Returns:
@@ -184,7 +235,27 @@ def read_csv_labels(images: Sequence[ListedImage], table: Path, classes: Sequenc
     Raises:
         UserError: Columns are missing, the file is no table, or no row fits a file.
     """
-    rows: dict[str, Label] = {}
+    cells = read_class_cells(images, table)
+    return [Label(-1, "") if cell is None else cell.match(classes) for cell in cells]
+
+
+def read_class_cells(images: Sequence[ListedImage], table: Path) -> list[ClassCell | None]:
+    """Read what a CSV file says of the class of each file.
+
+    Columns may have any of the usual names (`FILE_COLUMNS`, `LABEL_COLUMNS`, `NAME_COLUMNS`), in upper or lower case, and be
+    separated by commas, semicolons or tabs.
+
+    Args:
+        images: The files.
+        table: The CSV file; paths in it are relative to the folder that it lies in, or to that of the images.
+
+    Returns:
+        The cells of each file; None where the table does not list it.
+
+    Raises:
+        UserError: Columns are missing, the file is no table, or no row fits a file.
+    """
+    rows: dict[str, ClassCell] = {}
     with _open_table(table) as file:
         header, delimiter = _read_header(file)
         columns = _find_columns(header)
@@ -198,17 +269,18 @@ def read_csv_labels(images: Sequence[ListedImage], table: Path, classes: Sequenc
             for row in reader:
                 path = (row.get(columns.file) or "").strip()
                 if path:
-                    rows[path] = _read_row(row, columns, classes)
+                    cells = ((row.get(column) or "").strip() for column in (columns.label, columns.name))
+                    rows[path] = ClassCell(*cells)
         except csv.Error as error:
             raise UserError(f"{table}, line {reader.line_num + 2}: {error}; is it a CSV file?") from None
-    labels = _look_up(images, rows, table.parent)
-    if not any(labels):
+    cells_of_images = _look_up(images, rows, table.parent)
+    if not any(cells_of_images):
         example = next(iter(rows), "")
         raise UserError(
             f"{table} names none of the {len(images)} images: `{columns.file}` is relative to the folder of that file"
             + (f", where there is no {example!r}" if example else "")
         )
-    return [label or Label(-1, "") for label in labels]
+    return cells_of_images
 
 
 class _Columns(NamedTuple):
@@ -241,26 +313,13 @@ def _find_columns(header: Sequence[str]) -> _Columns:
     return _Columns(find(FILE_COLUMNS), find(LABEL_COLUMNS), find(NAME_COLUMNS))
 
 
-def _look_up(images: Sequence[ListedImage], rows: Mapping[str, Label], folder: Path) -> list[Label | None]:
+def _look_up(images: Sequence[ListedImage], rows: Mapping[str, ClassCell], folder: Path) -> list[ClassCell | None]:
     """The row of each image: by its path below the folder of the table, else below that of the images."""
     beside = {os.path.abspath(folder / path): label for path, label in rows.items()}
     below = {os.path.normpath(path): label for path, label in rows.items()}
     return [
         beside.get(os.path.abspath(image.path), below.get(os.path.relpath(image.path, image.base))) for image in images
     ]
-
-
-def _read_row(row: Mapping[str, str | None], columns: _Columns, classes: Sequence[str]) -> Label:
-    name, text = (row.get(columns.name) or "").strip(), (row.get(columns.label) or "").strip()
-    if not text and name and match_class(name, classes) < 0:
-        text, name = name, ""  # a column of classes that holds their indices
-    if re.fullmatch(WHOLE_NUMBER, text):
-        index = int(float(text))
-        trusted = not name or len(classes) == 1000
-        if 0 <= index < len(classes) and (trusted or _simplify(classes[index]) == _simplify(name)):
-            return Label(index, classes[index])
-    name = name or ("" if text.startswith("-") else text)
-    return Label(match_class(name, classes), name)
 
 
 @cache

@@ -13,7 +13,7 @@ from seewhy.models.architectures import Architecture, read_imagenet_classes
 if TYPE_CHECKING:
     from torch import nn
 
-    from seewhy.models.classifier import Classifier, Optimization
+    from seewhy.models.classifier import AutoOptimization, Classifier, Optimization
     from seewhy.models.weights import Checkpoint
 
 SHIPPED = Path(__file__).parent.parent / "weights"
@@ -78,7 +78,8 @@ def build_classifier(
     width: float | None = None,
     seed: int = 0,
     ema: bool | str = "auto",
-    optimization: Optimization | None = None,
+    optimization: Optimization | AutoOptimization | None = None,
+    new_head: bool = False,
 ) -> Classifier:
     """Build a classifier with its weights and facts; what is None comes from the weights.
 
@@ -102,6 +103,8 @@ def build_classifier(
         ema: Whether to take the exponential moving average of the weights from a file that holds both; `auto`: where there
             is one. The origin of the classifier says what was taken.
         optimization: Optimiser and schedule; None for a classifier that is not trained.
+        new_head: Whether weights for another number of classes are taken up to their last layer, which then begins at
+            random; for a classifier that is trained on.
 
     Returns:
         The classifier in evaluation mode.
@@ -115,7 +118,7 @@ def build_classifier(
     import torch
 
     from seewhy.models.classifier import Classifier
-    from seewhy.models.weights import fit_weights, hash_weights
+    from seewhy.models.weights import find_head, fit_weights, hash_weights, match_names
 
     checkpoint, origin = _read_source(name, source, seed, ema)
     state, stored, notes = checkpoint.state, checkpoint.facts, [checkpoint.note]
@@ -135,6 +138,12 @@ def build_classifier(
         network = architecture.network(len(facts.classes), facts.size, **options)
     if source == "pretrained":
         state, origin = architecture.pretrained(network)
+    renewed: list[str] = []
+    if state and new_head:
+        state, prefixes = match_names(network, state, ema)
+        renewed = find_head(network, state, len(facts.classes))
+        state = state | {name: network.state_dict()[name] for name in renewed}
+        notes += prefixes + ([f"new head {', '.join(renewed)}"] if renewed else [])
     if state:
         notes.append(fit_weights(network, state, origin, ema))
     if ema is True and not any("average" in note and "not the" not in note for note in notes):
@@ -154,6 +163,7 @@ def build_classifier(
         channels_last=channels_last,
         fold=fold,
         optimization=optimization,
+        renewed=renewed,
     )
     for layer in (cam_layer, influence_layer):
         if layer is not None:

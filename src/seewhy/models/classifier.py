@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim import Optimizer
+from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
 from seewhy.core.errors import Incompatible, UserError
@@ -77,6 +77,7 @@ class Classifier(LightningModule):
         fold: Whether convolutions compute the normalisations and activations behind them while the classifier is
             frozen.
         optimization: Optimiser and schedule; None for a classifier that is not trained.
+        renewed: Names of the tensors of its head, where that begins at random beside trained weights.
     """
 
     mean: Tensor
@@ -94,7 +95,8 @@ class Classifier(LightningModule):
         influence_layer: str | None = None,
         channels_last: bool = False,
         fold: bool = True,
-        optimization: Optimization | None = None,
+        optimization: Optimization | AutoOptimization | None = None,
+        renewed: Collection[str] = (),
     ) -> None:
         super().__init__()
         network = unwrap_network(network)
@@ -106,6 +108,7 @@ class Classifier(LightningModule):
         self.cam_layer = cam_layer
         self.influence_layer = influence_layer
         self.optimization = optimization
+        self.renewed = frozenset(renewed)
         self.channels_last = channels_last
         self.passes = Passes()
         self.folding = Folding(self.network, fold)
@@ -195,13 +198,17 @@ class Classifier(LightningModule):
         shape = 1, 3, self.facts.size, self.facts.size
         return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32).to(self.mean)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Compute the cross-entropy of a batch and log it with its accuracy as train/loss and train/accuracy."""
-        return self._loss(batch, "train")
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
+        """Compute the cross-entropy of a batch and log it with its accuracy as train/loss and train/accuracy.
+
+        A batch of which no image could be read, or a single one (batch normalisation needs two), is left out.
+        """
+        return self._loss(batch, "train") if len(batch.images) > 1 else None
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log val/loss and val/accuracy."""
-        self._loss(batch, "val")
+        if len(batch.images):
+            self._loss(batch, "val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Compute the logits of a batch for the callbacks, which log test/loss and test/accuracy."""
@@ -230,7 +237,11 @@ class Classifier(LightningModule):
     def configure_optimizers(self) -> Any:
         """Build the optimiser and learning-rate schedule of the config group `optimization`."""
         assert self.optimization is not None, "this classifier was loaded to be explained, not to be trained"
-        return self.optimization.configure(self.parameters(), int(self.trainer.estimated_stepping_batches))
+        named = list(self.network.named_parameters())
+        at_random = self.origin.startswith("random")
+        fresh = [parameter for name, parameter in named if at_random or name in self.renewed]
+        steps = int(self.trainer.estimated_stepping_batches)
+        return self.optimization.configure([parameter for _, parameter in named], steps, fresh)
 
 
 def find_layer(network: nn.Module, name: str) -> nn.Module:
@@ -275,12 +286,15 @@ class Optimization:
     schedule: Callable[..., Any] | None = None
     monitor: str = "val/loss"
 
-    def configure(self, parameters: Iterable[nn.Parameter], total_steps: int) -> dict[str, Any]:
+    def configure(
+        self, parameters: Iterable[nn.Parameter], total_steps: int, fresh: Collection[nn.Parameter] | None = None
+    ) -> dict[str, Any]:
         """Build both for Lightning.
 
         Args:
             parameters: The parameters of the network.
             total_steps: Number of optimiser steps of the training.
+            fresh: Those that begin at random; None: all.
 
         Returns:
             What `LightningModule.configure_optimizers` returns.
@@ -296,3 +310,54 @@ class Optimization:
             if kind is ReduceLROnPlateau:
                 schedule["monitor"] = self.monitor
         return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+
+@dataclass(frozen=True)
+class AutoOptimization:
+    """AdamW and one cycle of the learning rate, whose height depends on what a parameter begins with.
+
+    Loshchilov, Hutter: Decoupled weight decay regularization (ICLR 2019).
+
+    Args:
+        lr: The highest learning rate of parameters that begin at random: a whole network, or the new head of a trained one.
+        lr_trained: That of parameters that begin with trained weights.
+        weight_decay: Of all parameters.
+
+    Raises:
+        UserError: A rate is not positive, or the weight decay negative.
+    """
+
+    lr: float = 1e-3
+    lr_trained: float = 1e-4
+    weight_decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "lr_trained"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"optimization.{name}={getattr(self, name)} must be positive")
+        if self.weight_decay < 0:
+            raise UserError(f"optimization.weight_decay={self.weight_decay} must be 0 or more")
+
+    def configure(
+        self, parameters: Iterable[nn.Parameter], total_steps: int, fresh: Collection[nn.Parameter] | None = None
+    ) -> dict[str, Any]:
+        """Build optimiser and schedule for Lightning, with a group of parameters for each learning rate.
+
+        Args:
+            parameters: The parameters of the network.
+            total_steps: Number of optimiser steps of the training.
+            fresh: Those that begin at random; None: all.
+
+        Returns:
+            What `LightningModule.configure_optimizers` returns.
+        """
+        listed = list(parameters)
+        chosen = {id(parameter) for parameter in (listed if fresh is None else fresh)}
+        groups = [
+            (rate, [parameter for parameter in listed if (id(parameter) in chosen) == is_fresh])
+            for is_fresh, rate in ((True, self.lr), (False, self.lr_trained))
+        ]
+        rates = [rate for rate, members in groups if members]
+        optimizer = AdamW([{"params": members} for _, members in groups if members], weight_decay=self.weight_decay)
+        schedule = OneCycleLR(optimizer, max_lr=rates, total_steps=total_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -276,6 +276,24 @@ def fit_weights(network: nn.Module, state: dict[str, Tensor], origin: str, ema: 
     return ", ".join(notes)
 
 
+def find_head(network: nn.Module, state: dict[str, Tensor], classes: int) -> list[str]:
+    """Find the tensors of the last layer where weights are for another number of classes.
+
+    Args:
+        network: The network.
+        state: Tensors by their names in the network.
+        classes: Number of outputs of the network.
+
+    Returns:
+        The names of tensors that differ from those of the network in their first dimension alone, which is the number of
+        classes in the network; nothing where any other tensor differs.
+    """
+    expected = network.state_dict()
+    others = [name for name in expected if name in state and state[name].shape != expected[name].shape]
+    heads = [name for name in others if state[name].ndim and expected[name].shape == (classes, *state[name].shape[1:])]
+    return heads if len(heads) == len(others) else []
+
+
 def _check_names_and_shapes(expected: dict[str, Tensor], state: dict[str, Tensor], origin: str) -> None:
     missing = [key for key in expected if key not in state]
     unexpected = [key for key in state if key not in expected]
