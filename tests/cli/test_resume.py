@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -109,11 +110,73 @@ def test_half_written_files_do_not_count(
     lost = tmp_path / next(iter(journal.read(3).stored))  # type: ignore[union-attr]
     lost.write_bytes(lost.read_bytes()[:-1])
     (tmp_path / "journal" / ".00000002.json.123.part").write_bytes(b"{")
-    assert set(journal.count_finished()) == {0, 2}
+    assert set(Journal(tmp_path).count_finished()) == {0, 2}
     count.names = []
     explain(tmp_path, data)
     assert len(count.names) == kept[1] + kept[3]
     assert products(tmp_path) == expected
+
+
+def test_damaged_maps_and_pictures_are_computed_again(tmp_path: Path, count: Count) -> None:
+    data, run = images(tmp_path / "data", 5), tmp_path / "run"
+    drawn = ["callbacks=[attribution,faithfulness,tables,figures]", "data.batch_size=1"]
+    explain(run, data, *drawn)
+    expected = products(run)
+    maps, pictures = sorted(run.glob("attributions/*.npy")), sorted(run.glob("figures/*.png"))
+    header, values = bytearray(maps[0].read_bytes()), bytearray(maps[1].read_bytes())
+    header[12] ^= 1
+    values[-8:] = b"somebody"
+    maps[0].write_bytes(header)
+    maps[1].write_bytes(values)
+    pictures[2].unlink()
+    pictures[3].write_bytes(pictures[3].read_bytes()[:200])
+    count.names = []
+    explain(run, data, *drawn)
+    assert count.names == [path.stem for path in maps[:4]]
+    assert products(run) == expected
+
+
+def test_the_plan_is_compared_before_the_first_batch(
+    tmp_path: Path, count: Count, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, run = images(tmp_path / "data", 2), tmp_path / "run"
+    count.stop = (1, interrupt)
+    with pytest.raises(SystemExit):
+        explain(run, data)
+    assert Journal(run).list_numbers() == []
+    with pytest.raises(SystemExit) as ended:
+        explain(run, data, "seed=1")
+    assert ended.value.code == 2
+    assert "seed: 0 → 1" in capsys.readouterr().err
+    (run / "journal" / "plan.json").write_text("{")
+    with pytest.raises(SystemExit) as ended:
+        explain(run, data)
+    assert ended.value.code == 2
+    assert "plan.json is not the plan of a run: Invalid JSON" in capsys.readouterr().err
+
+
+def test_a_resumed_run_takes_the_batch_sizes_that_were_measured(
+    tmp_path: Path, count: Count, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cache of the machine is another by then, as on a machine that was busy at first."""
+    from seewhy.models import batched
+
+    monkeypatch.setattr(batched, "read_batch_sizes", dict)
+    monkeypatch.setattr(batched, "save_batch_sizes", lambda sizes: None)
+    monkeypatch.setattr(batched, "_measure", lambda *_: 2)
+    data, run = images(tmp_path / "data", 5), tmp_path / "run"
+    count.stop = (3, interrupt)
+    with pytest.raises(SystemExit):
+        explain(run, data, "probe_batch_size=auto")
+    monkeypatch.setattr(batched, "_measure", lambda *_: 4)
+    explain(run, data, "probe_batch_size=auto")
+    assert record(run)["probe_batch_sizes"] == {"forward 3x32x32": [2]}
+    shutil.rmtree(run / "journal")
+    shutil.rmtree(run / "attributions")
+    explain(run, data, "probe_batch_size=auto")
+    assert record(run)["probe_batch_sizes"] == {"forward 3x32x32": [2]}, "of the record of the earlier attempt"
+    explain(tmp_path / "other", data, "probe_batch_size=auto")
+    assert record(tmp_path / "other")["probe_batch_sizes"] == {"forward 3x32x32": [4]}
 
 
 def full_disk(monkeypatch: pytest.MonkeyPatch, after: int) -> None:

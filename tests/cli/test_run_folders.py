@@ -12,7 +12,9 @@ import pytest
 
 from conftest import ROOT
 from seewhy.cli.resume import prepend_earlier_overrides
+from journals import PLAN
 from seewhy.core.errors import UserError
+from seewhy.runs.stored_json import VERSION
 
 SMALL = ["model=cifar_cnn", "explainer=saliency", "data.limit=1", "trainer=cpu", "probe_batch_size=2", "logger=[]"]
 SMALL += ["callbacks=[attribution,tables]", "page=false"]
@@ -68,7 +70,7 @@ FOREIGN = [
 
 def plan(folder: Path, overrides: object) -> Path:
     (folder / "journal").mkdir(parents=True)
-    (folder / "journal" / "plan.json").write_text(json.dumps({"overrides": overrides}))
+    (folder / "journal" / "plan.json").write_text(json.dumps({**PLAN, "version": VERSION, "overrides": overrides}))
     return folder
 
 
@@ -101,7 +103,7 @@ def test_a_plan_that_no_run_wrote_is_refused(tmp_path: Path, overrides: object) 
 
 def test_the_classes_of_a_plan_from_elsewhere_are_checked(tmp_path: Path) -> None:
     folder = plan(tmp_path / "sent", ["++callbacks.x={_target_: pandas.read_pickle, filepath_or_buffer: x.pkl}"])
-    (folder / "run.json").write_text(json.dumps({"task": "explain", "overrides": []}))
+    (folder / "run.json").write_text(json.dumps({"status": "completed", "task": "explain", "overrides": []}))
     command = start(tmp_path, "explain", *SMALL, f"resume={folder}")
     _, error = command.communicate(timeout=300)
     assert command.returncode == 2

@@ -77,14 +77,13 @@ def test_each_kind_of_pass_image_size_and_number_of_threads_has_its_own_entry(
     cache: Path, timings: Callable[..., list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = timings(dict(PER_IMAGE))
-    classifier = small_cnn()
     for image, gradient in ((IMAGE, False), (IMAGE, True), (IMAGE[:, :16], False)):
         calls.clear()
-        find_batch_size(classifier, image, gradient)
+        find_batch_size(small_cnn(), image, gradient)
         assert calls
     monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
     calls.clear()
-    find_batch_size(classifier, IMAGE, gradient=False)
+    find_batch_size(small_cnn(), IMAGE, gradient=False)
     assert calls
     assert len(json.loads(cache.read_text())) == 4
 
@@ -120,12 +119,45 @@ def test_a_cache_that_cannot_be_written_does_not_matter(
     assert find_batch_size(small_cnn(), IMAGE, gradient=False) == 8
 
 
-def test_on_a_busy_machine_the_usual_size_is_taken_and_nothing_kept(
+def test_on_a_busy_machine_the_usual_size_is_taken_and_kept_for_the_same_command(
     cache: Path, timings: Callable[..., list[int]]
 ) -> None:
     timings({1: 0.1, 2: [0.1, 0.1, 0.2, 0.4]})
     assert find_batch_size(small_cnn(), IMAGE, gradient=False) == estimate_batch_size(IMAGE)
-    assert not cache.exists()
+    timings(dict(PER_IMAGE))
+    assert find_batch_size(small_cnn(), IMAGE, gradient=False) == estimate_batch_size(IMAGE)
+    assert list(json.loads(cache.read_text()).values()) == [estimate_batch_size(IMAGE)]
+
+
+def test_a_classifier_keeps_the_size_that_it_began_with(
+    tmp_path: Path, timings: Callable[..., list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where nothing can be kept on disk, and where the number of threads changes on the way."""
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    classifier = small_cnn()
+    timings(dict(PER_IMAGE))
+    assert find_batch_size(classifier, IMAGE, gradient=False) == 8
+    calls = timings({1: 0.1, 2: 0.1})
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    assert BatchedEvaluator(classifier, IMAGE).find_limit(gradient=False) == 8
+    assert calls == []
+    assert find_batch_size(classifier, IMAGE, gradient=True) == 2
+    assert classifier.batch_sizes == {"forward 3x32x32": 8, "gradient 3x32x32": 2}
+
+
+def test_a_size_that_did_not_fit_is_not_tried_again(cache: Path, timings: Callable[..., list[int]]) -> None:
+    class Crowded(torch.nn.Flatten):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            if len(images) > 4:
+                raise torch.OutOfMemoryError
+            return super().forward(images)[:, :4]
+
+    classifier = classifier_of(Crowded(), 32, 4)
+    timings(dict(PER_IMAGE))
+    BatchedEvaluator(classifier, IMAGE).compute_logits(random_images(8, 32))
+    assert classifier.batch_sizes == {"forward 3x32x32": 4}
+    assert BatchedEvaluator(classifier, IMAGE).find_limit(gradient=False) == 4
 
 
 @pytest.mark.parametrize(("side", "size"), [(224, 8), (32, 256), (448, 2), (2000, 1), (300, 4)])

@@ -68,7 +68,7 @@ def test_shards_that_do_not_fit_are_named(
     from seewhy.report.merge_shards import find_shards
 
     for place, number in enumerate(kept):
-        shutil.copytree(base / "shards" / number, tmp_path / str(place), ignore=shutil.ignore_patterns("figures"))
+        shutil.copytree(base / "shards" / number, tmp_path / str(place))
     last = tmp_path / str(len(kept) - 1)
     plan = json.loads((last / "journal" / "plan.json").read_text())
     plan["config"] |= {key: value for key, value in change.items() if key in plan["config"]}
@@ -76,6 +76,36 @@ def test_shards_that_do_not_fit_are_named(
     (last / "run.json").write_text(json.dumps(record(last) | change))
     with pytest.raises(UserError, match=words):
         merge_parts(find_shards([str(tmp_path)]), tmp_path / "merged")
+
+
+@pytest.mark.parametrize("name", ["attributions/*.npy", "figures/*.png", "journal/images/*.png", "journal/0*.json"])
+def test_a_damaged_shard_is_not_merged(base: Path, tmp_path: Path, name: str) -> None:
+    """One byte of a map, a picture or an entry is another, or a link leads to the file of another image."""
+    from seewhy.report.merge_shards import find_shards
+
+    shutil.copytree(base / "shards", tmp_path / "shards")
+    file = next((tmp_path / "shards" / "2").glob(name))
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"shard 2/3 in .* is not finished .0 of 1 batches, status completed."):
+        merge_parts(find_shards([f"{tmp_path}/shards/*"]), tmp_path / "merged")
+    file.unlink()
+    file.symlink_to(next((base / "shards" / "1").glob(name)))
+    with pytest.raises(UserError, match=r"shard 2/3 in .* is not finished"):
+        merge_parts(find_shards([f"{tmp_path}/shards/*"]), tmp_path / "merged")
+
+
+def test_what_no_batch_names_is_not_merged_and_merging_twice_changes_nothing(base: Path, tmp_path: Path) -> None:
+    from seewhy.report.merge_shards import find_shards
+
+    shutil.copytree(base / "shards", tmp_path / "shards")
+    (tmp_path / "shards" / "1" / "attributions" / "mine.npy").write_bytes(b"x")
+    for _ in range(2):
+        merge_parts(find_shards([f"{tmp_path}/shards/*"]), tmp_path / "merged")
+        made = products(tmp_path / "merged")
+        assert made == {name: content for name, content in products(base / "whole").items() if name in made}
+        assert len([name for name in made if name.startswith(("attributions/", "figures/"))]) == 5 + 3
 
 
 def merge_parts(parts: list[object], folder: Path) -> None:

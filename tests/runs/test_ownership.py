@@ -34,8 +34,8 @@ def test_a_folder_with_files_of_its_user_is_refused_by_name(tmp_path: Path, name
         check_folder_is_free(tmp_path, "train", [])
 
 
-def record_of(folder: Path, task: object, overrides: list[str]) -> None:
-    (folder / "run.json").write_text(json.dumps({"task": task, "overrides": overrides}))
+def record_of(folder: Path, task: str, overrides: list[str]) -> None:
+    (folder / "run.json").write_text(json.dumps({"status": "completed", "task": task, "overrides": overrides}))
 
 
 def test_the_folder_of_another_task_is_refused(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_a_task_without_a_journal_begins_again_only_with_the_same_settings(tmp_p
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"task": 3}', "\x00", "[" * 100_000])
 def test_a_record_that_is_none_makes_no_folder_a_run_folder(tmp_path: Path, content: str) -> None:
     (tmp_path / "run.json").write_text(content)
-    with pytest.raises(UserError, match=r"no run wrote \(run.json\)"):
+    with pytest.raises(UserError, match=r"run\.json is not the record of a run: .*nothing was changed"):
         check_folder_is_free(tmp_path, "explain")
 
 
@@ -97,6 +97,6 @@ def test_a_journal_deletes_its_own_entries_alone(tmp_path: Path) -> None:
     (journal / "2026").mkdir(parents=True)
     (journal / "2026" / "diary.txt").write_text("mine")
     (journal / "00000003.json").write_text("{}")
-    Journal(tmp_path).begin({"images": 1})
+    Journal(tmp_path).begin({"images": 1, "data": {}})
     assert sorted(path.name for path in journal.iterdir()) == ["2026", "plan.json"]
     assert (journal / "2026" / "diary.txt").read_text() == "mine"

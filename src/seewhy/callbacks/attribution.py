@@ -76,10 +76,10 @@ class Attribution(JournalUser):
             explanations, skipped = explain_batch(
                 pl_module, batch.first(count), outputs["logits"][:count], self.explainer, self.target
             )
-        stored = outputs.setdefault("stored", {})
         for explanation in explanations:
             name = self.format.name_file(explanation.name)
-            stored[name] = self.folder.write_bytes(name, self.format.encode(explanation.attribution)).stat().st_size
+            path = self.folder.write_bytes(name, self.format.encode(explanation.attribution))
+            outputs.setdefault("stored", []).append(path)
         outputs["explanations"] = explanations
         outputs["skipped"] += skipped
 

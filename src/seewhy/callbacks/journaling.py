@@ -53,7 +53,7 @@ class JournalRecorder(Callback):
         """Of the batches in this process; None: all, in order."""
         self.begun = False
         """Whether the journal in the folder is that of this run."""
-        self._unwritten: deque[tuple[int, BatchResults, Sequence[Future[Any]]]] = deque()
+        self._unwritten: deque[tuple[int, BatchResults, Sequence[Path], Sequence[Future[Path]]]] = deque()
         """Batches that are done but for their figures."""
         self._totals: Totals | None = None
 
@@ -61,11 +61,11 @@ class JournalRecorder(Callback):
         """Choose the batches of this process before any is read."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         if stage != "test":
-            self.journal.begin({})
+            self.journal.begin(None)
             return
         self._totals = None
         if data is None:
-            self.journal.begin({})
+            self.journal.begin(None)
             self.begun = True
             return
         loader = data.test_dataloader()
@@ -73,6 +73,8 @@ class JournalRecorder(Callback):
         self.batches = partition(loader) if resumable else partition(loader, None)
         finished = self._begin(self._plan(trainer, pl_module, loader), resumable, trainer.is_global_zero)
         self.begun = True
+        if finished:
+            pl_module.batch_sizes |= self.journal.read_batch_sizes()
         selected = self.shard.select(range(len(self.batches)))
         self.images = sum(len(self.batches[number]) for number in selected)
         self.finished_images = sum(len(self.batches[number]) for number in finished)
@@ -107,12 +109,12 @@ class JournalRecorder(Callback):
     def _begin(self, plan: dict[str, Any], resumable: bool, first: bool) -> set[int]:
         """The numbers of the batches that need not be computed again; a new journal where there are none."""
         before = self.journal.read_plan() if resumable else None
-        finished = set(self.journal.count_finished()) if before else set()
-        if before and finished:
-            check_same_plan(before, plan, str(self.journal.folder.path))
-        elif first:
-            self.journal.begin(plan)
-        return finished
+        if before is None:
+            (self.journal.begin if first else self.journal.join)(plan)
+            return set()
+        check_same_plan(before, plan, str(self.journal.folder.path))
+        self.journal.join(plan)
+        return set(self.journal.count_finished()).intersection(range(len(self.batches)))
 
     def on_test_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         """Install the handlers of signals again, as Lightning has replaced them by now."""
@@ -145,19 +147,25 @@ class JournalRecorder(Callback):
         if self.numbers is not None and batch_idx >= len(self.numbers):
             return
         number = batch_idx if self.numbers is None else self.numbers[batch_idx]
-        self._unwritten.append((number, collect_batch_results(pl_module, outputs, batch), outputs.get("pending", [])))
-        while self._unwritten and all(future.done() for future in self._unwritten[0][2]):
+        results, pictures = collect_batch_results(pl_module, outputs, batch), outputs.get("pending", [])
+        self._unwritten.append((number, results, outputs.get("stored", []), pictures))
+        while self._unwritten and all(future.done() for future in self._unwritten[0][3]):
             self._write(*self._unwritten.popleft())
 
     def settle(self) -> None:
         """Wait for figures that are still being drawn, and write their batches."""
         while self._unwritten:
-            wait(self._unwritten[0][2])
+            wait(self._unwritten[0][3])
             self._write(*self._unwritten.popleft())
 
-    def _write(self, number: int, results: BatchResults, pending: Sequence[Future[Any]]) -> None:
-        if not any(future.cancelled() or future.exception() for future in pending):
-            self.journal.write(number, results)
+    def _write(self, number: int, results: BatchResults, maps: Sequence[Path], pending: Sequence[Future[Path]]) -> None:
+        if any(future.cancelled() or future.exception() for future in pending):
+            return
+        folder = self.journal.folder
+        for path in (*maps, *(future.result() for future in pending)):
+            name = path.relative_to(folder.path).as_posix()
+            results.stored[name] = folder.compute_digest(name)
+        self.journal.write(number, results)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         """Wait for the figures and the other processes, so that the tables hold the batches of all."""

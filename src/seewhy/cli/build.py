@@ -58,6 +58,8 @@ class Job:
         """Collect what was logged and what the callbacks counted, for the record."""
         logged = {key: float(value) for key, value in self.trainer.callback_metrics.items()}
         results: dict[str, Any] = {"logged": logged} if logged else {}
+        if self.classifier.batch_sizes:
+            results["probe_batch_sizes"] = {kind: [size] for kind, size in self.classifier.batch_sizes.items()}
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             results |= callback.record() if hasattr(callback, "record") else {}
         return results

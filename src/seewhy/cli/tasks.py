@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import json
 import os
 import re
 import shlex
@@ -33,6 +32,7 @@ from seewhy.core.signals import FULL, Stop, handle_signals, is_first_process
 from seewhy.runs.ownership import check_folder_is_free, hold_folder
 from seewhy.runs.record import RunRecord
 from seewhy.runs.resume_check import ChangedRun, Shard, select_decisive
+from seewhy.runs.stored_json import read_form
 
 PAGED = ("explain", "robustness")
 """Tasks that end with report.html: one for a run, one for all jobs of a sweep."""
@@ -47,7 +47,7 @@ class SweepSummary(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Read every job's run.json below the sweep folder."""
         folder = Path(config.hydra.sweep.dir)
-        records = [json.loads(path.read_text()) for path in sorted(folder.glob("*/run.json"), key=_job_number)]
+        records = [_read_job(path) for path in sorted(folder.glob("*/run.json"), key=_job_number)]
         console = Console(highlight=False)
         if not records:
             return
@@ -62,6 +62,14 @@ class SweepSummary(Callback):
         console.print(f"sweep folder: {folder}", soft_wrap=True)
         if any(record["status"] == "failed" for record in records):
             raise SystemExit(2)
+
+
+def _read_job(path: Path) -> dict[str, Any]:
+    try:
+        return {"overrides": [], "seconds": 0.0, **read_form(path, "record")}
+    except (UserError, OSError) as error:
+        name = path.parent.name
+        return {"task": name, "overrides": [name], "seconds": 0.0, "status": "failed", "reason": str(error)}
 
 
 def _job_number(path: Path) -> tuple[int, str]:
@@ -110,6 +118,7 @@ def explain(cfg: DictConfig, record: RunRecord) -> None:
     job = build_job(cfg)
     if job.trainer.world_size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN and "SLURM_NTASKS" not in os.environ:
         raise UserError("trainer=ddp starts the command again, so it cannot be in a sweep (-m) outside Slurm")
+    _keep_batch_sizes(job, record)
     record.update(**job.describe(), **({"shard": str(shard)} if shard.total > 1 else {}))
     if cfg.task == "explain":
         from seewhy.callbacks.journaling import JournalRecorder
@@ -121,6 +130,12 @@ def explain(cfg: DictConfig, record: RunRecord) -> None:
     record.update(**job.collect_results())
     if shard.total == 1:  # a shard may hold nothing but what cannot be used
         _check_images(job, cfg.task == "explain")
+
+
+def _keep_batch_sizes(job: Job, record: RunRecord) -> None:
+    """Begin with the batch sizes that an earlier attempt in the same folder measured."""
+    sizes = record.before.get("probe_batch_sizes", {})
+    job.classifier.batch_sizes |= {kind: used[-1] for kind, used in sizes.items() if used}
 
 
 def _check_images(job: Job, explains: bool) -> None:
@@ -155,6 +170,7 @@ def train(cfg: DictConfig, record: RunRecord) -> None:
     if cfg.model.classes is None:
         cfg.model.classes = _list_classes(cfg)
     job = build_job(cfg)
+    _keep_batch_sizes(job, record)
     record.update(**job.describe())
     if hasattr(job.data, "describe_parts"):
         job.data.setup("fit")
@@ -254,13 +270,14 @@ def synthesize(cfg: DictConfig, record: RunRecord) -> None:
 
     synthesis = build_object(cfg.synthesis, "synthesis", "object")
     job = build_job(cfg)
+    _keep_batch_sizes(job, record)
     record.update(**job.describe(), synthesis={"name": synthesis.name, **synthesis.parameters})
     job.classifier.to(job.trainer.strategy.root_device)
     with job.open_loggers() as loggers, job.trainer.precision_plugin.forward_context():
         loggers.log_config(Path(cfg.output))
         results = run_synthesis(synthesis, job.classifier, job.data, Output(Path(cfg.output), loggers))
     passes = {"forward": job.classifier.passes.forward, "backward": job.classifier.passes.backward}
-    record.update(**results, passes=passes)
+    record.update(**job.collect_results(), **results, passes=passes)
 
 
 TASKS: dict[str, Task] = {

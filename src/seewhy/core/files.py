@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
+import stat
 from collections.abc import Callable, Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from seewhy.core.errors import UserError
+
+
+class OutsideFolder(UserError, ValueError):
+    """A name that leads out of a run folder."""
+
 
 class RunFolder:
     """Atomic files below one folder: a name either holds the whole content or does not exist.
 
-    Every method raises ValueError for a name that leads out of the folder: `..`, an absolute path, or a link.
+    Every method raises `OutsideFolder` for a name that leads out of the folder: `..`, an absolute path, or a link.
 
     Args:
         path: The folder; it is created with the first file.
@@ -52,8 +60,28 @@ class RunFolder:
         folder = self.path.resolve()
         plain = target.name not in ("", "..") and "\0" not in name and ".." not in Path(name).parts
         if not plain or Path(name).is_absolute() or not target.parent.resolve().is_relative_to(folder):
-            raise ValueError(f"{name!r} leads out of the run folder {self.path}")
+            raise OutsideFolder(f"{name!r} leads out of the run folder {self.path}; nothing is written there")
         return target
+
+    def compute_digest(self, name: str) -> str:
+        """Compute the digest of a file.
+
+        Args:
+            name: Path below the folder.
+
+        Returns:
+            BLAKE2b of 16 bytes in hexadecimal digits; empty where there is no regular file of that name in the folder.
+        """
+        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        try:
+            descriptor = os.open(self._inside(name), flags)
+        except (OSError, ValueError):
+            return ""
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            return ""
+        with open(descriptor, "rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
     def write_bytes(self, name: str, content: bytes) -> Path:
         """Write bytes.

@@ -41,9 +41,10 @@ MINIMUM_GAIN = 1.03
 def find_batch_size(classifier: Classifier, image: Tensor, gradient: bool) -> int:
     """Find the number of images in one pass at which the classifier is fastest on this machine.
 
-    Measured once for each network, image size, device, number of threads and torch version, then kept in the user's
-    cache folder, so that later runs use the same size and give the same bytes. Where the machine is too busy to
-    measure, `estimate_batch_size` is taken and nothing is kept.
+    A classifier keeps to the size that it began with, so that all passes of a run agree; the run records it, and a
+    resumed run begins with it. The size is measured once for each network, image size, device, number of threads and
+    torch version, then kept in the user's cache folder, so that later runs use the same size and give the same bytes.
+    Where the machine is too busy to measure, `estimate_batch_size` is taken and kept.
 
     Args:
         classifier: The classifier, in evaluation mode.
@@ -53,16 +54,29 @@ def find_batch_size(classifier: Classifier, image: Tensor, gradient: bool) -> in
     Returns:
         The number of images.
     """
-    key = name_measurement(classifier, image, gradient)
-    sizes = read_batch_sizes()
-    if key in sizes:
-        return sizes[key]
-    size = _measure(classifier, image, gradient)
-    if size is None:
-        return estimate_batch_size(image)
-    with contextlib.suppress(OSError):
-        save_batch_sizes({key: size})
-    return size
+    kind = name_pass(image, gradient)
+    if kind not in classifier.batch_sizes:
+        key = name_measurement(classifier, image, gradient)
+        size = read_batch_sizes().get(key)
+        if size is None:
+            size = _measure(classifier, image, gradient) or estimate_batch_size(image)
+            with contextlib.suppress(OSError):
+                save_batch_sizes({key: size})
+        classifier.batch_sizes[kind] = size
+    return classifier.batch_sizes[kind]
+
+
+def name_pass(image: Tensor, gradient: bool) -> str:
+    """Name a kind of pass in the record of a run.
+
+    Args:
+        image: One image [channels, height, width].
+        gradient: Whether a pass includes the gradient by the images.
+
+    Returns:
+        Such as `gradient 3x224x224`.
+    """
+    return f"{'gradient' if gradient else 'forward'} {'x'.join(map(str, image.shape))}"
 
 
 def estimate_batch_size(image: Tensor) -> int:
@@ -343,6 +357,8 @@ class BatchedEvaluator:
                 if count <= 1 or not is_out_of_memory(error):
                     raise
                 self._limits[gradient] = max(1, count * images_each // 2)
+                if self.batch_size == "auto":
+                    self.classifier.batch_sizes[name_pass(self._image, gradient)] = self._limits[gradient]
                 continue
             start += count
         return tuple(torch.cat(chunks) if len(chunks) > 1 else chunks[0] for chunks in zip(*results, strict=True))

@@ -63,6 +63,7 @@ class Classifier(LightningModule):
     Attributes:
         passes: How many images went through the network so far.
         folding: Its convolutions with what follows them.
+        batch_sizes: Most images in one pass where `auto` chose it, by the kind of pass and the size of the images.
 
     Args:
         network: Takes normalised images. Of a wrapper or a compiled module the module inside is taken, see
@@ -111,6 +112,7 @@ class Classifier(LightningModule):
         self.renewed = frozenset(renewed)
         self.channels_last = channels_last
         self.passes = Passes()
+        self.batch_sizes: dict[str, int] = {}
         self.folding = Folding(self.network, fold)
         self._depth = 0
         is_double = any(parameter.dtype == torch.float64 for parameter in network.parameters())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,13 +15,19 @@ from seewhy.core.files import RunFolder
 from seewhy.report.runs import find_records, read_record
 from seewhy.runs.journal import FOLDER, Journal
 from seewhy.runs.logged_results import write_sheet
-from seewhy.runs.resume_check import Shard, describe_differences
+from seewhy.runs.resume_check import Shard, describe_differences, select_shared
 from seewhy.runs.scores import write_curves, write_scores
 from seewhy.runs.tables import Totals, write_tables
 from seewhy.statistics.schema import read_metric_facts
 
 COPIED = ("model", "device", "threads", "explainer", "attribution_form", "metrics", "sheet", "seed")
 """What the record of the whole run takes from that of its first shard."""
+
+
+LINKED = ("attributions/", "images/", "figures/", f"{FOLDER}/")
+"""Where the files of a batch lie."""
+LISTED = 20
+"""Missing shards that a message names."""
 
 
 class ShardRun(NamedTuple):
@@ -53,7 +59,7 @@ def find_shards(patterns: Iterable[str]) -> list[ShardRun]:
         UserError: If there are shards and other runs, or a pattern without any run.
     """
     folders = sorted({path.parent for pattern in patterns for path in find_records(pattern)})
-    plans = {folder: Journal(folder).read_plan() or {} for folder in folders}
+    plans = {folder: _read_plan(folder) for folder in folders}
     numbers = {folder: Shard.parse(plan.get("shard")) for folder, plan in plans.items()}
     others = [folder for folder, shard in numbers.items() if shard.total == 1]
     if len(others) == len(folders):
@@ -62,6 +68,16 @@ def find_shards(patterns: Iterable[str]) -> list[ShardRun]:
         raise UserError(f"runs= holds shards and other runs, such as {others[0]}: merge the shards of one run alone")
     shards = [ShardRun(folder, numbers[folder], plans[folder], read_record(folder / "run.json")) for folder in folders]
     return sorted(shards, key=lambda run: (run.shard.number, run.folder))
+
+
+def _read_plan(folder: Path) -> dict[str, Any]:
+    """The plan of a run; empty where there is none, or where it cannot be used and the record names no shard."""
+    try:
+        return Journal(folder).read_plan() or {}
+    except UserError:
+        if "shard" in read_record(folder / "run.json"):
+            raise
+        return {}
 
 
 def merge_shards(shards: Sequence[ShardRun], folder: Path) -> dict[str, Any]:
@@ -80,11 +96,10 @@ def merge_shards(shards: Sequence[ShardRun], folder: Path) -> dict[str, Any]:
     check_shards(shards)
     first = shards[0]
     out, journal = RunFolder(folder), Journal(folder)
+    _check_names(shards)
     journal.begin(first.plan | {"shard": "1/1", "overrides": _drop_shard(first.plan["overrides"])})
     for run in shards:
-        for name in ("attributions", "images", "figures", FOLDER):
-            _link_files(run.folder / name, folder / name)
-    _check_names(journal)
+        _link_batches(Journal(run.folder), out)
     write_tables(out, journal)
     facts = {name: fact for run in shards for name, fact in read_metric_facts(run.folder).items()}
     seed, totals = int(first.record["seed"]), Totals.read(journal)
@@ -116,7 +131,7 @@ def check_shards(shards: Sequence[ShardRun]) -> None:
     """
     first = shards[0]
     for run in shards[1:]:
-        changes = describe_differences(_drop_own(first.plan), _drop_own(run.plan))
+        changes = describe_differences(select_shared(first.plan), select_shared(run.plan))
         if changes or run.shard.total != first.shard.total:
             what = "; ".join(changes) or f"shard: {first.shard} → {run.shard}"
             raise UserError(f"{first.folder} and {run.folder} are not of one run: {what}; merge shards of one run")
@@ -124,47 +139,55 @@ def check_shards(shards: Sequence[ShardRun]) -> None:
     twice = [run for number, run in enumerate(shards) if run.shard.number in numbers[:number]]
     if twice:
         raise UserError(f"shard {twice[0].shard} is there twice, also in {twice[0].folder}: leave one of them out")
-    missing = [
-        str(Shard(number, first.shard.total)) for number in range(1, first.shard.total + 1) if number not in numbers
-    ]
+    total = first.shard.total
+    missing = list(islice((number for number in range(1, total + 1) if number not in set(numbers)), LISTED + 1))
     if missing:
-        raise UserError(f"{len(shards)} of {first.shard.total} shards are there; missing: shard={', '.join(missing)}")
+        listed = ", ".join(f"{number}/{total}" for number in missing[:LISTED])
+        more = ", ..." if len(missing) > LISTED else ""
+        raise UserError(f"{len(shards)} of {total} shards are there; missing: shard={listed}{more}")
     for run in shards:
-        finished, own = Journal(run.folder).count_finished(), run.shard.select(range(run.plan["batches"]))
-        if run.record["status"] != "completed" or set(finished) != set(own):
+        finished = Journal(run.folder).count_finished()
+        own = range(run.plan["batches"])[run.shard.number - 1 :: run.shard.total]
+        complete = len(finished) == len(own) and all(number in own for number in finished)
+        if run.record["status"] != "completed" or not complete:
             state = f"{len(finished)} of {len(own)} batches, status {run.record['status']}"
             raise UserError(
                 f"shard {run.shard} in {run.folder} is not finished ({state}): resume it with resume={run.folder}"
             )
 
 
-def _drop_own(plan: dict[str, Any]) -> dict[str, Any]:
-    """What all shards of a run share; copies of the images on other machines have other times."""
-    data = {key: value for key, value in plan["data"].items() if not key.startswith("times")}
-    return {key: value for key, value in plan.items() if key != "shard"} | {"data": data}
-
-
 def _drop_shard(overrides: Sequence[str]) -> list[str]:
     return [override for override in overrides if not override.startswith(("shard=", "output=", "hydra."))]
 
 
-def _link_files(source: Path, target: Path) -> None:
-    """Link every file below `source` below `target`, or copy it where the disk cannot link; links are left out."""
-    for path in sorted(source.rglob("*")):
-        copy = target / path.relative_to(source)
-        if path.is_symlink() or path.is_dir() or path.name.startswith(".") or path.name == "plan.json":
+def _link_batches(journal: Journal, out: RunFolder) -> None:
+    """Link what belongs to the finished batches of a shard, or copy it where the disk cannot link."""
+    for number in journal.list_numbers():
+        results = journal.read(number)
+        if results is None:
             continue
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(path, copy)
-        except OSError:
-            shutil.copy2(path, copy)
+        entry = journal.locate(number).relative_to(journal.folder.path).as_posix()
+        for name in (*results.stored, entry):
+            if name.startswith(LINKED):
+                _link(journal.folder.path / name, out, name)
 
 
-def _check_names(journal: Journal) -> None:
+def _link(path: Path, out: RunFolder, name: str) -> None:
+    target = out.path / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists() and target.samefile(path):
+        return
+    try:
+        os.link(path, target, follow_symlinks=False)
+    except OSError:
+        out.write_bytes(name, path.read_bytes())
+
+
+def _check_names(shards: Sequence[ShardRun]) -> None:
     names: set[str] = set()
-    for entry in journal.read_batches():
-        for image in entry.images:
-            if image.name in names:
-                raise UserError(f"image {image.name} is in two shards: they are not of one run")
-            names.add(image.name)
+    for run in shards:
+        for entry in Journal(run.folder).read_batches():
+            for image in entry.images:
+                if image.name in names:
+                    raise UserError(f"image {image.name} is in two shards: they are not of one run")
+                names.add(image.name)

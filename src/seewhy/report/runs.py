@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from seewhy.core.errors import UserError
 from seewhy.runs import attribution_files
+from seewhy.runs.stored_json import read_form
 from seewhy.statistics.schema import MetricFact, read_metric_facts
 
 NUMBERS = {name: ["", "nan"] for name in ("mean", "low", "high")}
@@ -94,10 +94,9 @@ def read_record(path: Path) -> dict[str, Any]:
         UserError: If it is not the record of a run.
     """
     try:
-        record = json.loads(path.read_text())
-        return {"status": record["status"], "task": record["task"], **record}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not the record of a run: {error!r}") from error
+        return read_form(path, "record")
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; is {path.parent} a whole run folder?") from None
 
 
 class UnusedRun(NamedTuple):

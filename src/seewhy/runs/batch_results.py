@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,9 +18,6 @@ from seewhy.explainers.batch import build_predictions
 from seewhy.metrics.base import MetricContext
 from seewhy.metrics.perturbation_curves import collect_curves
 from seewhy.models.classifier import Classifier, Passes
-
-PICTURES = ("image", "attribution")
-"""The tensors of an explanation, which lie in files of their own."""
 
 
 class CurveRow(NamedTuple):
@@ -87,7 +82,8 @@ class BatchResults:
         curves: Points of all perturbation curves.
         costs: By stage: `attribution`, `metrics`.
         left_out: Metrics that need what the data lack.
-        stored: Size in bytes of each file that belongs to the batch, by its name in the run folder.
+        batch_sizes: Most images in one pass where that was measured, by the kind of pass.
+        stored: Digest of each file that belongs to the batch, by its name in the run folder.
     """
 
     images: list[ImageResult]
@@ -95,50 +91,47 @@ class BatchResults:
     curves: list[CurveRow] = field(default_factory=list)
     costs: dict[str, Cost] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
-    stored: dict[str, int] = field(default_factory=dict)
+    batch_sizes: dict[str, int] = field(default_factory=dict)
+    stored: dict[str, str] = field(default_factory=dict)
 
     @property
     def explanations(self) -> list[Explanation]:
         """Those of the images that were explained."""
         return [image.explanation for image in self.images if image.explanation is not None]
 
-    def to_bytes(self) -> bytes:
-        """Encode the results without their tensors.
+    def to_plain(self) -> dict[str, Any]:
+        """Describe the results without their tensors.
 
         Returns:
-            One line of JSON and one with its digest.
+            Values that JSON has.
         """
-        content = {
+        return {
             "images": [_plain_image(image) for image in self.images],
             "skipped": self.skipped,
             "curves": [_plain_curve(list(rows)) for _, rows in groupby(self.curves, key=lambda row: row[:3])],
             "costs": self.costs,
             "left_out": self.left_out,
+            "batch_sizes": self.batch_sizes,
             "stored": self.stored,
         }
-        line = json.dumps(content, separators=(",", ":")).encode()
-        return line + b"\n" + _digest(line) + b"\n"
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> BatchResults | None:
-        """Decode results.
+    def from_plain(cls, plain: Mapping[str, Any]) -> BatchResults:
+        """Build results from their description.
 
         Args:
-            content: Of a file that holds what `to_bytes` returned, or a part of it.
+            plain: What `to_plain` returned, after JSON; its form was checked.
 
         Returns:
-            The results; None where the file is not whole.
+            The results.
         """
-        line, _, digest = content.removesuffix(b"\n").rpartition(b"\n")
-        if not line or digest != _digest(line):
-            return None
-        plain = json.loads(line)
         return cls(
             images=[_read_image(image) for image in plain["images"]],
             skipped=[Skipped(*entry) for entry in plain["skipped"]],
             curves=[row for curve in plain["curves"] for row in _read_curve(curve)],
             costs={stage: Cost(*cost) for stage, cost in plain["costs"].items()},
             left_out=plain["left_out"],
+            batch_sizes=plain["batch_sizes"],
             stored=plain["stored"],
         )
 
@@ -148,8 +141,8 @@ def collect_batch_results(classifier: Classifier, outputs: Mapping[str, Any], ba
 
     Args:
         classifier: That of the step.
-        outputs: `logits` [n, classes] and, where a callback added them, `explanations`, `skipped`, `curves`, `costs`,
-            `left_out` and `stored`, as in `BatchResults`.
+        outputs: `logits` [n, classes] and, where a callback added them, `explanations`, `skipped`, `curves`, `costs` and
+            `left_out`, as in `BatchResults`.
         batch: The n images of the step.
 
     Returns:
@@ -169,7 +162,8 @@ def collect_batch_results(classifier: Classifier, outputs: Mapping[str, Any], ba
             for name, path, prediction, label, loss in rows
         ],
         skipped=list(outputs.get("skipped", batch.skipped)),
-        **{key: outputs[key] for key in ("curves", "costs", "left_out", "stored") if key in outputs},
+        batch_sizes=dict(classifier.batch_sizes),
+        **{key: outputs[key] for key in ("curves", "costs", "left_out") if key in outputs},
     )
 
 
@@ -209,8 +203,14 @@ def record_cost(classifier: Classifier, outputs: dict[str, Any], stage: str) -> 
     outputs.setdefault("costs", {})[stage] = Cost(spent.forward, spent.backward, time.perf_counter() - start)
 
 
-def _digest(line: bytes) -> bytes:
-    return hashlib.blake2b(line, digest_size=8).hexdigest().encode()
+def list_stored_fields() -> list[str]:
+    """List the fields of an explanation that stand in the journal: not its tensors, nor what its image's row holds.
+
+    Returns:
+        Their names, in order.
+    """
+    elsewhere = ("name", "path", "prediction", "image", "attribution")
+    return [field.name for field in dataclasses.fields(Explanation) if field.name not in elsewhere]
 
 
 def _plain_image(image: ImageResult) -> dict[str, Any]:
@@ -218,9 +218,7 @@ def _plain_image(image: ImageResult) -> dict[str, Any]:
     plain["prediction"] = dataclasses.asdict(image.prediction)
     explanation = image.explanation
     if explanation is not None:
-        left_out = {"name", "path", "prediction", *PICTURES}
-        names = [entry.name for entry in dataclasses.fields(explanation) if entry.name not in left_out]
-        fields = {name: getattr(explanation, name) for name in names}
+        fields = {name: getattr(explanation, name) for name in list_stored_fields()}
         plain["explanation"] = fields | {"target": dataclasses.asdict(explanation.target)}
     return plain
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
 from seewhy.core.types import Explanation
 from seewhy.runs.batch_results import BatchResults
+from seewhy.runs.resume_check import identify_run
+from seewhy.runs.stored_json import VERSION, parse_form, read_form
 
 FOLDER = "journal"
 PLAN = f"{FOLDER}/plan.json"
@@ -23,34 +27,63 @@ class Journal:
     never begun, at whatever moment a run is killed, and the tables of an uninterrupted run, of a resumed one, of several
     processes and of merged shards are made from the same results in the same order.
 
+    Nothing that is read is trusted. An entry says which batch of which run it is and ends with its digest; it holds the
+    digests of the maps and pictures of its batch, which are compared once for each object of this class. A batch of which
+    anything is missing, damaged, edited or of another form is not finished.
+
     Args:
         folder: The run folder.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = RunFolder(folder)
+        self._run: str | None = None
+        self._whole: set[int] = set()
+        """Batches whose files were compared with their digests."""
 
-    def begin(self, plan: dict[str, Any]) -> None:
+    def begin(self, plan: dict[str, Any] | None) -> None:
         """Delete the entries of an earlier run, and nothing else, and write the plan of this one.
 
         Args:
-            plan: What the run computes, as `seewhy.runs.resume_check` compares it.
+            plan: What the run computes, as `seewhy.runs.resume_check` compares it; None for a journal that lasts for one
+                loop.
         """
         for number in self.list_numbers():
             self.locate(number).unlink(missing_ok=True)
-        self.folder.write_json(PLAN, plan)
+        if plan is None:
+            (self.folder.path / PLAN).unlink(missing_ok=True)
+        else:
+            self.folder.write_json(PLAN, {"version": VERSION, **plan})
+        self.join(plan)
+
+    def join(self, plan: dict[str, Any] | None) -> None:
+        """Write and read batches of the run with this plan from now on; nothing is deleted.
+
+        Args:
+            plan: What the run computes.
+        """
+        self._run = identify_run(plan)
+        self._whole.clear()
 
     def read_plan(self) -> dict[str, Any] | None:
         """Read the plan.
 
         Returns:
             What the run of this folder computes; None where none was begun.
+
+        Raises:
+            UserError: It is damaged, of another version of seewhy, or gone while there are batches.
         """
         try:
-            plan: dict[str, Any] = json.loads((self.folder.path / PLAN).read_text())
-        except (FileNotFoundError, ValueError):
+            plan = read_form(self.folder.path / PLAN, "plan")
+        except FileNotFoundError:
+            if self.list_numbers():
+                folder = self.folder.path / FOLDER
+                raise UserError(
+                    f"{folder} holds finished batches, but no plan.json that says of what run: begin in a new folder"
+                ) from None
             return None
-        return plan
+        return {key: value for key, value in plan.items() if key != "version"}
 
     def locate(self, number: int) -> Path:
         """The file of a batch.
@@ -70,7 +103,10 @@ class Journal:
             number: Of the batch in the data set.
             results: All that the tables take from it.
         """
-        self.folder.write_bytes(f"{FOLDER}/{number:08d}.json", results.to_bytes())
+        content = {"batch": number, "run": self._identify(), **results.to_plain()}
+        line = json.dumps(content, separators=(",", ":")).encode()
+        self.folder.write_bytes(f"{FOLDER}/{number:08d}.json", line + b"\n" + _digest(line) + b"\n")
+        self._whole.add(number)
 
     def read(self, number: int) -> BatchResults | None:
         """Read the results of a batch.
@@ -79,14 +115,24 @@ class Journal:
             number: Of the batch in the data set.
 
         Returns:
-            The results; None where the file of the batch, or a file that it names, is not there or not whole.
+            The results; None where the batch is not finished.
         """
         try:
-            results = BatchResults.from_bytes(self.locate(number).read_bytes())
-            if results is None or any(self._size(name) != size for name, size in results.stored.items()):
+            path = self.locate(number)
+            content = path.read_bytes() if path.is_file() else b""
+            line, _, digest = content.removesuffix(b"\n").rpartition(b"\n")
+            if not line or digest != _digest(line):
                 return None
-        except FileNotFoundError:
+            plain = parse_form(line, "entry")
+            if (plain["batch"], plain["run"]) != (number, self._identify()):
+                return None
+            results = BatchResults.from_plain(plain)
+        except (OSError, ValueError):
             return None
+        if number not in self._whole:
+            if any(self.folder.compute_digest(name) != digest for name, digest in results.stored.items()):
+                return None
+            self._whole.add(number)
         return results
 
     def list_numbers(self) -> list[int]:
@@ -127,8 +173,25 @@ class Journal:
         for results in self.read_batches():
             yield from results.explanations
 
-    def _size(self, name: str) -> int:
-        return (self.folder.path / name).stat().st_size
+    def read_batch_sizes(self) -> dict[str, int]:
+        """Read the measured bounds that the finished batches were computed with.
+
+        Returns:
+            Images in one pass by the kind of pass; the last batch decides.
+        """
+        sizes: dict[str, int] = {}
+        for results in self.read_batches():
+            sizes |= results.batch_sizes
+        return sizes
+
+    def _identify(self) -> str:
+        if self._run is None:
+            self._run = identify_run(self.read_plan())
+        return self._run
+
+
+def _digest(line: bytes) -> bytes:
+    return hashlib.blake2b(line, digest_size=16).hexdigest().encode()
 
 
 def _count_unread(results: BatchResults) -> int:

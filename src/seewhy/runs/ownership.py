@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from seewhy.core.errors import UserError
+from seewhy.runs.stored_json import read_form
 
 try:
     import fcntl
@@ -50,16 +51,19 @@ def check_folder_is_free(folder: Path, task: str, overrides: Sequence[str] | Non
     names = sorted(path.name for path in folder.iterdir() if not _is_preliminary(path.name))
     if not names:
         return
-    record = read_run_record(folder)
-    if record is None:
+    try:
+        record = read_form(folder / "run.json", "record")
+    except UserError as error:
+        raise UserError(f"{error}; nothing was changed. Name another folder with hydra.run.dir=") from None
+    except FileNotFoundError:
         listed = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         raise UserError(
             f"the folder {folder} holds files that no run wrote ({listed}); nothing was changed. Name a new or an empty "
             "folder with hydra.run.dir="
-        )
-    if record.get("task") != task:
+        ) from None
+    if record["task"] != task:
         raise UserError(
-            f"the folder {folder} belongs to a run of {record.get('task')}; nothing was changed. Name another folder for "
+            f"the folder {folder} belongs to a run of {record['task']}; nothing was changed. Name another folder for "
             f"{task} with hydra.run.dir="
         )
     if overrides is None or task == "explain":
@@ -80,22 +84,6 @@ def _is_preliminary(name: str) -> bool:
 
 def _select_settings(overrides: Sequence[Any]) -> set[str]:
     return {str(override) for override in overrides if not str(override).lstrip("+~").startswith(PLACES)}
-
-
-def read_run_record(folder: Path) -> dict[str, Any] | None:
-    """Read run.json.
-
-    Args:
-        folder: A folder of any kind.
-
-    Returns:
-        The record of the run that began in the folder; None where there is none.
-    """
-    try:
-        record = json.loads((folder / "run.json").read_text())
-    except (OSError, ValueError, RecursionError):
-        return None
-    return record if isinstance(record, dict) and isinstance(record.get("task"), str) else None
 
 
 def create_new_folder(wanted: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import shlex
 import subprocess
@@ -12,7 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
+from seewhy.runs.stored_json import VERSION, read_form
 
 PACKAGES = (
     "seewhy",
@@ -57,6 +58,7 @@ class RunRecord:
         self.before = _read_record(folder / "run.json")
         self.started = datetime.now()
         self.content: dict[str, Any] = {
+            "version": VERSION,
             "status": "running",
             "task": task,
             "command": shlex.join(command),
@@ -99,10 +101,9 @@ class RunRecord:
 
 def _read_record(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
+        return read_form(path, "record")
+    except (FileNotFoundError, UserError):
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _list_attempts(before: dict[str, Any]) -> list[dict[str, Any]]:

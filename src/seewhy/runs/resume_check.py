@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -77,6 +79,35 @@ def describe_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list
     own = {change for key, change in changes.items() if not key.startswith("callbacks.")}
     repeated = {key for key, change in changes.items() if key.startswith("callbacks.") and change in own}
     return [f"{key}: {change}" for key, change in changes.items() if key not in repeated]
+
+
+def select_shared(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Select what the plans of all shards of a run share; copies of the images on other machines have other times.
+
+    Args:
+        plan: Of a run or of a shard.
+
+    Returns:
+        The plan without its shard, its overrides and the times of files.
+    """
+    data = {key: value for key, value in plan["data"].items() if not key.startswith("times")}
+    return {key: value for key, value in plan.items() if key not in ("shard", "overrides")} | {"data": data}
+
+
+def identify_run(plan: Mapping[str, Any] | None) -> str:
+    """Compute what tells the batches of a run from those of others.
+
+    Args:
+        plan: Of the run or of a shard; None for a journal that lasts for one loop.
+
+    Returns:
+        A digest, the same for all shards of a run; empty without a plan.
+    """
+    if plan is None:
+        return ""
+    plain = json.loads(json.dumps(select_shared(plan), default=str))  # as it is read from a file
+    text = json.dumps(plain, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

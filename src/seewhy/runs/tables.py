@@ -70,6 +70,7 @@ class Totals:
         passes: By stage of the work: attribution, metrics.
         seconds: By stage of the work.
         left_out: Metrics that need what the data lack.
+        batch_sizes: The measured bounds on the images in one pass, by the kind of pass; several where batches differ.
     """
 
     images: int = 0
@@ -82,6 +83,7 @@ class Totals:
     passes: dict[str, Passes] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
+    batch_sizes: dict[str, list[int]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, journal: Journal) -> Totals:
@@ -113,6 +115,8 @@ class Totals:
             passes.forward, passes.backward = passes.forward + cost.forward, passes.backward + cost.backward
             self.seconds[stage] = self.seconds.get(stage, 0.0) + cost.seconds
         self.left_out += [name for name in results.left_out if name not in self.left_out]
+        for kind, size in results.batch_sizes.items():
+            self.batch_sizes[kind] = sorted({*self.batch_sizes.get(kind, ()), size})
 
     def average_losses(self) -> dict[str, float]:
         """Average what training logs too.
@@ -128,9 +132,10 @@ class Totals:
         """Describe the images for the record of the run.
 
         Returns:
-            How many were read and skipped.
+            How many were read and skipped, and the batch sizes that were measured for them.
         """
-        return {"images": self.images, "images_skipped": self.skipped}
+        sizes = {"probe_batch_sizes": self.batch_sizes} if self.batch_sizes else {}
+        return {"images": self.images, "images_skipped": self.skipped, **sizes}
 
     def describe_attributions(self) -> dict[str, Any]:
         """Describe the work on the maps for the record of the run.

@@ -170,6 +170,7 @@ def _copy_classifier(classifier: Classifier) -> Classifier:
         influence_layer=classifier.influence_layer,
         channels_last=classifier.channels_last,
     )
+    twin.batch_sizes = classifier.batch_sizes
     twin.folding = classifier.folding.copy_to(twin.network)
     return twin.to(classifier.mean.device).eval()
 

@@ -1,0 +1,132 @@
+"""The forms of what a run stores as JSON: its plan, its record and the entries of its journal.
+
+Types are strict: no text stands for a number and no number for a truth value.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from seewhy.core.types import Explanation, Prediction, Skipped
+from seewhy.runs.batch_results import list_stored_fields
+
+Count: TypeAlias = Annotated[int, Field(ge=0)]
+Amount: TypeAlias = Annotated[float, Field(ge=0)]
+BatchSize: TypeAlias = Annotated[int, Field(ge=1)]
+Digest: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+
+
+class _Closed(BaseModel):
+    """Holds its fields and nothing else."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", protected_namespaces=())
+
+
+class _Open(BaseModel):
+    """Holds at least its fields: what readers of run folders use."""
+
+    model_config = ConfigDict(strict=True, extra="allow", protected_namespaces=())
+
+
+class Plan(_Open):
+    """journal/plan.json: what a run computes."""
+
+    version: int = 1
+    config: dict[str, Any]
+    overrides: list[str]
+    weights: str
+    device: str
+    images: Count
+    batches: Count
+    data: dict[str, Any]
+    shard: Annotated[str, Field(pattern=r"^[1-9]\d{0,8}/[1-9]\d{0,8}$")]
+
+
+class Method(_Open):
+    """The explainer of a record."""
+
+    name: str
+    parameters: str = ""
+    target: str | int = "predicted"
+    signed: bool = False
+    tolerance: float | None = None
+
+
+class Model(_Open):
+    """The classifier of a record."""
+
+    name: str
+    weights: str = ""
+    weights_sha256: str
+
+
+class Sheet(_Open):
+    """How the sheet of a run is drawn."""
+
+    maximum: Count
+    style: dict[str, Any]
+
+
+class Record(_Open):
+    """run.json: what was run, on what, and how it ended."""
+
+    version: int = 1
+    status: Literal["running", "completed", "failed", "refused", "interrupted"]
+    task: Annotated[str, Field(pattern=r"^[a-z_]{1,40}$")]
+    command: str = ""
+    overrides: list[str] = []
+    started: str = ""
+    seconds: Amount = 0.0
+    reason: str = ""
+    earlier: list[dict[str, Any]] = []
+    device: str = ""
+    explainer: Method | None = None
+    model: Model | None = None
+    sheet: Sheet | None = None
+    images: Count = 0
+    images_explained: Count = 0
+    images_skipped: Count = 0
+    passes_per_image: dict[str, Amount] = {}
+    probe_batch_sizes: dict[str, list[BatchSize]] = {}
+    attribution_seconds: Amount = 0.0
+    metrics_left_out: list[str] = []
+    logged: dict[str, float] = {}
+
+
+_HINTS = get_type_hints(Explanation)
+_FIELDS: dict[str, Any] = {name: (_HINTS[name], ...) for name in list_stored_fields()}
+StoredExplanation = create_model("StoredExplanation", __base__=_Closed, **_FIELDS)
+"""What the journal holds of an explanation."""
+
+
+class StoredImage(_Closed):
+    """An image of a batch."""
+
+    name: str
+    path: str
+    loss: float | None
+    prediction: Prediction
+    explanation: StoredExplanation | None = None  # type: ignore[valid-type]
+
+
+Curve: TypeAlias = tuple[str, str, str, list[float], list[float], list[float]]
+
+
+class Entry(_Closed):
+    """journal/<number>.json: a finished batch."""
+
+    batch: Count
+    run: str
+    images: list[StoredImage]
+    skipped: list[Skipped]
+    curves: list[Curve]
+    costs: dict[str, tuple[Count, Count, Amount]]
+    left_out: list[str]
+    batch_sizes: dict[str, BatchSize]
+    stored: dict[str, Digest]
+
+
+SCHEMAS: dict[str, type[BaseModel]] = {"plan": Plan, "record": Record, "entry": Entry}
+"""The forms by name."""
