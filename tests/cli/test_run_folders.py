@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
-from seewhy.cli.resume import prepend_earlier_overrides
 from journals import PLAN
+from seewhy.cli.resume import prepend_earlier_overrides
 from seewhy.core.errors import UserError
 from seewhy.runs.stored_json import VERSION
 
@@ -97,7 +97,7 @@ def test_a_resumed_run_takes_over_neither_place_nor_hydra_nor_trust(tmp_path: Pa
 )
 def test_a_plan_that_no_run_wrote_is_refused(tmp_path: Path, overrides: object) -> None:
     folder = plan(tmp_path / "sent", overrides)
-    with pytest.raises(UserError, match=r"no run of seewhy stores there|has no journal of a run"):
+    with pytest.raises(UserError, match=r"no run of seewhy stores there|is not the plan of a run"):
         prepend_earlier_overrides([f"resume={folder}"], "explain")
 
 

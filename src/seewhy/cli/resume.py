@@ -6,7 +6,6 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -55,12 +54,12 @@ def prepend_earlier_overrides(arguments: Sequence[str], task: str) -> list[str]:
     if plan is None:
         lack = "has no journal of a run" if folder.is_dir() else "does not exist"
         raise UserError(f"{RESUME}{folder} {lack}: give the folder that the run named when it ended")
-    earlier = select_repeated(plan.get("overrides"), folder)
+    earlier = select_repeated(plan["overrides"], folder)
     quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
     return [*earlier, *others, f"hydra.run.dir='{quoted}'"]
 
 
-def select_repeated(stored: Any, folder: Path) -> list[str]:
+def select_repeated(stored: Sequence[str], folder: Path) -> list[str]:
     """Select what a resumed run takes over from the plan of a folder, which is not trusted.
 
     Args:
@@ -73,16 +72,14 @@ def select_repeated(stored: Any, folder: Path) -> list[str]:
     Raises:
         UserError: The plan holds something that is no override, or a setting that no run stores there.
     """
-    if not isinstance(stored, list):
-        raise UserError(f"{RESUME}{folder} has no journal of a run: give the folder that the run named when it ended")
     repeated = []
     for text in stored:
-        root = _find_root(text) if isinstance(text, str) else None
+        root = _find_root(text)
         if root in NOT_REPEATED:
             continue
         if root not in REPEATED or "${oc." in text:
             raise UserError(
-                f"{RESUME}{folder}: its plan holds {str(text)[:80]!a}, which no run of seewhy stores there; do not resume a "
+                f"{RESUME}{folder}: its plan holds {text[:80]!a}, which no run of seewhy stores there; do not resume a "
                 "folder that was edited or that you do not trust"
             )
         repeated.append(text)
