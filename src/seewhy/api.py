@@ -122,9 +122,12 @@ def load_classifier(
     model: str | Classifier | nn.Module,
     *,
     classes: str | int | Sequence[str] | None = None,
-    size: int | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    size: int | Sequence[int] | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    channels: int | None = None,
+    display: Sequence[int] | None = None,
+    fit: str | None = None,
     weights: str | os.PathLike[str] | None = None,
     overrides: Sequence[str] = (),
 ) -> Classifier:
@@ -135,9 +138,15 @@ def load_classifier(
             normalised images (used as it is, on its device; also a LightningModule, a compiled module, TorchScript or an
             exported program), or a Classifier, which is returned.
         classes: Class names, a file of them, or their number; None: those of the weights.
-        size: The side of the input images in pixels; None: that of the weights.
-        mean: The mean that is subtracted from images in [0, 1], per channel; None: that of the weights.
-        std: The standard deviation that images in [0, 1] are divided by, per channel; None: that of the weights.
+        size: (height, width) of the input images in pixels, or one number for squares; None: that of the weights.
+        mean: The mean that is subtracted from images in [0, 1], per channel or one number for all; None: that of the
+            weights.
+        std: The standard deviation that images in [0, 1] are divided by, as `mean`.
+        channels: Of the input images; None: as many as `mean`, or as the weights take.
+        display: Numbers, from 1, of the channels that figures show as red, green and blue, or of the one shown as grey;
+            None: the first three, or the first of fewer.
+        fit: `crop` (pictures keep their proportions and are cut) or `squash` (both sides are resized); None: that of the
+            weights, or `crop`.
         weights: As `model.weights=` of the command line; None: `auto`.
         overrides: Those of the command line.
 
@@ -153,6 +162,7 @@ def load_classifier(
     from seewhy.models.classifier import Classifier
 
     facts = {"classes": classes, "size": size, "mean": mean, "std": std}
+    facts |= {"channels": channels, "display": display, "fit": fit}
     changed = [key for key, value in {**facts, "weights": weights}.items() if value is not None]
     if isinstance(model, Classifier):
         if changed:
@@ -176,12 +186,15 @@ def _load_named(cfg: DictConfig, changes: Mapping[str, Any]) -> Classifier:
 def _wrap_network(
     network: nn.Module,
     classes: str | int | Sequence[str] | None,
-    size: int | None,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
+    size: int | Sequence[int] | None,
+    mean: float | Sequence[float] | None,
+    std: float | Sequence[float] | None,
+    channels: int | None,
+    display: Sequence[int] | None,
+    fit: str | None,
 ) -> Classifier:
-    from seewhy.core.types import Facts
-    from seewhy.models.build import read_class_names
+    from seewhy.core.types import Facts, read_size
+    from seewhy.models.build import expand_statistics, read_class_names
     from seewhy.models.classifier import Classifier
     from seewhy.models.unwrapping import unwrap_network
     from seewhy.models.weights import hash_weights
@@ -194,10 +207,10 @@ def _wrap_network(
             f"a network of your own needs {missing}: for example classes=10, size=224, mean=[0.485, 0.456, 0.406], "
             "std=[0.229, 0.224, 0.225] (0 and 1 where the network takes images in [0, 1])"
         )
-    network = unwrap_network(network)
+    network, statistics = unwrap_network(network), expand_statistics(channels, mean, std, None)
     classifier = Classifier(
         network,
-        Facts(names, size, tuple(mean), tuple(std)),
+        Facts(names, read_size(size), **statistics, display=tuple(display or ()), fit=fit or "crop"),  # type: ignore[arg-type]
         name=getattr(network, "original_name", type(network).__name__),  # TorchScript keeps the name of the class
         origin="given",
         weights_sha256=hash_weights(network),
@@ -231,9 +244,11 @@ def explain(
     metrics: str | Sequence[str] = (),
     *,
     classes: str | int | Sequence[str] | None = None,
-    size: int | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    size: int | Sequence[int] | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    display: Sequence[int] | None = None,
+    fit: str | None = None,
     seed: int = 0,
     probe_batch_size: int | str = "auto",
     overrides: Sequence[str] = (),
@@ -249,15 +264,17 @@ def explain(
 
     Args:
         model: What `load_classifier` takes.
-        images: A folder, a file, a pattern, Pillow images, a list of those, or floats [n, 3, size, size] in [0, 1];
-            None: the sample images.
+        images: A folder, a file, a pattern, Pillow images, a list of those, or floats [n, channels, height, width] in
+            [0, 1]; None: the sample images.
         explainer: A yaml of configs/explainer, or an Explainer.
         target: `predicted`, `true`, `runner_up`, a class index or a class name.
         metrics: Names of configs/metric.
         classes: As in `load_classifier`.
         size: As in `load_classifier`.
-        mean: As in `load_classifier`.
+        mean: As in `load_classifier`; its length is the number of channels.
         std: As in `load_classifier`.
+        display: As in `load_classifier`.
+        fit: As in `load_classifier`.
         seed: Of every random number.
         probe_batch_size: How many images are in the network at once, or `auto`.
         overrides: Further ones of the command line, such as `["data.limit=10", "trainer=cpu"]`.
@@ -275,6 +292,7 @@ def explain(
     choices += [f"seed={seed}", f"probe_batch_size={probe_batch_size}"]
     cfg = _compose(explainer, metrics, parameters, [*choices, *overrides])
     facts: dict[str, Any] = {"classes": classes, "size": size, "mean": mean, "std": std}
+    facts |= {"display": display, "fit": fit}
     classifier = _load_named(cfg, facts) if isinstance(model, str) else load_classifier(model, **facts)
     check_policy("true" if target is True else target, classifier.facts.classes)
     method = explainer if isinstance(explainer, Explainer) else build_object(cfg.explainer, "explainer")

@@ -136,7 +136,7 @@ def test_passes_steps_and_nothing_left_behind(variant: str) -> None:
 
 
 def test_the_image_of_no_spectrum_and_of_one_wave() -> None:
-    canvas = Fourier(8, decay=1.0, contrast=100.0, saturation=1.0)
+    canvas = Fourier((3, 8, 8), decay=1.0, contrast=100.0, saturation=1.0)
     assert torch.equal(canvas.images(torch.zeros(2, 3, 8, 5, 2)), torch.full((2, 3, 8, 8), 0.5))
     wave = torch.zeros(1, 3, 8, 5, 2)
     wave[0, 0, 0, 2, 0] = 1.0
@@ -148,14 +148,14 @@ def test_the_image_of_no_spectrum_and_of_one_wave() -> None:
 
 def test_contrast_and_saturation_are_bounds() -> None:
     spectrum = 50 * torch.randn(2, 3, 16, 9, 2, generator=torch.Generator().manual_seed(0))
-    values = Fourier(16, 1.0, contrast=1.2, saturation=1.0).images(spectrum).logit()
+    values = Fourier((3, 16, 16), 1.0, contrast=1.2, saturation=1.0).images(spectrum).logit()
     torch.testing.assert_close(values.flatten(1).std(1), torch.full((2,), 1.2), rtol=1e-3, atol=0)
-    pale = Fourier(16, 1.0, contrast=1.2, saturation=1e-6).images(spectrum).logit()
+    pale = Fourier((3, 16, 16), 1.0, contrast=1.2, saturation=1e-6).images(spectrum).logit()
     brightness = torch.tensor(COLOURS)[:, 0]
     torch.testing.assert_close(
         pale[:, 1] / pale[:, 0], (brightness[1] / brightness[0]).expand(2, 16, 16), rtol=1e-2, atol=1e-3
     )
-    faint = Fourier(16, 1.0, contrast=1.2, saturation=100.0)
+    faint = Fourier((3, 16, 16), 1.0, contrast=1.2, saturation=100.0)
     torch.testing.assert_close(
         faint.images(spectrum * 2e-4).logit(), 2 * faint.images(spectrum * 1e-4).logit(), rtol=1e-3, atol=1e-4
     )

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from explainer_checks import assert_same, state_of
-from seewhy.analyses.synthesis.base import encode_png, round_to_bytes, to_bytes
+from seewhy.analyses.synthesis.base import encode_image, round_to_bytes, to_bytes
 from seewhy.analyses.synthesis.fooling_image import ALREADY, EXHAUSTED, FOOLED, STUCK, FoolingImage
 from seewhy.core.errors import UserError
 from seewhy.models.classifier import Classifier, Passes
@@ -104,7 +104,7 @@ def test_the_saved_file_is_taken_for_the_target() -> None:
     classifier, targets = small_cnn(), torch.tensor([1, 5, 9])
     made = fooling(rate=0.3).fool(classifier, round_to_bytes(random_images(3, 32)), targets)
     assert made.outcomes == [FOOLED] * 3
-    read = [np.asarray(Image.open(io.BytesIO(encode_png(image)))) for image in made.images]
+    read = [np.asarray(Image.open(io.BytesIO(encode_image(image)[1]))) for image in made.images]
     pixels = torch.from_numpy(np.stack(read)).permute(0, 3, 1, 2) / 255
     assert torch.equal(pixels, made.images)
     assert classifier(pixels).argmax(1).tolist() == targets.tolist()

@@ -140,4 +140,4 @@ class Previews(_Drawing):
             outputs.setdefault("pending", []).append(self.writer.run(partial(self._write, explanation)))
 
     def _write(self, explanation: Explanation) -> Path:
-        return self.folder.write_bytes(f"images/{explanation.name}.webp", encode_preview(explanation.image))
+        return self.folder.write_bytes(f"images/{explanation.name}.webp", encode_preview(explanation.picture))

@@ -98,6 +98,7 @@ class Robustness(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         if not hasattr(data, "corrupt"):
             raise UserError(f"{type(data).__name__} cannot corrupt its images: use data=folder, samples or cifar10")
+        self.gallery.display = pl_module.facts.display
         self.corrupter = Corrupter(self.corruptions, pl_module.facts, self.options["seed"])
         data.corrupt = self.corrupter
         data.num_workers = data.num_workers or (self.workers if self.corruptions else 0)

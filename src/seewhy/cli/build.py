@@ -43,6 +43,8 @@ class Job:
                 "size": facts.size,
                 "mean": facts.mean,
                 "std": facts.std,
+                **({"display": facts.display} if facts.display else {}),
+                **({} if facts.fit == "crop" else {"fit": facts.fit}),
             },
             "device": str(self.trainer.strategy.root_device),
             "threads": torch.get_num_threads(),

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -61,7 +61,7 @@ class Explanation:
     path: str
     """Where the image was read from."""
     image: Tensor
-    """float32 [3, height, width] in [0, 1], as the classifier saw it."""
+    """float32 [channels, height, width] in [0, 1], as the classifier saw it."""
     prediction: Prediction
     """What the classifier says of the image."""
     target: Target
@@ -82,10 +82,17 @@ class Explanation:
     """What was measured of this map, such as `deletion`."""
     warnings: tuple[str, ...] = ()
     """What a reader must know before trusting this map, such as `completeness gap 12 % is over 5 %`."""
+    display: tuple[int, ...] = ()
+    """The channels that are shown, as in `Facts`."""
+
+    @property
+    def picture(self) -> Tensor:
+        """The image as it is shown: float32 [3, height, width]."""
+        return select_display(self.image, self.display)
 
 
 Images: TypeAlias = Tensor
-"""float32 [batch, 3, height, width], RGB in [0, 1], not normalised."""
+"""float32 [batch, channels, height, width] in [0, 1], not normalised; three channels are RGB."""
 
 Classes: TypeAlias = Tensor
 """int64 [batch]: the index of one class for each image."""
@@ -216,9 +223,9 @@ class Corrupted(NamedTuple):
     """The corrupted versions of one picture, or of a batch of them (then with a leading batch dimension)."""
 
     pictures: Tensor
-    """uint8 [steps, 3, size, size]."""
+    """uint8 [steps, channels, height, width]."""
     sources: Tensor
-    """float32 [moving steps, 2, size, size]: where (x, y) each pixel came from, NaN where from outside."""
+    """float32 [moving steps, 2, height, width]: where (x, y) each pixel came from, NaN where from outside."""
     seconds: Tensor
     """What the corruption took."""
 
@@ -282,6 +289,7 @@ CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog
 LARGEST_SIZE = 8192
 """Pixels of one side of an image, at most."""
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+FITS = ("crop", "squash")
 SCORES = ("softmax",)
 """What the outputs of a network can mean: `softmax`, the logits of classes that exclude each other."""
 
@@ -296,8 +304,8 @@ class Facts:
 
     classes: tuple[str, ...]
     """The name of each output."""
-    size: int
-    """Height and width of the images in pixels."""
+    size: int | tuple[int, int]
+    """(height, width) of the images in pixels; one number for squares."""
     mean: tuple[float, ...]
     """Of each channel, for images in [0, 1]."""
     std: tuple[float, ...]
@@ -308,26 +316,59 @@ class Facts:
     """How images are resized: nearest, bilinear or bicubic."""
     score: str = "softmax"
     """What the outputs mean, one of `SCORES`."""
+    display: tuple[int, ...] = ()
+    """Numbers, from 1, of the channels that figures show as red, green and blue, or of the one that they show as grey;
+    none: the first three, or the first where there are fewer."""
+    fit: str = "crop"
+    """How a picture of other proportions becomes an image: `crop` keeps them and cuts what stands out on both sides,
+    `squash` resizes height and width apart and cuts nothing."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.size <= LARGEST_SIZE:
-            raise UserError(f"model.size={self.size} must be at least 1 pixel and at most {LARGEST_SIZE}")
+        object.__setattr__(self, "size", read_size(self.size))
+        object.__setattr__(self, "display", tuple(self.display))
         if any(unicodedata.category(letter) == "Cc" for name in self.classes for letter in name):
             raise UserError("a class name holds a control character, such as a new line; set model.classes")
         numbers = (*self.mean, *self.std)
         if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
             raise UserError(f"model.mean={list(self.mean)} and model.std={list(self.std)} must be finite numbers")
-        if len(self.mean) != 3 or len(self.std) != 3:
+        if len(self.mean) != len(self.std) or not self.mean:
             raise UserError(
-                f"model.mean={list(self.mean)} and model.std={list(self.std)} need one number for each of R, G, B"
+                f"model.mean={list(self.mean)} and model.std={list(self.std)} need one number for each channel"
             )
         if min(self.std) <= 0:
             raise UserError(f"model.std={list(self.std)} must be positive")
         if not 0 < self.crop <= 1:
             raise UserError(f"model.crop={self.crop} must be in (0, 1]: the share of the shorter side that is kept")
         check_choice("model.interpolation", self.interpolation, INTERPOLATIONS)
+        check_choice("model.fit", self.fit, FITS)
+        numbers_of_channels = range(1, self.channels + 1)
+        if len(self.display) not in (0, 1, 3) or any(channel not in numbers_of_channels for channel in self.display):
+            raise UserError(
+                f"model.display={list(self.display)} must name one or three channels by their numbers, which are 1 to "
+                f"{self.channels} (red, green and blue, or grey)"
+            )
         if self.score not in SCORES:
             raise UserError(f"score={self.score!r} of the network's outputs is none of {', '.join(SCORES)}")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) of the images in pixels."""
+        return self.size if isinstance(self.size, tuple) else (self.size, self.size)
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of the images."""
+        return len(self.mean)
+
+    def describe_input(self) -> str:
+        """Describe the images in words.
+
+        Returns:
+            A phrase such as `224 px`, `160 x 192 px` or `64 px, 4 channels`.
+        """
+        size = "{} x {}".format(*self.size) if isinstance(self.size, tuple) else str(self.size)
+        channels = "" if self.channels == 3 else f", {self.channels} channel{'s' if self.channels > 1 else ''}"
+        return f"{size} px{channels}"
 
     def compute_probabilities(self, logits: Tensor) -> Tensor:
         """Compute the probability of each class.
@@ -358,7 +399,9 @@ class Facts:
         Returns:
             The header of a safetensors file, from strings to strings.
         """
-        return {"facts": json.dumps(dataclasses.asdict(self))}
+        defaults = {"display": (), "fit": "crop"}
+        fields = {key: value for key, value in dataclasses.asdict(self).items() if value != defaults.get(key)}
+        return {"facts": json.dumps(fields)}
 
     @staticmethod
     def from_metadata(metadata: Mapping[str, str] | None) -> Facts | None:
@@ -381,6 +424,46 @@ class Facts:
             raise
         except (TypeError, ValueError, AttributeError, RecursionError) as error:
             raise UserError(f"its facts (classes, size, mean, ...) are damaged: {error}") from error
+
+
+def select_display(images: Tensor, display: Sequence[int] = ()) -> Tensor:
+    """Select the channels that are shown as colours.
+
+    Args:
+        images: [..., channels, height, width].
+        display: Numbers, from 1, of three channels or of one; none: the first three, or the first of fewer.
+
+    Returns:
+        [..., 3, height, width], red, green and blue; three equal ones of a single channel.
+    """
+    channels = images.shape[-3]
+    chosen = list(display) or ([1, 2, 3] if channels >= 3 else [1])
+    if channels == 3 and chosen == [1, 2, 3]:
+        return images
+    colours = [number - 1 for number in chosen] * (3 // len(chosen))
+    return images[..., colours, :, :]
+
+
+def read_size(size: int | Sequence[int]) -> int | tuple[int, int]:
+    """Read the size of images.
+
+    Args:
+        size: A number of pixels for squares, or [height, width].
+
+    Returns:
+        A number where height and width are equal, else the pair.
+
+    Raises:
+        UserError: It is no size, or too large.
+    """
+    sides: list[Any] = list(size) if isinstance(size, list | tuple) else [size]
+    words = sides[0] if len(sides) == 1 else sides
+    whole = all(isinstance(side, int) and not isinstance(side, bool) for side in sides)
+    if len(sides) not in (1, 2) or not whole:
+        raise UserError(f"model.size={words} must be a number of pixels, or [height, width]")
+    if not all(1 <= side <= LARGEST_SIZE for side in sides):
+        raise UserError(f"model.size={words} must be at least 1 pixel and at most {LARGEST_SIZE}")
+    return sides[0] if sides[0] == sides[-1] else (sides[0], sides[1])
 
 
 def _with_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from seewhy.core.errors import UserError
 from seewhy.core.types import CIFAR10_CLASSES, Batch, Facts
 from seewhy.data.corruptions.corrupter import Corrupter, limit_batch_size
 from seewhy.data.dataset import Corrupt, stack_versions
-from seewhy.data.loading import check_loading, resize_and_crop, to_unit_range
+from seewhy.data.loading import check_loading, resize_and_crop, to_grey, to_unit_range
 
 TRAINING_FILES = tuple(f"data_batch_{number}" for number in range(1, 6))
 MD5 = {
@@ -33,7 +33,7 @@ MD5 = {
 
 
 class TensorImages(Dataset[Batch]):
-    """uint8 pictures [n, 3, height, width] with labels [n]; `indices` are their positions in the original data set.
+    """uint8 pictures [n, channels, height, width] with labels [n]; `indices` are their positions in the original data set.
 
     `corrupt` adds the corrupted versions of each picture.
     """
@@ -73,7 +73,7 @@ class TensorImages(Dataset[Batch]):
 
 
 def augment(pictures: Tensor, shift: int) -> Tensor:
-    """Each picture of [batch, 3, height, width] flipped with probability 1/2 and moved by up to `shift` pixels.
+    """Each picture of [batch, channels, height, width] flipped with probability 1/2 and moved by up to `shift` pixels.
 
     The border that a move uncovers is filled by reflection. Drawn from torch's global generator.
     """
@@ -161,7 +161,13 @@ class CIFAR10(LightningDataModule):
             self.test_part = self._build_part(pictures, labels, torch.arange(len(labels))[: self.limit], "test")
 
     def _build_part(self, pictures: Tensor, labels: Tensor, indices: Tensor, split: str) -> TensorImages:
-        return TensorImages(pictures[indices], labels[indices], indices, f"cifar10_{split}", self.class_names)
+        channels = self.facts.channels
+        if channels not in (1, 3):
+            raise UserError(
+                f"data=cifar10 holds RGB pictures, and the network takes {channels} channels; take data=folder"
+            )
+        pictures = to_grey(pictures[indices]) if channels == 1 else pictures[indices]
+        return TensorImages(pictures, labels[indices], indices, f"cifar10_{split}", self.class_names)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """uint8 32x32 -> [0, 1] at the classifier's size; augmented while training."""
@@ -170,6 +176,8 @@ class CIFAR10(LightningDataModule):
         if training and self.augmentation:
             pictures = augment(pictures, self.shift)
         if not training:
+            return batch._replace(images=to_unit_range(resize_and_crop(pictures, self.facts)))
+        if isinstance(self.training_size, tuple):
             return batch._replace(images=to_unit_range(resize_and_crop(pictures, self.facts)))
         images = to_unit_range(pictures)
         if images.shape[-1] != self.training_size:

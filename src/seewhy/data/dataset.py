@@ -17,10 +17,10 @@ from torch.utils.data import Dataset
 from seewhy.core.errors import UnreadableImage, UserError
 from seewhy.core.types import Batch, Corrupted, Facts, Images, Skipped
 from seewhy.data.images import MAX_PIXELS, convert_pillow, fit_mask, read_image, read_mask
-from seewhy.data.loading import resize_and_crop, to_unit_range
+from seewhy.data.loading import resize_and_crop, to_bytes, to_unit_range
 
 Corrupt: TypeAlias = Callable[[Tensor], Corrupted]
-"""Picture uint8 [3, height, width] -> its corrupted versions at the classifier's size."""
+"""Picture uint8 [channels, height, width] -> its corrupted versions at the classifier's size."""
 
 
 class Item(NamedTuple):
@@ -36,7 +36,7 @@ class Item(NamedTuple):
 
 
 class Record(NamedTuple):
-    """One image, float32 [3, size, size] in [0, 1], the item it belongs to, its mask, bool [size, size], and versions."""
+    """One image, float32 [channels, height, width] in [0, 1], its item, its mask, bool [height, width], and versions."""
 
     image: Tensor
     item: Item
@@ -47,16 +47,23 @@ class Record(NamedTuple):
 class ImageFiles(Dataset[Record | Skipped]):
     """Reads each file once and fits it to the classifier's size; `corrupt` adds its corrupted versions.
 
-    A file that cannot be used becomes a `Skipped` with the reason; every other error is raised.
+    A file that cannot be used becomes a `Skipped` with the reason; every other error is raised. Corruptions are defined
+    for 8 bits: where there are any, pictures of more bits are rounded first, and the clean image is that of the rest.
     """
 
     def __init__(
-        self, items: Sequence[Item], facts: Facts, corrupt: Corrupt | None = None, max_pixels: int = MAX_PIXELS
+        self,
+        items: Sequence[Item],
+        facts: Facts,
+        corrupt: Corrupt | None = None,
+        max_pixels: int = MAX_PIXELS,
+        scale: float | None = None,
     ) -> None:
         self.items = list(items)
         self.facts = facts
         self.corrupt = corrupt
         self.max_pixels = max_pixels
+        self.scale = scale
 
     def __len__(self) -> int:
         return len(self.items)
@@ -71,7 +78,7 @@ class ImageFiles(Dataset[Record | Skipped]):
     def __getitem__(self, position: int) -> Record | Skipped:
         item = self.items[position]
         try:
-            picture = read_image(item.path, self.max_pixels)
+            picture = read_image(item.path, self.max_pixels, self.facts.channels, self.scale)
         except UnreadableImage as error:
             return Skipped(escape_path(item.path), str(error))
         try:
@@ -79,13 +86,13 @@ class ImageFiles(Dataset[Record | Skipped]):
             mask = None if item.mask is None else read_mask(item.mask, size, self.max_pixels)
         except UnreadableImage as error:
             return Skipped(escape_path(item.path), f"its mask {escape_path(item.mask or Path())}: {error}")
-        side = self.facts.size
-        fitted = torch.zeros(side, side, dtype=torch.bool) if mask is None else fit_mask(mask, self.facts)
+        fitted = torch.zeros(self.facts.shape, dtype=torch.bool) if mask is None else fit_mask(mask, self.facts)
+        picture = picture if self.corrupt is None else to_bytes(picture)
         corrupted = None if self.corrupt is None else self.corrupt(picture)
         return Record(to_unit_range(self.fit(picture)), item, fitted, corrupted)
 
     def fit(self, picture: Tensor) -> Tensor:
-        """Fit a picture uint8 [3, height, width] to the classifier's size."""
+        """Fit a picture [channels, height, width] to the classifier's size."""
         return resize_and_crop(picture, self.facts)
 
 
@@ -101,16 +108,19 @@ def _digest(values: Sequence[object]) -> str:
     return hashlib.blake2b("\n".join(map(repr, values)).encode(errors="backslashreplace"), digest_size=8).hexdigest()
 
 
-def collate(records: Sequence[Record | Skipped], size: int, masked: bool = False) -> Batch:
-    """One batch with images float32 [n, 3, size, size], n being the number of files that could be read (perhaps 0).
+def collate(
+    records: Sequence[Record | Skipped], size: int | tuple[int, int], masked: bool = False, channels: int = 3
+) -> Batch:
+    """One batch of images float32 [n, channels, height, width], n being how many files could be read (perhaps 0).
 
-    It has masks bool [n, size, size] if `masked`.
+    It has masks bool [n, height, width] if `masked`.
     """
+    shape = size if isinstance(size, tuple) else (size, size)
     read = [record for record in records if isinstance(record, Record)]
     skipped = [record for record in records if isinstance(record, Skipped)]
     items = [record.item for record in read]
     return Batch(
-        images=torch.stack([record.image for record in read]) if read else torch.zeros(0, 3, size, size),
+        images=torch.stack([record.image for record in read]) if read else torch.zeros(0, channels, *shape),
         labels=torch.tensor([item.label for item in items], dtype=torch.int64),
         names=[item.name for item in items],
         paths=[escape_path(item.path) for item in items],
@@ -210,7 +220,7 @@ def iterate_batches(images: Any, facts: Facts, batch_size: int) -> Iterator[Batc
 
 
 def stack_images(images: Any, facts: Facts) -> Images:
-    """float32 [n, 3, height, width] in [0, 1] of a tensor, a Pillow image, or a sequence of Pillow images."""
+    """float32 [n, channels, height, width] in [0, 1] of a tensor, a Pillow image, or a sequence of Pillow images."""
     if isinstance(images, Tensor):
         return _check_tensor(images[None] if images.ndim == 3 else images, facts)
     pictures = [images] if isinstance(images, Image.Image) else images
@@ -219,33 +229,35 @@ def stack_images(images: Any, facts: Facts) -> Images:
         kinds = sorted({type(item).__name__ for item in items})
         raise UserError(
             f"images={', '.join(kinds)}: give a path or a list of paths, Pillow images (Image.fromarray makes one of an "
-            "array), or a float tensor [n, 3, height, width] in [0, 1]"
+            f"array), or a float tensor [n, {facts.channels}, height, width] in [0, 1]"
         )
     if not pictures:
         raise UserError("images=[]: give at least one image")
     fitted = []
     for number, picture in enumerate(pictures):
         try:
-            fitted.append(to_unit_range(resize_and_crop(convert_pillow(picture), facts)))
+            fitted.append(to_unit_range(resize_and_crop(convert_pillow(picture, facts.channels), facts)))
         except UnreadableImage as error:
             raise UserError(f"image {number} cannot be used: {error}") from error
     return torch.stack(fitted)
 
 
 def _check_tensor(images: Tensor, facts: Facts) -> Images:
-    if images.ndim != 4 or images.shape[1] != 3 or not len(images) or not images.is_floating_point():
+    channels = facts.channels
+    if images.ndim != 4 or images.shape[1] != channels or not len(images) or not images.is_floating_point():
         raise UserError(
-            f"images are {images.dtype} {list(images.shape)}: give floats [n, 3, height, width] in [0, 1], n at least 1 "
-            "(8-bit images: images.float() / 255)"
+            f"images are {images.dtype} {list(images.shape)}: give floats [n, {channels}, height, width] in [0, 1], n at "
+            "least 1 (8-bit images: images.float() / 255)"
         )
     low, high = float(images.min()), float(images.max())
     if not (low >= 0 and high <= 1):
         raise UserError(
             f"images reach from {low:g} to {high:g}: give [0, 1], not normalised; the classifier does that itself"
         )
-    if images.shape[2:] != (facts.size, facts.size):
+    if images.shape[2:] != facts.shape:
+        height, width = images.shape[2:]
         raise UserError(
-            f"images are {images.shape[2]} x {images.shape[3]} pixels, the network sees {facts.size} x {facts.size}: "
-            f"resize them, or give Pillow images or files, or set size={images.shape[3]}"
+            f"images are {height} x {width} pixels, the network sees {facts.shape[0]} x {facts.shape[1]}: "
+            f"resize them, or give Pillow images or files, or set size={width if height == width else (height, width)}"
         )
     return images.detach().float()

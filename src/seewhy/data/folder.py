@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -73,6 +73,8 @@ class Folder(LightningDataModule):
         split_seed: Decides which images are held out.
         augmentation: Whether training images are cut out at random and flipped.
         training_batch_size: Images of a training batch.
+        scale: The stored value that becomes 1, such as 10000 of reflectances in 16 bits; larger ones become 1 too. None:
+            the largest of the file's type.
     """
 
     left_out: frozenset[str] = frozenset()
@@ -99,6 +101,7 @@ class Folder(LightningDataModule):
         split_seed: int = 0,
         augmentation: bool = True,
         training_batch_size: int = 32,
+        scale: float | None = None,
     ) -> None:
         super().__init__()
         if limit is not None and limit < 1:
@@ -111,6 +114,8 @@ class Folder(LightningDataModule):
             raise UserError(f"data.training_batch_size={training_batch_size} must be at least 2")
         if max_pixels < 1:
             raise UserError(f"data.max_pixels={max_pixels} refuses every image: give at least 1")
+        if scale is not None and not scale > 0:
+            raise UserError(f"data.scale={scale:g} must be above 0: the stored value that becomes 1, or null")
         self.root = root
         self.facts = facts or Facts((), 224, IMAGENET_MEAN, IMAGENET_STD)
         self.batch_size = batch_size
@@ -124,6 +129,7 @@ class Folder(LightningDataModule):
         self.split_seed = split_seed
         self.augmentation = augmentation
         self.training_batch_size = training_batch_size
+        self.scale = scale
         self.items = []
         self.parts: dict[str, list[Item]] = {}
         """What is trained on, validated and tested; empty before a training."""
@@ -240,22 +246,24 @@ class Folder(LightningDataModule):
         """Shuffled; the last incomplete batch is left out where there are others."""
         items, size = self.parts["train"], self.training_batch_size
         kind = TrainingImages if self.augmentation else ImageFiles
-        data = kind(items, self.facts, max_pixels=self.max_pixels)
+        data = kind(items, self.facts, max_pixels=self.max_pixels, scale=self.scale)
         return self._load(data, size, shuffle=True, drop_last=len(items) > size)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The validation images in order."""
-        data = ImageFiles(self.parts["val"], self.facts, max_pixels=self.max_pixels)
+        data = ImageFiles(self.parts["val"], self.facts, max_pixels=self.max_pixels, scale=self.scale)
         return self._load(data, self.training_batch_size)
 
     def _load(self, data: ImageFiles, size: int, **options: Any) -> DataLoader[Batch]:
-        gather = partial(collate, size=self.facts.size)
-        return DataLoader(data, size, num_workers=self.num_workers, collate_fn=gather, **options)  # type: ignore[arg-type]
+        return DataLoader(data, size, num_workers=self.num_workers, collate_fn=self._gather(), **options)  # type: ignore[arg-type]
+
+    def _gather(self, masked: bool = False) -> Callable[..., Batch]:
+        return partial(collate, size=self.facts.shape, channels=self.facts.channels, masked=masked)
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """The images in order; files that cannot be read are in `Batch.skipped`."""
-        data = ImageFiles(self.items, self.facts, self.corrupt, self.max_pixels)
-        gather = partial(collate, size=self.facts.size, masked=self.masks is not None)
+        data = ImageFiles(self.items, self.facts, self.corrupt, self.max_pixels, self.scale)
+        gather = self._gather(self.masks is not None)
         size = limit_batch_size(self.batch_size, self.corrupt)
         return DataLoader(data, size, num_workers=self.num_workers, collate_fn=gather)  # type: ignore[arg-type]
 

@@ -8,6 +8,7 @@ import os
 import stat
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ from torch import Tensor
 
 from seewhy.core.errors import UnreadableImage, UserError
 from seewhy.core.types import Facts
-from seewhy.data.loading import resize_and_crop
+from seewhy.data.arrays import read_array, scale_values
+from seewhy.data.loading import resize_and_crop, to_grey
 
 MAX_PIXELS = 100_000_000
 """Of the largest image that is read; it takes at most about 8 bytes of memory for each pixel."""
@@ -47,34 +49,94 @@ SIGNATURES = (
 BRANDS = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC", b"msf1": "HEIC", b"avif": "AVIF", b"avis": "AVIF"}
 
 
-def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Tensor:
-    """Read an image file as an RGB picture, turned as its EXIF orientation asks.
+def read_image(path: str | Path, max_pixels: int = MAX_PIXELS, channels: int = 3, scale: float | None = None) -> Tensor:
+    """Read an image file as a picture of some channels, turned as its EXIF orientation asks.
 
-    Of an animation the first frame. Transparency shows white behind it; 16-bit grey v becomes v / 257; floating-point
-    grey is scaled from [0, 1], or taken as it is up to 255.
+    Three channels are RGB and one is grey, whatever the file holds. Transparency shows white behind it; of an animation
+    the first frame is taken; 16-bit grey v becomes v / 257, or v / 65535 without rounding for one channel; floating-point
+    grey is scaled from [0, 1], or taken as it is up to 255. Any other number of channels must be that of the file: two of
+    grey and four of colours with transparency as they are stored, any number of the bands or pages of a TIFF file. A .npy
+    file holds [height, width, channels] or [channels, height, width].
 
     Args:
         path: The file.
         max_pixels: The largest image to decode; the size is read from the header.
+        channels: Of the picture.
+        scale: The stored value that becomes 1; larger ones become 1 too. None: the largest of the file's type.
 
     Returns:
-        uint8 [3, height, width].
+        [channels, height, width]: uint8, or float32 in [0, 1] where 8 bits would not hold it.
 
     Raises:
-        UnreadableImage: The file is missing, damaged, over `max_pixels` or longer than MAX_ASPECT_RATIO:1.
+        UnreadableImage: The file is missing, damaged, over `max_pixels`, longer than MAX_ASPECT_RATIO:1, or has other
+            channels.
     """
     path = Path(path)
     _check_file(path)
+    check_size = partial(_check_size, max_pixels=max_pixels)
+    bands = path.suffix.lower() in (".tif", ".tiff") and channels not in (1, 3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        image = _decode(path, max_pixels)
-        return torch.from_numpy(convert_to_rgb(image))
+        if path.suffix.lower() == ".npy" or bands:
+            return read_array(path, channels, check_size, scale)
+        return _convert(_decode(path, max_pixels), channels, scale)
 
 
-def convert_pillow(image: Image.Image) -> Tensor:
-    """A Pillow image of any mode as uint8 [3, height, width], as `read_image` makes it of a file with that content."""
+def convert_pillow(image: Image.Image, channels: int = 3) -> Tensor:
+    """A Pillow image of any mode as a picture, as `read_image` makes it of a file with that content."""
     _check_size(*image.size, MAX_PIXELS)
-    return torch.from_numpy(convert_to_rgb(_turn_upright(image)))
+    return _convert(_turn_upright(image), channels)
+
+
+def _convert(image: Image.Image, channels: int, scale: float | None = None) -> Tensor:
+    """[channels, height, width] of a decoded image."""
+    deep = image.mode in ("F", "I") or image.mode.startswith("I;16")
+    if deep and (channels == 1 or scale is not None):
+        values = np.asarray(image)
+        grey = scale_values(values if image.mode == "F" else _narrow(values), _choose_scale(image, scale))
+        return torch.from_numpy(np.array(grey)).expand(channels, *grey.shape).contiguous()
+    if channels == 3:
+        picture = convert_to_rgb(image)
+    elif channels == 1:
+        picture = _convert_to_grey(image)
+    else:
+        picture = _read_bands(image, channels)
+    if scale is not None:
+        picture = scale_values(picture, scale)
+    return torch.from_numpy(picture)
+
+
+def _choose_scale(image: Image.Image, scale: float | None) -> float | None:
+    """Of floating-point grey in [0, 255], 255, as for RGB."""
+    return 255.0 if scale is None and image.mode == "F" and _find_scale(image) == 1.0 else scale
+
+
+def _narrow(values: np.ndarray) -> np.ndarray:
+    """The whole numbers of a deep image as uint16; UnreadableImage where they are none."""
+    least, most = int(values.min()), int(values.max())
+    if least < 0 or most > 65535:
+        raise UnreadableImage(f"its grey values {least}..{most} are outside 0..65535")
+    return values.astype(np.uint16)
+
+
+def _convert_to_grey(image: Image.Image) -> np.ndarray:
+    """uint8 [1, height, width]: a grey image as it is, colours by their luminance (ITU-R 601)."""
+    if image.mode == "L" and not image.has_transparency_data:
+        return np.array(image)[None]
+    colours = convert_to_rgb(image)
+    return to_grey(torch.from_numpy(colours)).numpy()
+
+
+def _read_bands(image: Image.Image, channels: int) -> np.ndarray:
+    """uint8 [channels, height, width] of two channels (grey and transparency) or four (colours and transparency)."""
+    mode = {2: "LA", 4: "RGBA"}.get(channels, "")
+    plain = image.mode in ("L", "LA", "1") if channels == 2 else image.mode not in ("L", "LA", "1")
+    if mode and image.has_transparency_data and plain:
+        return np.ascontiguousarray(np.asarray(image.convert(mode)).transpose(2, 0, 1))
+    count = len(image.getbands())
+    raise UnreadableImage(
+        f"it has {count} channel{'s' if count > 1 else ''} ({image.mode}), and the network takes {channels}"
+    )
 
 
 def _check_file(path: Path) -> None:
@@ -274,7 +336,7 @@ def read_mask(path: Path, size: tuple[int, int], max_pixels: int = MAX_PIXELS) -
 
 
 def fit_mask(mask: Tensor, facts: Facts) -> Tensor:
-    """The mask resized and cropped as its image is: bool [size, size], true where at least half of a pixel is."""
+    """The mask resized and cropped as its image is: bool [height, width], true where at least half of a pixel is."""
     smooth = dataclasses.replace(facts, interpolation="bilinear")
     return resize_and_crop(mask.to(torch.uint8)[None] * 255, smooth)[0] > 127
 

@@ -18,7 +18,7 @@ from typing import NamedTuple, TextIO
 from seewhy.core.errors import UserError
 from seewhy.data.dataset import escape_path
 
-EXTENSIONS = ("jpg", "jpeg", "jpe", "png", "webp", "bmp", "tif", "tiff", "gif", "ppm")
+EXTENSIONS = ("jpg", "jpeg", "jpe", "png", "webp", "bmp", "tif", "tiff", "gif", "ppm", "npy")
 
 
 class ListedImage(NamedTuple):

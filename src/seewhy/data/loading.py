@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import functional
@@ -114,44 +115,92 @@ class WholeBatches:
 
 
 def resize_and_crop(pictures: Tensor, facts: Facts) -> Tensor:
-    """Resize the shorter side to size / crop and cut out the centre: what timm and torchvision do for evaluation.
+    """Resize to (height, width) / crop and cut out the centre: what timm and torchvision do for evaluation.
+
+    With `fit="crop"` the picture keeps its proportions: it just covers (height, width) / crop, and what stands out on
+    two sides is cut with the rest. With `fit="squash"` both sides are resized to that, whatever its proportions.
 
     Args:
-        pictures: uint8 [..., 3, height, width].
-        facts: Size, crop and interpolation.
+        pictures: uint8, or floats in [0, 1], [..., channels, height, width].
+        facts: Size, crop, fit and interpolation.
 
     Returns:
-        uint8 [..., 3, size, size]; a picture that already has the right size as it is.
+        [..., channels, height, width] of the same type; a picture that already has the right size as it is.
     """
-    size = facts.size
-    if pictures.shape[-2:] != (size, size) or facts.crop < 1:
-        pictures = functional.center_crop(resize(pictures, facts), [size, size])
+    if pictures.shape[-2:] != facts.shape or facts.crop < 1:
+        pictures = functional.center_crop(resize(pictures, facts), list(facts.shape))
     return pictures
 
 
 def resize(pictures: Tensor, facts: Facts) -> Tensor:
-    """uint8 [..., 3, height, width] with the shorter side size / crop, not cut yet; unchanged where that is its size."""
+    """Pictures [..., channels, height, width] that cover the image, not cut yet; unchanged where they have that size."""
     mode = InterpolationMode(facts.interpolation)
     new = compute_resized_size(pictures.shape[-2], pictures.shape[-1], facts)
-    return functional.resize(pictures, list(new), mode, antialias=facts.interpolation != "nearest")
+    resized = functional.resize(pictures, list(new), mode, antialias=facts.interpolation != "nearest")
+    return resized.clamp(0, 1) if resized.is_floating_point() else resized  # bicubic interpolation overshoots
 
 
 def compute_resized_size(height: int, width: int, facts: Facts) -> tuple[int, int]:
-    """(height, width) of a picture before it is cut: the shorter side is size / crop."""
-    short = int(facts.size / facts.crop)
-    scale = short / min(height, width)
-    if height <= width:
-        return short, max(short, int(width * scale))
-    return max(short, int(height * scale)), short
+    """(height, width) of a picture before it is cut, at least (height, width) of the image / crop.
+
+    Exactly that with `fit="squash"`; else one side is, and the other in proportion.
+    """
+    rows, columns = (int(side / facts.crop) for side in facts.shape)
+    if facts.fit == "squash":
+        return rows, columns
+    scale = max(rows / height, columns / width)
+    return max(rows, int(height * scale)), max(columns, int(width * scale))
+
+
+def compute_cut_share(height: int, width: int, facts: Facts) -> float:
+    """Compute how much of a picture the centre crop leaves out beyond the share that every picture loses to `crop`.
+
+    Args:
+        height: Of the picture in pixels.
+        width: Of the picture in pixels.
+        facts: Size, crop and fit.
+
+    Returns:
+        From 0 (its proportions are those of the image) to 1.
+    """
+    if facts.fit == "squash":
+        return 0.0
+    rows, columns = facts.shape
+    return 1 - min(height * columns, width * rows) / max(height * columns, width * rows)
+
+
+def to_grey(pictures: Tensor) -> Tensor:
+    """Turn colours into grey, as Pillow does: 0.299 red + 0.587 green + 0.114 blue.
+
+    Args:
+        pictures: uint8 [..., 3, height, width].
+
+    Returns:
+        uint8 [..., 1, height, width].
+    """
+    red, green, blue = pictures.to(torch.int32).unbind(-3)
+    return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).to(torch.uint8).unsqueeze(-3)
+
+
+def to_bytes(pictures: Tensor) -> Tensor:
+    """Round pictures to 8 bits.
+
+    Args:
+        pictures: uint8, which stays as it is, or floats in [0, 1].
+
+    Returns:
+        uint8 of that shape.
+    """
+    return (pictures * 255).round().to(torch.uint8) if pictures.is_floating_point() else pictures
 
 
 def to_unit_range(pictures: Tensor) -> Tensor:
     """Scale pixels to [0, 1].
 
     Args:
-        pictures: uint8, of any shape.
+        pictures: uint8, or floats in [0, 1], of any shape.
 
     Returns:
         float32 of that shape.
     """
-    return pictures.float().div_(255.0)
+    return pictures.float() if pictures.is_floating_point() else pictures.float().div_(255.0)

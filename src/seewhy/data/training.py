@@ -26,23 +26,23 @@ class TrainingImages(ImageFiles):
         items: The files.
         facts: What the classifier asks of images (size, interpolation).
         max_pixels: An image of more pixels is skipped before it is decoded.
+        scale: The stored value that becomes 1; None: the largest of the file's type.
     """
 
-    def __init__(self, items: Sequence[Item], facts: Facts, max_pixels: int = MAX_PIXELS) -> None:
-        super().__init__(items, facts, max_pixels=max_pixels)
-        mode = InterpolationMode(facts.interpolation)
-        size = (facts.size, facts.size)
-        self.cut = v2.Compose(
-            [
-                v2.RandomResizedCrop(size, (SMALLEST_AREA, 1.0), interpolation=mode, antialias=mode.value != "nearest"),
-                v2.RandomHorizontalFlip(),
-            ]
-        )
+    def __init__(
+        self, items: Sequence[Item], facts: Facts, max_pixels: int = MAX_PIXELS, scale: float | None = None
+    ) -> None:
+        super().__init__(items, facts, max_pixels=max_pixels, scale=scale)
+        mode, (height, width) = InterpolationMode(facts.interpolation), facts.shape
+        ratio = 3 / 4 * width / height, 4 / 3 * width / height
+        area, antialias = (SMALLEST_AREA, 1.0), mode.value != "nearest"
+        cut = v2.RandomResizedCrop([height, width], area, ratio, interpolation=mode, antialias=antialias)
+        self.cut = v2.Compose([cut, v2.RandomHorizontalFlip()])
 
     def fit(self, picture: Tensor) -> Tensor:
-        """Cut out a part of a picture uint8 [3, height, width] at random."""
+        """Cut out a part of a picture [channels, height, width] at random."""
         cut: Tensor = self.cut(picture)
-        return cut
+        return cut.clamp(0, 1) if cut.is_floating_point() else cut  # bicubic interpolation overshoots
 
 
 def check_shares(validation: float, test: float) -> None:

@@ -94,7 +94,7 @@ class Explainer(ABC):
 
         Args:
             classifier: The network to explain. Of one in double precision everything is computed in double precision.
-            images: Float32 [batch, 3, height, width] in [0, 1].
+            images: Float32 [batch, channels, height, width] in [0, 1].
             targets: Int64 [batch], a class for each image, or weights [batch, outputs]: the score that is explained is
                 weights . outputs.
 
@@ -137,7 +137,8 @@ class Explainer(ABC):
         """Count the passes that one image costs.
 
         Args:
-            **size: `size`, the side of the images in pixels, and `classes`, the number of outputs.
+            **size: `size`, the side of the images in pixels or their (height, width), and `classes`, the number of
+                outputs.
 
         Returns:
             (forward, backward) passes, or None where their number is not known beforehand.
@@ -194,8 +195,11 @@ def _check_visible(classifier: Classifier, explainer: Explainer) -> None:
 
 
 def _check(classifier: Classifier, images: Images, targets: Targets) -> None:
-    if images.ndim != 4 or images.shape[1] != 3 or not len(images):
-        raise UserError(f"images must be [batch, 3, height, width] with at least one image, not {list(images.shape)}")
+    channels = classifier.facts.channels
+    if images.ndim != 4 or images.shape[1] != channels or not len(images):
+        raise UserError(
+            f"images must be [batch, {channels}, height, width] with at least one image, not {list(images.shape)}"
+        )
     targets.check(len(images), len(classifier.facts.classes))
     if not is_all_finite(images):
         raise UserError("images hold NaN or infinite values")

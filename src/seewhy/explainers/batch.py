@@ -79,6 +79,7 @@ def explain_batch(
             classifier=f"{classifier.name} ({classifier.origin})",
             facts=facts,
             warnings=find_warnings(explainer, attribution, facts),
+            display=classifier.facts.display,
         )
         explanations.append(explanation)
     return explanations, skipped

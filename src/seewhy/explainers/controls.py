@@ -12,7 +12,7 @@ from torchvision.transforms.v2.functional import gaussian_blur
 
 from seewhy.core.errors import UserError
 from seewhy.core.random import seed_generator
-from seewhy.core.types import Images, Targets
+from seewhy.core.types import Images, Targets, select_display
 from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.models.batched import BatchedEvaluator
 
@@ -21,7 +21,7 @@ LUMINANCE = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True, kw_only=True)
 class Edges(Explainer):
-    """|gradient| of the smoothed luminance, by central differences.
+    """|gradient| of the smoothed luminance, by central differences; of an image of other channels, as it is shown.
 
     Adebayo et al.: Sanity checks for saliency maps, NeurIPS 2018, use an edge detector as this control.
 
@@ -39,6 +39,7 @@ class Edges(Explainer):
             raise UserError(f"explainer.sigma={self.sigma} must be 0 (no smoothing) or a number of pixels above")
 
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
+        images = select_display(images, evaluator.classifier.facts.display)
         luminance = (images * images.new_tensor(LUMINANCE)[:, None, None]).sum(1, keepdim=True)
         smooth = functional.pad(self._smooth(luminance), (1, 1, 1, 1), mode="replicate")[:, 0]
         across = (smooth[:, 1:-1, 2:] - smooth[:, 1:-1, :-2]) / 2

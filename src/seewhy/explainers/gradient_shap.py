@@ -179,16 +179,15 @@ def read_baselines(paths: tuple[str, ...], facts: Facts, size: tuple[int, int]) 
     Args:
         paths: Folders, files and patterns.
         facts: What the classifier expects of an image.
-        size: (height, width) in pixels, a square.
+        size: (height, width) in pixels.
 
     Returns:
-        Float32 [files, 3, height, width] in [0, 1].
+        Float32 [files, channels, height, width] in [0, 1].
 
     Raises:
-        UserError: If there is no image, one cannot be read, or the size is not square.
+        UserError: If there is no image, or one cannot be read.
     """
-    if size[0] != size[1]:
-        raise UserError(f"explainer.baseline_files cannot be fitted to {size[0]}x{size[1]} images: they must be square")
+    facts = facts.replace({"size": size})
     try:
         files = find_images([Path(path).expanduser() for path in paths])
     except UserError as error:
@@ -198,7 +197,7 @@ def read_baselines(paths: tuple[str, ...], facts: Facts, size: tuple[int, int]) 
     fitted = []
     for each in files:
         try:
-            fitted.append(resize_and_crop(read_image(each.path), facts.replace({"size": size[0]})))
+            fitted.append(to_unit_range(resize_and_crop(read_image(each.path, channels=facts.channels), facts)))
         except UnreadableImage as error:
             raise UserError(f"explainer.baseline_files: {each.path} cannot be used: {error}") from None
-    return to_unit_range(torch.stack(fitted))
+    return torch.stack(fitted)

@@ -89,9 +89,11 @@ class Occlusion(Explainer):
 
     def passes_per_image(self, **size: Any) -> tuple[int, int]:
         """One forward for the image and one for each window; fewer where they are `incremental`."""
-        side = int(size["size"])
-        window, stride = self.choose_geometry(side, side)
-        return len(compute_positions(side, window, stride)) ** 2 + 1, 0
+        shape = size["size"]
+        height, width = shape if isinstance(shape, tuple) else (int(shape), int(shape))
+        window, stride = self.choose_geometry(height, width)
+        rows, columns = (len(compute_positions(side, window, stride)) for side in (height, width))
+        return rows * columns + 1, 0
 
 
 def compute_positions(side: int, window: int, stride: int) -> list[int]:

@@ -71,7 +71,7 @@ def segment_images(images: Images, n_segments: int) -> tuple[Tensor, list[int]]:
     Achanta et al.: SLIC superpixels compared to state-of-the-art superpixel methods, PAMI 2012.
 
     Args:
-        images: Float [batch, channels, height, width] in [0, 1].
+        images: Float [batch, 3, height, width] in [0, 1]: RGB, or of other channels what is shown of them.
         n_segments: From 1 to the number of pixels.
 
     Returns:

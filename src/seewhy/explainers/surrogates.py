@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from seewhy.core.errors import UserError, check_whole_number
 from seewhy.core.random import seed_generator
-from seewhy.core.types import Images, Targets
+from seewhy.core.types import Images, Targets, select_display
 from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.explainers.baselines import build_baselines, check_baseline
 from seewhy.explainers.completeness import BaselineExplainer
@@ -58,7 +58,7 @@ class Lime(Explainer):
             raise UserError(f"explainer.alpha={self.alpha} must be 0 (least squares) or above")
 
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
-        labels, counts = segment_images(images, self.n_segments)
+        labels, counts = segment_images(select_display(images, evaluator.classifier.facts.display), self.n_segments)
         cover = build_baselines(self.baseline, images, self.seed)
         coalitions = Coalitions(evaluator, images, cover, labels, targets)
         generators = [seed_generator(self.seed, image, "lime") for image in images]
@@ -178,7 +178,7 @@ class KernelShap(BaselineExplainer):
         return f"n_segments={self.n_segments}, n_samples={self.n_samples}, baseline={self.baseline}"
 
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
-        labels, counts = segment_images(images, self.n_segments)
+        labels, counts = segment_images(select_display(images, evaluator.classifier.facts.display), self.n_segments)
         cover = self.build_baselines(images)
         ends = evaluator.compute_scores(torch.cat([images, cover]), targets.repeat(2)).cpu().double()
         full, empty = ends[: len(images)], ends[len(images) :]

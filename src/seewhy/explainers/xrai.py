@@ -14,7 +14,7 @@ from torch import Tensor
 
 from seewhy.core.errors import UserError
 from seewhy.core.tensors import map_in_threads
-from seewhy.core.types import Images, Targets
+from seewhy.core.types import Images, Targets, select_display
 from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.explainers.baselines import build_baselines
 from seewhy.explainers.completeness import ScoreChange, measure_completeness, share_rounding
@@ -102,7 +102,9 @@ class Xrai(Explainer):
         dilation = round(min(images.shape[2:]) * 5 / 224) if self.dilation is None else self.dilation
         maps, counts = [], []
         for image, gradient in zip(images, gradients, strict=True):
-            regions = build_regions(segment(image, self.scales), dilation)
+            regions = build_regions(
+                segment(select_display(image, evaluator.classifier.facts.display), self.scales), dilation
+            )
             ranked = rank_regions(regions, gradient.ravel(), max(1, round(gradient.size * SMALLEST_GAIN)))
             values, before = np.empty(gradient.size), 0
             for pixels, _ in ranked:
@@ -142,7 +144,7 @@ class Xrai(Explainer):
 
 
 def segment(image: Tensor, scales: Sequence[float]) -> list[NDArray[np.int64]]:
-    """Segment an image [channels, height, width] with Felzenszwalb's method, as the authors' code does.
+    """Segment an image [3, height, width] with Felzenszwalb's method, as the authors' code does.
 
     The image is stretched to [-1, 1], resized to 224 x 224 pixels and segmented at each scale; the labels
     [height, width] are brought back to its own size, where small segments may be missing.

@@ -35,12 +35,13 @@ class Architecture(ABC):
         """Read the facts of the published weights, or of the data that the network is meant for."""
 
     @abstractmethod
-    def network(self, num_classes: int, size: int, **options: Any) -> nn.Module:
+    def network(self, num_classes: int, size: int | tuple[int, int], *, channels: int = 3, **options: Any) -> nn.Module:
         """Build a freshly initialised network.
 
         Args:
             num_classes: Number of outputs.
-            size: Height and width of its images in pixels.
+            size: (height, width) of its images in pixels, or one number for squares.
+            channels: Of its images.
             **options: Further arguments of its constructor, such as `width`.
 
         Returns:
@@ -74,8 +75,10 @@ class Own(Architecture):
         """Read CIFAR-10's classes, mean and standard deviation."""
         return Facts(CIFAR10_CLASSES, 32, CIFAR10_MEAN, CIFAR10_STD)
 
-    def network(self, num_classes: int, size: int, **options: Any) -> nn.Module:
-        """Build the network with `num_classes` outputs."""
+    def network(self, num_classes: int, size: int | tuple[int, int], *, channels: int = 3, **options: Any) -> nn.Module:
+        """Build the network with `num_classes` outputs for images of `channels` channels."""
+        if channels != 3:
+            options["channels"] = channels
         network: nn.Module = self.build(num_classes=num_classes, **options)
         return network
 
@@ -107,11 +110,16 @@ class Torchvision(Architecture):
             preset.interpolation.value,
         )
 
-    def network(self, num_classes: int, size: int, **options: Any) -> nn.Module:
-        """Build the network with `num_classes` outputs and torchvision's own initialisation."""
+    def network(self, num_classes: int, size: int | tuple[int, int], *, channels: int = 3, **options: Any) -> nn.Module:
+        """Build the network with `num_classes` outputs and torchvision's own initialisation.
+
+        Of other `channels` than three its first convolution is replaced by one of theirs.
+        """
         from torchvision.models import get_model
 
         network: nn.Module = get_model(self.builder, weights=None, num_classes=num_classes, **options)
+        if channels != 3:
+            replace_first_convolution(network, channels)
         return network
 
     def missing(self) -> str | None:
@@ -153,7 +161,9 @@ class Timm(Architecture):
         count = int(cfg.num_classes)
         classes = read_imagenet_classes() if count == 1000 else tuple(f"class {index}" for index in range(count))
         mode = cfg.interpolation if cfg.interpolation in ("bilinear", "bicubic") else "bicubic"
-        return Facts(classes, int(cfg.input_size[-1]), tuple(cfg.mean), tuple(cfg.std), float(cfg.crop_pct), mode)
+        height, width = map(int, cfg.input_size[1:])
+        fit = "squash" if cfg.crop_mode == "squash" else "crop"
+        return Facts(classes, (height, width), tuple(cfg.mean), tuple(cfg.std), float(cfg.crop_pct), mode, fit=fit)
 
     def _cfg(self) -> Any:
         import timm
@@ -165,15 +175,15 @@ class Timm(Architecture):
             raise UserError(f"timm has no network called {self.name!r}; nearest: {', '.join(near) or 'none'}")
         return timm.get_pretrained_cfg(self.name) or timm.models.PretrainedCfg()
 
-    def network(self, num_classes: int, size: int, **options: Any) -> nn.Module:
+    def network(self, num_classes: int, size: int | tuple[int, int], *, channels: int = 3, **options: Any) -> nn.Module:
         """Build the network with `num_classes` outputs; one of fixed input size is built for `size`."""
         import timm
 
         cfg = self._cfg()
-        other_size: dict[str, Any] = {"img_size": size} if cfg.fixed_input_size and size != cfg.input_size[-1] else {}
-        network: nn.Module = timm.create_model(
-            self.name, pretrained=False, num_classes=num_classes, **other_size, **options
-        )
+        other: dict[str, Any] = {"img_size": size} if cfg.fixed_input_size and size != cfg.input_size[-1] else {}
+        if channels != 3:
+            other["in_chans"] = channels
+        network: nn.Module = timm.create_model(self.name, pretrained=False, num_classes=num_classes, **other, **options)
         return network
 
     def missing(self) -> str | None:
@@ -197,6 +207,30 @@ class Timm(Architecture):
         cached = find_timm_snapshot(self.name) is not None
         loaded = timm.create_model(self.name, pretrained=True)
         return loaded.state_dict(), f"{'cache' if cached else 'hub'}: timm {self.name}"
+
+
+def replace_first_convolution(network: nn.Module, channels: int) -> None:
+    """Replace the convolution that takes the image by one for other channels, with torch's own initialisation.
+
+    Args:
+        network: A network for images of three channels; changed.
+        channels: Of the images.
+
+    Raises:
+        UserError: It has no convolution of three channels.
+    """
+    from torch import nn
+
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d) and module.in_channels == 3 and module.groups == 1:
+            home, _, key = name.rpartition(".")
+            old: dict[str, Any] = {
+                setting: getattr(module, setting)
+                for setting in ("out_channels", "kernel_size", "stride", "padding", "dilation", "padding_mode")
+            }
+            setattr(network.get_submodule(home), key, nn.Conv2d(channels, **old, bias=module.bias is not None))
+            return
+    raise UserError(f"model.channels={channels}: {type(network).__name__} has no convolution of three channels")
 
 
 def read_package_weights(package: str, network: nn.Module) -> StateDict:

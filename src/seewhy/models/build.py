@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seewhy.core.errors import MissingWeights, UserError
-from seewhy.core.types import CIFAR10_CLASSES
+from seewhy.core.types import CIFAR10_CLASSES, Facts, read_size
 from seewhy.models.architectures import Architecture, read_imagenet_classes
 
 if TYPE_CHECKING:
@@ -66,10 +66,13 @@ def build_classifier(
     architecture: Architecture,
     weights: str = "auto",
     classes: str | int | Sequence[str] | None = None,
-    size: int | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    size: int | Sequence[int] | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    channels: int | None = None,
+    display: Sequence[int] | None = None,
     crop: float | None = None,
+    fit: str | None = None,
     interpolation: str | None = None,
     cam_layer: str | None = None,
     influence_layer: str | None = None,
@@ -88,10 +91,14 @@ def build_classifier(
         architecture: Its source.
         weights: See `choose_origin`.
         classes: See `read_class_names`.
-        size: Height and width of its images in pixels.
-        mean: Of each channel, for images in [0, 1].
-        std: Of each channel, for images in [0, 1].
+        size: [height, width] of its images in pixels, or one number for squares.
+        mean: Of each channel, or one number for all, for images in [0, 1].
+        std: As `mean`.
+        channels: Of its images; None: as many as `mean`, or as the weights take.
+        display: Numbers, from 1, of the channels that figures show as red, green and blue, or of the one shown as grey;
+            None: the first three, or the first of fewer.
         crop: Share of the shorter side that the centre crop keeps, in (0, 1].
+        fit: How a picture of other proportions becomes an image: `crop` cuts, `squash` changes its proportions.
         interpolation: How images are resized: nearest, bilinear or bicubic.
         cam_layer: The layer that class activation maps are drawn from; None for the last one with positions.
         influence_layer: The layer of influence-directed explanations.
@@ -122,20 +129,22 @@ def build_classifier(
 
     checkpoint, origin = _read_source(name, source, seed, ema)
     state, stored, notes = checkpoint.state, checkpoint.facts, [checkpoint.note]
-    facts = (stored or architecture.facts()).replace(
+    facts = stored or architecture.facts()
+    facts = facts.replace(
         {
             "classes": read_class_names(classes),
-            "size": size,
-            "mean": None if mean is None else tuple(mean),
-            "std": None if std is None else tuple(std),
+            "size": None if size is None else read_size(size),
+            **expand_statistics(channels, mean, std, facts),
+            "display": display,
             "crop": crop,
+            "fit": fit,
             "interpolation": interpolation,
         }
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         options = {} if width is None else {"width": width}
-        network = architecture.network(len(facts.classes), facts.size, **options)
+        network = architecture.network(len(facts.classes), facts.size, channels=facts.channels, **options)
     if source == "pretrained":
         state, origin = architecture.pretrained(network)
     renewed: list[str] = []
@@ -151,7 +160,7 @@ def build_classifier(
     origin += "".join(f", {note}" for note in notes if note)
     network.eval()
     if size is not None:
-        _check_size(network, size)
+        _check_size(network, facts)
     result = Classifier(
         network,
         facts,
@@ -181,16 +190,59 @@ def _read_source(name: str, source: str, seed: int, ema: bool | str) -> tuple[Ch
     return read_checkpoint(path, ema), f"shipped: {path.name}" if source == "shipped" else f"file: {path}"
 
 
-def _check_size(network: nn.Module, size: int) -> None:
+def _check_size(network: nn.Module, facts: Facts) -> None:
     """UserError where the network cannot take images of that size."""
     import torch
 
     try:
         with torch.no_grad():
-            network(torch.zeros(1, 3, size, size))
+            network(torch.zeros(1, facts.channels, *facts.shape))
     except (RuntimeError, ValueError, AssertionError) as error:
         reason = str(error).split("\n")[0] or type(error).__name__
+        size = list(facts.size) if isinstance(facts.size, tuple) else facts.size
         raise UserError(f"model.size={size} does not suit the network ({reason}); null is its own size") from error
+
+
+def expand_statistics(
+    channels: int | None, mean: float | Sequence[float] | None, std: float | Sequence[float] | None, facts: Facts | None
+) -> dict[str, tuple[float, ...] | None]:
+    """Expand what a config says of the channels to a mean and a standard deviation for each.
+
+    Args:
+        channels: How many there are; None: as many as are listed, or as the weights take.
+        mean: One number for each channel, or one for all; None: that of the weights.
+        std: As `mean`.
+        facts: Of the weights; None: they carry none.
+
+    Returns:
+        `mean` and `std`, None where that of the weights stays.
+
+    Raises:
+        UserError: The lengths differ, or the weights have no statistics for so many channels.
+    """
+    given = {"mean": mean, "std": std}
+    lengths = [len(values) for values in given.values() if values is not None and not isinstance(values, int | float)]
+    lengths = lengths if channels is None else [channels]
+    count = lengths[0] if lengths else facts.channels if facts else 3
+    if count < 1:
+        raise UserError(f"model.channels={count} must be at least 1")
+    expanded: dict[str, tuple[float, ...] | None] = {}
+    for key, values in given.items():
+        if values is None:
+            if facts is not None and facts.channels != count:
+                other, listed = next(((key, values) for key, values in given.items() if values is not None), ("", 0))
+                source = f"model.channels={count}" if channels is not None else f"model.{other}={listed}"
+                raise UserError(
+                    f"{source} is for {count} channel{'s' if count > 1 else ''}, and the {key} that comes with the weights "
+                    f"for {facts.channels}: set model.{key} too, one number for each channel or one for all"
+                )
+            expanded[key] = None
+            continue
+        numbers = (float(values),) * count if isinstance(values, int | float) else tuple(values)
+        if len(numbers) != count:
+            raise UserError(f"model.{key}={list(numbers)} needs one number for each of {count} channels")
+        expanded[key] = numbers
+    return expanded
 
 
 def read_class_names(classes: str | int | Sequence[str] | None) -> tuple[str, ...] | None:

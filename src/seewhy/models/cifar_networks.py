@@ -13,11 +13,12 @@ class CifarCNN(nn.Module):
 
     Args:
         num_classes: Number of logits.
+        channels: Of the images.
     """
 
-    def __init__(self, num_classes: int = 10) -> None:
+    def __init__(self, num_classes: int = 10, channels: int = 3) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 6, 5)
+        self.conv1 = nn.Conv2d(channels, 6, 5)
         self.relu1 = nn.ReLU()
         self.pool1 = nn.MaxPool2d(2)
         self.conv2 = nn.Conv2d(6, 16, 5)
@@ -31,7 +32,7 @@ class CifarCNN(nn.Module):
         self.fc3 = nn.Linear(84, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Compute logits [batch, classes] of normalised images [batch, 3, 32, 32]."""
+        """Compute logits [batch, classes] of normalised images [batch, channels, 32, 32]."""
         features = self.pool1(self.relu1(self.conv1(images)))
         features = self.pool2(self.relu2(self.conv2(features)))
         features = self.relu3(self.fc1(self.flatten(features)))
@@ -50,14 +51,15 @@ class VGG16Cifar(nn.Module):
         num_classes: Number of logits.
         width: Multiplies the channels of every stage: 0.25 is the quarter-width network that trains in minutes on a
             CPU.
+        channels: Of the images.
     """
 
-    def __init__(self, num_classes: int = 10, width: float = 1.0) -> None:
+    def __init__(self, num_classes: int = 10, width: float = 1.0, channels: int = 3) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        channels_in = 3
-        for channels, convolutions in STAGES:
-            channels_out = max(1, round(channels * width))
+        channels_in = channels
+        for size, convolutions in STAGES:
+            channels_out = max(1, round(size * width))
             for _ in range(convolutions):
                 layers += [
                     nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False),
@@ -72,6 +74,6 @@ class VGG16Cifar(nn.Module):
         self.classifier = nn.Linear(channels_in, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Compute logits [batch, classes] of normalised images [batch, 3, height, width] of at least 32 pixels."""
+        """Compute logits [batch, classes] of normalised images [batch, channels, height, width] of at least 32 pixels."""
         logits: Tensor = self.classifier(self.flatten(self.pool(self.features(images))))
         return logits

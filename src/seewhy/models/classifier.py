@@ -55,7 +55,7 @@ class Passes:
 
 
 class Classifier(LightningModule):
-    """A network that takes images [batch, 3, height, width] in [0, 1] and gives logits [batch, classes].
+    """A network that takes images [batch, channels, height, width] in [0, 1] and gives logits [batch, classes].
 
     The network's own mean and standard deviation are buffers: black is 0 and white is 1 for everything outside. Those of a
     network in double precision are float64: the classifier takes float32 and float64 images and computes with float64.
@@ -117,7 +117,7 @@ class Classifier(LightningModule):
         self._depth = 0
         is_double = any(parameter.dtype == torch.float64 for parameter in network.parameters())
         for buffer, values in (("mean", facts.mean), ("std", facts.std)):
-            value = torch.tensor(values, dtype=torch.float64 if is_double else torch.float32).view(1, 3, 1, 1)
+            value = torch.tensor(values, dtype=torch.float64 if is_double else torch.float32).view(1, -1, 1, 1)
             self.register_buffer(buffer, value, persistent=False)
 
     def forward(self, images: Images) -> Tensor:
@@ -196,8 +196,8 @@ class Classifier(LightningModule):
                 parameter.requires_grad_(True)
 
     def _example(self) -> Tensor:
-        """Draw a normalised image of noise [1, 3, size, size]."""
-        shape = 1, 3, self.facts.size, self.facts.size
+        """Draw a normalised image of noise [1, channels, height, width]."""
+        shape = 1, self.facts.channels, *self.facts.shape
         return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32).to(self.mean)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:

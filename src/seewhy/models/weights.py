@@ -311,6 +311,7 @@ def _check_names_and_shapes(expected: dict[str, Tensor], state: dict[str, Tensor
         )
         if shapes and not missing and not unexpected:
             report.append("for weights with another number of classes set model.classes (a number, names, or cifar10)")
+            report.append("for weights of images with another number of channels set model.channels, mean and std")
         raise UserError("\n".join(report))
 
 

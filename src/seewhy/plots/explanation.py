@@ -126,7 +126,7 @@ def draw_original(explanation: Explanation) -> Cell:
     prediction = explanation.prediction
     words = f"predicted: {prediction.name} {format_probability(prediction.probability)}"
     titles = [(words, INK), describe_verdict(prediction)]
-    return Cell([title for title in titles if title[0]], to_rgb(explanation.image))
+    return Cell([title for title in titles if title[0]], to_rgb(explanation.picture))
 
 
 def normalise_map(explanation: Explanation, scale: float, colours: str) -> tuple[NDArray[np.float32], ColourMap]:
@@ -150,7 +150,7 @@ def _draw_heat_map(explanation: Explanation, scale: float, colours: str, strengt
 
 
 def _draw_overlay(explanation: Explanation, scale: float, colours: str, strength: float) -> Cell:
-    blended = blend_overlay(explanation.image, *normalise_map(explanation, scale, colours), strength)
+    blended = blend_overlay(explanation.picture, *normalise_map(explanation, scale, colours), strength)
     return Cell([("overlay", INK), ("stronger colour, larger value", MUTED)], blended)
 
 
@@ -184,7 +184,7 @@ def _draw_mask(explanation: Explanation, scale: float, colours: str, strength: f
     titles = [("masked image", INK), (f"the {100 * mask.mean():.0f} % with the largest values", MUTED)]
     if not mask.any():
         return Cell(titles, None, "no positive values")
-    return Cell(titles, apply_mask(explanation.image, mask))
+    return Cell(titles, apply_mask(explanation.picture, mask))
 
 
 VIEWS: dict[str, Callable[[Explanation, float, str, float], Cell]] = {

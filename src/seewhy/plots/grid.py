@@ -100,10 +100,10 @@ def _draw_tile(
 ) -> list[NDArray[np.float32]]:
     """The original and, where the map can be drawn, the overlay, both at the size of the sheet."""
     scale = heatmaps.compute_scale(explanation.attribution, outlier_percent)
-    pictures = [heatmaps.to_rgb(explanation.image)]
+    pictures = [heatmaps.to_rgb(explanation.picture)]
     if scale:
         painted = normalise_map(explanation, scale, colours)
-        pictures.append(heatmaps.blend_overlay(explanation.image, *painted, strength))
+        pictures.append(heatmaps.blend_overlay(explanation.picture, *painted, strength))
     return [_resize(picture) for picture in pictures]
 
 

@@ -37,7 +37,7 @@ def describe_work(
     parameters = sum(parameter.numel() for parameter in classifier.parameters()) / 1e6
     network = (
         f"[bold]{escape(classifier.name)}[/]  {escape(classifier.origin)}; {len(facts.classes)} classes "
-        f"({escape(facts.classes[0])} ... {escape(facts.classes[-1])}), {facts.size} px, "
+        f"({escape(facts.classes[0])} ... {escape(facts.classes[-1])}), {facts.describe_input()}, "
         f"{parameters:.1f} M parameters, on {classifier.device}"
     )
     if explainer is None:
@@ -47,7 +47,7 @@ def describe_work(
     return "\n".join([network, method, _describe_cost(explainer, facts.size, len(facts.classes), images)])
 
 
-def _describe_cost(explainer: Explainer, size: int, classes: int, images: int) -> str:
+def _describe_cost(explainer: Explainer, size: int | tuple[int, int], classes: int, images: int) -> str:
     cost = explainer.passes_per_image(size=size, classes=classes)
     if cost is None:
         return f"{images:,} images; the passes per image depend on the image"

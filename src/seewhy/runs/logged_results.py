@@ -165,12 +165,12 @@ def save_sheet_image(folder: RunFolder, explanation: Explanation) -> Path:
 
     Args:
         folder: The run folder.
-        explanation: With its image, float32 [3, height, width] in [0, 1].
+        explanation: With its image.
 
     Returns:
         The path of the file.
     """
-    pixels = (explanation.image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    pixels = (explanation.picture.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     return folder.write_bytes(f"{FOLDER}/images/{explanation.name}.png", encode_png(pixels))
 
 

@@ -17,7 +17,7 @@ from seewhy.analyses.representers.points import RepresenterPoints, RunningTop, c
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
 from seewhy.core.targets import UNKNOWN, choose_targets
-from seewhy.core.types import Batch, Classes, Prediction
+from seewhy.core.types import Batch, Classes, Prediction, select_display
 from seewhy.data.loading import TrainingSet
 from seewhy.explainers.batch import build_predictions
 from seewhy.models.classifier import Classifier
@@ -86,10 +86,17 @@ def make_thumbnail(image: Tensor, side: int) -> NDArray[np.float32]:
     return heatmaps.to_rgb(image)
 
 
+def _paint(page: Page, x: float, y: float, side: int, image: Tensor) -> None:
+    """The image in the middle of a square of `side` pixels, with its proportions."""
+    longest = max(image.shape[1:])
+    height, width = (max(1, round(length * side / longest)) for length in image.shape[1:])
+    page.picture(x + (side - width) / 2, y + (side - height) / 2, width, height, make_thumbnail(image, side))
+
+
 def _tile(page: Page, x: float, y: float, tile: Tile) -> None:
     room, step = page.points(SIDE), page.pixels(LEADING * SMALL)
     page.lines(x, y, [shorten(tile.heading, room, SMALL)], SMALL, tile.ink)
-    page.picture(x, y + step, SIDE, SIDE, make_thumbnail(tile.image, SIDE))
+    _paint(page, x, y + step, SIDE, tile.image)
     page.lines(x, y + step + SIDE + 4, [shorten(tile.note, room, SMALL)], SMALL, MUTED)
 
 
@@ -117,7 +124,7 @@ def draw_representer_gallery(
         for column, tile in enumerate(tiles):
             _tile(page, left + column * (SIDE + GAP), y + step, tile)
         y += step + _tile_height(page) + GAP
-    page.picture(MARGIN, top + (y - GAP - top - large) / 2, large, large, make_thumbnail(image, large))
+    _paint(page, MARGIN, top + (y - GAP - top - large) / 2, large, image)
     y = page.lines(MARGIN, y, wrap(note, room, SMALL), SMALL, MUTED)
     return page.finish(y + MARGIN * 0.6)
 
@@ -148,6 +155,7 @@ def draw_point_figure(
     prediction: Prediction,
     target: str,
     classes: Sequence[str],
+    display: Sequence[int] = (),
 ) -> Drawing:
     """The test image with the training images that speak most for and most against its target."""
     prediction_text, truth = (
@@ -163,12 +171,14 @@ def draw_point_figure(
         f"{points.rebuilt['test'].pearson:.4f} with the network's own probabilities)"
     )
     top = points.strongest
-    excitatory = _tiles(data, top.excitatory, row, 1, target, classes)
-    inhibitory = _tiles(data, top.inhibitory, row, -1, target, classes)
-    return draw_representer_gallery(image, titles, excitatory, inhibitory, note)
+    excitatory = _tiles(data, top.excitatory, row, 1, target, classes, display)
+    inhibitory = _tiles(data, top.inhibitory, row, -1, target, classes, display)
+    return draw_representer_gallery(select_display(image, display), titles, excitatory, inhibitory, note)
 
 
-def _tiles(data: TrainingSet, top: RunningTop, row: int, turn: int, target: str, classes: Sequence[str]) -> list[Tile]:
+def _tiles(
+    data: TrainingSet, top: RunningTop, row: int, turn: int, target: str, classes: Sequence[str], display: Sequence[int]
+) -> list[Tile]:
     pairs = zip(top.columns[row].tolist(), top.values[row].tolist(), strict=True)
     entries = [(position, turn * value) for position, value in pairs if value > 0]
     if not entries:
@@ -177,12 +187,12 @@ def _tiles(data: TrainingSet, top: RunningTop, row: int, turn: int, target: str,
     words = [classes[label] for label in batch.labels.tolist()]
     return [
         Tile(picture, word, format_signed(value), INK if word == target else MUTED)
-        for picture, word, (_, value) in zip(batch.images, words, entries, strict=True)
+        for picture, word, (_, value) in zip(select_display(batch.images, display), words, entries, strict=True)
     ]
 
 
 def draw_importance_figure(
-    points: RepresenterPoints, data: TrainingSet, classes: Sequence[str], count: int = 20
+    points: RepresenterPoints, data: TrainingSet, classes: Sequence[str], count: int = 20, display: Sequence[int] = ()
 ) -> Drawing:
     """The training images whose label fits the features least."""
     order = points.importance.argsort(descending=True, stable=True)[:count].tolist()
@@ -191,7 +201,11 @@ def draw_importance_figure(
     tiles = [
         Tile(picture, f"label: {classes[label]}", f"{classes[index]} {format_probability(p)}")
         for picture, label, index, p in zip(
-            batch.images, batch.labels.tolist(), predicted.tolist(), probability.tolist(), strict=True
+            select_display(batch.images, display),
+            batch.labels.tolist(),
+            predicted.tolist(),
+            probability.tolist(),
+            strict=True,
         )
     ]
     title = f"The {len(tiles)} most influential of {len(points.training.names):,} training images"
@@ -233,6 +247,7 @@ class RepresenterReport:
         predictions: What the classifier says of each.
         classes: Names of the classes.
         seconds: Time that the computation took.
+        display: The channels that figures show, as in `Facts`.
     """
 
     points: RepresenterPoints
@@ -244,6 +259,7 @@ class RepresenterReport:
     predictions: list[Prediction]
     classes: Sequence[str]
     seconds: float
+    display: tuple[int, ...] = ()
 
     def facts(self) -> dict[str, Any]:
         """Summarise the points for the run's record.
@@ -273,13 +289,13 @@ class RepresenterReport:
         Yields:
             Pairs of name and figure, drawn one at a time.
         """
-        yield "importance", draw_importance_figure(self.points, self.data, self.classes)
+        yield "importance", draw_importance_figure(self.points, self.data, self.classes, display=self.display)
         if bool((self.labels != UNKNOWN).any()):
             yield "consistency", draw_consistency_figure(self.points, self.labels, self.classes)
         for row, name in enumerate(self.names[:pictures]):
             target = self.classes[int(self.targets[row])]
             arguments = self.points, self.data, row, self.images[row], name, self.predictions[row], target, self.classes
-            yield f"points_{name}", draw_point_figure(*arguments)
+            yield f"points_{name}", draw_point_figure(*arguments, display=self.display)
 
 
 def build_report(
@@ -322,7 +338,8 @@ def build_report(
     points = compute_representer_points(classifier, data, images, targets, labels, **options)
     rows = targeted.tolist()
     selected = [names[row] for row in rows], targets.cpu(), labels.cpu(), [predictions[row] for row in rows]
-    return RepresenterReport(points, data, images, *selected, classes, time.perf_counter() - start)
+    seconds, display = time.perf_counter() - start, classifier.facts.display
+    return RepresenterReport(points, data, images, *selected, classes, seconds, display)
 
 
 POINTS = ("image", "target", "sign", "rank", "training_image", "training_class", "value", "coefficient")

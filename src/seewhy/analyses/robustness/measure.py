@@ -31,7 +31,7 @@ class Group(NamedTuple):
 
     steps: Sequence[CorruptionStep]
     images: Tensor
-    """float32 [batch, steps, 3, height, width] in [0, 1]."""
+    """float32 [batch, steps, channels, height, width] in [0, 1]."""
     sources: Tensor | None = None
     """float32 [batch, steps, 2, height, width] where the steps moved pixels."""
     attacked: Classes | None = None

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seewhy.analyses.robustness.measure import CLEAN, MeasuredGroup
+from seewhy.core.types import select_display
 from seewhy.data.corruptions.corrupter import CorruptionStep
 from seewhy.plots import heatmaps
 from seewhy.plots.canvas import Drawing, Page
@@ -37,6 +38,7 @@ class Gallery:
         signed: Whether the maps of each explainer are signed, by its name.
         maximum: How many images are kept.
         longest: Longest side of a tile in pixels.
+        display: The channels that are shown, as in `Facts`.
         style: Colours, clipped percentage and overlay opacity.
         tiles: Tile of each version, by image.
     """
@@ -44,6 +46,7 @@ class Gallery:
     signed: dict[str, bool]
     maximum: int = 10
     longest: int = 240
+    display: tuple[int, ...] = ()
     style: dict[str, float | str] = field(
         default_factory=lambda: {"colours": "default", "outlier_percent": 2.0, "strength": 0.7}
     )
@@ -61,7 +64,7 @@ class Gallery:
                 continue
             tiles = self.tiles.setdefault(name, {})
             for position, (step, row) in enumerate(zip(measured.group.steps, line, strict=True)):
-                picture = measured.group.images[image, position]
+                picture = select_display(measured.group.images[image, position], self.display)
                 maps = {
                     key: maps_of_method[image, position]
                     for key, maps_of_method in measured.maps.items()

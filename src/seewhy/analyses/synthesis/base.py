@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from PIL import Image
 from rich.console import Console
@@ -66,16 +67,31 @@ def round_to_bytes(images: Images) -> Images:
 
 
 def to_picture(image: Tensor) -> Image.Image:
-    """An image [3, height, width], uint8 or float32 in [0, 1], as a PIL picture."""
+    """An image of one to four channels [channels, height, width], uint8 or float32 in [0, 1], as a PIL picture.
+
+    Two channels are grey, four are colours, with transparency.
+    """
     pixels = image if image.dtype == torch.uint8 else to_bytes(image)
-    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().cpu().numpy())
+    values = pixels.permute(1, 2, 0).contiguous().cpu().numpy()
+    return Image.fromarray(values[..., 0] if values.shape[2] == 1 else values)
 
 
-def encode_png(image: Tensor) -> bytes:
-    """The image [3, height, width] as PNG bytes, one pixel of the file for each pixel."""
+def encode_image(image: Tensor) -> tuple[str, bytes]:
+    """Encode an image without loss, so that it reads back as it is.
+
+    Args:
+        image: [channels, height, width], uint8 or float32 in [0, 1].
+
+    Returns:
+        The suffix of the file and its bytes: .png of up to four channels, .npy of more.
+    """
     content = io.BytesIO()
-    to_picture(image).save(content, format="PNG")
-    return content.getvalue()
+    if len(image) <= 4:
+        to_picture(image).save(content, format="PNG")
+        return ".png", content.getvalue()
+    pixels = image if image.dtype == torch.uint8 else to_bytes(image)
+    np.save(content, pixels.contiguous().cpu().numpy(), allow_pickle=False)
+    return ".npy", content.getvalue()
 
 
 class Output:
@@ -156,7 +172,7 @@ class Canvas(ABC):
 
     @abstractmethod
     def images(self, parameters: Tensor) -> Images:
-        """Parameters [batch, ...] -> images [batch, 3, size, size], differentiable."""
+        """Parameters [batch, ...] -> images [batch, channels, height, width], differentiable."""
 
 
 @dataclass(frozen=True)
@@ -164,13 +180,15 @@ class Pixels(Canvas):
     """Normalised pixels: image = IMAGENET_STD * parameters + IMAGENET_MEAN, from parameters ~ N(0, 1).
 
     The units are those of ImageNet whatever the normalisation of the network, so that a step is as long for every one.
+    Of other channels than red, green and blue each has the means of ImageNet's three.
     """
 
-    size: int
+    shape: tuple[int, int, int]
+    """(channels, height, width)."""
 
     def start(self, generator: torch.Generator) -> Tensor:
-        """Normal noise [3, size, size]."""
-        return torch.randn(3, self.size, self.size, generator=generator)
+        """Normal noise [channels, height, width]."""
+        return torch.randn(self.shape, generator=generator)
 
     def images(self, parameters: Tensor) -> Images:
         """In [0, 1] once the parameters are clamped."""
@@ -189,8 +207,11 @@ def normalised(images: Images) -> Tensor:
 
 
 def mean_and_std(like: Tensor) -> tuple[Tensor, Tensor]:
-    """ImageNet's channel means and standard deviations, [3, 1, 1] each, on the device of a tensor."""
-    mean, std = torch.tensor([IMAGENET_MEAN, IMAGENET_STD], device=like.device)[:, :, None, None]
+    """ImageNet's means and standard deviations, [channels, 1, 1] each, of the channels of images [..., channels, h, w]."""
+    values, channels = torch.tensor([IMAGENET_MEAN, IMAGENET_STD], device=like.device), like.shape[-3]
+    if channels != values.shape[1]:
+        values = values.mean(1, keepdim=True).expand(-1, channels)
+    mean, std = values[:, :, None, None]
     return mean, std
 
 
@@ -201,25 +222,30 @@ class Fourier(Canvas):
     Low frequencies and brightness move as easily as they vary in photographs, so that gradients do not end in fine
     coloured noise (Olah et al., Feature Visualization, 2017). Where the spread of the two colour directions exceeds
     `saturation` times that of brightness (1: as in photographs), or the spread of COLOURS z exceeds `contrast`, it is
-    scaled down to that.
+    scaled down to that. Of other channels than red, green and blue nothing is known of how they vary together: each is
+    free, and `saturation` has no meaning.
     """
 
-    size: int
+    shape: tuple[int, int, int]
+    """(channels, height, width)."""
     decay: float
     contrast: float
     saturation: float
 
     def start(self, generator: torch.Generator) -> Tensor:
-        """A faint spectrum [3, size, size // 2 + 1, 2], real and imaginary parts ~ N(0, 0.01^2)."""
-        return 0.01 * torch.randn(3, self.size, self.size // 2 + 1, 2, generator=generator)
+        """A faint spectrum [channels, height, width // 2 + 1, 2], real and imaginary parts ~ N(0, 0.01^2)."""
+        channels, height, width = self.shape
+        return 0.01 * torch.randn(channels, height, width // 2 + 1, 2, generator=generator)
 
     def images(self, parameters: Tensor) -> Images:
         """In (0, 1) whatever the parameters."""
-        device = parameters.device
-        rows, columns = torch.fft.fftfreq(self.size, device=device), torch.fft.rfftfreq(self.size, device=device)
-        frequency = torch.hypot(rows[:, None], columns[None]).clamp_min(1 / self.size)
+        device, (channels, height, width) = parameters.device, self.shape
+        rows, columns = torch.fft.fftfreq(height, device=device), torch.fft.rfftfreq(width, device=device)
+        frequency = torch.hypot(rows[:, None], columns[None]).clamp_min(1 / max(height, width))
         spectrum = torch.view_as_complex(parameters) / frequency**self.decay
-        values = torch.fft.irfft2(spectrum, s=(self.size, self.size), norm="ortho")
+        values = torch.fft.irfft2(spectrum, s=(height, width), norm="ortho")
+        if channels != 3:
+            return torch.sigmoid(_bounded(values, self.contrast))
         brightness, colours = values[:, :1], values[:, 1:]
         colours = _bounded(colours, self.saturation * brightness.flatten(1).std(1))
         directions = torch.tensor(COLOURS, device=device)

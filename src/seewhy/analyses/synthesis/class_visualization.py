@@ -80,7 +80,7 @@ class Recipe:
     l2: float
     """Weight of the squared L2 norm of the normalised image, which is taken from the score."""
     jitter: int
-    """Most pixels by which an image of 224 pixels is rolled in each step; in proportion at other sizes."""
+    """Most pixels by which an image of 224 pixels is rolled in each step; in proportion to other shorter sides."""
     rotation: float = 0.0
     """Most degrees by which it is turned."""
     scale: float = 1.0
@@ -135,7 +135,7 @@ class Frame(NamedTuple):
 
     step: int
     pixels: Tensor
-    """uint8 [3, size, size]."""
+    """uint8 [channels, height, width]."""
     score: float
     """The class's logit for these pixels, unmoved."""
     probability: float
@@ -148,6 +148,8 @@ class Visualization:
     index: int
     name: str
     frames: list[Frame]
+    display: tuple[int, ...] = ()
+    """The channels that figures show, as in `Facts`."""
 
     @property
     def strip(self) -> list[Frame]:
@@ -233,13 +235,14 @@ class ClassVisualization(Synthesis):
         """
         with isolate(classifier):
             targets = torch.tensor(list(indices), device=classifier.device)
-            shape = (3, classifier.facts.size, classifier.facts.size)
+            shape = (classifier.facts.channels, *classifier.facts.shape)
             evaluator = BatchedEvaluator(
                 classifier, torch.zeros(shape, device=classifier.device), self.probe_batch_size
             )
             frames = self._climb(evaluator, targets, on_step)
         names = [classifier.facts.classes[index] for index in indices]
-        return [Visualization(*result) for result in zip(indices, names, frames, strict=True)]
+        display = classifier.facts.display
+        return [Visualization(*result, display) for result in zip(indices, names, frames, strict=True)]
 
     def _climb(self, evaluator: BatchedEvaluator, targets: Classes, on_step: Callable[[], object]) -> list[list[Frame]]:
         recipe, classifier = self.recipe, evaluator.classifier
@@ -266,9 +269,10 @@ class ClassVisualization(Synthesis):
 
 
 def _canvas(recipe: Recipe, classifier: Classifier) -> Canvas:
+    shape = (classifier.facts.channels, *classifier.facts.shape)
     if recipe.parametrization == "fourier":
-        return Fourier(classifier.facts.size, recipe.decay, recipe.contrast, recipe.saturation)
-    return Pixels(classifier.facts.size)
+        return Fourier(shape, recipe.decay, recipe.contrast, recipe.saturation)
+    return Pixels(shape)
 
 
 def _gradient(
@@ -283,7 +287,7 @@ def _gradient(
     leaves = parameters.detach().requires_grad_()
     with torch.enable_grad():
         images = canvas.images(leaves)
-        jitter = round(recipe.jitter * images.shape[-1] / 224)
+        jitter = round(recipe.jitter * min(images.shape[-2:]) / 224)
         moved_images = move_images(images, generators, jitter, recipe.rotation, recipe.scale)
     score = evaluator.compute_gradient(moved_images.detach(), targets)
     penalty = -2 * recipe.l2 * normalised(images.detach()) / mean_and_std(images)[1]

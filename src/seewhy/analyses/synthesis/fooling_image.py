@@ -37,11 +37,11 @@ class FooledImage:
     label: str
     """The true class in words; empty where it is unknown."""
     original: Tensor
-    """float32 [3, height, width] in [0, 1], as the classifier saw it."""
+    """float32 [channels, height, width] in [0, 1], as the classifier saw it."""
     saved: Tensor
-    """float32 [3, height, width], every value a multiple of 1/255: the file's pixels."""
+    """float32 [channels, height, width], every value a multiple of 1/255: the file's pixels."""
     unrounded: Tensor
-    """float32 [3, height, width] before the rounding to 8 bits."""
+    """float32 [channels, height, width] before the rounding to 8 bits."""
     steps: int
     outcome: str
     predicted: ProbabilityChange
@@ -51,6 +51,8 @@ class FooledImage:
     """The class that the classifier gives to the saved image."""
     success: bool
     """Whether that is the target."""
+    display: tuple[int, ...] = ()
+    """The channels that figures show, as in `Facts`."""
 
     @property
     def difference(self) -> Tensor:
@@ -121,9 +123,9 @@ class FoolingResult:
     """What the search found for each image of a batch."""
 
     images: Images
-    """[batch, 3, height, width] as saved: every value a multiple of 1/255."""
+    """[batch, channels, height, width] as saved: every value a multiple of 1/255."""
     unrounded: Images
-    """[batch, 3, height, width] before the rounding to 8 bits."""
+    """[batch, channels, height, width] before the rounding to 8 bits."""
     steps: Tensor
     """int64 [batch]: steps along the gradient."""
     outcomes: list[str]
@@ -210,7 +212,7 @@ class FoolingImage(Synthesis):
 
 
 def _logits_and_gradient(evaluator: BatchedEvaluator, images: Images, targets: Classes) -> tuple[Tensor, Tensor]:
-    """(all logits [n, classes], d logit_target / d image [n, 3, height, width])."""
+    """(all logits [n, classes], d logit_target / d image [n, channels, height, width])."""
 
     def one(chunk: Tensor) -> tuple[Tensor, Tensor]:
         leaves = images[chunk].requires_grad_()

@@ -12,11 +12,11 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from seewhy.analyses.synthesis.base import Output, build_progress_bar, encode_png, isolate
+from seewhy.analyses.synthesis.base import Output, build_progress_bar, encode_image, isolate
 from seewhy.analyses.synthesis.fooling_image import COLUMNS, FooledImage, FoolingImage, ProbabilityChange
 from seewhy.analyses.synthesis.summary import build_fooling_table, create_page, enlarge_to
 from seewhy.core.targets import UNKNOWN, check_policy, choose_targets
-from seewhy.core.types import Batch, Skipped
+from seewhy.core.types import Batch, Skipped, select_display
 from seewhy.explainers.batch import build_predictions
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
@@ -36,7 +36,7 @@ MAGNIFIED = 10
 def draw_fooling_panel(result: FooledImage, parameters: str, classifier: str) -> Drawing:
     """Four pictures of one image: nothing is rescaled to its own range, and grey stands for no change."""
     height, width = result.original.shape[-2:]
-    side = enlarge_to(height, 448), enlarge_to(width, 448)
+    side = enlarge_to(height, width, 448)
     page = create_page(4, side[1])
     room = page.points(page.width - 2 * MARGIN)
     y = page.lines(MARGIN, MARGIN * 0.6, wrap(_headline(result), room, HEADING, True), HEADING, weight="bold")
@@ -51,7 +51,7 @@ def draw_fooling_panel(result: FooledImage, parameters: str, classifier: str) ->
 def draw_fooling_sheet(results: Sequence[FooledImage], total: int, parameters: str, classifier: str) -> Drawing:
     """The four pictures of every image, one image a row."""
     height, width = (max(result.original.shape[axis] for result in results) for axis in (-2, -1))
-    side = enlarge_to(height, 224), enlarge_to(width, 224)
+    side = enlarge_to(height, width, 224)
     page = create_page(4, side[1])
     room = page.points(page.width - 2 * MARGIN)
     fooled = f"{sum(result.success for result in results)} of {len(results)} images are taken for the target"
@@ -69,15 +69,19 @@ def build_cells(result: FooledImage) -> list[Cell]:
     before = f"{result.predicted.name} {format_probability(result.predicted.before)}"
     change = result.target if result.success else result.predicted
     after = f"{result.answer} {format_probability(change.after)}" if result.answer == change.name else result.answer
-    clipped = float((MAGNIFIED * result.difference).abs().gt(0.5).float().mean())
+    difference = select_display(result.difference, result.display)
+    clipped = float((MAGNIFIED * difference).abs().gt(0.5).float().mean())
     saturated = f", {100 * clipped:.2g} % clipped" if clipped else ""
     return [
-        Cell([("original", MUTED), (before, INK)], to_rgb(result.original)),
-        Cell([("fooling image", MUTED), (after, RIGHT if result.success else WRONG)], to_rgb(result.saved)),
-        Cell([("difference", INK), ("grey: no change", MUTED)], shift_to_grey(result.difference)),
+        Cell([("original", MUTED), (before, INK)], to_rgb(select_display(result.original, result.display))),
+        Cell(
+            [("fooling image", MUTED), (after, RIGHT if result.success else WRONG)],
+            to_rgb(select_display(result.saved, result.display)),
+        ),
+        Cell([("difference", INK), ("grey: no change", MUTED)], shift_to_grey(difference)),
         Cell(
             [(f"{MAGNIFIED} × difference", INK), (f"grey: no change{saturated}", MUTED)],
-            shift_to_grey(MAGNIFIED * result.difference),
+            shift_to_grey(MAGNIFIED * difference),
         ),
     ]
 
@@ -187,6 +191,7 @@ def fool_batch(
                 ),
                 answer=classifier.facts.classes[answer],
                 success=answer == int(targets[row]),
+                display=classifier.facts.display,
             )
         )
     return results, skipped
@@ -197,7 +202,8 @@ def _write(
 ) -> None:
     captions = _words(synthesis), f"{classifier.name} ({classifier.origin})"
     for result in fooled:
-        output.file(f"images/{result.name}.png", encode_png(result.saved))
+        suffix, content = encode_image(result.saved)
+        output.file(f"images/{result.name}{suffix}", content)
         write = output.figure if len(summary.rows) < IN_TENSORBOARD else output.file
         write(f"figures/{result.name}.png", encode_figure(draw_fooling_panel(result, *captions)))
         row = result.row()

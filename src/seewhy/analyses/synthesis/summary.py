@@ -14,9 +14,10 @@ from seewhy.plots.explanation import GAP, MARGIN
 from seewhy.plots.text import format_probability
 
 
-def enlarge_to(size: int, target: int) -> int:
-    """The whole multiple of `size` pixels that comes nearest to `wish`, at least `size`: no pixel is left out."""
-    return max(1, round(target / size)) * size
+def enlarge_to(height: int, width: int, target: int) -> tuple[int, int]:
+    """The whole multiple of height x width whose longer side comes nearest to `target`, at least themselves."""
+    factor = max(1, round(target / max(height, width)))
+    return factor * height, factor * width
 
 
 def create_page(columns: int, width: int, least: int = 900) -> Page:

@@ -12,11 +12,12 @@ from typing import Any
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from seewhy.analyses.synthesis.base import Output, build_progress_bar, encode_png, to_picture
+from seewhy.analyses.synthesis.base import Output, build_progress_bar, encode_image, to_picture
 from seewhy.analyses.synthesis.class_visualization import ClassVisualization, Frame, Visualization
 from seewhy.analyses.synthesis.summary import build_visualization_table, create_page, enlarge_to
 from seewhy.core.errors import UserError
 from seewhy.core.targets import POLICIES, check_policy
+from seewhy.core.types import select_display
 from seewhy.data.labels import name_images
 from seewhy.models.classifier import Classifier
 from seewhy.plots.canvas import Drawing, encode_figure
@@ -29,9 +30,9 @@ MILLISECONDS, LAST = 80, 2000
 """How long a frame is shown, and the last one."""
 
 
-def encode_webp(frames: Sequence[Frame], quality: int = 80) -> bytes:
+def encode_webp(frames: Sequence[Frame], quality: int = 80, display: Sequence[int] = ()) -> bytes:
     """An animated WebP that repeats for ever; the last frame stays for two seconds."""
-    pictures = [to_picture(frame.pixels) for frame in frames]
+    pictures = [to_picture(select_display(frame.pixels, display)) for frame in frames]
     durations = [MILLISECONDS] * (len(pictures) - 1) + [LAST]
     content = io.BytesIO()
     options = {"quality": quality, "method": 2, "loop": 0, "duration": durations}
@@ -44,8 +45,9 @@ HEADING, BODY, SMALL = 11.0, 8.5, 7.5
 
 def draw_strips(results: Sequence[Visualization], parameters: str, classifier: str) -> Drawing:
     """One row of frames for each class, at 1, 25, 50, 75 and 100 % of the steps."""
-    side = enlarge_to(results[0].frames[0].pixels.shape[-1], 256)
-    page = create_page(len(results[0].strip), side)
+    height, width = results[0].frames[0].pixels.shape[-2:]
+    side = enlarge_to(height, width, 256)
+    page = create_page(len(results[0].strip), side[1])
     room = page.points(page.width - 2 * MARGIN)
     y = page.lines(MARGIN, MARGIN * 0.6, wrap("class visualization", room, HEADING, True), HEADING, weight="bold")
     for line in join_lines([f"classifier: {classifier}", parameters], room, SMALL):
@@ -53,13 +55,15 @@ def draw_strips(results: Sequence[Visualization], parameters: str, classifier: s
     for result in results:
         y = page.lines(MARGIN, y + GAP / 2, wrap(result.name, room, BODY, True), BODY, weight="bold")
         steps = result.frames[-1].step
-        y = draw_cells(page, y, [_cell(frame, steps) for frame in result.strip], (side, side), SMALL)
+        y = draw_cells(page, y, [_cell(frame, steps, result.display) for frame in result.strip], side, SMALL)
     return page.finish(y + MARGIN * 0.7)
 
 
-def _cell(frame: Frame, steps: int) -> Cell:
+def _cell(frame: Frame, steps: int, display: Sequence[int]) -> Cell:
     caption = f"score {format_number(frame.score)}, p {format_probability(frame.probability)}"
-    return Cell([(f"step {frame.step} of {steps}", INK), (caption, MUTED)], to_rgb(frame.pixels / 255))
+    return Cell(
+        [(f"step {frame.step} of {steps}", INK), (caption, MUTED)], to_rgb(select_display(frame.pixels, display) / 255)
+    )
 
 
 def draw_score_curves(results: Sequence[Visualization]) -> Figure:
@@ -132,8 +136,9 @@ def visualize_classes(synthesis: ClassVisualization, classifier: Classifier, out
 def _write(result: Visualization, seed: int, captions: tuple[str, str], output: Output) -> list[dict[str, Any]]:
     """The files of one class; its rows of synthesis.csv."""
     name = f"{result.index:03d}_{name_images([Path(result.name.replace('/', ' '))], Path())[0]}"
-    output.file(f"images/{name}.png", encode_png(result.frames[-1].pixels))
-    output.file(f"animations/{name}.webp", encode_webp(result.frames))
+    suffix, content = encode_image(result.frames[-1].pixels)
+    output.file(f"images/{name}{suffix}", content)
+    output.file(f"animations/{name}.webp", encode_webp(result.frames, display=result.display))
     output.figure(f"figures/{name}.png", encode_figure(draw_strips([result], *captions)))
     rows = []
     for frame in result.frames:

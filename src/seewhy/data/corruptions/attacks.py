@@ -35,7 +35,7 @@ class Attack(ABC):
 
         Args:
             evaluator: The classifier.
-            images: float32 [batch, 3, height, width] in [0, 1].
+            images: float32 [batch, channels, height, width] in [0, 1].
             classes: int64 [batch]: the classes whose score is pushed down.
             seed: Decides random numbers, with each image.
 
@@ -53,7 +53,7 @@ class Attack(ABC):
 
 
 def compute_loss_gradient(evaluator: BatchedEvaluator, images: Images, classes: Classes) -> Tensor:
-    """d cross-entropy(logits, class) / d image [batch, 3, height, width]."""
+    """d cross-entropy(logits, class) / d image [batch, channels, height, width]."""
 
     def compute(chunk: Tensor) -> tuple[Tensor]:
         leaves = images[chunk].detach().requires_grad_()

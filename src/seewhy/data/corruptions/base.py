@@ -15,7 +15,7 @@ from seewhy.core.errors import UserError
 cv2.setNumThreads(0)  # the worker processes are the parallel part, and threads do not survive a fork
 
 Picture: TypeAlias = NDArray[np.uint8]
-"""uint8 [height, width, 3]."""
+"""uint8 [height, width, channels]."""
 
 SMALL = 64
 """Pictures whose shorter side has at most this many pixels take the levels `small`."""
@@ -56,7 +56,7 @@ class Corruption:
         """Corrupt a picture.
 
         Args:
-            picture: uint8 [height, width, 3].
+            picture: uint8 [height, width, channels].
             level: From 0 (untouched) to the number of levels.
             seed: Decides every random number: same seed, same bytes.
 
@@ -68,7 +68,7 @@ class Corruption:
         transform = self._find_transform(picture.shape, level)
         transform.set_random_seed(seed)
         changed: Picture = transform(image=picture)["image"]
-        return changed
+        return changed.reshape(picture.shape)  # OpenCV drops an axis of one channel
 
     def trace_sources(self, shape: tuple[int, ...], level: int, seed: int) -> NDArray[np.float32]:
         """Trace where each pixel of a corrupted picture came from.

@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from seewhy.core.errors import UserError
+
 ICE = np.array([0.86, 0.94, 1.0], np.float32)
 """Colour of ice crystals."""
 DIAGONALS = (np.eye(11, dtype=np.float32), np.eye(11, dtype=np.float32)[::-1].copy())
@@ -24,12 +26,26 @@ GREY = np.array([0.299, 0.587, 0.114], np.float32)
 """Weights of the channels in a grey picture."""
 
 
+def check_colours(transform: albumentations.BasicTransform, picture: NDArray[np.uint8]) -> None:
+    """Check that a picture is one for the eye.
+
+    Args:
+        transform: What is only defined for such pictures.
+        picture: uint8 [height, width, channels].
+
+    Raises:
+        UserError: It is neither grey nor RGB.
+    """
+    if picture.shape[2] not in (1, 3):
+        raise UserError(f"{type(transform).__name__} has a meaning for grey and for RGB alone")
+
+
 class DrawnTransform(albumentations.ImageOnlyTransform):
     """A transform that draws one array of random numbers for a picture and then applies it."""
 
     @abstractmethod
     def draw(self, picture: NDArray[np.uint8]) -> NDArray[Any]:
-        """Draw the random numbers for a picture uint8 [height, width, 3]."""
+        """Draw the random numbers for a picture uint8 [height, width, channels]."""
 
     @abstractmethod
     def blend(self, picture: NDArray[np.uint8], drawn: NDArray[Any]) -> NDArray[Any]:
@@ -188,7 +204,7 @@ class ZoomBlur(albumentations.ImageOnlyTransform):
         """Blur the picture.
 
         Args:
-            img: uint8 [height, width, 3].
+            img: uint8 [height, width, channels].
             params: Of Albumentations, which are not needed.
 
         Returns:
@@ -196,11 +212,10 @@ class ZoomBlur(albumentations.ImageOnlyTransform):
         """
         values = np.ascontiguousarray(img, np.float32)
         factors = np.arange(1, self.largest, self.step)
-        turned: NDArray[Any] = cv2.transpose(values)  # [width, height, 3]: rows are faster to interpolate
+        turned = swap_sides(values)  # [width, height, channels]: rows are faster to interpolate
         for factor in factors:
-            rows: NDArray[Any] = cv2.transpose(enlarge(values, factor))
-            turned += enlarge(rows, factor)
-        return np.rint(cv2.transpose(turned) / (1 + len(factors))).astype(np.uint8)
+            turned += enlarge(swap_sides(enlarge(values, factor)), factor)
+        return np.rint(swap_sides(turned) / (1 + len(factors))).astype(np.uint8)
 
 
 class Fog(DrawnTransform):
@@ -271,8 +286,10 @@ class Frost(DrawnTransform):
         return np.clip(where * (ridges**3 + np.maximum(*streaked)), 0, 1).astype(np.float32)
 
     def blend(self, picture: NDArray[np.uint8], drawn: NDArray[Any]) -> NDArray[Any]:
-        """Freeze the picture."""
-        return self.keep * picture.astype(np.float32) / 255 + self.ice * drawn[..., None] * ICE
+        """Freeze the picture; the ice of a grey one has its luminance."""
+        check_colours(self, picture)
+        ice = ICE if picture.shape[2] == 3 else ICE @ GREY
+        return self.keep * picture.astype(np.float32) / 255 + self.ice * drawn[..., None] * ice
 
 
 class Snow(DrawnTransform):
@@ -329,8 +346,9 @@ class Snow(DrawnTransform):
 
     def blend(self, picture: NDArray[np.uint8], drawn: NDArray[Any]) -> NDArray[Any]:
         """Whiten the picture and let it snow."""
+        check_colours(self, picture)
         values = picture.astype(np.float32) / 255
-        grey = values @ GREY
+        grey = values @ GREY if picture.shape[2] == 3 else values[..., 0]
         whitened = self.keep * values + (1 - self.keep) * np.maximum(values, 1.5 * grey[..., None] + 0.5)
         return whitened + (drawn + drawn[::-1, ::-1])[..., None]
 
@@ -347,6 +365,14 @@ def draw_cloud(height: int, width: int, decay: float, generator: np.random.Gener
     heights = np.fft.irfft2(spectrum, s=(height, width))
     spread = np.ptp(heights)
     return np.zeros((height, width), np.float32) if spread == 0 else ((heights - heights.min()) / spread).astype("f4")
+
+
+def swap_sides(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A copy of float32 [height, width, channels] as [width, height, channels]."""
+    if values.shape[2] != 3:  # OpenCV has no transposition of a pixel of any length
+        return np.ascontiguousarray(values.swapaxes(0, 1))
+    swapped: NDArray[Any] = cv2.transpose(values)
+    return swapped
 
 
 def enlarge(values: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
@@ -414,7 +440,7 @@ def smear(values: NDArray[np.float32], radius: int, sigma: float, angle: float) 
     """Blur along a line from each pixel, as ImageMagick's motion blur does; border pixels are repeated outwards.
 
     Args:
-        values: float32 [height, width] or [height, width, 3].
+        values: float32 [height, width] or [height, width, channels].
         radius: The line has 2 radius + 1 pixels, the first being the pixel itself.
         sigma: Of the Gaussian weights exp(-k^2 / (2 sigma^2)), which add to 1.
         angle: Of the line, in radians, from right over down.
@@ -424,7 +450,7 @@ def smear(values: NDArray[np.float32], radius: int, sigma: float, angle: float) 
     """
     kernel = build_streak(radius, sigma, angle)
     blurred: NDArray[Any] = cv2.filter2D(values, -1, kernel, borderType=cv2.BORDER_REPLICATE)
-    return blurred
+    return blurred.reshape(values.shape)  # OpenCV drops an axis of one channel
 
 
 def build_streak(radius: int, sigma: float, angle: float) -> NDArray[np.float32]:

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from seewhy.data.corruptions.imagenet_c import check_colours
+
 
 class Contrast(albumentations.ImageOnlyTransform):
     """Mean + factor * (value - mean), with the mean of each channel.
@@ -38,7 +40,7 @@ class Contrast(albumentations.ImageOnlyTransform):
         """Flatten the picture.
 
         Args:
-            img: uint8 [height, width, 3].
+            img: uint8 [height, width, channels].
             params: Of Albumentations, which are not needed.
 
         Returns:
@@ -47,7 +49,7 @@ class Contrast(albumentations.ImageOnlyTransform):
         means = img.mean((0, 1))
         table = np.clip(means + self.factor * (np.arange(256)[:, None] - means), 0, 255)
         changed: NDArray[Any] = cv2.LUT(img, np.rint(table).astype(np.uint8)[None])
-        return changed
+        return changed.reshape(img.shape)  # OpenCV drops an axis of one channel
 
 
 class Pixelate(albumentations.ImageOnlyTransform):
@@ -71,7 +73,7 @@ class Pixelate(albumentations.ImageOnlyTransform):
         """Pixelate the picture.
 
         Args:
-            img: uint8 [height, width, 3].
+            img: uint8 [height, width, channels].
             params: Of Albumentations, which are not needed.
 
         Returns:
@@ -80,7 +82,10 @@ class Pixelate(albumentations.ImageOnlyTransform):
         height, width = img.shape[:2]
         small = max(1, int(width * self.factor)), max(1, int(height * self.factor))
         box = Image.Resampling.BOX
-        return np.array(Image.fromarray(img).resize(small, box).resize((width, height), box))
+        # Pillow would weigh three of four channels by the fourth: other pictures go channel by channel
+        planes = [img] if img.shape[2] == 3 else np.moveaxis(img, 2, 0)
+        changed = [np.array(Image.fromarray(plane).resize(small, box).resize((width, height), box)) for plane in planes]
+        return changed[0] if img.shape[2] == 3 else np.stack(changed, 2)
 
 
 class JPEG(albumentations.ImageOnlyTransform):
@@ -104,13 +109,14 @@ class JPEG(albumentations.ImageOnlyTransform):
         """Compress the picture.
 
         Args:
-            img: uint8 [height, width, 3].
+            img: uint8 [height, width, channels].
             params: Of Albumentations, which are not needed.
 
         Returns:
             The same shape.
         """
+        check_colours(self, img)
         file = io.BytesIO()
-        Image.fromarray(img).save(file, "JPEG", quality=self.quality)
+        Image.fromarray(img if img.shape[2] == 3 else img[..., 0]).save(file, "JPEG", quality=self.quality)
         with Image.open(file) as compressed:
-            return np.array(compressed)
+            return np.array(compressed).reshape(img.shape)

@@ -37,7 +37,7 @@ def list_model_facts(runs: Sequence[Run], comparison: Comparison) -> list[tuple[
         ("Weights (SHA-256)", str(model.get("weights_sha256", ""))),
         (
             "Input",
-            f"{model['size']} x {model['size']} pixels, {model.get('classes', '?')} classes" if "size" in model else "",
+            f"{_describe_input(model)}, {model.get('classes', '?')} classes" if "size" in model else "",
         ),
         ("Accuracy on these images", _describe_accuracy(runs[0])),
         ("Images", f"{joined.images:,} explained"),
@@ -97,6 +97,17 @@ def list_skipped_images(runs: Iterable[Run]) -> list[tuple[str, str]]:
 def list_unused_runs(unused: Iterable[UnusedRun]) -> list[tuple[str, str, str]]:
     """List (folder, status, reason) of runs that take no part."""
     return [(run.folder, run.status, run.reason) for run in unused]
+
+
+def _describe_input(model: Mapping[str, Any]) -> str:
+    """The images of a record's `model`, such as `160 x 192 pixels, 13 channels, shown as 4, 3, 2`."""
+    size, channels = model["size"], len(model.get("mean", (0,) * 3))
+    height, width = size if isinstance(size, list | tuple) else (size, size)
+    words = [f"{height} x {width} pixels"]
+    words += [f"{channels} channel{'s' if channels > 1 else ''}"] if channels != 3 else []
+    words += [f"shown: {', '.join(map(str, model['display']))}"] if model.get("display") else []
+    words += [f"fit: {model['fit']}"] if model.get("fit") else []
+    return ", ".join(words)
 
 
 def _describe_gaps(comparison: Comparison, method: Method) -> str:
