@@ -39,7 +39,9 @@ PAGED = ("explain", "robustness")
 
 
 class SweepSummary(Callback):
-    """Print one line per job of a multirun, write their report.html and end with exit code 2 where a job failed.
+    """Print one line per job of a multirun, write results.csv, the sheets and report.html of all.
+
+    The exit code is 2 where a job failed.
 
     A method that a network does not allow (status `refused`) is an answer, not a failure.
     """
@@ -47,7 +49,8 @@ class SweepSummary(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Read every job's run.json below the sweep folder."""
         folder = Path(config.hydra.sweep.dir)
-        records = [_read_job(path) for path in sorted(folder.glob("*/run.json"), key=_job_number)]
+        paths = sorted(folder.glob("*/run.json"), key=_job_number)
+        records = [_read_job(path) for path in paths]
         console = Console(highlight=False)
         if not records:
             return
@@ -55,6 +58,7 @@ class SweepSummary(Callback):
         for name, record in zip(find_varied_overrides(records), records, strict=True):
             if "reason" in record:
                 console.print(escape(f"{name}: {record['reason']}"), soft_wrap=True)
+        _write_results(folder, [path.parent for path in paths], records)
         if config.task in PAGED and config.get("page") and any(record["status"] == "completed" for record in records):
             from seewhy.report.write import attempt_page, write_run_page
 
@@ -70,6 +74,20 @@ def _read_job(path: Path) -> dict[str, Any]:
     except (UserError, OSError) as error:
         name = path.parent.name
         return {"task": name, "overrides": [name], "seconds": 0.0, "status": "failed", "reason": str(error)}
+
+
+def _write_results(folder: Path, jobs: list[Path], records: list[dict[str, Any]]) -> None:
+    """Write the table of all jobs and say where it is; one that cannot be written is no reason to fail."""
+    from seewhy.core.files import RunFolder
+    from seewhy.report.results import write_results
+
+    try:
+        path = write_results(RunFolder(folder), list(zip(jobs, records, strict=True)))
+    except (UserError, OSError, KeyError) as error:
+        print(f"no results.csv: {error}", file=sys.stderr)
+    else:
+        if path is not None:
+            print(f"table of all jobs: {path}")
 
 
 def _job_number(path: Path) -> tuple[int, str]:

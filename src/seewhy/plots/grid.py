@@ -1,4 +1,4 @@
-"""The sheet of a run: image and overlay of many explanations at a glance."""
+"""Many explanations at a glance: the sheet of a run, and the images by methods or by networks."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def draw_grid(
 
 
 def _draw_tile(
-    explanation: Explanation, colours: str, outlier_percent: float, strength: float
+    explanation: Explanation, colours: str, outlier_percent: float, strength: float, least: int = 96
 ) -> list[NDArray[np.float32]]:
     """The original and, where the map can be drawn, the overlay, both at the size of the sheet."""
     scale = heatmaps.compute_scale(explanation.attribution, outlier_percent)
@@ -104,12 +104,12 @@ def _draw_tile(
     if scale:
         painted = normalise_map(explanation, scale, colours)
         pictures.append(heatmaps.blend_overlay(explanation.picture, *painted, strength))
-    return [_resize(picture) for picture in pictures]
+    return [_resize(picture, least) for picture in pictures]
 
 
-def _resize(picture: NDArray[np.float32]) -> NDArray[np.float32]:
+def _resize(picture: NDArray[np.float32], least: int) -> NDArray[np.float32]:
     longest = max(picture.shape[:2])
-    block, factor = -(-longest // 320), max(1, round(96 / longest))
+    block, factor = -(-longest // 320), max(1, round(least / longest))
     if block == 1:
         return picture.repeat(factor, axis=0).repeat(factor, axis=1)
     rows, columns = (max(1, length // block) for length in picture.shape[:2])
@@ -166,3 +166,101 @@ def _write_note(drawn: Sequence[Explanation], outlier_percent: float, room: floa
     if any(explanation.warnings for explanation in drawn):
         note += "  ·  \N{WARNING SIGN} marks a map with a warning, which its own panel names"
     return wrap(note, room, NOTE)
+
+
+SIDE = 160
+"""About what small images are enlarged to, in pixels, where methods or networks stand side by side."""
+
+
+def draw_matrix(
+    rows: Sequence[Sequence[Explanation | None]],
+    columns: Sequence[str],
+    title: str,
+    colours: str = "default",
+    outlier_percent: float = 2.0,
+    strength: float = 0.7,
+) -> Drawing:
+    """Draw images side by side with their maps of several methods or networks.
+
+    Above each map stands what is explained where that is not the same in the whole row, or what the network predicts where
+    networks differ.
+
+    Args:
+        rows: For each image an explanation in every column; None where there is none. A row has at least one.
+        columns: What the columns are called.
+        title: Line above all.
+        colours: default or classic.
+        outlier_percent: Share of the attribution mass that saturates the colours, in [0, 100).
+        strength: Opacity of the overlay, in [0, 1].
+
+    Returns:
+        The page, at 100 pixels an inch.
+
+    Raises:
+        UserError: If there is nothing to draw.
+    """
+    drawn = [[each for each in row if each is not None] for row in rows]
+    if not columns or not drawn or not all(drawn):
+        raise UserError("a sheet of methods or networks needs an explanation in each row")
+    style = colours, outlier_percent, strength, SIDE
+    tiles = [[None if each is None else _draw_tile(each, *style) for each in row] for row in rows]
+    shapes = [tile[0].shape for row in tiles for tile in row if tile]
+    height, side = max(shape[0] for shape in shapes), max(shape[1] for shape in shapes)
+    page = Page(max(NARROWEST, 2 * MARGIN + (len(columns) + 1) * (side + GAP) - GAP), RESOLUTION)
+    room, cell = page.points(page.width - 2 * MARGIN), page.points(side)
+    y = page.lines(MARGIN, MARGIN / 2, [shorten(title, room, TITLE, bold=True)], TITLE, weight="bold") + LINE_GAP
+    headings = [wrap(name, cell, LABEL, most=3) for name in columns]
+    step = page.pixels(LEADING * LABEL)
+    y += step * max(map(len, headings))
+    for number, lines in enumerate(headings, 1):
+        page.lines(MARGIN + number * (side + GAP), y - step * len(lines), lines, LABEL, weight="bold")
+    for row, explained, line in zip(rows, drawn, tiles, strict=True):
+        y += 2 * step + LINE_GAP
+        first, original = explained[0], next(tile for tile in line if tile)[0]
+        same = len({(each.target.name, each.classifier) for each in explained}) == 1
+        label = f"true: {first.prediction.label}" if first.prediction.label else ""
+        if same:
+            label = _describe_target(first) + (f", {label}" if first.prediction.correct is False else "")
+        page.lines(MARGIN, y - 2 * step - 3, [shorten(first.name, cell, LABEL), shorten(label, cell, LABEL)], LABEL)
+        page.picture(MARGIN, y, original.shape[1], original.shape[0], original)
+        for number, (explanation, tile) in enumerate(zip(row, line, strict=True), 1):
+            _draw_map(page, MARGIN + number * (side + GAP), y, (height, side), explanation, tile, not same)
+        y += height
+    y = page.lines(
+        MARGIN, y + LINE_GAP, _write_note([each for row in drawn for each in row], outlier_percent, room), NOTE, MUTED
+    )
+    return page.finish(y + MARGIN / 2)
+
+
+def _describe_target(explanation: Explanation) -> str:
+    target, prediction = explanation.target, explanation.prediction
+    mark = MARKS[prediction.correct] if target.name == prediction.name else ""
+    return f"{mark}{target.name} {format_probability(target.probability)}"
+
+
+def _draw_map(
+    page: Page,
+    x: float,
+    y: float,
+    shape: tuple[int, int],
+    explanation: Explanation | None,
+    tile: list[NDArray[np.float32]] | None,
+    captioned: bool,
+) -> None:
+    """The overlay of one explanation, with what is explained above it where the row does not say it."""
+    room, step = page.points(shape[1]), page.pixels(LEADING * LABEL)
+    if explanation is None or tile is None:
+        page.blank(x, y, shape[1], shape[0], "not explained", NOTE)
+        return
+    words = _describe_target(explanation) if captioned else ""
+    tail = "  \N{WARNING SIGN}" if explanation.warnings else ""
+    colour = INK
+    if captioned and explanation.target.name == explanation.prediction.name:
+        colour = {True: RIGHT, False: WRONG, None: INK}[explanation.prediction.correct]
+    if words or tail:
+        page.lines(x, y - step - 3, [shorten(words, room, LABEL, tail)], LABEL, colour)
+    if len(tile) == 1:
+        height, width = tile[0].shape[:2]
+        page.blank(x, y, width, height, heatmaps.describe_flaw(explanation.attribution), NOTE)
+    else:
+        page.picture(x, y, tile[1].shape[1], tile[1].shape[0], tile[1])

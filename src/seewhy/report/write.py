@@ -19,7 +19,9 @@ from seewhy.report.html.content import build_page_content
 from seewhy.report.html.render import render_page
 from seewhy.report.leaderboard import build_leaderboard_table, draw_leaderboard
 from seewhy.report.ranks import NO_RANK, draw_pareto, draw_ranks
+from seewhy.report.results import write_results
 from seewhy.report.runs import Run, UnusedRun, find_runs
+from seewhy.report.sheets import write_sheets
 from seewhy.statistics.schema import write_metric_facts
 
 NAME = "report.html"
@@ -33,7 +35,7 @@ def write_report(
     page: bool = False,
     command: str = "",
 ) -> dict[str, Any]:
-    """Compare runs: print the leaderboards, write tables and figures.
+    """Compare runs: print the leaderboards, write tables, figures and sheets.
 
     Args:
         runs: Folders or glob patterns; the runs in and below them are compared.
@@ -62,6 +64,8 @@ def write_report(
         below = "" if len(comparisons) == 1 else re.sub(r"[^\w.-]+", "_", model) + "/"
         for name, content in figures[model].items():
             out.write_bytes(f"{below}{name}", content)
+    write_results(out, [(run.folder, run.record) for run in used])
+    write_sheets(out, comparisons, used)
     _print_comparisons(comparisons, unused, undrawn)
     if page:
         attempt_page(lambda: write_page(out, comparisons, used, unused, figures, seed, command))
@@ -141,7 +145,7 @@ def write_page(
 
 
 def write_run_page(folder: Path, seed: int = 0) -> Path:
-    """Write the page of the finished runs in and below a folder.
+    """Write the page of the finished runs in and below a folder, and of several runs the sheets.
 
     Args:
         folder: Of a run or of a sweep, where the page is written.
@@ -156,6 +160,7 @@ def write_run_page(folder: Path, seed: int = 0) -> Path:
     runs, unused = find_runs([str(folder)])
     comparisons = [compare_runs(joined, seed) for joined in join_runs(runs)]
     figures = {each.joined.model: _draw_figures(each)[0] for each in comparisons if len(each.explainers) > 1}
+    write_sheets(RunFolder(folder), comparisons, runs)
     return write_page(RunFolder(folder), comparisons, runs, unused, figures, seed)
 
 
