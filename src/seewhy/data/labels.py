@@ -59,7 +59,13 @@ def find_common_folder(images: Sequence[ListedImage]) -> Path:
 
 
 def take_turns(groups: Sequence[str]) -> list[int]:
-    """Positions ordered by turns: the first of each group, then the second of each, and so on.
+    """Order positions by turns: the first of each group, then the second of each, and so on.
+
+    Args:
+        groups: The group of each position.
+
+    Returns:
+        The positions.
 
     >>> take_turns(["cat", "cat", "cat", "dog"])
     [0, 3, 1, 2]

@@ -88,7 +88,7 @@ def _read_explanations(folder: Path, images: Sequence[str]) -> dict[str, Explana
                 pixels = np.array(Image.open(io.BytesIO(preview)).convert("RGB"))
                 image = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
                 maps = torch.from_numpy(np.asarray(attribution, np.float32))
-                explanations[explanation.name] = replace(explanation, image=image, attribution=maps)
+                explanations[explanation.name] = replace(explanation, image=image, attribution=maps, display=())
         if len(explanations) == len(images):
             break
     return explanations
