@@ -128,6 +128,9 @@ def load_classifier(
     channels: int | None = None,
     display: Sequence[int] | None = None,
     fit: str | None = None,
+    score: str | None = None,
+    threshold: float | None = None,
+    output: str | int | None = None,
     weights: str | os.PathLike[str] | None = None,
     overrides: Sequence[str] = (),
 ) -> Classifier:
@@ -147,6 +150,10 @@ def load_classifier(
             None: the first three, or the first of fewer.
         fit: `crop` (pictures keep their proportions and are cut) or `squash` (both sides are resized); None: that of the
             weights, or `crop`.
+        score: What the outputs mean: `softmax`, `sigmoid` (several labels an image), `binary` (one logit, two classes) or
+            `none` (values as they are); None: that of the weights, else `binary` for one class and `softmax` for more.
+        threshold: The probability above which a label of several is predicted; None: 0.5.
+        output: Key or position of the class scores where the network returns several things.
         weights: As `model.weights=` of the command line; None: `auto`.
         overrides: Those of the command line.
 
@@ -161,8 +168,9 @@ def load_classifier(
 
     from seewhy.models.classifier import Classifier
 
-    facts = {"classes": classes, "size": size, "mean": mean, "std": std}
+    facts: dict[str, Any] = {"classes": classes, "size": size, "mean": mean, "std": std}
     facts |= {"channels": channels, "display": display, "fit": fit}
+    facts |= {"score": score, "threshold": threshold, "output": output}
     changed = [key for key, value in {**facts, "weights": weights}.items() if value is not None]
     if isinstance(model, Classifier):
         if changed:
@@ -192,7 +200,11 @@ def _wrap_network(
     channels: int | None,
     display: Sequence[int] | None,
     fit: str | None,
+    score: str | None,
+    threshold: float | None,
+    output: str | int | None,
 ) -> Classifier:
+    from seewhy.core.outputs import settle_classes
     from seewhy.core.types import Facts, read_size
     from seewhy.models.build import expand_statistics, read_class_names
     from seewhy.models.classifier import Classifier
@@ -207,10 +219,12 @@ def _wrap_network(
             f"a network of your own needs {missing}: for example classes=10, size=224, mean=[0.485, 0.456, 0.406], "
             "std=[0.229, 0.224, 0.225] (0 and 1 where the network takes images in [0, 1])"
         )
+    names, meaning = settle_classes(names, score)
     network, statistics = unwrap_network(network), expand_statistics(channels, mean, std, None)
+    stated = Facts(names, read_size(size), **statistics, score=meaning)  # type: ignore[arg-type]
     classifier = Classifier(
         network,
-        Facts(names, read_size(size), **statistics, display=tuple(display or ()), fit=fit or "crop"),  # type: ignore[arg-type]
+        stated.replace({"display": display, "fit": fit, "threshold": threshold, "output": output}),
         name=getattr(network, "original_name", type(network).__name__),  # TorchScript keeps the name of the class
         origin="given",
         weights_sha256=hash_weights(network),
@@ -249,6 +263,9 @@ def explain(
     std: float | Sequence[float] | None = None,
     display: Sequence[int] | None = None,
     fit: str | None = None,
+    score: str | None = None,
+    threshold: float | None = None,
+    output: str | int | None = None,
     seed: int = 0,
     probe_batch_size: int | str = "auto",
     overrides: Sequence[str] = (),
@@ -275,6 +292,9 @@ def explain(
         std: As in `load_classifier`.
         display: As in `load_classifier`.
         fit: As in `load_classifier`.
+        score: As in `load_classifier`.
+        threshold: As in `load_classifier`.
+        output: As in `load_classifier`.
         seed: Of every random number.
         probe_batch_size: How many images are in the network at once, or `auto`.
         overrides: Further ones of the command line, such as `["data.limit=10", "trainer=cpu"]`.
@@ -293,6 +313,7 @@ def explain(
     cfg = _compose(explainer, metrics, parameters, [*choices, *overrides])
     facts: dict[str, Any] = {"classes": classes, "size": size, "mean": mean, "std": std}
     facts |= {"display": display, "fit": fit}
+    facts |= {"score": score, "threshold": threshold, "output": output}
     classifier = _load_named(cfg, facts) if isinstance(model, str) else load_classifier(model, **facts)
     check_policy("true" if target is True else target, classifier.facts.classes)
     method = explainer if isinstance(explainer, Explainer) else build_object(cfg.explainer, "explainer")

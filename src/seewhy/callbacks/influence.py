@@ -46,7 +46,8 @@ class Representers(Callback):
         self.logits: list[Tensor] = []
 
     def on_test_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
-        """Refuse an unknown target and data without a training set before any image is read."""
+        """Refuse an unknown target, other outputs and data without a training set before any image is read."""
+        pl_module.facts.require_score("callbacks=representers", "softmax")
         check_policy(self.target, pl_module.facts.classes)
         require_training_set(trainer.datamodule, "callbacks=representers")  # type: ignore[attr-defined]
 
@@ -108,6 +109,7 @@ class Experts(Callback):
 
     def on_test_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         """Measure the influences, so that explainer.distribution=class can use them in the same run."""
+        pl_module.facts.require_score("callbacks=experts", "softmax", "binary")
         start = time.perf_counter()
         source, batches = read_distribution(trainer, self.images)
         self.survey = Survey.measure(pl_module, batches, **self.options)

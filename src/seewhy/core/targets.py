@@ -85,13 +85,29 @@ def _simplify(name: str) -> str:
     return name.lower().replace("_", " ").replace("-", " ").strip()
 
 
+def find_true_classes(labels: Tensor, scores: Tensor) -> Classes:
+    """Find the true class of each image: the likeliest where several labels are true.
+
+    Args:
+        labels: int64 [batch], the true classes, -1 where one is unknown; or [batch, classes], 1 where a label is true.
+        scores: What the classifier gives [batch, classes].
+
+    Returns:
+        int64 [batch]; -1 where nothing is known, or no label is true.
+    """
+    if labels.ndim == 1:
+        return labels.clone()
+    likeliest = scores.masked_fill(labels <= 0, -torch.inf).argmax(1)
+    return likeliest.masked_fill(~(labels > 0).any(1), UNKNOWN)
+
+
 def choose_targets(policy: str | int, logits: Tensor, labels: Tensor, classes: Sequence[str]) -> Classes:
     """Choose the class of each image that is explained.
 
     Args:
         policy: See `check_policy`; `runner_up` is the class with the second largest logit.
         logits: [batch, classes].
-        labels: int64 [batch], the true classes; -1 where one is unknown.
+        labels: int64 [batch], the true classes, -1 where one is unknown; or [batch, classes], see `find_true_classes`.
         classes: The names of the network's classes.
 
     Returns:
@@ -99,8 +115,8 @@ def choose_targets(policy: str | int, logits: Tensor, labels: Tensor, classes: S
     """
     index = check_policy(policy, classes)
     if index is not None:
-        return torch.full_like(labels, index)
+        return torch.full_like(logits[:, 0], index, dtype=torch.int64)
     if policy == "true":
-        return labels.clone()
+        return find_true_classes(labels, logits)
     ranked = logits.topk(min(2, logits.shape[1]), dim=1).indices
     return ranked[:, -1] if policy == "runner_up" else ranked[:, 0]

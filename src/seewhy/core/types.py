@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from seewhy.core import outputs
 from seewhy.core.errors import Incompatible, UserError, check_choice
 
 if TYPE_CHECKING:
@@ -25,17 +26,23 @@ class Prediction:
     """What the classifier says of one image."""
 
     index: int
-    """Index of the likeliest class."""
+    """Index of the likeliest class, or of the largest output of a network without probabilities."""
     name: str
-    """Its name."""
+    """Its name; where an image may have several labels, those that are predicted."""
     probability: float
-    """Its probability."""
+    """Its probability; NaN of a network without probabilities."""
     top: tuple[tuple[str, float], ...]
-    """(class, probability) of the five likeliest, best first."""
+    """(class, probability) of the five likeliest, best first; output values where there are no probabilities."""
     label: str = ""
     """The true class in words; empty where it is unknown."""
     correct: bool | None = None
-    """None where the true class is unknown or unknown to the classifier."""
+    """None where the true class is unknown or unknown to the classifier; of several labels, whether all are right."""
+    labels: tuple[str, ...] | None = None
+    """The labels that are predicted, the likeliest first; None where classes exclude each other."""
+    true_labels: tuple[str, ...] | None = None
+    """The true labels; None where classes exclude each other, or where nothing is known."""
+    label_accuracy: float | None = None
+    """Share of all labels that are told right; None like `true_labels`."""
 
 
 @dataclass(frozen=True)
@@ -236,7 +243,8 @@ class Batch(NamedTuple):
     images: Images
     """[batch, channels, height, width] in [0, 1]."""
     labels: Tensor
-    """int64 [batch]: index of the true class, -1 where it is unknown."""
+    """int64 [batch]: index of the true class, -1 where it is unknown. Where an image may have several labels,
+    int64 [batch, labels]: 1 where a label is true and 0 where not, a row of -1 where nothing is known."""
     names: list[str]
     """Unique in the data set and safe as a file name."""
     paths: list[str]
@@ -290,8 +298,6 @@ LARGEST_SIZE = 8192
 """Pixels of one side of an image, at most."""
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 FITS = ("crop", "squash")
-SCORES = ("softmax",)
-"""What the outputs of a network can mean: `softmax`, the logits of classes that exclude each other."""
 
 
 @dataclass(frozen=True)
@@ -315,13 +321,19 @@ class Facts:
     interpolation: str = "bilinear"
     """How images are resized: nearest, bilinear or bicubic."""
     score: str = "softmax"
-    """What the outputs mean, one of `SCORES`."""
+    """What the outputs mean, one of `seewhy.core.outputs.SCORES`."""
     display: tuple[int, ...] = ()
     """Numbers, from 1, of the channels that figures show as red, green and blue, or of the one that they show as grey;
     none: the first three, or the first where there are fewer."""
     fit: str = "crop"
     """How a picture of other proportions becomes an image: `crop` keeps them and cuts what stands out on both sides,
     `squash` resizes height and width apart and cuts nothing."""
+    threshold: float = 0.5
+    """Probability above which a label of several counts as predicted."""
+    gives_probabilities: bool = False
+    """Whether the network gives probabilities itself."""
+    output: str | int | None = None
+    """Key or index of the class scores where the network returns several things; None: what can only be them."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", read_size(self.size))
@@ -347,8 +359,13 @@ class Facts:
                 f"model.display={list(self.display)} must name one or three channels by their numbers, which are 1 to "
                 f"{self.channels} (red, green and blue, or grey)"
             )
-        if self.score not in SCORES:
-            raise UserError(f"score={self.score!r} of the network's outputs is none of {', '.join(SCORES)}")
+        check_choice("model.score", self.score, outputs.SCORES)
+        if self.score == "binary" and len(self.classes) != 2:
+            raise UserError(f"model.score=binary needs two classes, not {len(self.classes)}: set model.classes")
+        if isinstance(self.threshold, bool) or not 0 <= self.threshold < 1:
+            raise UserError(
+                f"model.threshold={self.threshold} must be from 0 to below 1: a label above it is predicted"
+            )
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -370,16 +387,92 @@ class Facts:
         channels = "" if self.channels == 3 else f", {self.channels} channel{'s' if self.channels > 1 else ''}"
         return f"{size} px{channels}"
 
-    def compute_probabilities(self, logits: Tensor) -> Tensor:
-        """Compute the probability of each class.
+    @property
+    def output_count(self) -> int:
+        """Number of outputs of the network: one for the two classes of a binary one, else one for each class."""
+        return 1 if self.score == "binary" else len(self.classes)
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether an output says how likely something is."""
+        return self.score != "none"
+
+    def compute_probabilities(self, scores: Tensor) -> Tensor:
+        """Compute the probability of each class; see `seewhy.core.outputs.compute_probabilities`.
 
         Args:
-            logits: Outputs of the network [..., classes].
+            scores: What the classifier gives [..., classes].
 
         Returns:
-            [..., classes]; they sum to 1.
+            [..., classes].
         """
-        return logits.softmax(-1)
+        return outputs.compute_probabilities(scores, self.score, self.gives_probabilities)
+
+    def report_probabilities(self, scores: Tensor) -> Tensor:
+        """Compute probabilities for people to read: `compute_probabilities`, NaN where the outputs have none.
+
+        Args:
+            scores: What the classifier gives [..., classes].
+
+        Returns:
+            [..., classes].
+        """
+        return self.compute_probabilities(scores) if self.has_probabilities else torch.full_like(scores, math.nan)
+
+    def compute_losses(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """Compute the loss of each image; see `seewhy.core.outputs.compute_losses`.
+
+        Args:
+            scores: What the classifier gives [n, classes].
+            labels: int64 [n], or 0 and 1 for every label [n, classes].
+
+        Returns:
+            [n], with its graph.
+        """
+        return outputs.compute_losses(scores, labels, self.score, self.gives_probabilities)
+
+    def mark_labels(self, labels: Tensor) -> Tensor:
+        """Mark for each label whether it is true, where an image may have several and only one is given.
+
+        Args:
+            labels: int64 [n], -1 where nothing is known; or [n, classes], which stay as they are.
+
+        Returns:
+            Under `sigmoid` int64 [n, classes] of 0 and 1, a row of -1 where nothing is known; else the labels.
+        """
+        if self.score != "sigmoid" or labels.ndim > 1:
+            return labels
+        marks = functional.one_hot(labels.clamp_min(0), len(self.classes))
+        return marks.masked_fill((labels < 0)[:, None], -1)
+
+    def are_correct(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """Tell which images are classified correctly: the likeliest class is the true one, or all labels are right.
+
+        Args:
+            scores: What the classifier gives [n, classes].
+            labels: int64 [n], or 0 and 1 for every label [n, classes].
+
+        Returns:
+            bool [n].
+        """
+        if labels.ndim == 1:
+            return scores.argmax(1) == labels
+        return ((self.compute_probabilities(scores) > self.threshold) == (labels > 0)).all(1)
+
+    def require_score(self, what: str, *scores: str) -> None:
+        """Refuse what needs outputs of another meaning.
+
+        Args:
+            what: The method or setting that needs them, as a user writes it.
+            *scores: What the outputs may mean.
+
+        Raises:
+            Incompatible: They mean something else.
+        """
+        if self.score not in scores:
+            raise Incompatible(
+                f"{what} needs a network with model.score={' or '.join(scores)}, and this one has {self.score}"
+            )
 
     def replace(self, changes: Mapping[str, Any]) -> Facts:
         """Replace fields.
@@ -399,8 +492,9 @@ class Facts:
         Returns:
             The header of a safetensors file, from strings to strings.
         """
-        defaults = {"display": (), "fit": "crop"}
-        fields = {key: value for key, value in dataclasses.asdict(self).items() if value != defaults.get(key)}
+        optional = {"display", "fit", "threshold", "gives_probabilities", "output"}
+        defaults = {field.name: field.default for field in dataclasses.fields(self) if field.name in optional}
+        fields = {key: value for key, value in vars(self).items() if key not in defaults or value != defaults[key]}
         return {"facts": json.dumps(fields)}
 
     @staticmethod

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
+from seewhy.core.outputs import list_labels
 from seewhy.core.targets import UNKNOWN, choose_targets
-from seewhy.core.types import Batch, Explanation, Prediction, Skipped, Target, Targets
+from seewhy.core.types import Batch, Explanation, Facts, Prediction, Skipped, Target, Targets
 from seewhy.explainers.base import Explainer
 from seewhy.models.classifier import Classifier
 
 TOP = 5
 """Classes that a prediction lists."""
+NO_LABEL = "no label"
+"""The words for a prediction in which no label is above the threshold."""
 
 
 def build_predictions(classifier: Classifier, batch: Batch, logits: Tensor) -> list[Prediction]:
@@ -23,18 +29,46 @@ def build_predictions(classifier: Classifier, batch: Batch, logits: Tensor) -> l
         logits: Outputs of the network, [batch, classes].
 
     Returns:
-        A prediction for each image, with the probabilities of the five likeliest classes.
+        A prediction for each image, with the probabilities of the five likeliest classes, or the five largest outputs of
+        a network without probabilities.
     """
-    classes = classifier.facts.classes
-    probabilities, order = classifier.facts.compute_probabilities(logits.float()).topk(min(TOP, len(classes)), dim=1)
+    facts = classifier.facts
+    probabilities = facts.compute_probabilities(logits.float())
+    values, order = probabilities.topk(min(TOP, len(facts.classes)), dim=1)
+    labels = facts.mark_labels(batch.labels).tolist()
+    rows = zip(probabilities, values.tolist(), order.tolist(), labels, batch.label_names, strict=True)
     predictions = []
-    for top, indices, label, words in zip(
-        probabilities.tolist(), order.tolist(), batch.labels.tolist(), batch.label_names, strict=True
-    ):
-        ranked = tuple((classes[index], value) for index, value in zip(indices, top, strict=True))
-        correct = None if label == UNKNOWN else label == indices[0]
-        predictions.append(Prediction(indices[0], classes[indices[0]], top[0], ranked, words, correct))
+    for row, top, indices, label, words in rows:
+        ranked = tuple((facts.classes[index], value) for index, value in zip(indices, top, strict=True))
+        likeliest = Prediction(
+            index=indices[0],
+            name=facts.classes[indices[0]],
+            probability=top[0] if facts.has_probabilities else math.nan,
+            top=ranked,
+            label=words,
+        )
+        if facts.score == "sigmoid":
+            predictions.append(_add_labels(likeliest, facts, row.tolist(), label))
+        else:
+            correct = None if label == UNKNOWN or not facts.has_probabilities else label == likeliest.index
+            predictions.append(replace(likeliest, correct=correct))
     return predictions
+
+
+def _add_labels(likeliest: Prediction, facts: Facts, probabilities: list[float], marks: list[int]) -> Prediction:
+    """The prediction of several labels: those above the threshold, of which all must be the true ones to be correct."""
+    predicted, classes = list_labels(probabilities, facts.threshold), facts.classes
+    true = None if UNKNOWN in marks else [index for index, mark in enumerate(marks) if mark > 0]
+    wrong = None if true is None else len(set(predicted) ^ set(true))
+    names = tuple(classes[index] for index in predicted)
+    return replace(
+        likeliest,
+        name=", ".join(names) or NO_LABEL,
+        labels=names,
+        true_labels=None if true is None else tuple(classes[index] for index in true),
+        correct=None if wrong is None else not wrong,
+        label_accuracy=None if wrong is None else 1 - wrong / len(classes),
+    )
 
 
 def explain_batch(
@@ -61,7 +95,7 @@ def explain_batch(
     rows = torch.tensor(with_target, device=targets.device)
     result = explainer.attribute(classifier, batch.images[rows], targets[rows])
     predictions = build_predictions(classifier, batch, logits)
-    probabilities = Targets(targets.clamp_min(0)).score(classifier.facts.compute_probabilities(logits.float())).tolist()
+    probabilities = Targets(targets.clamp_min(0)).score(classifier.facts.report_probabilities(logits.float())).tolist()
     explanations = []
     for position, row in enumerate(with_target):
         index, attribution = int(targets[row]), result.maps[position].cpu()

@@ -142,6 +142,10 @@ class Torchvision(Architecture):
         return state, f"{'cache' if cached else 'download'}: torchvision {self.checkpoint}"
 
 
+EMBEDDINGS = (384, 512, 640, 768, 1024, 1152, 1280)
+"""Numbers of outputs of timm's towers of image-text pairs (CLIP and its like); no data set has as many classes."""
+
+
 @dataclass(frozen=True)
 class Timm(Architecture):
     """Any network of timm."""
@@ -156,14 +160,21 @@ class Timm(Architecture):
             raise UserError(f"model.architecture.package={self.package} is none of {', '.join(PACKAGES)}, or null")
 
     def facts(self) -> Facts:
-        """Read timm's preprocessing of the published weights; ImageNet's class names where there are 1,000 classes."""
+        """Read timm's preprocessing of the published weights, and what their outputs are.
+
+        Those of 1,000 classes are ImageNet's. Towers without a head, and those whose head is a projection of pairs of
+        images and texts, give the units of an embedding: score `none`.
+        """
         cfg = self._cfg()
         count = int(cfg.num_classes)
-        classes = read_imagenet_classes() if count == 1000 else tuple(f"class {index}" for index in range(count))
+        is_embedding = count == 0 or count in EMBEDDINGS
+        kind = "unit" if is_embedding else "class"
+        classes = read_imagenet_classes() if count == 1000 else tuple(f"{kind} {index}" for index in range(count))
         mode = cfg.interpolation if cfg.interpolation in ("bilinear", "bicubic") else "bicubic"
         height, width = map(int, cfg.input_size[1:])
         fit = "squash" if cfg.crop_mode == "squash" else "crop"
-        return Facts(classes, (height, width), tuple(cfg.mean), tuple(cfg.std), float(cfg.crop_pct), mode, fit=fit)
+        score, share = "none" if is_embedding else "softmax", float(cfg.crop_pct)
+        return Facts(classes, (height, width), tuple(cfg.mean), tuple(cfg.std), share, mode, score=score, fit=fit)
 
     def _cfg(self) -> Any:
         import timm

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seewhy.core.errors import MissingWeights, UserError
+from seewhy.core.outputs import settle_classes
 from seewhy.core.types import CIFAR10_CLASSES, Facts, read_size
 from seewhy.models.architectures import Architecture, read_imagenet_classes
 
@@ -74,6 +75,9 @@ def build_classifier(
     crop: float | None = None,
     fit: str | None = None,
     interpolation: str | None = None,
+    score: str | None = None,
+    threshold: float | None = None,
+    output: str | int | None = None,
     cam_layer: str | None = None,
     influence_layer: str | None = None,
     channels_last: bool = True,
@@ -100,6 +104,10 @@ def build_classifier(
         crop: Share of the shorter side that the centre crop keeps, in (0, 1].
         fit: How a picture of other proportions becomes an image: `crop` cuts, `squash` changes its proportions.
         interpolation: How images are resized: nearest, bilinear or bicubic.
+        score: What the outputs mean, one of `seewhy.core.outputs.SCORES`; None: that of the weights, else `binary` for one
+            class and `softmax` for more.
+        threshold: Probability above which a label of several counts as predicted.
+        output: Key or position of the class scores where the network returns several things.
         cam_layer: The layer that class activation maps are drawn from; None for the last one with positions.
         influence_layer: The layer of influence-directed explanations.
         channels_last: Whether the network runs in that order of memory.
@@ -130,9 +138,13 @@ def build_classifier(
     checkpoint, origin = _read_source(name, source, seed, ema)
     state, stored, notes = checkpoint.state, checkpoint.facts, [checkpoint.note]
     facts = stored or architecture.facts()
+    names, meaning = settle_meaning(facts, name, read_class_names(classes), score, is_published=stored is None)
     facts = facts.replace(
         {
-            "classes": read_class_names(classes),
+            "classes": names,
+            "score": meaning,
+            "threshold": threshold,
+            "output": output,
             "size": None if size is None else read_size(size),
             **expand_statistics(channels, mean, std, facts),
             "display": display,
@@ -144,7 +156,7 @@ def build_classifier(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         options = {} if width is None else {"width": width}
-        network = architecture.network(len(facts.classes), facts.size, channels=facts.channels, **options)
+        network = architecture.network(facts.output_count, facts.size, channels=facts.channels, **options)
     if source == "pretrained":
         state, origin = architecture.pretrained(network)
     renewed: list[str] = []
@@ -243,6 +255,36 @@ def expand_statistics(
             raise UserError(f"model.{key}={list(numbers)} needs one number for each of {count} channels")
         expanded[key] = numbers
     return expanded
+
+
+def settle_meaning(
+    facts: Facts, name: str, classes: tuple[str, ...] | None, score: str | None, is_published: bool
+) -> tuple[tuple[str, ...], str]:
+    """Settle the class names of a network and what its outputs mean, from its facts and what was set.
+
+    Args:
+        facts: Of the weights or of the architecture.
+        name: The name of the network.
+        classes: Names that were set; None: those of the facts.
+        score: What was set; None: what the facts say, where they say more than the default.
+        is_published: Whether the facts are those of published weights, not of a file.
+
+    Returns:
+        (the name of each class, what the outputs mean).
+
+    Raises:
+        UserError: They do not fit each other, or published weights give an embedding and not classes.
+    """
+    if facts.score == "none" and is_published:
+        if classes is None and score != "none":
+            raise UserError(
+                f"{name} has no head of classes: it gives the {len(facts.classes) or 'pooled'} units of an embedding; "
+                "set model.score=none to explain units, or model.classes with weights that have a head "
+                "(model.weights=random or a file)"
+            )
+        return (facts.classes, "none") if classes is None else settle_classes(classes, score)
+    stated = None if facts.score == "softmax" else facts.score
+    return settle_classes(facts.classes if classes is None else classes, score or stated)
 
 
 def read_class_names(classes: str | int | Sequence[str] | None) -> tuple[str, ...] | None:

@@ -11,14 +11,15 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
 from seewhy.core.errors import Incompatible, UserError
+from seewhy.core.outputs import expand_binary
 from seewhy.core.types import Batch, Facts, Images
 from seewhy.models.fusion.folding import Folding
 from seewhy.models.fusion.internals import list_parameters
+from seewhy.models.read_outputs import read_outputs
 from seewhy.models.unwrapping import (
     INSTEAD,
     describe_hidden,
@@ -55,7 +56,9 @@ class Passes:
 
 
 class Classifier(LightningModule):
-    """A network that takes images [batch, channels, height, width] in [0, 1] and gives logits [batch, classes].
+    """A network that takes images [batch, channels, height, width] in [0, 1] and scores their classes [batch, classes].
+
+    The scores are its outputs; of a binary network with one logit z they are -z and z.
 
     The network's own mean and standard deviation are buffers: black is 0 and white is 1 for everything outside. Those of a
     network in double precision are float64: the classifier takes float32 and float64 images and computes with float64.
@@ -113,7 +116,7 @@ class Classifier(LightningModule):
         self.channels_last = channels_last
         self.passes = Passes()
         self.batch_sizes: dict[str, int] = {}
-        self.folding = Folding(self.network, fold)
+        self.folding = Folding(self.network, fold, self._read_outputs)
         self._depth = 0
         is_double = any(parameter.dtype == torch.float64 for parameter in network.parameters())
         for buffer, values in (("mean", facts.mean), ("std", facts.std)):
@@ -121,15 +124,32 @@ class Classifier(LightningModule):
             self.register_buffer(buffer, value, persistent=False)
 
     def forward(self, images: Images) -> Tensor:
-        """Compute logits [batch, classes]; count the images that pass forwards and, where a gradient is taken, backwards."""
+        """Compute the score of each class [batch, classes]; count the images that pass forwards and, with a gradient, back.
+
+        Raises:
+            UserError: The network returns something else.
+            Incompatible: A gradient is asked for and there is none.
+        """
         normalised = (images - self.mean) / self.std
         if self.channels_last:
             normalised = normalised.contiguous(memory_format=torch.channels_last)
-        logits: Tensor = self.folding.run(normalised) if self._depth else self.network(normalised)
+        run = self.folding.run if self._depth else self._run_network
+        outputs = run(normalised)
         self.passes.forward += len(images)
-        if logits.requires_grad and not self.training:
-            logits.register_hook(self._count_backward)
-        return logits
+        if outputs.requires_grad and not self.training:
+            outputs.register_hook(self._count_backward)
+        elif images.requires_grad and torch.is_grad_enabled() and not self.training:
+            raise Incompatible(
+                f"{self.name} gives no gradient of its outputs by the image (its forward runs under no_grad, detaches or "
+                "rounds); take an explainer that changes pixels, such as occlusion, rise, lime or kernel_shap"
+            )
+        return expand_binary(outputs, self.facts.gives_probabilities) if self.facts.score == "binary" else outputs
+
+    def _run_network(self, normalised: Tensor) -> Tensor:
+        return self._read_outputs(self.network(normalised), len(normalised))
+
+    def _read_outputs(self, returned: Any, images: int) -> Tensor:
+        return read_outputs(returned, images, self.facts.output_count, self.facts.output)
 
     def train(self, mode: bool = True) -> Classifier:
         """Set training mode, or evaluation mode; an exported program inside stays in the mode of its export.
@@ -201,7 +221,7 @@ class Classifier(LightningModule):
         return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32).to(self.mean)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
-        """Compute the cross-entropy of a batch and log it with its accuracy as train/loss and train/accuracy.
+        """Compute the loss of a batch and log it with its accuracy as train/loss and train/accuracy.
 
         A batch of which no image could be read, or a single one (batch normalisation needs two), is left out.
         """
@@ -223,8 +243,9 @@ class Classifier(LightningModule):
         return self._log(stage, self(batch.images), batch.labels)
 
     def _log(self, stage: str, logits: Tensor, labels: Tensor) -> Tensor:
-        loss = functional.cross_entropy(logits, labels)
-        accuracy = (logits.detach().argmax(1) == labels).float().mean()
+        labels = self.facts.mark_labels(labels)
+        loss = self.facts.compute_losses(logits, labels).mean()
+        accuracy = self.facts.are_correct(logits.detach(), labels).float().mean()
         if stage != "train" or self.global_step % 10 == 0:
             options: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(labels)}
             options["sync_dist"] = stage != "train"

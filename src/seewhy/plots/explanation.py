@@ -124,9 +124,44 @@ def check_views(views: Sequence[str]) -> None:
 def draw_original(explanation: Explanation) -> Cell:
     """Return the image under what the classifier says of it."""
     prediction = explanation.prediction
-    words = f"predicted: {prediction.name} {format_probability(prediction.probability)}"
+    words = describe_prediction(prediction)
     titles = [(words, INK), describe_verdict(prediction)]
     return Cell([title for title in titles if title[0]], to_rgb(explanation.picture))
+
+
+def describe_prediction(prediction: Prediction) -> str:
+    """Describe what a network says of an image.
+
+    Args:
+        prediction: Of the image.
+
+    Returns:
+        The class with its probability, every predicted label with its own, or the largest output where there are none.
+    """
+    if prediction.labels is not None:
+        return f"predicted: {', '.join(list_predicted(prediction))}"
+    if prediction.probability != prediction.probability:
+        return f"largest output: {prediction.name} ({format_number(prediction.top[0][1])})"
+    return f"predicted: {prediction.name} {format_probability(prediction.probability)}"
+
+
+def list_predicted(prediction: Prediction) -> list[str]:
+    """List the predicted labels with their probabilities; those beyond the likeliest five without.
+
+    Args:
+        prediction: Of an image that may have several labels.
+
+    Returns:
+        The labels; where none is predicted, the likeliest with its probability.
+    """
+    if not prediction.labels:
+        name, probability = prediction.top[0]
+        return [f"{prediction.name} (likeliest: {name} {format_probability(probability)})"]
+    probabilities = dict(prediction.top)
+    return [
+        f"{name} {format_probability(probabilities[name])}" if name in probabilities else name
+        for name in prediction.labels
+    ]
 
 
 def normalise_map(explanation: Explanation, scale: float, colours: str) -> tuple[NDArray[np.float32], ColourMap]:
@@ -278,13 +313,18 @@ def _draw_header(page: Page, explanation: Explanation) -> float:
     y = page.lines(MARGIN, MARGIN * 0.6, wrap(explanation.explainer, width, METHOD, True), METHOD, weight="bold")
     y = page.lines(MARGIN, y, wrap(explanation.parameters, width, BODY), BODY, MUTED)
     details = (
-        f"target: {target.name} ({target.policy}) p={format_probability(target.probability)}",
+        f"target: {target.name} ({target.policy})" + describe_probability(target.probability),
         f"classifier: {explanation.classifier}",
         f"image: {explanation.name}",
     )
     for line in join_lines(details, width, BODY):
         y = page.lines(MARGIN, y, wrap(line, width, BODY), BODY)
     return y + GAP / 2
+
+
+def describe_probability(probability: float) -> str:
+    """` p=0.87`, or nothing where the outputs are no probabilities."""
+    return "" if probability != probability else f" p={format_probability(probability)}"
 
 
 def _draw_colour_bar(page: Page, top: float, height: int, scale: float, ramp: ColourMap) -> None:

@@ -138,7 +138,9 @@ def _draw_cell(
 ) -> None:
     prediction, room = explanation.prediction, page.points(grid.width)
     mark, colour = MARKS[prediction.correct], {True: RIGHT, False: WRONG, None: INK}[prediction.correct]
-    tail = f" {format_probability(prediction.probability)}" + ("  \N{WARNING SIGN}" if explanation.warnings else "")
+    has_one = prediction.labels is None and prediction.probability == prediction.probability
+    tail = f" {format_probability(prediction.probability)}" if has_one else ""
+    tail += "  \N{WARNING SIGN}" if explanation.warnings else ""
     lines = [shorten(mark + prediction.name, room, LABEL, tail)]
     if prediction.correct is False:
         lines.append(shorten(f"true: {prediction.label}", room, LABEL))

@@ -150,11 +150,13 @@ def format_probability(probability: float) -> str:
     """Format a probability with two digits, or with one significant digit where those would be 0.00.
 
     Args:
-        probability: In [0, 1].
+        probability: In [0, 1]; NaN where outputs have none.
 
     Returns:
-        Such as 0.87 or 0.001.
+        Such as 0.87 or 0.001; a dash for NaN.
     """
+    if probability != probability:
+        return "\N{EN DASH}"
     return f"{probability:.2f}" if probability >= 0.005 else f"{probability:.1g}"
 
 

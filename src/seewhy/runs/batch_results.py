@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 import torch
-from torch.nn import functional
+from torch import Tensor
 
 from seewhy.core.types import Batch, Explanation, Prediction, Skipped, Target
 from seewhy.explainers.batch import build_predictions
@@ -61,7 +61,7 @@ class ImageResult(NamedTuple):
         name: Unique in the run.
         path: Of its file.
         prediction: What the classifier says of it.
-        loss: Cross-entropy; None where the true class is unknown.
+        loss: -log p of the true class, or the mean over the labels; None where it is unknown or there is none.
         explanation: None where there is none; read from a journal, its image and attribution are empty tensors.
     """
 
@@ -154,17 +154,26 @@ def collect_batch_results(classifier: Classifier, outputs: Mapping[str, Any], ba
         predictions = [explanations[name].prediction for name in batch.names]
     else:
         predictions = build_predictions(classifier, batch, logits)
-    losses = functional.cross_entropy(logits.float(), batch.labels.clamp_min(0), reduction="none").tolist()
-    rows = zip(batch.names, batch.paths, predictions, batch.labels.tolist(), losses, strict=True)
+    losses = _compute_losses(classifier, logits, batch)
+    rows = zip(batch.names, batch.paths, predictions, losses, strict=True)
     return BatchResults(
         images=[
-            ImageResult(name, path, prediction, None if label < 0 else loss, explanations.get(name))
-            for name, path, prediction, label, loss in rows
+            ImageResult(name, path, prediction, loss, explanations.get(name)) for name, path, prediction, loss in rows
         ],
         skipped=list(outputs.get("skipped", batch.skipped)),
         batch_sizes=dict(classifier.batch_sizes),
         **{key: outputs[key] for key in ("curves", "costs", "left_out") if key in outputs},
     )
+
+
+def _compute_losses(classifier: Classifier, logits: Tensor, batch: Batch) -> list[float | None]:
+    """The loss of each image; None where its true class is unknown, and of outputs that have no loss."""
+    if not len(logits) or not classifier.facts.has_probabilities:
+        return [None] * len(logits)
+    labels = classifier.facts.mark_labels(batch.labels)
+    losses = classifier.facts.compute_losses(logits.float(), labels.clamp_min(0)).tolist()
+    lowest = labels.amin(1) if labels.ndim > 1 else labels
+    return [None if label < 0 else loss for label, loss in zip(lowest.tolist(), losses, strict=True)]
 
 
 def collect_curve_rows(context: MetricContext, explanations: Sequence[Explanation]) -> list[CurveRow]:
@@ -225,14 +234,19 @@ def _plain_image(image: ImageResult) -> dict[str, Any]:
 
 def _read_image(plain: Mapping[str, Any]) -> ImageResult:
     top = tuple((name, value) for name, value in plain["prediction"]["top"])
-    prediction = Prediction(**plain["prediction"] | {"top": top})
+    sets = {key: _read_tuple(plain["prediction"].get(key)) for key in ("labels", "true_labels")}
+    prediction = Prediction(**plain["prediction"] | {"top": top} | sets)
     name, path, explanation = plain["name"], plain["path"], None
     if "explanation" in plain:
         fields = dict(plain["explanation"])
-        fields |= {"target": Target(**fields["target"]), "warnings": tuple(fields["warnings"])}
+        fields |= {"target": Target(**fields["target"])} | {key: tuple(fields[key]) for key in ("warnings", "display")}
         empty = torch.empty(0)
         explanation = Explanation(name=name, path=path, image=empty, prediction=prediction, attribution=empty, **fields)
     return ImageResult(name, path, prediction, plain["loss"], explanation)
+
+
+def _read_tuple(values: list[str] | None) -> tuple[str, ...] | None:
+    return None if values is None else tuple(values)
 
 
 def _plain_curve(rows: list[CurveRow]) -> list[Any]:

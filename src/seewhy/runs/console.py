@@ -69,7 +69,11 @@ def build_results_table(explanations: Sequence[Explanation]) -> Table:
     keys = [key for key in explanations[0].facts if key != "completeness_gap"]
     table = Table(box=None, pad_edge=False, header_style="bold")
     same = all(explanation.target.index == explanation.prediction.index for explanation in explanations)
-    for title in ("image", "true class", "predicted", "p", *(() if same else ("target", "p"))):
+    shown = any(
+        explanation.prediction.probability == explanation.prediction.probability for explanation in explanations
+    )
+    p = ("p",) if shown else ()
+    for title in ("image", "true class", "predicted", *p, *(() if same else ("target", *p))):
         number = title == "p"
         justify: Literal["left", "right"] = "right" if number else "left"
         table.add_column(title, justify=justify, overflow="ellipsis", no_wrap=True, min_width=5 if number else None)
@@ -78,8 +82,10 @@ def build_results_table(explanations: Sequence[Explanation]) -> Table:
     for explanation in explanations:
         prediction, target = explanation.prediction, explanation.target
         predicted = f"[{COLOURS[prediction.correct]}]{escape(prediction.name)}[/]"
-        cells = [escape(explanation.name), escape(prediction.label), predicted, f"{prediction.probability:.3f}"]
-        cells += [] if same else [escape(target.name), f"{target.probability:.3f}"]
+        cells = [escape(explanation.name), escape(prediction.label), predicted]
+        cells += [f"{prediction.probability:.3f}"] if shown else []
+        if not same:
+            cells += [escape(target.name), *([f"{target.probability:.3f}"] if shown else [])]
         cells += [_format_fact(key, explanation.facts[key], bool(explanation.warnings)) for key in keys]
         table.add_row(*cells)
     return table
@@ -95,6 +101,12 @@ def describe_accuracy(totals: Totals) -> str:
         One sentence.
     """
     share = f"{100 * totals.correct / totals.labelled:.1f} %"
+    if totals.label_accuracies:
+        each = 100 * sum(totals.label_accuracies) / len(totals.label_accuracies)
+        return (
+            f"all labels of {totals.correct:,} of {totals.labelled:,} images predicted right ({share}), {each:.1f} % of the "
+            "single labels (labels.csv)"
+        )
     return f"{totals.correct:,} of {totals.labelled:,} images of a known class predicted right ({share})"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,11 +20,12 @@ PREDICTIONS: tuple[str, ...] = (
 )
 METRICS = ("image", "explainer", "metric", "value")
 SKIPPED = ("path", "reason")
+LABELS = ("label", "images", "true", "predicted", "both", "accuracy")
 YES_NO = {None: "", True: "yes", False: "no"}
 
 
 def write_tables(folder: RunFolder, journal: Journal) -> None:
-    """Write all three tables, each whole or not at all.
+    """Write the tables, each whole or not at all: predictions, metrics, skipped and, of several labels an image, labels.
 
     Args:
         folder: Where they are written.
@@ -34,18 +36,57 @@ def write_tables(folder: RunFolder, journal: Journal) -> None:
     folder.write_csv("metrics.csv", METRICS, _list_values(journal))
     skipped = (entry._asdict() for results in journal.read_batches() for entry in results.skipped)
     folder.write_csv("skipped.csv", SKIPPED, skipped)
+    labels = count_labels(journal)
+    if labels:
+        folder.write_csv("labels.csv", LABELS, labels)
+
+
+def count_labels(journal: Journal) -> list[dict[str, Any]]:
+    """Count for each label of several how often it is true, predicted, and both.
+
+    Args:
+        journal: Of the run.
+
+    Returns:
+        A row for each label that is true of an image or predicted, by name; accuracy is the share of the images with
+        labels of which it is told right. Empty where classes exclude each other.
+    """
+    images, true, predicted, both = 0, Counter[str](), Counter[str](), Counter[str]()
+    for results in journal.read_batches():
+        for prediction in (image.prediction for image in results.images):
+            if prediction.true_labels is not None and prediction.labels is not None:
+                images += 1
+                true.update(prediction.true_labels)
+                predicted.update(prediction.labels)
+                both.update(set(prediction.true_labels) & set(prediction.labels))
+    return [
+        {
+            "label": label,
+            "images": images,
+            "true": true[label],
+            "predicted": predicted[label],
+            "both": both[label],
+            "accuracy": f"{1 - (true[label] + predicted[label] - 2 * both[label]) / images:.6f}",
+        }
+        for label in sorted({*true, *predicted})
+    ]
 
 
 def _describe_image(image: ImageResult) -> dict[str, Any]:
     prediction = image.prediction
     row = {"image": image.name, "path": image.path, "label": prediction.label, "predicted": prediction.name}
-    row |= {"probability": f"{prediction.probability:.6f}", "correct": YES_NO[prediction.correct]}
+    row |= {"probability": _format_probability(prediction.probability), "correct": YES_NO[prediction.correct]}
     row |= {f"top{rank}": f"{name} {probability:.4f}" for rank, (name, probability) in enumerate(prediction.top, 1)}
     if image.explanation is not None:
         target = image.explanation.target
         row |= {"target": target.name, "target_policy": target.policy}
-        row["target_probability"] = f"{target.probability:.6f}"
+        row["target_probability"] = _format_probability(target.probability)
     return row
+
+
+def _format_probability(probability: float) -> str:
+    """Six decimals; an empty cell where the outputs are no probabilities."""
+    return "" if probability != probability else f"{probability:.6f}"
 
 
 def _list_values(journal: Journal) -> Iterator[dict[str, Any]]:
@@ -66,7 +107,8 @@ class Totals:
         warned: Whose map carries a warning.
         labelled: Whose true class the classifier knows.
         correct: Of the labelled, classified correctly.
-        losses: Cross-entropy of each labelled image.
+        label_accuracies: Of each labelled image that may have several labels, the share of labels told right.
+        losses: Of each labelled image.
         passes: By stage of the work: attribution, metrics.
         seconds: By stage of the work.
         left_out: Metrics that need what the data lack.
@@ -79,6 +121,7 @@ class Totals:
     warned: int = 0
     labelled: int = 0
     correct: int = 0
+    label_accuracies: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     passes: dict[str, Passes] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -109,6 +152,8 @@ class Totals:
         self.warned += sum(bool(explanation.warnings) for explanation in explanations)
         self.labelled += len(verdicts)
         self.correct += sum(verdicts)
+        shares = [image.prediction.label_accuracy for image in results.images]
+        self.label_accuracies += [share for share in shares if share is not None]
         self.losses += [image.loss for image in results.images if image.loss is not None]
         for stage, cost in results.costs.items():
             passes = self.passes.setdefault(stage, Passes())
@@ -122,11 +167,18 @@ class Totals:
         """Average what training logs too.
 
         Returns:
-            test/loss and test/accuracy over the labelled images; empty without any.
+            test/loss and test/accuracy over the labelled images, and test/label_accuracy where images may have several
+            labels; empty without any.
         """
         if not self.losses:
             return {}
-        return {"test/loss": math.fsum(self.losses) / len(self.losses), "test/accuracy": self.correct / self.labelled}
+        averages = {
+            "test/loss": math.fsum(self.losses) / len(self.losses),
+            "test/accuracy": self.correct / self.labelled,
+        }
+        if self.label_accuracies:
+            averages["test/label_accuracy"] = math.fsum(self.label_accuracies) / len(self.label_accuracies)
+        return averages
 
     def describe_images(self) -> dict[str, Any]:
         """Describe the images for the record of the run.

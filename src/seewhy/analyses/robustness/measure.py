@@ -12,11 +12,14 @@ import torch
 from torch import Tensor
 
 from seewhy.analyses.robustness.stability import map_back, measure_stability
+from seewhy.core.outputs import list_labels
+from seewhy.core.targets import UNKNOWN, find_true_classes
 from seewhy.core.types import Attributions, Batch, Classes, Facts, Images
 from seewhy.data.corruptions.attacks import Attack
 from seewhy.data.corruptions.corrupter import CorruptionStep
 from seewhy.data.loading import to_unit_range
 from seewhy.explainers.base import Explainer
+from seewhy.explainers.batch import NO_LABEL
 from seewhy.metrics.base import ImageMetric, MetricContext
 from seewhy.metrics.batch import select_measurable
 from seewhy.models.batched import BatchedEvaluator
@@ -80,6 +83,22 @@ class CleanResults:
     """Of each explainer, for the first images of the batch only where not all are explained."""
 
 
+def answer_image(facts: Facts, scores: Tensor) -> tuple[int, frozenset[int]]:
+    """Tell what a classifier says of an image.
+
+    Args:
+        facts: What its outputs mean.
+        scores: What it gives [classes].
+
+    Returns:
+        (the likeliest class, the predicted classes: one, or the labels above the threshold).
+    """
+    index = int(scores.argmax())
+    if facts.score != "sigmoid":
+        return index, frozenset((index,))
+    return index, frozenset(list_labels(facts.compute_probabilities(scores.float()).tolist(), facts.threshold))
+
+
 def build_prediction_row(
     facts: Facts, clean: CleanResults, group: Group, logits: Tensor, image: int, step: int
 ) -> dict[str, Any]:
@@ -89,26 +108,29 @@ def build_prediction_row(
     image, `true_probability` that of the true class. `attack_success` is empty where the clean prediction was not the
     attacked class to begin with.
     """
-    probabilities = facts.compute_probabilities(logits[image, step].float())
-    predicted, target = int(probabilities.argmax()), int(clean.targets[image])
-    label = int(clean.batch.labels[image])
+    probabilities = facts.report_probabilities(logits[image, step].float())
+    index, answer = answer_image(facts, logits[image, step])
+    _, clean_answer = answer_image(facts, clean.logits[image])
+    target, label = int(clean.targets[image]), clean.batch.labels[image]
     row: dict[str, Any] = {
         "image": clean.batch.names[image],
         "corruption": group.steps[step].corruption,
         "level": group.steps[step].level,
         "label": clean.batch.label_names[image],
-        "predicted": facts.classes[predicted],
-        "probability": float(probabilities[predicted]),
+        "predicted": ", ".join(facts.classes[label] for label in sorted(answer)) or NO_LABEL,
+        "probability": float(probabilities[index]),
         "clean_probability": float(probabilities[target]),
-        "flip": float(predicted != target),
+        "flip": float(answer != clean_answer),
     }
-    if label >= 0:
-        row |= {"true_probability": float(probabilities[label]), "correct": float(predicted == label)}
+    if int(label.min()) >= 0 and facts.has_probabilities:
+        true = int(find_true_classes(label[None], logits[image, step][None]))
+        row |= {} if true == UNKNOWN else {"true_probability": float(probabilities[true])}
+        row["correct"] = float(facts.are_correct(logits[image, step][None], facts.mark_labels(label[None])))
     if group.attacked is not None:
         attacked = int(group.attacked[image])
         row["attacked_class"] = facts.classes[attacked]
-        if attacked == target:
-            row["attack_success"] = float(predicted != attacked)
+        if attacked in clean_answer:
+            row["attack_success"] = float(attacked not in answer)
     return row
 
 
@@ -188,7 +210,8 @@ class Measurement:
             for group in iterate_corrupted_groups(batch, self.steps, self.moving):
                 yield self._measure(clean, group, explained)
             evaluator = BatchedEvaluator(self.classifier, images[0], self.probe_batch_size)
-            classes = choose_attacked_classes(clean.targets, batch.labels).clone()
+            labels = find_true_classes(batch.labels, clean.logits)
+            classes = choose_attacked_classes(clean.targets, labels).clone()
             pending = iterate_attacked_groups(self.attacks, evaluator, images, classes, self.seed)
             while True:
                 with self._timed("attack"):

@@ -310,5 +310,5 @@ def _frames(evaluator: BatchedEvaluator, images: Images, targets: Classes, step:
     pixels = to_bytes(images)
     logits = evaluator.compute_logits(to_unit_range(pixels))
     score = Targets(targets).score(logits).tolist()
-    probability = Targets(targets).score(evaluator.classifier.facts.compute_probabilities(logits)).tolist()
+    probability = Targets(targets).score(evaluator.classifier.facts.report_probabilities(logits)).tolist()
     return [Frame(step, *frame) for frame in zip(pixels.cpu(), score, probability, strict=True)]

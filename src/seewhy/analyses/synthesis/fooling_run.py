@@ -129,6 +129,7 @@ def fool_images(
     synthesis: FoolingImage, classifier: Classifier, data: LightningDataModule, output: Output
 ) -> dict[str, Any]:
     """images/, figures/, sheet.png, synthesis.csv and skipped.csv; what was done survives an interruption."""
+    classifier.facts.require_score("synthesis=fooling_image", "softmax", "binary")
     check_policy(synthesis.target, classifier.facts.classes)
     data.setup("test")
     loader = data.test_dataloader()
@@ -173,7 +174,7 @@ def fool_batch(
     predictions = build_predictions(classifier, batch, before)
     results = []
     for position, row in enumerate(targeted.tolist()):
-        both = classifier.facts.compute_probabilities(torch.stack([before[row], after[position]]))
+        both = classifier.facts.report_probabilities(torch.stack([before[row], after[position]]))
         answer = int(after[position].argmax())
         results.append(
             FooledImage(

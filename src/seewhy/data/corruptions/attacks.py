@@ -8,7 +8,6 @@ from fractions import Fraction
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from seewhy.core.errors import UserError
 from seewhy.core.random import seed_generator
@@ -53,13 +52,13 @@ class Attack(ABC):
 
 
 def compute_loss_gradient(evaluator: BatchedEvaluator, images: Images, classes: Classes) -> Tensor:
-    """d cross-entropy(logits, class) / d image [batch, channels, height, width]."""
+    """d -log p(class) / d image [batch, channels, height, width]; of outputs without probabilities d -output / d image."""
 
     def compute(chunk: Tensor) -> tuple[Tensor]:
         leaves = images[chunk].detach().requires_grad_()
         with torch.enable_grad():
-            loss = functional.cross_entropy(widen(evaluator.classifier(leaves)), classes[chunk], reduction="sum")
-            return (torch.autograd.grad(loss, leaves)[0],)
+            losses = evaluator.classifier.facts.compute_losses(widen(evaluator.classifier(leaves)), classes[chunk])
+            return (torch.autograd.grad(losses.sum(), leaves)[0],)
 
     return evaluator.run_passes(compute, len(images), gradient=True)[0]
 

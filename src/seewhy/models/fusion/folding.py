@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,14 @@ CONVOLUTIONS = ("torch.nn.modules.conv.Conv2d", "timm.layers.conv2d_same.Conv2dS
 NORMALISATIONS = ("torch.nn.modules.batchnorm.BatchNorm2d", "timm.layers.norm_act.BatchNormAct2d")
 """Exact types, whose forward is established: other subclasses may do more than their parent."""
 
+Read: TypeAlias = Callable[[Any, int], Tensor]
+
+
+def take_tensor(returned: Any, images: int) -> Tensor:
+    """What a network returns that returns its outputs alone."""
+    assert isinstance(returned, Tensor)
+    return returned
+
 
 class Folding:
     """The chains of a network; its modules and parameters are as they were outside of a pass.
@@ -34,10 +42,12 @@ class Folding:
     Args:
         network: The network.
         enabled: False computes layer by layer, as does a process in which fusion is off, see `is_fusion_supported`.
+        read: Reads the outputs from what the network returns, given that and the number of images.
     """
 
-    def __init__(self, network: nn.Module, enabled: bool = True) -> None:
+    def __init__(self, network: nn.Module, enabled: bool = True, read: Read | None = None) -> None:
         self.network = network
+        self.read = read or take_tensor
         self.enabled = enabled and is_fusion_supported()
         self.chains: list[Chain] | None = None
 
@@ -65,7 +75,7 @@ class Folding:
         Returns:
             The folding of the copy.
         """
-        folding = Folding(network, self.enabled)
+        folding = Folding(network, self.enabled, self.read)
         if self.chains is not None:
             copies = dict(network.named_modules())
             twins = {module: copies[name] for name, module in self.network.named_modules()}
@@ -83,11 +93,11 @@ class Folding:
         """
         try:
             with self._folded():
-                result: Tensor = self.network(values)
+                result = self.network(values)
         except NetworkChanged:
             self.chains = []
             result = self.network(values)
-        return result
+        return self.read(result, len(values))
 
     @contextmanager
     def off(self) -> Iterator[None]:
@@ -118,7 +128,7 @@ class Folding:
 
     def _find(self, example: Tensor) -> None:
         try:
-            chains, logits = find_chains(self.network, example)
+            chains, logits = find_chains(self.network, example, self.read)
         except RuntimeError:  # what the network refuses, it refuses again where it is used
             return
         if not self._keep_if_same(chains, example, logits):
@@ -188,17 +198,19 @@ class _Calls:
         return results[0] if len(results) == 1 else None
 
 
-def find_chains(network: nn.Module, example: Tensor) -> tuple[list[Chain], Tensor]:
+def find_chains(network: nn.Module, example: Tensor, read: Read) -> tuple[list[Chain], Tensor]:
     """Find the chains of a network in the graph of a pass: nothing else reads what is inside of a chain.
 
     Args:
         network: The network.
         example: A normalised image [1, channels, height, width].
+        read: Reads the outputs from what the network returns.
 
     Returns:
         The chains, and the logits [1, classes] of the example.
     """
-    calls, logits = _record_calls(network, example)
+    calls, returned = _record_calls(network, example)
+    logits = read(returned, 1)
     readers = count_readers(logits)
     reader = {node: module for module, nodes in calls.arguments.items() if _follows(module) for node in nodes if node}
 
@@ -225,20 +237,20 @@ def find_chains(network: nn.Module, example: Tensor) -> tuple[list[Chain], Tenso
     return chains, logits.detach()
 
 
-def _record_calls(network: nn.Module, example: Tensor) -> tuple[_Calls, Tensor]:
-    """(calls of convolutions and of what can follow them, logits with their graph) of one pass."""
+def _record_calls(network: nn.Module, example: Tensor) -> tuple[_Calls, Any]:
+    """(calls of convolutions and of what can follow them, what the network returns) of one pass."""
     calls, handles = _Calls(), []
     for module in network.modules():
         if _name_type(module) in CONVOLUTIONS or _follows(module):
             handles += [module.register_forward_pre_hook(calls.before), module.register_forward_hook(calls.after)]
     try:
         with torch.enable_grad():
-            logits: Tensor = network(example.requires_grad_())
+            returned = network(example.requires_grad_())
     finally:
         for handle in handles:
             handle.remove()
         example.requires_grad_(False)
-    return calls, logits
+    return calls, returned
 
 
 def _find_holders(network: nn.Module) -> dict[nn.Module, set[nn.Module]]:

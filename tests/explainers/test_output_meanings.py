@@ -1,0 +1,170 @@
+"""Explanations of networks whose outputs are no softmax: binary, several labels, values; returned in a mapping."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from explainer_checks import assert_same, state_of
+from seewhy.analyses.robustness.measure import CLEAN, CleanResults, Group, build_prediction_row
+from seewhy.core.errors import Incompatible
+from seewhy.core.types import Batch, Facts
+from seewhy.data.corruptions.attacks import FGSM, compute_loss_gradient
+from seewhy.explainers.batch import build_predictions, explain_batch
+from seewhy.explainers.gradient import Saliency
+from seewhy.explainers.occlusion import Occlusion
+from seewhy.models.batched import BatchedEvaluator
+from seewhy.models.classifier import Classifier
+from seewhy.runs.batch_results import BatchResults, collect_batch_results
+from tiny import random_images
+
+SIZE = 6
+
+
+class Head(nn.Module):
+    """A linear network whose outputs go through a function."""
+
+    def __init__(self, outputs: int, wrap: Any = lambda outputs: outputs) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(3 * SIZE**2, outputs)
+        self.wrap = wrap
+
+    def forward(self, images: Tensor) -> Any:
+        return self.wrap(self.layer(images.flatten(1)))
+
+
+def classifier_of(network: Head, score: str, classes: tuple[str, ...], **options: Any) -> Classifier:
+    facts = Facts(classes, SIZE, (0.0,) * 3, (1.0,) * 3, score=score, **options)
+    return Classifier(network.double(), facts, name="head").double().eval()
+
+
+def weights_of(classifier: Classifier) -> Tensor:
+    layer: Any = classifier.network.layer
+    return layer.weight.detach().view(-1, 3, SIZE, SIZE)
+
+
+def batch_of(labels: Tensor) -> Batch:
+    names = [f"image{index}" for index in range(len(labels))]
+    return Batch(random_images(len(labels), SIZE), labels, names, names, ["words"] * len(labels), [])
+
+
+def answer(classifier: Classifier, batch: Batch) -> Tensor:
+    with torch.no_grad():
+        return classifier(batch.images)
+
+
+def test_both_classes_of_one_logit_are_explained() -> None:
+    classifier = classifier_of(Head(1, lambda z: z - 3), "binary", ("no", "yes"))
+    batch = batch_of(torch.tensor([0, 1, -1]))
+    scores = answer(classifier, batch)
+    layer: Any = classifier.network.layer
+    z = (weights_of(classifier)[0] * batch.images).sum((1, 2, 3)) + layer.bias.detach() - 3
+    torch.testing.assert_close(scores, torch.stack([-z, z], 1))
+    explanations, _ = explain_batch(classifier, batch, scores, Saliency(probe_batch_size=2), "predicted")
+    for explanation, logit, correct in zip(explanations, z.tolist(), (True, False, None), strict=True):
+        assert (explanation.prediction.index, explanation.prediction.name) == (0, "no")
+        assert explanation.prediction.probability == pytest.approx(1 / (1 + math.exp(logit)), rel=1e-5)
+        assert explanation.prediction.correct is correct
+    runner_up, _ = explain_batch(classifier, batch, scores, Saliency(probe_batch_size=2), "runner_up")
+    assert [each.target.name for each in runner_up] == ["yes"] * 3
+    assert [each.target.probability for each in runner_up] == pytest.approx(z.sigmoid().tolist(), rel=1e-5)
+
+
+def test_labels_above_the_threshold_are_predicted_and_all_must_be_right() -> None:
+    outputs = torch.tensor([[2.0, -1.0, 1.0], [-1.0, -2.0, -3.0], [0.5, -1.0, -1.0], [3.0, 3.0, 3.0]])
+    classifier = classifier_of(Head(3), "sigmoid", ("cat", "dog", "car"))
+    batch = batch_of(torch.tensor([[1, 0, 1], [0, 0, 0], [0, 1, 0], [-1, -1, -1]]))
+    first, second, third, fourth = build_predictions(classifier, batch, outputs)
+    assert (first.name, first.labels, first.true_labels) == ("cat, car", ("cat", "car"), ("cat", "car"))
+    assert first.probability == pytest.approx(1 / (1 + math.exp(-2)))
+    assert (first.correct, first.label_accuracy) == (True, 1.0)
+    assert (second.name, second.labels, second.correct) == ("no label", (), True)
+    assert (third.correct, third.label_accuracy) == (False, pytest.approx(1 / 3))
+    assert (fourth.true_labels, fourth.correct, fourth.label_accuracy) == (None, None, None)
+    single = build_predictions(classifier, batch_of(torch.tensor([0, -1, 0, 1])), outputs)
+    assert [each.correct for each in single] == [False, None, True, False], "one label an image is that label alone"
+
+
+def test_values_without_meaning_are_ranked_and_have_no_probability() -> None:
+    classifier = classifier_of(Head(3), "none", ("unit 0", "unit 1", "unit 2"))
+    batch = batch_of(torch.tensor([-1]))
+    scores = torch.tensor([[0.5, 4.0, -9.0]])
+    (explanation,), _ = explain_batch(classifier, batch, scores, Saliency(probe_batch_size=2), "predicted")
+    assert (explanation.prediction.name, explanation.prediction.correct) == ("unit 1", None)
+    assert math.isnan(explanation.prediction.probability)
+    assert math.isnan(explanation.target.probability)
+    assert explanation.prediction.top[0] == ("unit 1", 4.0)
+    results = collect_batch_results(classifier, {"logits": scores, "explanations": [explanation]}, batch)
+    assert [image.loss for image in results.images] == [None]
+
+
+def test_the_results_of_a_batch_are_read_back_with_their_labels() -> None:
+    classifier = classifier_of(Head(3), "sigmoid", ("cat", "dog", "car"))
+    batch = batch_of(torch.tensor([[1, 0, 1], [-1, -1, -1]]))
+    scores = answer(classifier, batch)
+    results = collect_batch_results(classifier, {"logits": scores}, batch)
+    expected = functional.binary_cross_entropy_with_logits(scores[0], batch.labels[0].double())
+    assert results.images[0].loss == pytest.approx(float(expected), rel=1e-5)
+    assert results.images[1].loss is None
+    assert BatchResults.from_bytes(results.to_bytes()) == results
+
+
+@pytest.mark.parametrize("wrap", [lambda z: {"logits": z, "z": 2 * z}, lambda z: (z,), lambda z: z[:, :, None, None]])
+def test_what_holds_the_scores_changes_nothing(wrap: Any) -> None:
+    plain, held = (classifier_of(Head(3, *given), "softmax", ("a", "b", "c")) for given in ([], [wrap]))
+    images, targets = random_images(2, SIZE), torch.tensor([0, 2])
+    for explainer in (Saliency(probe_batch_size=2), Occlusion(window=2, stride=1, probe_batch_size=3)):
+        torch.testing.assert_close(explainer(held, images, targets), explainer(plain, images, targets))
+
+
+def test_a_forward_without_gradient_is_refused_where_one_is_needed() -> None:
+    classifier = classifier_of(Head(3, lambda z: z.detach()), "softmax", ("a", "b", "c"))
+    images, targets, before = random_images(2, SIZE), torch.tensor([0, 2]), state_of(classifier)
+    with pytest.raises(Incompatible, match=r"no gradient .* occlusion"):
+        Saliency(probe_batch_size=2)(classifier, images, targets)
+    assert_same(before, state_of(classifier))
+    plain = classifier_of(Head(3), "softmax", ("a", "b", "c"))
+    occlusion = Occlusion(window=2, stride=1, probe_batch_size=3)
+    torch.testing.assert_close(occlusion(classifier, images, targets), occlusion(plain, images, targets))
+
+
+def test_an_attack_pushes_the_probability_down_whatever_the_outputs_mean() -> None:
+    images, classes = random_images(2, SIZE), torch.tensor([1, 0])
+    for score, network, names, gives in (
+        ("binary", Head(1), ("no", "yes"), False),
+        ("sigmoid", Head(2), ("a", "b"), False),
+        ("softmax", Head(2, lambda z: z.softmax(1)), ("a", "b"), True),
+        ("none", Head(2), ("unit 0", "unit 1"), False),
+    ):
+        classifier = classifier_of(network, score, names, gives_probabilities=gives)
+        evaluator = BatchedEvaluator(classifier, images[0], 2)
+        with torch.no_grad(), classifier.frozen():
+            (attacked,) = FGSM([0.05]).levels(evaluator, images, classes)
+            before, after = (classifier.facts.compute_probabilities(classifier(each)) for each in (images, attacked))
+        rows = torch.arange(2)
+        assert bool((after[rows, classes] < before[rows, classes]).all()), score
+
+
+def test_the_gradient_of_a_binary_attack_is_that_of_two_logits() -> None:
+    images, classes = random_images(2, SIZE), torch.tensor([1, 0])
+    binary = classifier_of(Head(1), "binary", ("no", "yes"))
+    pair = classifier_of(Head(1, lambda z: torch.cat([0 * z, z], 1)), "softmax", ("no", "yes"))
+    gradients = [
+        compute_loss_gradient(BatchedEvaluator(each, images[0], 2), images, classes) for each in (binary, pair)
+    ]
+    torch.testing.assert_close(*gradients)
+
+
+def test_a_corrupted_image_of_several_labels_flips_when_any_label_does() -> None:
+    classifier = classifier_of(Head(3), "sigmoid", ("cat", "dog", "car"))
+    batch = batch_of(torch.tensor([[1, 0, 1]]))
+    clean = CleanResults(batch, torch.tensor([[2.0, -1.0, 1.0]]), torch.tensor([0]), {})
+    group = Group([CLEAN, CLEAN], batch.images[:, None])
+    logits = torch.tensor([[[3.0, -1.0, 0.5], [2.0, -1.0, -1.0]]])
+    same, flipped = (build_prediction_row(classifier.facts, clean, group, logits, 0, step) for step in range(2))
+    assert (same["predicted"], same["flip"], same["correct"]) == ("cat, car", 0.0, 1.0)
+    assert (flipped["predicted"], flipped["flip"], flipped["correct"]) == ("cat", 1.0, 0.0)
