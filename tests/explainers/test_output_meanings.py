@@ -1,6 +1,7 @@
 """Explanations of networks whose outputs are no softmax: binary, several labels, values; returned in a mapping."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +19,8 @@ from seewhy.explainers.gradient import Saliency
 from seewhy.explainers.occlusion import Occlusion
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
-from seewhy.runs.batch_results import BatchResults, collect_batch_results
+from seewhy.runs.batch_results import collect_batch_results
+from seewhy.runs.journal import Journal
 from tiny import random_images
 
 SIZE = 6
@@ -102,7 +104,7 @@ def test_values_without_meaning_are_ranked_and_have_no_probability() -> None:
     assert [image.loss for image in results.images] == [None]
 
 
-def test_the_results_of_a_batch_are_read_back_with_their_labels() -> None:
+def test_the_results_of_a_batch_are_read_back_with_their_labels(tmp_path: Path) -> None:
     classifier = classifier_of(Head(3), "sigmoid", ("cat", "dog", "car"))
     batch = batch_of(torch.tensor([[1, 0, 1], [-1, -1, -1]]))
     scores = answer(classifier, batch)
@@ -110,7 +112,13 @@ def test_the_results_of_a_batch_are_read_back_with_their_labels() -> None:
     expected = functional.binary_cross_entropy_with_logits(scores[0], batch.labels[0].double())
     assert results.images[0].loss == pytest.approx(float(expected), rel=1e-5)
     assert results.images[1].loss is None
-    assert BatchResults.from_bytes(results.to_bytes()) == results
+    values = classifier_of(Head(3), "none", ("unit 0", "unit 1", "unit 2"))
+    unnamed = collect_batch_results(values, {"logits": scores}, batch_of(torch.tensor([-1, -1])))
+    journal = Journal(tmp_path)
+    journal.begin(None)
+    for number, each in enumerate((results, unnamed)):
+        journal.write(number, each)
+    assert list(map(repr, journal.read_batches())) == [repr(results), repr(unnamed)]
 
 
 @pytest.mark.parametrize("wrap", [lambda z: {"logits": z, "z": 2 * z}, lambda z: (z,), lambda z: z[:, :, None, None]])
