@@ -212,6 +212,10 @@ def record_cost(classifier: Classifier, outputs: dict[str, Any], stage: str) -> 
     outputs.setdefault("costs", {})[stage] = Cost(spent.forward, spent.backward, time.perf_counter() - start)
 
 
+OPTIONAL = frozenset(("labels", "true_labels", "label_accuracy", "display"))
+"""Fields of a prediction and an explanation that the journal leaves out where they are not set."""
+
+
 def list_stored_fields() -> list[str]:
     """List the fields of an explanation that stand in the journal: not its tensors, nor what its image's row holds.
 
@@ -224,12 +228,18 @@ def list_stored_fields() -> list[str]:
 
 def _plain_image(image: ImageResult) -> dict[str, Any]:
     plain: dict[str, Any] = {"name": image.name, "path": image.path, "loss": image.loss}
-    plain["prediction"] = dataclasses.asdict(image.prediction)
+    plain["prediction"] = _describe(image.prediction, dataclasses.asdict(image.prediction))
     explanation = image.explanation
     if explanation is not None:
         fields = {name: getattr(explanation, name) for name in list_stored_fields()}
-        plain["explanation"] = fields | {"target": dataclasses.asdict(explanation.target)}
+        plain["explanation"] = _describe(explanation, fields) | {"target": dataclasses.asdict(explanation.target)}
     return plain
+
+
+def _describe(value: Prediction | Explanation, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a dataclass without the optional ones that are not set."""
+    defaults = {field.name: field.default for field in dataclasses.fields(value) if field.name in OPTIONAL}
+    return {name: entry for name, entry in fields.items() if name not in defaults or entry != defaults[name]}
 
 
 def _read_image(plain: Mapping[str, Any]) -> ImageResult:
@@ -239,7 +249,8 @@ def _read_image(plain: Mapping[str, Any]) -> ImageResult:
     name, path, explanation = plain["name"], plain["path"], None
     if "explanation" in plain:
         fields = dict(plain["explanation"])
-        fields |= {"target": Target(**fields["target"])} | {key: tuple(fields[key]) for key in ("warnings", "display")}
+        fields |= {"target": Target(**fields["target"]), "display": tuple(fields.get("display", ()))}
+        fields["warnings"] = tuple(fields["warnings"])
         empty = torch.empty(0)
         explanation = Explanation(name=name, path=path, image=empty, prediction=prediction, attribution=empty, **fields)
     return ImageResult(name, path, prediction, plain["loss"], explanation)

@@ -5,12 +5,13 @@ Types are strict: no text stands for a number and no number for a truth value.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Annotated, Any, Literal, TypeAlias, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from seewhy.core.types import Explanation, Prediction, Skipped
-from seewhy.runs.batch_results import list_stored_fields
+from seewhy.runs.batch_results import OPTIONAL, list_stored_fields
 
 Count: TypeAlias = Annotated[int, Field(ge=0)]
 Amount: TypeAlias = Annotated[float, Field(ge=0)]
@@ -96,7 +97,8 @@ class Record(_Open):
 
 
 _HINTS = get_type_hints(Explanation)
-_FIELDS: dict[str, Any] = {name: (_HINTS[name], ...) for name in list_stored_fields()}
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Explanation) if field.name in OPTIONAL}
+_FIELDS: dict[str, Any] = {name: (_HINTS[name], _DEFAULTS.get(name, ...)) for name in list_stored_fields()}
 StoredExplanation = create_model("StoredExplanation", __base__=_Closed, **_FIELDS)
 """What the journal holds of an explanation."""
 
