@@ -113,4 +113,6 @@ def build(model: str, count: int, device: str = "cpu", size: int | None = None) 
     images = torch.cat([images, images.flip(3), noise])[:count].to(device)
     with torch.no_grad():
         targets = torch.cat([classifier(part).argmax(1) for part in images.split(8)])
-    return Subject(classifier, images, targets, classifier.cam_layer or find_cam_layer(classifier, images[:1]))
+    return Subject(
+        classifier, images, targets, classifier.cam_layer or find_cam_layer(classifier, classifier.facts.shape)
+    )

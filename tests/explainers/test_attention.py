@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from seewhy.core.errors import Incompatible
-from seewhy.explainers.attention import AttentionRecorder, find_pooled_tokens, read_out
-from tiny import random_images
+from seewhy.explainers.attention import AttentionRecorder, measure_tokens, read_out
+from tiny import classifier_of, random_images
 
 
 def vit(**options: object) -> nn.Module:
@@ -141,25 +141,41 @@ def test_other_softmaxes_are_not_attention() -> None:
     assert len(seen) == 3, "nothing is seen behind the block"
 
 
-def test_the_tokens_that_are_pooled() -> None:
-    assert find_pooled_tokens(vit(), 1) == slice(0, 1)
-    assert find_pooled_tokens(vit(global_pool="avg"), 1) == slice(1, None)
-    assert find_pooled_tokens(nn.Identity(), 0) == slice(0, None)
-    assert find_pooled_tokens(nn.Identity(), 1) == slice(0, 1)
-    distilled = timm.create_model("deit_tiny_distilled_patch16_224", img_size=64, depth=1)
-    assert find_pooled_tokens(distilled, 2) == slice(0, 2)
+@pytest.mark.parametrize(
+    ("network", "count", "read"),
+    [
+        (lambda: vit(), 17, [0]),
+        (lambda: vit(global_pool="avg"), 17, list(range(1, 17))),
+        (lambda: vit(class_token=False, global_pool="avg"), 16, list(range(16))),
+        (torchvision_vit, 17, [0]),
+        (
+            lambda: timm.create_model("deit_tiny_distilled_patch16_224", img_size=64, depth=1, num_classes=5),
+            18,
+            [0, 1],
+        ),
+    ],
+    ids=["class token", "average", "no class token", "torchvision", "distilled"],
+)
+def test_the_tokens_that_the_outputs_take(network: Callable[[], nn.Module], count: int, read: list[int]) -> None:
+    size = 32 if network is torchvision_vit else 64
+    tokens = measure_tokens(classifier_of(network(), size, 5), (size, size))
+    assert tokens is not None and tokens.read.tolist() == read
+    patches = range(count) if tokens.grid.order is None else tokens.grid.order
+    assert list(patches) == list(range(count - 16, count)) and tokens.grid.cells == (4, 4)
 
 
 def test_reading_out() -> None:
-    network = vit(depth=1)
     relevance = torch.rand(2, 17, 17)
-    found = read_out([relevance], network, (64, 64), "attention_rollout")
-    assert torch.equal(found, relevance[:, 0, 1:].view(2, 4, 4))
+    tokens = measure_tokens(classifier_of(vit(depth=1), 64, 5), (64, 64))
+    assert tokens is not None
+    maps = read_out([relevance], tokens, "attention_rollout")
+    assert torch.equal(maps, tokens.grid.enlarge(relevance[:, 0, 1:].view(2, 4, 4)))
     steps = [torch.rand(2, 17, 17) for _ in range(3)]
     product = steps[2] @ steps[1] @ steps[0]
-    found = read_out(steps, network, (64, 64), "attention_rollout")
-    torch.testing.assert_close(found, product[:, 0, 1:].view(2, 4, 4))
-    averaged = read_out([relevance], vit(depth=1, global_pool="avg"), (64, 64), "attention_rollout")
-    torch.testing.assert_close(averaged, relevance[:, 1:, 1:].mean(1).view(2, 4, 4))
+    maps = read_out(steps, tokens, "attention_rollout")
+    torch.testing.assert_close(maps, tokens.grid.enlarge(product[:, 0, 1:].view(2, 4, 4)))
+    averaging = measure_tokens(classifier_of(vit(depth=1, global_pool="avg"), 64, 5), (64, 64))
+    averaged = read_out([relevance], averaging, "attention_rollout")
+    torch.testing.assert_close(averaged, tokens.grid.enlarge(relevance[:, 1:, 1:].mean(1).view(2, 4, 4)))
     with pytest.raises(Incompatible, match=r"20 tokens.*grad_cam"):
-        read_out([torch.rand(1, 20, 20)], network, (64, 64), "attention_rollout")
+        read_out([torch.rand(1, 20, 20)], None, "attention_rollout")

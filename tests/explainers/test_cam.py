@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.core.errors import Incompatible, UserError
-from seewhy.explainers.cam import Cam, EigenCam, GradCam, GradCamPlusPlus, LayerCam, ScoreCam, enlarge
+from seewhy.explainers.cam import Cam, EigenCam, GradCam, GradCamPlusPlus, LayerCam, ScoreCam
+from seewhy.models.cell_grid import BatchLayout, CellGrid, GridAxis
 from seewhy.models.classifier import Classifier
 from tiny import classifier_of, random_images, small_cnn
 
@@ -76,12 +77,12 @@ def test_a_patch_of_a_vit_lands_where_it_is_in_the_image() -> None:
 
 def test_the_class_token_alone_is_refused() -> None:
     classifier = transformer()
-    with pytest.raises(Incompatible, match=r"'blocks'.*explainer.layer=blocks.5.norm1"):
+    with pytest.raises(Incompatible, match=r"'blocks'.*explainer.layer=blocks.4"):
         GradCam(layer="blocks", probe_batch_size=4)(classifier, random_images(1, 64), torch.tensor([0]))
 
 
 def test_a_layer_without_positions_names_one_that_has() -> None:
-    with pytest.raises(Incompatible, match=r"'fc1'.*\[1, 120\].*explainer.layer=relu2"):
+    with pytest.raises(Incompatible, match=r"'fc1'.*1x1 cells at 32x32.*explainer.layer=relu2"):
         GradCam(layer="fc1", probe_batch_size=4)(small_cnn(), random_images(1, 32), torch.tensor([0]))
 
 
@@ -151,6 +152,7 @@ def test_the_search_for_a_layer_costs_no_counted_pass() -> None:
 
 def test_enlarging_keeps_the_place_and_the_value_at_the_centres() -> None:
     small = torch.tensor([[[0.0, 1.0], [2.0, 3.0]]])
-    large = enlarge(small, (6, 6))
+    axis = GridAxis(2, 0.0, 3.0, 6, (0, 6))
+    large = CellGrid(BatchLayout(), (2, 3), None, axis, axis).enlarge(small)
     torch.testing.assert_close(large[:, [1, 1, 4, 4], [1, 4, 1, 4]], small.flatten(1))
     assert float(large[0, 0, 0]) == 0 and float(large[0, 5, 5]) == 3

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from layer_twin import enlarged, signals
+from layer_twin import enlarged, first_cell, signals
 from seewhy.explainers.cam import EigenCam, project_on_first_component
 from tiny import random_images, small_cnn
 
@@ -21,7 +21,7 @@ def test_slow_twin(layer: str, centred: bool) -> None:
         if float(projected @ values.mean(1)) < 0:
             projected = -projected
         small = projected.clamp_min(0).view(activation.shape[1:])
-        torch.testing.assert_close(found, enlarged(small, 32))
+        torch.testing.assert_close(found, enlarged(small, 32, *first_cell(layer)))
 
 
 def test_one_pattern_is_found_exactly_whatever_the_shape() -> None:
@@ -66,4 +66,6 @@ def test_equal_to_pytorch_grad_cam() -> None:
     if float((small * activation.mean(0)).sum()) < 0:
         small = -small  # the library leaves the sign to the decomposition
     maps = EigenCam(probe_batch_size=2)(classifier, image, torch.tensor([3]))
-    torch.testing.assert_close(maps[0], enlarged(small.relu(), 32).double(), rtol=1e-5, atol=1e-6)  # theirs is float32
+    torch.testing.assert_close(
+        maps[0], enlarged(small.relu(), 32, *first_cell("relu2")).double(), rtol=1e-5, atol=1e-6
+    )  # theirs is float32

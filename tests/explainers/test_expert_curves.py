@@ -55,7 +55,7 @@ def test_the_mean_over_the_classes_leaves_out_what_is_not_defined() -> None:
 def test_channels_are_kept_as_a_whole() -> None:
     part = Slice(small_cnn(), "relu2", "mean")
     values = torch.rand(2, 16, 5, 5)
-    kept = part.keep_units(values, torch.tensor([3, 9]))
+    kept = part.keep_units(values, torch.tensor([3, 9]), (32, 32))
     assert torch.equal(kept[:, [3, 9]], values[:, [3, 9]])
     assert int(kept.flatten(2).any(2).sum()) == 4
 

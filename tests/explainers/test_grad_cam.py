@@ -3,9 +3,8 @@
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from layer_twin import enlarged, signals
+from layer_twin import enlarged, first_cell, signals
 from seewhy.explainers.cam import GradCam
 from seewhy.models.classifier import Classifier
 from tiny import classifier_of, random_images, small_cnn
@@ -24,7 +23,7 @@ def test_closed_form() -> None:
     images, targets = random_images(3, 10), torch.tensor([0, 2, 3])
     features = convolution(images).relu().detach()
     expected = (dense.weight[targets][:, :, None, None].detach() / 64 * features).sum(1).relu()
-    expected = functional.interpolate(expected[:, None], (10, 10), mode="bilinear")[:, 0]
+    expected = torch.stack([enlarged(each, 10, 1, 1) for each in expected])
     torch.testing.assert_close(GradCam(probe_batch_size=2)(classifier, images, targets), expected)
 
 
@@ -41,7 +40,7 @@ def test_slow_twin(layer: str) -> None:
     classifier, images, targets = small_cnn(), random_images(3, 32), torch.tensor([3, 7, 0])
     maps = GradCam(layer=layer, probe_batch_size=2)(classifier, images, targets)
     for image, target, found in zip(images, targets, maps, strict=True):
-        expected = enlarged(twin(*signals(classifier, layer, image, int(target))), 32)
+        expected = enlarged(twin(*signals(classifier, layer, image, int(target))), 32, *first_cell(layer))
         torch.testing.assert_close(found, expected)
 
 
@@ -52,7 +51,7 @@ def test_equal_to_captum() -> None:
     small = attr.LayerGradCam(classifier, classifier.find_layer("relu2")).attribute(
         images, target=targets, relu_attributions=True
     )
-    expected = attr.LayerAttribution.interpolate(small, (32, 32), "bilinear")[:, 0].detach()
+    expected = torch.stack([enlarged(each, 32, *first_cell("relu2")) for each in small[:, 0].detach()])
     torch.testing.assert_close(GradCam(probe_batch_size=2)(classifier, images, targets), expected)
 
 
@@ -66,4 +65,4 @@ def test_equal_to_pytorch_grad_cam() -> None:
         activation, gradient = (part[None].numpy() for part in signals(classifier, "relu2", image, int(target)))
         with library.GradCAM(model=classifier, target_layers=[layer]) as cam:
             small = cam.get_cam_image(image[None], layer, None, activation, gradient)
-        torch.testing.assert_close(found, enlarged(torch.tensor(small[0]).relu(), 32))
+        torch.testing.assert_close(found, enlarged(torch.tensor(small[0]).relu(), 32, *first_cell("relu2")))

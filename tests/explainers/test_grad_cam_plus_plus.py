@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from layer_twin import enlarged, signals
+from layer_twin import enlarged, first_cell, signals
 from seewhy.explainers.cam import GradCamPlusPlus
 from seewhy.models.classifier import Classifier
 from tiny import classifier_of, random_images, small_cnn
@@ -28,7 +28,7 @@ def test_slow_twin(layer: str) -> None:
     classifier, images, targets = small_cnn(), random_images(2, 32), torch.tensor([3, 7])
     maps = GradCamPlusPlus(layer=layer, probe_batch_size=2)(classifier, images, targets)
     for image, target, found in zip(images, targets, maps, strict=True):
-        expected = enlarged(twin(*signals(classifier, layer, image, int(target))), 32)
+        expected = enlarged(twin(*signals(classifier, layer, image, int(target))), 32, *first_cell(layer))
         torch.testing.assert_close(found, expected)
 
 
@@ -59,4 +59,4 @@ def test_equal_to_pytorch_grad_cam() -> None:
         activation, gradient = (part[None].numpy() for part in signals(classifier, "1", image, int(target)))
         with library.GradCAMPlusPlus(model=classifier, target_layers=[layer]) as cam:
             small = cam.get_cam_image(image[None], layer, None, activation, gradient)
-        torch.testing.assert_close(found, enlarged(torch.tensor(small[0]).relu(), 8), rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(found, enlarged(torch.tensor(small[0]).relu(), 8, 1.5, 1), rtol=1e-6, atol=1e-6)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from layer_twin import enlarged, first_cell
 from seewhy.core.errors import UserError
 from seewhy.explainers.cam import GradCam
 from seewhy.explainers.guided_backprop import GuidedBackprop, GuidedGradCam
@@ -35,12 +36,16 @@ def test_bad_reduction() -> None:
 
 
 @pytest.mark.oracle
-def test_equal_to_captum_with_bilinear_enlargement() -> None:
+def test_equal_to_captum_but_for_the_enlarging() -> None:
+    """Captum stretches the map of Grad-CAM over the image; the layer's cells look at its inner pixels."""
     attr = pytest.importorskip("captum.attr")
     classifier, images, targets = small_cnn(), random_images(2, 32), torch.tensor([3, 7])
-    peer = attr.GuidedGradCam(classifier.network, classifier.find_layer("relu2"))
+    peer = attr.GuidedBackprop(classifier.network)
     normalised = (images - classifier.mean) / classifier.std
     with pytest.warns(UserWarning, match="Setting backward hooks on ReLU"):
-        found = peer.attribute(normalised.requires_grad_(), target=targets, interpolate_mode="bilinear")
-    expected = (found / classifier.std).sum(1).detach()
-    torch.testing.assert_close(GuidedGradCam(probe_batch_size=2)(classifier, images, targets), expected)
+        lines = (peer.attribute(normalised.requires_grad_(), target=targets) / classifier.std).sum(1).detach()
+    small = attr.LayerGradCam(classifier, classifier.find_layer("relu2")).attribute(
+        images, target=targets, relu_attributions=True
+    )
+    coarse = torch.stack([enlarged(each, 32, *first_cell("relu2")) for each in small[:, 0].detach()])
+    torch.testing.assert_close(GuidedGradCam(probe_batch_size=2)(classifier, images, targets), lines * coarse)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from layer_twin import enlarged, signals
+from layer_twin import enlarged, first_cell, signals
 from seewhy.explainers.cam import GradCam, LayerCam
 from tiny import classifier_of, random_images, small_cnn
 
@@ -24,7 +24,9 @@ def test_slow_twin(layer: str) -> None:
     classifier, images, targets = small_cnn(), random_images(2, 32), torch.tensor([3, 7])
     maps = LayerCam(layer=layer, probe_batch_size=2)(classifier, images, targets)
     for image, target, found in zip(images, targets, maps, strict=True):
-        torch.testing.assert_close(found, enlarged(twin(*signals(classifier, layer, image, int(target))), 32))
+        torch.testing.assert_close(
+            found, enlarged(twin(*signals(classifier, layer, image, int(target))), 32, *first_cell(layer))
+        )
 
 
 def test_equal_to_grad_cam_where_all_gradients_are_alike_and_positive() -> None:
@@ -46,4 +48,4 @@ def test_equal_to_pytorch_grad_cam() -> None:
     with library.LayerCAM(model=classifier, target_layers=[layer]) as cam:
         small = cam.get_cam_image(image, layer, None, activation, gradient, False)
     maps = LayerCam(probe_batch_size=2)(classifier, image, torch.tensor([3]))
-    torch.testing.assert_close(maps[0], enlarged(torch.tensor(small[0]).relu(), 32))
+    torch.testing.assert_close(maps[0], enlarged(torch.tensor(small[0]).relu(), 32, *first_cell("relu2")))

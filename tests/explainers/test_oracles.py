@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from conftest import ROOT
-from layer_twin import enlarged, signals
+from layer_twin import enlarged, first_cell, signals
 from oracles.cam_maps import torchcam
 from oracles.networks import ALL, case
 from oracles.row import Row
@@ -76,6 +76,10 @@ def test_torchcam_leaves_the_alphas_of_grad_cam_plus_plus_undivided() -> None:
     for image, target in zip(chosen.images, chosen.targets.tolist(), strict=True):
         features, gradient = signals(chosen.classifier, chosen.layer, image, target)
         expected.append(
-            enlarged(weigh_channels(features[None], gradient[None].relu().pow(3).sum((2, 3)))[0].relu(), 32)
+            enlarged(
+                weigh_channels(features[None], gradient[None].relu().pow(3).sum((2, 3)))[0].relu(),
+                32,
+                *first_cell("relu2"),
+            )
         )
     assert difference(torchcam("GradCAMpp")(chosen), torch.stack(expected)) < 1e-5

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from layer_twin import enlarged, signals
+from layer_twin import enlarged, first_cell, signals
 from seewhy.core.errors import UserError
 from seewhy.explainers.cam import ScoreCam, select_varied_channels, stretch
 from seewhy.models.classifier import Classifier
+from seewhy.models.layers import measure_grid
 from tiny import classifier_of, looked_over, random_images, small_cnn
 
 
@@ -22,12 +23,12 @@ def twin(classifier: Classifier, layer: str, image: Tensor, target: int, chosen:
         black = classifier(torch.zeros_like(image)[None])[0, target]
         increases = []
         for channel in channels:
-            mask = enlarged(activation[channel], image.shape[-1])
+            mask = enlarged(activation[channel], image.shape[-1], *first_cell(layer))
             mask = (mask - mask.min()) / (mask.max() - mask.min())
             increases.append(classifier((image * mask)[None])[0, target] - black)
     weights = torch.stack(increases).exp() / torch.stack(increases).exp().sum()
     small = sum(weight * activation[channel] for weight, channel in zip(weights, channels, strict=True))
-    return enlarged(torch.as_tensor(small).clamp_min(0), image.shape[-1])
+    return enlarged(torch.as_tensor(small).clamp_min(0), image.shape[-1], *first_cell(layer))
 
 
 def steep_cnn() -> Classifier:
@@ -81,6 +82,7 @@ def test_masks_run_from_0_to_1() -> None:
 
 def test_batches_are_filled_and_bounded() -> None:
     classifier, images = looked_over(small_cnn()), random_images(3, 32)
+    measure_grid(classifier, "relu2", (32, 32))
     sizes: list[int] = []
     handle = classifier.network.register_forward_pre_hook(lambda _, arguments: sizes.append(len(arguments[0])))
     ScoreCam(probe_batch_size=7)(classifier, images, torch.tensor([0, 1, 2]))

@@ -1,5 +1,7 @@
 """Layers by name, and the layer that class activation maps are drawn from by default."""
 
+import copy
+
 import pytest
 import timm
 import torch
@@ -7,13 +9,13 @@ import torchvision
 from torch import Tensor, nn
 
 from seewhy.core.errors import Incompatible, UserError
-from seewhy.models.classifier import find_layer
+from seewhy.models.classifier import Classifier, find_layer
 from seewhy.models.layers import find_cam_layer
 from tiny import classifier_of, linear_classifier, random_images, small_cnn
 
 
 def layer_of(network: nn.Module, size: int, classes: int = 10) -> str:
-    return find_cam_layer(classifier_of(network, size, classes), random_images(1, size))
+    return find_cam_layer(classifier_of(network, size, classes), (size, size))
 
 
 @pytest.mark.parametrize(
@@ -23,10 +25,10 @@ def layer_of(network: nn.Module, size: int, classes: int = 10) -> str:
         ("test_efficientnet", {}, "bn2"),
         ("test_convnext", {}, "stages"),
         ("test_mambaout", {}, "stages"),
-        ("test_vit", {"img_size": 64}, "blocks.5.norm1"),
+        ("test_vit", {"img_size": 64}, "blocks.4"),
         ("test_vit", {"img_size": 64, "global_pool": "avg"}, "blocks"),
         ("test_vit3", {"img_size": 64}, "norm"),
-        ("deit_tiny_distilled_patch16_224", {"img_size": 64, "depth": 2}, "blocks.1.norm1"),
+        ("deit_tiny_distilled_patch16_224", {"img_size": 64, "depth": 2}, "blocks.0"),
         (
             "swin_tiny_patch4_window7_224",
             {"img_size": 64, "window_size": 2, "depths": (1, 1), "num_heads": (1, 2)},
@@ -59,16 +61,17 @@ def test_the_search_leaves_no_hook_and_is_neither_counted_nor_repeated() -> None
     classifier = small_cnn()
     runs = []
     classifier.network.register_forward_hook(lambda *_: runs.append(1))
-    assert find_cam_layer(classifier, random_images(1, 32)) == "relu2"
-    assert find_cam_layer(classifier, random_images(1, 32, seed=1)) == "relu2"
-    assert (classifier.passes.forward, classifier.passes.backward, len(runs)) == (0, 0, 1)
+    assert find_cam_layer(classifier, (32, 32)) == "relu2"
+    needed = len(runs)
+    assert find_cam_layer(classifier, (32, 32)) == "relu2"
+    assert (classifier.passes.forward, classifier.passes.backward, len(runs)) == (0, 0, needed)
     assert not any(module._forward_hooks for module in classifier.network.children())
 
 
 def test_a_network_without_positions() -> None:
     classifier, _ = linear_classifier()
     with pytest.raises(Incompatible, match="saliency"):
-        find_cam_layer(classifier, random_images(1, 8))
+        find_cam_layer(classifier, (8, 8))
 
 
 def test_no_hook_stays_after_an_error() -> None:
@@ -91,3 +94,39 @@ def test_a_wrong_name_lists_candidates() -> None:
     with pytest.raises(UserError, match=r"'relu9'.*relu2.*conv2"):
         find_layer(small_cnn().network, "relu9")
     assert find_layer(small_cnn().network, "conv2").out_channels == 16
+
+
+def reaches_the_logits(classifier: Classifier, layer: str, size: int) -> bool:
+    """Whether something passes a layer by: an image of NaN where the layer gives what it gave for another image."""
+    kept: list[Tensor] = []
+    module = classifier.find_layer(layer)
+    handle = module.register_forward_hook(lambda _, __, output: kept.append(output.clone()))
+    classifier(random_images(1, size).to(classifier.mean))
+    handle.remove()
+    handle = module.register_forward_hook(lambda _, __, output: kept[-1])
+    logits = classifier(torch.full((1, 3, size, size), torch.nan).to(classifier.mean))
+    handle.remove()
+    return bool(logits.isnan().any())
+
+
+@pytest.mark.parametrize("zero_initialised", [False, True])
+@torch.no_grad()
+def test_the_default_layer_is_crossed_by_every_path_whatever_the_weights(zero_initialised: bool) -> None:
+    torch.manual_seed(0)
+    network = timm.create_model("resnet26", num_classes=10, zero_init_last=zero_initialised)
+    assert layer_of(network, 32) == "layer3"
+    assert reaches_the_logits(classifier_of(network, 32, 10), "layer4.0.act1", 32)
+    assert not reaches_the_logits(classifier_of(network, 32, 10), "layer3", 32)
+    for value in network.parameters():
+        value.data.zero_()
+    classifier = classifier_of(copy.deepcopy(network), 32, 10)
+    assert find_cam_layer(classifier, (32, 32)) == "layer3"
+    assert not any(bool(value.any()) for value in classifier.network.parameters())
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_convnext", "test_byobnet", "test_nfnet"])
+@torch.no_grad()
+def test_nothing_passes_the_default_layer_by(name: str) -> None:
+    torch.manual_seed(0)
+    classifier = classifier_of(timm.create_model(name, num_classes=10), 96, 10)
+    assert not reaches_the_logits(classifier, find_cam_layer(classifier, (96, 96)), 96)

@@ -15,12 +15,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from oracles.networks import Case, grid
+from seewhy.models.layers import require_grid
 
 Maps = Callable[[Case], Tensor]
 
 
 def enlarged(small: Tensor, case: Case) -> Tensor:
-    return functional.interpolate(small[:, None].relu(), tuple(case.images.shape[2:]), mode="bilinear")[:, 0]
+    """Where our layer looks: where a peer puts its map in the image is its own choice."""
+    size = (case.images.shape[2], case.images.shape[3])
+    return require_grid(case.classifier, case.layer, size).enlarge(small.relu())
 
 
 def reshape(case: Case) -> Any:

@@ -90,7 +90,12 @@ def case(name: str) -> Case:
     with torch.no_grad():
         ranked = classifier(images).argsort(1, descending=True)
     targets = torch.stack([ranked[0, 0], ranked[1, 1]])
-    return Case(classifier, images, targets, classifier.cam_layer or find_cam_layer(classifier, images))
+    return Case(
+        classifier,
+        images,
+        targets,
+        classifier.cam_layer or find_cam_layer(classifier, (images.shape[2], images.shape[3])),
+    )
 
 
 def grid(tokens: Tensor) -> Tensor:

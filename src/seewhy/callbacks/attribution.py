@@ -53,8 +53,9 @@ class Attribution(JournalUser):
         self.format = AttributionFormat(dtype, compressed)
 
     def on_test_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
-        """Refuse an unknown target before any image is read."""
+        """Refuse an unknown target before any image is read; settle what the explainer leaves to the network."""
         check_policy(self.target, pl_module.facts.classes)
+        self.explainer = self.explainer.resolve(pl_module, pl_module.facts.shape)
 
     def on_test_batch_end(  # type: ignore[override]
         self,

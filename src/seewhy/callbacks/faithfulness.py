@@ -49,10 +49,12 @@ class Faithfulness(JournalReader):
         """Of all images, once the loop has ended."""
 
     def on_test_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
-        """Refuse metrics that all need masks where there are none, before any image is explained."""
+        """Refuse metrics that all need masks where there are none; settle what the explainer leaves to the network."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         if self.metrics and hasattr(data, "masks"):
             select_measurable(self.metrics, data.masks is not None)
+        if self.metrics:
+            self.explainer = self.explainer.resolve(pl_module, pl_module.facts.shape)
 
     def on_test_batch_end(  # type: ignore[override]
         self, trainer: Trainer, pl_module: Classifier, outputs: dict[str, Any], batch: Batch, *rest: int

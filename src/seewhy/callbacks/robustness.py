@@ -104,7 +104,9 @@ class Robustness(Callback):
         data.num_workers = data.num_workers or (self.workers if self.corruptions else 0)
 
     def on_test_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
-        """Start the clock."""
+        """Settle what the explainers leave to the network; start the clock."""
+        size = pl_module.facts.shape
+        self.explainers = {name: each.resolve(pl_module, size) for name, each in self.explainers.items()}
         steps = self.corrupter.steps, self.corrupter.moving
         self.measurement = Measurement(pl_module, self.explainers, self.metrics, *steps, self.attacks, **self.options)
         self.before = Passes(pl_module.passes.forward, pl_module.passes.backward)

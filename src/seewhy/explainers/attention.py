@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.graph import GradientEdge
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from seewhy.core.errors import Incompatible, UserError
 from seewhy.core.tensors import widen
-from seewhy.core.types import Images, Targets
+from seewhy.core.types import Attributions, Images, Targets
 from seewhy.explainers.base import AttributionResult, Explainer
-from seewhy.explainers.cam import enlarge
 from seewhy.models.batched import BatchedEvaluator
-from seewhy.models.layers import find_token_grid
+from seewhy.models.cell_grid import CellGrid
+from seewhy.models.classifier import Classifier
+from seewhy.models.grid_search import find_grid
+from seewhy.models.layers import limit_to_seen, remember
+from seewhy.models.receptive_fields import PLACELESS
+from seewhy.models.tracing import IMAGES, Trace, draw_noise, run_uncounted
 
 SOFTMAX = (torch.softmax, Tensor.softmax, functional.softmax)
 
@@ -118,11 +122,11 @@ class AttentionGradient(Explainer):
     passes: ClassVar[tuple[int, int] | None] = (1, 1)
 
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
-        size = (images.shape[2], images.shape[3])
+        tokens = measure_tokens(evaluator.classifier, (images.shape[2], images.shape[3]))
 
         def attribute(rows: Tensor) -> tuple[Tensor]:
             steps = self._compute_steps(evaluator, images[rows], targets[rows])
-            return (enlarge(read_out(steps, evaluator.classifier.network, size, self.name), size),)
+            return (read_out(steps, tokens, self.name),)
 
         return AttributionResult(evaluator.run_passes(attribute, len(images), gradient=True)[0])
 
@@ -171,11 +175,11 @@ class AttentionRollout(Explainer):
             raise UserError(f"explainer.discard_ratio={self.discard_ratio} must be in [0, 1): a share, such as 0.9")
 
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
-        size = (images.shape[2], images.shape[3])
+        tokens = measure_tokens(evaluator.classifier, (images.shape[2], images.shape[3]))
 
         def attribute(rows: Tensor) -> tuple[Tensor]:
             steps = self._compute_steps(evaluator, images[rows])
-            return (enlarge(read_out(steps, evaluator.classifier.network, size, self.name), size),)
+            return (read_out(steps, tokens, self.name),)
 
         return AttributionResult(evaluator.run_passes(attribute, len(images), gradient=False)[0])
 
@@ -211,7 +215,81 @@ def check_global_attention(attention: Tensor, images: int, tokens: int | None, e
         )
 
 
-def read_out(steps: list[Tensor], network: nn.Module, size: tuple[int, int], explainer: str) -> Tensor:
+@dataclass(frozen=True)
+class TokenGrid:
+    """The tokens among which a transformer attends.
+
+    Args:
+        grid: Where they look, arranged from attention [batch, heads, queries, keys]; class and register tokens are left out.
+        read: Int64, the tokens that the outputs take from the last attention.
+    """
+
+    grid: CellGrid
+    read: Tensor
+
+
+def measure_tokens(classifier: Classifier, size: tuple[int, int]) -> TokenGrid | None:
+    """Measure where in the image the tokens look, and which of them the outputs are computed from.
+
+    Two images of noise are followed through the network, as in `seewhy.models.layers.measure_grid`; which tokens are read
+    is told by the gradient of the outputs by the last attention. Not counted, and done once for a network and size.
+
+    Args:
+        classifier: The classifier.
+        size: (height, width) of the images in pixels.
+
+    Returns:
+        The tokens; None where there is no attention, its tokens are no grid, or layers differ.
+    """
+
+    def measure() -> TokenGrid | None:
+        grids: list[CellGrid | None] = []
+        images = draw_noise(classifier, size, IMAGES)
+        trace = Trace(images)
+
+        def receive(attention: Tensor, edge: object) -> None:
+            fields = trace.find_fields(attention)
+            grids.append(None if fields is None else find_grid(fields, size, PLACELESS))
+
+        with trace, AttentionRecorder(receive):
+            run_uncounted(classifier, images)
+        grid = grids[0] if grids else None
+        if grid is None or any(grid != other for other in grids[1:]):
+            return None
+
+        def read_queries(versions: Images) -> Tensor:
+            matrices: list[Tensor] = []
+            with AttentionRecorder(lambda attention, edge: matrices.append(attention)):
+                run_uncounted(classifier, versions)
+            return grid.arrange(matrices[0])
+
+        return TokenGrid(limit_to_seen(classifier, size, grid, read_queries), _find_read_tokens(classifier, size))
+
+    return remember(classifier, ("tokens", size), measure)
+
+
+def _find_read_tokens(classifier: Classifier, size: tuple[int, int]) -> Tensor:
+    """The queries of the last attention on which the outputs depend; all, where the weights let none count."""
+    last: list[tuple[Tensor, Tensor | GradientEdge]] = []
+    counted = replace(classifier.passes)
+    with (
+        torch.inference_mode(False),
+        classifier.frozen(),
+        torch.enable_grad(),
+        AttentionRecorder(lambda attention, edge: last.append((attention, edge))),
+    ):
+        outputs = classifier(draw_noise(classifier, size, 1).requires_grad_())
+        attention, edge = last[-1]
+        weights = torch.linspace(1, 2, outputs.shape[1]).to(outputs)  # a sum alone could cancel
+        (gradient,) = torch.autograd.grad((outputs * weights).sum(), edge, allow_unused=True)
+    classifier.passes = counted
+    rows = attention.new_zeros(attention.shape[2])
+    if gradient is not None:
+        rows = gradient.view_as(attention).abs().sum((0, 1, 3))
+    return rows.nonzero().flatten() if bool(rows.any()) else torch.arange(len(rows), device=rows.device)
+
+
+def read_out(steps: list[Tensor], tokens: TokenGrid | None, explainer: str) -> Attributions:
     """Read from S_L ... S_1 what the output takes from each patch: the row of the tokens that it is computed from.
 
     The row is that of the class token, the mean of both in a distilled network, or, where the network averages its
@@ -219,31 +297,24 @@ def read_out(steps: list[Tensor], network: nn.Module, size: tuple[int, int], exp
 
     Args:
         steps: S_1 ... S_L, [batch, tokens, tokens] each.
-        network: The transformer.
-        size: Height and width of the images in pixels.
+        tokens: Where the tokens look; None where they are no grid.
         explainer: Name of the method, for errors.
 
     Returns:
-        [batch, rows, columns] of the patches.
+        [batch, height, width]: the values of the patches, enlarged bilinearly.
 
     Raises:
         Incompatible: If there is no step, or the tokens are no grid.
     """
     if not steps:
         raise Incompatible(f"{explainer} needs a transformer, and this network computes no attention; {INSTEAD}")
-    tokens = steps[0].shape[-1]
-    layout = find_token_grid(network, tokens, size)
-    if layout is None:
-        raise Incompatible(f"{explainer}: {tokens} tokens are no grid of patches; {INSTEAD}")
-    prefix, rows, columns = layout
-    read = steps[-1][:, find_pooled_tokens(network, prefix)].mean(1, keepdim=True)
+    if tokens is None or min(tokens.grid.cells) < 2:
+        raise Incompatible(
+            f"{explainer}: {steps[0].shape[-1]} tokens are no grid of patches that each look at a point of their own; "
+            f"{INSTEAD}"
+        )
+    read = steps[-1].index_select(1, tokens.read.to(steps[-1].device)).mean(1, keepdim=True)
     for step in reversed(steps[:-1]):
         read = read @ step
-    return read[:, 0, prefix:].unflatten(1, (rows, columns))
-
-
-def find_pooled_tokens(network: nn.Module, prefix: int) -> slice:
-    """Find the tokens whose final state the output is computed from; the first `prefix` tokens are no patches."""
-    if not prefix or str(getattr(network, "global_pool", "token")) not in ("token", ""):
-        return slice(prefix, None)
-    return slice(0, 2 if getattr(network, "dist_token", None) is not None else 1)
+    patches = range(read.shape[-1]) if tokens.grid.order is None else tokens.grid.order
+    return tokens.grid.enlarge(read[:, 0, list(patches)].unflatten(1, tokens.grid.cells))

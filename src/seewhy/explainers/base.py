@@ -133,6 +133,25 @@ class Explainer(ABC):
         """
         return []
 
+    def resolve(self, classifier: Classifier, size: tuple[int, int]) -> Explainer:
+        """Name in the parameters what is left to the network, such as the layer that a map is drawn from.
+
+        Args:
+            classifier: The network to explain.
+            size: (height, width) of the images in pixels.
+
+        Returns:
+            The explainer with the choice among its parameters; it computes the same maps.
+
+        Raises:
+            Incompatible: If the network offers no choice.
+        """
+        _check_visible(classifier, self)
+        return self._resolve(classifier, size)
+
+    def _resolve(self, classifier: Classifier, size: tuple[int, int]) -> Explainer:
+        return self
+
     def passes_per_image(self, **size: Any) -> tuple[int, int] | None:
         """Count the passes that one image costs.
 

@@ -93,6 +93,7 @@ def explain_batch(
     if not with_target:
         return [], skipped
     rows = torch.tensor(with_target, device=targets.device)
+    explainer = explainer.resolve(classifier, (batch.images.shape[2], batch.images.shape[3]))
     result = explainer.attribute(classifier, batch.images[rows], targets[rows])
     predictions = build_predictions(classifier, batch, logits)
     probabilities = Targets(targets.clamp_min(0)).score(classifier.facts.report_probabilities(logits.float())).tolist()

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from seewhy.core.errors import Incompatible, check_whole_number
-from seewhy.core.types import Attributions, Images, Targets
+from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.explainers.layer_signals import record_activation, record_activation_and_gradient
 from seewhy.models.batched import BatchedEvaluator
-from seewhy.models.layers import arrange_as_grid, find_cam_layer
+from seewhy.models.layers import find_cam_layer, require_grid
+
+if TYPE_CHECKING:
+    from seewhy.models.cell_grid import CellGrid
+    from seewhy.models.classifier import Classifier
 
 
 class CamLayer:
@@ -24,21 +28,27 @@ class CamLayer:
     Args:
         evaluator: Runs the network in batches of bounded size.
         images: Float [batch, channels, height, width].
-        name: Of the layer; None: the classifier's `cam_layer`, and where that is None too the last layer with positions.
+        name: Of the layer; None: that of `choose_layer`.
 
     Raises:
-        Incompatible: When activations are read, if the output has no grid of at least two rows and columns.
+        Incompatible: When `grid` is read, if the layer has no grid of at least 2x2 cells.
     """
 
     def __init__(self, evaluator: BatchedEvaluator, images: Images, name: str | None) -> None:
         self.classifier = evaluator.classifier
-        self.name = name or evaluator.classifier.cam_layer or find_cam_layer(evaluator.classifier, images[:1])
-        self.module: nn.Module = evaluator.classifier.find_layer(self.name)
+        self.size = (images.shape[2], images.shape[3])
+        self.name = choose_layer(self.classifier, self.size, name)
+        self.module: nn.Module = self.classifier.find_layer(self.name)
+
+    @cached_property
+    def grid(self) -> CellGrid:
+        """Where its cells look."""
+        return require_grid(self.classifier, self.name, self.size)
 
     def read_features(self, images: Images) -> tuple[Tensor, Tensor]:
         """Read (activations, outputs of the network [batch, classes]), without gradients."""
         features, logits = record_activation(self.classifier, self.module, images)
-        return self._arrange(features, images), logits
+        return self.grid.arrange(features), logits
 
     def read_features_and_gradient(self, images: Images, targets: Targets) -> tuple[Tensor, Tensor]:
         """Read (activations, d score / d activation).
@@ -46,33 +56,43 @@ class CamLayer:
         Incompatible where the class token alone counts behind the layer, so that the patches have no gradient.
         """
         features, gradient = record_activation_and_gradient(self.classifier, self.module, images, targets)
-        grids = self._arrange(features, images), self._arrange(gradient, images)
-        if features.ndim == 3 and bool(gradient.any()) and not bool(grids[1].any()):
+        grids = self.grid.arrange(features), self.grid.arrange(gradient)
+        if self.grid.order is not None and bool(gradient.any()) and not bool(grids[1].any()):
             raise Incompatible(
                 f"behind layer {self.name!r} only the class token counts, so that the patches have no gradient; set "
-                f"explainer.layer={find_cam_layer(self.classifier, images[:1])} or model.cam_layer to it"
+                f"explainer.layer={find_cam_layer(self.classifier, self.size)} or model.cam_layer to it"
             )
         return grids
 
-    def _arrange(self, features: Tensor, images: Images) -> Tensor:
-        height, width = images.shape[2:]
-        grid = arrange_as_grid(features, self.classifier.network, (height, width))
-        if grid is None or min(grid.shape[2:]) < 2:
-            raise Incompatible(
-                f"layer {self.name!r} gives {list(features.shape)} for images of {height}x{width} pixels, no grid of "
-                f"at least 2x2 positions; set explainer.layer={find_cam_layer(self.classifier, images[:1])} or "
-                "model.cam_layer to it"
-            )
-        return grid
+
+def choose_layer(classifier: Classifier, size: tuple[int, int], name: str | None) -> str:
+    """Choose the layer of a class activation map.
+
+    Args:
+        classifier: The classifier.
+        size: (height, width) of the images in pixels.
+        name: What was asked for.
+
+    Returns:
+        `name`, else the classifier's `cam_layer`, else the last layer with a grid that every path from the image crosses.
+
+    Raises:
+        Incompatible: If none is named and the network has no such layer.
+    """
+    return name or classifier.cam_layer or find_cam_layer(classifier, size)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cam(Explainer):
-    """ReLU of a coarse map over the positions of a layer, enlarged bilinearly; never negative, not normalised.
+    """ReLU of a coarse map over the cells of a layer, enlarged bilinearly; never negative, not normalised.
+
+    Where each cell looks is measured on the network. Pixels beyond the outermost cells have the value of the nearest one,
+    those that no cell depends on are 0.
 
     Args:
-        layer: Dotted name of a module that gives feature maps or tokens (class and register tokens are dropped); None: the
-            classifier's `cam_layer`, and where that is None too the last layer with positions.
+        layer: Dotted name of a module that gives feature maps, tokens or windows (class and register tokens are dropped);
+            None: the classifier's `cam_layer`, and where that is None too the last layer with a grid that every path from
+            the image crosses.
     """
 
     layer: str | None = None
@@ -83,7 +103,11 @@ class Cam(Explainer):
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         layer = CamLayer(evaluator, images, self.layer)
         coarse = self._compute_coarse(evaluator, layer, images, targets)
-        return AttributionResult(enlarge(coarse.relu(), images.shape[2:]))
+        return AttributionResult(layer.grid.enlarge(coarse.relu()))
+
+    def _resolve(self, classifier: Classifier, size: tuple[int, int]) -> Cam:
+        """Name the layer that is used at this size."""
+        return replace(self, layer=choose_layer(classifier, size, self.layer))
 
     @abstractmethod
     def _compute_coarse(self, evaluator: BatchedEvaluator, layer: CamLayer, images: Images, targets: Targets) -> Tensor:
@@ -202,18 +226,13 @@ class ScoreCam(Cam):
         scores = features.new_full(features.shape[:2], -torch.inf)
         for rows in evaluator.split(len(pairs), gradient=False):
             image, channel = pairs[rows].unbind(1)
-            masks = stretch(enlarge(features[image, channel], images.shape[2:]))
+            masks = stretch(layer.grid.enlarge(features[image, channel]))
             scores[image, channel] = evaluator.compute_scores(images[image] * masks[:, None], targets[image])
         return weigh_channels(features, scores.softmax(1).nan_to_num(0.0))
 
     def passes_per_image(self, **size: Any) -> tuple[int, int] | None:
         """One forward and one for each channel that is not constant; None where their number depends on the layer."""
         return None if self.channels is None else (self.channels + 1, 0)
-
-
-def enlarge(maps: Tensor, size: torch.Size | tuple[int, int]) -> Attributions:
-    """Enlarge maps [batch, rows, columns] bilinearly to `size`."""
-    return functional.interpolate(maps[:, None], tuple(size), mode="bilinear", align_corners=False)[:, 0]
 
 
 def weigh_channels(features: Tensor, weights: Tensor) -> Tensor:

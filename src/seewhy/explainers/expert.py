@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -23,6 +23,9 @@ from seewhy.explainers.influence.data_influence import (
 )
 from seewhy.explainers.path_integrals import check_rule, walk_straight_path
 from seewhy.models.batched import BatchedEvaluator
+
+if TYPE_CHECKING:
+    from seewhy.models.classifier import Classifier
 
 DISTRIBUTIONS = ("image", "path", "class", "dataset")
 ATTRIBUTIONS = ("input_x_gradient", "gradient", "integrated_gradients")
@@ -81,6 +84,10 @@ class Expert(Explainer):
                 "of a run with callbacks=experts, or ${output}/influences.safetensors of the same run"
             )
 
+    def _resolve(self, classifier: Classifier, size: tuple[int, int]) -> Expert:
+        """Name the layer that is used."""
+        return replace(self, layer=Slice(classifier, self.layer, self.reduction).name)
+
     @property
     def unprinted(self) -> frozenset[str]:  # type: ignore[override]
         """Also the path where none is walked."""
@@ -95,7 +102,7 @@ class Expert(Explainer):
         layer = Slice(evaluator.classifier, self.layer, self.reduction)
         output, logits = layer.compute_activations(evaluator, images)
         against = find_compared_class(self.against, logits, targets, evaluator.classifier.facts.classes)
-        activations = layer.reduce_to_units(output, images, evaluator.classifier.network)
+        activations = layer.reduce_to_units(output, images)
         influence = self._compute_influence(evaluator, layer, images, targets, against, output)
         units, passed_over = self._choose_units(influence, activations)
         maps = self._attribute_units(evaluator, layer, images, units).sum(1)
@@ -115,21 +122,20 @@ class Expert(Explainer):
         output: Tensor,
     ) -> Tensor:
         """chi [batch, units] of every image."""
-        network = evaluator.classifier.network
         if self.influences is not None and self.distribution in ("class", "dataset"):
             influences = DataInfluence.read(Path(self.influences), evaluator.classifier, layer)
             return influences.select_scores(targets, against, over_dataset=self.distribution == "dataset")
         weights = build_score_weights(targets, against, len(evaluator.classifier.facts.classes))
         if self.distribution == "image":
             _, gradient = layer.compute_influence(evaluator, images, weights[:, None])
-            return layer.reduce_to_units(gradient[:, 0], images, network)
+            return layer.reduce_to_units(gradient[:, 0], images)
         baselines = build_baselines(self.baseline, images, self.seed)
         start, _ = layer.compute_activations(evaluator, baselines)
         average = torch.zeros_like(output)
         for image, share, points in self._walk_path(evaluator, images, baselines):
             _, gradient = layer.compute_influence(evaluator, points, weights[image][:, None])
             average.index_add_(0, image, gradient[:, 0] * share.view(-1, *(1,) * (output.ndim - 1)))
-        return layer.reduce_to_units(average * (output - start), images, network)
+        return layer.reduce_to_units(average * (output - start), images)
 
     def _choose_units(self, influence: Tensor, activations: Tensor) -> tuple[Tensor, Tensor]:
         """(expert [batch], units with more influence that were passed over [batch])."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
@@ -11,8 +11,11 @@ from seewhy.core.errors import check_choice
 from seewhy.core.types import Images, Targets
 from seewhy.explainers._backward_rules.rectifiers import DECONVOLVED, GUIDED, RectifierRule, compute_rectified_gradient
 from seewhy.explainers.base import AttributionResult, Explainer
-from seewhy.explainers.cam import GradCam
+from seewhy.explainers.cam import GradCam, choose_layer
 from seewhy.models.batched import BatchedEvaluator
+
+if TYPE_CHECKING:
+    from seewhy.models.classifier import Classifier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,3 +98,7 @@ class GuidedGradCam(Explainer):
         fine = GuidedBackprop(reduction=self.reduction)._attribute(evaluator, images, targets).maps
         coarse = GradCam(layer=self.layer)._attribute(evaluator, images, targets).maps
         return AttributionResult(fine * coarse)
+
+    def _resolve(self, classifier: Classifier, size: tuple[int, int]) -> GuidedGradCam:
+        """Name the layer that is used at this size."""
+        return replace(self, layer=choose_layer(classifier, size, self.layer))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,6 +15,9 @@ from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import AttributionResult, ChannelExplainer, Explainer
 from seewhy.explainers.gradient import Saliency
 from seewhy.models.batched import BatchedEvaluator
+
+if TYPE_CHECKING:
+    from seewhy.models.classifier import Classifier
 
 COMBINATIONS = {"mean": "smooth_grad", "mean_of_squares": "smooth_grad_sq", "variance": "var_grad"}
 """Each way to combine the copies and the name that it is published under."""
@@ -60,6 +63,10 @@ class NoiseTunnel(Explainer):
         settings = f"({self.explainer.parameters})" if self.explainer.parameters else ""
         inside = f"{self.explainer.name}{settings}"
         return f"explainer={inside}, n_samples={self.n_samples}, noise={self.noise}, combine={self.combine}"
+
+    def _resolve(self, classifier: Classifier, size: tuple[int, int]) -> NoiseTunnel:
+        """Name what the method inside leaves to the network."""
+        return replace(self, explainer=self.explainer.resolve(classifier, size))
 
     @property
     def signed(self) -> bool:  # type: ignore[override]

@@ -108,7 +108,8 @@ def build_classifier(
             class and `softmax` for more.
         threshold: Probability above which a label of several counts as predicted.
         output: Key or position of the class scores where the network returns several things.
-        cam_layer: The layer that class activation maps are drawn from; None for the last one with positions.
+        cam_layer: The layer that class activation maps are drawn from; None for the last one with a grid
+            that every path from the image crosses.
         influence_layer: The layer of influence-directed explanations.
         channels_last: Whether the network runs in that order of memory.
         fold: Whether convolutions compute the batch normalisations and activations behind them while explaining: the

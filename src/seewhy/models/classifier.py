@@ -75,7 +75,8 @@ class Classifier(LightningModule):
         name: The name of the network.
         origin: Where its weights come from, in words.
         weights_sha256: Hash of its weights; empty where they have none.
-        cam_layer: The layer that class activation maps are drawn from; None for the last one with positions.
+        cam_layer: The layer that class activation maps are drawn from; None for the last one with a
+            grid that every path from the image crosses.
         influence_layer: The layer whose units influence-directed explanations look at; None where none was chosen.
         channels_last: Whether the network runs in that order of memory.
         fold: Whether convolutions compute the normalisations and activations behind them while the classifier is

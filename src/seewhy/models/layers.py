@@ -1,104 +1,128 @@
-"""The positions of an image in the output of a layer, and the layer that class activation maps are drawn from."""
+"""Where in the image a layer looks, and the layer that class activation maps are drawn from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
-from math import isqrt
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from seewhy.core.errors import Incompatible
+from seewhy.core.types import Images
+from seewhy.models.band_responses import find_grid_by_responses, is_contradicted
+from seewhy.models.cell_grid import CellGrid, GridAxis
+from seewhy.models.grid_search import find_grid
+from seewhy.models.receptive_fields import GLOBAL
+from seewhy.models.tracing import Output, draw_noise, record_output, trace_pass
 
 if TYPE_CHECKING:
     from seewhy.models.classifier import Classifier
 
-LARGEST_PREFIX = 8
-"""Tokens that may precede those of the patches where the network does not say how many there are."""
+Result = TypeVar("Result")
+_MEASURED: WeakKeyDictionary[nn.Module, dict[object, Any]] = WeakKeyDictionary()
 
 
-def arrange_as_grid(features: Tensor, network: nn.Module, size: tuple[int, int]) -> Tensor | None:
-    """Arrange the output of a layer by the positions of the image.
-
-    Args:
-        features: [batch, channels, rows, columns], [batch, rows, columns, channels], or [batch, tokens, channels],
-            whose class and register tokens are dropped.
-        network: The network that the layer belongs to.
-        size: (height, width) of the images: the grid has its proportions.
-
-    Returns:
-        [batch, channels, rows, columns], or None where the output has no grid of positions.
-    """
-    if features.ndim == 3:
-        layout = find_token_grid(network, features.shape[1], size)
-        if layout is None:
-            return None
-        prefix, rows, columns = layout
-        return features[:, prefix:].transpose(1, 2).unflatten(2, (rows, columns))
-    if features.ndim != 4:
-        return None
-    last = _proportional(features.shape[1], features.shape[2], size)
-    first = _proportional(features.shape[2], features.shape[3], size)
-    if last and (not first or getattr(network, "output_fmt", "NCHW") == "NHWC"):
-        return features.permute(0, 3, 1, 2)
-    return features if first else None
-
-
-def find_token_grid(network: nn.Module, tokens: int, size: tuple[int, int]) -> tuple[int, int, int] | None:
-    """Find the grid of patches in a sequence of tokens.
+def remember(classifier: Classifier, key: object, measure: Callable[[], Result]) -> Result:
+    """Measure something of a network once, not for every batch.
 
     Args:
-        network: The network, which may say how many tokens precede those of the patches, and how patches lie.
-        tokens: Length of the sequence.
-        size: (height, width) of the images.
+        classifier: The classifier, as long as whose network lives the result is kept.
+        key: What is measured.
+        measure: Called where it was not measured yet.
 
     Returns:
-        (tokens before those of the patches, rows, columns); None where no grid fits.
+        The result.
     """
-    stated = getattr(network, "num_prefix_tokens", None)
-    for prefix in range(LARGEST_PREFIX + 1) if stated is None else (int(stated), 0):
-        grid = _patch_grid(network, tokens - prefix, size)
-        if grid is not None:
-            return prefix, *grid
-    return None
+    measured = _MEASURED.setdefault(classifier.network, {})
+    if key not in measured:
+        measured[key] = measure()
+    result: Result = measured[key]
+    return result
 
 
-def _patch_grid(network: nn.Module, patches: int, size: tuple[int, int]) -> tuple[int, int] | None:
-    """(rows, columns) of that many patches: those of the network's own grid, else the proportions of the image."""
-    own = getattr(getattr(network, "patch_embed", None), "grid_size", None)
-    if own is not None and own[0] * own[1] == patches:
-        return int(own[0]), int(own[1])
-    rows = isqrt(max(0, patches) * size[0] // size[1])
-    for candidate in (rows, rows + 1):
-        if candidate and patches % candidate == 0 and _proportional(candidate, patches // candidate, size):
-            return candidate, patches // candidate
-    return None
+def measure_grid(classifier: Classifier, layer: str, size: tuple[int, int]) -> CellGrid | None:
+    """Measure where in the image the cells of a layer look.
 
-
-def _proportional(rows: int, columns: int, size: tuple[int, int]) -> bool:
-    """Whether a grid has the proportions of the image, up to one row or column where the image is not square."""
-    height, width = size
-    return abs(rows * width - columns * height) <= (max(height, width) if height != width else 0)
-
-
-_CAM_LAYERS: WeakKeyDictionary[nn.Module, dict[tuple[int, int], str]] = WeakKeyDictionary()
-"""The layer of a network for each image size: looked for once, not for every batch."""
-
-
-def find_cam_layer(classifier: Classifier, image: Tensor) -> str:
-    """Find the last module, in the order of execution, whose output still says where in the image something is.
-
-    Its output must have a grid of more than one row and column (maps or tokens) and a gradient somewhere on it:
-    behind the last attention of a transformer that reads the class token alone there is none. Not taken are pooling,
-    dense layers, and maps of class scores. One uncounted pass each way finds it, once for a network and image size.
+    Two images of noise are followed through the network: every element of the layer's output carries the point that it was
+    computed from, through windows, heads, tokens in any order, strides and padding. Bands of an image are then changed one
+    after the other: where cells clearly respond to other points, or could not be followed, the grid is the one that their
+    responses form. Which pixels cells depend on beyond their grid is told by NaN. No pass is counted; all is done once for
+    a network, layer and size.
 
     Args:
         classifier: The classifier.
-        image: [1, channels, height, width] in [0, 1].
+        layer: Name of a module.
+        size: (height, width) of the images in pixels.
+
+    Returns:
+        The grid, None where the output has no cells that each look at a point of their own.
+    """
+
+    def measure() -> CellGrid | None:
+        outputs = trace_pass(classifier, size, layer).outputs
+        if not outputs:
+            return None
+        fields = outputs[-1].fields
+        grid = find_grid(fields, size)
+        # what attention collects stands for its query, wherever it comes from
+        is_collected = float(fields.extent.min()) >= GLOBAL
+        if grid is None or min(grid.cells) < 2:
+            grid = (
+                find_grid_by_responses(classifier, layer, size) if _has_many_cells(outputs[-1].shape) else None
+            ) or grid
+        elif not is_collected and is_contradicted(classifier, layer, size, grid):
+            grid = find_grid_by_responses(classifier, layer, size)
+        if grid is None:
+            return None
+        return limit_to_seen(
+            classifier, size, grid, lambda images: grid.arrange(record_output(classifier, layer, images)[0])
+        )
+
+    return remember(classifier, ("grid", layer, size), measure)
+
+
+def require_grid(classifier: Classifier, layer: str, size: tuple[int, int]) -> CellGrid:
+    """Measure the grid of a layer that must have at least 2x2 cells.
+
+    Args:
+        classifier: The classifier.
+        layer: Name of a module.
+        size: (height, width) of the images in pixels.
+
+    Returns:
+        The grid.
+
+    Raises:
+        Incompatible: If it has none; the message names a layer that has.
+    """
+    grid = measure_grid(classifier, layer, size)
+    if grid is None or min(grid.cells) < 2:
+        what = (
+            "no grid of cells that each look at a point of their own"
+            if grid is None
+            else "only {}x{} cells".format(*grid.cells)
+        )
+        raise Incompatible(
+            f"layer {layer!r} has {what} at {size[0]}x{size[1]} pixels, and a map needs at least 2x2; set "
+            f"explainer.layer={find_cam_layer(classifier, size)} or model.cam_layer to it"
+        )
+    return grid
+
+
+def find_cam_layer(classifier: Classifier, size: tuple[int, int]) -> str:
+    """Find the last layer with a grid that every path from the image crosses.
+
+    A layer counts if what the network computes from the image all passes through its output, which has cells in more than
+    one row and column that the logits depend on: behind the last attention of a transformer that reads the class token
+    alone they do not. Not taken are pooling, dense layers, and maps of class scores. All of it is read from the graph of a
+    pass, whatever the values of the weights; no pass is counted, and it is done once for a network and image size.
+
+    Args:
+        classifier: The classifier.
+        size: (height, width) of the images in pixels.
 
     Returns:
         The name of the module.
@@ -106,78 +130,90 @@ def find_cam_layer(classifier: Classifier, image: Tensor) -> str:
     Raises:
         Incompatible: No module has more than one position at this image size.
     """
-    layers = _CAM_LAYERS.setdefault(classifier.network, {})
-    size = (int(image.shape[2]), int(image.shape[3]))
-    if size not in layers:
-        counted = replace(classifier.passes)
-        layers[size] = _search(classifier, image, size)
-        classifier.passes = counted
-    return layers[size]
+    return remember(classifier, ("default", size), lambda: _search(classifier, size))
 
 
-def _search(classifier: Classifier, image: Tensor, size: tuple[int, int]) -> str:
-    with torch.inference_mode(False), torch.enable_grad(), _record_outputs(classifier.network) as outputs:
-        logits = classifier(image.detach().clone().requires_grad_())
-        total = logits.float().sum()
-    candidates = _list_candidates(outputs, classifier.network, logits.shape[1], size)
-    if not candidates:
-        raise Incompatible(
-            "the network has no layer with more than one position at this image size; give larger images or take an "
-            "explainer of pixels, such as saliency or occlusion"
-        )
-    gradients = torch.autograd.grad(total, [tensor for _, tensor in candidates], allow_unused=True)
-    useful = [
-        name
-        for (name, _), gradient in zip(candidates, gradients, strict=True)
-        if gradient is not None and bool(_keep_positions(gradient, classifier.network, size).any())
-    ]
-    return useful[-1] if useful else candidates[-1][0]
+def _search(classifier: Classifier, size: tuple[int, int]) -> str:
+    traced = trace_pass(classifier, size)
+    last_runs = {id(output) for output in {output.name: output for output in traced.outputs}.values()}
+    pooled = {output.node for output in traced.outputs if "Pool" in type(output.module).__name__}
+    last_weights = max(
+        (number for number, output in enumerate(traced.outputs) if _has_weights(output.module)), default=0
+    )
+    scored = {output.node for output in traced.outputs[last_weights:]}
+    for output in reversed(traced.outputs):
+        passed_on = isinstance(output.module, nn.Identity | nn.Dropout) or output.node in pooled
+        dense = isinstance(output.module, nn.Linear) and len(output.shape) == 3
+        if passed_on or dense or id(output) not in last_runs or output.node not in traced.cuts:
+            continue
+        grid = find_grid(output.fields, size)
+        if grid is None and len(output.shape) < 3:
+            continue
+        if grid is None or min(grid.cells) > 1:
+            grid = measure_grid(classifier, output.name, size)
+        if grid is None or min(grid.cells) < 2:
+            continue
+        if output.node in scored and _count_channels(output, grid) == len(classifier.facts.classes):
+            continue
+        if _is_read(classifier, output.name, size, grid):
+            return output.name
+    raise Incompatible(
+        f"the network has no layer with more than one position at {size[0]}x{size[1]} pixels that every path from the "
+        "image crosses; give larger images, name a layer in explainer.layer, or take an explainer of pixels, such as "
+        "saliency or occlusion"
+    )
 
 
-@contextmanager
-def _record_outputs(network: nn.Module) -> Iterator[list[tuple[str, nn.Module, Tensor]]]:
-    """(name, module, output) of every module that runs inside the block, in the order in which they finish."""
-    outputs: list[tuple[str, nn.Module, Tensor]] = []
-    handles = []
-
-    def watch(name: str, module: nn.Module) -> None:
-        def record(module: nn.Module, arguments: object, output: object) -> None:
-            if isinstance(output, Tensor):
-                outputs.append((name, module, output))
-
-        handles.append(module.register_forward_hook(record))
-
-    try:
-        for name, module in network.named_modules():
-            if name:
-                watch(name, module)
-        yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()
+def _count_channels(output: Output, grid: CellGrid) -> int:
+    return grid.arrange(torch.empty(output.shape, device="meta")).shape[1]
 
 
-def _list_candidates(
-    outputs: list[tuple[str, nn.Module, Tensor]], network: nn.Module, classes: int, size: tuple[int, int]
-) -> list[tuple[str, Tensor]]:
-    """The modules whose output has a grid of positions and is neither pooled nor a map of class scores."""
-    pooled = {id(output) for _, module, output in outputs if "Pool" in type(module).__name__}
-    last_weights = max((index for index, (_, module, _) in enumerate(outputs) if _has_weights(module)), default=0)
-    candidates = []
-    for index, (name, module, output) in enumerate(outputs):
-        passed_on = isinstance(module, nn.Identity | nn.Dropout) or id(output) in pooled
-        dense = isinstance(module, nn.Linear) and output.ndim == 3
-        grid = None if passed_on or dense else arrange_as_grid(output, network, size)
-        if grid is not None and min(grid.shape[2:]) > 1 and (index < last_weights or grid.shape[1] != classes):
-            candidates.append((name, output))
-    return candidates
+def _is_read(classifier: Classifier, layer: str, size: tuple[int, int], grid: CellGrid) -> bool:
+    """Whether the logits depend on the cells of a layer, not on its class token alone: NaN in them reaches the logits."""
+    images = draw_noise(classifier, size, 1)
+    _, logits = record_output(classifier, layer, images, lambda output: grid.fill_cells(output, math.nan))
+    return bool(logits.isnan().any())
 
 
-def _keep_positions(gradient: Tensor, network: nn.Module, size: tuple[int, int]) -> Tensor:
-    """The gradient at the positions of the image alone."""
-    grid = arrange_as_grid(gradient, network, size)
-    assert grid is not None, "a candidate has a grid"
-    return grid
+def limit_to_seen(
+    classifier: Classifier, size: tuple[int, int], grid: CellGrid, read_cells: Callable[[Images], Tensor]
+) -> CellGrid:
+    """Note which pixels the cells of a grid depend on, where it does not cover the image: by bisection with NaN.
+
+    Args:
+        classifier: The classifier.
+        size: (height, width) of the images in pixels.
+        grid: The grid.
+        read_cells: Computes the cells of images.
+
+    Returns:
+        The grid with the first and last pixels that reach a cell.
+    """
+    if grid.covers:
+        return grid
+
+    def find_edges(axis: GridAxis, dimension: int) -> tuple[int, int]:
+        def is_seen(start: int, stop: int) -> bool:
+            images = draw_noise(classifier, size, 1)
+            images.narrow(dimension, start, stop - start).fill_(math.nan)
+            return bool(read_cells(images).isnan().any())
+
+        low, high = 0, max(0, math.ceil(axis.start))
+        while low < high:  # the first pixel that is seen lies in [low, high]
+            middle = (low + high) // 2
+            low, high = (low, middle) if is_seen(0, middle + 1) else (middle + 1, high)
+        first, low, high = low, min(axis.size, math.floor(axis.start + axis.stride * axis.cells)), axis.size
+        while low < high:  # the end of what is seen lies in [low, high]
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if is_seen(middle - 1, axis.size) else (low, middle - 1)
+        return first, low
+
+    return grid.limit(find_edges(grid.rows, 2), find_edges(grid.columns, 3))
+
+
+def _has_many_cells(shape: torch.Size) -> bool:
+    """Whether an output [batch, ...] has elements besides its channels: two axes behind the batch."""
+    return sum(size > 1 for size in shape[1:]) > 1
 
 
 def _has_weights(module: nn.Module) -> bool:

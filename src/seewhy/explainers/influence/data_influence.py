@@ -25,8 +25,9 @@ from seewhy.explainers.layer_signals import (
     record_activation_with_graph,
 )
 from seewhy.models.batched import BatchedEvaluator
+from seewhy.models.cell_grid import BatchLayout, CellGrid
 from seewhy.models.classifier import Classifier
-from seewhy.models.layers import arrange_as_grid
+from seewhy.models.layers import find_cam_layer, measure_grid
 
 REDUCTIONS = ("mean", "max")
 
@@ -57,18 +58,28 @@ class Slice:
                 "name of a module, such as the last pooling or ReLU"
             )
         self.name, self.reduction = name, reduction
+        self.classifier = classifier
         self.module = classifier.find_layer(name)
 
-    def reduce_to_units(self, values: Tensor, network_input: Tensor, network: torch.nn.Module) -> Tensor:
-        """Output of the layer (or its gradient) [batch, ...] -> [batch, units]."""
+    def reduce_to_units(self, values: Tensor, images: Images) -> Tensor:
+        """Output of the layer (or its gradient) [batch, ...] for images of that size -> [batch, units]."""
         if values.ndim == 2:
             return values
-        grid = arrange_as_grid(values, network, (int(network_input.shape[2]), int(network_input.shape[3])))
-        if grid is None and values.ndim == 4:
-            grid = values
-        if grid is None:
-            raise Incompatible(f"the layer {self.name} gives {list(values.shape)}: units need [batch, units] or a grid")
+        grid = self._require_grid((images.shape[2], images.shape[3])).arrange(values)
         return grid.mean((2, 3)) if self.reduction == "mean" else grid.amax((2, 3))
+
+    def _require_grid(self, size: tuple[int, int]) -> CellGrid:
+        """Where the cells of the layer look; Incompatible where there are none, or the first axis is not the images."""
+        grid = measure_grid(self.classifier, self.name, size)
+        if grid is None or grid.layout != BatchLayout():
+            what = "no grid of cells that each look at a point of their own"
+            if grid is not None:
+                what = "a first axis that is not the images alone (but their windows or tokens)"
+            raise Incompatible(
+                f"layer {self.name!r} has {what}, and units need [batch, units] or a grid for each image; set "
+                f"explainer.layer={find_cam_layer(self.classifier, size)} or model.influence_layer to it"
+            )
+        return grid
 
     def compute_activations(self, evaluator: BatchedEvaluator, images: Images) -> tuple[Tensor, Tensor]:
         """(z [n, ...], logits [n, classes]) without gradients."""
@@ -121,7 +132,7 @@ class Slice:
             leaves = images[chunk].detach().requires_grad_()
             output = record_activation_with_graph(evaluator.classifier, self.module, leaves)
             with torch.enable_grad():
-                activations = self.reduce_to_units(output, leaves, evaluator.classifier.network)
+                activations = self.reduce_to_units(output, leaves)
                 values = activations.gather(1, units[chunk][:, None])[:, 0]
                 (gradient,) = torch.autograd.grad(values.sum(), leaves)
             return values.detach(), gradient
@@ -129,11 +140,11 @@ class Slice:
         values, gradient = evaluator.run_passes(compute, len(images), gradient=True)
         return values, gradient
 
-    def keep_units(self, values: Tensor, units: Tensor) -> Tensor:
-        """A copy of the layer's output in which every unit but `units` int64 [k] is 0."""
-        channels_last = values.ndim == 3 or (values.ndim == 4 and values.shape[1] == values.shape[2] != values.shape[3])
-        dimension = values.ndim - 1 if channels_last else 1
-        return torch.zeros_like(values).index_copy_(dimension, units, values.index_select(dimension, units))
+    def keep_units(self, values: Tensor, units: Tensor, size: tuple[int, int]) -> Tensor:
+        """A copy of the layer's output, for images of (height, width) pixels, in which every unit but `units` [k] is 0."""
+        if values.ndim == 2:
+            return torch.zeros_like(values).index_copy_(1, units, values.index_select(1, units))
+        return self._require_grid(size).keep_channels(values, units)
 
 
 def find_compared_class(
@@ -285,7 +296,7 @@ def compute_data_influence(
             quantities = torch.eye(classes, device=images.device).expand(len(images), -1, -1)
             evaluator = BatchedEvaluator(classifier, images[0], probe_batch_size)
             _, gradient = cut.compute_influence(evaluator, images, quantities)
-            units = cut.reduce_to_units(gradient.flatten(0, 1), images, classifier.network)
+            units = cut.reduce_to_units(gradient.flatten(0, 1), images)
             units = units.view(len(images), classes, -1)
             for label in batch.labels.unique().tolist():
                 rows = (batch.labels == label).nonzero().flatten()

@@ -90,13 +90,14 @@ def measure_curves(
     Yields:
         The points of every class, in the order of the experts and then in random order.
     """
+    size = (upper.image.shape[2], upper.image.shape[3])
     for target, order in ranked.items():
         chance = torch.randperm(len(order), generator=torch.Generator().manual_seed(seed + target))
         for name, units in (("experts", order), ("random", chance)):
             for count in list_unit_counts(len(order)):
                 first = units[:count].to(output.device)
                 predicted = torch.cat(
-                    [upper(upper.cut.keep_units(chunk, first)).argmax(1) for chunk in output.split(block)]
+                    [upper(upper.cut.keep_units(chunk, first, size)).argmax(1) for chunk in output.split(block)]
                 )
                 accepted, own = predicted == target, labels == target
                 yield CurvePoint(target, count, name, _average(accepted[own]), _average(accepted[~own]))

@@ -25,10 +25,12 @@ __all__ = [
     "TorchDispatchMode",
     "TreeSpec",
     "count_writes",
+    "find_base",
     "find_overload",
     "find_storage",
     "has_global_hooks",
     "is_fusion_supported",
+    "is_mutating",
     "is_observed",
     "is_view",
     "list_hooks",
@@ -103,6 +105,30 @@ def count_writes(values: Tensor) -> int | None:
         The number of writes.
     """
     return None if values.is_inference() else values._version
+
+
+def find_base(values: Tensor) -> Tensor | None:
+    """Find the tensor that a view is a view of; None where it is none.
+
+    Args:
+        values: The tensor.
+
+    Returns:
+        The tensor that owns the memory.
+    """
+    return values._base
+
+
+def is_mutating(operation: Any) -> bool:
+    """Tell whether an operator writes into its arguments.
+
+    Args:
+        operation: An overload of an operator.
+
+    Returns:
+        True where it does.
+    """
+    return bool(operation._schema.is_mutable)
 
 
 def is_view(values: Tensor) -> bool:
