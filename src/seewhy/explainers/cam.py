@@ -77,9 +77,12 @@ def choose_layer(classifier: Classifier, size: tuple[int, int], name: str | None
         `name`, else the classifier's `cam_layer`, else the last layer with a grid that every path from the image crosses.
 
     Raises:
+        UserError: If the network has no layer of that name.
         Incompatible: If none is named and the network has no such layer.
     """
-    return name or classifier.cam_layer or find_cam_layer(classifier, size)
+    chosen = name or classifier.cam_layer or find_cam_layer(classifier, size)
+    classifier.find_layer(chosen)
+    return chosen
 
 
 @dataclass(frozen=True, kw_only=True)

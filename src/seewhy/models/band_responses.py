@@ -192,7 +192,7 @@ def _group_cells(
             near = (bands.compute_centres()[:, None] - levels.mean(1)[ranks[-1]]).abs() <= axis.stride + bands.width
             if bool(((profile[:, cells] * near).sum(0) < SHARP * profile[:, cells].sum(0)).any()):
                 break
-            grid_axes.append(axis)
+            grid_axes.append(axis.snap())
         if len(grid_axes) == 2:
             cell = ranks[0] * (count // rows) + ranks[1]
             order = cell.argsort()

@@ -68,13 +68,29 @@ class GridAxis:
         """Whether the cells divide the image evenly and completely."""
         return abs(self.start) <= NEAR and abs(self.stride * self.cells - self.size) <= NEAR
 
+    def snap(self) -> GridAxis:
+        """Round stride and start, as measured from responses, to whole and half pixels where they nearly are."""
+        stride = round(self.stride)
+        if not stride or abs(self.stride / stride - 1) > 0.05:
+            return self
+        centres = round(2 * self.start) / 2 + (stride - 1) / 2 + stride * torch.arange(self.cells, dtype=torch.float64)
+        return GridAxis.of_centres(centres, self.size) or self
+
     def compute_centres(self) -> Tensor:
         """Compute the centres of the cells in pixels, float64 [cells]; those beyond the image lie at its edge."""
         centres = self.start + self.stride * (torch.arange(self.cells, dtype=torch.float64) + 0.5) - 0.5
         return centres.clamp(0, self.size - 1)
 
     def enlarge(self, maps: Tensor, axis: int) -> Tensor:
-        """Interpolate linearly between the centres of cells along an axis; 0 on pixels that no cell depends on."""
+        """Interpolate linearly between the centres of cells.
+
+        Args:
+            maps: Float, with the cells along one axis.
+            axis: That axis.
+
+        Returns:
+            The maps with pixels along the axis, 0 on those that no cell depends on.
+        """
         pixels = torch.arange(self.size, dtype=torch.float64, device=maps.device)
         index = ((pixels + 0.5 - self.start) / self.stride - 0.5).clamp(0, self.cells - 1)
         low = index.floor().clamp_max(max(0, self.cells - 2))
@@ -100,14 +116,28 @@ class BatchLayout:
     images_first: bool = True
 
     def divide(self, output: Tensor) -> Tensor:
-        """Arrange an output as [images, entries of an image, other axes in their order]."""
+        """Arrange an output by images.
+
+        Args:
+            output: As the layer gives it.
+
+        Returns:
+            [images, entries of an image, other axes in their order].
+        """
         values = output.movedim(self.axis, 0)
         if self.images_first:
             return values.unflatten(0, (-1, self.per_image))
         return values.unflatten(0, (self.per_image, -1)).transpose(0, 1)
 
     def join(self, divided: Tensor) -> Tensor:
-        """Arrange what `divide` gave as the output was."""
+        """Undo `divide`.
+
+        Args:
+            divided: [images, entries of an image, other axes in their order].
+
+        Returns:
+            The values as the layer gives them.
+        """
         values = divided if self.images_first else divided.transpose(0, 1)
         return values.flatten(0, 1).movedim(0, self.axis)
 
@@ -175,7 +205,15 @@ class CellGrid:
         return self.layout.join(torch.where(kept.view(sizes), divided, torch.zeros_like(divided)))
 
     def fill_cells(self, features: Tensor, value: float) -> Tensor:
-        """Copy the output of the layer with a value in all cells; what is no cell stays as it is."""
+        """Copy the output of the layer with a value in all cells.
+
+        Args:
+            features: The output for any number of images.
+            value: Any number.
+
+        Returns:
+            The copy, in which what is no cell stays as it was.
+        """
         numbers = self.arrange(torch.arange(features.numel(), device=features.device).view(features.shape))
         filled = features.clone().flatten()
         filled[numbers.flatten()] = value
@@ -198,5 +236,13 @@ class CellGrid:
         return self.columns.enlarge(self.rows.enlarge(maps, 1), 2)
 
     def limit(self, rows: tuple[int, int], columns: tuple[int, int]) -> CellGrid:
-        """Note which pixels the cells depend on: (first, last + 1) row, and column."""
+        """Note which pixels the cells depend on.
+
+        Args:
+            rows: (first, last + 1) of the rows.
+            columns: (first, last + 1) of the columns.
+
+        Returns:
+            The grid, whose maps are 0 on all other pixels.
+        """
         return replace(self, rows=replace(self.rows, seen=rows), columns=replace(self.columns, seen=columns))

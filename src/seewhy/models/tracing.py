@@ -71,12 +71,26 @@ class Trace(TorchDispatchMode):
         return result
 
     def find_node(self, value: Any) -> Node | None:
-        """Find what a tensor is now; None where it holds nothing of the images."""
+        """Find what a tensor is at this moment.
+
+        Args:
+            value: A tensor, or anything else.
+
+        Returns:
+            Its node; None where it holds nothing of the images.
+        """
         node = self.nodes.get(id(value)) if isinstance(value, Tensor) else None
         return node if node is not None and node.tensor() is value else None
 
     def find_fields(self, value: Any) -> ReceptiveFields | None:
-        """Find where a tensor looks; None where it holds nothing of the images."""
+        """Find where a tensor looks.
+
+        Args:
+            value: A tensor, or anything else.
+
+        Returns:
+            Its receptive fields; None where it holds nothing of the images.
+        """
         node = self.find_node(value)
         return None if node is None else node.fields
 
