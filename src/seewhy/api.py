@@ -12,8 +12,8 @@ from seewhy.cli.build import build_classifier, build_data, build_trainer
 from seewhy.cli.config import compose, find_config_folder
 from seewhy.cli.instantiate import build_object
 from seewhy.cli.program import quieten
-from seewhy.cli.suggestions import describe_unknown_key, find_nearest
-from seewhy.core.errors import UserError
+from seewhy.cli.suggestions import describe_unknown_key
+from seewhy.core.errors import UserError, find_nearest
 from seewhy.core.targets import check_policy
 from seewhy.core.types import Batch, Explanation, Skipped
 from seewhy.data.dataset import ImageInput, is_paths, iterate_batches, list_roots, order_by_root

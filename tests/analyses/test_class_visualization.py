@@ -164,8 +164,8 @@ def test_contrast_and_saturation_are_bounds() -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"variant": "deep"}, "synthesis.variant='deep' is none of fourier, cs231n"),
-        ({"parametrization": "wavelet"}, "neither fourier nor pixels"),
+        ({"variant": "deep"}, "synthesis.variant=deep must be fourier or cs231n"),
+        ({"parametrization": "wavelet"}, "parametrization=wavelet must be fourier, pixels or null"),
         ({"steps": 0}, "synthesis.steps=0"),
         ({"scale": 0.5}, "synthesis.scale=0.5"),
         ({"rate": -1.0}, "synthesis.rate=-1"),

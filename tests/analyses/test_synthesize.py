@@ -156,10 +156,10 @@ def test_an_unknown_true_class_and_a_bad_file_are_rows(runner: Runner, tmp_path:
     [
         (("synthesis.target=frgo",), "nearest: frog"),
         (("synthesis.target=10",), "must be from 0 to 9"),
-        (("synthesis.rate=0",), "synthesis.rate=0 must be positive"),
+        (("synthesis.rate=0",), "synthesis.rate=0 must be a number above 0"),
         ((*FEW, "synthesis.classes=[gorilla]"), "'gorilla'"),
         ((*FEW, "synthesis.classes=frog"), "must be a list"),
-        ((*FEW, "synthesis.variant=deep"), "none of fourier, cs231n"),
+        ((*FEW, "synthesis.variant=deep"), "synthesis.variant=deep must be fourier or cs231n"),
     ],
 )
 def test_a_mistake_is_one_message(

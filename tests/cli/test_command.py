@@ -16,7 +16,7 @@ from seewhy import UserError
 from seewhy.cli import help
 from seewhy.cli.config import CONFIGS, compose
 from seewhy.cli.main import with_one_message, wrap_message
-from seewhy.cli.suggestions import find_nearest
+from seewhy.core.errors import find_nearest
 
 TASKS = ("explain", "train", "robustness", "synthesize", "report")
 ROOT = CONFIGS.parent

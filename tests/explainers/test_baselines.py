@@ -74,7 +74,7 @@ def test_random_ones_have_the_stated_distribution() -> None:
 
 
 def test_an_unknown_name_is_refused() -> None:
-    with pytest.raises(UserError, match="baseline='zero' is none of black, white"):
+    with pytest.raises(UserError, match="baseline=zero must be black, white"):
         build_baselines("zero", IMAGES)
 
 

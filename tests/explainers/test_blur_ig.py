@@ -111,7 +111,7 @@ def test_a_map_does_not_depend_on_its_neighbours_and_the_passes_equal_the_formul
     ("fields", "words"),
     [
         ({"n_steps": 1}, "n_steps=1 must be a whole number from 2"),
-        ({"max_sigma": 0}, "max_sigma=0 must be above 0"),
+        ({"max_sigma": 0}, "max_sigma=0 must be a number above 0"),
         ({"max_sigma": math.inf}, "max_sigma=inf"),
         ({"tolerance": -1}, "tolerance=-1"),
     ],

@@ -51,5 +51,5 @@ def test_a_width_below_a_pixel_leaves_the_middle_alone() -> None:
 
 @pytest.mark.parametrize("sigma", [0, -1.0])
 def test_a_width_of_nothing_is_refused(sigma: float) -> None:
-    with pytest.raises(UserError, match=rf"explainer.sigma={sigma} must be a number of pixels above 0"):
+    with pytest.raises(UserError, match=rf"explainer.sigma={sigma} must be a number above 0"):
         Centre(sigma=sigma)

@@ -184,7 +184,7 @@ def test_a_transformer_is_refused_with_the_module_and_an_alternative() -> None:
 
 
 def test_an_unknown_baseline_is_refused() -> None:
-    with pytest.raises(UserError, match=r"explainer.baseline='pink'"):
+    with pytest.raises(UserError, match=r"explainer.baseline=pink must be black"):
         DeepLift(baseline="pink")
 
 

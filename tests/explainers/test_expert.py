@@ -201,10 +201,10 @@ def test_passes_along_a_path(options: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"reduction": "sum"}, "reduction='sum' must be mean or max"),
+        ({"reduction": "sum"}, "reduction=sum must be mean or max"),
         ({"distribution": "dataset"}, "needs explainer.influences"),
-        ({"distribution": "point"}, "none of image, path, class, dataset"),
-        ({"sign": "largest"}, "explainer.sign='largest'"),
+        ({"distribution": "point"}, "distribution=point must be image, path, class or dataset"),
+        ({"sign": "largest"}, "explainer.sign=largest must be positive"),
         ({"n_steps": 0}, "n_steps=0"),
     ],
 )

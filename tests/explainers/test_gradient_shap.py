@@ -143,10 +143,10 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     ("fields", "words"),
     [
         ({"n_samples": 0}, "n_samples=0"),
-        ({"noise": 2}, "noise=2 must be from 0 to 1"),
-        ({"baseline": "grey50"}, "baseline='grey50' is none of black"),
-        ({"baseline": ["black", "photo"]}, "baseline='photo' is none of"),
-        ({"baseline": []}, "needs a name"),
+        ({"noise": 2}, "noise=2 must be a number from 0 to 1"),
+        ({"baseline": "grey50"}, "baseline=grey50 must be black"),
+        ({"baseline": ["black", "photo"]}, "baseline=\\[black,photo\\] must be black"),
+        ({"baseline": []}, r"baseline=\[\] must be black"),
         ({"tolerance": 0}, "tolerance=0"),
     ],
 )

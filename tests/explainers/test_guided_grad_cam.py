@@ -31,7 +31,7 @@ def test_batches_and_passes() -> None:
 
 
 def test_bad_reduction() -> None:
-    with pytest.raises(UserError, match=r"explainer.reduction='mean'"):
+    with pytest.raises(UserError, match=r"explainer.reduction=mean must be sum or max"):
         GuidedGradCam(reduction="mean")
 
 

@@ -136,11 +136,11 @@ def test_the_k_th_smallest_is_that_of_a_sort() -> None:
     ("fields", "words"),
     [
         ({"n_steps": 0}, "n_steps=0 must be a whole number from 1"),
-        ({"fraction": 0}, "fraction=0 must be above 0"),
+        ({"fraction": 0}, "fraction=0 must be a number above 0"),
         ({"fraction": 25}, "fraction=25"),
-        ({"max_distance": -0.1}, "max_distance=-0.1 must be from 0 to 1"),
-        ({"rule": "simpson"}, "rule='simpson' is none of trapezoid, riemann_left"),
-        ({"baseline": "zero"}, "baseline='zero' is none of"),
+        ({"max_distance": -0.1}, "max_distance=-0.1 must be a number from 0 to 1"),
+        ({"rule": "simpson"}, "rule=simpson must be trapezoid or riemann_left"),
+        ({"baseline": "zero"}, "baseline=zero must be black"),
     ],
 )
 def test_impossible_parameters_are_refused(fields: dict, words: str) -> None:

@@ -369,5 +369,5 @@ def test_auto_takes_the_incremental_way_where_it_pays_and_falls_back_without_mem
 
 @pytest.mark.parametrize("value", ["yes", None, 2])
 def test_other_choices_are_refused(value: object) -> None:
-    with pytest.raises(UserError, match=r"explainer.incremental=.* must be auto, true or false"):
+    with pytest.raises(UserError, match=r"explainer.incremental=.* must be true or false or auto"):
         Occlusion(incremental=value)  # type: ignore[arg-type]

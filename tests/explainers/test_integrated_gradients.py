@@ -148,13 +148,13 @@ def test_parameters_say_what_decides_the_map() -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"n_steps": 0}, "n_steps=0 must be auto or a whole number from 1"),
+        ({"n_steps": 0}, "n_steps=0 must be a whole number from 1 to 1,000,000 or auto"),
         ({"n_steps": "many"}, "n_steps=many"),
         ({"n_steps": 1, "rule": "trapezoid"}, "needs both ends"),
-        ({"rule": "simpson"}, "rule='simpson' is none of"),
-        ({"baseline": "zero"}, "baseline='zero' is none of"),
+        ({"rule": "simpson"}, "rule=simpson must be gauss_legendre"),
+        ({"baseline": "zero"}, "baseline=zero must be black"),
         ({"max_steps": 8}, "max_steps=8 must be a whole number from 9"),
-        ({"tolerance": 0}, "tolerance=0 must be above 0"),
+        ({"tolerance": 0}, "tolerance=0 must be a number above 0"),
     ],
 )
 def test_impossible_parameters_are_refused(fields: dict, words: str) -> None:

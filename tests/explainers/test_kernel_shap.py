@@ -138,9 +138,9 @@ def test_passes_equal_the_formula() -> None:
     ("options", "words"),
     [
         ({"n_segments": 0}, "explainer.n_segments=0"),
-        ({"n_samples": 0}, "explainer.n_samples=0 must be even"),
-        ({"n_samples": 7}, "explainer.n_samples=7 must be even"),
-        ({"baseline": "pink"}, "explainer.baseline='pink' is none of"),
+        ({"n_samples": 0}, "explainer.n_samples=0 must be an even whole number"),
+        ({"n_samples": 7}, "explainer.n_samples=7 must be an even whole number"),
+        ({"baseline": "pink"}, "explainer.baseline=pink must be black"),
         ({"tolerance": 0.0}, "explainer.tolerance=0.0"),
     ],
 )

@@ -118,7 +118,7 @@ def test_passes_equal_the_formula() -> None:
         ({"n_samples": 1}, "explainer.n_samples=1"),
         ({"kernel_width": 0.0}, "explainer.kernel_width=0.0"),
         ({"alpha": -1.0}, "explainer.alpha=-1.0"),
-        ({"baseline": "pink"}, "explainer.baseline='pink' is none of"),
+        ({"baseline": "pink"}, "explainer.baseline=pink must be black"),
     ],
 )
 def test_impossible_parameters_are_refused(options: dict[str, object], words: str) -> None:

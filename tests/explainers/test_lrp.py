@@ -115,5 +115,5 @@ def test_a_transformer_and_a_wrong_rule_are_refused() -> None:
     size = network.patch_embed.img_size[0]
     with pytest.raises(Incompatible, match="use integrated_gradients"):
         Lrp(probe_batch_size=2)(classifier_of(network, size, 5), random_images(1, size), torch.tensor([0]))
-    with pytest.raises(UserError, match=r"explainer\.rule='alpha'"):
+    with pytest.raises(UserError, match=r"explainer\.rule=alpha must be composite"):
         Lrp(rule="alpha")

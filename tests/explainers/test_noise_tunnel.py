@@ -153,11 +153,11 @@ def test_only_the_mean_of_a_signed_method_is_signed() -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"explainer": "saliency"}, "explainer.explainer='saliency' must be an explainer"),
+        ({"explainer": "saliency"}, "explainer.explainer=saliency must be an object of Explainer"),
         ({"n_samples": 0}, "n_samples=0 must be a whole number from 1"),
-        ({"noise": 1.5}, "noise=1.5 must be from 0 to 1"),
+        ({"noise": 1.5}, "noise=1.5 must be a number from 0 to 1"),
         ({"noise": -0.1}, "noise=-0.1"),
-        ({"combine": "vargrad"}, "combine='vargrad' is none of mean, mean_of_squares, variance"),
+        ({"combine": "vargrad"}, "combine=vargrad must be mean, mean_of_squares or variance"),
     ],
 )
 def test_impossible_parameters_are_refused(fields: dict, words: str) -> None:

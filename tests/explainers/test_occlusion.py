@@ -124,7 +124,7 @@ def test_passes_equal_the_formula_and_batches_are_filled_across_images() -> None
         ({"window": 0}, "explainer.window=0"),
         ({"stride": 0}, "explainer.stride=0"),
         ({"window": 4, "stride": 5}, "explainer.stride=5 is larger than the window of 4"),
-        ({"baseline": "pink"}, "explainer.baseline='pink' is none of"),
+        ({"baseline": "pink"}, "explainer.baseline=pink must be black"),
     ],
 )
 def test_impossible_parameters_are_refused(options: dict[str, object], words: str) -> None:

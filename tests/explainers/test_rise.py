@@ -202,7 +202,7 @@ def test_passes_equal_the_formula() -> None:
         ({"cells": 0}, "explainer.cells=0"),
         ({"probability": 0.0}, "explainer.probability=0.0"),
         ({"probability": 1.5}, "explainer.probability=1.5"),
-        ({"score": "margin"}, "explainer.score='margin' is none of probability, logit"),
+        ({"score": "margin"}, "explainer.score=margin must be probability or logit"),
     ],
 )
 def test_impossible_parameters_are_refused(options: dict[str, object], words: str) -> None:

@@ -43,7 +43,7 @@ def test_only_the_sum_is_signed() -> None:
 
 
 def test_an_unknown_reduction_is_refused() -> None:
-    with pytest.raises(UserError, match="reduction='mean' is none of max, sum"):
+    with pytest.raises(UserError, match="reduction=mean must be max or sum"):
         Saliency(reduction="mean")
 
 

@@ -68,9 +68,9 @@ def test_only_the_sum_is_signed() -> None:
     [
         ({"n_samples": 0}, "n_samples=0 must be a whole number from 1"),
         ({"n_samples": 2.5}, "n_samples=2.5"),
-        ({"noise": 15}, "noise=15 must be from 0 to 1"),
+        ({"noise": 15}, "noise=15 must be a number from 0 to 1"),
         ({"noise": float("nan")}, "noise=nan"),
-        ({"reduction": "mean"}, "reduction='mean' is none of max, sum"),
+        ({"reduction": "mean"}, "reduction=mean must be max or sum"),
     ],
 )
 def test_impossible_parameters_are_refused(fields: dict, words: str) -> None:

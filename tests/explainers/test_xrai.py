@@ -134,7 +134,7 @@ def test_passes_equal_the_formula() -> None:
     ("options", "words"),
     [
         ({"scales": ()}, r"explainer.scales=\[\]"),
-        ({"scales": (4, 0)}, r"explainer.scales=\[4, 0\]"),
+        ({"scales": (4, 0)}, r"explainer.scales=\[4,0\]"),
         ({"dilation": -1}, "explainer.dilation=-1"),
         ({"n_steps": 0}, "explainer.n_steps=0"),
         ({"tolerance": 0.0}, "explainer.tolerance=0.0"),

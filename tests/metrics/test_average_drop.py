@@ -121,5 +121,5 @@ def test_monotone_changes_of_the_map_leave_the_better_half() -> None:
 
 
 def test_an_unknown_mask_is_refused() -> None:
-    with pytest.raises(UserError, match=r"metric.average_drop.mask='hard' is none of soft, binary_logit, top_half"):
+    with pytest.raises(UserError, match=r"metric.average_drop.mask=hard must be soft, binary_logit or top_half"):
         AverageDrop("hard")

@@ -98,11 +98,11 @@ def test_the_yaml_builds_the_metric_with_its_defaults(kind: type[ImageMetric]) -
 
 
 def test_impossible_settings_are_refused() -> None:
-    with pytest.raises(UserError, match=r"metric.deletion.baseline='blak' is none of black"):
+    with pytest.raises(UserError, match=r"metric.deletion.baseline=blak must be black"):
         Deletion("blak")
     with pytest.raises(UserError, match=r"metric.tpn.n_steps=0"):
         Tpn(n_steps=0)
-    with pytest.raises(UserError, match=r"metric.insertion.space='odds' is none of logit, probability"):
+    with pytest.raises(UserError, match=r"metric.insertion.space=odds must be logit or probability"):
         Insertion(space="odds")
     for shares in ([], [0.0, 0.5], [1.0]):
         with pytest.raises(UserError, match=r"metric.road.shares"):

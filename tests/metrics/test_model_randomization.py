@@ -202,7 +202,7 @@ def test_the_score_is_the_mean_of_its_draws_for_the_interval() -> None:
 
 
 def test_impossible_parameters_are_refused() -> None:
-    with pytest.raises(UserError, match="order='downwards' is none of cascading, independent"):
+    with pytest.raises(UserError, match="order=downwards must be cascading or independent"):
         LayerRandomization("downwards")
     with pytest.raises(UserError, match="n_layers=0 must be null"):
         LayerRandomization(n_layers=0)

@@ -99,7 +99,7 @@ def test_without_variation_there_is_no_correlation(metric: Any) -> None:
     [
         (FaithfulnessCorrelation, {"share": 1}, r"share=1 must be between 0 and 1"),
         (FaithfulnessCorrelation, {"n_samples": 1}, "n_samples=1 must be a whole number from 2"),
-        (SensitivityN, {"baseline": "pink"}, r"metric.sensitivity_n.baseline='pink' is none of black"),
+        (SensitivityN, {"baseline": "pink"}, r"metric.sensitivity_n.baseline=pink must be black"),
         (SensitivityN, {"shares": []}, r"shares=\[\]"),
         (SensitivityN, {"shares": [0.5, 10]}, r"shares=\[0.5, 10\]"),
     ],

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from lightning.pytorch import Trainer
 
 from seewhy.callbacks.journaling import JournalUser
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
+from seewhy.core.settings import Amount, OneOf, Target, Text
 from seewhy.core.targets import check_policy
 from seewhy.core.types import Batch
 from seewhy.explainers.base import Explainer
 from seewhy.explainers.batch import explain_batch
 from seewhy.models.classifier import Classifier
-from seewhy.runs.attribution_files import AttributionFormat
+from seewhy.runs.attribution_files import DTYPES, AttributionFormat
 from seewhy.runs.batch_results import record_cost
 from seewhy.runs.logged_results import describe_explainer
 
@@ -38,10 +39,10 @@ class Attribution(JournalUser):
     def __init__(
         self,
         explainer: Explainer,
-        folder: str,
-        target: str | int = "predicted",
-        limit: int | None = None,
-        dtype: str = "float32",
+        folder: Text,
+        target: Target = "predicted",
+        limit: Amount | None = None,
+        dtype: Annotated[str, OneOf(DTYPES)] = "float32",
         compressed: bool = False,
     ) -> None:
         if limit is not None and limit < 0:

@@ -10,6 +10,7 @@ from lightning.pytorch import Trainer
 
 from seewhy.callbacks.journaling import JournalReader
 from seewhy.core.files import RunFolder
+from seewhy.core.settings import ProbeBatchSize, Seed, Text
 from seewhy.core.types import Batch
 from seewhy.explainers.base import Explainer
 from seewhy.metrics.base import ImageMetric
@@ -37,9 +38,9 @@ class Faithfulness(JournalReader):
         self,
         metrics: Mapping[str, ImageMetric],
         explainer: Explainer,
-        folder: str,
-        seed: int = 0,
-        probe_batch_size: int | str = "auto",
+        folder: Text,
+        seed: Seed = 0,
+        probe_batch_size: ProbeBatchSize = "auto",
     ) -> None:
         self.metrics = dict(metrics)
         self.explainer = explainer

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import Ge, Le
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from seewhy.analyses.representers.report import RepresenterReport, build_report
 from seewhy.core.files import RunFolder
+from seewhy.core.settings import Amount, Count, ImageCount, OneOf, Positive, ProbeBatchSize, Seed, Target, Text
 from seewhy.core.targets import check_policy
 from seewhy.core.types import Batch
 from seewhy.data.loading import require_training_set
-from seewhy.explainers.influence.data_influence import read_distribution
+from seewhy.explainers.influence.data_influence import Reduction, read_distribution
 from seewhy.explainers.influence.experts import CURVE_COLUMNS, RANKING_COLUMNS, Survey
 from seewhy.models.classifier import Classifier
 from seewhy.plots.canvas import encode_figure
@@ -32,15 +34,40 @@ class Representers(Callback):
         target: The explained class: predicted, true, runner_up, an index or a name.
         limit: The most test images, which are held in memory until the loop ends.
         pictures: How many of them are drawn.
-        options: Keywords of `seewhy.analyses.representers.points.compute_representer_points`.
+        fit_to: What the last layer is refitted to: the `network`'s own probabilities or the `labels`.
+        l2: Penalty of the refitted layer.
+        least_pearson: Correlation with the network's probabilities below which nothing is shown.
+        count: Training images for, and against, each decision.
+        neighbours: Of class consistency.
+        probe_batch_size: Bound on the images in the network at once, or `auto`.
     """
 
     whole_run = True  # needs every image in one process
 
-    def __init__(self, folder: str, target: str | int, limit: int = 1000, pictures: int = 16, **options: Any) -> None:
+    def __init__(
+        self,
+        folder: Text,
+        target: Target,
+        limit: ImageCount = 1000,
+        pictures: Amount = 16,
+        fit_to: Annotated[str, OneOf(("network", "labels"))] = "network",
+        l2: Positive = 0.003,
+        least_pearson: Annotated[float, Ge(-1), Le(1)] = 0.99,
+        count: Count = 5,
+        neighbours: Count = 10,
+        probe_batch_size: ProbeBatchSize = "auto",
+    ) -> None:
         self.folder = RunFolder(Path(folder))
         self.target = "true" if target is True else target  # a command line's target=true is a boolean
-        self.limit, self.pictures, self.options = limit, pictures, options
+        self.limit, self.pictures = limit, pictures
+        self.options = {
+            "fit_to": fit_to,
+            "l2": l2,
+            "least_pearson": least_pearson,
+            "count": count,
+            "neighbours": neighbours,
+            "probe_batch_size": probe_batch_size,
+        }
         self.report: RepresenterReport | None = None
         self.batches: list[Batch] = []
         self.logits: list[Tensor] = []
@@ -93,17 +120,27 @@ class Experts(Callback):
         limit: The curve is measured on the first images of the loop.
         count: Experts of each class in experts.csv.
         seed: Of the control that keeps random units.
-        options: Keywords of `seewhy.explainers.influence.experts.Survey.measure`.
+        layer: Name of the layer; None: the classifier's influence layer.
+        reduction: `mean` or `max` over the positions of a channel.
+        probe_batch_size: Bound on the images in the network at once, or `auto`.
     """
 
     whole_run = True  # needs every image in one process
 
     def __init__(
-        self, folder: str, images: int = 5000, limit: int = 1000, count: int = 10, seed: int = 0, **options: Any
+        self,
+        folder: Text,
+        images: ImageCount = 5000,
+        limit: ImageCount = 1000,
+        count: Count = 10,
+        seed: Seed = 0,
+        layer: Text | None = None,
+        reduction: Reduction = "mean",
+        probe_batch_size: ProbeBatchSize = "auto",
     ) -> None:
         self.folder = RunFolder(Path(folder))
         self.images, self.limit, self.count, self.seed = images, limit, count, seed
-        self.options = options
+        self.options: dict[str, Any] = {"layer": layer, "reduction": reduction, "probe_batch_size": probe_batch_size}
         self.facts: dict[str, Any] = {}
         self.batches: list[Batch] = []
 

@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import Ge, Lt
 from lightning.pytorch import Callback, Trainer
 
 from seewhy.callbacks.journaling import JournalReader
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
+from seewhy.core.settings import Amount, OneOf, Text, UnitInterval
 from seewhy.core.types import Batch, Explanation
 from seewhy.models.classifier import Classifier
-from seewhy.plots.explanation import check_views, draw_panel
+from seewhy.plots.explanation import VIEWS, check_views, draw_panel
 from seewhy.plots.heatmaps import build_colour_map, encode_preview
 from seewhy.runs.attribution_files import BackgroundWriter
 from seewhy.runs.logged_results import save_sheet_image, write_sheet
@@ -55,13 +57,13 @@ class Figures(_Drawing, JournalReader):
 
     def __init__(
         self,
-        folder: str,
-        colours: str = "default",
-        outlier_percent: float = 2.0,
-        strength: float = 0.7,
-        limit: int | None = 100,
-        maximum: int = 100,
-        views: Sequence[str] | None = None,
+        folder: Text,
+        colours: Annotated[str, OneOf(("default", "classic"))] = "default",
+        outlier_percent: Annotated[float, Ge(0), Lt(100)] = 2.0,
+        strength: UnitInterval = 0.7,
+        limit: Amount | None = 100,
+        maximum: Amount = 100,
+        views: Sequence[Annotated[str, OneOf(VIEWS)]] | None = None,
     ) -> None:
         build_colour_map(colours, "signed")
         check_views(views or ())

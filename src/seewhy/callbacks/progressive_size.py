@@ -5,6 +5,7 @@ from __future__ import annotations
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from seewhy.core.errors import UserError
+from seewhy.core.settings import Amount, Pixels
 
 
 class ProgressiveSize(Callback):
@@ -20,7 +21,7 @@ class ProgressiveSize(Callback):
         UserError: If there is no size for epoch 0.
     """
 
-    def __init__(self, sizes: dict[int, int]) -> None:
+    def __init__(self, sizes: dict[Amount, Pixels]) -> None:
         if 0 not in sizes:
             raise UserError(f"callbacks.progressive_size.sizes={sizes} needs the size of epoch 0")
         self.sizes = sizes

@@ -14,6 +14,7 @@ from seewhy.callbacks.faithfulness import Faithfulness
 from seewhy.callbacks.journaling import JournalReader, JournalUser, find_callback
 from seewhy.callbacks.pictures import Figures
 from seewhy.core.files import RunFolder
+from seewhy.core.settings import Amount, Text
 from seewhy.models.classifier import Classifier
 from seewhy.runs.console import build_results_table, describe_accuracy, describe_work, list_caveats
 from seewhy.runs.logged_results import (
@@ -34,7 +35,7 @@ class Tables(JournalReader):
         folder: The run folder.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: Text) -> None:
         self.folder = RunFolder(Path(folder))
 
     def write(self, trainer: Trainer, classifier: Classifier) -> None:
@@ -58,7 +59,7 @@ class Terminal(JournalUser):
         rows: The most images in the table.
     """
 
-    def __init__(self, folder: str, rows: int = 40) -> None:
+    def __init__(self, folder: Text, rows: Amount = 40) -> None:
         self.folder = RunFolder(Path(folder))
         self.rows = rows
         self.console = Console(highlight=False)
@@ -129,7 +130,7 @@ class ResultsLogging(JournalUser):
         maximum: The most panels (figures/<image>.png) that are logged.
     """
 
-    def __init__(self, folder: str, maximum: int = 16) -> None:
+    def __init__(self, folder: Text, maximum: Amount = 16) -> None:
         self.folder = RunFolder(Path(folder))
         self.maximum = maximum
 

@@ -18,6 +18,7 @@ from seewhy.analyses.robustness.sheets import Gallery
 from seewhy.analyses.robustness.summary import CLEAN, average_over_corruptions, read_reference, summarise_robustness
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
+from seewhy.core.settings import Amount, Auto, PathText, ProbeBatchSize, Processes, Seed, Text
 from seewhy.core.types import Batch
 from seewhy.data.corruptions.attacks import Attack
 from seewhy.data.corruptions.corrupter import Corrupter, count_workers
@@ -61,15 +62,15 @@ class Robustness(Callback):
         self,
         corruptions: Mapping[str, Corruption | Attack] | None,
         explainer: Explainer,
-        folder: str,
+        folder: Text,
         also: Mapping[str, Explainer] | None = None,
         metrics: Mapping[str, ImageMetric] | None = None,
-        reference: str | None = None,
-        explain: int | None = None,
-        seed: int = 0,
-        probe_batch_size: int | str = "auto",
-        workers: int | str = "auto",
-        sheet_images: int = 10,
+        reference: PathText | None = None,
+        explain: Amount | None = None,
+        seed: Seed = 0,
+        probe_batch_size: ProbeBatchSize = "auto",
+        workers: Processes | Auto = "auto",
+        sheet_images: Amount = 10,
     ) -> None:
         if not corruptions:
             raise UserError("no corruption was picked: set corruption=study, corruption=all or 'corruption=[jpeg,fog]'")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,24 @@ from hydra import compose as compose_config
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from seewhy.cli.instantiate import check_targets
+from seewhy.cli.instantiate import check_setting, check_targets
 from seewhy.cli.suggestions import explain_mistake
 from seewhy.core.errors import UserError
 from seewhy.core.files import find_resources
+from seewhy.core.settings import (
+    PathText,
+    ProbeBatchSize,
+    Seed,
+    Target,
+    Text,
+    Threads,
+    check_value,
+    write_value,
+)
 
 CONFIGS = find_resources("configs", "configs")
 """The yaml files: those of an installed package, else those of the checkout."""
@@ -39,9 +49,6 @@ def normalise_overrides(overrides: Sequence[str]) -> list[str]:
     ['logger=[]', 'metric=[]', 'logger=csv', 'explainer={}']
     """
     return [f"{text.partition('=')[0]}=[]" if EMPTIED.fullmatch(text.replace(" ", "")) else text for text in overrides]
-
-
-LARGEST_SEED = 2**32 - 1
 
 
 def find_config_folder() -> Path:
@@ -86,8 +93,43 @@ def compose(task: str, overrides: Sequence[str] = ()) -> DictConfig:
         state.hydra = outer
 
 
+SETTINGS: dict[str, Any] = {
+    "task": Text,
+    "seed": Seed,
+    "target": Target,
+    "probe_batch_size": ProbeBatchSize,
+    "threads": Threads | None,
+    "resume": PathText | None,
+    "shard": Text | None,
+    "page": bool,
+    "output": PathText,
+    "trust_config": bool,
+    "runs": PathText | Sequence[PathText] | None,
+    "faithfulness": Text | None,
+}
+"""The keys at the top of the primary configs."""
+GROUPS = {
+    "explainer": "seewhy.explainers.base.Explainer",
+    "metric": "seewhy.metrics.base.ImageMetric",
+    "also": "seewhy.explainers.base.Explainer",
+    "corruption": "",
+    "model": "seewhy.models.classifier.Classifier",
+    "data": "lightning.pytorch.LightningDataModule",
+    "optimization": "seewhy.models.classifier.Optimization",
+    "synthesis": "seewhy.analyses.synthesis.base.Synthesis",
+    "callbacks": "lightning.pytorch.Callback",
+    "logger": "lightning.pytorch.loggers.Logger",
+    "trainer": "lightning.pytorch.Trainer",
+}
+"""The groups and the class of what they describe, in the order in which they are checked: what others refer to first."""
+SEVERAL = ("metric", "also", "corruption", "callbacks", "logger")
+"""Groups that hold several objects, each under its name."""
+OPTIONAL = ("callbacks", "logger")
+"""Groups of which a member may be null: it is left out."""
+
+
 def check_settings(cfg: DictConfig, overrides: Sequence[str]) -> None:
-    """Check the settings at the top of a config, its references, and every `_target_`, before anything is built.
+    """Check every setting of a config, its references, and every `_target_`, before anything is built.
 
     `trust_config=true` counts only on the command line: a file cannot vouch for itself.
 
@@ -96,8 +138,8 @@ def check_settings(cfg: DictConfig, overrides: Sequence[str]) -> None:
         overrides: Those of the command.
 
     Raises:
-        UserError: A seed, threads or probe_batch_size is out of range, a reference is broken, or a `_target_` is
-            outside what a config may call.
+        UserError: A value is not allowed, a setting does not exist, a reference is broken, or a `_target_` is outside what
+            a config may call.
     """
     try:
         plain: Any = OmegaConf.to_container(cfg, resolve=True)
@@ -106,14 +148,38 @@ def check_settings(cfg: DictConfig, overrides: Sequence[str]) -> None:
     plain_overrides = [text.lstrip("+").replace(" ", "").lower() for text in overrides]
     trusted = cfg.get("trust_config", False) is True and "trust_config=true" in plain_overrides
     check_targets(plain, trusted)
-    _check_whole(plain["seed"], "seed", 0, LARGEST_SEED)
-    if plain.get("threads") is not None:
-        _check_whole(plain["threads"], "threads", 1, other="null (all cores) or ")
-    if plain.get("probe_batch_size", "auto") != "auto":
-        _check_whole(plain["probe_batch_size"], "probe_batch_size", 1, other="auto or ")
+    for key in SETTINGS.keys() & plain.keys():
+        check_value(key, plain[key], SETTINGS[key])
+    for group in GROUPS.keys() & plain.keys():
+        _check_group(plain[group], group)
+    for group in [group for group in GROUPS if plain.get(group)]:
+        kind = get_object(GROUPS[group]) if GROUPS[group] else Any
+        members = plain[group].items() if group in SEVERAL else [("", plain[group])]
+        for name, member in members:
+            if member is not None:
+                check_setting(f"{group}.{name}".rstrip("."), member, kind)
 
 
-def _check_whole(value: Any, key: str, least: int, most: float = math.inf, other: str = "") -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        limit = f"from {least}" + (f" to {most}" if most < math.inf else "")
-        raise UserError(f"{key}={value} must be {other}a whole number {limit}")
+def _check_group(value: Any, group: str) -> None:
+    """Refuse a group that describes no object, or a member of a group that does not."""
+    if group not in SEVERAL:
+        if group == "optimization" and value is None:
+            return
+        if not isinstance(value, Mapping) or "_target_" not in value:
+            raise UserError(f"{group}={write_value(value)} must be one of its choices: {list_choices(group)}")
+        return
+    if value is not None and not isinstance(value, Mapping):
+        raise UserError(f"{group}={write_value(value)} must be a list of its choices: {list_choices(group)}")
+    for name, member in (value or {}).items():
+        if member is None and group in OPTIONAL:
+            continue
+        if not isinstance(member, Mapping) or "_target_" not in member:
+            off = "null" if group in OPTIONAL else f"~{group}.{name}"
+            raise UserError(
+                f"{group}.{name}={write_value(member)} must be a mapping with its _target_; {off} leaves it out"
+            )
+
+
+def list_choices(group: str) -> str:
+    """List the choices of a group, for messages."""
+    return ", ".join(sorted(file.stem for file in (CONFIGS / group).glob("*.yaml")))

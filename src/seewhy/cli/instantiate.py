@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
-import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 
-from seewhy.core.errors import UserError
+from seewhy.cli.foreign import FOREIGN_SETTINGS
+from seewhy.core.errors import UserError, find_nearest
+from seewhy.core.settings import OneOf, Text, check_value, describe, list_settings
 
 OWN = ("analyses", "callbacks", "cli", "data", "explainers", "metrics", "models")
 """Rooms of this package whose classes may be named."""
@@ -117,9 +118,14 @@ def _defines_class(module: str, name: str) -> bool:
     return source.is_file() and bool(re.search(rf"^class {re.escape(name)}\b", source.read_text("utf-8"), re.MULTILINE))
 
 
-WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "None": "null"}
-RESERVED = ("_target_", "_partial_", "_args_", "_convert_", "_recursive_")
-LIST = re.compile(r"(Sequence|list|tuple)\b")
+RESERVED: dict[str, Any] = {
+    "_target_": Text,
+    "_partial_": bool,
+    "_args_": list[Any],
+    "_convert_": Annotated[str, OneOf(("none", "partial", "object", "all"))],
+    "_recursive_": bool,
+}
+"""Hydra's own keys of a mapping that describes an object."""
 
 
 def build_object(config: Any, key: str, convert: str | None = None, **options: Any) -> Any:
@@ -153,28 +159,98 @@ def build_object(config: Any, key: str, convert: str | None = None, **options: A
 
 
 def check_arguments(config: Any, key: str) -> None:
-    """Check every nested mapping that has a `_target_`; mappings and lists without one are only passed through."""
+    """Check the settings of every object that a config describes, at any depth, against the types that its class declares.
+
+    Args:
+        config: Plain containers; those without `_target_` are only passed through.
+        key: The path of `config`, for messages.
+
+    Raises:
+        UserError: A class has no such setting, or a value does not fit; the message names key, value and what is allowed.
+    """
     if isinstance(config, list):
         for position, value in enumerate(config):
             check_arguments(value, f"{key}.{position}")
     if not isinstance(config, Mapping):
         return
-    arguments = {str(name): value for name, value in config.items() if name not in RESERVED}
-    for name, value in arguments.items():
-        check_arguments(value, f"{key}.{name}")
-        check_finite(value, f"{key}.{name}")
-    check_arguments(config.get("_args_"), f"{key}._args_")
-    if "_target_" not in config:
+    if "_target_" in config:
+        _check_object(config, key)
         return
+    for name, value in config.items():
+        check_arguments(value, f"{key}.{name}")
+
+
+def _check_object(config: Mapping[Any, Any], key: str) -> None:
+    for name in RESERVED.keys() & config.keys():
+        check_value(f"{key}.{name}", config[name], RESERVED[name])
+    check_arguments(config.get("_args_"), f"{key}._args_")
     target = _import_target(config["_target_"], key)
-    parameters = inspect.signature(target).parameters
-    takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
-    for name, value in arguments.items():
-        if name in parameters:
-            check_type(value, str(parameters[name].annotation), f"{key}.{name}")
-        elif not takes_any:
-            settings = [setting for setting in parameters if setting != "self"]
-            raise UserError(_describe_unknown_setting(name, target, settings, key))
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in inspect.signature(target).parameters.values())
+    declared, ranges = dict(list_settings(target)), FOREIGN_SETTINGS.get(config["_target_"], {})
+    declared |= {name: ranges[name] for name in ranges if takes_any or name in declared}
+    for name, value in config.items():
+        if name in RESERVED:
+            continue
+        if name in declared:
+            check_setting(f"{key}.{name}", value, declared[name])
+        elif takes_any:
+            check_arguments(value, f"{key}.{name}")
+        else:
+            settings = [setting for setting in declared if setting != "self"]
+            raise UserError(_describe_unknown_setting(str(name), target, settings, key))
+
+
+def check_setting(key: str, value: Any, annotation: Any) -> None:
+    """Check one setting, which may be an object, or a list or mapping of objects, that the config describes.
+
+    Args:
+        key: Its path.
+        value: Plain containers.
+        annotation: The type that is declared for it.
+
+    Raises:
+        UserError: It does not fit.
+    """
+    if isinstance(value, Mapping) and "_target_" in value:
+        _check_object(value, key)
+        _check_class(value, key, annotation)
+    elif isinstance(value, Mapping | list) and _holds_object(value):
+        members = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for name, member in members:
+            check_setting(f"{key}.{name}", member, _find_member_type(annotation))
+    else:
+        check_value(key, value, annotation)
+
+
+def _holds_object(value: Any) -> bool:
+    members = value.values() if isinstance(value, Mapping) else value
+    return any(isinstance(member, Mapping) and "_target_" in member for member in members)
+
+
+def _find_member_type(annotation: Any) -> Any:
+    """The type of the members of a list or mapping; of alternatives that of the first that has members."""
+    for each in get_args(annotation) if get_origin(annotation) in (Union, UnionType) else [annotation]:
+        arguments = get_args(each)
+        if inspect.isclass(get_origin(each)) and issubclass(get_origin(each), Collection) and arguments:
+            return arguments[1] if issubclass(get_origin(each), Mapping) else arguments[0]
+    return Any
+
+
+def _check_class(config: Mapping[Any, Any], key: str, annotation: Any) -> None:
+    """Check that a described object is of a declared class; a partial one is a function of what is still missing."""
+    target = _import_target(config["_target_"], key)
+    kinds = [
+        each for each in (get_args(annotation) or [annotation]) if inspect.isclass(each) and each is not type(None)
+    ]
+    if (
+        not inspect.isclass(target)
+        or config.get("_partial_")
+        or not kinds
+        or Any in (annotation, *get_args(annotation))
+    ):
+        return
+    if not issubclass(target, tuple(kinds)):
+        raise UserError(f"{key}._target_={config['_target_']} must be {describe(annotation)}")
 
 
 def _import_target(name: str, key: str) -> Callable[..., Any]:
@@ -193,34 +269,7 @@ def _import_target(name: str, key: str) -> Callable[..., Any]:
 
 
 def _describe_unknown_setting(name: str, target: Callable[..., Any], settings: list[str], key: str) -> str:
-    near = difflib.get_close_matches(name, settings, n=1)
+    near = find_nearest(name, settings, 1)
     nearest = f"nearest: {near[0]}; " if near else ""
     title = getattr(target, "__name__", str(target))
     return f"{key}.{name} is not a setting of {title}: {nearest}it has {', '.join(settings)}"
-
-
-def check_finite(value: Any, key: str) -> None:
-    """Check that a number, or each in a list, is neither NaN nor infinite."""
-    for number in value if isinstance(value, list) else [value]:
-        if isinstance(number, float) and not math.isfinite(number):
-            raise UserError(f"{key}={value} must be finite")
-
-
-def check_type(value: Any, annotation: str, key: str) -> None:
-    """Check that a plain value is of one of the plain types in an annotation such as `int | None`.
-
-    Annotations with any other type are left to the class. A whole number is a number; true and false are not.
-    """
-    allowed = [re.sub(r"^<class '(\w+)'>$", r"\1", name.strip()) for name in annotation.split(" | ")]
-    lists = [name for name in allowed if LIST.match(name)]
-    if any(name not in WORDS and name not in lists and name != "Path" for name in allowed):
-        return
-    kind = "None" if value is None else type(value).__name__
-    if kind in allowed or (kind == "list" and lists):
-        return
-    if kind == "int" and not {"float", "Path"}.isdisjoint(allowed):  # a folder may be called 2024
-        return
-    if kind == "bool" and "str" in allowed:  # a word such as target=true
-        return
-    words = [WORDS.get(name, "a list" if name in lists else "a path") for name in allowed]
-    raise UserError(f"{key}={value} must be {' or '.join(dict.fromkeys(words))}")

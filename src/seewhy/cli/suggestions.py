@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from seewhy.core.errors import UserError
+from seewhy.core.errors import UserError, find_nearest, simplify
 
 SYNONYMS: dict[str, dict[str, tuple[str, ...]]] = {
     "explainer": {
@@ -36,37 +35,6 @@ SYNONYMS: dict[str, dict[str, tuple[str, ...]]] = {
 """What choices of a group are called elsewhere; letters alone, in lower case."""
 SEVERAL = ("callbacks", "corruption", "logger", "metric")
 """Groups of which several choices are taken at once."""
-
-
-def find_nearest(word: str, words: Iterable[str], count: int = 3) -> list[str]:
-    """Find the words that are most like `word`, or hold it as a part; case, `_` and `-` do not matter, `+` is `plus`.
-
-    >>> find_nearest("gradcam", ["grad_cam", "score_cam", "lime"], 1)
-    ['grad_cam']
-    >>> find_nearest("shap", ["kernel_shap", "gradient_shap", "lime"])
-    ['kernel_shap', 'gradient_shap']
-
-    Args:
-        word: What was typed.
-        words: What could have been meant.
-        count: How many to return at most.
-
-    Returns:
-        Those that are like it, the likeliest first.
-    """
-    plain: dict[str, str] = {}
-    for candidate in words:
-        plain.setdefault(_simplify(candidate), candidate)
-    if _simplify(word) in plain:
-        return [plain[_simplify(word)]]
-    parts = [each for each in plain.values() if word.lower() in each.lower().replace("-", "_").split("_")]
-    if len(word) > 2 and 0 < len(parts) <= count:
-        return parts
-    return [plain[match] for match in difflib.get_close_matches(_simplify(word), plain, n=count, cutoff=0.6)]
-
-
-def _simplify(word: str) -> str:
-    return word.lower().replace("_", "").replace("-", "").replace("+", "plus")
 
 
 def explain_mistake(error: Exception, configs: Path, task: str) -> UserError:
@@ -114,7 +82,7 @@ def describe_unknown_choice(path: str, options: list[str], configs: Path) -> Use
     options = options or sorted(file.stem for file in (configs / group).glob("*.yaml"))
     if not options:
         return UserError(f"there is no config {path!r}")
-    known = [name for name in SYNONYMS.get(group, {}).get(_simplify(choice), ()) if name in options]
+    known = [name for name in SYNONYMS.get(group, {}).get(simplify(choice), ()) if name in options]
     likely = [f"{group}={name}" for name in known or find_nearest(choice, options)]
     if group == "model" and "timm" in options:
         import timm

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 
 
@@ -34,7 +35,10 @@ def check_choice(key: str, value: object, choices: Iterable[str]) -> None:
     """
     names = tuple(choices)
     if value not in names:
-        raise UserError(f"{key}={value!r} is none of {', '.join(names)}")
+        near = find_nearest(value, names, 1) if isinstance(value, str) and value else []
+        hint = f"; did you mean {key}={near[0]}?" if near else ""
+        listed = f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else ", ".join(names)
+        raise UserError(f"{key}={value} must be {listed}{hint}")
 
 
 def check_whole_number(key: str, value: object, least: int = 1) -> None:
@@ -50,3 +54,42 @@ def check_whole_number(key: str, value: object, least: int = 1) -> None:
     """
     if not isinstance(value, int) or value < least:
         raise UserError(f"{key}={value} must be a whole number from {least}")
+
+
+def find_nearest(word: str, words: Iterable[str], count: int = 3) -> list[str]:
+    """Find the words that are most like `word`, or hold it as a part; case, `_` and `-` do not matter, `+` is `plus`.
+
+    >>> find_nearest("gradcam", ["grad_cam", "score_cam", "lime"], 1)
+    ['grad_cam']
+    >>> find_nearest("shap", ["kernel_shap", "gradient_shap", "lime"])
+    ['kernel_shap', 'gradient_shap']
+
+    Args:
+        word: What was typed.
+        words: What could have been meant.
+        count: How many to return at most.
+
+    Returns:
+        Those that are like it, the likeliest first.
+    """
+    plain: dict[str, str] = {}
+    for candidate in words:
+        plain.setdefault(simplify(candidate), candidate)
+    if simplify(word) in plain:
+        return [plain[simplify(word)]]
+    parts = [each for each in plain.values() if word.lower() in each.lower().replace("-", "_").split("_")]
+    if len(word) > 2 and 0 < len(parts) <= count:
+        return parts
+    return [plain[match] for match in difflib.get_close_matches(simplify(word), plain, n=count, cutoff=0.6)]
+
+
+def simplify(word: str) -> str:
+    """Reduce a word to what `find_nearest` compares: letters in lower case, without `_` and `-`.
+
+    Args:
+        word: A word.
+
+    Returns:
+        The reduced word.
+    """
+    return word.lower().replace("_", "").replace("-", "").replace("+", "plus")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from seewhy.core.errors import UserError
+from seewhy.core.settings import BatchSize, ImageCount, PathText, Processes
 from seewhy.core.types import Facts
 from seewhy.data.folder import Folder
 
@@ -29,11 +30,11 @@ class Caltech101(Folder):
 
     def __init__(
         self,
-        root: str = "data",
+        root: PathText = "data",
         facts: Facts | None = None,
-        batch_size: int = 8,
-        num_workers: int = 0,
-        limit: int | None = None,
+        batch_size: BatchSize = 8,
+        num_workers: Processes = 0,
+        limit: ImageCount | None = None,
         download: bool = False,
     ) -> None:
         super().__init__(root, facts, batch_size, num_workers, limit)

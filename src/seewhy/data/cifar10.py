@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from annotated_types import Ge, Le
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from seewhy.core.errors import UserError
+from seewhy.core.settings import BatchSize, ImageCount, PathText, Processes, Seed
 from seewhy.core.types import CIFAR10_CLASSES, Batch, Facts
 from seewhy.data.corruptions.corrupter import Corrupter, limit_batch_size
 from seewhy.data.dataset import Corrupt, stack_versions
@@ -112,16 +114,16 @@ class CIFAR10(LightningDataModule):
 
     def __init__(
         self,
-        root: str = "data",
+        root: PathText = "data",
         facts: Facts | None = None,
-        batch_size: int = 64,
-        validation: int = 5000,
-        limit: int | None = None,
-        split_seed: int = 0,
-        shift: int = 4,
+        batch_size: BatchSize = 64,
+        validation: Annotated[int, Ge(1), Le(49_999)] = 5000,
+        limit: ImageCount | None = None,
+        split_seed: Seed = 0,
+        shift: Annotated[int, Ge(0), Le(31)] = 4,
         augmentation: bool = True,
         download: bool = False,
-        num_workers: int = 0,
+        num_workers: Processes = 0,
     ) -> None:
         super().__init__()
         self.root = Path(root)

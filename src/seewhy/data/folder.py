@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+from annotated_types import Ge, Gt, Lt
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from seewhy.core.errors import UserError, check_choice
 from seewhy.core.files import find_resources
+from seewhy.core.settings import BatchSize, ImageCount, PathText, Processes, Seed
 from seewhy.core.types import CIFAR10_CLASSES, IMAGENET_MEAN, IMAGENET_STD, Batch, Facts
 from seewhy.data.corruptions.corrupter import Corrupter, limit_batch_size
 from seewhy.data.dataset import ImageFiles, Item, collate, escape_path
@@ -87,21 +89,21 @@ class Folder(LightningDataModule):
 
     def __init__(
         self,
-        root: str | Path | Sequence[str] | None = None,
+        root: PathText | Sequence[PathText] | None = None,
         facts: Facts | None = None,
-        batch_size: int = 8,
-        num_workers: int = 0,
-        limit: int | None = None,
-        labels: str | None = None,
-        masks: str | None = None,
-        max_pixels: int = MAX_PIXELS,
+        batch_size: BatchSize = 8,
+        num_workers: Processes = 0,
+        limit: ImageCount | None = None,
+        labels: PathText | None = None,
+        masks: PathText | None = None,
+        max_pixels: Annotated[int, Ge(1)] = MAX_PIXELS,
         split: str | None = None,
-        validation: float = 0.15,
-        test: float = 0.15,
-        split_seed: int = 0,
+        validation: Annotated[float, Gt(0), Lt(1)] = 0.15,
+        test: Annotated[float, Gt(0), Lt(1)] = 0.15,
+        split_seed: Seed = 0,
         augmentation: bool = True,
-        training_batch_size: int = 32,
-        scale: float | None = None,
+        training_batch_size: BatchSize = 32,
+        scale: Positive | None = None,
     ) -> None:
         super().__init__()
         if limit is not None and limit < 1:
@@ -204,7 +206,7 @@ class Folder(LightningDataModule):
         masks: list[Path | None] = [None] * len(images)
         if self.masks is not None:
             bases = [self.roots()[0] if folders else image.base for image in images]
-            masks = find_masks(paths, bases, self.masks)
+            masks = find_masks(paths, bases, str(self.masks))
         items = [
             Item(path, name, label.number, classes[label.number] if label.number >= 0 else label.name, mask)
             for path, name, label, mask in zip(paths, names, labels, masks, strict=True)
@@ -305,11 +307,11 @@ class Samples(Folder):
 
     def __init__(
         self,
-        root: str | None = None,
+        root: PathText | None = None,
         facts: Facts | None = None,
-        batch_size: int = 8,
-        num_workers: int = 0,
-        limit: int | None = None,
+        batch_size: BatchSize = 8,
+        num_workers: Processes = 0,
+        limit: ImageCount | None = None,
     ) -> None:
         classes = {name.casefold() for name in facts.classes} if facts else set()
         folder = (Path(root) if root else SAMPLES) / ("cifar10" if classes == set(CIFAR10_CLASSES) else "photographs")

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
+from annotated_types import Ge, Lt
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from seewhy.core.errors import Incompatible, UserError
+from seewhy.core.errors import Incompatible
 from seewhy.core.tensors import widen
 from seewhy.core.types import Attributions, Images, Targets
 from seewhy.explainers.base import AttributionResult, Explainer
@@ -164,15 +165,11 @@ class AttentionRollout(Explainer):
         discard_ratio: Share of each layer's mean attention, its smallest values, that counts as 0; in [0, 1).
     """
 
-    discard_ratio: float = 0.0
+    discard_ratio: Annotated[float, Ge(0), Lt(1)] = 0.0
 
     looks_inside: ClassVar[str] = "operations"
     signed: ClassVar[bool] = False
     passes: ClassVar[tuple[int, int] | None] = (1, 0)
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.discard_ratio < 1:
-            raise UserError(f"explainer.discard_ratio={self.discard_ratio} must be in [0, 1): a share, such as 0.9")
 
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         tokens = measure_tokens(evaluator.classifier, (images.shape[2], images.shape[3]))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from seewhy.core.errors import Incompatible, UserError
+from seewhy.core.settings import ProbeBatchSize, Seed, check_fields
 from seewhy.core.tensors import is_all_finite
 from seewhy.core.types import Attributions, Classes, Images, Targets
 from seewhy.models.batched import BatchedEvaluator
@@ -60,8 +61,8 @@ class Explainer(ABC):
         probe_batch_size: Bound on the number of images that are in the network at once; `auto`: the fastest.
     """
 
-    seed: int = 0
-    probe_batch_size: int | str = "auto"
+    seed: Seed = 0
+    probe_batch_size: ProbeBatchSize = "auto"
 
     signed: ClassVar[bool] = True
     """Whether negative values mean evidence against the target."""
@@ -71,6 +72,9 @@ class Explainer(ABC):
     """What a method reads beside outputs and gradients: `layers` (of modules), `operations` (every one), or nothing."""
     unprinted: ClassVar[frozenset[str]] = frozenset(("seed", "probe_batch_size"))
     """Parameters that `parameters` leaves out, because they do not decide what the map means."""
+
+    def __post_init__(self) -> None:
+        check_fields(self, "explainer")
 
     @property
     def name(self) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
 from seewhy.core.errors import check_choice
 from seewhy.core.random import seed_generator
+from seewhy.core.settings import OneOf
 from seewhy.core.tensors import blur_gaussian
 from seewhy.core.types import Images
 
@@ -14,6 +17,7 @@ CONSTANT_BASELINES = {"black": 0.0, "white": 1.0, "grey": 0.5}
 """Baselines with one value everywhere: the same for every image."""
 RANDOM_BASELINES = ("noise", "uniform")
 BASELINES = (*CONSTANT_BASELINES, "mean", "blurred", *RANDOM_BASELINES)
+Baseline = Annotated[str, OneOf(BASELINES)]
 
 
 def check_baseline(name: str) -> None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from seewhy.core.errors import Incompatible, check_whole_number
+from seewhy.core.errors import Incompatible
+from seewhy.core.settings import Count, Text
 from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.explainers.layer_signals import record_activation, record_activation_and_gradient
@@ -98,7 +99,7 @@ class Cam(Explainer):
             the image crosses.
     """
 
-    layer: str | None = None
+    layer: Text | None = None
 
     looks_inside: ClassVar[str] = "layers"
     signed: ClassVar[bool] = False
@@ -214,11 +215,7 @@ class ScoreCam(Cam):
             all.
     """
 
-    channels: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.channels is not None:
-            check_whole_number("explainer.channels", self.channels)
+    channels: Count | None = None
 
     def _compute_coarse(self, evaluator: BatchedEvaluator, layer: CamLayer, images: Images, targets: Targets) -> Tensor:
         """The masked images of all channels and images fill the batches."""

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from seewhy.core.errors import UserError
+from seewhy.core.settings import Positive
 from seewhy.core.types import Attributions, Images, Targets
 from seewhy.explainers.base import AttributionResult, ChannelExplainer, Explainer
-from seewhy.explainers.baselines import build_baselines, check_baseline
+from seewhy.explainers.baselines import Baseline, build_baselines
 from seewhy.explainers.rounding import compute_scores_with_rounding
 from seewhy.models.batched import BatchedEvaluator
 
@@ -39,14 +40,10 @@ class CompleteExplainer(Explainer):
         strict: Whether a larger gap is an error instead of a warning.
     """
 
-    tolerance: float = 0.01
+    tolerance: Positive = 0.01
     strict: bool = False
 
     unprinted: ClassVar[frozenset[str]] = Explainer.unprinted | {"tolerance", "strict"}
-
-    def __post_init__(self) -> None:
-        if self.tolerance <= 0:
-            raise UserError(f"explainer.tolerance={self.tolerance} must be above 0: it is a share, such as 0.01")
 
     def list_warnings(self, facts: Mapping[str, float]) -> list[str]:
         """List a completeness gap over the tolerance.
@@ -110,11 +107,7 @@ class BaselineExplainer(CompleteExplainer):
         baseline: black, white, grey, mean, blurred, noise or uniform.
     """
 
-    baseline: str = "black"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_baseline(self.baseline)
+    baseline: Baseline = "black"
 
     def build_baselines(self, images: Images) -> Images:
         """Build the baselines of images [batch, channels, height, width]."""

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from seewhy.core.errors import UserError
 from seewhy.core.random import seed_generator
+from seewhy.core.settings import NonNegative, Positive
 from seewhy.core.types import Images, Targets, select_display
 from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.models.batched import BatchedEvaluator
@@ -29,14 +29,10 @@ class Edges(Explainer):
         sigma: Standard deviation in pixels of the Gaussian that smooths; 0: none; None: a hundredth of the shorter side.
     """
 
-    sigma: float | None = None
+    sigma: NonNegative | None = None
 
     signed: ClassVar[bool] = False
     passes: ClassVar[tuple[int, int] | None] = (0, 0)
-
-    def __post_init__(self) -> None:
-        if self.sigma is not None and self.sigma < 0:
-            raise UserError(f"explainer.sigma={self.sigma} must be 0 (no smoothing) or a number of pixels above")
 
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         images = select_display(images, evaluator.classifier.facts.display)
@@ -67,14 +63,10 @@ class Centre(Explainer):
         sigma: Standard deviation in pixels; None: a quarter of the shorter side.
     """
 
-    sigma: float | None = None
+    sigma: Positive | None = None
 
     signed: ClassVar[bool] = False
     passes: ClassVar[tuple[int, int] | None] = (0, 0)
-
-    def __post_init__(self) -> None:
-        if self.sigma is not None and self.sigma <= 0:
-            raise UserError(f"explainer.sigma={self.sigma} must be a number of pixels above 0")
 
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         height, width = images.shape[2:]

@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from seewhy.core.errors import UserError, check_choice, check_whole_number
+from seewhy.core.errors import UserError
+from seewhy.core.settings import Count, OneOf, PathText, Target, Text
 from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import AttributionResult, Explainer
-from seewhy.explainers.baselines import build_baselines, check_baseline
+from seewhy.explainers.baselines import Baseline, build_baselines
 from seewhy.explainers.influence.data_influence import (
     DataInfluence,
+    Reduction,
     Slice,
     build_score_weights,
-    check_reduction,
     find_compared_class,
 )
-from seewhy.explainers.path_integrals import check_rule, walk_straight_path
+from seewhy.explainers.path_integrals import Rule, walk_straight_path
 from seewhy.models.batched import BatchedEvaluator
 
 if TYPE_CHECKING:
@@ -56,28 +57,22 @@ class Expert(Explainer):
         rule: Of the path integrals, as in integrated gradients.
     """
 
-    layer: str | None = None
-    reduction: str = "mean"
-    distribution: str = "image"
-    against: str | int | None = None
-    sign: str = "positive"
+    layer: Text | None = None
+    reduction: Reduction = "mean"
+    distribution: Annotated[str, OneOf(DISTRIBUTIONS)] = "image"
+    against: Target | None = None
+    sign: Annotated[str, OneOf((*SIGNS, "absolute"))] = "positive"
     alive: bool = True
-    attribution: str = "input_x_gradient"
-    influences: str | None = None
-    baseline: str = "black"
-    n_steps: int = 50
-    rule: str = "gauss_legendre"
+    attribution: Annotated[str, OneOf(ATTRIBUTIONS)] = "input_x_gradient"
+    influences: PathText | None = None
+    baseline: Baseline = "black"
+    n_steps: Count = 50
+    rule: Rule = "gauss_legendre"
 
     looks_inside: ClassVar[str] = "layers"
 
     def __post_init__(self) -> None:
-        check_reduction(self.reduction)
-        check_choice("explainer.distribution", self.distribution, DISTRIBUTIONS)
-        check_choice("explainer.attribution", self.attribution, ATTRIBUTIONS)
-        check_choice("explainer.sign", self.sign, (*SIGNS, "absolute"))
-        check_baseline(self.baseline)
-        check_rule(self.rule)
-        check_whole_number("explainer.n_steps", self.n_steps)
+        super().__post_init__()
         if self.distribution in ("class", "dataset") and self.influences is None:
             raise UserError(
                 f"explainer.distribution={self.distribution} needs explainer.influences=<file>: the influences.safetensors "

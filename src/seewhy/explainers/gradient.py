@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from seewhy.core.errors import check_choice
+from seewhy.core.settings import OneOf
 from seewhy.core.types import Attributions, Images, Targets
 from seewhy.explainers.base import ChannelExplainer
 from seewhy.models.batched import BatchedEvaluator
@@ -36,12 +36,9 @@ class Saliency(ChannelExplainer):
         reduction: Over the channels: `max` of absolute values, as published, or the signed `sum`.
     """
 
-    reduction: str = "max"
+    reduction: Annotated[str, OneOf(("max", "sum"))] = "max"
 
     passes: ClassVar[tuple[int, int] | None] = (1, 1)
-
-    def __post_init__(self) -> None:
-        check_choice("explainer.reduction", self.reduction, ("max", "sum"))
 
     @property
     def signed(self) -> bool:  # type: ignore[override]

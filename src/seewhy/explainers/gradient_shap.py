@@ -6,24 +6,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import MinLen
 from torch import Tensor
 
 from seewhy.core.errors import UnreadableImage, UserError
 from seewhy.core.random import seed_generator
+from seewhy.core.settings import Count, OneOf, PathText, Positive, Text, UnitInterval
 from seewhy.core.types import Facts, Images, Targets
 from seewhy.data.images import read_image
 from seewhy.data.labels import find_images
 from seewhy.data.loading import resize_and_crop, to_unit_range
-from seewhy.explainers.baselines import BASELINES, RANDOM_BASELINES, build_baselines, check_baseline, draw_baseline
+from seewhy.explainers.baselines import BASELINES, RANDOM_BASELINES, build_baselines, draw_baseline
 from seewhy.explainers.completeness import CompleteChannelExplainer, ScoreChange
-from seewhy.explainers.noise_tunnel import ImageNoise, check_noise
+from seewhy.explainers.noise_tunnel import ImageNoise
 from seewhy.explainers.rounding import compute_scores_with_rounding
 from seewhy.models.batched import BatchedEvaluator
 
 IMAGE_ITSELF = "image"
+BaselineOrImage = Annotated[str, OneOf((*BASELINES, IMAGE_ITSELF))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,24 +49,18 @@ class GradientShap(CompleteChannelExplainer):
         tolerance: Relative completeness gap, above 0, from which a map has a warning.
     """
 
-    n_samples: int = 50
-    noise: float = 1e-4
-    baseline: str | Sequence[str] = "black"
-    baseline_files: str | Sequence[str] | None = None
-    tolerance: float = 0.2
+    n_samples: Count = 50
+    noise: UnitInterval = 1e-4
+    baseline: BaselineOrImage | Annotated[Sequence[BaselineOrImage], MinLen(1)] = "black"
+    baseline_files: Text | Sequence[PathText] | None = None
+    tolerance: Positive = 0.2
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_noise(self.n_samples, self.noise)
         for key in ("baseline", "baseline_files"):
             value = getattr(self, key)
             if value is not None and not isinstance(value, str):
                 object.__setattr__(self, key, tuple(str(each) for each in value))
-        if not self._names:
-            raise UserError(f"explainer.baseline=[] needs a name: {', '.join(BASELINES)}, {IMAGE_ITSELF}")
-        for name in self._names:
-            if name != IMAGE_ITSELF:
-                check_baseline(name)
 
     @property
     def _names(self) -> tuple[str, ...]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from torch import Tensor
 
-from seewhy.core.errors import check_choice
+from seewhy.core.settings import OneOf, Text
 from seewhy.core.types import Images, Targets
 from seewhy.explainers._backward_rules.rectifiers import DECONVOLVED, GUIDED, RectifierRule, compute_rectified_gradient
 from seewhy.explainers.base import AttributionResult, Explainer
@@ -29,15 +29,12 @@ class RectifiedGradient(Explainer):
         reduction: Over the channels: `sum`, or `max` of absolute values.
     """
 
-    reduction: str = "sum"
+    reduction: Annotated[str, OneOf(("sum", "max"))] = "sum"
 
     rule: ClassVar[RectifierRule]
     """The backward rule of a rectifier."""
     looks_inside: ClassVar[str] = "operations"
     passes: ClassVar[tuple[int, int] | None] = (1, 1)
-
-    def __post_init__(self) -> None:
-        check_choice("explainer.reduction", self.reduction, ("sum", "max"))
 
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         def compute_gradient(rows: Tensor) -> tuple[Tensor]:
@@ -84,15 +81,12 @@ class GuidedGradCam(Explainer):
         reduction: Of guided backpropagation over the channels: `sum`, or `max` of absolute values.
     """
 
-    layer: str | None = None
-    reduction: str = "sum"
+    layer: Text | None = None
+    reduction: Annotated[str, OneOf(("sum", "max"))] = "sum"
 
     looks_inside: ClassVar[str] = "operations"
     signed: ClassVar[bool] = GuidedBackprop.signed
     passes: ClassVar[tuple[int, int] | None] = (2, 2)
-
-    def __post_init__(self) -> None:
-        check_choice("explainer.reduction", self.reduction, ("sum", "max"))
 
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         fine = GuidedBackprop(reduction=self.reduction)._attribute(evaluator, images, targets).maps

@@ -5,17 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 
-from seewhy.core.errors import UserError, check_choice, check_whole_number
+from seewhy.core.settings import MANY, Auto, Count, CountFrom2, OneOf, Positive, Share, UnitInterval
 from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import AttributionResult
 from seewhy.explainers.completeness import BaselineExplainer, CompleteChannelExplainer, ScoreChange, compare_scores
-from seewhy.explainers.path_integrals import FEWEST, AdaptivePath, check_rule, compute_quadrature, walk_straight_path
+from seewhy.explainers.path_integrals import (
+    FEWEST,
+    AdaptivePath,
+    Rule,
+    compute_quadrature,
+    walk_straight_path,
+)
 from seewhy.models.batched import BatchedEvaluator
 
 
@@ -39,21 +46,13 @@ class IntegratedGradients(CompleteChannelExplainer, BaselineExplainer):
         map_tolerance: Where `n_steps=auto`, the relative L2 error of the map that is accepted, above 0.
     """
 
-    n_steps: int | str = 50
-    rule: str = "gauss_legendre"
-    max_steps: int = 1000
-    map_tolerance: float = 0.05
+    n_steps: Count | Auto = 50
+    rule: Rule = "gauss_legendre"
+    max_steps: Annotated[int, Ge(FEWEST), Le(MANY)] = 1000
+    map_tolerance: Positive = 0.05
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_rule(self.rule)
-        if self.n_steps != "auto" and (not isinstance(self.n_steps, int) or self.n_steps < 1):
-            raise UserError(f"explainer.n_steps={self.n_steps} must be auto or a whole number from 1")
-        check_whole_number("explainer.max_steps", self.max_steps, FEWEST)
-        if self.map_tolerance <= 0:
-            raise UserError(
-                f"explainer.map_tolerance={self.map_tolerance} must be above 0: it is a share, such as 0.05"
-            )
         if self.n_steps != "auto":
             compute_quadrature(self.rule, int(self.n_steps))
 
@@ -151,14 +150,8 @@ class BlurIg(CompleteChannelExplainer):
         max_sigma: Strongest blur in pixels, above 0; None: 50 at 224 pixels, in proportion to the shorter side.
     """
 
-    n_steps: int = 100
-    max_sigma: float | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_whole_number("explainer.n_steps", self.n_steps, 2)
-        if self.max_sigma is not None and not (math.isfinite(self.max_sigma) and self.max_sigma > 0):
-            raise UserError(f"explainer.max_sigma={self.max_sigma} must be above 0 pixels; null is 50 at 224 pixels")
+    n_steps: CountFrom2 = 100
+    max_sigma: Positive | None = None
 
     def build_baselines(self, images: Images) -> Images:
         """Blur the images as much as the path does at its start.
@@ -268,22 +261,11 @@ class GuidedIg(CompleteChannelExplainer, BaselineExplainer):
         tolerance: Relative completeness gap, above 0, from which a map has a warning.
     """
 
-    n_steps: int = 200
-    fraction: float = 0.25
-    max_distance: float = 0.02
-    rule: str = "trapezoid"
-    tolerance: float = 0.05
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_whole_number("explainer.n_steps", self.n_steps)
-        check_choice("explainer.rule", self.rule, RULES)
-        if not 0 < self.fraction <= 1:
-            raise UserError(f"explainer.fraction={self.fraction} must be above 0 and at most 1, such as 0.25")
-        if not 0 <= self.max_distance <= 1:
-            raise UserError(
-                f"explainer.max_distance={self.max_distance} must be from 0 to 1: it is a share of the path"
-            )
+    n_steps: Count = 200
+    fraction: Share = 0.25
+    max_distance: UnitInterval = 0.02
+    rule: Annotated[str, OneOf(RULES)] = "trapezoid"
+    tolerance: Positive = 0.05
 
     def attribute_channels(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Images:
         """Integrate the gradient along the path, without measuring the completeness gap."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from torch import Tensor
 
-from seewhy.core.errors import UserError, check_choice
+from seewhy.core.settings import NonNegative, OneOf
 from seewhy.core.types import Images, Targets
 from seewhy.explainers._backward_rules.lrp import (
     Rule,
@@ -45,18 +45,12 @@ class Lrp(Explainer):
         gamma: Weight of the positive contributions in the gamma rule, from 0.
     """
 
-    rule: str = "composite"
-    epsilon: float = 1e-6
-    gamma: float = 0.25
+    rule: Annotated[str, OneOf(SETTINGS)] = "composite"
+    epsilon: NonNegative = 1e-6
+    gamma: NonNegative = 0.25
 
     looks_inside: ClassVar[str] = "operations"
     passes: ClassVar[tuple[int, int] | None] = (1, 1)
-
-    def __post_init__(self) -> None:
-        check_choice("explainer.rule", self.rule, SETTINGS)
-        for key, usual in (("epsilon", "1e-6"), ("gamma", "0.25")):
-            if getattr(self, key) < 0:
-                raise UserError(f"explainer.{key}={getattr(self, key)} must not be negative; {usual} is usual")
 
     @property
     def parameters(self) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from torch import Tensor
 
-from seewhy.core.errors import UserError, check_choice, check_whole_number
 from seewhy.core.random import seed_generator
+from seewhy.core.settings import Count, OneOf, UnitInterval
 from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import AttributionResult, ChannelExplainer, Explainer
 from seewhy.explainers.gradient import Saliency
@@ -40,15 +39,9 @@ class NoiseTunnel(Explainer):
     """
 
     explainer: Explainer
-    n_samples: int = 10
-    noise: float = 0.2
-    combine: str = "mean"
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.explainer, Explainer):
-            raise UserError(f"explainer.explainer={self.explainer!r} must be an explainer: give one with its _target_")
-        check_noise(self.n_samples, self.noise)
-        check_choice("explainer.combine", self.combine, COMBINATIONS)
+    n_samples: Count = 10
+    noise: UnitInterval = 0.2
+    combine: Annotated[str, OneOf(COMBINATIONS)] = "mean"
 
     @property
     def name(self) -> str:
@@ -120,13 +113,9 @@ class SmoothGrad(Explainer):
         reduction: Over the channels: `max` of absolute values, or the signed `sum`.
     """
 
-    n_samples: int = 50
-    noise: float = 0.15
-    reduction: str = "max"
-
-    def __post_init__(self) -> None:
-        check_noise(self.n_samples, self.noise)
-        check_choice("explainer.reduction", self.reduction, ("max", "sum"))
+    n_samples: Count = 50
+    noise: UnitInterval = 0.15
+    reduction: Annotated[str, OneOf(("max", "sum"))] = "max"
 
     @property
     def signed(self) -> bool:  # type: ignore[override]
@@ -201,10 +190,3 @@ class Moments:
         assert self.squares is not None
         variance = (self.squares / n_samples - beyond**2).clamp_min_(0)
         return variance if combination == "variance" else variance + mean**2
-
-
-def check_noise(n_samples: int, noise: float) -> None:
-    """Raise UserError where there is no sample, or where the noise is no share of the value range."""
-    check_whole_number("explainer.n_samples", n_samples)
-    if not math.isfinite(noise) or not 0 <= noise <= 1:
-        raise UserError(f"explainer.noise={noise} must be from 0 to 1: it is a share of the value range, such as 0.15")

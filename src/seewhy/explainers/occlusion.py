@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from seewhy.core.errors import UserError
+from seewhy.core.settings import Pixels
 from seewhy.core.types import Images, Targets
 from seewhy.explainers._incremental.drops import compute_incremental_drops
 from seewhy.explainers.base import AttributionResult, Explainer
-from seewhy.explainers.baselines import build_baselines, check_baseline
+from seewhy.explainers.baselines import Baseline, build_baselines
 from seewhy.explainers.rounding import compute_scores_with_rounding
 from seewhy.models.batched import BatchedEvaluator
 
@@ -34,20 +35,15 @@ class Occlusion(Explainer):
             at least 1.2 times as fast as full passes; True: always (Incompatible where the network cannot be replayed).
     """
 
-    window: int | None = None
-    stride: int | None = None
-    baseline: str = "black"
+    window: Pixels | None = None
+    stride: Pixels | None = None
+    baseline: Baseline = "black"
     incremental: bool | Literal["auto"] = "auto"
 
     unprinted: ClassVar[frozenset[str]] = Explainer.unprinted | {"incremental"}
 
     def __post_init__(self) -> None:
-        check_baseline(self.baseline)
-        if self.incremental not in (True, False, "auto"):
-            raise UserError(f"explainer.incremental={self.incremental!r} must be auto, true or false")
-        for key in ("window", "stride"):
-            if getattr(self, key) is not None and getattr(self, key) < 1:
-                raise UserError(f"explainer.{key}={getattr(self, key)} must be at least 1 pixel")
+        super().__post_init__()
         if self.window and self.stride:
             _check_stride(self.window, self.stride)
 

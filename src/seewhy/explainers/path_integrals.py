@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from seewhy.core.errors import UserError, check_choice
+from seewhy.core.settings import OneOf
 from seewhy.core.types import Images, Targets
 from seewhy.models.batched import BatchedEvaluator
 
 RULES = ("gauss_legendre", "riemann_left", "riemann_middle", "riemann_right", "trapezoid")
+Rule = Annotated[str, OneOf(RULES)]
 START = 4
 """Segments of the first look at an adaptive path."""
 FEWEST = 2 * START + 1

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from seewhy.core.errors import UserError, check_choice, check_whole_number
+from seewhy.core.errors import UserError
 from seewhy.core.random import seed_generator
+from seewhy.core.settings import Count, OneOf, Pixels, Share
 from seewhy.core.tensors import iterate_runs
 from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import AttributionResult, Explainer
@@ -38,19 +39,12 @@ class Rise(Explainer):
         score: `probability`, the target's, as published, or its `logit`.
     """
 
-    n_masks: int = 4000
-    cells: int = 7
-    probability: float = 0.5
-    score: str = "probability"
+    n_masks: Count = 4000
+    cells: Pixels = 7
+    probability: Share = 0.5
+    score: Annotated[str, OneOf(("probability", "logit"))] = "probability"
 
     signed: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        check_whole_number("explainer.n_masks", self.n_masks)
-        check_whole_number("explainer.cells", self.cells)
-        if not 0 < self.probability <= 1:
-            raise UserError(f"explainer.probability={self.probability} must be above 0 and at most 1, such as 0.5")
-        check_choice("explainer.score", self.score, ("probability", "logit"))
 
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         height, width = images.shape[2:]

@@ -5,20 +5,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from annotated_types import Ge, Le, MultipleOf
 from numpy.typing import NDArray
 from scipy.special import comb
 from torch import Tensor
 from torch.nn import functional
 
-from seewhy.core.errors import UserError, check_whole_number
 from seewhy.core.random import seed_generator
+from seewhy.core.settings import MANY, Count, CountFrom2, NonNegative, Positive
 from seewhy.core.types import Images, Targets, select_display
 from seewhy.explainers.base import AttributionResult, Explainer
-from seewhy.explainers.baselines import build_baselines, check_baseline
+from seewhy.explainers.baselines import Baseline, build_baselines
 from seewhy.explainers.completeness import BaselineExplainer
 from seewhy.explainers.superpixels import BLOCK, Coalitions, segment_images
 from seewhy.models.batched import BatchedEvaluator
@@ -42,20 +43,11 @@ class Lime(Explainer):
         baseline: What covers superpixels: black, white, grey, mean, blurred, noise or uniform.
     """
 
-    n_segments: int = 50
-    n_samples: int = 1000
-    kernel_width: float = 0.25
-    alpha: float = 1.0
-    baseline: str = "black"
-
-    def __post_init__(self) -> None:
-        check_whole_number("explainer.n_segments", self.n_segments)
-        check_whole_number("explainer.n_samples", self.n_samples, 2)
-        check_baseline(self.baseline)
-        if self.kernel_width <= 0:
-            raise UserError(f"explainer.kernel_width={self.kernel_width} must be above 0, such as 0.25")
-        if self.alpha < 0:
-            raise UserError(f"explainer.alpha={self.alpha} must be 0 (least squares) or above")
+    n_segments: Count = 50
+    n_samples: CountFrom2 = 1000
+    kernel_width: Positive = 0.25
+    alpha: NonNegative = 1.0
+    baseline: Baseline = "black"
 
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         labels, counts = segment_images(select_display(images, evaluator.classifier.facts.display), self.n_segments)
@@ -163,14 +155,8 @@ class KernelShap(BaselineExplainer):
         n_samples: Coalitions that are drawn where there are more than 11 superpixels; even, from 2.
     """
 
-    n_segments: int = 50
-    n_samples: int = 1000
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_whole_number("explainer.n_segments", self.n_segments)
-        if self.n_samples < 2 or self.n_samples % 2:
-            raise UserError(f"explainer.n_samples={self.n_samples} must be even and at least 2: samples come in pairs")
+    n_segments: Count = 50
+    n_samples: Annotated[int, Ge(2), Le(MANY), MultipleOf(2)] = 1000
 
     @property
     def parameters(self) -> str:

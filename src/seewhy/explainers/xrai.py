@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
+from annotated_types import Ge, Le, MinLen
 from numpy.typing import NDArray
 from scipy import ndimage, sparse
 from torch import Tensor
 
-from seewhy.core.errors import UserError
+from seewhy.core.settings import MANY, Auto, Count, Positive
 from seewhy.core.tensors import map_in_threads
 from seewhy.core.types import Images, Targets, select_display
 from seewhy.explainers.base import AttributionResult, Explainer
@@ -52,19 +53,16 @@ class Xrai(Explainer):
         map_tolerance: Estimated relative L2 error of the integrated gradients at which `n_steps=auto` may stop.
     """
 
-    n_steps: int | str = 50
-    scales: tuple[float, ...] = (50, 100, 150, 250, 500, 1200)
-    dilation: int | None = None
-    tolerance: float = 0.01
-    map_tolerance: float = 0.05
+    n_steps: Count | Auto = 50
+    scales: Annotated[Sequence[Positive], MinLen(1)] = (50, 100, 150, 250, 500, 1200)
+    dilation: Annotated[int, Ge(0), Le(MANY)] | None = None
+    tolerance: Positive = 0.01
+    map_tolerance: Positive = 0.05
     signed: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "scales", tuple(self.scales))
-        if not self.scales or min(self.scales) <= 0:
-            raise UserError(f"explainer.scales={list(self.scales)} must be numbers above 0, such as [50, 250, 1200]")
-        if self.dilation is not None and self.dilation < 0:
-            raise UserError(f"explainer.dilation={self.dilation} must be 0 or a number of pixels above")
         self._build_integral("black")
 
     @property

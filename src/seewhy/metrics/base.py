@@ -6,14 +6,16 @@ import functools
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, TypeVar
 
 import torch
+from annotated_types import Gt, Lt, MinLen
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from seewhy.core.errors import UserError
+from seewhy.core.settings import OneOf
 from seewhy.core.tensors import find_finite_rows
 from seewhy.core.types import Attributions, Classes, Images, Targets
 from seewhy.explainers.baselines import build_baselines
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 SPACES = ("logit", "probability")
+Space = Annotated[str, OneOf(SPACES)]
+Shares = Annotated[Sequence[Annotated[float, Gt(0), Lt(1)]], MinLen(1)]
+"""Shares of the pixels: neither none nor all."""
 """In which a target's score can be read; what a probability is, the classifier's facts say."""
 CONSTRUCTS = ("faithfulness", "randomisation", "robustness", "localisation", "complexity")
 """What a metric can measure. Values of different constructs are never averaged or ranked together."""

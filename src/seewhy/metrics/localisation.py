@@ -10,6 +10,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from seewhy.core.errors import UserError
+from seewhy.core.settings import NonNegative
 from seewhy.metrics.base import ImageMetric, MetricContext
 
 
@@ -55,7 +56,7 @@ class PointingGame(LocalisationMetric):
 
     outcomes = (0, 1)
 
-    def __init__(self, tolerance: float = 0) -> None:
+    def __init__(self, tolerance: NonNegative = 0) -> None:
         super().__init__()
         if not tolerance >= 0:
             raise UserError(f"metric.pointing_game.tolerance={tolerance} must be 0 or a number of pixels above")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from annotated_types import Ge, Gt, Le, Len, Lt, MinLen
 
 from seewhy.core.errors import MissingWeights, UserError
-from seewhy.core.outputs import settle_classes
-from seewhy.core.types import CIFAR10_CLASSES, Facts, read_size
+from seewhy.core.outputs import SCORES, settle_classes
+from seewhy.core.settings import Auto, OneOf, Pixels, Positive, Seed, Share, Text
+from seewhy.core.types import CIFAR10_CLASSES, FITS, INTERPOLATIONS, Facts, read_size
 from seewhy.models.architectures import Architecture, read_imagenet_classes
 
 if TYPE_CHECKING:
@@ -63,28 +66,28 @@ def choose_origin(name: str, architecture: Architecture, weights: str) -> str:
 
 
 def build_classifier(
-    name: str,
+    name: Text,
     architecture: Architecture,
-    weights: str = "auto",
+    weights: Text = "auto",
     classes: str | int | Sequence[str] | None = None,
-    size: int | Sequence[int] | None = None,
-    mean: float | Sequence[float] | None = None,
-    std: float | Sequence[float] | None = None,
-    channels: int | None = None,
-    display: Sequence[int] | None = None,
-    crop: float | None = None,
-    fit: str | None = None,
-    interpolation: str | None = None,
-    score: str | None = None,
-    threshold: float | None = None,
-    output: str | int | None = None,
-    cam_layer: str | None = None,
-    influence_layer: str | None = None,
+    size: Pixels | Annotated[Sequence[Pixels], Len(2, 2)] | None = None,
+    mean: float | Annotated[Sequence[float], MinLen(1)] | None = None,
+    std: Positive | Annotated[Sequence[Positive], MinLen(1)] | None = None,
+    channels: Annotated[int, Ge(1), Le(1000)] | None = None,
+    display: Annotated[Sequence[Annotated[int, Ge(1)]], MinLen(1)] | None = None,
+    crop: Share | None = None,
+    fit: Annotated[str, OneOf(FITS)] | None = None,
+    interpolation: Annotated[str, OneOf(INTERPOLATIONS)] | None = None,
+    score: Annotated[str, OneOf(SCORES)] | None = None,
+    threshold: Annotated[float, Gt(0), Lt(1)] | None = None,
+    output: Text | Annotated[int, Ge(0)] | None = None,
+    cam_layer: Text | None = None,
+    influence_layer: Text | None = None,
     channels_last: bool = True,
     fold: bool = True,
-    width: float | None = None,
-    seed: int = 0,
-    ema: bool | str = "auto",
+    width: Annotated[float, Gt(0), Le(64)] | None = None,
+    seed: Seed = 0,
+    ema: bool | Auto = "auto",
     optimization: Optimization | AutoOptimization | None = None,
     new_head: bool = False,
 ) -> Classifier:

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
 from seewhy.core.errors import Incompatible, UserError
 from seewhy.core.outputs import expand_binary
+from seewhy.core.settings import OneOf
 from seewhy.core.types import Batch, Facts, Images
 from seewhy.models.fusion.folding import Folding
 from seewhy.models.fusion.internals import list_parameters
@@ -308,7 +309,7 @@ class Optimization:
 
     optimizer: Callable[[Iterable[nn.Parameter]], Optimizer]
     schedule: Callable[..., Any] | None = None
-    monitor: str = "val/loss"
+    monitor: Annotated[str, OneOf(("val/accuracy", "val/loss"))] = "val/loss"
 
     def configure(
         self, parameters: Iterable[nn.Parameter], total_steps: int, fresh: Collection[nn.Parameter] | None = None

@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from seewhy.core.files import RunFolder
+from seewhy.core.settings import ProbeBatchSize, Seed, check_fields
 from seewhy.core.types import IMAGENET_MEAN, IMAGENET_STD, Images
 from seewhy.data.loading import to_unit_range
 from seewhy.models.classifier import Classifier
@@ -35,8 +36,11 @@ class Synthesis:
     `probe_batch_size` bounds how many images are in the network at once (`auto`: the fastest size).
     """
 
-    seed: int = 0
-    probe_batch_size: int | str = "auto"
+    seed: Seed = 0
+    probe_batch_size: ProbeBatchSize = "auto"
+
+    def __post_init__(self) -> None:
+        check_fields(self, "synthesis")
 
     @property
     def name(self) -> str:

@@ -11,9 +11,10 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import torch
+from annotated_types import Ge, Le, MinLen
 from torch import Tensor
 from torch.nn import functional as torch_functional
 from torchvision.transforms.v2 import functional
@@ -29,6 +30,7 @@ from seewhy.analyses.synthesis.base import (
     to_bytes,
 )
 from seewhy.core.errors import UserError
+from seewhy.core.settings import Count, NonNegative, OneOf, Positive, Target
 from seewhy.core.types import Classes, Images, Targets
 from seewhy.data.loading import to_unit_range
 from seewhy.models.batched import BatchedEvaluator
@@ -194,24 +196,23 @@ class ClassVisualization(Synthesis):
         saturation: Bound on the colours relative to the brightness.
     """
 
-    classes: Sequence[str | int] | None = None
-    variant: str = "fourier"
-    parametrization: str | None = None
-    steps: int | None = None
-    rate: float | None = None
-    l2: float | None = None
-    jitter: int | None = None
-    rotation: float | None = None
-    scale: float | None = None
-    blur: float | None = None
-    blur_every: int | None = None
-    decay: float | None = None
-    contrast: float | None = None
-    saturation: float | None = None
+    classes: Annotated[Sequence[Target], MinLen(1)] | None = None
+    variant: Annotated[str, OneOf(VARIANTS)] = "fourier"
+    parametrization: Annotated[str, OneOf(("fourier", "pixels"))] | None = None
+    steps: Count | None = None
+    rate: Positive | None = None
+    l2: NonNegative | None = None
+    jitter: Annotated[int, Ge(0), Le(224)] | None = None
+    rotation: Annotated[float, Ge(0), Le(180)] | None = None
+    scale: Annotated[float, Ge(1), Le(100)] | None = None
+    blur: NonNegative | None = None
+    blur_every: Count | None = None
+    decay: NonNegative | None = None
+    contrast: Positive | None = None
+    saturation: Positive | None = None
 
     def __post_init__(self) -> None:
-        if self.classes is not None and (isinstance(self.classes, str) or not len(self.classes)):
-            raise UserError(f"synthesis.classes={self.classes!r} must be a list of classes: 'synthesis.classes=[...]'")
+        super().__post_init__()
         _ = self.recipe
 
     @property

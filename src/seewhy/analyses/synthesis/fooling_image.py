@@ -11,6 +11,7 @@ from torch import Tensor
 
 from seewhy.analyses.synthesis.base import Synthesis, isolate, round_to_bytes
 from seewhy.core.errors import UserError
+from seewhy.core.settings import Count, NonNegative, Positive, Target
 from seewhy.core.types import Classes, Images, Targets
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
@@ -146,20 +147,15 @@ class FoolingImage(Synthesis):
         margin: Lead of the target's logit that ends the search.
     """
 
-    target: str | int = "runner_up"
-    rate: float = 0.25
-    max_steps: int = 100
-    margin: float = 0.0
+    target: Target = "runner_up"
+    rate: Positive = 0.25
+    max_steps: Count = 100
+    margin: NonNegative = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.target is True:  # a command line's target=true is a boolean
             object.__setattr__(self, "target", "true")
-        if not self.rate > 0:
-            raise UserError(f"synthesis.rate={self.rate:g} must be positive: the L2 length of a step")
-        if self.max_steps < 1:
-            raise UserError(f"synthesis.max_steps={self.max_steps} must be at least 1")
-        if not self.margin >= 0:
-            raise UserError(f"synthesis.margin={self.margin:g} must be 0 or more, in logits")
         if self.target == "predicted":
             raise UserError("synthesis.target=predicted fools nobody: give a class, runner_up or true")
 

@@ -5,15 +5,40 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from typing import Annotated
 
 import torch
+from annotated_types import MinLen, Predicate
 from torch import Tensor
 
 from seewhy.core.errors import UserError
 from seewhy.core.random import seed_generator
+from seewhy.core.settings import Count, Words
 from seewhy.core.tensors import widen
 from seewhy.core.types import Classes, Images
 from seewhy.models.batched import BatchedEvaluator
+
+
+def parse_number(value: float | str) -> float:
+    """The number, or the value of a fraction such as 8/255; UserError for anything else."""
+    try:
+        return float(Fraction(str(value)))
+    except (ValueError, ZeroDivisionError):
+        raise UserError(f"{value!r} is neither a number nor a fraction such as 8/255") from None
+
+
+def _lies_in_unit_interval(value: float | str) -> bool:
+    try:
+        return 0 <= parse_number(value) <= 1
+    except UserError:
+        return False
+
+
+Strength = Annotated[
+    float | str, Predicate(_lies_in_unit_interval), Words("a number from 0 to 1 or a fraction such as 8/255")
+]
+"""A difference of pixels in [0, 1]."""
+PositiveStrength = Annotated[Strength, Predicate(parse_number), Words("above 0 and at most 1, such as 0.01 or 2/255")]
 
 
 class Attack(ABC):
@@ -23,7 +48,7 @@ class Attack(ABC):
         eps: Numbers or fractions as text, such as 8/255, for images in [0, 1].
     """
 
-    def __init__(self, eps: Sequence[float | str]) -> None:
+    def __init__(self, eps: Annotated[Sequence[Strength], MinLen(1)]) -> None:
         self.eps = [parse_number(value) for value in eps]
         if not self.eps or min(self.eps) < 0:
             raise UserError(f"eps={list(eps)} must list numbers from 0, such as [1/255, 8/255]")
@@ -63,14 +88,6 @@ def compute_loss_gradient(evaluator: BatchedEvaluator, images: Images, classes: 
     return evaluator.run_passes(compute, len(images), gradient=True)[0]
 
 
-def parse_number(value: float | str) -> float:
-    """The number, or the value of a fraction such as 8/255; UserError for anything else."""
-    try:
-        return float(Fraction(str(value)))
-    except (ValueError, ZeroDivisionError):
-        raise UserError(f"{value!r} is neither a number nor a fraction such as 8/255") from None
-
-
 class FGSM(Attack):
     """clip(image + eps * sign(d cross-entropy / d image), 0, 1): the gradient is taken once for all levels.
 
@@ -103,9 +120,9 @@ class PGD(Attack):
 
     def __init__(
         self,
-        eps: Sequence[float | str],
-        step: float | str | None = None,
-        n_steps: int = 7,
+        eps: Annotated[Sequence[Strength], MinLen(1)],
+        step: PositiveStrength | None = None,
+        n_steps: Count = 7,
         random_start: bool = False,
     ) -> None:
         super().__init__(eps)

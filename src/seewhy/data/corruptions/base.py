@@ -20,6 +20,8 @@ Picture: TypeAlias = NDArray[np.uint8]
 SMALL = 64
 """Pictures whose shorter side has at most this many pixels take the levels `small`."""
 
+Transform = albumentations.BasicTransform | albumentations.BaseCompose
+
 
 class Corruption:
     """A list of Albumentations transforms, the weakest first; level 1 is the first, level 0 the picture itself.
@@ -36,8 +38,8 @@ class Corruption:
 
     def __init__(
         self,
-        levels: Sequence[albumentations.BasicTransform],
-        small: Sequence[albumentations.BasicTransform] | None = None,
+        levels: Sequence[Transform],
+        small: Sequence[Transform] | None = None,
         moves_pixels: bool = False,
         differs: str = "",
     ) -> None:
@@ -95,13 +97,13 @@ class Corruption:
         origins[carried[..., 2] < 0.999] = np.nan
         return origins
 
-    def _find_transform(self, shape: tuple[int, ...], level: int) -> albumentations.BasicTransform:
+    def _find_transform(self, shape: tuple[int, ...], level: int) -> Transform:
         if not 0 < level <= len(self.levels):
             raise UserError(f"level {level} does not exist: this corruption has the levels 0 to {len(self.levels)}")
         return (self.small if min(shape[:2]) <= SMALL else self.levels)[level - 1]
 
 
-def _apply_always(transform: albumentations.BasicTransform | albumentations.BaseCompose) -> None:
+def _apply_always(transform: Transform) -> None:
     transform.p = 1.0
     for child in getattr(transform, "transforms", ()):
         _apply_always(child)

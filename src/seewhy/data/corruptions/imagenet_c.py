@@ -9,14 +9,16 @@ Hendrycks and Dietterich: Benchmarking neural network robustness to common corru
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import Annotated, Any
 
 import albumentations
 import cv2
 import numpy as np
+from annotated_types import Ge, Le
 from numpy.typing import NDArray
 
 from seewhy.core.errors import UserError
+from seewhy.core.settings import NonNegative, Positive, Radius, UnitInterval
 
 ICE = np.array([0.86, 0.94, 1.0], np.float32)
 """Colour of ice crystals."""
@@ -77,7 +79,7 @@ class GaussianNoise(DrawnTransform):
         lowest: float
         highest: float
 
-    def __init__(self, lowest: float = 0.08, highest: float = 0.08, p: float = 1.0) -> None:
+    def __init__(self, lowest: NonNegative = 0.08, highest: NonNegative = 0.08, p: float = 1.0) -> None:
         super().__init__(p=p)
         self.lowest, self.highest = lowest, highest
 
@@ -106,7 +108,7 @@ class ShotNoise(DrawnTransform):
 
         photons: float
 
-    def __init__(self, photons: float = 60.0, p: float = 1.0) -> None:
+    def __init__(self, photons: Positive = 60.0, p: float = 1.0) -> None:
         super().__init__(p=p)
         self.photons = photons
 
@@ -134,7 +136,7 @@ class ImpulseNoise(DrawnTransform):
 
         amount: float
 
-    def __init__(self, amount: float = 0.03, p: float = 1.0) -> None:
+    def __init__(self, amount: UnitInterval = 0.03, p: float = 1.0) -> None:
         super().__init__(p=p)
         self.amount = amount
 
@@ -164,7 +166,7 @@ class MotionBlur(DrawnTransform):
         radius: int
         sigma: float
 
-    def __init__(self, radius: int = 10, sigma: float = 3.0, p: float = 1.0) -> None:
+    def __init__(self, radius: Radius = 10, sigma: Positive = 3.0, p: float = 1.0) -> None:
         super().__init__(p=p)
         self.radius, self.sigma = radius, sigma
 
@@ -196,7 +198,12 @@ class ZoomBlur(albumentations.ImageOnlyTransform):
         largest: float
         step: float
 
-    def __init__(self, largest: float = 1.11, step: float = 0.01, p: float = 1.0) -> None:
+    def __init__(
+        self,
+        largest: Annotated[float, Ge(1), Le(10)] = 1.11,
+        step: Annotated[float, Ge(0.001), Le(1)] = 0.01,
+        p: float = 1.0,
+    ) -> None:
         super().__init__(p=p)
         self.largest, self.step = largest, step
 
@@ -235,7 +242,9 @@ class Fog(DrawnTransform):
         density: float
         decay: float
 
-    def __init__(self, density: float = 1.5, decay: float = 2.0, p: float = 1.0) -> None:
+    def __init__(
+        self, density: NonNegative = 1.5, decay: Annotated[float, Ge(1), Le(10)] = 2.0, p: float = 1.0
+    ) -> None:
         super().__init__(p=p)
         self.density = density
         self.decay = decay
@@ -270,7 +279,7 @@ class Frost(DrawnTransform):
         keep: float
         ice: float
 
-    def __init__(self, keep: float = 1.0, ice: float = 0.4, p: float = 1.0) -> None:
+    def __init__(self, keep: UnitInterval = 1.0, ice: UnitInterval = 0.4, p: float = 1.0) -> None:
         super().__init__(p=p)
         self.keep = keep
         self.ice = ice
@@ -322,12 +331,12 @@ class Snow(DrawnTransform):
     def __init__(
         self,
         mean: float = 0.1,
-        spread: float = 0.3,
-        zoom: float = 3.0,
+        spread: NonNegative = 0.3,
+        zoom: Annotated[float, Ge(1), Le(100)] = 3.0,
         threshold: float = 0.5,
-        radius: int = 10,
-        sigma: float = 4.0,
-        keep: float = 0.8,
+        radius: Radius = 10,
+        sigma: Positive = 4.0,
+        keep: UnitInterval = 0.8,
         p: float = 1.0,
     ) -> None:
         super().__init__(p=p)

@@ -8,14 +8,16 @@ Hendrycks and Dietterich: Benchmarking neural network robustness to common corru
 from __future__ import annotations
 
 import io
-from typing import Any
+from typing import Annotated, Any
 
 import albumentations
 import cv2
 import numpy as np
+from annotated_types import Ge, Le
 from numpy.typing import NDArray
 from PIL import Image
 
+from seewhy.core.settings import Share, UnitInterval
 from seewhy.data.corruptions.imagenet_c import check_colours
 
 
@@ -32,7 +34,7 @@ class Contrast(albumentations.ImageOnlyTransform):
 
         factor: float
 
-    def __init__(self, factor: float = 0.4, p: float = 1.0) -> None:
+    def __init__(self, factor: UnitInterval = 0.4, p: float = 1.0) -> None:
         super().__init__(p=p)
         self.factor = factor
 
@@ -65,7 +67,7 @@ class Pixelate(albumentations.ImageOnlyTransform):
 
         factor: float
 
-    def __init__(self, factor: float = 0.6, p: float = 1.0) -> None:
+    def __init__(self, factor: Share = 0.6, p: float = 1.0) -> None:
         super().__init__(p=p)
         self.factor = factor
 
@@ -101,7 +103,7 @@ class JPEG(albumentations.ImageOnlyTransform):
 
         quality: int
 
-    def __init__(self, quality: int = 25, p: float = 1.0) -> None:
+    def __init__(self, quality: Annotated[int, Ge(1), Le(100)] = 25, p: float = 1.0) -> None:
         super().__init__(p=p)
         self.quality = quality
 

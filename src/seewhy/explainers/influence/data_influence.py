@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from lightning.pytorch import Trainer
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from seewhy.core.errors import Incompatible, UserError
+from seewhy.core.settings import OneOf
 from seewhy.core.targets import find_class
 from seewhy.core.types import Batch, Images, Targets
 from seewhy.data.loading import TrainingSet
@@ -30,6 +31,7 @@ from seewhy.models.classifier import Classifier
 from seewhy.models.layers import find_cam_layer, measure_grid
 
 REDUCTIONS = ("mean", "max")
+Reduction = Annotated[str, OneOf(REDUCTIONS)]
 
 
 def check_reduction(reduction: str) -> None:

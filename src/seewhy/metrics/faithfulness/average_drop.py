@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor
 
 from seewhy.core.errors import check_choice
+from seewhy.core.settings import OneOf
 from seewhy.core.types import Attributions
 from seewhy.explainers.completeness import CompleteExplainer, ScoreChange, measure_completeness
 from seewhy.explainers.rounding import bound_score_differences
@@ -52,7 +53,7 @@ class MaskMetric(ImageMetric):
     variant_of = "average_drop"
     columns = ("coverage",)
 
-    def __init__(self, mask: str = "soft") -> None:
+    def __init__(self, mask: Annotated[str, OneOf(MASKS)] = "soft") -> None:
         super().__init__()
         self.mask = "soft"
         check_choice(f"metric.{self.name}.mask", mask, MASKS)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Hashable, Mapping
+from typing import Annotated, NamedTuple, TypeAlias
 
 import torch
+from annotated_types import Gt, Lt
 from torch import Tensor
 
 from seewhy.core.errors import UserError, check_choice
 from seewhy.core.random import seed_generator
+from seewhy.core.settings import Count, CountFrom2, OneOf, Share
 from seewhy.core.types import Images
-from seewhy.explainers.baselines import BASELINES
-from seewhy.metrics.base import ImageMetric, MetricContext, check_count, check_shares
+from seewhy.explainers.baselines import BASELINES, Baseline
+from seewhy.metrics.base import ImageMetric, MetricContext, Shares, check_count, check_shares
 from seewhy.metrics.similarity import compute_pearson
 
 Draw: TypeAlias = Callable[[torch.Generator], Tensor]
@@ -138,10 +140,10 @@ class Infidelity(ImageMetric):
 
     def __init__(
         self,
-        perturbation: str = "square",
-        size: float = 0.3,
-        n_samples: int = 100,
-        baseline: str = "black",
+        perturbation: Annotated[str, OneOf(PERTURBATIONS)] = "square",
+        size: Share = 0.3,
+        n_samples: Count = 100,
+        baseline: Baseline = "black",
         normalised: bool = False,
     ) -> None:
         super().__init__()
@@ -232,7 +234,9 @@ class FaithfulnessCorrelation(ImageMetric):
     variant_of = "sensitivity_n"
     higher_is_better = True
 
-    def __init__(self, n_samples: int = 100, share: float = 0.1, baseline: str = "black") -> None:
+    def __init__(
+        self, n_samples: CountFrom2 = 100, share: Annotated[float, Gt(0), Lt(1)] = 0.1, baseline: Baseline = "black"
+    ) -> None:
         super().__init__()
         check_count("metric.faithfulness_correlation.n_samples", n_samples, least=2)
         check_choice("metric.faithfulness_correlation.baseline", baseline, BASELINES)
@@ -277,7 +281,7 @@ class SensitivityN(ImageMetric):
     construct = "faithfulness"
     higher_is_better = True
 
-    def __init__(self, n_samples: int = 100, shares: Sequence[float] = SHARES, baseline: str = "black") -> None:
+    def __init__(self, n_samples: CountFrom2 = 100, shares: Shares = SHARES, baseline: Baseline = "black") -> None:
         super().__init__()
         check_count("metric.sensitivity_n.n_samples", n_samples, least=2)
         check_choice("metric.sensitivity_n.baseline", baseline, BASELINES)

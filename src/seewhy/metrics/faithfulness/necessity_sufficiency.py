@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seewhy.metrics.base import MetricContext
+from seewhy.core.settings import Count
+from seewhy.explainers.baselines import Baseline
+from seewhy.metrics.base import MetricContext, Space
 from seewhy.metrics.faithfulness.pixel_flipping import CurveMetric, compute_pixel_counts, join_rows
 from seewhy.metrics.perturbation_curves import Curve, compute_target_curves, rank_pixels
 
@@ -49,7 +51,7 @@ class PositivePixelMetric(CurveMetric):
     change: ClassVar[str]
     """`deletion` (necessity) or `insertion` (sufficiency)."""
 
-    def __init__(self, baseline: str = "black", n_steps: int = 50, space: str = "logit") -> None:
+    def __init__(self, baseline: Baseline = "black", n_steps: Count = 50, space: Space = "logit") -> None:
         super().__init__(baseline, n_steps, space)
 
     def describe(self, removal: str) -> str:

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from seewhy.core.errors import check_choice
-from seewhy.explainers.baselines import BASELINES
-from seewhy.metrics.base import SPACES, ImageMetric, MetricContext, check_count
+from seewhy.core.settings import Count
+from seewhy.explainers.baselines import BASELINES, Baseline
+from seewhy.metrics.base import SPACES, ImageMetric, MetricContext, Space, check_count
 from seewhy.metrics.perturbation_curves import Curve, compute_target_curves
 
 
@@ -28,7 +29,7 @@ class CurveMetric(ImageMetric):
 
     construct = "faithfulness"
 
-    def __init__(self, baseline: str = "black", n_steps: int = 50, space: str = "probability") -> None:
+    def __init__(self, baseline: Baseline = "black", n_steps: Count = 50, space: Space = "probability") -> None:
         super().__init__()
         key = f"metric.{self.name}"
         check_choice(f"{key}.baseline", baseline, BASELINES)
@@ -99,7 +100,7 @@ class Insertion(CurveMetric):
 
     higher_is_better = True
 
-    def __init__(self, baseline: str = "blurred", n_steps: int = 50, space: str = "probability") -> None:
+    def __init__(self, baseline: Baseline = "blurred", n_steps: Count = 50, space: Space = "probability") -> None:
         super().__init__(baseline, n_steps, space)
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 
 from torch import Tensor
@@ -10,7 +9,7 @@ from torch import Tensor
 from seewhy.core.errors import check_choice
 from seewhy.core.random import seed_generator
 from seewhy.core.types import Images
-from seewhy.metrics.base import SPACES, ImageMetric, MetricContext, check_shares
+from seewhy.metrics.base import SPACES, ImageMetric, MetricContext, Shares, Space, check_shares
 from seewhy.metrics.imputation import draw_noise, impute_images
 from seewhy.metrics.perturbation_curves import Curve, compute_target_curves
 
@@ -46,8 +45,8 @@ class Road(ImageMetric):
 
     def __init__(
         self,
-        shares: Sequence[float] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
-        space: str = "probability",
+        shares: Shares = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+        space: Space = "probability",
     ) -> None:
         super().__init__()
         check_shares("metric.road.shares", shares)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from seewhy.core.errors import UserError, check_choice
 from seewhy.core.random import seed_generator
+from seewhy.core.settings import Count, CountFrom2, OneOf
 from seewhy.core.types import Attributions, Classes
 from seewhy.metrics.base import Draws, ImageMetric, MetricContext, check_count
 from seewhy.metrics.randomisation.randomized_network import RandomizedNetwork
@@ -68,7 +70,7 @@ class ModelRandomization(RandomizationMetric):
 
     higher_is_better = False
 
-    def __init__(self, n_draws: int = 5) -> None:
+    def __init__(self, n_draws: Count = 5) -> None:
         super().__init__(n_draws, ("signed",))
 
     @property
@@ -114,7 +116,9 @@ class LayerRandomization(RandomizationMetric):
 
     higher_is_better = False
 
-    def __init__(self, order: str = "cascading", n_layers: int | None = 8, n_draws: int = 1) -> None:
+    def __init__(
+        self, order: Annotated[str, OneOf(ORDERS)] = "cascading", n_layers: Count | None = 8, n_draws: Count = 1
+    ) -> None:
         check_choice("metric.model_randomization.order", order, ORDERS)
         if n_layers is not None and n_layers < 1:
             raise UserError(f"metric.model_randomization.n_layers={n_layers} must be null (all) or at least 1")
@@ -189,7 +193,7 @@ class EfficientModelRandomization(RandomizationMetric):
 
     higher_is_better = True
 
-    def __init__(self, n_bins: int = 100, n_draws: int = 5) -> None:
+    def __init__(self, n_bins: CountFrom2 = 100, n_draws: Count = 5) -> None:
         super().__init__(n_draws, ("entropy",))
         check_count("metric.efficient_model_randomization.n_bins", n_bins, least=2)
         self.n_bins = n_bins

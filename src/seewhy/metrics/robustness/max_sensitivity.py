@@ -9,6 +9,7 @@ from torch import Tensor
 
 from seewhy.core.errors import UserError
 from seewhy.core.random import seed_generator
+from seewhy.core.settings import Count, Share
 from seewhy.metrics.base import ImageMetric, MetricContext, check_count
 
 
@@ -33,7 +34,7 @@ class MaxSensitivity(ImageMetric):
     construct = "robustness"
     higher_is_better = False
 
-    def __init__(self, n_samples: int = 10, radius: float = 0.02) -> None:
+    def __init__(self, n_samples: Count = 10, radius: Share = 0.02) -> None:
         super().__init__()
         check_count("metric.max_sensitivity.n_samples", n_samples)
         if not 0 < radius <= 1:

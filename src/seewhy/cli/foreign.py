@@ -1,0 +1,108 @@
+"""What settings of other projects' classes may be, where their own annotations allow more than makes sense."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from seewhy.core.settings import Amount, Auto, Count, NonNegative, OneOf, PathText, Positive, Share, Text, UnitInterval
+
+Rate = Annotated[float, Gt(0), Le(1000)]
+"""A learning rate."""
+Rates = Rate | Sequence[Rate]
+Momentum = Annotated[float, Ge(0), Lt(1)]
+Penalty = Annotated[float, Ge(0), Le(1000)]
+Limit = Annotated[int, Ge(0)] | UnitInterval
+"""Batches, or the share of them."""
+Monitor = Annotated[str, OneOf(("val/accuracy", "val/loss", "train/accuracy", "train/loss"))]
+Mode = Annotated[str, OneOf(("max", "min"))]
+Accelerator = Annotated[str, OneOf(("auto", "cpu", "cuda", "gpu", "mps", "tpu"))]
+Devices = Annotated[int, Ge(1), Le(1024)] | Auto | Sequence[Annotated[int, Ge(0)]]
+
+OPTIMISER: dict[str, Any] = {
+    "lr": Rate,
+    "weight_decay": Penalty,
+    "momentum": Momentum,
+    "dampening": UnitInterval,
+    "betas": tuple[Momentum, Momentum],
+    "eps": Positive,
+    "alpha": Momentum,
+    "rho": UnitInterval,
+    "nesterov": bool,
+}
+SCHEDULE: dict[str, Any] = {
+    "max_lr": Rates,
+    "min_lr": NonNegative | Sequence[NonNegative],
+    "eta_min": NonNegative,
+    "pct_start": Annotated[float, Gt(0), Lt(1)],
+    "div_factor": Positive,
+    "final_div_factor": Positive,
+    "factor": Annotated[float, Gt(0), Lt(1)],
+    "gamma": Share,
+    "patience": Amount,
+    "cooldown": Amount,
+    "threshold": NonNegative,
+    "step_size": Count,
+    "T_max": Count,
+    "T_0": Count,
+    "base_momentum": Momentum,
+    "max_momentum": Momentum,
+    "total_steps": Count | None,
+    "mode": Mode,
+}
+TRAINER: dict[str, Any] = {
+    "accelerator": Accelerator,
+    "devices": Devices,
+    "num_nodes": Annotated[int, Ge(1), Le(10_000)],
+    "max_epochs": Count,
+    "min_epochs": Annotated[int, Ge(0)] | None,
+    "max_steps": Literal[-1] | Count,
+    "min_steps": Annotated[int, Ge(0)] | None,
+    "gradient_clip_val": Positive | None,
+    "gradient_clip_algorithm": Annotated[str, OneOf(("norm", "value"))] | None,
+    "num_sanity_val_steps": Literal[-1] | Amount,
+    "log_every_n_steps": Count,
+    "deterministic": bool | Annotated[str, OneOf(("warn",))] | None,
+    "accumulate_grad_batches": Count,
+    "check_val_every_n_epoch": Count,
+    "val_check_interval": Count | Share | None,
+    "limit_train_batches": Limit | None,
+    "limit_val_batches": Limit | None,
+    "limit_test_batches": Limit | None,
+    "overfit_batches": Limit,
+}
+CHECKPOINT: dict[str, Any] = {
+    "dirpath": PathText | None,
+    "filename": Text | None,
+    "monitor": Monitor | None,
+    "mode": Mode,
+    "save_top_k": Literal[-1] | Amount,
+    "every_n_epochs": Count | None,
+    "every_n_train_steps": Count | None,
+}
+STOPPING: dict[str, Any] = {"monitor": Monitor, "mode": Mode, "patience": Count, "min_delta": NonNegative}
+LOGGER: dict[str, Any] = {"save_dir": PathText, "name": str | None, "version": int | str | None}
+
+OPTIMISERS = "SGD Adam AdamW NAdam RAdam Adamax Adagrad Adadelta RMSprop ASGD Rprop"
+SCHEDULES = (
+    "OneCycleLR ReduceLROnPlateau CosineAnnealingLR CosineAnnealingWarmRestarts StepLR MultiStepLR ExponentialLR "
+    "LinearLR ConstantLR PolynomialLR"
+)
+CALLBACKS = "lightning.pytorch.callbacks"
+LOGGERS = "lightning.pytorch.loggers"
+
+FOREIGN_SETTINGS: dict[str, dict[str, Any]] = {
+    "lightning.pytorch.Trainer": TRAINER,
+    f"{CALLBACKS}.ModelCheckpoint": CHECKPOINT,
+    f"{CALLBACKS}.EarlyStopping": STOPPING,
+    f"{CALLBACKS}.LearningRateMonitor": {"logging_interval": Annotated[str, OneOf(("step", "epoch"))] | None},
+    f"{LOGGERS}.TensorBoardLogger": LOGGER,
+    f"{LOGGERS}.CSVLogger": LOGGER,
+    f"{LOGGERS}.WandbLogger": {"save_dir": PathText, "project": Text | None, "offline": bool},
+    f"{LOGGERS}.MLFlowLogger": {"save_dir": PathText | None, "experiment_name": Text},
+    **{f"torch.optim.{name}": OPTIMISER for name in OPTIMISERS.split()},
+    **{f"torch.optim.lr_scheduler.{name}": SCHEDULE for name in SCHEDULES.split()},
+}
+"""What is declared here replaces the annotation of the class; a class without that setting is not given it."""
