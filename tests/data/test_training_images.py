@@ -207,7 +207,7 @@ def test_what_cannot_be_read_is_left_out_of_a_batch(tmp_path: Path) -> None:
         ({"a": 4, "b": 4}, {"validation": 0.5, "test": 0.5}, "leave no image to train on"),
         ({"a": 4, "b": 4}, {"validation": 0.0}, r"data\.validation=0\.0 must be between 0 and 1"),
         ({"a": 4, "b": 4}, {"test": 1.5}, r"data\.test=1\.5 must be between"),
-        ({"a": 4, "b": 4}, {"split": "training"}, "data.split='training' is none of train, val, test"),
+        ({"a": 4, "b": 4}, {"split": "training"}, "data.split=training must be train, val or test"),
         ({"a": 4, "b": 4}, {"training_batch_size": 1}, r"training_batch_size=1 must be at least 2"),
     ],
 )

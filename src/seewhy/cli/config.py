@@ -115,7 +115,7 @@ GROUPS = {
     "corruption": "",
     "model": "seewhy.models.classifier.Classifier",
     "data": "lightning.pytorch.LightningDataModule",
-    "optimization": "seewhy.models.classifier.Optimization",
+    "optimization": "",
     "synthesis": "seewhy.analyses.synthesis.base.Synthesis",
     "callbacks": "lightning.pytorch.Callback",
     "logger": "lightning.pytorch.loggers.Logger",
@@ -163,8 +163,6 @@ def check_settings(cfg: DictConfig, overrides: Sequence[str]) -> None:
 def _check_group(value: Any, group: str) -> None:
     """Refuse a group that describes no object, or a member of a group that does not."""
     if group not in SEVERAL:
-        if group == "optimization" and value is None:
-            return
         if not isinstance(value, Mapping) or "_target_" not in value:
             raise UserError(f"{group}={write_value(value)} must be one of its choices: {list_choices(group)}")
         return

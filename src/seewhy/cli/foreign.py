@@ -7,13 +7,23 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from seewhy.core.settings import Amount, Auto, Count, NonNegative, OneOf, PathText, Positive, Share, Text, UnitInterval
+from seewhy.core.settings import (
+    Amount,
+    Auto,
+    Count,
+    LearningRate,
+    NonNegative,
+    OneOf,
+    PathText,
+    Penalty,
+    Positive,
+    Share,
+    Text,
+    UnitInterval,
+)
 
-Rate = Annotated[float, Gt(0), Le(1000)]
-"""A learning rate."""
-Rates = Rate | Sequence[Rate]
+Rates = LearningRate | Sequence[LearningRate]
 Momentum = Annotated[float, Ge(0), Lt(1)]
-Penalty = Annotated[float, Ge(0), Le(1000)]
 Limit = Annotated[int, Ge(0)] | UnitInterval
 """Batches, or the share of them."""
 Monitor = Annotated[str, OneOf(("val/accuracy", "val/loss", "train/accuracy", "train/loss"))]
@@ -22,7 +32,7 @@ Accelerator = Annotated[str, OneOf(("auto", "cpu", "cuda", "gpu", "mps", "tpu"))
 Devices = Annotated[int, Ge(1), Le(1024)] | Auto | Sequence[Annotated[int, Ge(0)]]
 
 OPTIMISER: dict[str, Any] = {
-    "lr": Rate,
+    "lr": LearningRate,
     "weight_decay": Penalty,
     "momentum": Momentum,
     "dampening": UnitInterval,

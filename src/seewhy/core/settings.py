@@ -76,6 +76,9 @@ BatchSize = Annotated[int, Ge(1), Le(65_536)]
 Radius = Annotated[int, Ge(0), Le(1000)]
 Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
+LearningRate = Annotated[float, Gt(0), Le(1000)]
+Penalty = Annotated[float, Ge(0), Le(1000)]
+"""The weight of a penalty on the size of weights."""
 Share = Annotated[float, Gt(0), Le(1)]
 UnitInterval = Annotated[float, Ge(0), Le(1)]
 Text = Annotated[str, MinLen(1)]
@@ -184,7 +187,7 @@ def _guard_classes(annotation: Any) -> Any:
     """The same type with each class that is none of Python's own as a test for its instances."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return Annotated.__class_getitem__((_guard_classes(arguments[0]), *arguments[1:]))  # type: ignore[attr-defined]
+        return Annotated.__class_getitem__((_guard_classes(arguments[0]), *arguments[1:]))
     if _is_union(annotation):
         return Union[tuple(map(_guard_classes, arguments))]  # noqa: UP007
     if inspect.isclass(origin) and issubclass(origin, Collection) and arguments:

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from seewhy.core.errors import UserError, check_choice
 from seewhy.core.files import find_resources
-from seewhy.core.settings import BatchSize, ImageCount, PathText, Processes, Seed
+from seewhy.core.settings import BatchSize, ImageCount, OneOf, PathText, Processes, Seed
 from seewhy.core.types import CIFAR10_CLASSES, IMAGENET_MEAN, IMAGENET_STD, Batch, Facts
 from seewhy.data.corruptions.corrupter import Corrupter, limit_batch_size
 from seewhy.data.dataset import ImageFiles, Item, collate, escape_path
@@ -97,7 +97,7 @@ class Folder(LightningDataModule):
         labels: PathText | None = None,
         masks: PathText | None = None,
         max_pixels: Annotated[int, Ge(1)] = MAX_PIXELS,
-        split: str | None = None,
+        split: Annotated[str, OneOf(PARTS)] | None = None,
         validation: Annotated[float, Gt(0), Lt(1)] = 0.15,
         test: Annotated[float, Gt(0), Lt(1)] = 0.15,
         split_seed: Seed = 0,

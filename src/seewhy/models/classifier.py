@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
 from seewhy.core.errors import Incompatible, UserError
 from seewhy.core.outputs import expand_binary
-from seewhy.core.settings import OneOf
+from seewhy.core.settings import LearningRate, OneOf, Penalty, check_fields
 from seewhy.core.types import Batch, Facts, Images
 from seewhy.models.fusion.folding import Folding
 from seewhy.models.fusion.internals import list_parameters
@@ -352,16 +352,12 @@ class AutoOptimization:
         UserError: A rate is not positive, or the weight decay negative.
     """
 
-    lr: float = 1e-3
-    lr_trained: float = 1e-4
-    weight_decay: float = 0.01
+    lr: LearningRate = 1e-3
+    lr_trained: LearningRate = 1e-4
+    weight_decay: Penalty = 0.01
 
     def __post_init__(self) -> None:
-        for name in ("lr", "lr_trained"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"optimization.{name}={getattr(self, name)} must be positive")
-        if self.weight_decay < 0:
-            raise UserError(f"optimization.weight_decay={self.weight_decay} must be 0 or more")
+        check_fields(self, "optimization")
 
     def configure(
         self, parameters: Iterable[nn.Parameter], total_steps: int, fresh: Collection[nn.Parameter] | None = None

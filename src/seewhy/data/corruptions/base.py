@@ -20,7 +20,7 @@ Picture: TypeAlias = NDArray[np.uint8]
 SMALL = 64
 """Pictures whose shorter side has at most this many pixels take the levels `small`."""
 
-Transform = albumentations.BasicTransform | albumentations.BaseCompose
+Transform: TypeAlias = albumentations.BasicTransform | albumentations.BaseCompose
 
 
 class Corruption:
