@@ -112,7 +112,7 @@ CONFIGS = [
     ("model.crop=2", "model.crop=2"),
     ("model.mean=[0.5]", "model.mean=[0.5]"),
     ("model.mean=[a,b,c]", "model.mean"),
-    ("model.std=[1,1,nan]", "model.std=[1,1,nan] must be a list, each a finite number"),
+    ("model.std=[1,1,nan]", "model.std=[1,1,nan] must be a finite number above 0, a list"),
     ("model.interpolation=cubic", "model.interpolation=cubic must be nearest, bilinear, bicubic or null"),
     ("model.classes=0", "model.classes=0"),
     ("model.classes=[]", "model.classes=[]"),

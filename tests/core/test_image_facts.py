@@ -39,7 +39,7 @@ def test_the_input_is_described_in_words() -> None:
         ({"display": (1, 2)}, r"model.display=\[1, 2\] must name one or three channels"),
         ({"display": (0,)}, "which are 1 to 3"),
         ({"display": (1, 2, 4)}, "which are 1 to 3"),
-        ({"fit": "stretch"}, "model.fit='stretch' is none of crop, squash"),
+        ({"fit": "stretch"}, "model.fit=stretch must be crop or squash"),
         ({"mean": ()}, "one number for each channel"),
         ({"mean": (0.1, 0.2)}, "one number for each channel"),
     ],

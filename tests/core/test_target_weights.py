@@ -109,6 +109,6 @@ def test_probabilities_are_what_the_facts_say() -> None:
     facts = small_cnn().facts
     assert facts.score == "softmax"
     assert torch.equal(facts.compute_probabilities(OUTPUTS), OUTPUTS.softmax(1))
-    with pytest.raises(UserError, match=r"model\.score='entropy' is none of softmax"):
+    with pytest.raises(UserError, match=r"model\.score=entropy must be softmax"):
         Facts(facts.classes, 32, facts.mean, facts.std, score="entropy")
     assert Facts.from_metadata(facts.to_metadata()) == facts

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from seewhy.core.errors import UserError
+from seewhy.core.errors import UserError, check_choice
 
 SCORES = ("softmax", "sigmoid", "binary", "none")
 """What the outputs of a network can mean.
@@ -94,8 +94,8 @@ def settle_classes(classes: Sequence[str], score: str | None) -> tuple[tuple[str
         UserError: There is no such meaning, or its number of classes is another.
     """
     names = tuple(classes)
-    if score is not None and score not in SCORES:
-        raise UserError(f"model.score={score!r} is none of {', '.join(SCORES)}")
+    if score is not None:
+        check_choice("model.score", score, SCORES)
     if score is None:
         score = "binary" if len(names) == 1 else "softmax"
     if score == "binary" and len(names) == 1:

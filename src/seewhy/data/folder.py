@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from seewhy.core.errors import UserError, check_choice
 from seewhy.core.files import find_resources
-from seewhy.core.settings import BatchSize, ImageCount, OneOf, PathText, Processes, Seed
+from seewhy.core.settings import BatchSize, ImageCount, OneOf, PathText, Positive, Processes, Seed
 from seewhy.core.types import CIFAR10_CLASSES, IMAGENET_MEAN, IMAGENET_STD, Batch, Facts
 from seewhy.data.corruptions.corrupter import Corrupter, limit_batch_size
 from seewhy.data.dataset import ImageFiles, Item, collate, escape_path
