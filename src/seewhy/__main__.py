@@ -21,6 +21,7 @@ def main() -> None:
         SystemExit: 2 where there is no such task, else with the exit code of the task.
     """
     signals.exit_while_starting()
+    signals.outlive_readers()
     arguments = sys.argv[1:]
     word = arguments[0] if arguments else "--help"
     if word in ("-h", "--help", "help"):

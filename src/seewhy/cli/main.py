@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from seewhy.cli import help, resume, tasks
 from seewhy.cli.config import find_config_folder, normalise_overrides
 from seewhy.cli.suggestions import explain_mistake
+from seewhy.core import signals
 from seewhy.core.errors import UserError
 from seewhy.core.files import CHECKOUT
 
@@ -34,6 +35,7 @@ def run_task(task: str, arguments: Sequence[str]) -> None:
     Raises:
         SystemExit: With the exit code of the command, where that is not 0.
     """
+    signals.outlive_readers()
     program = sys.argv[: len(sys.argv) - len(arguments)]
     try:
         configs = find_config_folder()
@@ -42,11 +44,14 @@ def run_task(task: str, arguments: Sequence[str]) -> None:
         _exit_with(error)
     _share_sources()
     help.register_resolvers()
-    command = [*program, *overrides]
+    command, owner = [*program, *overrides], os.getpid()
 
     def start(cfg: DictConfig) -> None:
         sys.argv = command  # also in the processes of a launcher
-        tasks.execute(tasks.TASKS[task], cfg)
+        if os.getpid() == owner:
+            tasks.execute(tasks.TASKS[task], cfg)
+        else:
+            tasks.execute_in_worker(tasks.TASKS[task], cfg, owner)
 
     sys.argv = [program[0], *overrides]  # Hydra reads all words but the first
     try:

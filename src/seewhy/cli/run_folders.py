@@ -11,7 +11,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, read_write
 
 from seewhy.core.errors import UserError
-from seewhy.core.signals import is_first_process
+from seewhy.core.signals import end_sweep_in_order, is_first_process
 from seewhy.runs.ownership import check_folder_is_free, create_new_folder
 
 
@@ -51,6 +51,12 @@ class RunFolders(Callback):
         folder = _claim(config, "sweep", str(config.task))
         with read_write(config.hydra):
             config.hydra.sweep.dir = str(folder)
+
+        def explain(reason: str) -> None:
+            print(f"\ninterrupted ({reason}); the jobs of the sweep are in {folder}", file=sys.stderr)
+            print(f"to resume the sweep: the same command with hydra.sweep.dir={folder}", file=sys.stderr)
+
+        end_sweep_in_order(explain)
 
 
 def _claim(config: DictConfig, kind: str, task: str) -> Path:

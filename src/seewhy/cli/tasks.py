@@ -28,12 +28,14 @@ from seewhy.cli.instantiate import build_object
 from seewhy.cli.program import find_command, find_command_line, quieten
 from seewhy.cli.resume import build_resume_command
 from seewhy.core.errors import Incompatible, UserError
-from seewhy.core.signals import FULL, Stop, handle_signals, is_first_process
+from seewhy.core.signals import FULL, Stop, end_with_parent, handle_signals, is_first_process, outlive_readers
 from seewhy.runs.ownership import check_folder_is_free, hold_folder
 from seewhy.runs.record import RunRecord
 from seewhy.runs.resume_check import ChangedRun, Shard, select_decisive
 from seewhy.runs.stored_json import read_form
 
+INTERRUPTED = (130, 143)
+"""Exit codes after Ctrl-C, a full disk or SIGTERM."""
 PAGED = ("explain", "robustness")
 """Tasks that end with report.html: one for a run, one for all jobs of a sweep."""
 
@@ -322,6 +324,8 @@ def execute(task: Task, cfg: DictConfig) -> None:
     """
     quieten()
     first = is_first_process()
+    if not first:
+        end_with_parent(os.getppid())
     single = HydraConfig.get().mode == RunMode.RUN
     overrides: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     with contextlib.ExitStack() as held:
@@ -333,6 +337,29 @@ def execute(task: Task, cfg: DictConfig) -> None:
                 print(f"error: {mistake}", file=sys.stderr)
                 raise SystemExit(2) from None
         _execute_with_record(task, cfg, overrides, first, single)
+
+
+def execute_in_worker(task: Task, cfg: DictConfig, parent: int) -> None:
+    """Run a job of a sweep in a process of its launcher, which ends with the sweep.
+
+    Args:
+        task: One of `TASKS`.
+        cfg: Its composed config.
+        parent: The process of the sweep.
+
+    Raises:
+        SystemExit: The job failed; an interrupted one ends the process, which would else be given the next job.
+    """
+    outlive_readers()
+    end_with_parent(parent)
+    try:
+        execute(task, cfg)
+    except SystemExit as stop:
+        if stop.code in INTERRUPTED and Stop.parent is not None:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+            os._exit(stop.code)
+        raise
 
 
 def _execute_with_record(task: Task, cfg: DictConfig, overrides: list[str], first: bool, single: bool) -> None:
@@ -381,7 +408,7 @@ def _end_interrupted(cfg: DictConfig, record: RunRecord, reason: str) -> int:
     print(f"\ninterrupted ({reason}); finished batches are in {cfg.output}", file=sys.stderr)
     if cfg.task == "explain":
         print(f"to resume: {build_resume_command(cfg.task, cfg.output)}", file=sys.stderr)
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
+        if HydraConfig.get().mode == RunMode.MULTIRUN and (Stop.parent is None or Stop.is_orphan()):
             sweep = HydraConfig.get().sweep.dir
             print(f"to resume the sweep: the same command with hydra.sweep.dir={sweep}", file=sys.stderr)
     return 143 if reason == "SIGTERM" else 130
