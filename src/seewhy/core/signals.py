@@ -36,7 +36,11 @@ class Stop:
 
     @classmethod
     def is_orphan(cls) -> bool:
-        """Whether the process that began this one is gone."""
+        """Tell whether the process that began this one is gone.
+
+        Returns:
+            False where a person began it.
+        """
         return cls.parent is not None and os.getppid() != cls.parent
 
 
