@@ -204,33 +204,36 @@ def _wrap_network(
     threshold: float | None,
     output: str | int | None,
 ) -> Classifier:
-    from seewhy.core.outputs import settle_classes
     from seewhy.core.types import Facts, read_size
     from seewhy.models.build import expand_statistics, read_class_names
     from seewhy.models.classifier import Classifier
+    from seewhy.models.contract import check_contract, settle_names, unify_weights
     from seewhy.models.unwrapping import unwrap_network
     from seewhy.models.weights import hash_weights
 
     names = read_class_names(classes)
-    if names is None or size is None or mean is None or std is None:
+    if (names is None and score != "none") or size is None or mean is None or std is None:
         facts = {"classes": classes, "size": size, "mean": mean, "std": std}
         missing = ", ".join(key for key, value in facts.items() if value is None)
         raise UserError(
             f"a network of your own needs {missing}: for example classes=10, size=224, mean=[0.485, 0.456, 0.406], "
             "std=[0.229, 0.224, 0.225] (0 and 1 where the network takes images in [0, 1])"
         )
-    names, meaning = settle_classes(names, score)
-    network, statistics = unwrap_network(network), expand_statistics(channels, mean, std, None)
+    names, meaning = settle_names(names, score)
+    (network, converted), statistics = (
+        unify_weights(unwrap_network(network)),
+        expand_statistics(channels, mean, std, None),
+    )
     stated = Facts(names, read_size(size), **statistics, score=meaning)  # type: ignore[arg-type]
     classifier = Classifier(
         network,
         stated.replace({"display": display, "fit": fit, "threshold": threshold, "output": output}),
         name=getattr(network, "original_name", type(network).__name__),  # TorchScript keeps the name of the class
-        origin="given",
+        origin=", ".join(["given", *([converted] if converted else [])]),
         weights_sha256=hash_weights(network),
     )
     parameter = next(network.parameters(), None)
-    return classifier if parameter is None else classifier.to(parameter.device)
+    return check_contract(classifier if parameter is None else classifier.to(parameter.device), score)
 
 
 def _choose_model(model: str) -> list[str]:

@@ -51,7 +51,7 @@ def slow_twin(n_masks: int, cells: int, probability: float, score: str) -> torch
 @pytest.mark.parametrize(("cells", "probability", "score"), [(7, 0.5, "probability"), (5, 0.3, "logit")])
 @torch.no_grad()
 def test_it_equals_the_loop(probe_batch_size: int, cells: int, probability: float, score: str) -> None:
-    explainer = Rise(n_masks=20, cells=cells, probability=probability, score=score, probe_batch_size=probe_batch_size)
+    explainer = Rise(n_masks=20, cells=cells, probability=probability, space=score, probe_batch_size=probe_batch_size)
     expected = slow_twin(20, cells, probability, score)
     torch.testing.assert_close(published(explainer, small_cnn(), IMAGES, TARGETS), expected, rtol=1e-6, atol=1e-9)
 
@@ -73,7 +73,7 @@ def test_weights_are_those_of_bilinear_up_sampling(side: int, cells: int) -> Non
 def test_masks_that_show_everything_give_the_score() -> None:
     classifier = small_cnn()
     scores = classifier(IMAGES)[torch.arange(3), TARGETS]
-    explainer = Rise(n_masks=3, probability=1.0, score="logit", probe_batch_size=16)
+    explainer = Rise(n_masks=3, probability=1.0, space="logit", probe_batch_size=16)
     found = published(explainer, classifier, IMAGES, TARGETS)
     torch.testing.assert_close(found, scores[:, None, None].expand(3, 32, 32), rtol=1e-4, atol=1e-5)
 
@@ -93,7 +93,7 @@ def test_the_normalisation_is_unbiased_and_the_map_points_at_what_counts() -> No
         classifier.network[1].weight[1].view(3, 16, 16)[:, 2:6, 9:14] = 1
         classifier.network[1].bias.fill_(2.0)
     image = torch.full((1, 3, 16, 16), 0.5, dtype=torch.float64)
-    explainer = Rise(n_masks=3000, cells=4, score="logit", probe_batch_size=256)
+    explainer = Rise(n_masks=3000, cells=4, space="logit", probe_batch_size=256)
     (found,) = published(explainer, classifier, image, torch.tensor([1]))
     far = found[12:, :4].mean()
     # Far from the square the mask says nothing about the score: 0.5 of 60 values of 0.5, and the bias.
@@ -108,7 +108,7 @@ def test_of_a_network_that_ignores_its_image_the_map_is_zero(score: str) -> None
     with torch.no_grad():
         network[1].weight.zero_()
         network[1].bias.copy_(torch.tensor([6.0, 0.0, -1.0]))
-    found = Rise(n_masks=40, score=score, probe_batch_size=7).attribute(
+    found = Rise(n_masks=40, space=score, probe_batch_size=7).attribute(
         classifier_of(network, 8, 3), random_images(2, 8), torch.tensor([0, 1])
     )
     assert not bool(found.maps.any())
@@ -126,7 +126,7 @@ def test_of_a_linear_network_it_comes_to_the_closed_form_whatever_the_bias() -> 
         with torch.no_grad():
             classifier.network[1].bias.fill_(bias)  # type: ignore[index, union-attr]
         maps.append(
-            Rise(n_masks=1500, cells=cells, score="logit", probe_batch_size=500)(classifier, image, torch.tensor([1]))[
+            Rise(n_masks=1500, cells=cells, space="logit", probe_batch_size=500)(classifier, image, torch.tensor([1]))[
                 0
             ].double()
         )
@@ -142,7 +142,7 @@ def test_of_a_linear_network_it_comes_to_the_closed_form_whatever_the_bias() -> 
 
 def test_a_pixel_that_no_mask_shows_has_the_mean_score() -> None:
     classifier, image = linear_classifier()[0], random_images(1, 8)
-    explainer = Rise(n_masks=2, cells=8, probability=0.2, score="logit", probe_batch_size=4)
+    explainer = Rise(n_masks=2, cells=8, probability=0.2, space="logit", probe_batch_size=4)
     masks = torch.stack(slow_masks(image[0], 2, 8, 0.2))
     hidden = masks.sum(0) == 0
     with torch.no_grad():
@@ -202,7 +202,7 @@ def test_passes_equal_the_formula() -> None:
         ({"cells": 0}, "explainer.cells=0"),
         ({"probability": 0.0}, "explainer.probability=0.0"),
         ({"probability": 1.5}, "explainer.probability=1.5"),
-        ({"score": "margin"}, "explainer.score=margin must be probability or logit"),
+        ({"space": "margin"}, "explainer.space=margin must be probability or logit"),
     ],
 )
 def test_impossible_parameters_are_refused(options: dict[str, object], words: str) -> None:

@@ -21,7 +21,7 @@ from tiny import classifier_of, random_images
 
 METHODS: list[Explainer] = [
     Occlusion(probe_batch_size=8),
-    Rise(n_masks=60, score="logit", probe_batch_size=8),
+    Rise(n_masks=60, space="logit", probe_batch_size=8),
     Lime(n_segments=9, n_samples=60, probe_batch_size=8),
     KernelShap(n_segments=9, probe_batch_size=64),
     KernelShap(n_segments=16, n_samples=60, probe_batch_size=8),

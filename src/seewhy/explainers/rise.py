@@ -36,13 +36,13 @@ class Rise(Explainer):
         n_masks: Masks of each image, from 1.
         cells: Side of the grid of bits, from 1 to that of the image in pixels.
         probability: That a bit is 1, above 0 and at most 1.
-        score: `probability`, the target's, as published, or its `logit`.
+        space: `probability`, the target's, as published, or its `logit`.
     """
 
     n_masks: Count = 4000
     cells: Pixels = 7
     probability: Share = 0.5
-    score: Annotated[str, OneOf(("probability", "logit"))] = "probability"
+    space: Annotated[str, OneOf(("probability", "logit"))] = "probability"
 
     signed: ClassVar[bool] = False
 
@@ -80,9 +80,10 @@ class Rise(Explainer):
             torch.mul(images[item], masks[rows, None], out=masked[rows])
         logits, chosen = evaluator.compute_logits(masked), targets[image]
         rounding = bound_score_differences(evaluator.classifier, logits, chosen, images)
-        if self.score == "logit":
+        facts = evaluator.classifier.facts
+        if self.space == "logit" or not facts.has_probabilities or facts.gives_probabilities:
             return chosen.score(logits), rounding
-        scores = chosen.score(evaluator.classifier.facts.compute_probabilities(logits))
+        scores = chosen.score(facts.compute_probabilities(logits))
         return scores, scores.abs() * (rounding + torch.finfo(scores.dtype).eps)
 
     def passes_per_image(self, **size: Any) -> tuple[int, int]:

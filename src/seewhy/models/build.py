@@ -129,7 +129,7 @@ def build_classifier(
         The classifier in evaluation mode.
 
     Raises:
-        UserError: The weights, the size or a layer do not fit the network.
+        UserError: The weights, the size or a layer do not fit the network, or it cannot be explained (see `check_contract`).
         MissingWeights: There are no weights at hand.
     """
     source = choose_origin(name, architecture, weights)
@@ -137,6 +137,7 @@ def build_classifier(
     import torch
 
     from seewhy.models.classifier import Classifier
+    from seewhy.models.contract import check_contract, unify_weights
     from seewhy.models.weights import find_head, fit_weights, hash_weights, match_names
 
     checkpoint, origin = _read_source(name, source, seed, ema)
@@ -166,14 +167,15 @@ def build_classifier(
     renewed: list[str] = []
     if state and new_head:
         state, prefixes = match_names(network, state, ema)
-        renewed = find_head(network, state, len(facts.classes))
+        renewed = find_head(network, state, facts.output_count)
         state = state | {name: network.state_dict()[name] for name in renewed}
         notes += prefixes + ([f"new head {', '.join(renewed)}"] if renewed else [])
     if state:
         notes.append(fit_weights(network, state, origin, ema))
     if ema is True and not any("average" in note and "not the" not in note for note in notes):
         raise UserError(f"model.ema=true: {origin} holds no moving average of the weights; set model.ema=auto")
-    origin += "".join(f", {note}" for note in notes if note)
+    network, converted = unify_weights(network)
+    origin += "".join(f", {note}" for note in (*notes, converted) if note)
     network.eval()
     if size is not None:
         _check_size(network, facts)
@@ -193,7 +195,7 @@ def build_classifier(
     for layer in (cam_layer, influence_layer):
         if layer is not None:
             result.find_layer(layer)
-    return result
+    return check_contract(result, score)
 
 
 def _read_source(name: str, source: str, seed: int, ema: bool | str) -> tuple[Checkpoint, str]:

@@ -198,19 +198,31 @@ class Classifier(LightningModule):
         Yields:
             Nothing.
         """
+        with self.evaluating():
+            self._depth += 1
+            try:
+                self.folding.refresh(self._example)
+                yield
+            finally:
+                self._depth -= 1
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Hold evaluation mode and parameters without gradients inside the block, and compute layer by layer.
+
+        Yields:
+            Nothing.
+        """
         modes = {module: module.training for module in self.modules()}
         trainable = [parameter for parameter in list_parameters(modes) if parameter.requires_grad]
         if any(modes.values()):
             self.eval()
         for parameter in trainable:
             parameter.requires_grad_(False)
-        self._depth += 1
         try:
             with interpret():
-                self.folding.refresh(self._example)
                 yield
         finally:
-            self._depth -= 1
             for module, mode in modes.items():
                 if module.training != mode:
                     module.training = mode

@@ -103,7 +103,7 @@ def _shape_scores(values: Tensor, images: int, outputs: int) -> tuple[int, int] 
     shape = tuple(values.shape)
     if len(shape) >= 2 and shape[0] == images and all(side == 1 for side in shape[2:]):
         return images, shape[1]
-    if shape == (images,) and outputs in (0, 1):
+    if shape == (images,) and (images > 1 or outputs < 2):
         return images, 1
     if images == 1 and len(shape) <= 1 and values.numel() == max(1, outputs):
         return 1, values.numel()
