@@ -88,7 +88,7 @@ BREACHES: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], str]] = {
     "a changed buffer": (lambda: Network(before=Counter()), {}, r"changes before\.passes when it is evaluated"),
     "sigmoid for softmax": (lambda: Network(torch.sigmoid), {"score": "softmax"}, r"set model\.score=sigmoid"),
     "softmax for sigmoid": (lambda: Network(lambda z: z.softmax(1)), {"score": "sigmoid"}, r"set model\.score=softmax"),
-    "no such meaning": (Network, {"score": "logits"}, r"model\.score='logits' is none of softmax"),
+    "no such meaning": (Network, {"score": "logits"}, r"model\.score=logits must be softmax"),
     "no such output": (Network, {"output": "logits"}, r"model\.output=logits: the network returns \[2, 5\]"),
 }
 
