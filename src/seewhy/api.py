@@ -1,12 +1,15 @@
-"""The command `explain` as a function: explanations that show themselves in a notebook, and classifiers to reuse."""
+"""The command `explain` as a function, for any networks, images and methods; and classifiers to reuse."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
+from torch import Tensor
 
 from seewhy.cli.build import build_classifier, build_data, build_trainer
 from seewhy.cli.config import compose, find_config_folder
@@ -15,107 +18,35 @@ from seewhy.cli.program import quieten
 from seewhy.cli.suggestions import describe_unknown_key
 from seewhy.core.errors import UserError, find_nearest
 from seewhy.core.targets import check_policy
-from seewhy.core.types import Batch, Explanation, Skipped
-from seewhy.data.dataset import ImageInput, is_paths, iterate_batches, list_roots, order_by_root
+from seewhy.core.types import Batch, Skipped
+from seewhy.data.in_memory import (
+    ImageInput,
+    LabelInput,
+    is_paths,
+    iterate_batches,
+    list_labels,
+    list_roots,
+    order_by_root,
+    read_label,
+    refuse_shuffling,
+)
 from seewhy.explainers.base import Explainer
 from seewhy.explainers.batch import explain_batch
-from seewhy.metrics.base import ImageMetric
+from seewhy.metrics.base import CONSTRUCTS, ImageMetric
 from seewhy.metrics.batch import build_context, measure_batch, select_masks, select_measurable
-from seewhy.models.classifier import Classifier
+from seewhy.models.classifier import Classifier, Passes
+from seewhy.report.explanations import ExplainedImage, Explanations, Origin
+from seewhy.runs.batch_results import Cost, CurveRow, collect_curve_rows
+from seewhy.statistics.schema import collect_metric_facts
 
 if TYPE_CHECKING:
-    import pandas as pd
     from omegaconf import DictConfig
-    from PIL.Image import Image
     from torch import nn
 
+__all__ = ["ExplainedImage", "Explanations", "explain", "load_classifier"]
 
-class ExplainedImage(Explanation):
-    """One image with its prediction and one attribution map for one target, which draws itself."""
-
-    def figure(self, **style: Any) -> Image:
-        """Draw the figure of a run's figures/<image>.png.
-
-        Args:
-            **style: Options of `seewhy.plots.explanation.draw_panel`, such as colours, strength and views.
-
-        Returns:
-            An RGB picture.
-        """
-        from seewhy.plots.canvas import open_figure
-        from seewhy.plots.explanation import draw_panel
-
-        return open_figure(draw_panel(self, **style))
-
-    def _repr_png_(self) -> bytes:
-        from seewhy.plots.canvas import encode_figure
-        from seewhy.plots.explanation import draw_panel
-
-        return encode_figure(draw_panel(self))
-
-
-class Explanations(list[ExplainedImage]):
-    """One explanation per image, in the order of the images; shown in a notebook as one picture.
-
-    Args:
-        explanations: Those of the images that could be explained.
-        skipped: The images that could not, each with the reason.
-    """
-
-    def __init__(self, explanations: Iterable[ExplainedImage] = (), skipped: Iterable[Skipped] = ()) -> None:
-        super().__init__(explanations)
-        self.skipped = list(skipped)
-
-    def figure(self, **style: Any) -> Image:
-        """Draw original and overlay of every image in one picture.
-
-        Args:
-            **style: Options of `seewhy.plots.grid.draw_grid`.
-
-        Returns:
-            An RGB picture.
-        """
-        from seewhy.plots.canvas import open_figure
-        from seewhy.plots.grid import draw_grid
-
-        return open_figure(draw_grid(self, **style))
-
-    def table(self) -> pd.DataFrame:
-        """Collect the numbers of all explanations.
-
-        Returns:
-            One row per image: true class, prediction, target, facts of the map and metrics.
-        """
-        import pandas as pd
-
-        rows = [
-            {
-                "image": each.name,
-                "label": each.prediction.label,
-                "predicted": each.prediction.name,
-                "probability": each.prediction.probability,
-                "target": each.target.name,
-                "target_probability": each.target.probability,
-                **each.facts,
-                **each.metrics,
-            }
-            for each in self
-        ]
-        return pd.DataFrame(rows)
-
-    def __repr__(self) -> str:
-        left_out = f", {len(self.skipped)} images skipped" if self.skipped else ""
-        lines = [
-            f"  {each.name}: {each.target.name} {each.target.probability:.3f} ({each.explainer})" for each in self[:10]
-        ]
-        lines += [f"  ... and {len(self) - 10} more"] if len(self) > 10 else []
-        return "\n".join([f"{len(self)} explanation{'s' if len(self) != 1 else ''}{left_out}", *lines])
-
-    def _repr_png_(self) -> bytes | None:
-        from seewhy.plots.canvas import encode_figure
-        from seewhy.plots.grid import draw_grid
-
-        return encode_figure(draw_grid(self)) if self else None
+ModelInput: TypeAlias = "str | Classifier | nn.Module"
+MetricInput: TypeAlias = "str | ImageMetric | Sequence[str | ImageMetric]"
 
 
 def load_classifier(
@@ -166,8 +97,6 @@ def load_classifier(
     """
     from torch import nn
 
-    from seewhy.models.classifier import Classifier
-
     facts: dict[str, Any] = {"classes": classes, "size": size, "mean": mean, "std": std}
     facts |= {"channels": channels, "display": display, "fit": fit}
     facts |= {"score": score, "threshold": threshold, "output": output}
@@ -180,6 +109,8 @@ def load_classifier(
         if weights is not None:
             raise UserError(f"weights={weights}: this network has its own; load them with network.load_state_dict")
         return _wrap_network(model, **facts)  # type: ignore[arg-type]
+    if not isinstance(model, str):
+        raise UserError(f"model={_describe(model)}: give a name, a torch.nn.Module, or what load_classifier returned")
     quieten()
     facts |= {"weights": None if weights is None else os.fspath(weights)}
     return _load_named(compose("explain", [*_choose_model(model), *overrides]), facts)
@@ -206,7 +137,6 @@ def _wrap_network(
 ) -> Classifier:
     from seewhy.core.types import Facts, read_size
     from seewhy.models.build import expand_statistics, read_class_names
-    from seewhy.models.classifier import Classifier
     from seewhy.models.contract import check_contract, settle_names, unify_weights
     from seewhy.models.unwrapping import unwrap_network
     from seewhy.models.weights import hash_weights
@@ -254,12 +184,13 @@ def _choose_model(model: str) -> list[str]:
 
 
 def explain(
-    model: str | Classifier | nn.Module = "efficientnet_lite0",
+    model: ModelInput | Sequence[ModelInput] = "efficientnet_lite0",
     images: ImageInput | None = None,
-    explainer: str | Explainer = "grad_cam",
-    target: str | int = "predicted",
-    metrics: str | Sequence[str] = (),
+    explainer: str | Explainer | Sequence[str | Explainer] = "grad_cam",
+    target: Any = "predicted",
+    metrics: MetricInput = (),
     *,
+    labels: LabelInput = None,
     classes: str | int | Sequence[str] | None = None,
     size: int | Sequence[int] | None = None,
     mean: float | Sequence[float] | None = None,
@@ -282,13 +213,28 @@ def explain(
     >>> explanations[0].figure().mode
     'RGB'
 
+    Several networks and methods at once, on arrays with their true classes; the results stay results:
+
+    >>> import numpy as np
+    >>> grey = np.full((2, 40, 50, 3), 128, np.uint8)
+    >>> both = explain(["cifar_cnn", "vgg16_cifar"], grey, ["saliency", "edges"], labels=["cat", 8])
+    >>> len(both), both.filter(lambda each: each.explainer == "saliency").table()["label"].tolist()
+    (8, ['cat', 'ship', 'cat', 'ship'])
+    >>> type(both[:2] + both[4:]).__name__
+    'Explanations'
+
     Args:
-        model: What `load_classifier` takes.
-        images: A folder, a file, a pattern, Pillow images, a list of those, or floats [n, channels, height, width] in
-            [0, 1]; None: the sample images.
-        explainer: A yaml of configs/explainer, or an Explainer.
+        model: What `load_classifier` takes, or a list of those.
+        images: A folder, a file or a pattern; Pillow images; numpy arrays [height, width, channels] (or channels first,
+            where only that fits) and tensors [channels, height, width], with or without a dimension of images in front;
+            a list of any of those; a map-style data set or a DataLoader, also of (image, label). Whole numbers of 8 or 16
+            bits are pictures, which are resized and cropped as files are; floats must be in [0, 1] and of the size of the
+            network. None: the sample images.
+        explainer: A yaml of configs/explainer, an Explainer, or a list of those.
         target: `predicted`, `true`, `runner_up`, a class index or a class name.
-        metrics: Names of configs/metric.
+        metrics: Names of configs/metric, metric objects, or a list of those.
+        labels: The true class of each image, by index or name (None where it is unknown); of a folder also the path of a
+            CSV file. None: what folders, tables and data sets say.
         classes: As in `load_classifier`.
         size: As in `load_classifier`.
         mean: As in `load_classifier`; its length is the number of channels.
@@ -301,84 +247,210 @@ def explain(
         seed: Of every random number.
         probe_batch_size: How many images are in the network at once, or `auto`.
         overrides: Further ones of the command line, such as `["data.limit=10", "trainer=cpu"]`.
-        **parameters: Keys of the explainer's yaml, such as `n_steps=20`.
+        **parameters: Keys of the explainer's yaml, such as `n_steps=20`; of several explainers each takes those it has.
 
     Returns:
-        For each image its `attribution` [height, width], `prediction`, `target`, `metrics` and `figure()`.
+        For each network, method and image, in this order, its `attribution` [height, width], `prediction`, `target`,
+        `metrics` and `figure()`; of all together `table()`, `figure()`, `filter()`, `report()` and `save()`.
 
     Raises:
         UserError: Something cannot be done as asked; the message names what is wrong and the nearest that is right.
     """
     quieten()
-    choices = _choose_model(model) if isinstance(model, str) else []
-    choices += ["data=folder"] if images is not None and is_paths(images) else []
-    choices += [f"seed={seed}", f"probe_batch_size={probe_batch_size}"]
-    cfg = _compose(explainer, metrics, parameters, [*choices, *overrides])
     facts: dict[str, Any] = {"classes": classes, "size": size, "mean": mean, "std": std}
-    facts |= {"display": display, "fit": fit}
-    facts |= {"score": score, "threshold": threshold, "output": output}
-    classifier = _load_named(cfg, facts) if isinstance(model, str) else load_classifier(model, **facts)
-    check_policy("true" if target is True else target, classifier.facts.classes)
-    method = explainer if isinstance(explainer, Explainer) else build_object(cfg.explainer, "explainer")
-    measures: dict[str, ImageMetric] = build_object(cfg.metric, "metric", "all")
+    facts |= {"display": display, "fit": fit, "score": score, "threshold": threshold, "output": output}
+    shared = ["data=folder"] if images is not None and is_paths(images) else []
+    shared += [f"seed={seed}", f"probe_batch_size={probe_batch_size}", *overrides]
+    methods = _list_members("explainer", explainer, str | Explainer)
+    models = _list_members("model", model, object)
+    if len(models) > 1:
+        refuse_shuffling(images)
     results = Explanations()
-    with build_trainer(cfg, logger=False).precision_plugin.forward_context():
-        for batch in _read_batches(cfg, classifier, images):
-            _add_batch(results, classifier, batch.to(classifier.device), method, target, measures, cfg)
+    for each in models:
+        choices = _choose_model(each) if isinstance(each, str) else []
+        configs = _compose_methods(methods, metrics, parameters, [*choices, *shared])
+        classifier = _load_named(configs[0], facts) if choices else load_classifier(each, **facts)
+        results += _explain_all(classifier, configs, methods, (images, labels), target, metrics)
     if not results and results.skipped:
         raise UserError(f"no image could be explained; {results.skipped[0].path}: {results.skipped[0].reason}")
     return results
 
 
-def _compose(
-    explainer: str | Explainer, metrics: str | Sequence[str], parameters: Mapping[str, Any], overrides: Sequence[str]
-) -> DictConfig:
-    """Compose the config of the command, with the explainer's `parameters` filled in."""
-    if isinstance(explainer, Explainer) and parameters:
+def _describe(value: Any) -> str:
+    return value.__name__ + " (a class)" if isinstance(value, type) else type(value).__name__
+
+
+def _list_members(key: str, value: Any, kinds: Any) -> list[Any]:
+    """The members of a list, or the one that stands for it; each of the right kind."""
+    members = list(value) if isinstance(value, list | tuple) else [value]
+    if not members:
+        raise UserError(f"{key}=[] names none")
+    for member in members:
+        if not isinstance(member, kinds):
+            kind = "explainer" if key == "explainer" else "metric"
+            made = f"{member.__name__}()" if isinstance(member, type) else "an object of a class of seewhy or your own"
+            raise UserError(f"{key}={_describe(member)}: give a name of configs/{kind}, or {made}")
+    return members
+
+
+def _compose_methods(
+    methods: Sequence[str | Explainer], metrics: MetricInput, parameters: Mapping[str, Any], overrides: Sequence[str]
+) -> list[DictConfig]:
+    """Compose the config of each method, with those of the `parameters` filled in that it has."""
+    named = [method for method in methods if isinstance(method, str)]
+    if parameters and not named:
         raise UserError(f"{', '.join(parameters)}: set on the explainer itself where it is not given by name")
-    method = [] if isinstance(explainer, Explainer) else [f"explainer={explainer}"]
-    names = [metrics] if isinstance(metrics, str) else list(metrics)
-    cfg = compose("explain", [*method, f"metric=[{','.join(names)}]", *overrides])
-    for key, value in parameters.items():
-        if key not in cfg.explainer:
-            raise describe_unknown_key(f"explainer.{key}", cfg.explainer, choice=f"explainer={explainer}")
-        cfg.explainer[key] = value
-    return cfg
+    listed = metrics if isinstance(metrics, list | tuple) else [metrics]
+    names = [name for name in listed if isinstance(name, str)]
+    configs, unknown = [], dict(parameters)
+    for method in methods:
+        chosen = [f"explainer={method}"] if isinstance(method, str) else []
+        cfg = compose("explain", [*chosen, f"metric=[{','.join(names)}]", *overrides])
+        for key, value in parameters.items() if chosen else ():
+            if key in cfg.explainer:
+                cfg.explainer[key] = value
+                unknown.pop(key, None)
+        configs.append(cfg)
+    for key in unknown:
+        cfg, method = configs[methods.index(named[0])], named[0]
+        raise describe_unknown_key(f"explainer.{key}", cfg.explainer, choice=f"explainer={method}")
+    return configs
 
 
-def _read_batches(cfg: DictConfig, classifier: Classifier, images: ImageInput | None) -> Iterable[Batch]:
+def _build_metrics(cfg: DictConfig, metrics: MetricInput) -> dict[str, ImageMetric]:
+    """The metrics by name: those of the config, and objects."""
+    built: dict[str, ImageMetric] = build_object(cfg.metric, "metric", "all")
+    for metric in _list_members("metrics", metrics, str | ImageMetric) if metrics else ():
+        if not isinstance(metric, ImageMetric):
+            continue
+        if getattr(metric, "construct", None) not in CONSTRUCTS:
+            raise UserError(f"the metric {metric.name} does not say what it measures: construct is one of {CONSTRUCTS}")
+        if metric.name in {each.name for each in built.values()}:
+            raise UserError(f"metrics holds {metric.name} twice, and both write one column: measure them in two calls")
+        built[metric.name] = metric
+    return built
+
+
+class _Run(NamedTuple):
+    """A method with the metrics of its maps, and what both did so far."""
+
+    explainer: Explainer
+    metrics: dict[str, ImageMetric]
+    origin: Origin
+    explanations: list[ExplainedImage]
+
+
+def _explain_all(
+    classifier: Classifier,
+    configs: Sequence[DictConfig],
+    methods: Sequence[str | Explainer],
+    data: tuple[ImageInput | None, LabelInput],
+    target: Any,
+    metrics: MetricInput,
+) -> Explanations:
+    """Explain the images with one network and every method; an image is read and predicted once."""
+    cfg, target = configs[0], "true" if target is True else target
+    check_policy(target, classifier.facts.classes)
+    measures, runs = _build_metrics(cfg, metrics), []
+    for method, config in zip(methods, configs, strict=True):
+        explainer = method if isinstance(method, Explainer) else build_object(config.explainer, "explainer")
+        runs.append(_Run(explainer, measures, _describe_origin(classifier, explainer, target, cfg.seed), []))
+    skipped: list[Skipped] = []
+    with build_trainer(cfg, logger=False).precision_plugin.forward_context():
+        for batch in _read_batches(cfg, classifier, *data):
+            skipped += batch.skipped
+            if batch.names:
+                placed = batch.to(classifier.device)
+                with torch.inference_mode(), classifier.frozen():
+                    logits = classifier(placed.images)
+                for run in runs:
+                    skipped += _explain_batch(classifier, placed, logits, run, target, cfg)
+    return Explanations((each for run in runs for each in run.explanations), dict.fromkeys(skipped))
+
+
+def _explain_batch(
+    classifier: Classifier, batch: Batch, logits: Tensor, run: _Run, target: Any, cfg: DictConfig
+) -> list[Skipped]:
+    """Explain and measure one batch as the callbacks `attribution` and `faithfulness` do; what could not be explained."""
+    explainer, metrics, origin, kept = run
+    with _record_cost(classifier, origin, "attribution"):
+        explanations, left_out = explain_batch(classifier, batch, logits, explainer, target)
+    rows: list[CurveRow] = []
+    if metrics and explanations:
+        metrics, _ = select_measurable(metrics, batch.masks is not None)
+        options = {"seed": cfg.seed, "probe_batch_size": cfg.probe_batch_size}
+        with _record_cost(classifier, origin, "metrics"):
+            masks = select_masks(batch, explanations)
+            context = build_context(classifier, explanations, explainer, masks=masks, **options)
+            explanations = measure_batch(context, explanations, metrics)
+        rows = collect_curve_rows(context, explanations)
+        origin.facts = collect_metric_facts(metrics.values())
+        for metric in metrics.values():
+            metric.reset()  # the explanations have the values
+    origin.images += len(explanations)
+    for each in explanations:
+        kept.append(ExplainedImage.of(each, origin, (row for row in rows if row.image == each.name)))
+    return left_out
+
+
+@contextmanager
+def _record_cost(classifier: Classifier, origin: Origin, stage: str) -> Iterator[None]:
+    before, start = Passes(**vars(classifier.passes)), time.perf_counter()
+    yield
+    passes = classifier.passes.since(before)
+    origin.add_cost(stage, Cost(passes.forward, passes.backward, time.perf_counter() - start))
+
+
+def _describe_origin(classifier: Classifier, explainer: Explainer, target: Any, seed: int) -> Origin:
+    facts = classifier.facts
+    model: dict[str, Any] = {
+        "name": classifier.name,
+        "weights": classifier.origin,
+        "weights_sha256": classifier.weights_sha256,
+        "classes": len(facts.classes),
+        "size": facts.size,
+        "mean": facts.mean,
+        "std": facts.std,
+    }
+    method: dict[str, Any] = {
+        "name": explainer.name,
+        "parameters": explainer.parameters,
+        "target": target if isinstance(target, str | int) else str(target),
+        "signed": explainer.signed,
+        "tolerance": getattr(explainer, "tolerance", None),
+    }
+    return Origin(model, method, seed, str(classifier.device))
+
+
+def _read_batches(
+    cfg: DictConfig, classifier: Classifier, images: ImageInput | None, labels: LabelInput
+) -> Iterable[Batch]:
     if images is not None and not is_paths(images):
-        return iterate_batches(images, classifier.facts, cfg.data.batch_size)
-    options = {} if images is None else {"root": list_roots(images)}  # type: ignore[arg-type]
+        yield from iterate_batches(images, classifier.facts, cfg.data.batch_size, labels)
+        return
+    options: dict[str, Any] = {} if images is None else {"root": list_roots(images)}
+    is_table = isinstance(labels, str | os.PathLike) and images is not None
+    options |= {"labels": os.fspath(labels)} if is_table else {}
     data: Any = build_data(cfg, facts=classifier.facts, **options)
     data.setup("test")
     if images is not None:
         paths = [item.path for item in data.items]
         data.items = [data.items[position] for position in order_by_root(paths, options["root"])]
+    if labels is not None and not is_table:
+        _set_labels(data, labels, classifier.facts.classes)
     loader: Iterable[Batch] = data.test_dataloader()
-    return loader
+    yield from loader
 
 
-def _add_batch(
-    results: Explanations,
-    classifier: Classifier,
-    batch: Batch,
-    explainer: Explainer,
-    target: str | int,
-    metrics: Mapping[str, ImageMetric],
-    cfg: DictConfig,
-) -> None:
-    """Explain and measure one batch as the callbacks `attribution` and `faithfulness` do."""
-    results.skipped += batch.skipped
-    if not batch.names:
-        return
-    with torch.inference_mode(), classifier.frozen():
-        logits = classifier(batch.images)
-    explanations, left_out = explain_batch(classifier, batch, logits, explainer, target)
-    results.skipped += left_out
-    if metrics and explanations:
-        metrics, _ = select_measurable(metrics, batch.masks is not None)
-        options = {"seed": cfg.seed, "probe_batch_size": cfg.probe_batch_size}
-        context = build_context(classifier, explanations, explainer, masks=select_masks(batch, explanations), **options)
-        explanations = measure_batch(context, explanations, metrics)
-    results += [ExplainedImage(**vars(explanation)) for explanation in explanations]
+def _set_labels(data: Any, labels: LabelInput, classes: Sequence[str]) -> None:
+    """Give the files of a data module the true classes that the caller states."""
+    values = list_labels(labels)
+    if len(values) != len(data.items):
+        raise UserError(
+            f"labels has {len(values)} values for {len(data.items)} images: give one for each, in the order of the files, "
+            "or the path of a CSV file"
+        )
+    read = [read_label(value, classes) for value in values]
+    data.items = [
+        item._replace(label=label.number, label_name=label.name) for item, label in zip(data.items, read, strict=True)
+    ]

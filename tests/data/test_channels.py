@@ -11,9 +11,10 @@ from PIL import Image
 
 from seewhy.core.errors import UnreadableImage, UserError
 from seewhy.core.types import Facts
-from seewhy.data.dataset import ImageFiles, Item, collate, stack_images
+from seewhy.data.dataset import ImageFiles, Item, collate
 from seewhy.data.folder import Folder
 from seewhy.data.images import convert_pillow, read_image
+from seewhy.data.in_memory import iterate_batches
 from seewhy.data.loading import compute_cut_share, compute_resized_size, resize_and_crop, to_grey
 
 RNG = np.random.default_rng(0)
@@ -235,10 +236,15 @@ def test_a_scale_must_be_above_nothing() -> None:
 def test_images_in_memory_have_the_channels_of_the_network() -> None:
     grey = Image.fromarray(BYTES[..., 0])
     assert torch.equal(convert_pillow(grey, 1)[0], torch.from_numpy(BYTES[..., 0].copy()))
-    assert stack_images([grey], facts_of((20, 24), 1)).shape == (1, 1, 20, 24)
+    assert stack([grey], facts_of((20, 24), 1)).shape == (1, 1, 20, 24)
     images = torch.rand(2, 4, 20, 24)
-    assert torch.equal(stack_images(images, facts_of((20, 24), 4)), images)
-    with pytest.raises(UserError, match=r"give floats \[n, 4, height, width\]"):
-        stack_images(images[:, :3], facts_of((20, 24), 4))
+    assert torch.equal(stack(images, facts_of((20, 24), 4)), images)
+    with pytest.raises(UserError, match=r"3 x 20 x 24 values, not \[4, height, width\]"):
+        stack(images[:, :3], facts_of((20, 24), 4))
     with pytest.raises(UserError, match=r"20 x 24 pixels, the network sees 24 x 20: .* or set size=\(20, 24\)"):
-        stack_images(images, facts_of((24, 20), 4))
+        stack(images, facts_of((24, 20), 4))
+
+
+def stack(images: object, facts: Facts) -> torch.Tensor:
+    """All images of a caller as one tensor."""
+    return torch.cat([batch.images for batch in iterate_batches(images, facts, 2)])

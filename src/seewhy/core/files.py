@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from importlib import resources
@@ -149,3 +150,21 @@ def find_resources(packaged: str, checkout: str) -> Path:
     """
     folder = Path(str(resources.files("seewhy"))) / packaged
     return folder if folder.is_dir() else CHECKOUT / checkout
+
+
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/{1,2}[^/]")
+"""How the address of a file elsewhere begins; a path class leaves one slash of two."""
+
+
+def refuse_address(key: str, text: str) -> None:
+    """Refuse the address of a file on another machine, which nothing here fetches.
+
+    Args:
+        key: What was set to it, for the message.
+        text: A path as it was given.
+
+    Raises:
+        UserError: It begins with a scheme, such as `https://`.
+    """
+    if ADDRESS.match(text) and not os.path.lexists(text):
+        raise UserError(f"{key}={text}: nothing is fetched from the network; download it and give the path of the file")

@@ -1,22 +1,21 @@
-"""Images as a torch data set that reports what it cannot read: files, or what a caller holds in memory."""
+"""Image files as a torch data set that reports what it cannot read."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from seewhy.core.errors import UnreadableImage, UserError
-from seewhy.core.types import Batch, Corrupted, Facts, Images, Skipped
-from seewhy.data.images import MAX_PIXELS, convert_pillow, fit_mask, read_image, read_mask
+from seewhy.core.errors import UnreadableImage
+from seewhy.core.types import Batch, Corrupted, Facts, Skipped
+from seewhy.data.images import MAX_PIXELS, fit_mask, read_image, read_mask
 from seewhy.data.loading import resize_and_crop, to_bytes, to_unit_range
 
 Corrupt: TypeAlias = Callable[[Tensor], Corrupted]
@@ -144,120 +143,3 @@ def escape_path(path: Path) -> str:
     """
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return "".join(f"\\x{ord(each):02x}" if unicodedata.category(each) == "Cc" else each for each in text)
-
-
-Paths: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-ImageInput: TypeAlias = Paths | Image.Image | Sequence[Image.Image] | Tensor
-
-
-def is_paths(images: Any) -> bool:
-    """Whether images are given as paths.
-
-    Args:
-        images: What a caller gave.
-
-    Returns:
-        True for a path or a sequence of paths.
-    """
-    paths = [images] if isinstance(images, str | os.PathLike) else images
-    return isinstance(paths, Sequence) and bool(paths) and all(isinstance(path, str | os.PathLike) for path in paths)
-
-
-def list_roots(paths: Paths) -> list[str]:
-    """List the folders, files and patterns to look into.
-
-    Args:
-        paths: A path or a sequence of paths.
-
-    Returns:
-        The roots, as `data.root=` takes them.
-    """
-    return [os.fspath(paths)] if isinstance(paths, str | os.PathLike) else [os.fspath(path) for path in paths]
-
-
-def order_by_root(paths: Sequence[Path], roots: Sequence[str]) -> list[int]:
-    """Order files by the roots that they lie below.
-
-    Args:
-        paths: The files, as they were listed.
-        roots: Folders or files.
-
-    Returns:
-        Positions in `paths`: root by root in the order given, then as listed.
-    """
-    folders = [os.path.abspath(os.path.expanduser(root)) for root in roots]
-
-    def find_root(path: Path) -> int:
-        full = os.path.abspath(path)
-        return next((number for number, root in enumerate(folders) if _is_below(full, root)), len(folders))
-
-    return sorted(range(len(paths)), key=lambda position: find_root(paths[position]))
-
-
-def _is_below(path: str, root: str) -> bool:
-    return path == root or path.startswith(os.path.join(root, ""))
-
-
-def iterate_batches(images: Any, facts: Facts, batch_size: int) -> Iterator[Batch]:
-    """Make batches of images in memory.
-
-    Args:
-        images: Pillow images (resized and cropped as files are), or a float tensor that is ready for the network.
-        facts: What the classifier asks of images (size, crop, interpolation).
-        batch_size: Images of a batch.
-
-    Yields:
-        The batches; names are image_000, image_001, ..., the true classes are unknown.
-
-    Raises:
-        UserError: The images are neither, or cannot be used.
-    """
-    stacked = stack_images(images, facts)
-    for start in range(0, len(stacked), batch_size):
-        chunk = stacked[start : start + batch_size]
-        names = [f"image_{number:03d}" for number in range(start, start + len(chunk))]
-        yield Batch(chunk, torch.full((len(chunk),), -1), names, list(names), [""] * len(chunk), [])
-
-
-def stack_images(images: Any, facts: Facts) -> Images:
-    """float32 [n, channels, height, width] in [0, 1] of a tensor, a Pillow image, or a sequence of Pillow images."""
-    if isinstance(images, Tensor):
-        return _check_tensor(images[None] if images.ndim == 3 else images, facts)
-    pictures = [images] if isinstance(images, Image.Image) else images
-    if not isinstance(pictures, Sequence) or not all(isinstance(picture, Image.Image) for picture in pictures):
-        items = images if isinstance(images, list | tuple) else [images]
-        kinds = sorted({type(item).__name__ for item in items})
-        raise UserError(
-            f"images={', '.join(kinds)}: give a path or a list of paths, Pillow images (Image.fromarray makes one of an "
-            f"array), or a float tensor [n, {facts.channels}, height, width] in [0, 1]"
-        )
-    if not pictures:
-        raise UserError("images=[]: give at least one image")
-    fitted = []
-    for number, picture in enumerate(pictures):
-        try:
-            fitted.append(to_unit_range(resize_and_crop(convert_pillow(picture, facts.channels), facts)))
-        except UnreadableImage as error:
-            raise UserError(f"image {number} cannot be used: {error}") from error
-    return torch.stack(fitted)
-
-
-def _check_tensor(images: Tensor, facts: Facts) -> Images:
-    channels = facts.channels
-    if images.ndim != 4 or images.shape[1] != channels or not len(images) or not images.is_floating_point():
-        raise UserError(
-            f"images are {images.dtype} {list(images.shape)}: give floats [n, {channels}, height, width] in [0, 1], n at "
-            "least 1 (8-bit images: images.float() / 255)"
-        )
-    low, high = float(images.min()), float(images.max())
-    if not (low >= 0 and high <= 1):
-        raise UserError(
-            f"images reach from {low:g} to {high:g}: give [0, 1], not normalised; the classifier does that itself"
-        )
-    if images.shape[2:] != facts.shape:
-        height, width = images.shape[2:]
-        raise UserError(
-            f"images are {height} x {width} pixels, the network sees {facts.shape[0]} x {facts.shape[1]}: "
-            f"resize them, or give Pillow images or files, or set size={width if height == width else (height, width)}"
-        )
-    return images.detach().float()

@@ -12,7 +12,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from seewhy.core.errors import UserError, check_choice
-from seewhy.core.files import find_resources
+from seewhy.core.files import find_resources, refuse_address
 from seewhy.core.settings import BatchSize, ImageCount, OneOf, PathText, Positive, Processes, Seed
 from seewhy.core.types import CIFAR10_CLASSES, IMAGENET_MEAN, IMAGENET_STD, Batch, Facts
 from seewhy.data.corruptions.corrupter import Corrupter, limit_batch_size
@@ -150,6 +150,8 @@ class Folder(LightningDataModule):
         if self.root is None or not self.root:
             raise UserError("data.root is not set: give a folder, an image or a pattern, such as data.root=photographs")
         roots = list(self.root) if isinstance(self.root, Sequence) and not isinstance(self.root, str) else [self.root]
+        for root in roots:
+            refuse_address("data.root", str(root))
         return [Path(str(root)).expanduser() for root in roots]
 
     def list_classes(self) -> list[str]:
@@ -231,6 +233,7 @@ class Folder(LightningDataModule):
     def _find_tables(self, roots: Sequence[Path], parts: Sequence[Path]) -> list[Path]:
         """The given table; else that beside the images, or those in the folders of the parts."""
         if self.labels is not None:
+            refuse_address("data.labels", str(self.labels))
             path = Path(self.labels).expanduser()
             if not path.is_file():
                 raise UserError(f"data.labels={self.labels}: there is no such file")

@@ -276,8 +276,14 @@ class ImageMetric(Metric):
         with torch.inference_mode(False), torch.no_grad(), classifier.frozen(), torch.random.fork_rng(devices=devices):
             measured = self.measure(shared)
         for column in ("score", *self.columns):
-            values = measured[column].detach().float()
-            assert values.shape == (len(images),), f"{self.name}: {column} is {list(values.shape)}"
+            values = measured.get(column) if isinstance(measured, Mapping) else None
+            if not isinstance(values, Tensor) or values.shape != (len(images),):
+                form = type(measured).__name__ if values is None else list(getattr(values, "shape", ()))
+                raise UserError(
+                    f"{type(self).__name__}.measure must return {{{column!r}: a tensor [{len(images)}]}} for "
+                    f"{len(images)} images, not {form}"
+                )
+            values = values.detach().float()
             getattr(self, column).append(values)
 
     def compute(self) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from annotated_types import Ge, Gt, Le, Len, Lt, MinLen
 
 from seewhy.core.errors import MissingWeights, UserError
+from seewhy.core.files import refuse_address
 from seewhy.core.outputs import SCORES, settle_classes
 from seewhy.core.settings import Auto, OneOf, Pixels, Positive, Seed, Share, Text
 from seewhy.core.types import CIFAR10_CLASSES, FITS, INTERPOLATIONS, Facts, read_size
@@ -44,6 +45,7 @@ def choose_origin(name: str, architecture: Architecture, weights: str) -> str:
         UserError: The path is no file.
     """
     if weights not in ("auto", "pretrained", "shipped"):
+        refuse_address("model.weights", weights)
         if weights != "random" and not Path(weights).is_file():
             raise UserError(
                 f"model.weights={weights}: {'it is not a file' if Path(weights).exists() else 'there is no such file'}; "
