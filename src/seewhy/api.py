@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -68,9 +69,10 @@ def load_classifier(
     """Load a classifier once for many calls of `explain`.
 
     Args:
-        model: A yaml of configs/model, a network of timm (`timm/resnet18`, `resnet18`), a torch.nn.Module that takes
-            normalised images (used as it is, on its device; also a LightningModule, a compiled module, TorchScript or an
-            exported program), or a Classifier, which is returned.
+        model: A yaml of configs/model, a network of timm (`timm/resnet18`, `resnet18`), of torchvision
+            (`torchvision/resnet18`), of Hugging Face (`transformers/<folder or name>`) or of your own code (`mynet:MyNet` with
+            `weights=`); a torch.nn.Module that takes normalised images (used as it is, on its device; also a
+            LightningModule, a compiled module, TorchScript or an exported program); or a Classifier, which is returned.
         classes: Class names, a file of them, or their number; None: those of the weights.
         size: (height, width) of the input images in pixels, or one number for squares; None: that of the weights.
         mean: The mean that is subtracted from images in [0, 1], per channel or one number for all; None: that of the
@@ -136,8 +138,8 @@ def _wrap_network(
     output: str | int | None,
 ) -> Classifier:
     from seewhy.core.types import Facts, read_size
-    from seewhy.models.build import expand_statistics, read_class_names
     from seewhy.models.contract import check_contract, settle_names, unify_weights
+    from seewhy.models.facts import expand_statistics, read_class_names
     from seewhy.models.unwrapping import unwrap_network
     from seewhy.models.weights import hash_weights
 
@@ -167,10 +169,15 @@ def _wrap_network(
 
 
 def _choose_model(model: str) -> list[str]:
-    """Choose a network by name: the overrides of a yaml of configs/model, or of timm."""
+    """Choose a network by name: the overrides of a yaml of configs/model, or of a network of timm or another source."""
     names = [path.stem for path in sorted((find_config_folder() / "model").glob("*.yaml"))]
     if model in names:
         return [f"model={model}"]
+    source, slash, title = model.partition("/")
+    if slash and source in ("torchvision", "transformers"):
+        return [f"model={source}", f"model.name='{title}'"]
+    if re.fullmatch(r"[\w.]+:[\w.]+", model):
+        return ["model=own", f"model.build={model}"]
     import timm
 
     name = model.removeprefix("timm/")

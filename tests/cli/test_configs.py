@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
@@ -27,7 +28,18 @@ def test_loggers_are_picked_like_metrics_and_switched_off(task: str) -> None:
     assert list(compose(task, ["logger=[csv,wandb,mlflow]"]).logger) == ["csv", "wandb", "mlflow"]
 
 
-@pytest.mark.parametrize("model", sorted(set(choices("model")) - {"vgg16"}))
+OF_THE_USER = {"own": "needs the code", "transformers": r"needs model\.name"}
+"""Models that are nothing without a name of the user's."""
+
+
+@pytest.mark.parametrize("model", OF_THE_USER)
+def test_models_that_need_a_name_ask_for_it(model: str) -> None:
+    cfg = composed("explain", [f"model={model}", "hydra.mode=RUN"])
+    with pytest.raises(InstantiationException, match=OF_THE_USER[model]):
+        instantiate(cfg.model.architecture)
+
+
+@pytest.mark.parametrize("model", sorted(set(choices("model")) - {"vgg16"} - set(OF_THE_USER)))
 def test_every_model_is_built_with_its_layers(model: str) -> None:
     cfg = composed("explain", [f"model={model}", "model.weights=random", "hydra.mode=RUN"])
     built = instantiate(cfg.model, _convert_="object")

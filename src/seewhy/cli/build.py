@@ -82,7 +82,7 @@ def build_job(cfg: DictConfig) -> Job:
         UserError: A setting is wrong, or weights are missing.
     """
     architecture = build_object(cfg.model.architecture, "model.architecture")
-    choose_origin(cfg.model.name, architecture, str(cfg.model.weights))
+    choose_origin(str(cfg.model.name), architecture, str(cfg.model.weights))
 
     import torch
     from lightning.pytorch import seed_everything

@@ -15,7 +15,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from seewhy.cli.instantiate import check_setting, check_targets
+from seewhy.cli.instantiate import check_own_code, check_setting, check_targets
 from seewhy.cli.suggestions import explain_mistake
 from seewhy.core.errors import UserError
 from seewhy.core.files import find_resources
@@ -39,16 +39,22 @@ EMPTIED = re.compile(r"(callbacks|logger|metric)=(\{\}|null)?")
 def normalise_overrides(overrides: Sequence[str]) -> list[str]:
     """Read an empty group as "none of its choices": Hydra would merge {} into the default choice, and refuse null.
 
+    An argument of the network is added where it is new: Hydra would ask for a + in front of it.
+
     Args:
         overrides: As typed.
 
     Returns:
-        The overrides, with `<group>=[]` for `<group>={}`, `<group>=null` and `<group>=` of a group that takes a list.
+        The overrides, with `<group>=[]` for `<group>={}`, `<group>=null` and `<group>=` of a group that takes a list, and
+        `++model.arguments.<name>=` for `model.arguments.<name>=`.
 
-    >>> normalise_overrides(["logger={}", "metric=null", "logger=csv", "explainer={}"])
-    ['logger=[]', 'metric=[]', 'logger=csv', 'explainer={}']
+    >>> normalise_overrides(["logger={}", "metric=null", "logger=csv", "explainer={}", "model.arguments.depth=3"])
+    ['logger=[]', 'metric=[]', 'logger=csv', 'explainer={}', '++model.arguments.depth=3']
     """
-    return [f"{text.partition('=')[0]}=[]" if EMPTIED.fullmatch(text.replace(" ", "")) else text for text in overrides]
+    normal = [
+        f"{text.partition('=')[0]}=[]" if EMPTIED.fullmatch(text.replace(" ", "")) else text for text in overrides
+    ]
+    return [f"++{text}" if text.startswith("model.arguments.") else text for text in normal]
 
 
 def find_config_folder() -> Path:
@@ -148,6 +154,7 @@ def check_settings(cfg: DictConfig, overrides: Sequence[str]) -> None:
     plain_overrides = [text.lstrip("+").replace(" ", "").lower() for text in overrides]
     trusted = cfg.get("trust_config", False) is True and "trust_config=true" in plain_overrides
     check_targets(plain, trusted)
+    check_own_code(plain, overrides, trusted)
     for key in SETTINGS.keys() & plain.keys():
         check_value(key, plain[key], SETTINGS[key])
     for group in GROUPS.keys() & plain.keys():

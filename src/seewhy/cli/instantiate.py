@@ -70,6 +70,49 @@ def check_targets(config: Any, trusted: bool = False) -> None:
             )
 
 
+def check_own_code(config: Any, overrides: Sequence[str], trusted: bool = False) -> None:
+    """Check that code of a network of the user's own was named on the command line: a file cannot choose what runs.
+
+    Args:
+        config: Nested mappings and sequences.
+        overrides: Those of the command.
+        trusted: Whether to skip the check.
+
+    Raises:
+        UserError: A file names the code, not the command.
+    """
+    pairs = [text.lstrip("+").partition("=") for text in overrides]
+    typed = {value.strip("'\"") for key, _, value in pairs if key == "model.build"}
+    for build in () if trusted else find_own_code(config):
+        if build is not None and build not in typed:
+            raise UserError(
+                f"{build} builds the network of this config, and its code would run: add model.build={build} to the command "
+                "if you know and trust it"
+            )
+
+
+def find_own_code(config: Any) -> Iterator[Any]:
+    """Find what networks of the user's own are built by, in nested mappings and sequences.
+
+    >>> list(find_own_code({"model": {"architecture": {"_target_": "seewhy.models.imported.Imported", "build": "a:B"}}}))
+    ['a:B']
+
+    Args:
+        config: A config as plain containers.
+
+    Yields:
+        Each `module:name`.
+    """
+    if isinstance(config, Mapping):
+        if config.get("_target_") == "seewhy.models.imported.Imported":
+            yield config.get("build")
+        for value in config.values():
+            yield from find_own_code(value)
+    elif isinstance(config, Sequence) and not isinstance(config, str | bytes):
+        for value in config:
+            yield from find_own_code(value)
+
+
 def find_targets(config: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     """Find every `_target_` in nested mappings and sequences.
 

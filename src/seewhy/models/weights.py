@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import hashlib
+import re
 import zipfile
-from pathlib import Path
+from pathlib import Path, PosixPath
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -15,7 +19,7 @@ from torch import Tensor, nn
 from seewhy.core.errors import UserError
 from seewhy.core.types import Facts
 
-WRAPPERS = ("state_dict", "model_state_dict", "model")
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "params", "weights")
 """Keys under which training scripts commonly put the state dict."""
 AVERAGES = (
     "state_dict_ema",
@@ -24,6 +28,8 @@ AVERAGES = (
     "model_state_dict_ema",
     "model_ema_state_dict",
     "ema_model",
+    "params_ema",
+    "weights_ema",
     "ema",
 )
 """Keys under which training scripts put the exponential moving average of the weights beside the last ones."""
@@ -35,6 +41,7 @@ COUNTER = "n_averaged"
 """What torch's AveragedModel counts beside its weights."""
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
+EXPORTED = "an exported program"
 LARGEST_RATIO = 4
 """How many times larger than the file the contents of an archive may be."""
 
@@ -91,15 +98,19 @@ def read_checkpoint(path: Path, ema: bool | str = "auto") -> Checkpoint:
         raise UserError(f"model.weights={path}: the file is empty; is it complete?")
     if path.suffix == ".safetensors":
         return Checkpoint(*_read_safetensors(path))
+    _check_is_no_program(path)
     if path.suffix not in (".pt", ".pth", ".ckpt", ".bin"):
-        raise UserError(f"model.weights={path}: expected .safetensors, .pt, .pth or .ckpt")
+        raise UserError(f"model.weights={path}: expected .safetensors, .pt, .pth, .bin or .ckpt")
     _check_size(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(list_inert_classes()):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle raises errors of any kind
         if "GLOBAL" in str(error):
+            named = re.search(r"GLOBAL ([\w.]+)", str(error))
             raise UserError(
-                f"model.weights={path} holds pickled objects, which could run code; save network.state_dict() instead"
+                f"model.weights={path} holds pickled objects{f' ({named[1]})' if named else ''}, which could run code; save "
+                "network.state_dict() instead"
             ) from error
         raise UserError(f"model.weights={path} cannot be read ({_first_line(error)}); is it complete?") from error
     metadata = content.get("seewhy") if isinstance(content, dict) else None
@@ -114,6 +125,36 @@ def read_checkpoint(path: Path, ema: bool | str = "auto") -> Checkpoint:
     if facts is not None:  # a checkpoint of this project's training, whose classifier holds its network under that name
         state = {key.removeprefix("network."): value for key, value in state.items()}
     return Checkpoint(state, facts, note=note)
+
+
+def list_inert_classes() -> list[Any]:
+    """List what a checkpoint may hold beside tensors and plain containers: settings and numbers, which run nothing.
+
+    Returns:
+        Classes and functions for `torch.serialization.safe_globals`.
+    """
+    scalar = np.float64(0).__reduce__()[0]
+    kinds = {type(np.dtype(name)) for name in ("b1", "i1", "i2", "i4", "i8", "u1", "f2", "f4", "f8")}
+    return [argparse.Namespace, PosixPath, scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, *kinds]
+
+
+def _check_is_no_program(path: Path) -> None:
+    """UserError for TorchScript and exported programs, which are code, with the way in which they can be explained."""
+    if not zipfile.is_zipfile(path):
+        return
+    names: set[str] = set()
+    damaged = zipfile.BadZipFile, OSError, ValueError, NotImplementedError
+    with contextlib.suppress(*damaged), zipfile.ZipFile(path) as archive:
+        names = {name.partition("/")[2] for name in archive.namelist()}
+    is_script = "constants.pkl" in names and any(name.startswith("code/") for name in names)
+    if is_script or names & {"archive_format", "serialized_exported_program.json"}:
+        form, load = (
+            ("TorchScript", "torch.jit.load(...)") if is_script else (EXPORTED, "torch.export.load(...).module()")
+        )
+        raise UserError(
+            f"model.weights={path} is {form}: a program, not weights. If you trust it, let a function of your own load it, "
+            f"such as mynet.py with `def load(): return {load}`: model=own model.build=mynet:load model.weights=built"
+        )
 
 
 def _find_average(content: Any) -> tuple[str, Any]:
@@ -176,7 +217,8 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
         isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
     )
     if not named or not content:
-        raise UserError(f"model.weights={path} is not a state dict (names with tensors)")
+        keys = ", ".join(str(key) for key in list(content)[:8]) if isinstance(content, dict) else type(content).__name__
+        raise UserError(f"model.weights={path} is not a state dict (names with tensors); it holds {keys or 'nothing'}")
     return content
 
 
@@ -185,9 +227,9 @@ def match_names(
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Remove from the names of weights what a training script put in front of them.
 
-    One prefix that all names share is removed where the names then are those of the network, such as `model.` or
-    `module._orig_mod.`. Of two sets of weights under two prefixes the moving average, whose prefix has the word `ema`, and
-    the other are told apart.
+    One prefix is removed where the names behind it are those of the network, such as `model.` or `module._orig_mod.`; names
+    without it, such as those of a loss, are left out. Of two sets of weights under two prefixes the moving average, whose
+    prefix has the word `ema`, and the other are told apart.
 
     Args:
         network: The network.
@@ -227,8 +269,11 @@ def match_names(
             state = {key: value for key, value in plain.items() if not key.startswith(nearest)} | sets[nearest]
     sets[""] = bare
     fitting = {prefix: tensors for prefix, tensors in sets.items() if set(tensors) == set(expected)}
-    if not fitting or sum(map(len, fitting.values())) != len(plain):
+    rest = [key for key in plain if not any(key.startswith(prefix) for prefix in fitting)]
+    if not fitting or ("" in fitting and sum(map(len, fitting.values())) != len(plain)):
         return state, []
+    if rest:  # of other modules of a LightningModule, such as its loss
+        notes.append(f"{', '.join(rest[:3])}{f' and {len(rest) - 3} more' if len(rest) > 3 else ''} left out")
     averages = [prefix for prefix in fitting if "ema" in prefix.lower().replace("_", ".").split(".")]
     others = [prefix for prefix in fitting if prefix not in averages]
     wanted = (others or averages) if ema is False else (averages or others)
@@ -272,8 +317,11 @@ def fit_weights(network: nn.Module, state: dict[str, Tensor], origin: str, ema: 
     if damaged:
         examples = _list_examples("in", damaged)
         raise UserError("\n".join([f"the weights ({origin}) hold NaN or infinite values:", *examples]))
+    single = [
+        key for key, value in state.items() if value.dtype == torch.float64 and expected[key].dtype == torch.float32
+    ]
     network.load_state_dict(state)
-    return ", ".join(notes)
+    return ", ".join([*notes, "float64 weights rounded to float32"] if single else notes)
 
 
 def find_head(network: nn.Module, state: dict[str, Tensor], classes: int) -> list[str]:
@@ -302,6 +350,12 @@ def _check_names_and_shapes(expected: dict[str, Tensor], state: dict[str, Tensor
         for key in expected
         if key in state and state[key].shape != expected[key].shape
     ]
+    count = None if missing or unexpected else _find_class_count(expected, state)
+    if count is not None:
+        raise UserError(
+            f"the weights ({origin}) are for {count} classes: {shapes[0]}; set model.classes={count}, or to a list or "
+            "a text file of their names"
+        )
     if missing or unexpected or shapes:
         report = [f"the weights ({origin}) do not fit the network:"]
         report += (
@@ -310,9 +364,17 @@ def _check_names_and_shapes(expected: dict[str, Tensor], state: dict[str, Tensor
             + _list_examples("other shape", shapes)
         )
         if shapes and not missing and not unexpected:
-            report.append("for weights with another number of classes set model.classes (a number, names, or cifar10)")
             report.append("for weights of images with another number of channels set model.channels, mean and std")
         raise UserError("\n".join(report))
+
+
+def _find_class_count(expected: dict[str, Tensor], state: dict[str, Tensor]) -> int | None:
+    """The number of classes of weights that differ from the network in that alone; None where they do otherwise."""
+    others = [key for key in expected if state[key].shape != expected[key].shape]
+    counts = {state[key].shape[0] for key in others if state[key].ndim} | {
+        -1 for key in others if not state[key].ndim or state[key].shape[1:] != expected[key].shape[1:]
+    }
+    return counts.pop() if len(counts) == 1 and -1 not in counts else None
 
 
 def _list_examples(title: str, rows: list[str]) -> list[str]:
