@@ -53,6 +53,23 @@ def test_the_split_follows_its_seed(root: Path) -> None:
     assert parts[0] == parts[1] != parts[2]
 
 
+def test_label_noise_gives_a_share_of_the_training_images_another_class(root: Path) -> None:
+    clean, noisy, again = (CIFAR10(str(root), label_noise=share) for share in (0.0, 0.05, 0.05))
+    for data in (clean, noisy, again):
+        data.setup("fit")
+    assert clean.wrong_labels is None
+    assert noisy.wrong_labels is not None
+    assert torch.equal(noisy.wrong_labels, clean.training_part.labels != noisy.training_part.labels)
+    assert int(noisy.wrong_labels.sum()) == 2250
+    assert torch.equal(noisy.training_part.labels, again.training_part.labels)
+    steps = (noisy.training_part.labels - clean.training_part.labels)[noisy.wrong_labels] % 10
+    assert sorted(steps.unique().tolist()) == [*range(1, 10)]
+    assert torch.equal(clean.validation_part.labels, noisy.validation_part.labels)
+    for share in (-0.1, 1.0):
+        with pytest.raises(UserError, match=f"data.label_noise={share} must be from 0 to less than 1"):
+            CIFAR10(label_noise=share)
+
+
 def test_a_damaged_file_is_named(root: Path) -> None:
     path = root / "cifar-10-batches-bin" / "test_batch.bin"
     path.write_bytes(path.read_bytes()[:-1] + b"x")

@@ -8,8 +8,10 @@ import torch
 from torch import nn
 
 from seewhy.core.errors import UserError
+from seewhy.explainers import integrated_gradients
+from seewhy.explainers.base import AttributionResult
 from seewhy.explainers.integrated_gradients import GuidedIg, IntegratedGradients, find_kth_smallest
-from seewhy.models.classifier import Passes
+from seewhy.models.classifier import Classifier, Passes
 from tiny import classifier_of, linear_classifier, random_images, small_cnn
 
 IMAGES, TARGETS = random_images(3, 32), torch.tensor([3, 7, 3])
@@ -116,13 +118,78 @@ def test_more_steps_shrink_the_gap_and_the_trapezoid_has_the_smaller_one() -> No
 
 @pytest.mark.parametrize("probe_batch_size", [1, 2, 7])
 def test_a_map_does_not_depend_on_its_neighbours_and_the_passes_equal_the_formula(probe_batch_size: int) -> None:
-    classifier, explainer = small_cnn(), GuidedIg(n_steps=6, probe_batch_size=probe_batch_size)
+    classifier, explainer = small_cnn(), GuidedIg(n_steps=6, probe_batch_size=probe_batch_size, check_rounding=False)
     together = explainer(classifier, IMAGES, TARGETS)
     assert classifier.passes == Passes(3 * 9, 3 * 7)
     assert explainer.passes_per_image(size=32) == (9, 7)
-    assert GuidedIg(n_steps=6, rule="riemann_left").passes_per_image(size=32) == (8, 6)
+    assert GuidedIg(n_steps=6, rule="riemann_left", max_distance=0).passes_per_image(size=32) == (8, 6)
+    assert GuidedIg().passes_per_image(size=32) is None
     alone = GuidedIg(n_steps=6, probe_batch_size=16)(classifier, IMAGES[1:2], TARGETS[1:2])
     torch.testing.assert_close(together[1:2], alone, rtol=0, atol=1e-9 * float(alone.abs().max()))
+
+
+def disturbed(
+    activation: type[nn.Module], max_distance: float, monkeypatch: pytest.MonkeyPatch, **fields: object
+) -> tuple[AttributionResult, Classifier, GuidedIg]:
+    """Two images explained in double precision, with a rounding that is set: every machine gives the same verdict."""
+    monkeypatch.setattr(integrated_gradients, "estimate_relative_rounding", lambda *_: 1e-4)
+    torch.manual_seed(1)
+    layers = [nn.Conv2d(3, 8, 3, padding=1), activation(), nn.Conv2d(8, 8, 3, padding=1), activation()]
+    network = nn.Sequential(*layers, nn.Conv2d(8, 8, 3), activation(), nn.Flatten(), nn.Linear(8 * 14**2, 4))
+    classifier = classifier_of(network, 16, 4)
+    explainer = GuidedIg(n_steps=50, max_distance=max_distance, probe_batch_size=8, **fields)
+    return explainer.attribute(classifier, random_images(2, 16), torch.tensor([1, 2])), classifier, explainer
+
+
+def warnings_of(explainer: GuidedIg, result: AttributionResult) -> list[str]:
+    """Of both images, without completeness gaps."""
+    rows = [{key: float(values[row]) for key, values in result.facts.items()} for row in range(2)]
+    return [text for facts in rows for text in explainer.list_warnings(facts) if "completeness" not in text]
+
+
+def test_a_map_that_rounding_decides_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    result, classifier, explainer = disturbed(nn.ReLU, 1.0, monkeypatch)
+    assert float(result.facts["rounding_correlation"].max()) < 0.9
+    assert float(result.facts["rounding_steps"].max()) < 50, "the second path is left where it is clearly another one"
+    assert classifier.passes.backward == 2 * (51 + int(result.facts["rounding_steps"].max()))
+    for text in warnings_of(explainer, result):
+        assert "rounding decides the map" in text
+        assert "of 50 steps); a smaller explainer.max_distance than 1 keeps paths together" in text
+    assert len(warnings_of(explainer, result)) == 2
+
+
+@pytest.mark.parametrize(("activation", "max_distance"), [(nn.Softplus, 1.0), (nn.Softplus, 0.02), (nn.ReLU, 0.001)])
+def test_a_map_that_rounding_does_not_decide_has_no_warning(
+    activation: type[nn.Module], max_distance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result, classifier, explainer = disturbed(activation, max_distance, monkeypatch)
+    assert float(result.facts["rounding_correlation"].min()) > 0.999
+    assert result.facts["rounding_steps"].tolist() == [50, 50]
+    assert warnings_of(explainer, result) == []
+    assert classifier.passes.backward == 2 * (51 + 51)
+
+
+def test_the_second_path_changes_no_map_and_is_not_walked_where_nothing_can_stray(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    checked, _, _ = disturbed(nn.ReLU, 1.0, monkeypatch)
+    plain, classifier, explainer = disturbed(nn.ReLU, 1.0, monkeypatch, check_rounding=False)
+    assert torch.equal(checked.maps, plain.maps)
+    assert "rounding_correlation" not in plain.facts
+    assert warnings_of(explainer, plain) == []
+    assert classifier.passes.backward == 2 * 51
+    straight, classifier, _ = disturbed(nn.ReLU, 0.0, monkeypatch)
+    assert "rounding_correlation" not in straight.facts
+    assert classifier.passes.backward == 2 * 51
+
+
+def test_what_is_said_of_an_image_does_not_depend_on_its_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
+    together, classifier, explainer = disturbed(nn.ReLU, 1.0, monkeypatch)
+    alone = explainer.attribute(classifier, random_images(2, 16)[1:], torch.tensor([2]))
+    assert float(alone.facts["rounding_steps"]) == float(together.facts["rounding_steps"][1])
+    assert float(alone.facts["rounding_correlation"]) == pytest.approx(
+        float(together.facts["rounding_correlation"][1]), abs=1e-6
+    )
 
 
 def test_the_k_th_smallest_is_that_of_a_sort() -> None:

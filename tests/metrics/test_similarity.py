@@ -7,8 +7,9 @@ import torch
 from scipy import stats
 
 from curve_twin import curved_classifier, make_context
+from seewhy.core.tensors import compute_pearson
 from seewhy.metrics import similarity
-from seewhy.metrics.similarity import compare_maps, compare_with_maps, compute_pearson, compute_ranks, compute_spearman
+from seewhy.metrics.similarity import compare_maps, compare_with_maps, compute_ranks, compute_spearman
 from tiny import random_images
 
 ROWS = torch.randn(4, 30, generator=torch.Generator().manual_seed(0))

@@ -40,6 +40,8 @@ def test_facts_survive_the_file(tmp_path: Path) -> None:
 def test_a_file_of_an_earlier_version_has_fewer_fields(tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text('{"deletion": {"better": "lower", "variant": "AUC, black"}}')
     assert read_metric_facts(tmp_path) == {"deletion": MetricFact("lower", "AUC, black")}
+    (tmp_path / "metrics.json").write_text('{"road": {"better": "higher", "construct": "faithfulness"}}')
+    assert read_metric_facts(tmp_path) == {"road": MetricFact("higher")}, "of which score it is a form is not recorded"
 
 
 @pytest.mark.parametrize(
@@ -54,7 +56,7 @@ def test_a_file_of_an_earlier_version_has_fewer_fields(tmp_path: Path) -> None:
         '{"a": {"outcomes": [1, 0]}}',
         '{"a": {"draws": "b"}}',
         '{"a": {"draws": [1]}}',
-        '{"a": {"construct": null}}',
+        '{"a": {"construct": null, "variant_of": ""}}',
         '{"a": {"variant_of": ["deletion"]}}',
         '{"a": {"in_mean_rank": "no"}}',
     ],

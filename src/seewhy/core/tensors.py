@@ -13,6 +13,8 @@ from seewhy.core.types import Images
 
 BLOCK = 2**17
 """Numbers of a block: with three or four tensors, what the caches of two cores hold."""
+ROUNDING = 1e-10
+"""A spread below this share of the values is rounding, not a difference."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -107,6 +109,28 @@ def widen(values: Tensor) -> Tensor:
         float32, or float64.
     """
     return values if values.dtype in (torch.float32, torch.float64) else values.float()
+
+
+def compute_pearson(first: Tensor, second: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Compute Pearson's correlation of each row of two tensors, whose leading dimensions are broadcast.
+
+    Args:
+        first: [..., n].
+        second: [..., n].
+        valid: bool [..., n], which values count; None: all.
+
+    Returns:
+        float64 [...] in [-1, 1]; NaN where a row is constant (up to rounding) or not finite.
+    """
+    rows = [values.double() if valid is None else values.double().where(valid, 0) for values in (first, second)]
+    centred = []
+    for values in rows:
+        mean = values.mean(-1, keepdim=True) if valid is None else values.sum(-1, True) / valid.sum(-1, True)
+        centred.append(values - mean if valid is None else (values - mean).where(valid, 0))
+    spreads = [values.norm(dim=-1) for values in centred]
+    constant = [spread <= ROUNDING * values.norm(dim=-1) for spread, values in zip(spreads, rows, strict=True)]
+    correlation = (centred[0] * centred[1]).sum(-1) / (spreads[0] * spreads[1])
+    return correlation.clamp(-1, 1).masked_fill(constant[0] | constant[1], torch.nan)
 
 
 def iterate_runs(image: Tensor) -> Iterator[tuple[int, slice]]:

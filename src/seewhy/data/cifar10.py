@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, Lt
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.nn import functional
@@ -101,16 +101,20 @@ class CIFAR10(LightningDataModule):
         batch_size: Training images of a batch; other batches have at least 250.
         validation: Images held out of the official training part, 1 to 49,999.
         limit: Test images to use; None: all 10,000.
-        split_seed: Decides which images are held out.
+        split_seed: Decides which images are held out, and which labels are wrong.
         shift: Augmentation moves a training image by up to this many pixels.
         augmentation: Whether training images are flipped and moved.
         download: Whether to download the data where there are none yet.
         num_workers: Processes that corrupt the test images.
+        label_noise: Share of the training images, 0 to less than 1, whose label is replaced by a random other class: to
+            measure what finds wrong labels.
     """
 
     class_names = CIFAR10_CLASSES
     corrupt: Corrupter | None = None
     """Makes the corrupted versions of each test image where they are asked for."""
+    wrong_labels: Tensor | None = None
+    """Whether `label_noise` replaced the label of each training image, bool [n]; None without it or before `setup`."""
 
     def __init__(
         self,
@@ -124,6 +128,7 @@ class CIFAR10(LightningDataModule):
         augmentation: bool = True,
         download: bool = False,
         num_workers: Processes = 0,
+        label_noise: Annotated[float, Ge(0), Lt(1)] = 0.0,
     ) -> None:
         super().__init__()
         self.root = Path(root)
@@ -136,12 +141,15 @@ class CIFAR10(LightningDataModule):
         self.augmentation = augmentation
         self.download = download
         self.num_workers = num_workers
+        self.label_noise = label_noise
         self.training_size = self.facts.size
         check_loading(batch_size, num_workers)
         if limit is not None and limit < 1:
             raise UserError(f"data.limit={limit} leaves no image: give at least 1, or null for all")
         if not 0 < validation < 50_000:
             raise UserError(f"data.validation={validation} must leave training images: choose 1 to 49999")
+        if not 0 <= label_noise < 1:
+            raise UserError(f"data.label_noise={label_noise} must be from 0 to less than 1, such as 0.05")
 
     def prepare_data(self) -> None:
         """Download with torchvision where that was asked for."""
@@ -157,10 +165,20 @@ class CIFAR10(LightningDataModule):
             order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(self.split_seed))
             held_out, training = order[: self.validation], order[self.validation :]
             self.training_part = self._build_part(pictures, labels, training, "train")
+            if self.label_noise:
+                self._replace_labels(self.training_part)
             self.validation_part = self._build_part(pictures, labels, held_out, "train")
         if stage in ("test", "validate") and not hasattr(self, "test_part"):
             pictures, labels = read_part(self.root, train=False)
             self.test_part = self._build_part(pictures, labels, torch.arange(len(labels))[: self.limit], "test")
+
+    def _replace_labels(self, part: TensorImages) -> None:
+        generator = torch.Generator().manual_seed(self.split_seed + 1)
+        count = len(part)
+        self.wrong_labels = torch.zeros(count, dtype=torch.bool)
+        self.wrong_labels[torch.randperm(count, generator=generator)[: round(self.label_noise * count)]] = True
+        steps = torch.randint(1, len(self.class_names), (count,), generator=generator)
+        part.labels = torch.where(self.wrong_labels, (part.labels + steps) % len(self.class_names), part.labels)
 
     def _build_part(self, pictures: Tensor, labels: Tensor, indices: Tensor, split: str) -> TensorImages:
         channels = self.facts.channels

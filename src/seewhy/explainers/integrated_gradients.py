@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
+from seewhy.core.random import seed_generator
 from seewhy.core.settings import MANY, Auto, Count, CountFrom2, OneOf, Positive, Share, UnitInterval
+from seewhy.core.tensors import compute_pearson
 from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import AttributionResult
 from seewhy.explainers.completeness import BaselineExplainer, CompleteChannelExplainer, ScoreChange, compare_scores
@@ -23,6 +26,7 @@ from seewhy.explainers.path_integrals import (
     compute_quadrature,
     walk_straight_path,
 )
+from seewhy.explainers.rounding import estimate_relative_rounding
 from seewhy.models.batched import BatchedEvaluator
 
 
@@ -237,6 +241,10 @@ def _build_cosines(side: int) -> Tensor:
 RULES = ("trapezoid", "riemann_left")
 CLOSE = 1e-6
 """Share of a path within which a step has arrived: what single precision can tell."""
+CHECKS = 10
+"""How often maps of two paths that differ by rounding are compared."""
+UNLIKE, DECIDED = 0.9, 0.99
+"""Correlation of these maps below which the second path is left, and below which a map has a warning."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,8 +255,13 @@ class GuidedIg(CompleteChannelExplainer, BaselineExplainer):
     smallest |gradient| move towards the image, then the next, until that is reached. The steps follow one another, so that
     a pass holds one point of each image. The first gradient is that at the baseline, where rounding decides which of the
     equal values of a pooling window has it if the baseline is one colour; `noise` and `uniform` are not.
-    Rounding also orders gradients that are nearly equal: the farther `max_distance` lets the path stray, the more maps of
-    other precisions differ.
+
+    Rounding orders gradients that are nearly equal, each step follows from the one before, and behind rectifiers paths that
+    differ by rounding soon go apart: the farther `max_distance` lets them stray, the farther. So a second path is walked
+    beside the first, its values and the order of its gradients off by as much as rounding can make of them
+    (`rounding.estimate_relative_rounding`), until the two maps so far are no longer alike. Facts: `rounding_correlation`,
+    Pearson's correlation of the two, and `rounding_steps`, after how many steps it was taken. Below 0.99 it is a warning.
+
     Kapishnikov, Venugopalan, Avci, Wedin, Terry, Bolukbasi: Guided integrated gradients, CVPR 2021.
 
     Args:
@@ -259,6 +272,8 @@ class GuidedIg(CompleteChannelExplainer, BaselineExplainer):
         rule: The gradient of a step: `trapezoid`, the mean of those at its two ends, which comes much closer to
             completeness, or `riemann_left`, that at its start, as published.
         tolerance: Relative completeness gap, above 0, from which a map has a warning.
+        check_rounding: Whether the second path is walked, which takes a tenth more passes where rounding decides the map,
+            and up to as many again where it does not.
     """
 
     n_steps: Count = 200
@@ -266,25 +281,82 @@ class GuidedIg(CompleteChannelExplainer, BaselineExplainer):
     max_distance: UnitInterval = 0.02
     rule: Annotated[str, OneOf(RULES)] = "trapezoid"
     tolerance: Positive = 0.05
+    check_rounding: bool = True
+
+    unprinted: ClassVar[frozenset[str]] = CompleteChannelExplainer.unprinted | {"check_rounding"}
 
     def attribute_channels(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Images:
-        """Integrate the gradient along the path, without measuring the completeness gap."""
+        """Integrate the gradient along the path, without measuring the completeness gap or what rounding decides."""
         baselines = self.build_baselines(images)
-        difference = (images - baselines).flatten(1)
-        lengths = difference.abs()
-        position, attributions = (lengths == 0).to(lengths), torch.zeros_like(difference)
-        movement, left = torch.zeros_like(difference), 0.5 if self.rule == "trapezoid" else 1.0
+        difference = images - baselines
+        (slopes,) = deque(self._walk(evaluator, baselines, difference, targets), maxlen=1)
+        return slopes * difference
+
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
+        if not self.check_rounding or self.max_distance == 0:
+            return super()._attribute(evaluator, images, targets)
+        baselines = self.build_baselines(images)
+        difference = images - baselines
+        twin = self._walk(evaluator, baselines, difference, targets, _draw_rounding(evaluator, images, self.seed))
+        correlation = torch.ones(len(images), dtype=torch.float64, device=images.device)
+        steps, alike = torch.zeros_like(correlation), torch.ones_like(correlation, dtype=torch.bool)
+        for step, slopes in enumerate(self._walk(evaluator, baselines, difference, targets), 1):
+            if bool(alike.any()):
+                other = next(twin)
+                if step % math.ceil(self.n_steps / CHECKS) == 0 or step == self.n_steps:
+                    maps = [self.reduce(each * difference).flatten(1) for each in (slopes, other)]
+                    measured = compute_pearson(*maps)
+                    correlation = torch.where(alike & measured.isfinite(), measured, correlation)
+                    steps = torch.where(alike, step, steps)
+                    alike &= correlation >= UNLIKE
+        facts = {"rounding_correlation": correlation, "rounding_steps": steps}
+        channels = slopes * difference
+        return self.add_completeness(self.reduce(channels), self.compute_change(evaluator, images, targets), facts)
+
+    def list_warnings(self, facts: Mapping[str, float]) -> list[str]:
+        """List a completeness gap over the tolerance, and a map that rounding decides."""
+        warnings = super().list_warnings(facts)
+        correlation = facts.get("rounding_correlation", 1.0)
+        if correlation < DECIDED:
+            warnings.append(
+                f"rounding decides the map: off by what rounding can make of its values, the path gives another one "
+                f"(correlation {correlation:.2f} after {facts['rounding_steps']:.0f} of {self.n_steps} steps); "
+                f"a smaller explainer.max_distance than {self.max_distance:g} keeps paths together"
+            )
+        return warnings
+
+    def _walk(
+        self,
+        evaluator: BatchedEvaluator,
+        baselines: Images,
+        difference: Images,
+        targets: Targets,
+        rounding: Images | None = None,
+    ) -> Iterator[Images]:
+        """The attributions so far, without the factor difference, after each step of the path from the baselines.
+
+        With `rounding` the differences are off by that share, and the gradients that order a step by that share of their
+        mean.
+        """
+        difference = difference if rounding is None else difference * (1 + rounding)
+        lengths = difference.flatten(1).abs()
+        position, attributions = (lengths == 0).to(lengths), torch.zeros_like(lengths)
+        movement, left = torch.zeros_like(lengths), 0.5 if self.rule == "trapezoid" else 1.0
         for step in range(self.n_steps):
-            points = torch.addcmul(baselines, position.view_as(images), difference.view_as(images))
+            points = torch.addcmul(baselines, position.view_as(difference), difference)
             gradient = evaluator.compute_gradient(points, targets).flatten(1)
-            moved = self._advance(position, gradient.abs(), lengths, step)
+            strength = gradient.abs()
+            if rounding is not None:
+                strength.addcmul_(rounding.flatten(1), strength.mean(1, keepdim=True)).abs_()
+            moved = self._advance(position, strength, lengths, step)
             attributions.addcmul_(movement, gradient, value=1 - left)
             movement = moved - position
             attributions.addcmul_(movement, gradient, value=left)
             position = moved
-        if self.rule == "trapezoid":
-            attributions.addcmul_(movement, evaluator.compute_gradient(images, targets).flatten(1), value=0.5)
-        return (attributions * difference).view_as(images)
+            if step == self.n_steps - 1 and self.rule == "trapezoid":
+                ends = evaluator.compute_gradient(baselines + difference, targets).flatten(1)
+                attributions.addcmul_(movement, ends, value=0.5)
+            yield attributions.view_as(difference)
 
     def _advance(self, position: Tensor, strength: Tensor, lengths: Tensor, step: int) -> Tensor:
         """Where on their way from 0 to 1 the values [batch, values] are after a step.
@@ -317,10 +389,19 @@ class GuidedIg(CompleteChannelExplainer, BaselineExplainer):
             strength.masked_fill_(moving, math.inf)
         return position
 
-    def passes_per_image(self, **size: Any) -> tuple[int, int]:
-        """One pass each way for each point of the path, and two forwards for the completeness gap."""
+    def passes_per_image(self, **size: Any) -> tuple[int, int] | None:
+        """One pass each way for each point of the path, and two forwards for the completeness gap; not known with a twin."""
+        if self.check_rounding and self.max_distance > 0:
+            return None
         points = self.n_steps + (self.rule == "trapezoid")
         return points + 2, points
+
+
+def _draw_rounding(evaluator: BatchedEvaluator, images: Images, seed: int) -> Images:
+    """What rounding may make of a value, as a share of it, with a random sign for each value and image."""
+    generators = [seed_generator(seed, image, "rounding") for image in images]
+    signs = torch.stack([torch.randint(2, images.shape[1:], generator=each) * 2 - 1 for each in generators])
+    return signs.to(images) * estimate_relative_rounding(evaluator.classifier, images)
 
 
 def find_kth_smallest(values: Tensor, k: int) -> Tensor:

@@ -6,35 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seewhy.core.tensors import find_finite_rows
+from seewhy.core.tensors import compute_pearson, find_finite_rows
 from seewhy.core.types import Attributions
 from seewhy.metrics.base import MetricContext
 from seewhy.metrics.perturbation_curves import find_changes, read_positions, sort_keys
-
-ROUNDING = 1e-10
-"""A spread below this share of the values is rounding, not a difference."""
-
-
-def compute_pearson(first: Tensor, second: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Compute Pearson's correlation of each row of two tensors, whose leading dimensions are broadcast.
-
-    Args:
-        first: [..., n].
-        second: [..., n].
-        valid: bool [..., n], which values count; None: all.
-
-    Returns:
-        float64 [...] in [-1, 1]; NaN where a row is constant (up to rounding) or not finite.
-    """
-    rows = [values.double() if valid is None else values.double().where(valid, 0) for values in (first, second)]
-    centred = []
-    for values in rows:
-        mean = values.mean(-1, keepdim=True) if valid is None else values.sum(-1, True) / valid.sum(-1, True)
-        centred.append(values - mean if valid is None else (values - mean).where(valid, 0))
-    spreads = [values.norm(dim=-1) for values in centred]
-    constant = [spread <= ROUNDING * values.norm(dim=-1) for spread, values in zip(spreads, rows, strict=True)]
-    correlation = (centred[0] * centred[1]).sum(-1) / (spreads[0] * spreads[1])
-    return correlation.clamp(-1, 1).masked_fill(constant[0] | constant[1], torch.nan)
 
 
 def compute_spearman(first: Tensor, second: Tensor) -> Tensor:

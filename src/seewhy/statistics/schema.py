@@ -19,8 +19,8 @@ Direction: TypeAlias = Literal["higher", "lower"] | None
 
 
 NAME = "metrics.json"
-
-
+UNSTATED = {"construct": ""}
+"""Of a file that does not say which metrics are forms of one score: without that there is no mean rank."""
 ARROWS: dict[Direction, str] = {"higher": "↑", "lower": "↓", None: ""}
 
 
@@ -137,6 +137,7 @@ def read_metric_facts(folder: Path) -> dict[str, MetricFact]:
     if not path.is_file():
         return {}
     try:
-        return {metric: MetricFact(**fact) for metric, fact in json.loads(path.read_text()).items()}
+        facts = json.loads(path.read_text()).items()
+        return {metric: MetricFact(**fact if "variant_of" in fact else fact | UNSTATED) for metric, fact in facts}
     except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not what a run writes: {error}") from error

@@ -100,6 +100,13 @@ class Training:
     labels: Tensor
     names: list[str]
     nearest: Nearest
+    wrong: Tensor | None = None
+    """Whether each label is known to be wrong, bool [n]; None where the data do not say so."""
+
+    def compute_loss(self) -> Tensor:
+        """Compute the network's own cross-entropy of each training image's label, float64 [n]."""
+        of_label = self.probabilities.double().gather(1, self.labels[:, None])[:, 0]
+        return -of_label.clamp_min(torch.finfo(self.probabilities.dtype).tiny).log()
 
 
 def read_training(
@@ -117,7 +124,8 @@ def read_training(
         labels.append(batch.labels.cpu())
         names += batch.names
         nearest.add(batch.images, start)
-    return Training(torch.cat(features), torch.cat(probabilities), torch.cat(labels), names, nearest)
+    wrong = getattr(data, "wrong_labels", None)
+    return Training(torch.cat(features), torch.cat(probabilities), torch.cat(labels), names, nearest, wrong)
 
 
 TEST_BLOCK = 512
@@ -194,6 +202,7 @@ class RepresenterPoints:
         facts = {f"pearson_{where}": values.pearson for where, values in self.rebuilt.items()}
         facts |= {f"mean_gap_{where}": values.mean_gap for where, values in self.rebuilt.items()}
         facts |= {f"consistency_{space}": float(values.nanmean()) for space, values in self.consistency.items()}
+        facts |= self._count_wrong_labels()
         return facts | {
             "training_images": float(len(self.training.names)),
             "gradient_norm": self.fit.gradient_norm,
@@ -201,6 +210,17 @@ class RepresenterPoints:
             "label_gradient_norm": self.label_fit.gradient_norm,
             "identity_error": self.identity_error,
         }
+
+    def _count_wrong_labels(self) -> dict[str, float]:
+        """How many labels are known to be wrong, and how many of them as many images hold, the first in either order."""
+        wrong = self.training.wrong
+        if wrong is None:
+            return {}
+        count = int(wrong.sum())
+        orders = {"importance": self.importance, "loss": self.training.compute_loss()}
+        first = {name: values.argsort(descending=True, stable=True)[:count] for name, values in orders.items()}
+        hits = {f"wrong_labels_by_{name}": float(wrong[rows].sum()) for name, rows in first.items()}
+        return {"wrong_labels": float(count), **hits}
 
 
 def compute_representer_points(

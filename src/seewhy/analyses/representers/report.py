@@ -343,7 +343,7 @@ def build_report(
 
 
 POINTS = ("image", "target", "sign", "rank", "training_image", "training_class", "value", "coefficient")
-IMPORTANCE = ("rank", "training_image", "class", "importance", "predicted", "probability")
+IMPORTANCE = ("rank", "training_image", "class", "importance", "loss", "predicted", "probability")
 CONSISTENCY = ("image", "input", "feature")
 
 
@@ -366,12 +366,13 @@ def build_point_rows(
 
 
 def build_importance_rows(points: RepresenterPoints, classes: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """All training images, the one whose label fits least first."""
-    training = points.training
+    """All training images, the one whose label fits least first, with the network's own loss of the label beside."""
+    training, losses = points.training, points.training.compute_loss()
     probability, predicted = training.probabilities.max(1)
     for rank, position in enumerate(points.importance.argsort(descending=True, stable=True).tolist(), 1):
         cells = rank, training.names[position], classes[int(training.labels[position])]
-        numbers = f"{float(points.importance[position]):.8g}", classes[int(predicted[position])]
+        sizes = f"{float(points.importance[position]):.8g}", f"{float(losses[position]):.8g}"
+        numbers = *sizes, classes[int(predicted[position])]
         yield dict(zip(IMPORTANCE, (*cells, *numbers, f"{float(probability[position]):.4f}"), strict=True))
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from seewhy.core.tensors import compute_pearson
 from seewhy.core.types import Attributions
-from seewhy.metrics.similarity import compute_pearson
 
 ITERATIONS = 20
 TOLERANCE = 0.5

@@ -12,10 +12,10 @@ from torch import Tensor
 from seewhy.core.errors import UserError, check_choice
 from seewhy.core.random import seed_generator
 from seewhy.core.settings import Count, CountFrom2, OneOf, Share
+from seewhy.core.tensors import compute_pearson
 from seewhy.core.types import Images
 from seewhy.explainers.baselines import BASELINES, Baseline
 from seewhy.metrics.base import ImageMetric, MetricContext, Shares, check_count, check_shares
-from seewhy.metrics.similarity import compute_pearson
 
 Draw: TypeAlias = Callable[[torch.Generator], Tensor]
 """Draws one disturbance [height, width] of an image, common to its channels."""
