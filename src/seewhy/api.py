@@ -70,8 +70,8 @@ def load_classifier(
 
     Args:
         model: A yaml of configs/model, a network of timm (`timm/resnet18`, `resnet18`), of torchvision
-            (`torchvision/resnet18`), of Hugging Face (`transformers/<folder or name>`) or of your own code (`mynet:MyNet` with
-            `weights=`); a torch.nn.Module that takes normalised images (used as it is, on its device; also a
+            (`torchvision/resnet18`), of Hugging Face (`transformers/<folder or name>`) or of your own code (`mynet:MyNet`
+            with `weights=`); a torch.nn.Module that takes normalised images (used as it is, on its device; also a
             LightningModule, a compiled module, TorchScript or an exported program); or a Classifier, which is returned.
         classes: Class names, a file of them, or their number; None: those of the weights.
         size: (height, width) of the input images in pixels, or one number for squares; None: that of the weights.

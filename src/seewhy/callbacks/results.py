@@ -8,6 +8,7 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 from rich.console import Console
+from rich.markup import escape
 
 from seewhy.callbacks.attribution import Attribution
 from seewhy.callbacks.faithfulness import Faithfulness
@@ -78,6 +79,9 @@ class Terminal(JournalUser):
             count = images if attribution.limit is None else min(images, attribution.limit)
             work = describe_work(pl_module, attribution.explainer, attribution.target, count)
         self.console.print(work, soft_wrap=True)
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if cut := data.describe_cut() if hasattr(data, "describe_cut") else "":
+            self.console.print(f"[dim]{escape(cut)}[/]", soft_wrap=True)
         if self.recorder.finished_images:
             self.console.print(f"going on: {self.recorder.finished_images:,} of {images:,} images are done")
 

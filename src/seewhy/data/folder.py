@@ -17,7 +17,7 @@ from seewhy.core.settings import BatchSize, ImageCount, OneOf, PathText, Positiv
 from seewhy.core.types import CIFAR10_CLASSES, IMAGENET_MEAN, IMAGENET_STD, Batch, Facts
 from seewhy.data.corruptions.corrupter import Corrupter, limit_batch_size
 from seewhy.data.dataset import ImageFiles, Item, collate, escape_path
-from seewhy.data.images import MAX_PIXELS, find_masks
+from seewhy.data.images import MAX_PIXELS, find_masks, read_picture_size
 from seewhy.data.labels import (
     EXTENSIONS,
     ClassCell,
@@ -32,7 +32,7 @@ from seewhy.data.labels import (
     read_class_cells,
     take_turns,
 )
-from seewhy.data.loading import check_loading
+from seewhy.data.loading import check_loading, compute_cut_share
 from seewhy.data.splits import PARTS, find_part_folders, split_by_class
 from seewhy.data.training import TrainingImages, check_shares, check_training_parts
 
@@ -282,6 +282,24 @@ class Folder(LightningDataModule):
         of = f" of {classes} class{'es' if classes > 1 else ''}" if classes else ""
         return f"{images} image{'s' if images != 1 else ''}{of} in {self._describe_roots()}"
 
+    def describe_cut(self) -> str:
+        """Describe how much of the pictures the centre crop leaves out because their proportions are not the image's.
+
+        Returns:
+            A sentence, from the headers of at most 32 files; empty where nothing worth a word is left out.
+        """
+        step = max(1, len(self.items) // LOOKED_AT)
+        paths = [item.path for item in self.items[::step][:LOOKED_AT]]
+        sizes = [(path, size) for path in paths if (size := read_picture_size(path)) is not None]
+        shares = [compute_cut_share(*size, self.facts) for _, size in sizes]
+        if not shares or max(shares) < 0.01:
+            return ""
+        largest = max(shares)
+        height, width = self.facts.shape
+        words = f"{100 * sum(shares) / len(shares):.0f} % of a picture, at most {100 * largest:.0f} %"
+        name = escape_path(sizes[shares.index(largest)][0])
+        return f"{height} x {width} px: the centre crop leaves out {words} ({name}); model.fit=squash cuts nothing"
+
     def describe_parts(self) -> dict[str, int]:
         """Count the images of a training, after `setup("fit")`.
 
@@ -294,6 +312,8 @@ class Folder(LightningDataModule):
         return ", ".join(escape_path(root) for root in self.roots())
 
 
+LOOKED_AT = 32
+"""Files whose headers are read to tell how much of the pictures is cut."""
 SAMPLES = find_resources("samples", "logbook/images")
 
 

@@ -139,6 +139,25 @@ def _read_bands(image: Image.Image, channels: int) -> np.ndarray:
     )
 
 
+def read_picture_size(path: Path) -> tuple[int, int] | None:
+    """Read the size of a picture from the header of its file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        (height, width), turned as its EXIF orientation asks; None where the header does not say it.
+    """
+    try:
+        with warnings.catch_warnings(), path.open("rb") as file:
+            warnings.simplefilter("ignore")
+            image = Image.open(file, formats=FORMATS)
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+            return image.size if turned else (image.height, image.width)
+    except Exception:  # of Pillow, of any kind: what is wrong with the file is said when it is read
+        return None
+
+
 def _check_file(path: Path) -> None:
     try:
         status = path.stat()

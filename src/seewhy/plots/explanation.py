@@ -125,7 +125,7 @@ def draw_original(explanation: Explanation) -> Cell:
     """Return the image under what the classifier says of it."""
     prediction = explanation.prediction
     words = describe_prediction(prediction)
-    titles = [(words, INK), describe_verdict(prediction)]
+    titles = [(words, INK), describe_verdict(prediction), (describe_display(explanation), MUTED)]
     return Cell([title for title in titles if title[0]], to_rgb(explanation.picture))
 
 
@@ -162,6 +162,22 @@ def list_predicted(prediction: Prediction) -> list[str]:
         f"{name} {format_probability(probabilities[name])}" if name in probabilities else name
         for name in prediction.labels
     ]
+
+
+def describe_display(explanation: Explanation) -> str:
+    """Describe which channels of an image are shown.
+
+    Args:
+        explanation: Whose image it is.
+
+    Returns:
+        A phrase such as `channels 4, 3, 2 of 13`; empty for RGB and for a single channel.
+    """
+    channels, display = len(explanation.image), explanation.display
+    if channels == 1 or (channels == 3 and not display):
+        return ""
+    shown = display or ((1, 2, 3) if channels > 2 else (1,))
+    return f"channel{'s' if len(shown) > 1 else ''} {', '.join(map(str, shown))} of {channels}"
 
 
 def normalise_map(explanation: Explanation, scale: float, colours: str) -> tuple[NDArray[np.float32], ColourMap]:

@@ -190,7 +190,7 @@ def write_sheet(folder: RunFolder, journal: Journal, maximum: int, style: Mappin
 
 
 def _read_pictured(folder: Path, journal: Journal, maximum: int) -> list[Explanation]:
-    """The first explanations of the journal with their images and maps."""
+    """The first explanations of the journal with their maps, and what was shown of their images."""
     pictured = []
     for explanation in islice(journal.read_explanations(), maximum):
         path = folder / FOLDER / "images" / f"{explanation.name}.png"
@@ -200,5 +200,5 @@ def _read_pictured(folder: Path, journal: Journal, maximum: int) -> list[Explana
         except FileNotFoundError:
             continue
         image = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
-        pictured.append(dataclasses.replace(explanation, image=image, attribution=attribution))
+        pictured.append(dataclasses.replace(explanation, image=image, attribution=attribution, display=()))
     return pictured

@@ -110,9 +110,10 @@ def draw_robustness_sheet(
     """
     columns = [CLEAN] + [step for step in next(iter(tiles.values())) if step.level == level]
     rows = [[line.get(step) for step in columns] for line in tiles.values()]
-    size = max(max(tile.picture.shape[:2]) for line in rows for tile in line if tile is not None)
-    factor = max(1, round(96 / size))
-    width = max(size * factor, NARROWEST)
+    shapes = [tile.picture.shape[:2] for line in rows for tile in line if tile is not None]
+    tallest, widest = (max(sides) for sides in zip(*shapes, strict=True))
+    factor = max(1, round(96 / max(tallest, widest)))
+    width = max(widest * factor, NARROWEST)
     page = Page(max(480, 2 * MARGIN + len(columns) * (width + GAP) - GAP), RESOLUTION)
     room = page.points(width)
     y = page.lines(
@@ -129,7 +130,7 @@ def draw_robustness_sheet(
         for number, (step, tile) in enumerate(zip(columns, line, strict=True)):
             if tile is not None:
                 _tile(page, MARGIN + number * (width + GAP), y, tile, step, explainer, factor, room, heading)
-        y = round(y + heading + size * factor + GAP)
+        y = round(y + heading + tallest * factor + GAP)
     y = page.lines(MARGIN, y, wrap(_note(explainer), page.points(page.width - 2 * MARGIN), NOTE), NOTE, MUTED)
     return page.finish(y + MARGIN / 2)
 
