@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -118,7 +119,10 @@ class Classifier(LightningModule):
         self.channels_last = channels_last
         self.passes = Passes()
         self.batch_sizes: dict[str, int] = {}
-        self.folding = Folding(self.network, fold, self._read_outputs)
+        read = functools.partial(
+            read_outputs, outputs=facts.output_count, key=facts.output
+        )  # a method would keep self alive
+        self.folding = Folding(self.network, fold, read)
         self._depth = 0
         is_double = any(parameter.dtype == torch.float64 for parameter in network.parameters())
         for buffer, values in (("mean", facts.mean), ("std", facts.std)):
@@ -132,11 +136,8 @@ class Classifier(LightningModule):
             UserError: The network returns something else.
             Incompatible: A gradient is asked for and there is none.
         """
-        normalised = (images - self.mean) / self.std
-        if self.channels_last:
-            normalised = normalised.contiguous(memory_format=torch.channels_last)
         run = self.folding.run if self._depth else self._run_network
-        outputs = run(normalised)
+        outputs = run(self._normalise(images))
         self.passes.forward += len(images)
         if outputs.requires_grad and not self.training:
             outputs.register_hook(self._count_backward)
@@ -147,11 +148,29 @@ class Classifier(LightningModule):
             )
         return expand_binary(outputs, self.facts.gives_probabilities) if self.facts.score == "binary" else outputs
 
-    def _run_network(self, normalised: Tensor) -> Tensor:
-        return self._read_outputs(self.network(normalised), len(normalised))
+    def run_upper(self, image: Images, rows: int) -> Tensor:
+        """Compute scores while a hook replaces the output of a layer of one image by that of many.
 
-    def _read_outputs(self, returned: Any, images: int) -> Tensor:
-        return read_outputs(returned, images, self.facts.output_count, self.facts.output)
+        Args:
+            image: [1, channels, height, width].
+            rows: Number of images whose output the hook puts in.
+
+        Returns:
+            The score of each class [rows, classes].
+
+        Raises:
+            UserError: The network returns something else.
+        """
+        outputs = read_outputs(self.network(self._normalise(image)), rows, self.facts.output_count, self.facts.output)
+        self.passes.forward += len(image)
+        return expand_binary(outputs, self.facts.gives_probabilities) if self.facts.score == "binary" else outputs
+
+    def _normalise(self, images: Images) -> Images:
+        normalised = (images - self.mean) / self.std
+        return normalised.contiguous(memory_format=torch.channels_last) if self.channels_last else normalised
+
+    def _run_network(self, normalised: Tensor) -> Tensor:
+        return read_outputs(self.network(normalised), len(normalised), self.facts.output_count, self.facts.output)
 
     def train(self, mode: bool = True) -> Classifier:
         """Set training mode, or evaluation mode; an exported program inside stays in the mode of its export.

@@ -60,7 +60,7 @@ class UpperNetwork:
         handle = self.cut.module.register_forward_hook(lambda module, arguments, own: output)
         try:
             with torch.no_grad():
-                return widen(self.classifier(self.image))
+                return widen(self.classifier.run_upper(self.image, len(output)))
         finally:
             handle.remove()
 
