@@ -19,7 +19,7 @@ from seewhy.cli.program import quieten
 from seewhy.cli.suggestions import describe_unknown_key
 from seewhy.core.errors import UserError, find_nearest
 from seewhy.core.targets import check_policy
-from seewhy.core.types import Batch, Skipped
+from seewhy.core.types import Batch, Facts, Skipped
 from seewhy.data.in_memory import (
     ImageInput,
     LabelInput,
@@ -29,6 +29,7 @@ from seewhy.data.in_memory import (
     list_roots,
     order_by_root,
     read_label,
+    read_several_labels,
     refuse_shuffling,
 )
 from seewhy.explainers.base import Explainer
@@ -137,7 +138,7 @@ def _wrap_network(
     threshold: float | None,
     output: str | int | None,
 ) -> Classifier:
-    from seewhy.core.types import Facts, read_size
+    from seewhy.core.types import read_size
     from seewhy.models.contract import check_contract, settle_names, unify_weights
     from seewhy.models.facts import expand_statistics, read_class_names
     from seewhy.models.unwrapping import unwrap_network
@@ -240,8 +241,8 @@ def explain(
         explainer: A yaml of configs/explainer, an Explainer, or a list of those.
         target: `predicted`, `true`, `runner_up`, a class index or a class name.
         metrics: Names of configs/metric, metric objects, or a list of those.
-        labels: The true class of each image, by index or name (None where it is unknown); of a folder also the path of a
-            CSV file. None: what folders, tables and data sets say.
+        labels: The true class of each image, by index or name (None where it is unknown), or a list of labels for each
+            with `score="sigmoid"`; of a folder also the path of a CSV file. None: what folders, tables and data sets say.
         classes: As in `load_classifier`.
         size: As in `load_classifier`.
         mean: As in `load_classifier`; its length is the number of channels.
@@ -444,12 +445,12 @@ def _read_batches(
         paths = [item.path for item in data.items]
         data.items = [data.items[position] for position in order_by_root(paths, options["root"])]
     if labels is not None and not is_table:
-        _set_labels(data, labels, classifier.facts.classes)
+        _set_labels(data, labels, classifier.facts)
     loader: Iterable[Batch] = data.test_dataloader()
     yield from loader
 
 
-def _set_labels(data: Any, labels: LabelInput, classes: Sequence[str]) -> None:
+def _set_labels(data: Any, labels: LabelInput, facts: Facts) -> None:
     """Give the files of a data module the true classes that the caller states."""
     values = list_labels(labels)
     if len(values) != len(data.items):
@@ -457,7 +458,9 @@ def _set_labels(data: Any, labels: LabelInput, classes: Sequence[str]) -> None:
             f"labels has {len(values)} values for {len(data.items)} images: give one for each, in the order of the files, "
             "or the path of a CSV file"
         )
-    read = [read_label(value, classes) for value in values]
+    read_one = read_several_labels if facts.score == "sigmoid" else read_label
+    read = [read_one(value, facts.classes) for value in values]
     data.items = [
-        item._replace(label=label.number, label_name=label.name) for item, label in zip(data.items, read, strict=True)
+        item._replace(label=label.number, label_name=label.name, several=label.several)
+        for item, label in zip(data.items, read, strict=True)
     ]

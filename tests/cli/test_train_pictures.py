@@ -83,6 +83,30 @@ def test_a_table_of_labels_is_trained_on(tmp_path: Path) -> None:
     assert facts.classes == ("rose", "sky")
 
 
+def test_several_labels_are_trained_on(tmp_path: Path) -> None:
+    root = draw_pictures(tmp_path / "pictures")
+    flat, lines = tmp_path / "flat", ["path,label"]
+    flat.mkdir()
+    for path in sorted(root.rglob("*.png")):
+        name = f"{path.parent.name}{path.stem}.png"
+        path.rename(flat / name)
+        lines.append(f"{name},{'red' if path.parent.name == 'rose' else 'blue|cold'}")
+    (flat / "labels.csv").write_text("\n".join(lines))
+    chosen = [f"data.root={flat}", "data=folder", "model.score=sigmoid", "trainer.max_epochs=8", "optimization.lr=0.01"]
+    folder = train(tmp_path / "run", *chosen, "data.training_batch_size=4", "callbacks=[checkpoint,attribution,tables]")
+    facts = read_weights(folder / "weights.safetensors")[1]
+    assert facts is not None
+    assert (facts.classes, facts.score) == (("blue", "cold", "red"), "sigmoid")
+    predictions = rows(folder / "predictions.csv")
+    assert {row["label"] for row in predictions} == {"red", "blue, cold"}
+    assert all(row["correct"] == "yes" for row in predictions)
+    again = tmp_path / "again"
+    words = ["model=cifar_cnn", f"model.weights={folder / 'weights.safetensors'}", "data=folder", f"data.root={flat}"]
+    words += ["data.split=test", "page=false", "callbacks=[attribution,tables]"]
+    tasks.execute(tasks.explain, composed("explain", [*QUICK, f"output={again}", *words]))
+    assert sorted(row["correct"] for row in rows(again / "predictions.csv")) == ["yes"] * len(predictions)
+
+
 def test_weights_of_other_classes_are_taken_up_to_their_head(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,8 +18,8 @@ from seewhy.core.files import RunFolder
 from seewhy.core.types import Facts
 from seewhy.data.dataset import escape_path
 from seewhy.data.images import convert_to_rgb, describe_kind, read_image
-from seewhy.data.labels import name_images
 from seewhy.data.loading import resize_and_crop, to_unit_range
+from seewhy.data.names import name_images
 from seewhy.explainers.base import Explainer
 from seewhy.explainers.gradient import Saliency
 from seewhy.explainers.integrated_gradients import IntegratedGradients

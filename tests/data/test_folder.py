@@ -15,7 +15,8 @@ from seewhy.core.types import Batch, Corrupted, Facts, Skipped
 from seewhy.data.caltech101 import Caltech101
 from seewhy.data.dataset import ImageFiles, Item, Record, collate
 from seewhy.data.folder import Folder
-from seewhy.data.labels import match_class, name_images
+from seewhy.data.labels import match_class
+from seewhy.data.names import name_images
 
 FACTS = Facts(("house cat", "Dog", "sea lion"), 8, (0.5,) * 3, (0.5,) * 3)
 

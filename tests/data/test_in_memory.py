@@ -144,6 +144,26 @@ def test_labels_are_indices_or_names() -> None:
     assert list_labels(Numbered([(SMALL, 0)]), labels=[2]) == [(2, "cat")], "what is stated counts"
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [["ant", "cat"], [], None],
+        [[0, 2], (), None],
+        ["cat|ant", [], -1],
+        [np.array([1, 0, 1]), torch.zeros(3, dtype=torch.int64), None],
+    ],
+)
+def test_an_image_may_have_several_labels(labels: Any) -> None:
+    facts = Facts(FACTS.classes, 8, FACTS.mean, FACTS.std, score="sigmoid")
+    (batch,) = read(np.stack([SMALL] * 3), facts, labels=labels, batch_size=3)
+    assert batch.labels.tolist() == [[1, 0, 1], [0, 0, 0], [-1, -1, -1]]
+    loader = DataLoader(TensorDataset(torch.rand(2, 3, 8, 8), torch.tensor([[1, 0, 1], [0, 1, 0]])))
+    assert torch.cat([each.labels for each in read(loader, facts)]).tolist() == [[1, 0, 1], [0, 1, 0]]
+    for wrong in (np.array([1, 0]), np.array([2, 0, 0])):
+        with pytest.raises(UserError, match="give 0 or 1 for each of the 3 labels"):
+            read(SMALL, facts, labels=[wrong])
+
+
 def test_labels_of_data_sets_mean_their_own_classes() -> None:
     items = [(SMALL, 0), (SMALL, torch.tensor(1))]
     assert list_labels(Numbered(items)) == [(0, "ant"), (1, "bee")]
@@ -218,4 +238,4 @@ def test_a_loader_that_shuffles_serves_one_network_alone() -> None:
 
 def test_a_label_of_one_number_in_any_type() -> None:
     for value in (1, np.int64(1), np.array(1), torch.tensor(1), "bee"):
-        assert read_label(value, FACTS.classes) == (1, "bee")
+        assert read_label(value, FACTS.classes)[:2] == (1, "bee")

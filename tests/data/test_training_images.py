@@ -132,11 +132,12 @@ def test_each_part_may_have_a_table_of_its_own(tmp_path: Path) -> None:
     for part in ("train", "validation", "test"):
         for number in range(4):
             draw(tmp_path / part / f"{number}.png")
-        rows = [f"{number}.png,{'ant' if number % 2 else 'bee'}" for number in range(4)]
+        rows = [f"{number}.png,{'ant' if number % 2 == (part == 'test') else 'bee'}" for number in range(4)]
         (tmp_path / part / "metadata.csv").write_text("\n".join(["file_name,label", *rows]))
     data = load(tmp_path)
     assert data.facts.classes == ("ant", "bee")
-    assert [item.label for item in data.parts["val"]] == [1, 0, 1, 0]
+    assert [item.label for item in data.parts["val"]] == [0, 1, 0, 1]
+    assert {item.name: item.label for item in data.parts["test"]} == {f"test__{n}": int(n % 2 == 0) for n in range(4)}
 
 
 def test_a_class_called_train_is_a_class(tmp_path: Path) -> None:
@@ -224,3 +225,67 @@ def test_images_of_other_classes_are_refused_by_name(tmp_path: Path) -> None:
     data = Folder(str(tmp_path), Facts(("x", "y"), 8, (0.5,) * 3, (0.5,) * 3))
     with pytest.raises(UserError, match=r"no image has a class of the network \(x, y, \.\.\.\)"):
         data.setup("fit")
+
+
+# Several labels an image
+
+
+SEVERAL = Facts(("ant", "bee", "cat"), 8, (0.5,) * 3, (0.5,) * 3, score="sigmoid")
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ["file,labels", "0.png,ant|cat", "1.png,", "2.png,bee", "3.png,-1", "4.png,cat | whale"],
+        ["file;label", '0.png;"ant, cat"', "1.png;", "2.png;1", "3.png;-1", "4.png;2"],
+        ["path,label", "0.png,0;2", "1.png,", "2.png,Bee", "3.png,-1", "4.png,2"],
+        ["path,class", "0.png,Cat;ANT;cat", "1.png,", "2.png,bee", "3.png,-1", "4.png,whale;cat"],
+    ],
+)
+def test_a_cell_may_hold_several_labels(tmp_path: Path, rows: list[str]) -> None:
+    for number in range(6):
+        draw(tmp_path / f"{number}.png")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    data = Folder(str(tmp_path), SEVERAL, batch_size=6)
+    data.setup("test")
+    (batch,) = data.test_dataloader()
+    unknown = [-1] * 3
+    assert batch.labels.tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0], unknown, [0, 0, 1], unknown]
+    assert batch.label_names[0].lower() in ("ant, cat", "cat, ant")
+
+
+def test_labels_may_have_a_column_each(tmp_path: Path) -> None:
+    for number in range(3):
+        draw(tmp_path / f"{number}.png")
+    (tmp_path / "labels.csv").write_text("image,cat,ant\n0.png,1,1\n1.png,0,0\n2.png,1.0,0\n")
+    data = Folder(str(tmp_path), SEVERAL)
+    assert data.list_classes() == ["ant", "cat"]
+    data.setup("test")
+    assert [item.several for item in data.items] == [(0, 2), (), (2,)]
+    (tmp_path / "labels.csv").write_text("image,cat,ant\n0.png,1,0.5\n")
+    with pytest.raises(UserError, match=r"the column ant holds '0\.5'"):
+        Folder(str(tmp_path), SEVERAL).setup("test")
+    with pytest.raises(UserError, match="it needs `file`"):
+        Folder(str(tmp_path), Facts(("ant", "cat"), 8, (0.5,) * 3, (0.5,) * 3)).setup("test")
+
+
+def test_several_labels_are_listed_and_shared_out(tmp_path: Path) -> None:
+    lines = ["file,label"]
+    for number in range(20):
+        draw(tmp_path / f"{number}.png")
+        lines.append(f"{number}.png,{'ant|cat' if number % 2 else 'bee|ant|cat'}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    data = Folder(str(tmp_path), SEVERAL, validation=0.2, test=0.2)
+    assert data.list_classes() == ["ant", "bee", "cat"]
+    data.setup("fit")
+    assert data.describe_parts() == {"classes": 3, "train": 12, "val": 4, "test": 4}
+    (batch,) = data.val_dataloader()
+    assert batch.labels[:, 1].sum() == 2, "each part has its share of every first label"
+
+
+def test_a_folder_names_the_one_label_of_its_images(tmp_path: Path) -> None:
+    draw_classes(tmp_path, {"cat": 1, "whale": 1})
+    data = Folder(str(tmp_path), SEVERAL)
+    data.setup("test")
+    (batch,) = data.test_dataloader()
+    assert batch.labels.tolist() == [[0, 0, 1], [-1, -1, -1]]

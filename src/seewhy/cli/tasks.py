@@ -238,6 +238,7 @@ def _list_classes(cfg: DictConfig) -> list[str] | None:
     if not hasattr(data_class, "list_classes"):
         return None
     data: Any = build_data(cfg)
+    data.several = cfg.model.get("score") == "sigmoid"
     return list(data.list_classes())
 
 

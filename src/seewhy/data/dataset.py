@@ -32,6 +32,13 @@ class Item(NamedTuple):
     mask: Path | None = None
     split: str = ""
     """The part of the data set, `train`, `val` or `test`; empty where it was not split."""
+    several: tuple[int, ...] | None = None
+    """All true labels, where an image may have several and they are known."""
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether the classifier knows its class, or its labels are known."""
+        return self.label >= 0 or self.several is not None
 
 
 class Record(NamedTuple):
@@ -108,11 +115,15 @@ def _digest(values: Sequence[object]) -> str:
 
 
 def collate(
-    records: Sequence[Record | Skipped], size: int | tuple[int, int], masked: bool = False, channels: int = 3
+    records: Sequence[Record | Skipped],
+    size: int | tuple[int, int],
+    masked: bool = False,
+    channels: int = 3,
+    outputs: int | None = None,
 ) -> Batch:
     """One batch of images float32 [n, channels, height, width], n being how many files could be read (perhaps 0).
 
-    It has masks bool [n, height, width] if `masked`.
+    It has masks bool [n, height, width] if `masked`, and labels [n, outputs] where an image may have several of `outputs`.
     """
     shape = size if isinstance(size, tuple) else (size, size)
     read = [record for record in records if isinstance(record, Record)]
@@ -120,7 +131,9 @@ def collate(
     items = [record.item for record in read]
     return Batch(
         images=torch.stack([record.image for record in read]) if read else torch.zeros(0, channels, *shape),
-        labels=torch.tensor([item.label for item in items], dtype=torch.int64),
+        labels=torch.tensor([item.label for item in items], dtype=torch.int64)
+        if outputs is None
+        else torch.tensor([mark_labels(item, outputs) for item in items], dtype=torch.int64).reshape(-1, outputs),
         names=[item.name for item in items],
         paths=[escape_path(item.path) for item in items],
         label_names=[item.label_name for item in items],
@@ -128,6 +141,14 @@ def collate(
         masks=torch.stack([record.mask for record in read]) if masked and read else None,
         corrupted=stack_versions([record.corrupted for record in read]),
     )
+
+
+def mark_labels(item: Item, outputs: int) -> list[int]:
+    """1 for each true label of an image and 0 for the others; -1 for all where nothing is known."""
+    if not item.is_labelled:
+        return [-1] * outputs
+    true = (item.label,) if item.several is None else item.several
+    return [int(index in true) for index in range(outputs)]
 
 
 def stack_versions(versions: Sequence[Corrupted | None]) -> Corrupted | None:

@@ -28,11 +28,11 @@ from seewhy.data.labels import (
     find_images,
     list_table_classes,
     match_class,
-    name_images,
     read_class_cells,
     take_turns,
 )
 from seewhy.data.loading import check_loading, compute_cut_share
+from seewhy.data.names import name_images
 from seewhy.data.splits import PARTS, find_part_folders, split_by_class
 from seewhy.data.training import TrainingImages, check_shares, check_training_parts
 
@@ -120,6 +120,8 @@ class Folder(LightningDataModule):
             raise UserError(f"data.scale={scale:g} must be above 0: the stored value that becomes 1, or null")
         self.root = root
         self.facts = facts or Facts((), 224, IMAGENET_MEAN, IMAGENET_STD)
+        self.several = self.facts.score == "sigmoid"
+        """Whether an image may have several labels."""
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.limit = limit
@@ -162,7 +164,7 @@ class Folder(LightningDataModule):
         """
         listing = self._list()
         if listing.by_table:
-            return list_table_classes(listing.cells)
+            return list_table_classes(listing.cells, self.several)
         return sorted({cell.name for cell in listing.cells if cell is not None and cell.name})
 
     def setup(self, stage: str = "test") -> None:
@@ -170,9 +172,9 @@ class Folder(LightningDataModule):
         if stage == "fit" and not self.parts:
             items = self._build_items(self._list(), split=True)
             check_training_parts(items, self.facts.classes, self._describe_roots())
-            self.parts = {part: [item for item in items if item.split == part and item.label >= 0] for part in PARTS}
+            self.parts = {part: [item for item in items if item.split == part and item.is_labelled] for part in PARTS}
             test = self.parts["test"]
-            self.items = [test[position] for position in take_turns([item.label_name for item in test])]
+            self.items = [test[position] for position in take_turns([_group(item) for item in test])]
         if self.items:
             return
         self.items = self._build_items(self._list(), split=self.split is not None)
@@ -189,11 +191,18 @@ class Folder(LightningDataModule):
             raise UserError(
                 f"no images in data.root={self._describe_roots()}: looked for the extensions {', '.join(EXTENSIONS)}"
             )
-        tables = self._find_tables(roots, list(parts.values()))
-        if not tables:
+        table, tables = self._find_table(roots), {part: find_default_table(part) for part in parts.values()}
+        if table is not None:
+            return _Listing(images, read_class_cells(images, table, self.several), True, parts)
+        if not any(tables.values()):
             return _Listing(images, [ClassCell("", image.folder) for image in images], False, parts)
-        read = [read_class_cells(images, table) for table in tables]
-        return _Listing(images, [next(filter(None, cells), None) for cells in zip(*read, strict=True)], True, parts)
+        cells: list[ClassCell | None] = []
+        for part, table in tables.items():  # the images come in the order of the parts' paths
+            inside = [image for image in images if image.base == part]
+            cells += (
+                [None] * len(inside) if table is None or not inside else read_class_cells(inside, table, self.several)
+            )
+        return _Listing([image for part in tables for image in images if image.base == part], cells, True, parts)
 
     def _build_items(self, listing: _Listing, split: bool) -> list[Item]:
         """An item for each image, up to the limit, with its part where they are split."""
@@ -202,7 +211,8 @@ class Folder(LightningDataModule):
         root = find_common_folder(images)
         names = name_images(paths, root)
         if by_table:
-            labels = [Label(-1, "") if cell is None else cell.match(classes) for cell in cells]
+            match = ClassCell.match_several if self.several else ClassCell.match
+            labels = [Label(-1, "") if cell is None else match(cell, classes) for cell in cells]
         else:
             labels = [Label(match_class(image.folder, classes), image.folder) for image in images]
         masks: list[Path | None] = [None] * len(images)
@@ -210,12 +220,12 @@ class Folder(LightningDataModule):
             bases = [self.roots()[0] if folders else image.base for image in images]
             masks = find_masks(paths, bases, str(self.masks))
         items = [
-            Item(path, name, label.number, classes[label.number] if label.number >= 0 else label.name, mask)
+            Item(path, name, label.number, self._name_label(label), mask, several=label.several)
             for path, name, label, mask in zip(paths, names, labels, masks, strict=True)
         ]
         named = {folder: part for part, folder in folders.items()}
         items = [item._replace(split=named.get(image.base, "")) for item, image in zip(items, images, strict=True)]
-        turns = take_turns([f"{item.split}/{item.label_name}" for item in items])
+        turns = take_turns([f"{item.split}/{_group(item)}" for item in items])
         items = [items[position] for position in sorted(turns[: self.limit])]
         return self._split(items, folders) if split else items
 
@@ -225,21 +235,25 @@ class Folder(LightningDataModule):
             0.0 if part in folders else share for part, share in zip(PARTS[1:], self.shares, strict=True)
         )
         drawn = [item for item in items if item.split in ("", "train")]
-        labels = [item.label_name for item in drawn]
+        labels = [_group(item) for item in drawn]
         parts = split_by_class([item.name for item in drawn], labels, validation, test, self.split_seed)
         by_name = dict(zip((item.name for item in drawn), parts, strict=True))
         return [item._replace(split=by_name.get(item.name, item.split)) for item in items]
 
-    def _find_tables(self, roots: Sequence[Path], parts: Sequence[Path]) -> list[Path]:
-        """The given table; else that beside the images, or those in the folders of the parts."""
-        if self.labels is not None:
-            refuse_address("data.labels", str(self.labels))
-            path = Path(self.labels).expanduser()
-            if not path.is_file():
-                raise UserError(f"data.labels={self.labels}: there is no such file")
-            return [path]
-        table = find_default_table(roots[0]) if len(roots) == 1 else None
-        return [table] if table else [table for part in parts if (table := find_default_table(part))]
+    def _name_label(self, label: Label) -> str:
+        """The true class in the classifier's words, where it has one; all labels where there may be several."""
+        known = label.number >= 0 and label.several is None
+        return self.facts.classes[label.number] if known else label.name
+
+    def _find_table(self, roots: Sequence[Path]) -> Path | None:
+        """The given table, else that beside the images."""
+        if self.labels is None:
+            return find_default_table(roots[0]) if len(roots) == 1 else None
+        refuse_address("data.labels", str(self.labels))
+        path = Path(self.labels).expanduser()
+        if not path.is_file():
+            raise UserError(f"data.labels={self.labels}: there is no such file")
+        return path
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Remember which training images could not be read; of the test images the journal says it."""
@@ -263,7 +277,9 @@ class Folder(LightningDataModule):
         return DataLoader(data, size, num_workers=self.num_workers, collate_fn=self._gather(), **options)  # type: ignore[arg-type]
 
     def _gather(self, masked: bool = False) -> Callable[..., Batch]:
-        return partial(collate, size=self.facts.shape, channels=self.facts.channels, masked=masked)
+        facts = self.facts
+        outputs = len(facts.classes) if self.several else None
+        return partial(collate, size=facts.shape, channels=facts.channels, masked=masked, outputs=outputs)
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """The images in order; files that cannot be read are in `Batch.skipped`."""
@@ -310,6 +326,11 @@ class Folder(LightningDataModule):
 
     def _describe_roots(self) -> str:
         return ", ".join(escape_path(root) for root in self.roots())
+
+
+def _group(item: Item) -> str:
+    """What an image takes turns by, and has its share of: its class, or the first of its labels."""
+    return item.label_name if item.several is None else item.label_name.partition(", ")[0]
 
 
 LOOKED_AT = 32

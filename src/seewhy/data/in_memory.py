@@ -21,8 +21,17 @@ from seewhy.core.types import Batch, Facts, Skipped
 from seewhy.data.arrays import find_channel_axis, scale_values
 from seewhy.data.dataset import Item, Record, collate, escape_path
 from seewhy.data.images import MAX_PIXELS, convert_pillow, read_image
-from seewhy.data.labels import Label, ListedImage, find_common_folder, find_images, match_class, name_images
+from seewhy.data.labels import (
+    Label,
+    ListedImage,
+    find_common_folder,
+    find_images,
+    join_labels,
+    match_class,
+    split_labels,
+)
 from seewhy.data.loading import resize_and_crop, to_unit_range
+from seewhy.data.names import name_images
 
 Paths: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 ImageInput: TypeAlias = Any
@@ -133,10 +142,12 @@ def iterate_batches(
             if given is not None and number >= len(given):
                 raise UserError(f"labels has {len(given)} values, and there are more images: give one for each")
             value = entry.label if given is None else given[number]
-            label = read_label(value, facts.classes, names if given is None else ())
+            read = read_several_labels if facts.score == "sigmoid" else read_label
+            label = read(value, facts.classes, names if given is None else ())
             records.append(_read_entry(entry, number, label, facts, max_pixels))
             number += 1
-        yield collate(records, size=facts.shape, channels=facts.channels)
+        outputs = len(facts.classes) if facts.score == "sigmoid" else None
+        yield collate(records, size=facts.shape, channels=facts.channels, outputs=outputs)
     if not number:
         raise UserError("images=[]: give at least one image")
     if given is not None and len(given) > number:
@@ -200,6 +211,34 @@ def read_label(value: Any, classes: Sequence[str], names: Sequence[str] = ()) ->
             f"the label {value} must be from 0 to {len(classes) - 1}: the network has {len(classes)} classes"
         )
     return Label(value, classes[value])
+
+
+def read_several_labels(value: Any, classes: Sequence[str], names: Sequence[str] = ()) -> Label:
+    """Read the true labels of an image that may have several.
+
+    Args:
+        value: 0 or 1 for each label, as a tensor or an array; a list of indices or names; names with `|` between them;
+            or None.
+        classes: The names of the classifier's labels.
+        names: What the data set calls the labels that its indices mean; empty where it does not say.
+
+    Returns:
+        The labels.
+
+    Raises:
+        UserError: A value is neither, or no index of a label.
+    """
+    if isinstance(value, Tensor | np.ndarray) and value.ndim == 1:
+        marks = value.tolist()
+        if len(marks) != len(classes) or not set(marks) <= {0, 1}:
+            raise UserError(f"labels hold {_describe(marks)}: give 0 or 1 for each of the {len(classes)} labels")
+        value = [index for index, mark in enumerate(marks) if mark]
+    if isinstance(value, str):
+        value = split_labels(value, classes)
+    if isinstance(value, list | tuple):
+        return join_labels([read_label(member, classes, names) for member in value], classes)
+    label = read_label(value, classes, names)
+    return label if label.number < 0 and not label.name else join_labels([label], classes)
 
 
 def refuse_shuffling(images: ImageInput) -> None:
@@ -330,7 +369,7 @@ def _read_entry(entry: _Entry, number: int, label: Label, facts: Facts, max_pixe
             return Skipped(escape_path(path), str(error))
         raise UserError(f"image {number} cannot be used: {error}") from error
     mask = torch.zeros(facts.shape, dtype=torch.bool)
-    return Record(image, Item(path, name, label.number, label.name), mask)
+    return Record(image, Item(path, name, label.number, label.name, several=label.several), mask)
 
 
 def _read_picture(image: Any, facts: Facts, max_pixels: int) -> Tensor:

@@ -1,14 +1,11 @@
-"""The image files of a data set in an order that never changes, with their names and true classes."""
+"""The image files of a data set in an order that never changes, and their true classes."""
 
 from __future__ import annotations
 
 import csv
 import glob
-import hashlib
 import os
 import re
-import unicodedata
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -133,6 +130,44 @@ class Label(NamedTuple):
 
     number: int
     name: str
+    several: tuple[int, ...] | None = None
+    """The numbers of all true labels, where an image may have several and they are known."""
+
+
+SEPARATORS = re.compile(r"\s*[|;,]\s*")
+"""What stands between the labels of one image."""
+
+
+def split_labels(text: str, classes: Sequence[str] = ()) -> list[str]:
+    """Split the labels of one image; a name of a class that holds a separator stays whole.
+
+    >>> split_labels("cat | dog;3"), split_labels("hen, brood", ["hen, brood"])
+    (['cat', 'dog', '3'], ['hen, brood'])
+
+    Args:
+        text: Labels with `|`, `;` or `,` between them.
+        classes: The names of the classifier's classes.
+
+    Returns:
+        Each label once.
+    """
+    words = [text] if text in classes else SEPARATORS.split(text)
+    return list(dict.fromkeys(word for word in words if word))
+
+
+def join_labels(labels: Sequence[Label], classes: Sequence[str]) -> Label:
+    """Join the labels of one image.
+
+    Args:
+        labels: Each on its own; those that the classifier does not know are named, and count for nothing.
+        classes: The names of the classifier's labels.
+
+    Returns:
+        All of them; its number is that of the first that the classifier knows.
+    """
+    numbers = [label.number for label in labels if label.number >= 0]
+    names = dict.fromkeys(classes[label.number] if label.number >= 0 else label.name for label in labels)
+    return Label(numbers[0] if numbers else -1, ", ".join(names), tuple(sorted(set(numbers))))
 
 
 def match_class(name: str, classes: Sequence[str]) -> int:
@@ -180,12 +215,27 @@ class ClassCell(NamedTuple):
         name = name or ("" if text.startswith("-") else text)
         return Label(match_class(name, classes), name)
 
+    def match_several(self, classes: Sequence[str]) -> Label:
+        """Look up all labels of an image, with `|`, `;` or `,` between them.
 
-def list_table_classes(cells: Sequence[ClassCell | None]) -> list[str]:
+        Args:
+            classes: The names of the classifier's classes.
+
+        Returns:
+            The labels; none of them where the cell is empty, unknown ones where it is -1.
+        """
+        text = self.name or self.label
+        if text == "-1":
+            return Label(-1, "")
+        return join_labels([ClassCell(word, "").match(classes) for word in split_labels(text, classes)], classes)
+
+
+def list_table_classes(cells: Sequence[ClassCell | None], several: bool = False) -> list[str]:
     """List the classes of the images in a table, for a classifier that is yet to be trained.
 
     Args:
         cells: Of each image; None where the table does not list it.
+        several: Whether an image may have several labels.
 
     Returns:
         Where all labels are indices the name of each class from 0 to the largest, `class 3` where the table names none;
@@ -196,6 +246,8 @@ def list_table_classes(cells: Sequence[ClassCell | None]) -> list[str]:
     >>> list_table_classes([ClassCell("2", "cat"), ClassCell("0", "ant")])
     ['ant', 'class 1', 'cat']
     """
+    if several:
+        cells = [ClassCell(word, "") for cell in cells if cell for word in split_labels(cell.name or cell.label)]
     pairs = [(cell.label or cell.name, cell.name if cell.label else "") for cell in cells if cell is not None]
     pairs = [(text, name) for text, name in pairs if text and not text.startswith("-")]
     if pairs and all(re.fullmatch(WHOLE_NUMBER, text) for text, _ in pairs):
@@ -245,7 +297,7 @@ def read_csv_labels(images: Sequence[ListedImage], table: Path, classes: Sequenc
     return [Label(-1, "") if cell is None else cell.match(classes) for cell in cells]
 
 
-def read_class_cells(images: Sequence[ListedImage], table: Path) -> list[ClassCell | None]:
+def read_class_cells(images: Sequence[ListedImage], table: Path, several: bool = False) -> list[ClassCell | None]:
     """Read what a CSV file says of the class of each file.
 
     Columns may have any of the usual names (`FILE_COLUMNS`, `LABEL_COLUMNS`, `NAME_COLUMNS`), in upper or lower case, and be
@@ -254,6 +306,7 @@ def read_class_cells(images: Sequence[ListedImage], table: Path) -> list[ClassCe
     Args:
         images: The files.
         table: The CSV file; paths in it are relative to the folder that it lies in, or to that of the images.
+        several: Whether an image may have several labels; then the table may also have a column of 0 and 1 for each.
 
     Returns:
         The cells of each file; None where the table does not list it.
@@ -265,7 +318,8 @@ def read_class_cells(images: Sequence[ListedImage], table: Path) -> list[ClassCe
     with _open_table(table) as file:
         header, delimiter = _read_header(file)
         columns = _find_columns(header)
-        if not columns.file or not (columns.label or columns.name):
+        by_column = [name for name in header if name != columns.file] if several else []
+        if not columns.file or not (columns.label or columns.name or by_column):
             raise UserError(
                 f"{table} has the columns {', '.join(header)}; it needs `file` (or {', '.join(FILE_COLUMNS[1:])}), and "
                 f"`label` ({', '.join(LABEL_COLUMNS[1:])}) or `class` ({', '.join(NAME_COLUMNS[1:])}) with indices or names"
@@ -276,7 +330,8 @@ def read_class_cells(images: Sequence[ListedImage], table: Path) -> list[ClassCe
                 path = (row.get(columns.file) or "").strip()
                 if path:
                     cells = ((row.get(column) or "").strip() for column in (columns.label, columns.name))
-                    rows[path] = ClassCell(*cells)
+                    has_labels = columns.label or columns.name
+                    rows[path] = ClassCell(*cells) if has_labels else _read_marks(row, by_column, table)
         except csv.Error as error:
             raise UserError(f"{table}, line {reader.line_num + 2}: {error}; is it a CSV file?") from None
     cells_of_images = _look_up(images, rows, table.parent)
@@ -287,6 +342,17 @@ def read_class_cells(images: Sequence[ListedImage], table: Path) -> list[ClassCe
             + (f", where there is no {example!r}" if example else "")
         )
     return cells_of_images
+
+
+def _read_marks(row: Mapping[str, str | None], names: Sequence[str], table: Path) -> ClassCell:
+    """The labels whose columns hold 1."""
+    marks = {name: (row.get(name) or "0").strip() for name in names}
+    for name, mark in marks.items():
+        if not re.fullmatch(r"[01](\.0+)?", mark):
+            raise UserError(
+                f"{table}: the column {name} holds {mark!r}; without a column `label` each column of labels is 0 or 1"
+            )
+    return ClassCell("|".join(name.strip() for name, mark in marks.items() if mark.startswith("1")), "")
 
 
 class _Columns(NamedTuple):
@@ -339,64 +405,3 @@ def _read_wordnet_ids() -> dict[str, int]:
 
 def _simplify(name: str) -> str:
     return re.sub(r"[\s_-]+", " ", name).strip().casefold()
-
-
-MAX_CHARACTERS = 100
-MAX_BYTES = 180
-"""File systems allow 255 bytes for a name; the rest is for what a run appends."""
-
-
-def name_images(paths: Sequence[Path], root: Path) -> list[str]:
-    """Name images by their paths: unique, whatever their order, and safe as file names.
-
-    A name is the path below `root` without its suffix, `__` between folders, and `_` for whatever is neither a letter,
-    a digit, `.`, `_` nor `-`. Files that would share a name (upper and lower case count as equal) have their suffix
-    appended, and a hash of their path below `root` where that is not enough. `[a/1.png]` is called `a__1`.
-
-    Args:
-        paths: Different paths.
-        root: The folder that they lie below.
-
-    Returns:
-        A name for each path.
-    """
-    relative = [_below(path, root) for path in paths]
-    names = [_fit(_clean(path.with_suffix("")), path) for path in relative]
-    for longer in (_with_suffix, _with_hash):
-        count = Counter(name.casefold() for name in names)
-        while any(number > 1 for number in count.values()):
-            changed = [
-                longer(path) if count[name.casefold()] > 1 else name for path, name in zip(relative, names, strict=True)
-            ]
-            if changed == names:
-                break
-            names, count = changed, Counter(name.casefold() for name in changed)
-    return names
-
-
-def _below(path: Path, root: Path) -> Path:
-    path, root = Path(os.path.abspath(path)), Path(os.path.abspath(root))
-    return path.relative_to(root) if path.is_relative_to(root) and path != root else path.relative_to(path.anchor)
-
-
-def _clean(path: Path) -> str:
-    text = unicodedata.normalize("NFC", "__".join(path.parts))
-    safe = "".join(character if character.isalnum() or character in "._-" else "_" for character in text)
-    return "_" + safe[1:] if safe.startswith(".") else safe or "_"
-
-
-def _with_suffix(path: Path) -> str:
-    return _fit(f"{_clean(path.with_suffix(''))}_{_clean(Path(path.suffix[1:]))}", path)
-
-
-def _with_hash(path: Path) -> str:
-    return _fit(f"{_clean(path.with_suffix(''))}_{_clean(Path(path.suffix[1:]))}", path, always=True)
-
-
-def _fit(name: str, path: Path, always: bool = False) -> str:
-    """The name, cut to its greatest length; a name that was cut, and every name if `always`, ends in a hash."""
-    if not always and len(name) <= MAX_CHARACTERS and len(name.encode()) <= MAX_BYTES:
-        return name
-    digest = hashlib.sha256(os.fsencode(path.as_posix())).hexdigest()[:8]
-    short = name[: MAX_CHARACTERS - 9].encode()[: MAX_BYTES - 9].decode(errors="ignore")
-    return f"{short}_{digest}"

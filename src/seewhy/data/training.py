@@ -73,7 +73,7 @@ def check_training_parts(items: Sequence[Item], classes: Sequence[str], where: s
     Raises:
         UserError: There are fewer than two classes, or a part has no image with a class of the classifier.
     """
-    labelled = [item for item in items if item.label >= 0]
+    labelled = [item for item in items if item.is_labelled]
     if len(classes) < 2:
         raise UserError(f"{where} has {len(classes)} class; training needs two or more")
     if not labelled:

@@ -18,7 +18,7 @@ from seewhy.analyses.synthesis.summary import build_visualization_table, create_
 from seewhy.core.errors import UserError
 from seewhy.core.targets import POLICIES, check_policy
 from seewhy.core.types import select_display
-from seewhy.data.labels import name_images
+from seewhy.data.names import name_images
 from seewhy.models.classifier import Classifier
 from seewhy.plots.canvas import Drawing, encode_figure
 from seewhy.plots.explanation import GAP, MARGIN, Cell, draw_cells
