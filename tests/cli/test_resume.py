@@ -179,14 +179,14 @@ def test_a_resumed_run_takes_the_batch_sizes_that_were_measured(
     assert record(tmp_path / "other")["probe_batch_sizes"] == {"forward 3x32x32": [4]}
 
 
-def full_disk(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+def full_disk(monkeypatch: pytest.MonkeyPatch, after: int, number: int = errno.ENOSPC) -> None:
     """From the given write on, no file can be written."""
     written = []
 
     def fsync(descriptor: int) -> None:
         written.append(descriptor)
         if len(written) > after:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("seewhy.core.files.os.fsync", fsync)
 
@@ -210,6 +210,59 @@ def test_a_full_disk_is_an_interruption(
     assert not list(tmp_path.rglob("*.part"))
     explain(tmp_path, data)
     assert products(tmp_path) == expected
+
+
+@pytest.fixture(scope="module")
+def drawn_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], dict[str, bytes]]:
+    """(the data, settings, what an uninterrupted run with figures leaves)."""
+    base = tmp_path_factory.mktemp("drawn")
+    drawn = ["callbacks=[attribution,tables,figures]", "data.batch_size=1"]
+    data = images(base / "data", 3)
+    explain(base / "run", data, *drawn)
+    return data, drawn, products(base / "run")
+
+
+@pytest.mark.parametrize(
+    "after", [each if each in (3, 5, 8) else pytest.param(each, marks=pytest.mark.slow) for each in range(1, 14)]
+)
+def test_a_disk_that_is_full_at_any_write_loses_nothing(
+    drawn_run: tuple[Path, list[str], dict[str, bytes]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    after: int,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Maps, figures, pictures of the sheet and entries; those that wait to be drawn are called off."""
+    data, drawn, expected = drawn_run
+    with monkeypatch.context() as patched:
+        full_disk(patched, after, errno.EFBIG)
+        with pytest.raises(SystemExit) as ended:
+            explain(tmp_path / "run", data, *drawn)
+    assert (ended.value.code, capsys.readouterr().err.count("interrupted (File too large")) == (130, 1)
+    explain(tmp_path / "run", data, *drawn)
+    assert products(tmp_path / "run") == expected
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.ENAMETOOLONG, errno.EDQUOT, errno.EIO, errno.ENOTDIR])
+def test_a_folder_that_cannot_be_written_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At the first write nothing is computed and the code is 2; at a later one it is that of a full disk."""
+    data, opened = images(tmp_path / "data", 1), Path.open
+
+    def refuse_maps(path: Path, *arguments: str, **options: str) -> object:
+        if arguments == ("wb",) and first in path.name:
+            raise OSError(number, os.strerror(number), str(path))
+        return opened(path, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "open", refuse_maps)
+    for first, code, words in (("run.json", 2, "nothing was computed"), (".npy", 130, "to resume: ")):
+        with pytest.raises(SystemExit) as ended:
+            explain(tmp_path / first, data)
+        told = capsys.readouterr().err
+        assert (ended.value.code, os.strerror(number) in told, words in told) == (code, True, True), told
+        assert "Traceback" not in told
+    assert record(tmp_path / ".npy")["status"] == "interrupted"
 
 
 def test_figures_and_the_sheet_are_those_of_an_undisturbed_run(tmp_path: Path, count: Count) -> None:

@@ -108,3 +108,34 @@ def test_the_classes_of_a_plan_from_elsewhere_are_checked(tmp_path: Path) -> Non
     _, error = command.communicate(timeout=300)
     assert command.returncode == 2
     assert "pandas.read_pickle is outside what a config may call" in error
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hydra.run.dir=${nothing}",
+        "hydra.run.dir='a\\${nothing}'",
+        f"hydra.run.dir={'a' * 256}",
+        f"hydra.run.dir={'abcdefghi/' * 500}",
+        "hydra.run.dir=/dev/null/x",
+        "hydra.run.dir='a\tb'",
+        "output=${nothing}",
+        f"output={'a' * 256}",
+        "output=/dev/null/x",
+    ],
+)
+def test_a_place_that_cannot_be_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
+    from hydra.core.global_hydra import GlobalHydra
+
+    from seewhy.cli.main import run_task
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["explain.py", *SMALL, name])
+    GlobalHydra.instance().clear()
+    with pytest.raises(SystemExit) as ended:
+        run_task("explain", [*SMALL, name])
+    told = capfd.readouterr().err
+    assert (ended.value.code, told.count("error: "), "Traceback" in told) == (2, 1, False), told
+    assert len(told) < 600 and not list(tmp_path.rglob("run.json"))

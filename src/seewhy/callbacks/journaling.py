@@ -155,7 +155,8 @@ class JournalRecorder(Callback):
     def settle(self) -> None:
         """Wait for figures that are still being drawn, and write their batches."""
         while self._unwritten:
-            wait(self._unwritten[0][3])
+            # the system never tells of a figure that was called off before it was begun: `wait` alone would not return
+            wait([future for future in self._unwritten[0][3] if not future.done()])
             self._write(*self._unwritten.popleft())
 
     def _write(self, number: int, results: BatchResults, maps: Sequence[Path], pending: Sequence[Future[Path]]) -> None:

@@ -7,17 +7,20 @@ import os
 import shutil
 import sys
 import textwrap
+import traceback
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import hydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from seewhy.cli import help, resume, tasks
 from seewhy.cli.config import find_config_folder, normalise_overrides
 from seewhy.cli.suggestions import explain_mistake
 from seewhy.core import signals
-from seewhy.core.errors import UserError
+from seewhy.core.errors import FULL, UNUSABLE, UserError, shorten_path
 from seewhy.core.files import CHECKOUT
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -88,13 +91,31 @@ def with_one_message(start: Callable[[], None], task: str) -> Callable[[], None]
             start()
         except HydraException as error:
             _exit_with(explain_mistake(error, find_config_folder(), task))
+        except OmegaConfBaseException as error:
+            if _has_begun(error):
+                raise
+            words = " in ".join(str(error).replace("full_key: ", "").split("\n")[:2])
+            _exit_with(UserError(f"the config cannot be filled in: {' '.join(words.split())}"))
+        except OSError as error:  # Hydra writes files of its own before a task begins
+            if error.errno not in (*FULL, *UNUSABLE) or _has_begun(error):
+                raise
+            place = shorten_path(error.filename or "the run folder")
+            _exit_with(
+                UserError(f"{place} cannot be written ({error.strerror}); name another folder with hydra.run.dir=")
+            )
         finally:
             del os.environ[FULL_ERROR]
 
     return run
 
 
-def _exit_with(mistake: UserError) -> None:
+def _has_begun(error: BaseException) -> bool:
+    """Whether an error comes from inside of a task, which has a record by then."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_globals.get("__name__") == tasks.__name__ for frame, _ in frames)
+
+
+def _exit_with(mistake: UserError) -> NoReturn:
     print(wrap_message(f"error: {mistake}"), file=sys.stderr)
     raise SystemExit(2) from None
 

@@ -8,11 +8,12 @@ from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, read_write
+from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf.errors import OmegaConfBaseException
 
-from seewhy.core.errors import UserError
+from seewhy.core.errors import UserError, shorten_path
 from seewhy.core.signals import end_sweep_in_order, is_first_process
-from seewhy.runs.ownership import check_folder_is_free, create_new_folder
+from seewhy.runs.ownership import check_folder_is_free, check_folder_name, create_new_folder
 
 
 class RunFolders(Callback):
@@ -61,25 +62,29 @@ class RunFolders(Callback):
 
 def _claim(config: DictConfig, kind: str, task: str) -> Path:
     key = f"hydra.{kind}.dir"
-    named = any(str(override).lstrip("+").startswith(f"{key}=") for override in config.hydra.overrides.hydra)
+    overrides: Any = OmegaConf.to_container(config.hydra.overrides, resolve=False)  # they may hold references
+    named = any(override.lstrip("+").startswith(f"{key}=") for override in overrides["hydra"])
     HydraConfig.instance().set_config(config)  # the folder's name refers to it; Hydra does the same a moment later
+    name = str(OmegaConf.to_container(config.hydra[kind])["dir"])  # type: ignore[call-overload,index]
     try:
-        folder = Path(config.hydra[kind].dir)
+        name = str(config.hydra[kind].dir)
+        check_folder_name(name, key)
+        folder = Path(name)
         if not named:
             return create_new_folder(folder)
         if kind == "run":
-            check_folder_is_free(folder, task, [str(override) for override in config.hydra.overrides.task])
+            check_folder_is_free(folder, task, overrides["task"])
         elif folder.exists():
             _check_sweep_folder(folder)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
     except UserError as error:
         _refuse(str(error))
+    except OmegaConfBaseException as error:
+        _refuse(f"{key}={name} cannot be filled in: {str(error).splitlines()[0]}; name another folder with {key}=")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        _refuse(
-            f"the folder {_shorten(str(config.hydra[kind].dir))} cannot be used ({reason}); name another with {key}="
-        )
+        _refuse(f"the folder {shorten_path(name)} cannot be used ({reason}); name another with {key}=")
 
 
 def _check_sweep_folder(folder: Path) -> None:
@@ -91,10 +96,6 @@ def _check_sweep_folder(folder: Path) -> None:
             f"the folder {folder} holds files that no sweep wrote; nothing was changed. Name a new or an empty folder with "
             "hydra.sweep.dir="
         )
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= 120 else f"{text[:117]}..."
 
 
 def _refuse(reason: str) -> NoReturn:

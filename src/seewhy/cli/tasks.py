@@ -11,13 +11,14 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -27,9 +28,9 @@ from seewhy.cli.config import check_settings
 from seewhy.cli.instantiate import build_object
 from seewhy.cli.program import find_command, find_command_line, quieten
 from seewhy.cli.resume import build_resume_command
-from seewhy.core.errors import Incompatible, UserError
-from seewhy.core.signals import FULL, Stop, end_with_parent, handle_signals, is_first_process, outlive_readers
-from seewhy.runs.ownership import check_folder_is_free, hold_folder
+from seewhy.core.errors import Incompatible, UserError, describe_failed_write, shorten_path
+from seewhy.core.signals import Stop, end_with_parent, handle_signals, is_first_process, outlive_readers
+from seewhy.runs.ownership import check_folder_is_free, check_folder_name, hold_folder
 from seewhy.runs.record import RunRecord
 from seewhy.runs.resume_check import ChangedRun, Shard, select_decisive
 from seewhy.runs.stored_json import read_form
@@ -330,14 +331,21 @@ def execute(task: Task, cfg: DictConfig) -> None:
     single = HydraConfig.get().mode == RunMode.RUN
     overrides: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     with contextlib.ExitStack() as held:
-        if first:
-            try:
+        try:
+            check_folder_name(str(cfg.output), "output")
+            if first:
                 held.enter_context(hold_folder(Path(cfg.output)))
                 check_folder_is_free(Path(cfg.output), cfg.task, overrides)
-            except UserError as mistake:
-                print(f"error: {mistake}", file=sys.stderr)
-                raise SystemExit(2) from None
+        except UserError as mistake:
+            _refuse(str(mistake))
+        except OmegaConfBaseException as error:
+            _refuse(f"the run folder output= cannot be filled in: {str(error).splitlines()[0]}")
         _execute_with_record(task, cfg, overrides, first, single)
+
+
+def _refuse(reason: str) -> NoReturn:
+    print(f"error: {reason}", file=sys.stderr)
+    raise SystemExit(2) from None
 
 
 def execute_in_worker(task: Task, cfg: DictConfig, parent: int) -> None:
@@ -365,19 +373,28 @@ def execute_in_worker(task: Task, cfg: DictConfig, parent: int) -> None:
 
 def _execute_with_record(task: Task, cfg: DictConfig, overrides: list[str], first: bool, single: bool) -> None:
     """Run a task in a folder that is this run's own; the record says how it ended."""
-    record = RunRecord(Path(cfg.output), cfg.task, overrides, cfg.seed, writes=first, command=find_command_line())
+    folder = Path(cfg.output)
+    try:
+        record = RunRecord(folder, cfg.task, overrides, cfg.seed, writes=first, command=find_command_line())
+    except OSError as error:
+        reason = describe_failed_write(error, folder)
+        if reason is None:
+            raise
+        _refuse(f"the run folder {shorten_path(folder)} cannot be written to ({reason}); nothing was computed")
     try:
         check_settings(cfg, overrides)
         with handle_signals():
             task(cfg, record)
+            record.update(status="completed")
     except (KeyboardInterrupt, SystemExit) as stop:
         raise SystemExit(_end_interrupted(cfg, record, _name_reason(stop)) if first else 0) from None
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in FULL:
-            reason = f"{error.strerror}: {error.filename or cfg.output}"
+        reason = describe_failed_write(error, folder)
+        if reason is not None:
             raise SystemExit(_end_interrupted(cfg, record, reason)) from None
         mistake = find_user_error(error)
-        _end_failed(record, mistake, error)
+        with contextlib.suppress(OSError):  # the disk may be full
+            _end_failed(record, mistake, error)
         if mistake is None:
             raise
         if single or isinstance(mistake, ChangedRun):
@@ -385,7 +402,6 @@ def _execute_with_record(task: Task, cfg: DictConfig, overrides: list[str], firs
         return
     finally:
         gc.collect()  # the next job of a sweep shall not find the data of this one in memory
-    record.update(status="completed")
     if first and single and record.content["task"] in PAGED and cfg.get("page"):
         from seewhy.report.write import attempt_page, write_run_page
 

@@ -3,7 +3,52 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import os
 from collections.abc import Iterable
+from pathlib import Path
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of a disk, a share of it or a file that may not grow any more."""
+UNUSABLE = (
+    *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP),
+    *(errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY, errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.EINVAL),
+)
+"""Errors of a place that cannot be written to."""
+SHOWN = 120
+"""Characters of a path in a message."""
+
+
+def describe_failed_write(error: BaseException, folder: Path) -> str | None:
+    """Describe an error of the disk that a run met while it wrote.
+
+    Args:
+        error: Any error.
+        folder: The run folder.
+
+    Returns:
+        What the system says and of which file; None where the error is not one of the disk, or of a file elsewhere.
+    """
+    if not isinstance(error, OSError) or error.errno is None:
+        return None
+    names = [str(os.fsdecode(name)) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+    inside = any(Path(os.path.abspath(name)).is_relative_to(os.path.abspath(folder)) for name in names)
+    if error.errno in FULL or (error.errno in UNUSABLE and inside):
+        return f"{error.strerror}: {shorten_path(names[0] if names else folder)}"
+    return None
+
+
+def shorten_path(path: Path | str) -> str:
+    """Shorten a path for a message.
+
+    Args:
+        path: Of any length.
+
+    Returns:
+        At most `SHOWN` characters of it.
+    """
+    text = str(path)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
 
 
 class UserError(Exception):

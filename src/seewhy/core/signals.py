@@ -16,8 +16,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn, TextIO
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Errors of a disk, a share of it or a file that may not grow any more."""
 DEATH_OF_PARENT = 1
 """Linux's PR_SET_PDEATHSIG."""
 INTERVAL = 1.0

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from seewhy.core.errors import UserError
+from seewhy.core.errors import UserError, shorten_path
 from seewhy.runs.stored_json import read_form
 
 try:
@@ -28,6 +28,24 @@ PRELIMINARY = frozenset({".hydra", LOCK})
 PLACES = ("hydra.", "output=", "resume=")
 """Overrides that say where a run is written, not what it computes."""
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL, errno.EROFS)
+
+
+def check_folder_name(name: str, key: str) -> None:
+    """Refuse a name that a config would read as a reference, or that no file system has.
+
+    Args:
+        name: Of a folder.
+        key: The setting that names it.
+
+    Raises:
+        UserError: The name, or that of the working folder, holds `${`, or the name holds a control character.
+    """
+    if "${" in os.path.abspath(name):
+        raise UserError(
+            f"a folder whose path holds ${{ cannot be used: {shorten_path(os.path.abspath(name))}; see {key}="
+        )
+    if any(ord(character) < 32 for character in name):
+        raise UserError(f"{key}={name[:120]!a} holds a control character; name another folder")
 
 
 def check_folder_is_free(folder: Path, task: str, overrides: Sequence[str] | None = None) -> None:
@@ -121,9 +139,10 @@ def hold_folder(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         raise UserError(f"the run folder {folder} is a file; name a folder with hydra.run.dir=") from None
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise UserError(
-            f"the run folder {folder} cannot be created ({error.strerror}); name another with hydra.run.dir="
+            f"the run folder {shorten_path(folder)} cannot be created ({reason}); name another with hydra.run.dir="
         ) from None
     descriptor = _acquire(folder) if fcntl else None
     try:
@@ -144,7 +163,10 @@ def _acquire(folder: Path) -> int | None:
         except OSError as error:
             if error.errno in NO_LOCKS:
                 return None
-            raise
+            raise UserError(
+                f"the run folder {shorten_path(folder)} cannot be written to ({error.strerror}); name another with "
+                "hydra.run.dir="
+            ) from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
