@@ -107,14 +107,18 @@ def test_same_seed_same_bytes_and_another_seed_another_image(variant: str) -> No
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_an_image_does_not_depend_on_the_other_classes_or_on_the_batches(variant: str) -> None:
-    together = quick(variant).visualize(small_cnn(), [3, 7, 1])
-    alone = quick(variant, probe_batch_size=1).visualize(small_cnn(), [7])[0]
-    assert (together[1].index, together[1].name) == (7, "class 7")
-    assert int((last(together[1]).int() - last(alone).int()).abs().max()) <= 2
-    assert int((last(together[0]).int() - last(alone).int()).abs().max()) > 20
-    turned = quick(variant, probe_batch_size=2).visualize(small_cnn(), [1, 7, 3])
-    assert int((last(together[0]).int() - last(turned[2]).int()).abs().max()) <= 2
+def test_an_image_is_the_same_to_the_byte_whatever_classes_are_beside_it(variant: str) -> None:
+    """In single precision, where rounding decides, and over enough steps for differences to grow."""
+    long = quick(variant, steps=30)
+    alone = long.visualize(small_cnn().float(), [7])[0]
+    for others, position in (([3, 7, 1], 1), ([7, 2], 0)):
+        made = long.visualize(small_cnn().float(), others)
+        assert (made[position].index, made[position].name) == (7, "class 7")
+        assert made[position].frames[-1].score == alone.frames[-1].score
+        assert all(
+            torch.equal(one.pixels, two.pixels) for one, two in zip(made[position].frames, alone.frames, strict=True)
+        )
+        assert int((last(made[position - 1]).int() - last(alone).int()).abs().max()) > 20
 
 
 def test_the_penalty_makes_a_fourier_image_paler() -> None:
@@ -131,7 +135,7 @@ def test_passes_steps_and_nothing_left_behind(variant: str) -> None:
     with torch.inference_mode():
         quick(variant).visualize(network, [0, 1], lambda: calls.append(1))
     assert_same(before, state_of(network))
-    assert len(calls) == 12
+    assert len(calls) == 2 * 12
     assert network.passes == Passes(2 * (12 + 12), 2 * 12), "each kept frame is scored once"
 
 

@@ -175,9 +175,10 @@ def list_frame_steps(steps: int) -> list[int]:
 class ClassVisualization(Synthesis):
     """Images that maximise the unnormalised score of a class: argmax_x E[logit_c(moved(x))] - l2 ||normalised x||_2^2.
 
-    All classes climb together; a class's image depends on (seed, class), not on the others, up to the rounding of sums
-    in batches of another size. The images show what raises the score, in saturated form, not what the network needs to
-    see. Olah et al.: Feature visualization, 2017 (`fourier`); Simonyan et al. 2014 (`cs231n`).
+    Each class climbs in passes of its own, of one image: small differences grow in hundreds of steps, and in a batch the
+    neighbours of an image decide how its sums are rounded. So its image depends on (seed, class) alone, to the byte on one
+    machine with one number of threads. The images show what raises the score, in saturated form, not what the network
+    needs to see. Olah et al.: Feature visualization, 2017 (`fourier`); Simonyan et al. 2014 (`cs231n`).
 
     Args:
         classes: Names or indices; None takes the network's first ten.
@@ -224,47 +225,41 @@ class ClassVisualization(Synthesis):
     def visualize(
         self, classifier: Classifier, indices: Sequence[int], on_step: Callable[[], object] = lambda: None
     ) -> list[Visualization]:
-        """Make the images of some classes, all in the same batches.
+        """Make the images of some classes, one after the other.
 
         Args:
             classifier: The network; it is left as it was.
             indices: Indices of the classes.
-            on_step: Called after every step.
+            on_step: Called after every step of each class.
 
         Returns:
             The frames of each class, the last one the result.
         """
+        names, display = classifier.facts.classes, classifier.facts.display
+        shape = (classifier.facts.channels, *classifier.facts.shape)
         with isolate(classifier):
-            targets = torch.tensor(list(indices), device=classifier.device)
-            shape = (classifier.facts.channels, *classifier.facts.shape)
-            evaluator = BatchedEvaluator(
-                classifier, torch.zeros(shape, device=classifier.device), self.probe_batch_size
-            )
-            frames = self._climb(evaluator, targets, on_step)
-        names = [classifier.facts.classes[index] for index in indices]
-        display = classifier.facts.display
-        return [Visualization(*result, display) for result in zip(indices, names, frames, strict=True)]
+            evaluator = BatchedEvaluator(classifier, torch.zeros(shape, device=classifier.device), 1)
+            return [
+                Visualization(index, names[index], self._climb(evaluator, index, on_step), display) for index in indices
+            ]
 
-    def _climb(self, evaluator: BatchedEvaluator, targets: Classes, on_step: Callable[[], object]) -> list[list[Frame]]:
+    def _climb(self, evaluator: BatchedEvaluator, index: int, on_step: Callable[[], object]) -> list[Frame]:
         recipe, classifier = self.recipe, evaluator.classifier
-        canvas = _canvas(recipe, classifier)
-        generators = [make_class_generator(self.seed, index) for index in targets.tolist()]
-        parameters = torch.stack([canvas.start(generator) for generator in generators]).to(targets.device)
+        canvas, generators = _canvas(recipe, classifier), [make_class_generator(self.seed, index)]
+        target = torch.tensor([index], device=classifier.device)
+        parameters = canvas.start(generators[0])[None].to(target.device)
         adam = torch.optim.Adam([parameters], recipe.rate, maximize=True)
-        frames: list[list[Frame]] = [[] for _ in generators]
+        frames: list[Frame] = []
         steps_of_frames = set(list_frame_steps(recipe.steps))
         for step in range(1, recipe.steps + 1):
-            gradient = _gradient(evaluator, canvas, parameters, targets, recipe, generators)
+            gradient = _gradient(evaluator, canvas, parameters, target, recipe, generators)
             if isinstance(canvas, Pixels):
                 parameters = _stepped(canvas, parameters, gradient, recipe, step)
             else:
                 parameters.grad = gradient
                 adam.step()
             if step in steps_of_frames:
-                for frame, image_frame in zip(
-                    frames, _frames(evaluator, canvas.images(parameters), targets, step), strict=True
-                ):
-                    frame.append(image_frame)
+                frames += _frames(evaluator, canvas.images(parameters), target, step)
             on_step()
         return frames
 

@@ -116,7 +116,7 @@ def visualize_classes(synthesis: ClassVisualization, classifier: Classifier, out
         with build_progress_bar(console) as bar:
             task = bar.add_task("class visualization", total=synthesis.recipe.steps * len(indices))
             for group in groups:
-                results = synthesis.visualize(classifier, group, partial(bar.advance, task, len(group)))
+                results = synthesis.visualize(classifier, group, partial(bar.advance, task))
                 for result in results:
                     rows += _write(result, synthesis.seed, captions, output)
                 last += [
