@@ -15,6 +15,7 @@ from torch import Tensor
 from seewhy.cli.build import build_classifier, build_data, build_trainer
 from seewhy.cli.config import compose, find_config_folder
 from seewhy.cli.instantiate import build_object
+from seewhy.cli.own_configs import find_registered_folders
 from seewhy.cli.program import quieten
 from seewhy.cli.suggestions import describe_unknown_key
 from seewhy.core.errors import UserError, find_nearest
@@ -171,7 +172,8 @@ def _wrap_network(
 
 def _choose_model(model: str) -> list[str]:
     """Choose a network by name: the overrides of a yaml of configs/model, or of a network of timm or another source."""
-    names = [path.stem for path in sorted((find_config_folder() / "model").glob("*.yaml"))]
+    folders = [find_config_folder(), *find_registered_folders().values()]
+    names = [path.stem for folder in folders for path in sorted((folder / "model").glob("*.yaml"))]
     if model in names:
         return [f"model={model}"]
     source, slash, title = model.partition("/")

@@ -16,9 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from seewhy.cli.instantiate import check_own_code, check_setting, check_targets
+from seewhy.cli.own_configs import register_folders
 from seewhy.cli.suggestions import explain_mistake
 from seewhy.core.errors import UserError
-from seewhy.core.files import find_resources
+from seewhy.core.files import add_current_folder, find_resources
 from seewhy.core.settings import (
     PathText,
     ProbeBatchSize,
@@ -88,6 +89,7 @@ def compose(task: str, overrides: Sequence[str] = ()) -> DictConfig:
         UserError: A choice or key does not exist; the message names the nearest.
     """
     folder = find_config_folder()
+    register_folders()
     state = GlobalHydra.instance()
     outer, state.hydra = state.hydra, None
     try:
@@ -153,6 +155,8 @@ def check_settings(cfg: DictConfig, overrides: Sequence[str]) -> None:
         raise UserError(f"the config cannot be filled in: {str(error).splitlines()[0]}") from error
     plain_overrides = [text.lstrip("+").replace(" ", "").lower() for text in overrides]
     trusted = cfg.get("trust_config", False) is True and "trust_config=true" in plain_overrides
+    if trusted:
+        add_current_folder()  # classes of one's own lie there, or are installed
     check_targets(plain, trusted)
     check_own_code(plain, overrides, trusted)
     for key in SETTINGS.keys() & plain.keys():

@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from seewhy.cli.config import CONFIGS
+from seewhy.cli.own_configs import list_folders
 from seewhy.cli.program import find_command
 
 KEYS_OF = ("synthesis", "model", "data", "explainer", "optimization")
@@ -48,7 +49,7 @@ def list_choices(task: str, cfg: DictConfig) -> str:
     current = {name.partition("@")[0]: value for name, value in cfg.hydra.runtime.choices.items()}
     entries = []
     for group in list_groups(task, cfg):
-        files = sorted((CONFIGS / group).glob("*.yaml"))
+        files = [path for folder in list_folders(cfg.hydra) for path in sorted((folder / group).glob("*.yaml"))]
         if group == "experiment":
             files = [path for path in files if f"src/{task}.py" in path.read_text()]
         if files:
@@ -78,7 +79,9 @@ def list_keys(task: str, cfg: DictConfig) -> str:
     entries = _list_explained(CONFIGS / f"{task}.yaml", cfg, "")
     for group in list_groups(task, cfg):
         if group in KEYS_OF:
-            path = CONFIGS / group / f"{cfg.hydra.runtime.choices[group]}.yaml"
+            name = f"{cfg.hydra.runtime.choices[group]}.yaml"
+            folders = [folder for folder in list_folders(cfg.hydra) if (folder / group / name).is_file()]
+            path = (folders or [CONFIGS])[0] / group / name
             entries += _list_explained(path, cfg[group], f"{group}.")
     return "\n".join(entries)
 

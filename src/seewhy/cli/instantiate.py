@@ -9,11 +9,14 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from hydra.errors import InstantiationException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import QuotedString
+from hydra.errors import HydraException, InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 
 from seewhy.cli.foreign import FOREIGN_SETTINGS
+from seewhy.cli.own_configs import find_registered_folders
 from seewhy.core.errors import UserError, find_nearest
 from seewhy.core.settings import OneOf, Text, check_value, describe, list_settings
 
@@ -44,7 +47,8 @@ def check_targets(config: Any, trusted: bool = False) -> None:
     """Check that every `_target_` of a composed config, at any depth, is a class that a config may name.
 
     A config from elsewhere cannot have `os.system`, `torch.load`, `torch.hub.load` or a module beside it called. A
-    target is a class written in a module of OWN, a class directly in a module of FOREIGN, or one of FUNCTIONS: no other
+    target is a class written in a module of OWN, a class directly in a module of FOREIGN, a class of an installed package
+    that registers a config folder (`seewhy.cli.own_configs`), or one of FUNCTIONS: no other
     functions, no attributes of classes, nothing that a module merely imports (`seewhy.cli.instantiate` looks again once
     the class is imported).
 
@@ -81,14 +85,34 @@ def check_own_code(config: Any, overrides: Sequence[str], trusted: bool = False)
     Raises:
         UserError: A file names the code, not the command.
     """
-    pairs = [text.lstrip("+").partition("=") for text in overrides]
-    typed = {value.strip("'\"") for key, _, value in pairs if key == "model.build"}
+    typed = {parse_value(text, "model.build") for text in overrides}
     for build in () if trusted else find_own_code(config):
         if build is not None and build not in typed:
             raise UserError(
                 f"{build} builds the network of this config, and its code would run: add model.build={build} to the command "
                 "if you know and trust it"
             )
+
+
+def parse_value(override: str, key: str) -> Any:
+    """Parse the value that an override gives to a key.
+
+    >>> parse_value("++model.build='mynet:MyNet'", "model.build"), parse_value("model.size=8", "model.build")
+    ('mynet:MyNet', None)
+
+    Args:
+        override: As typed, or as Hydra writes it.
+        key: The key.
+
+    Returns:
+        The value; None where the override is of another key, or none at all.
+    """
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+    except (HydraException, RecursionError):
+        return None
+    value = parsed.value() if parsed.key_or_group == key else None
+    return str(value) if isinstance(value, QuotedString) else value
 
 
 def find_own_code(config: Any) -> Iterator[Any]:
@@ -151,6 +175,8 @@ def is_trusted(target: Any) -> bool:
         return False
     module, _, name = target.rpartition(".")
     if target in FUNCTIONS or (module in FOREIGN and CLASS.fullmatch(name)):
+        return True
+    if module.partition(".")[0] in find_registered_folders() and CLASS.fullmatch(name):
         return True
     return bool(re.fullmatch(rf"seewhy\.({'|'.join(OWN)})(\.[a-z]\w*)*", module)) and _defines_class(module, name)
 

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from seewhy.cli import help, resume, tasks
 from seewhy.cli.config import find_config_folder, normalise_overrides
+from seewhy.cli.own_configs import register_folders
 from seewhy.cli.suggestions import explain_mistake
 from seewhy.core import signals
 from seewhy.core.errors import FULL, UNUSABLE, UserError, shorten_path
@@ -42,6 +43,7 @@ def run_task(task: str, arguments: Sequence[str]) -> None:
     program = sys.argv[: len(sys.argv) - len(arguments)]
     try:
         configs = find_config_folder()
+        register_folders()
         overrides = normalise_overrides(resume.prepend_earlier_overrides(arguments, task))
     except UserError as error:
         _exit_with(error)

@@ -10,11 +10,14 @@ from pathlib import Path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
+from seewhy.cli.instantiate import parse_value
 from seewhy.cli.program import find_command
 from seewhy.core.errors import UserError
 
 RESUME = "resume="
-NOT_REPEATED = ("hydra", "output", "resume", "trust_config")
+BUILD = "model.build"
+"""The code that builds a network of the user's own."""
+NOT_REPEATED = ("hydra", "output", "resume", "trust_config", BUILD)
 """Settings of an earlier run that a resumed one does not take over; trust is given by a person, each time."""
 REPEATED = (
     *("callbacks", "corruption", "data", "experiment", "explainer", "logger", "metric", "model", "page"),
@@ -55,6 +58,7 @@ def prepend_earlier_overrides(arguments: Sequence[str], task: str) -> list[str]:
         lack = "has no journal of a run" if folder.is_dir() else "does not exist"
         raise UserError(f"{RESUME}{folder} {lack}: give the folder that the run named when it ended")
     earlier = select_repeated(plan["overrides"], folder)
+    _check_own_code(plan["overrides"], others, folder)
     quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
     return [*earlier, *others, f"hydra.run.dir='{quoted}'"]
 
@@ -74,10 +78,11 @@ def select_repeated(stored: Sequence[str], folder: Path) -> list[str]:
     """
     repeated = []
     for text in stored:
-        root = _find_root(text)
-        if root in NOT_REPEATED:
+        key = _find_key(text)
+        root = re.split(r"[./]", key)[0] if key else None
+        if root in NOT_REPEATED or key in NOT_REPEATED:
             continue
-        if root not in REPEATED or "${oc." in text:
+        if root not in REPEATED or "${oc." in text or _chooses_code(text, str(key)):
             raise UserError(
                 f"{RESUME}{folder}: its plan holds {text[:80]!a}, which no run of seewhy stores there; do not resume a "
                 "folder that was edited or that you do not trust"
@@ -86,23 +91,41 @@ def select_repeated(stored: Sequence[str], folder: Path) -> list[str]:
     return repeated
 
 
-def _find_root(override: str) -> str | None:
-    """The first part of the key that an override sets, adds or deletes; None where it is no override."""
+def _find_key(override: str) -> str | None:
+    """The key that an override sets, adds or deletes; None where it is no override."""
     try:
-        key = OverridesParser.create().parse_override(override).key_or_group
+        return str(OverridesParser.create().parse_override(override).key_or_group)
     except (HydraException, RecursionError):
         return None
-    return re.split(r"[./]", key)[0]
 
 
-def build_resume_command(task: str, folder: str) -> str:
+def _chooses_code(override: str, key: str) -> bool:
+    """Whether an override writes the source of the network itself, which could then name code of its own."""
+    return key.startswith("model.architecture") or (key == "model" and isinstance(parse_value(override, key), dict))
+
+
+def _check_own_code(stored: Sequence[str], given: Sequence[str], folder: Path) -> None:
+    """UserError where code built the network of the run, and this command does not name it again."""
+    builds = [parse_value(text, BUILD) for text in stored if _find_key(text) == BUILD]
+    if builds and builds[-1] is not None and not any(_find_key(text) == BUILD for text in given):
+        raise UserError(
+            f"{RESUME}{folder}: {str(builds[-1])[:80]!a} builds its network, and that code would run: add "
+            f"{BUILD}={str(builds[-1])[:80]} to the command if you know and trust it"
+        )
+
+
+def build_resume_command(task: str, folder: str, overrides: Sequence[str] = (), folders: Sequence[str] = ()) -> str:
     """Build the command that resumes the run in a folder.
 
     Args:
         task: The task of the run.
         folder: Its run folder.
+        overrides: Those of its command; trust and code of one's own are not taken from a folder, but typed again.
+        folders: Those that it named with --config-dir.
 
     Returns:
         One line for a shell.
     """
-    return shlex.join([*find_command(task), f"{RESUME}{folder}"])
+    again = [text for text in overrides if _find_key(text) in ("trust_config", BUILD)]
+    configs = [word for each in folders for word in ("--config-dir", each)]
+    return shlex.join([*find_command(task), f"{RESUME}{folder}", *configs, *again])

@@ -26,6 +26,7 @@ from rich.table import Table
 from seewhy.cli.build import Job, build_data, build_job
 from seewhy.cli.config import check_settings
 from seewhy.cli.instantiate import build_object
+from seewhy.cli.own_configs import list_given_folders
 from seewhy.cli.program import find_command, find_command_line, quieten
 from seewhy.cli.resume import build_resume_command
 from seewhy.core.errors import Incompatible, UserError, describe_failed_write, shorten_path
@@ -424,7 +425,9 @@ def _end_interrupted(cfg: DictConfig, record: RunRecord, reason: str) -> int:
         record.update(status="interrupted", reason=reason)
     print(f"\ninterrupted ({reason}); finished batches are in {cfg.output}", file=sys.stderr)
     if cfg.task == "explain":
-        print(f"to resume: {build_resume_command(cfg.task, cfg.output)}", file=sys.stderr)
+        hydra = HydraConfig.get()
+        command = build_resume_command(cfg.task, cfg.output, hydra.overrides.task, list_given_folders(hydra))
+        print(f"to resume: {command}", file=sys.stderr)
         if HydraConfig.get().mode == RunMode.MULTIRUN and (Stop.parent is None or Stop.is_orphan()):
             sweep = HydraConfig.get().sweep.dir
             print(f"to resume the sweep: the same command with hydra.sweep.dir={sweep}", file=sys.stderr)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import importlib
 import io
 import json
 import os
 import re
 import stat
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -168,3 +170,16 @@ def refuse_address(key: str, text: str) -> None:
     """
     if ADDRESS.match(text) and not os.path.lexists(text):
         raise UserError(f"{key}={text}: nothing is fetched from the network; download it and give the path of the file")
+
+
+def add_current_folder() -> Path:
+    """Let modules of the current folder be imported, behind all others.
+
+    Returns:
+        The folder.
+    """
+    folder = os.getcwd()
+    if folder not in sys.path:
+        sys.path.append(folder)
+    importlib.invalidate_caches()
+    return Path(folder)

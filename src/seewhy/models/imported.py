@@ -7,13 +7,13 @@ import importlib.util
 import inspect
 import os
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from seewhy.core.errors import UserError
+from seewhy.core.files import add_current_folder
 from seewhy.models.architectures import Architecture
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Imported(Architecture):
             raise UserError(f"model.build={self.build}: write module:name, such as {module}:{name}")
         if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*", self.build):
             raise UserError(f"model.build={self.build} must be module:name: {EXAMPLE}")
-        _add_folder()
+        add_current_folder()
         package = self.build.partition(":")[0].partition(".")[0]
         if importlib.util.find_spec(package) is None:
             raise _describe_absence(self.build, package)
@@ -143,7 +143,7 @@ def import_target(build: str) -> Callable[..., Any]:
         UserError: The module or the name does not exist, the module fails, or it hides behind an installed one.
     """
     module_name, _, path = build.partition(":")
-    folder = _add_folder()
+    folder = add_current_folder()
     try:
         value: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -162,15 +162,6 @@ def import_target(build: str) -> Callable[..., Any]:
     if not callable(value):
         raise UserError(f"model.build={build} is {type(value).__name__}, neither a class nor a function")
     return value
-
-
-def _add_folder() -> Path:
-    """Let modules of the current folder be imported, behind all others; return the folder."""
-    folder = os.getcwd()
-    if folder not in sys.path:
-        sys.path.append(folder)
-    importlib.invalidate_caches()
-    return Path(folder)
 
 
 def _describe_absence(build: str, module: str) -> UserError:
