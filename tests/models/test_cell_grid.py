@@ -156,6 +156,8 @@ def test_a_grid_of_any_layout_arranges_the_cells_alike() -> None:
     [
         ([nn.Conv2d(3, 4, 8, stride=8)], 31, 0, 8, (0, 24)),
         ([nn.Conv2d(3, 4, 3, stride=2, padding=1)], 32, 0, 2, (0, 32)),
+        ([nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.Conv2d(4, 4, 3, stride=2, padding=1)], 32, 0, 4, (0, 32)),
+        ([nn.Conv2d(3, 4, 1, stride=4)], 32, 0, 4, (0, 32)),
         ([nn.Conv2d(3, 4, 3, stride=4, padding=1)], 33, -1.5, 4, (0, 33)),
         ([nn.Conv2d(3, 4, 5), nn.MaxPool2d(2), nn.Conv2d(4, 4, 5)], 32, 6, 2, (0, 32)),
         ([nn.Conv2d(3, 4, 3, dilation=3), nn.AvgPool2d(2)], 32, 3, 2, (0, 32)),

@@ -30,6 +30,10 @@ LARGEST = 2**26
 """Numbers that the responses of single elements may be."""
 FINEST = 32
 """Bands of a side where nothing is known of a layer's grid."""
+SMALL = 0.1
+"""Share of the way from an image to another one that changes as a derivative does."""
+ROUNDING = 16
+"""Units in the last place of an output that its rounding may come to."""
 BATCH = 8
 """Images of a pass."""
 
@@ -87,9 +91,10 @@ def is_contradicted(classifier: Classifier, layer: str, size: tuple[int, int], g
     Returns:
         True where a cell contradicts the grid.
     """
-    image, other = draw_pairs(classifier, size)[0]
-    for bands, axis in zip(cut_bands(size, 16 if max(size) <= 64 else 8), (grid.rows, grid.columns), strict=True):
-        energy = torch.cat([chunk.sum(1) for chunk in _measure(classifier, layer, bands, grid.arrange, image, other)])
+    sides = cut_bands(size, 16 if max(size) <= 64 else 8)
+    for bands, axis, energy in zip(
+        sides, (grid.rows, grid.columns), measure_energy(classifier, layer, grid, sides), strict=True
+    ):
         total = energy.sum(0)
         shares = energy / total.clamp_min(torch.finfo(torch.float64).tiny)
         centres, own = bands.compute_centres(), axis.compute_centres().view((-1, 1) if axis is grid.rows else (1, -1))
@@ -101,6 +106,32 @@ def is_contradicted(classifier: Classifier, layer: str, size: tuple[int, int], g
         if bool((is_missed & (total > FAINT * total.median())).any()):
             return True
     return False
+
+
+def measure_energy(
+    classifier: Classifier, layer: str, grid: CellGrid, sides: tuple[Bands, Bands]
+) -> tuple[Tensor, Tensor]:
+    """Measure how much each cell of a layer changes when bands of an image change.
+
+    Args:
+        classifier: The classifier; the passes are not counted.
+        layer: Name of a module.
+        grid: Its grid.
+        sides: Bands of rows, and of columns.
+
+    Returns:
+        Squared changes, summed over the channels, float64 [bands, rows, columns]: by bands of rows, and of columns. Those
+        that rounding can make are 0.
+    """
+    image, other = draw_pairs(classifier, (sides[0].size, sides[1].size))[0]
+    other = torch.lerp(image, other, SMALL)
+    output = record_output(classifier, layer, image[None])[0]
+    floor = grid.arrange(output).double().cpu().square().sum(1) * (ROUNDING * torch.finfo(output.dtype).eps) ** 2
+    by_rows, by_columns = (
+        torch.cat([chunk.sum(1) for chunk in _measure(classifier, layer, bands, grid.arrange, image, other)])
+        for bands in sides
+    )
+    return by_rows * (by_rows > floor), by_columns * (by_columns > floor)
 
 
 def find_grid_by_responses(classifier: Classifier, layer: str, size: tuple[int, int]) -> CellGrid | None:

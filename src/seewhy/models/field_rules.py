@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from seewhy.models.fusion.internals import read_schema
-from seewhy.models.receptive_fields import GLOBAL, ReceptiveFields, join, multiply, resize, slide, slide_windows
+from seewhy.models.receptive_fields import (
+    GLOBAL,
+    PLACELESS,
+    ReceptiveFields,
+    join,
+    multiply,
+    resize,
+    slide,
+    slide_windows,
+)
 
 MOVES = frozenset(
     "permute transpose t unsqueeze squeeze expand select slice split split_with_sizes chunk unbind cat stack roll flip "
@@ -136,10 +145,7 @@ def _combine(call: Call, first: ReceptiveFields) -> list[ReceptiveFields | None]
     if name in CONVOLUTIONS or name in POOLS:
         return [_slide_kernel(call, first)]
     if name in PADS:
-        for number, before in enumerate((call.named.get("pad") or call.named["padding"])[::2]):
-            axis = len(shape) - 1 - number
-            first = slide(first, axis, torch.arange(shape[axis], device=first.rows.device).float() - before)
-        return [first.expand(shape)]
+        return [_pad(call, first).expand(shape)]
     if name.startswith(RESIZES) and len(shape) == first.rows.ndim:
         return [resize(first, shape, len(shape) - 2, bool(call.named.get("align_corners")))]
     if name.startswith("_scaled_dot_product"):
@@ -147,6 +153,21 @@ def _combine(call: Call, first: ReceptiveFields) -> list[ReceptiveFields | None]
         extent = torch.where(query.extent.isinf(), query.extent, GLOBAL)
         return [ReceptiveFields(query.rows, query.columns, extent, query.image).expand(shape)]
     return None
+
+
+def _pad(call: Call, first: ReceptiveFields) -> ReceptiveFields:
+    """Fields of a padded tensor: an even axis goes on beyond its ends; what stands before tokens looks nowhere."""
+    shape = call.shapes[0]
+    for number, before in enumerate((call.named.get("pad") or call.named["padding"])[::2]):
+        axis = len(shape) - 1 - number
+        index = torch.arange(shape[axis], device=first.rows.device) - before
+        is_even = first.is_even(axis)
+        inside = (index >= 0) & (index < first.rows.shape[axis])
+        first = slide(first, axis, index.float())
+        if not is_even:
+            outside = ~inside.view([-1 if axis == each else 1 for each in range(len(shape))])
+            first = replace(first, extent=torch.where(outside, PLACELESS, first.extent))
+    return first
 
 
 def _sum(call: Call, first: ReceptiveFields) -> list[ReceptiveFields | None]:

@@ -199,10 +199,12 @@ def limit_to_seen(
             return bool(read_cells(images).isnan().any())
 
         low, high = 0, max(0, math.ceil(axis.start))
+        high = 0 if high and is_seen(0, 1) else high
         while low < high:  # the first pixel that is seen lies in [low, high]
             middle = (low + high) // 2
             low, high = (low, middle) if is_seen(0, middle + 1) else (middle + 1, high)
         first, low, high = low, min(axis.size, math.floor(axis.start + axis.stride * axis.cells)), axis.size
+        low = high if low < high and is_seen(high - 1, high) else low
         while low < high:  # the end of what is seen lies in [low, high]
             middle = (low + high + 1) // 2
             low, high = (middle, high) if is_seen(middle - 1, axis.size) else (low, middle - 1)

@@ -63,6 +63,22 @@ class ReceptiveFields:
         """Broadcast to a shape, without a copy."""
         return self.each(lambda values: drop_repeats(values).expand(tuple(shape)))
 
+    def is_even(self, axis: int) -> bool:
+        """Tell whether centres advance by the same number of pixels all along an axis.
+
+        Args:
+            axis: The axis.
+
+        Returns:
+            True for a side of an image and for what does not depend on the place; False for tokens row by row.
+        """
+        for values in (drop_repeats(self.rows), drop_repeats(self.columns)):
+            if values.shape[axis] > 2:
+                steps = values.diff(dim=axis)
+                if bool(((steps - steps.narrow(axis, 0, 1)).abs() > NEAR).any()):
+                    return False
+        return True
+
     def contract(self, axes: Sequence[int]) -> ReceptiveFields:
         """Combine the elements along some axes, which stay with length 1: those that see the most detail decide.
 
