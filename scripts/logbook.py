@@ -4,6 +4,7 @@ usage: python scripts/logbook.py [key=value ...]      keys: the first lines of c
 
 Every part of a study is a command that a person can give. What needs data or weights that are not at hand is not run, and
 the page says so; a committed page is not replaced by one that rests on fewer parts. Runs: logbook/outputs/logbook/.
+With limit=N every command takes N images: a quick look, whose pages stay with its runs in logbook/outputs/logbook_limit_N/.
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ def main(words: list[str]) -> int:
     logbook = ROOT / "logbook"
     try:
         wanted = asked(ROOT / "configs" / "logbook.yaml", words)
-        outputs = logbook / "outputs" / "logbook"
-        ran = [run_study(study, wanted.inputs, ROOT, outputs, wanted.reuse) for study in wanted.studies]
+        quick = wanted.limit is not None
+        outputs = logbook / "outputs" / (f"logbook_limit_{wanted.limit}" if quick else "logbook")
+        ran = [run_study(study, wanted.inputs, ROOT, outputs, wanted.reuse, wanted.limit) for study in wanted.studies]
         for study, one in zip(wanted.studies, ran, strict=True):
-            print(write_page(study, one, logbook, wanted.force))
-        write_index(logbook, ROOT / "README.md")
+            print(write_page(study, one, outputs if quick else logbook, quick or wanted.force))
+        if not quick:
+            write_index(logbook, ROOT / "README.md")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

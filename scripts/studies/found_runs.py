@@ -80,6 +80,15 @@ def mean(sample: Iterable[float], seed: int = 0) -> Mean:
     return Mean(float(finite.mean()), interval.low, interval.high, len(finite))
 
 
+def share(flags: Iterable[bool]) -> Mean:
+    """Share of the true ones and Wilson's interval; UserError where there is none to count."""
+    values = np.array([float(flag) for flag in flags])
+    if not values.size:
+        raise UserError("there is nothing to take the share of")
+    (interval,) = compute_mean_intervals([values], 0, [(0, 1)])
+    return Mean(float(values.mean()), interval.low, interval.high, len(values))
+
+
 def maps(run: Run) -> Mapping[str, NDArray[np.float32]]:
     """The attribution maps by image, in the order of the images' names."""
     return {name: read_attribution(run.folder, str(name)).numpy() for name in run.predictions.index}

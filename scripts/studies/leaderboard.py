@@ -36,5 +36,13 @@ def not_better(report: Path, metric: str) -> list[str]:
     return [f"`{name}`" for name in board.loc[board[f"{metric}_beats_random"] == "no", "explainer"]]
 
 
+def smallest_detectable(report: Path, metric: str, names: Sequence[str]) -> float:
+    """The largest of the differences from `random` that each of these explainers would have needed to be told from it."""
+    pairs = pd.read_csv(report / "pairwise.csv")
+    pairs = pairs[(pairs["metric"] == metric) & (pairs[["explainer", "other"]] == "random").any(axis=1)]
+    other = pairs["explainer"].where(pairs["explainer"] != "random", pairs["other"])
+    return float(pairs.loc[other.isin([name.strip("`") for name in names]), "detectable"].max())
+
+
 def _verdict(word: str) -> str:
     return " (n.s.)" if word == "no" else ""

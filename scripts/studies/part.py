@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+FACTS = "_facts"
+"""How places of settings end, which may be none."""
 PLACE = re.compile(r"\{(\w+)\}")
 
 
@@ -28,8 +30,18 @@ class Part:
         return PLACE.sub(lambda found: found[1].upper(), self.command)
 
     def filled(self, values: Mapping[str, str]) -> list[str]:
-        """The words of the command with every place filled; KeyError for a place without a value."""
-        return [PLACE.sub(lambda found: values[found[1]], word) for word in shlex.split(self.command)]
+        """The words of the command with every place filled; KeyError for a place without a value.
+
+        A word that is a place of settings (`{..._facts}`) becomes as many words as there are.
+        """
+        words: list[str] = []
+        for word in shlex.split(self.command):
+            place = PLACE.fullmatch(word)
+            if place and place[1].endswith(FACTS):
+                words += shlex.split(values[place[1]])
+            else:
+                words.append(PLACE.sub(lambda found: values[found[1]], word))
+        return words
 
     @property
     def sweep(self) -> bool:

@@ -27,7 +27,7 @@ def render(template: str, values: Mapping[str, Any], templates: Path = TEMPLATES
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"number": number, "percent": percent, "interval": interval, "table": table}
+    environment.filters |= {"number": number, "percent": percent, "interval": interval, "rate": rate, "table": table}
     try:
         return environment.get_template(template).render(values)
     except UndefinedError as error:
@@ -56,6 +56,12 @@ def interval(found: Mean, digits: int = 2, factor: float = 1) -> str:
     if not math.isfinite(found.low):
         return middle
     return f"{middle} [{number(factor * found.low, digits)}, {number(factor * found.high, digits)}]"
+
+
+def rate(found: Mean, digits: int = 1) -> str:
+    """A share as `percent [low, high] (count of n)`."""
+    ends = f" [{number(100 * found.low, digits)}, {number(100 * found.high, digits)}]" if found.low == found.low else ""
+    return f"{percent(found.mean, digits)}{ends} ({number(found.mean * found.n, 0)} of {number(found.n, 0)})"
 
 
 def table(rows: Sequence[Mapping[str, str]]) -> str:

@@ -13,7 +13,7 @@ from studies.run_part import Ran
 
 
 def run_facts(ran: Ran) -> dict[str, Any]:
-    """commit, date, seconds, device, threads, versions, seed of all runs. UserError where no part was run."""
+    """commit, date, seconds, device, threads, versions, seed and networks of all runs. UserError where no part was run."""
     found = [record for folder in ran.folders.values() for _, record in records(folder)]
     if not found:
         raise UserError("no part of the study was run")
@@ -25,6 +25,9 @@ def run_facts(ran: Ran) -> dict[str, Any]:
         "threads": _joined(str(record["threads"]) for record in found if "threads" in record),
         "seed": _joined(str(record["seed"]) for record in found),
         "python": _joined(record["python"] for record in found),
+        "networks": "; ".join(
+            dict.fromkeys(_describe_network(record["model"]) for record in found if "model" in record)
+        ),
         "versions": ", ".join(f"{name} {version}" for name, version in found[0]["versions"].items()),
     }
 
@@ -35,6 +38,13 @@ def part_rows(parts: Sequence[Part], ran: Ran) -> list[dict[str, str]]:
         {"part": part.name, "seconds": _seconds(ran.folders.get(part.name)), "command": f"`{part.shown}`"}
         for part in parts
     ]
+
+
+def _describe_network(model: dict[str, Any]) -> str:
+    """Name, pixels and normalisation of a network."""
+    size = model["size"] if isinstance(model["size"], int) else " x ".join(map(str, model["size"]))
+    values = [f"{key} {', '.join(f'{value:.4g}' for value in model[key])}" for key in ("mean", "std") if key in model]
+    return ", ".join([f"`{model['name']}` {size} pixels", *values])
 
 
 def _seconds(folder: Path | None) -> str:

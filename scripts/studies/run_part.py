@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from seewhy.core.errors import UserError
-from studies.part import NotRun, Part, Study
+from studies.part import FACTS, NotRun, Part, Study
 
 NO_WEIGHTS = "no weights for model="
 """How a command says that weights are neither at hand nor to be fetched."""
@@ -27,6 +27,8 @@ class Inputs:
     def value(self, name: str) -> str | None:
         """The value of a place; weights that are not given are `auto`: the command looks for them itself."""
         given = self.given[name]
+        if name.endswith(FACTS):
+            return given or ""
         return "auto" if given is None and self.is_weights(name) else given
 
     def is_weights(self, name: str) -> bool:
@@ -46,8 +48,12 @@ class Ran:
     missing: list[NotRun] = field(default_factory=list)
 
 
-def run_study(study: Study, inputs: Inputs, root: Path, outputs: Path, reuse: bool = False) -> Ran:
+def run_study(
+    study: Study, inputs: Inputs, root: Path, outputs: Path, reuse: bool = False, limit: int | None = None
+) -> Ran:
     """Run every part that has what it needs; `reuse` keeps completed folders of an earlier call.
+
+    With a `limit` each command takes that many images, class visualizations as many steps, trainings an epoch.
 
     Raises UserError with the end of the log where a command fails for another reason than missing weights.
     """
@@ -56,7 +62,7 @@ def run_study(study: Study, inputs: Inputs, root: Path, outputs: Path, reuse: bo
         needs = _needs(part, inputs, ran)
         folder = outputs / study.name / part.name
         if not needs and not (reuse and completed(folder)):
-            needs = _run(part, inputs, ran, folder, root)
+            needs = _run(part, inputs, ran, folder, root, limit)
         if needs:
             print(f"{study.name} {part.name}: not run, needs {needs}")
             ran.missing.append(NotRun(part, needs))
@@ -76,24 +82,34 @@ def _needs(part: Part, inputs: Inputs, ran: Ran) -> str:
     return ""
 
 
-def _run(part: Part, inputs: Inputs, ran: Ran, folder: Path, root: Path) -> str:
+def _run(part: Part, inputs: Inputs, ran: Ran, folder: Path, root: Path, limit: int | None) -> str:
     """Run a part; what it lacks, or nothing."""
     given = {name: str(inputs.value(name)) for name in part.places if name in inputs.words}
     folders = {name: str(place.relative_to(root)) for name, place in ran.folders.items()}
-    words = part.filled({**folders, **given})
+    words = part.filled({**folders, **given}) + limit_words(part, limit)
     where = f"hydra.{'sweep' if part.sweep else 'run'}.dir={folder.relative_to(root)}"
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    output = folder.with_suffix(".log")  # beside the run folder, which belongs to the run alone
     print(f"{part.shown}", flush=True)
-    with (folder / "log.txt").open("w") as log:
+    with output.open("w") as log:
         done = subprocess.run([sys.executable, *words[1:], where], cwd=root, stdout=log, stderr=subprocess.STDOUT)
     if done.returncode == 0:
         return ""
-    said = (folder / "log.txt").read_text(errors="replace")
+    said = output.read_text(errors="replace")
     weights = [name for name in part.places if name in inputs.words and inputs.value(name) == "auto"]
     if weights and NO_WEIGHTS in said:
         return inputs.needs(weights[0])
-    raise UserError(f"{part.shown}\nfailed; the end of {folder / 'log.txt'}:\n{said[-2000:]}")
+    raise UserError(f"{part.shown}\nfailed; the end of {output}:\n{said[-2000:]}")
+
+
+def limit_words(part: Part, limit: int | None) -> list[str]:
+    """What makes a command take `limit` images, or steps or an epoch where it takes none; nothing without a limit."""
+    if limit is None or "report.py" in part.command:
+        return []
+    if "class_visualization" in part.command:
+        return [f"synthesis.steps={limit}"]
+    return [f"data.limit={limit}", *(["trainer.max_epochs=1"] if "train.py" in part.command else [])]
 
 
 def completed(folder: Path) -> bool:

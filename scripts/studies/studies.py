@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from seewhy.core.errors import UserError
-from studies.part import Part, Study
+from studies.part import FACTS, Part, Study
 from studies.run_part import Inputs
 
 
@@ -21,6 +21,7 @@ class Asked(NamedTuple):
     inputs: Inputs
     force: bool
     reuse: bool
+    limit: int | None
 
 
 def asked(config: Path, words: Sequence[str]) -> Asked:
@@ -39,7 +40,10 @@ def asked(config: Path, words: Sequence[str]) -> Asked:
         raise UserError(f"only={unknown[0]}: the studies are {', '.join(cfg['studies'])}")
     studies = [_study(name, cfg["studies"][name]) for name in only]
     given = {name: _absolute(name, cfg[name], words) for name, words in cfg["inputs"].items()}
-    return Asked(studies, Inputs(given, cfg["inputs"]), bool(cfg["force"]), bool(cfg["reuse"]))
+    limit = cfg["limit"]
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        raise UserError(f"limit={limit} must be a whole number from 1, or null")
+    return Asked(studies, Inputs(given, cfg["inputs"]), bool(cfg["force"]), bool(cfg["reuse"]), limit)
 
 
 def _study(name: str, values: Any) -> Study:
@@ -47,9 +51,9 @@ def _study(name: str, values: Any) -> Study:
 
 
 def _absolute(name: str, given: str | None, words: str) -> str | None:
-    """The place that was given, from any folder. Raises UserError where there is nothing."""
-    if given is None:
-        return None
+    """The place that was given, from any folder; settings as they are. Raises UserError where there is nothing."""
+    if given is None or name.endswith(FACTS):
+        return given
     place = Path(given).expanduser().absolute()
     if not place.exists():
         raise UserError(f"{name}={given}: there is no such {'file' if words.startswith('weights') else 'folder'}")

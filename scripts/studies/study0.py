@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from seewhy.report.runs import Run
-from studies.found_runs import Mean, maps, mean, metric_values, rank_correlation, run_of, runs
+from studies.found_runs import Mean, maps, mean, metric_values, rank_correlation, run_of, runs, share
 from studies.interval_figure import interval_figure
 from studies.leaderboard import leaderboard_rows, means_by_explainer, not_better
 from studies.pictures import save_figure, save_thumbnail
@@ -21,12 +21,13 @@ PAPER = 0.05
 STEPS = 50
 
 
-def mix_up(predicted: Run, true: Run) -> tuple[list[str], Mean]:
-    """(images on which both classes differ, rank correlation of the two maps on them)."""
+def mix_up(predicted: Run, true: Run) -> tuple[Mean, Mean]:
+    """(share of the images on which both classes differ, rank correlation of the two maps on them)."""
     one, other = predicted.predictions["target"], true.predictions["target"]
-    wrong = [str(name) for name in one.index if one[name] != other[name]]
+    wrong = {str(name): bool(one[name] != other[name]) for name in one.index}
     first, second = maps(predicted), maps(true)
-    return wrong, mean(rank_correlation(first[name], second[name]) for name in wrong)
+    alike = mean(rank_correlation(first[name], second[name]) for name, differs in wrong.items() if differs)
+    return share(wrong.values()), alike
 
 
 def page_values(folders: Mapping[str, Path], figures: Path) -> dict[str, Any]:
@@ -42,7 +43,7 @@ def page_values(folders: Mapping[str, Path], figures: Path) -> dict[str, Any]:
     save_thumbnail(figures / "methods.webp")
     return {
         "n": len(ig.predictions),
-        "wrong": len(wrong),
+        "wrong": wrong,
         "mixed_ig": mixed,
         "mixed_saliency": mix_up(saliency, run_of(true, "saliency"))[1],
         "grey": mean(rank_correlation(black_maps[name], grey_maps[name]) for name in black_maps),
@@ -58,24 +59,41 @@ def page_values(folders: Mapping[str, Path], figures: Path) -> dict[str, Any]:
 
 def _completeness(fixed: Run, auto: Run) -> dict[str, Any]:
     """The gap of a fixed number of steps, and of as many as it takes."""
-    gaps, within, steps = metric_values(fixed, GAP), metric_values(auto, GAP), metric_values(auto, "n_steps")
+    gaps, steps = metric_values(fixed, GAP), metric_values(auto, "n_steps")
     return {
         "gap50_median": float(gaps.median()),
         "gap50_max": float(gaps.max()),
-        "gap50_over": int((gaps > PAPER).sum()),
-        "auto_within": int((within <= 0.01).sum()),
+        "gap50_over": share(gaps > PAPER),
+        "auto_within": share(converged(auto)),
+        "auto_tolerance": read_parameter(auto, "tolerance"),
+        "auto_map_tolerance": read_parameter(auto, "map_tolerance"),
         "auto_steps_median": float(steps.median()),
         "auto_steps_max": float(steps.max()),
     }
+
+
+def read_parameter(run: Run, key: str) -> float:
+    """A number among the parameters of a run's explainer."""
+    words = dict(part.split("=", 1) for part in str(run.record["explainer"]["parameters"]).split(", "))
+    return float(words[key])
+
+
+def converged(run: Run) -> list[bool]:
+    """Whether gap and estimated error of each map of a run with n_steps=auto are within its tolerances."""
+    gaps, errors = metric_values(run, GAP), metric_values(run, "map_error")
+    within = (gaps <= read_parameter(run, "tolerance")) & (errors <= read_parameter(run, "map_tolerance"))
+    return [bool(value) for value in within]
 
 
 def _test_images(folders: Mapping[str, Path]) -> dict[str, Any]:
     """The mix-up on the test part, where it is at hand."""
     if "test_images" not in folders:
         return {}
-    predicted, true = (run_of(folders["test_images"], "saliency", target=one) for one in ("predicted", "true"))
-    wrong, correlation = mix_up(predicted, true)
-    return {"test": {"n": len(predicted.predictions), "wrong": len(wrong), "correlation": correlation}}
+    found = {}
+    for name in ("saliency", "integrated_gradients"):
+        predicted, true = (run_of(folders["test_images"], name, target=one) for one in ("predicted", "true"))
+        wrong, found[name] = mix_up(predicted, true)
+    return {"test": {"n": len(predicted.predictions), "wrong": wrong, **found}}
 
 
 def _ratio(part: Run, whole: Run) -> list[float]:

@@ -8,10 +8,10 @@ from typing import Any
 
 from seewhy.report.runs import Run
 from studies.contact_sheet import NOTE, contact_sheet
-from studies.found_runs import maps, mean, metric_values, rank_correlation, run_of
+from studies.found_runs import maps, mean, metric_values, rank_correlation, run_of, share
 from studies.pictures import save_figure, save_thumbnail
 from studies.render import number, percent
-from studies.study0 import GAP, PAPER
+from studies.study0 import GAP, PAPER, converged, read_parameter
 
 SHOWN = 5
 
@@ -28,7 +28,7 @@ def page_values(folders: Mapping[str, Path], figures: Path) -> dict[str, Any]:
     save_figure(contact_sheet(columns, list(auto.predictions.index)[:SHOWN], NOTE), figures / "sheet.webp")
     save_thumbnail(figures / "sheet.webp", (0, 0, 1, 0.42))
     gaps, logits = metric_values(fixed, GAP), metric_values(fixed, "completeness_gap").abs()
-    within, steps = metric_values(auto, GAP), metric_values(auto, "n_steps")
+    steps = metric_values(auto, "n_steps")
     one, other = maps(few), maps(auto)
     return {
         "n": len(fixed.predictions),
@@ -38,10 +38,12 @@ def page_values(folders: Mapping[str, Path], figures: Path) -> dict[str, Any]:
         "logits_high": float(logits.max()),
         "gap_low": float(gaps.min()),
         "gap_high": float(gaps.max()),
-        "over": int((gaps > PAPER).sum()),
-        "over_few": int((metric_values(few, GAP) > PAPER).sum()),
-        "within": int((within <= auto_tolerance(auto)).sum()),
-        "tolerance": auto_tolerance(auto),
+        "gap_median": float(gaps.median()),
+        "over": share(gaps > PAPER),
+        "over_few": share(metric_values(few, GAP) > PAPER),
+        "within": share(converged(auto)),
+        "tolerance": read_parameter(auto, "tolerance"),
+        "map_tolerance": read_parameter(auto, "map_tolerance"),
         "auto_share": _gradients(auto) / _gradients(fixed),
         "steps_low": int(steps.min()),
         "steps_median": float(steps.median()),
@@ -59,12 +61,6 @@ def _gradients(run: Run) -> float:
     return float(run.record["passes_per_image"]["backward"])
 
 
-def auto_tolerance(run: Run) -> float:
-    """The tolerance in the parameters of a run with n_steps=auto."""
-    words = dict(part.split("=") for part in str(run.record["explainer"]["parameters"]).split(", "))
-    return float(words["tolerance"])
-
-
 def _image_row(name: str, few: Run, fixed: Run, auto: Run) -> dict[str, str]:
     return {
         "image": str(name),
@@ -74,6 +70,7 @@ def _image_row(name: str, few: Run, fixed: Run, auto: Run) -> dict[str, str]:
         "gap, 200 steps": percent(metric_values(fixed, GAP)[name], 2),
         "the same in logits": number(abs(metric_values(fixed, "completeness_gap")[name]), 4),
         "gap, auto": percent(metric_values(auto, GAP)[name], 2),
+        "estimated error of the map, auto": percent(metric_values(auto, "map_error")[name], 1),
         "steps, auto": number(metric_values(auto, "n_steps")[name], 0),
     }
 

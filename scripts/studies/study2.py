@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from studies.found_runs import mean, metric_values, records, run_of, runs
+from studies.found_runs import mean, metric_values, records, run_of, runs, share
 from studies.interval_figure import interval_figure
-from studies.leaderboard import leaderboard_rows, means_by_explainer, not_better
+from studies.leaderboard import leaderboard_rows, means_by_explainer, not_better, smallest_detectable
 from studies.ordering_toy import linear_toy, ordering_toy
 from studies.pictures import save_figure, save_thumbnail
-from studies.render import interval, percent
+from studies.render import interval, percent, rate
 
 METHODS = ("input_x_gradient", "integrated_gradients", "expert")
 HEADINGS = {
@@ -34,7 +34,10 @@ def page_values(folders: Mapping[str, Path], figures: Path) -> dict[str, Any]:
     save_thumbnail(figures / "comparison.webp")
     found = [run_of(comparison, name) for name in METHODS]
     logit = pd.concat([metric_values(run, "average_drop_binary_logit") for run in found])
+    same = not_better(report, "necessity_ordering")
     found_values: dict[str, Any] = {
+        "detectable": smallest_detectable(report, "necessity_ordering", same) if same else 0.0,
+        "network": str(found[0].record["model"]["name"]),
         "n": len(found[0].predictions),
         "methods": len(METHODS),
         "toy": ordering_toy(*linear_toy()),
@@ -43,8 +46,7 @@ def page_values(folders: Mapping[str, Path], figures: Path) -> dict[str, Any]:
         "drop": means["average_drop"],
         "ordering": means["necessity_ordering"],
         "logit_drop": means["average_drop_binary_logit"],
-        "logit_over": int((logit > 100).sum()),
-        "logit_count": int(logit.notna().sum()),
+        "logit_over": share(logit.dropna() > 100),
         "logit_worst": float(logit.max()),
         "coverage_rows": [
             {
@@ -57,7 +59,7 @@ def page_values(folders: Mapping[str, Path], figures: Path) -> dict[str, Any]:
             for run in runs(comparison)
         ],
     }
-    return found_values | _experts(folders) | _representers(folders)
+    return found_values | _experts(folders) | _representers(folders) | _wrong_labels(folders)
 
 
 def _experts(folders: Mapping[str, Path]) -> dict[str, Any]:
@@ -88,6 +90,34 @@ def _representers(folders: Mapping[str, Path]) -> dict[str, Any]:
         if isinstance(found[name], int | float) and name != "seconds"
     ]
     return {"representers": found, "representer_rows": rows, "representers_network": str(record["model"]["name"])}
+
+
+LABEL_NOISE = {"label_noise": "trained on the right labels", "label_noise_trained": "trained on the wrong ones too"}
+"""Parts that count wrong labels, and what their network was trained on."""
+
+
+def _wrong_labels(folders: Mapping[str, Path]) -> dict[str, Any]:
+    """How many wrong labels the first training images hold, as many as are wrong: by representers and by plain loss."""
+    rows, shares = [], {}
+    for part, words in LABEL_NOISE.items():
+        if part not in folders:
+            continue
+        ((_, record),) = records(folders[part])
+        found = record["representers"]
+        count = int(found["wrong_labels"])
+        shares[part] = {
+            order: share(place < found[f"wrong_labels_by_{order}"] for place in range(count))
+            for order in ("importance", "loss")
+        }
+        rows.append(
+            {
+                "network": f"`{record['model']['name']}`, {words}",
+                "wrong labels": f"{count:,} of {found['training_images']:,.0f}",
+                "found by representer importance": rate(shares[part]["importance"]),
+                "found by plain training loss": rate(shares[part]["loss"]),
+            }
+        )
+    return {"label_noise": shares, "label_noise_rows": rows} if rows else {}
 
 
 def _plain(value: float) -> str:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from seewhy.core.errors import UserError
 from studies.contact_sheet import NOTE, contact_sheet
-from studies.found_runs import maps, mean, metric_mean, records, run_of, runs
+from studies.found_runs import maps, mean, metric_mean, records, run_of, runs, share
 from studies.leaderboard import means_by_explainer
 from studies.picture_row import picture_row
 from studies.pictures import save_figure, save_picture, save_thumbnail
@@ -22,7 +22,7 @@ LONG, SHORT = "synthesis.rate=2.26", "synthesis.rate=0.25"
 SHOWN = 5
 SURE = 0.9
 PANEL = "hens"
-"""The photograph whose fooling image is shown."""
+"""The photograph whose fooling image is shown, where it is among them."""
 
 
 def page_values(folders: Mapping[str, Path], figures: Path) -> dict[str, Any]:
@@ -53,20 +53,21 @@ def synthesis_of(folder: Path, override: str) -> tuple[Path, dict[str, Any], pd.
 
 def _fooling(folder: Path, figures: Path) -> dict[str, Any]:
     (place, record, short), (_, _, long) = synthesis_of(folder, SHORT), synthesis_of(folder, LONG)
-    with Image.open(place / "figures" / f"{PANEL}.png") as panel:
+    shown = PANEL if PANEL in set(short["image"]) else str(short["image"].iloc[0])
+    with Image.open(place / "figures" / f"{shown}.png") as panel:
         save_picture(panel, figures / "fooling.webp", 1100)
     save_thumbnail(figures / "fooling.webp")
     both = short.merge(long, on="image", suffixes=("", "_long"), validate="one_to_one")
     return {
         "fooling_network": str(record["model"]["name"]),
         "fooled_n": len(short),
-        "fooled": int((short["success"] == "yes").sum()),
-        "fooled_long": int((long["success"] == "yes").sum()),
+        "fooled": share(short["success"] == "yes"),
+        "fooled_long": share(long["success"] == "yes"),
         "fooled_target": str(short["target"].iloc[0]),
         "rate_ratio": float(LONG.split("=")[1]) / float(SHORT.split("=")[1]),
         "l2": mean(short["l2"]),
         "l2_long": mean(long["l2"]),
-        "l2_ratio": float((both["l2_long"] / both["l2"]).median()),
+        "l2_ratio": mean(both["l2_long"] / both["l2"]),
         "steps": mean(short["steps"]),
         "steps_long": mean(long["steps"]),
         "fooled_probability": mean(short["target_probability_after"]),
@@ -108,7 +109,7 @@ def _classes(folder: Path, variant: str, figures: Path) -> dict[str, Any]:
     ]
     return {
         "classes_network": str(record["model"]["name"]),
-        variant: {"sure": int((ends["probability"] > SURE).sum()), "classes": len(ends), "rows": rows},
+        variant: {"sure": share(ends["probability"] > SURE), "rows": rows},
     }
 
 
@@ -124,10 +125,11 @@ def _maps(folder: Path, figures: Path) -> dict[str, Any]:
         "n": len(cam),
         "network": str(columns["grad_cam"].record["model"]["name"]),
         "size": columns["grad_cam"].record["model"]["size"],
-        "right": int((columns["grad_cam"].predictions["correct"] == "yes").sum()),
+        "right": share(columns["grad_cam"].predictions["correct"] == "yes"),
         "faintest": float(peaks.min() / peaks.max()),
         "faintest_image": str(peaks.idxmin()),
         "randomized": {name: means["model_randomization"][name] for name in METHODS},
+        "draws": len(columns["grad_cam"].facts["model_randomization"].draws),
         "variant": columns["grad_cam"].facts["model_randomization"].variant,
         "map_rows": [
             {

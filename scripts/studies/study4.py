@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
+from seewhy.core.errors import UserError
 from seewhy.report.runs import Run
 from seewhy.statistics.intervals import average_clusters
 from studies.contact_sheet import NOTE, contact_sheet
@@ -31,7 +33,9 @@ def page_values(folders: Mapping[str, Path], figures: Path) -> dict[str, Any]:
     main = folders["efficientnet_lite0"]
     alone = {run.explainer: run for run in (run_of(folders["squared"]), run_of(folders["occlusion"]))}
     columns = {name: alone.get(name) or run_of(main, name) for name in SHEET}
-    save_figure(contact_sheet(columns, SHOWN, NOTE), figures / "best.webp")
+    names = list(columns["grad_cam"].predictions.index)
+    shown = [name for name in SHOWN if name in names] or names[:1]
+    save_figure(contact_sheet(columns, shown, NOTE), figures / "best.webp")
     save_thumbnail(figures / "best.webp", (0, 0, 1, 0.55))
     networks = [name for name in NETWORKS if name in folders]
     insertion = {
@@ -42,7 +46,7 @@ def page_values(folders: Mapping[str, Path], figures: Path) -> dict[str, Any]:
         "n": len(columns["grad_cam"].predictions),
         "networks": networks,
         "cams": _alike(columns["grad_cam"], columns["grad_cam_plus_plus"]),
-        "shap": _alike(columns["integrated_gradients"], columns["gradient_shap"]),
+        "shap": _second_opinions(columns["integrated_gradients"], columns["gradient_shap"], folders),
         "against": mean(_negative_share(columns["integrated_gradients"])),
         "method_rows": _method_rows(folders, networks, list(alone.values())),
         "cost": [cost_row(run) for run in [*runs(main), *alone.values()]],
@@ -55,6 +59,20 @@ def _alike(one: Run, other: Run) -> Mean:
     """Rank correlation of two methods' maps of the same image."""
     first, second = maps(one), maps(other)
     return mean(rank_correlation(first[name], second[name]) for name in first)
+
+
+def _second_opinions(integrated: Run, shap: Run, folders: Mapping[str, Path]) -> dict[str, Mean]:
+    """Rank correlation of integrated gradients from black with Gradient SHAP, by the baselines of the latter."""
+    others = runs(folders["shap_baselines"]) if "shap_baselines" in folders else []
+    return {_read_baselines(run): _alike(integrated, run) for run in (shap, *others)}
+
+
+def _read_baselines(run: Run) -> str:
+    """Such as `black` or `black + uniform`, from the parameters of a run of Gradient SHAP."""
+    found = re.search(r"baseline=(\([^)]*\)|\[[^]]*\]|\w+)", str(run.record["explainer"]["parameters"]))
+    if found is None:
+        raise UserError(f"{run.folder} does not say the baselines of its explainer")
+    return " + ".join(re.findall(r"\w+", found[1]))
 
 
 def _negative_share(run: Run) -> list[float]:
@@ -99,6 +117,7 @@ def _robustness(folder: Path, figures: Path) -> dict[str, Any]:
         key: Mean(middle, low, high, int(n))
         for key, (middle, low, high, n) in zip(keyed.index, keyed.to_numpy().tolist(), strict=True)
     }
+    cells = pd.read_csv(place / "robustness.csv")
     names = [name for name in summary["corruption"].unique() if name not in ("clean", "mean")]
     similarity = f"{record['explainer']['name']}_spearman"
 
@@ -107,11 +126,11 @@ def _robustness(folder: Path, figures: Path) -> dict[str, Any]:
 
     return {
         "robust_n": at(names[0], 1, "flip").n,
-        "flips": {level: sum(_count(at(name, level, "flip")) for name in names) for level in (1, WORST)},
-        "corrupted": {level: sum(at(name, level, "flip").n for name in names) for level in (1, WORST)},
+        "corruptions": len(names),
+        "flips": {level: _share_of_flips(cells, level) for level in (1, WORST)},
         "similarity": {(name, level): at(name, level, similarity) for name in names for level in (1, WORST)},
-        "same": _similarity(pd.read_csv(place / "robustness.csv"), similarity, "no"),
-        "changed": _similarity(pd.read_csv(place / "robustness.csv"), similarity, "yes"),
+        "same": _similarity(cells, similarity, "no"),
+        "changed": _similarity(cells, similarity, "yes"),
         "robust_rows": [
             {
                 "corruption": name.replace("_", " "),
@@ -128,6 +147,22 @@ def _robustness(folder: Path, figures: Path) -> dict[str, Any]:
 
 def _count(share: Mean) -> int:
     return round(share.mean * share.n)
+
+
+class Flips(NamedTuple):
+    """Predictions that changed at a level, of all corruptions."""
+
+    count: int
+    cells: int
+    """Images times corruptions."""
+    share: Mean
+    """Over images, of each the share of its corruptions."""
+
+
+def _share_of_flips(rows: pd.DataFrame, level: int) -> Flips:
+    chosen = rows[(rows["corruption"] != "clean") & (rows["level"] == level)]
+    changed = (chosen["flip"] == "yes").astype(float)
+    return Flips(int(changed.sum()), len(changed), mean(average_clusters(changed, chosen["image"])))
 
 
 def _similarity(rows: pd.DataFrame, similarity: str, flip: str) -> Mean:

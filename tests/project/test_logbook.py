@@ -15,13 +15,14 @@ from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 from PIL import Image
 from studies.contact_sheet import NOTE
+from studies.found_runs import share
 from studies.front import read_front
 from studies.index import BEGIN, END, fronts, in_readme, index
 from studies.ordering_toy import linear_toy, ordering_toy
 from studies.part import NotRun, Part, Study
 from studies.pictures import LARGEST, save_picture
-from studies.render import TEMPLATES, render, table
-from studies.run_part import Inputs, Ran, run_study
+from studies.render import TEMPLATES, rate, render, table
+from studies.run_part import Inputs, Ran, limit_words, run_study
 from studies.studies import asked
 from studies.write import page_text, write_page
 from test_project import MACHINE_PATH, ROOT
@@ -63,7 +64,7 @@ def test_every_command_of_the_logbook_composes(study: str, part: Part) -> None:
     assert python == "python"
     assert (ROOT / script).is_file()
     one = [re.sub(r"^([^=]+)=(?!\[)([^,]*),.*$", r"\1=\2", word) for word in words if word != "-m"]
-    values = {place: place for place in part.places}
+    values = {place: "model.size=64" if place.endswith("_facts") else place for place in part.places}
     composed(Path(script).stem, [*Part("", shlex.join(one)).filled(values), "hydra.mode=RUN"])
     before = [earlier.name for name, earlier in PARTS if name == study][
         : [p for n, p in PARTS if n == study].index(part)
@@ -111,6 +112,31 @@ def test_a_missing_value_is_an_error(tmp_path: Path, value: object) -> None:
         render("page.j2", {"found": 1, "rows": []}, tmp_path)
 
 
+def test_a_share_has_wilsons_interval_and_its_counts() -> None:
+    assert rate(share([True] * 9), 0) == "100 % [63, 100] (9 of 9)"
+    assert rate(share([True] * 3 + [False] * 9)) == "25.0 % [6.7, 57.2] (3 of 12)"
+    assert rate(share([True, False])) == "50.0 % (1 of 2)", "two values have no interval"
+    with pytest.raises(UserError, match="nothing to take the share of"):
+        share([])
+
+
+def test_every_finding_says_its_n_and_an_interval() -> None:
+    """Estimates stand as `interval` or `rate`, which carry their interval; n is among the values."""
+    for template in sorted(TEMPLATES.glob("*.finding.j2")):
+        text = template.read_text()
+        assert re.search(r"\| (interval|rate)", text) or "detectable" in text, template.name
+        assert re.search(r"\bn\b|\| rate", text), template.name
+
+
+def test_no_number_of_a_page_is_typed_in_the_configs() -> None:
+    """What a study costs and finds stands on its page alone."""
+    for path in sorted((CONFIGS / "experiment").glob("study*.yaml")):
+        head = path.read_text().split("defaults:")[0]
+        said = re.findall(r"# (?:cost|expected):.*?(?=\n# \w+:|\Z)", head, re.S)
+        assert len(said) == 2, path.name
+        assert not re.search(r"\d+(\.\d+)? ?(%|of|minute|second)|\d\.\d", " ".join(said)), path.name
+
+
 def test_a_table_is_markdown() -> None:
     rows = [{"word": "a|b", "number": "1.5"}, {"word": "c", "number": "-"}]
     assert table(rows).splitlines() == ["| word | number |", "| --- | ---: |", "| a\\|b | 1.5 |", "| c | - |"]
@@ -132,7 +158,7 @@ def fake_run(
         **{"status": "completed", "task": "explain", "overrides": overrides, "seed": 0, "git_commit": "a" * 40},
         **{"git_dirty": False, "python": "3", "versions": {"torch": "2"}, "started": "2026-01-02T03:04:05"},
         **{"seconds": 1.5, "device": "cpu", "threads": 1, "images_explained": 2, "attribution_seconds": 0.5},
-        "model": {"name": "net", "weights_sha256": "0", "size": 8},
+        "model": {"name": "net", "weights_sha256": "0", "size": 8, "mean": [0.5, 0.25], "std": [0.125]},
         "explainer": {"name": "integrated_gradients", "parameters": parameters, "target": "predicted"},
         "passes_per_image": {"forward": 52, "backward": 50},
     }
@@ -159,19 +185,35 @@ def study1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ran:
 
     fake_run(steps / "0", ["explainer.n_steps=50"], metrics((0.1, 0.5, 50), (0.1, 0.5, 50)))
     fake_run(steps / "1", ["explainer.n_steps=200"], metrics((0.0725, -0.125, 200), (0.02, 0.0625, 200)))
-    auto = "baseline=black, n_steps=auto, tolerance=0.01, max_steps=1000"
-    fake_run(steps / "2", ["explainer.n_steps=auto"], metrics((0.01, 0, 16), (0.005, 0, 300)), auto)
+    auto = "baseline=black, n_steps=auto, tolerance=0.01, max_steps=1000, map_tolerance=0.05"
+    found = metrics((0.01, 0, 16), (0.005, 0, 300)) | {"map_error": [0.04, 0.06]}
+    fake_run(steps / "2", ["explainer.n_steps=auto"], found, auto)
     fake_run(tmp_path / "riemann", [], metrics((0.3, 1, 50), (0.1, 1, 50)))
     return Ran({"steps": steps, "riemann": tmp_path / "riemann"})
+
+
+def read_front_text(page: str) -> str:
+    return str(json.loads(page.split("\n", 1)[0].removeprefix("<!-- logbook ").removesuffix(" -->"))["finding"])
 
 
 def test_a_page_is_filled_from_the_runs(study1: Ran, tmp_path: Path) -> None:
     page = page_text(ALL.studies[1], study1, tmp_path)
     text = " ".join(page.split())
     assert "0.0625 to 0.1250 logits, which is 2.00 % to 7.25 %" in text
-    assert "1 of 2 maps are over the 5 %" in text
-    assert "2 of 2 within 1 %, with 16 to 300 steps (158 in the median) and 100 % of the gradients" in text
-    assert "| a | hen | 0.75 | 10.00 % | 7.25 % | 0.1250 | 1.00 % | 16 |" in page
+    half = "50 % (1 of 2)"
+    assert f"{half} maps are over the 5 %" in text
+    assert (
+        f"{half} within 1 % of that sum and 5 % of the map (estimated), with 16 to 300 steps (158 in the median)"
+        in text
+    )
+    assert "and 100 % of the gradients" in text
+    assert "| a | hen | 0.75 | 10.00 % | 7.25 % | 0.1250 | 1.00 % | 4.0 % | 16 |" in page
+    assert "`net` 8 pixels, mean 0.5, 0.25, std 0.125" in text
+    front = read_front_text(page)
+    assert front.startswith(
+        "On 2 photographs the study's 200 steps of `net` leave a completeness gap of 2.00 % to 7.2 %"
+    )
+    assert front.endswith(f"within 1 % and 5 % on {half}, with 16 to 300 steps.")
     assert "`aaaaaaaaaa` on 2026-01-02, seed 0: 6 s" in text
     assert (tmp_path / "figures" / "study1_mobilenet_ig" / "sheet.webp").is_file()
     assert str(tmp_path) not in page
@@ -205,6 +247,7 @@ def script(root: Path, text: str) -> Study:
 DONE = """
 import json, pathlib, sys
 folder = pathlib.Path(sys.argv[-1].split("=")[1])
+folder.mkdir(parents=True)
 (folder / "run.json").write_text(json.dumps({"status": "completed", "task": "x", "words": sys.argv[1:]}))
 """
 
@@ -241,6 +284,30 @@ def test_a_part_shows_no_path_and_runs_with_it() -> None:
     assert part.sweep
 
 
+def test_settings_of_a_file_become_as_many_words_as_there_are() -> None:
+    part = Part("one", "python x.py model.weights={net} {net_facts}")
+    assert part.shown == "python x.py model.weights=NET NET_FACTS"
+    given = {"net": "a.pth", "net_facts": "model.size=64 'model.mean=[0.5, 0.5]'"}
+    assert part.filled(given)[2:] == ["model.weights=a.pth", "model.size=64", "model.mean=[0.5, 0.5]"]
+    assert part.filled(given | {"net_facts": ""})[2:] == ["model.weights=a.pth"]
+    read = asked(CONFIGS / "logbook.yaml", ["squeezenet_facts=model.size=227 model.mean=[0.5,0.5,0.5]", "limit=3"])
+    assert read.inputs.value("squeezenet_facts") == "model.size=227 model.mean=[0.5,0.5,0.5]"
+    assert (read.inputs.value("mobilenetv3_facts"), read.limit) == ("", 3)
+    with pytest.raises(UserError, match="limit=0 must be a whole number from 1"):
+        asked(CONFIGS / "logbook.yaml", ["limit=0"])
+
+
+@pytest.mark.parametrize(("study", "part"), PARTS, ids=[f"{study}-{part.name}" for study, part in PARTS])
+def test_a_quick_look_composes(study: str, part: Part) -> None:
+    assert limit_words(part, None) == []
+    words = limit_words(part, 2)
+    assert bool(words) == ("report.py" not in part.command)
+    _, script, *given = shlex.split(part.command)
+    one = [re.sub(r"^([^=]+)=(?!\[)([^,]*),.*$", r"\1=\2", word) for word in given if word != "-m"]
+    values = {place: "" if place.endswith("_facts") else place for place in part.places}
+    composed(Path(script).stem, [*Part("", shlex.join(one)).filled(values), *words, "hydra.mode=RUN"])
+
+
 @pytest.mark.parametrize("word", ["cifar=x", "cifar10", "only=study9", "squeezenet=nowhere.pth", "studies=1"])
 def test_a_typo_is_named(word: str) -> None:
     with pytest.raises(UserError, match=re.escape(word.split("=")[0])):
@@ -267,6 +334,8 @@ def test_the_index_and_the_readme_are_in_step_with_the_pages() -> None:
 
 
 PAGES = sorted(LOGBOOK.glob("study*.md"))
+STALE = set(STUDIES)
+"""Pages of runs of other commands than configs/logbook.yaml has now: `make logbook` makes them anew and empties this set."""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
@@ -282,8 +351,9 @@ def test_a_committed_page_is_whole(page: Path) -> None:
     assert shown == there
     assert re.search(r"with commit `[0-9a-f]{10}`", text)
     study = next(study for study in ALL.studies if study.name == page.stem)
-    assert set(front.ran) | set(front.not_run) == {part.name for part in study.parts}
-    assert all(part.shown in text for part in study.parts)
+    parts = set(front.ran) | set(front.not_run) == {part.name for part in study.parts}
+    current = parts and all(part.shown in text for part in study.parts)
+    assert current == (page.stem not in STALE), "a page that was made anew is taken out of STALE"
 
 
 def test_the_pictures_are_small() -> None:
@@ -294,7 +364,13 @@ def test_the_pictures_are_small() -> None:
 
 def test_the_yaml_is_what_was_asked() -> None:
     loaded = OmegaConf.load(CONFIGS / "logbook.yaml")
-    assert list(loaded.inputs) == ["cifar10", "squeezenet", "mobilenetv3", "mobilenetv3_small"]
+    weights = ["squeezenet", "mobilenetv3", "mobilenetv3_small"]
+    assert list(loaded.inputs) == ["cifar10", *(name + end for name in weights for end in ("", "_facts"))]
+    for _, part in PARTS:
+        for name in set(part.places) & set(weights):
+            assert f"model.weights={{{name}}} {{{name}_facts}}" in part.command, (
+                "a file of weights is given with its facts"
+            )
     assert all(loaded[name] is None for name in loaded.inputs)
     assert sys.executable
 
