@@ -12,7 +12,6 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from oracles.networks import Case, grid
 from seewhy.models.layers import require_grid
@@ -22,8 +21,14 @@ Maps = Callable[[Case], Tensor]
 
 def enlarged(small: Tensor, case: Case) -> Tensor:
     """Where our layer looks: where a peer puts its map in the image is its own choice."""
+    return place(small.relu(), case)
+
+
+def place(small: Tensor, case: Case) -> Tensor:
+    """Maps at the layer's size, [..., rows, columns], where that layer looks in the image."""
     size = (case.images.shape[2], case.images.shape[3])
-    return require_grid(case.classifier, case.layer, size).enlarge(small.relu())
+    grid = require_grid(case.classifier, case.layer, size)
+    return grid.enlarge(small.flatten(0, -3)).unflatten(0, small.shape[:-2])
 
 
 def reshape(case: Case) -> Any:
@@ -31,15 +36,15 @@ def reshape(case: Case) -> Any:
     return grid if hasattr(case.classifier.network, "patch_embed") else None
 
 
-class Aligned(nn.Module):
-    """In place of UpsamplingBilinear2d, whose corners are aligned."""
+class Placed(nn.Module):
+    """In place of UpsamplingBilinear2d, which stretches a map over the whole image, corner to corner."""
 
-    def __init__(self, size: Any) -> None:
+    def __init__(self, case: Case) -> None:
         super().__init__()
-        self.size = tuple(size)
+        self.case = case
 
     def forward(self, maps: Tensor) -> Tensor:
-        return functional.interpolate(maps, self.size, mode="bilinear", align_corners=False)
+        return place(maps, self.case)
 
 
 def grad_cam(name: str) -> Maps:
@@ -53,7 +58,7 @@ def grad_cam(name: str) -> Maps:
         module = case.plain.network.get_submodule(case.layer)
         with (
             contextlib.redirect_stderr(io.StringIO()),
-            patch.object(torch.nn, "UpsamplingBilinear2d", Aligned),
+            patch.object(torch.nn, "UpsamplingBilinear2d", lambda size: Placed(case)),
             getattr(library, name)(case.plain, [module], reshape_transform=reshape(case)) as cam,
         ):
             original = cam.get_cam_image
@@ -122,15 +127,18 @@ def torchcam(name: str) -> Maps:
 
 
 def torchcam_score(case: Case) -> Tensor:
-    """Its masks are stretched to [0, 1] before they are enlarged; here after, as in the paper."""
+    """Its masks are stretched to [0, 1] before they are enlarged; here after, as in the paper, and where the layer looks."""
     from torchcam.methods import ScoreCAM
 
-    original = ScoreCAM._upsample
-
     def stretched(self: Any, activation: Tensor) -> Tensor:
-        return self._normalize(original(self, activation), 2, eps=1e-30)
+        masks = place(activation, case)
+        low, high = masks.amin((2, 3), keepdim=True), masks.amax((2, 3), keepdim=True)
+        return (masks - low) / (high - low + 1e-30)
 
-    with patch.object(ScoreCAM, "_upsample", stretched):
+    def unchanged(cams: Tensor, *options: Any, **further: Any) -> Tensor:
+        return cams
+
+    with patch.object(ScoreCAM, "_upsample", stretched), patch.object(ScoreCAM, "_normalize", staticmethod(unchanged)):
         return torchcam("ScoreCAM")(case)
 
 

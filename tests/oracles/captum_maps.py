@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from oracles.cam_maps import place
 from oracles.networks import Case
 from seewhy.core.random import seed_generator
 from seewhy.explainers.baselines import build_baselines
@@ -140,12 +141,13 @@ def grad_cam(case: Case) -> Tensor:
         .LayerGradCam(case.plain, layer)
         .attribute(case.images.clone().requires_grad_(), target=case.targets, relu_attributions=True)
     )
-    return captum().LayerAttribution.interpolate(small, tuple(case.images.shape[2:]), "bilinear")[:, 0]
+    return place(small, case)[:, 0]
 
 
 def guided_grad_cam(case: Case) -> Tensor:
     layer = case.rectified.network.get_submodule(case.layer)
-    with quiet():
+    placing = patch.object(captum().LayerAttribution, "interpolate", lambda small, *size, **mode: place(small, case))
+    with quiet(), placing:
         found = (
             captum()
             .GuidedGradCam(case.rectified, layer)
