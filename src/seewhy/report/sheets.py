@@ -46,7 +46,7 @@ def write_sheets(out: RunFolder, comparisons: Sequence[Comparison], runs: Sequen
     if len(pictured) < 2:
         return []
     images = choose_images(pictured[0])
-    read = {str(run.folder): _read_explanations(run.folder, images) for run in pictured}
+    read = {str(run.folder): read_explanations(run.folder, images) for run in pictured}
     cells = {
         (comparison.joined.model, str(label)): read[folder]
         for comparison in comparisons
@@ -78,8 +78,16 @@ def choose_images(run: Run) -> list[str]:
     return [rows[position][0] for position in sorted(take_turns([label for _, label in rows])[:ROWS])]
 
 
-def _read_explanations(folder: Path, images: Sequence[str]) -> dict[str, Explanation]:
-    """The explanations of those images with their pictures and maps, as far as their files are there."""
+def read_explanations(folder: Path, images: Sequence[str]) -> dict[str, Explanation]:
+    """Read explanations with their pictures and maps.
+
+    Args:
+        folder: Of the run.
+        images: Names of images.
+
+    Returns:
+        By image those whose files are there.
+    """
     explanations: dict[str, Explanation] = {}
     for explanation in Journal(folder).read_explanations():
         if explanation.name in images and explanation.name not in explanations:

@@ -13,6 +13,7 @@ from seewhy.report.html import tables
 from seewhy.report.html.charts import Chart, RobustnessView, build_curve_charts, build_robustness_view
 from seewhy.report.html.gallery import Gallery, Method, build_gallery, list_methods
 from seewhy.report.html.maps import build_data_url, compress_figure
+from seewhy.report.html.models import ModelPair, build_model_pairs
 from seewhy.report.leaderboard import join_names, list_notes
 from seewhy.report.runs import Run, UnusedRun, read_curves, read_skipped
 from seewhy.statistics.schema import list_draws
@@ -215,6 +216,7 @@ class PageContent:
         models: Sections of each model.
         unused: (folder, status, reason) of runs that take no part.
         command: Of the report itself, where it was a command of its own.
+        pairs: Models side by side; none where there is one model.
     """
 
     title: str
@@ -222,6 +224,7 @@ class PageContent:
     models: list[ModelView]
     unused: list[tuple[str, str, str]] = field(default_factory=list)
     command: str = ""
+    pairs: list[ModelPair] = field(default_factory=list)
 
 
 def build_page_content(
@@ -257,7 +260,9 @@ def build_page_content(
     title = f"{what} on {names[0] if len(names) == 1 else f'{len(names)} models'}"
     images = comparisons[0].joined.images
     subtitle = f"{images:,} image{'s' if images != 1 else ''}, target: {comparisons[0].joined.target}"
-    return PageContent(title, subtitle, models, list_unused_runs(unused), command)
+    methods = [list_methods(comparison, group) for comparison, group in zip(comparisons, groups, strict=True)]
+    pairs = build_model_pairs(comparisons, methods, seed)
+    return PageContent(title, subtitle, models, list_unused_runs(unused), command, pairs)
 
 
 def _select_runs(comparison: Comparison, runs: Sequence[Run]) -> list[Run]:

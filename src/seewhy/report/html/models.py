@@ -1,0 +1,225 @@
+"""Two networks side by side: what they say of the same images, where they look, and what changed between them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from seewhy.core.types import Explanation
+from seewhy.plots import heatmaps
+from seewhy.plots.explanation import normalise_map
+from seewhy.report.comparison import Comparison
+from seewhy.report.html.gallery import Method
+from seewhy.report.html.maps import build_data_url, compute_agreement
+from seewhy.report.runs import read_map
+from seewhy.report.sheets import read_explanations
+from seewhy.statistics.schema import ARROWS
+from seewhy.statistics.tests import compare_pairs
+
+SHOWN = 12
+"""Images that stand side by side; the tables count all."""
+
+
+@dataclass(frozen=True)
+class ModelPair:
+    """What two networks have in common, and what changed from the first to the second.
+
+    Args:
+        first: Label of the first network.
+        second: Label of the second one.
+        counts: (words, value) about the predictions.
+        methods: Of each shared method: name, mean rank correlation of the maps of an image, number of images.
+        scores: Of each shared method and metric with a direction: both means, the difference and its test.
+        pictured: The method whose maps are shown; empty where none is.
+        images: The images that changed most: name, label, changed, correlation, and of both networks prediction,
+            probability, correctness, target and the address of the overlay.
+        total: Number of images.
+    """
+
+    first: str
+    second: str
+    counts: list[tuple[str, str]]
+    methods: list[dict[str, Any]]
+    scores: list[dict[str, Any]]
+    pictured: str
+    images: list[dict[str, Any]]
+    total: int
+
+
+def build_model_pairs(
+    comparisons: Sequence[Comparison], methods: Sequence[Sequence[Method]], seed: int = 0
+) -> list[ModelPair]:
+    """Compare the first network with each other one.
+
+    Args:
+        comparisons: Of each network, on the same images.
+        methods: The explainers of each network.
+        seed: Of the tests.
+
+    Returns:
+        A pair for each network but the first that shares a method with it.
+    """
+    pairs = []
+    for comparison, others in zip(comparisons[1:], methods[1:], strict=True):
+        by_label = {method.label: method for method in others}
+        shared = [(method, by_label[method.label]) for method in methods[0] if method.label in by_label]
+        if shared:
+            pairs.append(_build_pair(comparisons[0], comparison, shared, seed))
+    return pairs
+
+
+def _build_pair(one: Comparison, other: Comparison, shared: Sequence[tuple[Method, Method]], seed: int) -> ModelPair:
+    first, second = (method.run.predictions for method in shared[0])
+    images = [str(name) for name in first.index]
+    correlations = {pair[0].label: {image: _correlate(pair, image) for image in images} for pair in shared}
+    methods = [
+        {"name": label, "correlation": _average(values), "n": sum(not math.isnan(value) for value in values.values())}
+        for label, values in correlations.items()
+    ]
+    shown = next((pair for pair in shared if not pair[0].control), shared[0])
+    similar = correlations[shown[0].label]
+    answers = [each["predicted"].to_dict() for each in (first, second)]
+    changed = {image: answers[0][image] != answers[1][image] for image in images}
+    order = sorted(images, key=lambda image: (not changed[image], _last_if_nan(similar[image])))
+    rows = _build_rows(order[:SHOWN], shown, similar, changed)
+    return ModelPair(
+        one.joined.model,
+        other.joined.model,
+        _count_changes(first, second, changed),
+        methods,
+        _compare_scores(one, other, [pair[0].label for pair in shared], seed),
+        shown[0].label if any(row["both"][0]["overlay"] for row in rows) else "",
+        rows,
+        len(images),
+    )
+
+
+def _last_if_nan(value: float) -> float:
+    return math.inf if math.isnan(value) else value
+
+
+def _average(values: Mapping[str, float]) -> float:
+    known = [value for value in values.values() if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan
+
+
+def _correlate(pair: tuple[Method, Method], image: str) -> float:
+    """Rank correlation of the maps of two networks, the larger averaged to the size of the smaller."""
+    maps = [read_map(method.run.folder, image) for method in pair]
+    if maps[0] is None or maps[1] is None:
+        return math.nan
+    tensors = [torch.from_numpy(np.asarray(values, np.float32)) for values in maps]
+    size = min(tensor.shape[0] for tensor in tensors), min(tensor.shape[1] for tensor in tensors)
+    fitted = [
+        tensor if tuple(tensor.shape) == size else functional.adaptive_avg_pool2d(tensor[None, None], size)[0, 0]
+        for tensor in tensors
+    ]
+    return compute_agreement([(values.numpy(), method.signed) for values, method in zip(fitted, pair, strict=True)])
+
+
+def _count_changes(first: pd.DataFrame, second: pd.DataFrame, changed: Mapping[str, bool]) -> list[tuple[str, str]]:
+    """What changed in the predictions, in words."""
+    right = [[answer == "yes" for answer in each["correct"]] for each in (first, second)]
+    counts = [("Predictions that changed", f"{sum(changed.values()):,} of {len(changed):,}")]
+    if all((each["correct"] != "").any() for each in (first, second)):
+        known = [one != "" and other != "" for one, other in zip(first["correct"], second["correct"], strict=True)]
+        total = sum(known)
+        gained, lost = (
+            sum(not a and b for a, b, k in zip(*each, known, strict=True) if k) for each in (right, right[::-1])
+        )
+        counts += [("Became right", f"{gained:,} of {total:,}"), ("Became wrong", f"{lost:,} of {total:,}")]
+    targets, chances = ([each[name].to_dict() for each in (first, second)] for name in ("target", "target_probability"))
+    same = [image for image in changed if targets[0][image] == targets[1][image]]
+    gaps = [_read(chances[1][image]) - _read(chances[0][image]) for image in same]
+    if gaps and not any(math.isnan(gap) for gap in gaps):
+        words = f"{np.mean(gaps):+.3f} on {len(same):,} image{'s' if len(same) > 1 else ''}"
+        counts.append(("Probability of the target, where it is the same", words))
+    return counts
+
+
+def _read(text: object) -> float:
+    return float(str(text)) if str(text) else math.nan
+
+
+def _compare_scores(one: Comparison, other: Comparison, labels: Sequence[str], seed: int) -> list[dict[str, Any]]:
+    """Means of every shared method and metric with a direction, and the test of their difference on the same images."""
+    rows = []
+    facts = {name: fact for name, fact in one.joined.facts.items() if fact.better and name in other.joined.facts}
+    for metric, fact in facts.items():
+        for label in labels:
+            tables = [each.joined.table for each in (one, other)]
+            columns = [
+                table[(table["metric"] == metric) & (table["explainer"] == label)].set_index("image")["value"]
+                for table in tables
+            ]
+            values = pd.DataFrame({"b": columns[1], "a": columns[0]}).dropna()
+            if values.empty or fact.better is None:
+                continue
+            test = compare_pairs(values, fact.better, seed).iloc[0]  # a less b
+            rows.append(
+                {
+                    "method": label,
+                    "metric": metric,
+                    "arrow": ARROWS[fact.better],
+                    "first": float(values["a"].mean()),
+                    "second": float(values["b"].mean()),
+                    "difference": -float(test["difference"]),
+                    "p": float(test["p"]),
+                    "n": len(values),
+                }
+            )
+    return rows
+
+
+def _build_rows(
+    images: Sequence[str], pair: tuple[Method, Method], similar: Mapping[str, float], changed: Mapping[str, bool]
+) -> list[dict[str, Any]]:
+    """The images side by side."""
+    read = [read_explanations(method.run.folder, images) for method in pair]
+    rows = []
+    for image in images:
+        both = []
+        for method, explanations in zip(pair, read, strict=True):
+            row = method.run.predictions.loc[image]
+            both.append(
+                {
+                    "predicted": str(row["predicted"]),
+                    "probability": _read(row["probability"]),
+                    "correct": str(row["correct"]),
+                    "target": str(row["target"]),
+                    "overlay": _paint(explanations[image]) if image in explanations else "",
+                }
+            )
+        original = next((each[image] for each in read if image in each), None)
+        rows.append(
+            {
+                "name": image,
+                "label": str(pair[0].run.predictions.loc[image, "label"]),
+                "changed": bool(changed[image]),
+                "correlation": similar[image],
+                "picture": _encode(original.picture) if original is not None else "",
+                "both": both,
+            }
+        )
+    return rows
+
+
+def _paint(explanation: Explanation) -> str:
+    """The overlay of a map, or the grey image where the map cannot be drawn."""
+    scale = heatmaps.compute_scale(explanation.attribution)
+    if not scale:
+        return _encode(explanation.picture.mean(0, keepdim=True).expand(3, -1, -1))
+    painted = heatmaps.blend_overlay(explanation.picture, *normalise_map(explanation, scale, heatmaps.NAMES[0]))
+    return _encode(torch.from_numpy(painted).permute(2, 0, 1))
+
+
+def _encode(picture: Tensor) -> str:
+    return build_data_url(heatmaps.encode_preview(picture))
