@@ -30,7 +30,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 from seewhy.core.errors import Incompatible, UserError
-from seewhy.core.types import Facts
+from seewhy.core.facts import Facts
 from seewhy.models.band_responses import cut_bands, measure_energy
 from seewhy.models.cell_grid import CellGrid
 from seewhy.models.classifier import Classifier

@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from commands import CONFIGS
-from seewhy.data.corruptions.imagenet_c import draw_cloud
+from seewhy.data.corruptions.patterns import draw_cloud
 
 
 def built(name: str) -> Any:

@@ -12,7 +12,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from seewhy.core.types import Facts
+from seewhy.core.facts import Facts
 from seewhy.models.classifier import Classifier
 
 GRID = (3, 5)

@@ -14,7 +14,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
-from seewhy.core.types import Facts
+from seewhy.core.facts import Facts
 from seewhy.models.cifar_networks import CifarCNN
 from seewhy.models.classifier import Classifier
 

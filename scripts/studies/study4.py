@@ -152,7 +152,7 @@ def _count(share: Mean) -> int:
 class Flips(NamedTuple):
     """Predictions that changed at a level, of all corruptions."""
 
-    count: int
+    changed: int
     cells: int
     """Images times corruptions."""
     share: Mean

@@ -19,8 +19,9 @@ from seewhy.cli.own_configs import find_registered_folders
 from seewhy.cli.program import quieten
 from seewhy.cli.suggestions import describe_unknown_key
 from seewhy.core.errors import UserError, find_nearest
+from seewhy.core.facts import Facts
 from seewhy.core.targets import check_policy
-from seewhy.core.types import Batch, Facts, Skipped
+from seewhy.core.types import Batch, Skipped
 from seewhy.data.in_memory import (
     ImageInput,
     LabelInput,
@@ -139,7 +140,7 @@ def _wrap_network(
     threshold: float | None,
     output: str | int | None,
 ) -> Classifier:
-    from seewhy.core.types import read_size
+    from seewhy.core.facts import read_size
     from seewhy.models.contract import check_contract, settle_names, unify_weights
     from seewhy.models.facts import expand_statistics, read_class_names
     from seewhy.models.unwrapping import unwrap_network

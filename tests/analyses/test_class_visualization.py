@@ -9,7 +9,7 @@ from explainer_checks import assert_same, state_of
 from seewhy.analyses.synthesis.base import COLOURS, Fourier, to_bytes
 from seewhy.analyses.synthesis.class_visualization import ClassVisualization, Visualization, make_class_generator
 from seewhy.core.errors import UserError
-from seewhy.core.types import IMAGENET_MEAN, IMAGENET_STD
+from seewhy.core.facts import IMAGENET_MEAN, IMAGENET_STD
 from seewhy.models.architectures import Own
 from seewhy.models.build import build_classifier
 from seewhy.models.cifar_networks import CifarCNN

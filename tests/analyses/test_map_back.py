@@ -7,7 +7,7 @@ import torch
 
 from corruption_checks import built, scene
 from seewhy.analyses.robustness.stability import map_back, sample_bilinear
-from seewhy.core.types import Facts
+from seewhy.core.facts import Facts
 from seewhy.data.corruptions.base import Corruption
 from seewhy.data.corruptions.corrupter import Corrupter
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from seewhy.core.errors import UnreadableImage
+from seewhy.core.facts import Facts
 from seewhy.core.files import RunFolder
-from seewhy.core.types import Facts
 from seewhy.data.dataset import escape_path
 from seewhy.data.images import convert_to_rgb, describe_kind, read_image
 from seewhy.data.loading import resize_and_crop, to_unit_range

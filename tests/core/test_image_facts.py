@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from seewhy.core.errors import UserError
-from seewhy.core.types import Facts, select_display
+from seewhy.core.facts import Facts, select_display
 
 
 def facts_of(size: object = 8, channels: int = 3, **fields: object) -> Facts:

@@ -7,9 +7,9 @@ import torch
 from torch.nn import functional
 
 from seewhy.core.errors import Incompatible, UserError
+from seewhy.core.facts import Facts
 from seewhy.core.outputs import compute_losses, compute_probabilities, expand_binary, list_labels, settle_classes
 from seewhy.core.targets import choose_targets, find_true_classes
-from seewhy.core.types import Facts
 
 LOGITS = torch.tensor([[1.0, -2.0, 0.5], [0.0, 3.0, -1.0]], dtype=torch.float64)
 MEAN = (0.5,) * 3

@@ -6,7 +6,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from seewhy.core.errors import Incompatible, UserError
-from seewhy.core.types import Facts, Targets
+from seewhy.core.facts import Facts
+from seewhy.core.types import Targets
 from seewhy.explainers.base import Explainer
 from seewhy.explainers.gradient import InputXGradient, Saliency
 from seewhy.explainers.integrated_gradients import IntegratedGradients

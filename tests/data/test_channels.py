@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from seewhy.core.errors import UnreadableImage, UserError
-from seewhy.core.types import Facts
+from seewhy.core.facts import Facts
 from seewhy.data.dataset import ImageFiles, Item, collate
 from seewhy.data.folder import Folder
 from seewhy.data.images import convert_pillow, read_image

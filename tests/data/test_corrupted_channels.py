@@ -8,7 +8,7 @@ from test_corruptions import PIXELS, YAMLS
 
 from corruption_checks import built, scene
 from seewhy.core.errors import UserError
-from seewhy.core.types import Facts
+from seewhy.core.facts import Facts
 from seewhy.data.corruptions.attacks import Attack
 from seewhy.data.corruptions.base import Corruption
 from seewhy.data.corruptions.corrupter import Corrupter, limit_batch_size

@@ -14,7 +14,8 @@ from skimage.draw import disk as disk_pixels
 from commands import CONFIGS
 from corruption_checks import built, scene
 from seewhy.data.corruptions.attacks import Attack
-from seewhy.data.corruptions.imagenet_c import GREY, ICE, build_streak, draw_plasma
+from seewhy.data.corruptions.imagenet_c import GREY, ICE
+from seewhy.data.corruptions.patterns import build_streak, draw_plasma
 
 SIZES = (96, 32)
 """A picture that takes the levels of ImageNet-C and one that takes those of CIFAR-10-C."""

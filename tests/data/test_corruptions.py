@@ -11,12 +11,13 @@ import torch
 from commands import CONFIGS, composed
 from corruption_checks import built, scene
 from seewhy.core.errors import UserError
-from seewhy.core.types import CIFAR10_CLASSES, Facts
+from seewhy.core.facts import Facts
+from seewhy.core.types import CIFAR10_CLASSES
 from seewhy.data.cifar10 import TensorImages
 from seewhy.data.corruptions.attacks import Attack
 from seewhy.data.corruptions.base import Corruption
 from seewhy.data.corruptions.corrupter import Corrupter, CorruptionStep, count_workers, limit_batch_size
-from seewhy.data.corruptions.imagenet_c import build_streak, draw_cloud
+from seewhy.data.corruptions.patterns import build_streak, draw_cloud
 from seewhy.data.dataset import ImageFiles, Item, collate
 from seewhy.data.loading import resize_and_crop
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from seewhy.core.errors import UserError
-from seewhy.core.types import Batch, Corrupted, Facts, Skipped
+from seewhy.core.facts import Facts
+from seewhy.core.types import Batch, Corrupted, Skipped
 from seewhy.data.caltech101 import Caltech101
 from seewhy.data.dataset import ImageFiles, Item, Record, collate
 from seewhy.data.folder import Folder

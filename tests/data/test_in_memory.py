@@ -13,7 +13,8 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from seewhy.core.errors import UserError
-from seewhy.core.types import Batch, Facts
+from seewhy.core.facts import Facts
+from seewhy.core.types import Batch
 from seewhy.data.in_memory import iterate_batches, read_label, refuse_shuffling
 
 RNG = np.random.default_rng(0)

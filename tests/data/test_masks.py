@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from seewhy.core.errors import UnreadableImage, UserError
-from seewhy.core.types import Facts
+from seewhy.core.facts import Facts
 from seewhy.data.folder import Folder
 from seewhy.data.images import fit_mask, read_mask
 

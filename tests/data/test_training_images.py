@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from seewhy.core.errors import UserError
-from seewhy.core.types import Facts
+from seewhy.core.facts import Facts
 from seewhy.data.folder import Folder
 from seewhy.data.splits import find_part_folders, split_by_class
 

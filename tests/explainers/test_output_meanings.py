@@ -12,7 +12,8 @@ from torch.nn import functional
 from explainer_checks import assert_same, state_of
 from seewhy.analyses.robustness.measure import CLEAN, CleanResults, Group, build_prediction_row
 from seewhy.core.errors import Incompatible
-from seewhy.core.types import Batch, Facts
+from seewhy.core.facts import Facts
+from seewhy.core.types import Batch
 from seewhy.data.corruptions.attacks import FGSM, compute_loss_gradient
 from seewhy.explainers.batch import build_predictions, explain_batch
 from seewhy.explainers.gradient import Saliency

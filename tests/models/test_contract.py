@@ -13,7 +13,7 @@ from explainer_checks import assert_same, state_of
 from seewhy import explain
 from seewhy.api import load_classifier
 from seewhy.core.errors import Incompatible, UserError
-from seewhy.core.types import Facts
+from seewhy.core.facts import Facts
 from seewhy.explainers.gradient import Saliency
 from seewhy.explainers.occlusion import Occlusion
 from seewhy.models.classifier import Classifier

@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from seewhy.core.errors import MissingWeights, UserError
-from seewhy.core.types import CIFAR10_CLASSES, Facts
+from seewhy.core.facts import Facts
+from seewhy.core.types import CIFAR10_CLASSES
 from seewhy.models.architectures import Own, Timm, Torchvision
 from seewhy.models.build import build_classifier, choose_origin
 from seewhy.models.cifar_networks import CifarCNN

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from seewhy.core.errors import UserError
+from seewhy.core.facts import Facts
 from seewhy.core.settings import BatchSize, ImageCount, PathText, Processes
-from seewhy.core.types import Facts
 from seewhy.data.folder import Folder
 
 PICTURES = "101_ObjectCategories"

@@ -16,8 +16,9 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from seewhy.core.errors import UserError
+from seewhy.core.facts import Facts
 from seewhy.core.settings import BatchSize, ImageCount, PathText, Processes, Seed
-from seewhy.core.types import CIFAR10_CLASSES, Batch, Facts
+from seewhy.core.types import CIFAR10_CLASSES, Batch
 from seewhy.data.corruptions.corrupter import Corrupter, limit_batch_size
 from seewhy.data.dataset import Corrupt, stack_versions
 from seewhy.data.loading import check_loading, resize_and_crop, to_grey, to_unit_range

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from seewhy.core.errors import UnreadableImage
-from seewhy.core.types import Batch, Corrupted, Facts, Skipped
+from seewhy.core.facts import Facts
+from seewhy.core.types import Batch, Corrupted, Skipped
 from seewhy.data.images import MAX_PIXELS, fit_mask, read_image, read_mask
 from seewhy.data.loading import resize_and_crop, to_bytes, to_unit_range
 

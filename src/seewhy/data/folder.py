@@ -12,9 +12,10 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from seewhy.core.errors import UserError, check_choice
+from seewhy.core.facts import IMAGENET_MEAN, IMAGENET_STD, Facts
 from seewhy.core.files import find_resources, refuse_address
 from seewhy.core.settings import BatchSize, ImageCount, OneOf, PathText, Positive, Processes, Seed
-from seewhy.core.types import CIFAR10_CLASSES, IMAGENET_MEAN, IMAGENET_STD, Batch, Facts
+from seewhy.core.types import CIFAR10_CLASSES, Batch
 from seewhy.data.corruptions.corrupter import Corrupter, limit_batch_size
 from seewhy.data.dataset import ImageFiles, Item, collate, escape_path
 from seewhy.data.images import MAX_PIXELS, find_masks, read_picture_size

@@ -17,7 +17,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from seewhy.core.errors import UnreadableImage, UserError
-from seewhy.core.types import Facts
+from seewhy.core.facts import Facts
 from seewhy.data.arrays import read_array, scale_values
 from seewhy.data.loading import resize_and_crop, to_grey
 

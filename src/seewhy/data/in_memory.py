@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler
 
 from seewhy.core.errors import UnreadableImage, UserError
+from seewhy.core.facts import Facts
 from seewhy.core.files import refuse_address
-from seewhy.core.types import Batch, Facts, Skipped
+from seewhy.core.types import Batch, Skipped
 from seewhy.data.arrays import find_channel_axis, scale_values
 from seewhy.data.dataset import Item, Record, collate, escape_path
 from seewhy.data.images import MAX_PIXELS, convert_pillow, read_image

@@ -12,7 +12,8 @@ from torchvision.transforms.v2 import functional
 from torchvision.transforms.v2.functional import InterpolationMode
 
 from seewhy.core.errors import UserError
-from seewhy.core.types import Batch, Facts
+from seewhy.core.facts import Facts
+from seewhy.core.types import Batch
 
 LARGEST_BATCH = 64
 """Images in a batch that is kept as a whole: what an interruption can cost."""

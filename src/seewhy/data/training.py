@@ -9,7 +9,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import InterpolationMode
 
 from seewhy.core.errors import UserError
-from seewhy.core.types import Facts
+from seewhy.core.facts import Facts
 from seewhy.data.dataset import ImageFiles, Item
 from seewhy.data.images import MAX_PIXELS
 

@@ -8,9 +8,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from seewhy.core.facts import Facts
 from seewhy.core.outputs import list_labels
 from seewhy.core.targets import UNKNOWN, choose_targets
-from seewhy.core.types import Batch, Explanation, Facts, Prediction, Skipped, Target, Targets
+from seewhy.core.types import Batch, Explanation, Prediction, Skipped, Target, Targets
 from seewhy.explainers.base import Explainer
 from seewhy.models.classifier import Classifier
 

@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms.v2.functional import gaussian_blur
 
+from seewhy.core.facts import select_display
 from seewhy.core.random import seed_generator
 from seewhy.core.settings import NonNegative, Positive
-from seewhy.core.types import Images, Targets, select_display
+from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.models.batched import BatchedEvaluator
 

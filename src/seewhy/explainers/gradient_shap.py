@@ -13,9 +13,10 @@ from annotated_types import MinLen
 from torch import Tensor
 
 from seewhy.core.errors import UnreadableImage, UserError
+from seewhy.core.facts import Facts
 from seewhy.core.random import seed_generator
 from seewhy.core.settings import Count, OneOf, PathText, Positive, Text, UnitInterval
-from seewhy.core.types import Facts, Images, Targets
+from seewhy.core.types import Images, Targets
 from seewhy.data.images import read_image
 from seewhy.data.labels import find_images
 from seewhy.data.loading import resize_and_crop, to_unit_range

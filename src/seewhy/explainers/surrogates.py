@@ -15,9 +15,10 @@ from scipy.special import comb
 from torch import Tensor
 from torch.nn import functional
 
+from seewhy.core.facts import select_display
 from seewhy.core.random import seed_generator
 from seewhy.core.settings import MANY, Count, CountFrom2, NonNegative, Positive
-from seewhy.core.types import Images, Targets, select_display
+from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.explainers.baselines import Baseline, build_baselines
 from seewhy.explainers.completeness import BaselineExplainer

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from scipy import ndimage, sparse
 from torch import Tensor
 
+from seewhy.core.facts import select_display
 from seewhy.core.settings import MANY, Auto, Count, Positive
 from seewhy.core.tensors import map_in_threads
-from seewhy.core.types import Images, Targets, select_display
+from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.explainers.baselines import build_baselines
 from seewhy.explainers.completeness import ScoreChange, measure_completeness, share_rounding

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from annotated_types import Ge, Gt, Le, Len, Lt, MinLen
 
 from seewhy.core.errors import MissingWeights, UserError
+from seewhy.core.facts import FITS, INTERPOLATIONS, Facts
 from seewhy.core.files import refuse_address
 from seewhy.core.outputs import SCORES, settle_classes
 from seewhy.core.settings import Auto, OneOf, Pixels, Positive, Seed, Share, Text
-from seewhy.core.types import FITS, INTERPOLATIONS, Facts
 from seewhy.models.architectures import Architecture
 from seewhy.models.facts import gather_facts, read_class_names
 

@@ -16,9 +16,10 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
 from seewhy.core.errors import Incompatible, UserError
+from seewhy.core.facts import Facts
 from seewhy.core.outputs import expand_binary
 from seewhy.core.settings import LearningRate, OneOf, Penalty, check_fields
-from seewhy.core.types import Batch, Facts, Images
+from seewhy.core.types import Batch, Images
 from seewhy.models.fusion.folding import Folding
 from seewhy.models.fusion.internals import list_parameters
 from seewhy.models.read_outputs import read_outputs

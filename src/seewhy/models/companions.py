@@ -22,7 +22,7 @@ def read_companion(weights: Path) -> tuple[dict[str, Any], str]:
         weights: The file of weights.
 
     Returns:
-        Fields of `seewhy.core.types.Facts` (some, or none), and the name of the file that they are from.
+        Fields of `seewhy.core.facts.Facts` (some, or none), and the name of the file that they are from.
 
     Raises:
         UserError: The file cannot be read, or holds something else where a fact is expected.
@@ -55,7 +55,7 @@ def parse_facts(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
         path: Where it lies, for messages.
 
     Returns:
-        Fields of `seewhy.core.types.Facts`.
+        Fields of `seewhy.core.facts.Facts`.
 
     Raises:
         UserError: A fact has another form than it should.

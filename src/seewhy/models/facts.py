@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from seewhy.core.errors import UserError
+from seewhy.core.facts import Facts, read_size
 from seewhy.core.outputs import settle_classes
-from seewhy.core.types import CIFAR10_CLASSES, Facts, read_size
+from seewhy.core.types import CIFAR10_CLASSES
 from seewhy.models.architectures import Architecture, read_imagenet_classes
 from seewhy.models.companions import read_companion
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seewhy.core.errors import UserError
-from seewhy.core.types import Facts
+from seewhy.core.facts import Facts
 from seewhy.models.architectures import Architecture, StateDict, find_timm_home, is_reachable
 
 if TYPE_CHECKING:

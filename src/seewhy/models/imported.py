@@ -19,7 +19,7 @@ from seewhy.models.architectures import Architecture
 if TYPE_CHECKING:
     from torch import nn
 
-    from seewhy.core.types import Facts
+    from seewhy.core.facts import Facts
 
 EXAMPLE = (
     "model.build=mynet:MyNet for the class or function MyNet of mynet.py in this folder, or of an installed package"

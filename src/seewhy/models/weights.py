@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from seewhy.core.errors import UserError
-from seewhy.core.types import Facts
+from seewhy.core.facts import Facts
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "params", "weights")
 """Keys under which training scripts commonly put the state dict."""

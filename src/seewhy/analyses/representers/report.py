@@ -15,9 +15,10 @@ from torchvision.transforms.v2 import functional
 
 from seewhy.analyses.representers.points import RepresenterPoints, RunningTop, compute_representer_points
 from seewhy.core.errors import UserError
+from seewhy.core.facts import select_display
 from seewhy.core.files import RunFolder
 from seewhy.core.targets import UNKNOWN, choose_targets
-from seewhy.core.types import Batch, Classes, Prediction, select_display
+from seewhy.core.types import Batch, Classes, Prediction
 from seewhy.data.loading import TrainingSet
 from seewhy.explainers.batch import build_predictions
 from seewhy.models.classifier import Classifier

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from seewhy.analyses.robustness.stability import map_back, measure_stability
+from seewhy.core.facts import Facts
 from seewhy.core.outputs import list_labels
 from seewhy.core.targets import UNKNOWN, find_true_classes
-from seewhy.core.types import Attributions, Batch, Classes, Facts, Images
+from seewhy.core.types import Attributions, Batch, Classes, Images
 from seewhy.data.corruptions.attacks import Attack
 from seewhy.data.corruptions.corrupter import CorruptionStep
 from seewhy.data.loading import to_unit_range

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seewhy.analyses.robustness.measure import CLEAN, MeasuredGroup
-from seewhy.core.types import select_display
+from seewhy.core.facts import select_display
 from seewhy.data.corruptions.corrupter import CorruptionStep
 from seewhy.plots import heatmaps
 from seewhy.plots.canvas import Drawing, Page

@@ -18,9 +18,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
+from seewhy.core.facts import IMAGENET_MEAN, IMAGENET_STD
 from seewhy.core.files import RunFolder
 from seewhy.core.settings import ProbeBatchSize, Seed, check_fields
-from seewhy.core.types import IMAGENET_MEAN, IMAGENET_STD, Images
+from seewhy.core.types import Images
 from seewhy.data.loading import to_unit_range
 from seewhy.models.classifier import Classifier
 from seewhy.runs.loggers.backends import LoggerGroup

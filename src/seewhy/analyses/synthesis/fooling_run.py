@@ -15,8 +15,9 @@ from torch import Tensor
 from seewhy.analyses.synthesis.base import Output, build_progress_bar, encode_image, isolate
 from seewhy.analyses.synthesis.fooling_image import COLUMNS, FooledImage, FoolingImage, ProbabilityChange
 from seewhy.analyses.synthesis.summary import build_fooling_table, create_page, enlarge_to
+from seewhy.core.facts import select_display
 from seewhy.core.targets import UNKNOWN, check_policy, choose_targets
-from seewhy.core.types import Batch, Skipped, select_display
+from seewhy.core.types import Batch, Skipped
 from seewhy.explainers.batch import build_predictions
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier

@@ -16,8 +16,8 @@ from seewhy.analyses.synthesis.base import Output, build_progress_bar, encode_im
 from seewhy.analyses.synthesis.class_visualization import ClassVisualization, Frame, Visualization
 from seewhy.analyses.synthesis.summary import build_visualization_table, create_page, enlarge_to
 from seewhy.core.errors import UserError
+from seewhy.core.facts import select_display
 from seewhy.core.targets import POLICIES, check_policy
-from seewhy.core.types import select_display
 from seewhy.data.names import name_images
 from seewhy.models.classifier import Classifier
 from seewhy.plots.canvas import Drawing, encode_figure

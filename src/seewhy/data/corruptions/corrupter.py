@@ -15,8 +15,9 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from seewhy.core.errors import UserError
+from seewhy.core.facts import Facts
 from seewhy.core.random import derive_seed
-from seewhy.core.types import Corrupted, Facts
+from seewhy.core.types import Corrupted
 from seewhy.data.loading import compute_resized_size, resize, resize_and_crop
 
 if TYPE_CHECKING:
