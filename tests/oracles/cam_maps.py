@@ -31,6 +31,11 @@ def place(small: Tensor, case: Case) -> Tensor:
     return grid.enlarge(small.flatten(0, -3)).unflatten(0, small.shape[:-2])
 
 
+def from_zero(small: Tensor) -> Tensor:
+    """Activations whose smallest value is 0, as that of pixels that no cell depends on: masks are stretched afterwards."""
+    return small - small.amin((-2, -1), keepdim=True)
+
+
 def reshape(case: Case) -> Any:
     """Both peers want to be told how tokens become a grid."""
     return grid if hasattr(case.classifier.network, "patch_embed") else None
@@ -44,7 +49,7 @@ class Placed(nn.Module):
         self.case = case
 
     def forward(self, maps: Tensor) -> Tensor:
-        return place(maps, self.case)
+        return place(from_zero(maps), self.case)
 
 
 def grad_cam(name: str) -> Maps:
@@ -131,7 +136,7 @@ def torchcam_score(case: Case) -> Tensor:
     from torchcam.methods import ScoreCAM
 
     def stretched(self: Any, activation: Tensor) -> Tensor:
-        masks = place(activation, case)
+        masks = place(from_zero(activation), case)
         low, high = masks.amin((2, 3), keepdim=True), masks.amax((2, 3), keepdim=True)
         return (masks - low) / (high - low + 1e-30)
 

@@ -226,7 +226,8 @@ class ScoreCam(Cam):
         scores = features.new_full(features.shape[:2], -torch.inf)
         for rows in evaluator.split(len(pairs), gradient=False):
             image, channel = pairs[rows].unbind(1)
-            masks = stretch(layer.grid.enlarge(features[image, channel]))
+            # pixels that no cell depends on count as its smallest value, whatever that is
+            masks = stretch(layer.grid.enlarge(stretch(features[image, channel])))
             scores[image, channel] = evaluator.compute_scores(images[image] * masks[:, None], targets[image])
         return weigh_channels(features, scores.softmax(1).nan_to_num(0.0))
 
