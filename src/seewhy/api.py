@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import time
@@ -449,6 +450,8 @@ def _read_batches(
         data.items = [data.items[position] for position in order_by_root(paths, options["root"])]
     if labels is not None and not is_table:
         _set_labels(data, labels, classifier.facts)
+    if images is not None and (cut := data.describe_cut()):
+        logging.getLogger("seewhy").warning(cut)
     loader: Iterable[Batch] = data.test_dataloader()
     yield from loader
 

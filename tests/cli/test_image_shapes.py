@@ -90,6 +90,16 @@ def test_what_is_cut_is_told_before_anything_is_explained(
     assert "leaves out" not in capsys.readouterr().out
 
 
+def test_what_is_cut_is_told_in_python_too(pictures: Callable[[int], Path], caplog: pytest.LogCaptureFixture) -> None:
+    network, root = shaped_cnn(1, SIZE).network.float(), pictures(1)
+    facts = {"classes": 4, "mean": [0.4], "std": [0.25], "overrides": ["trainer=cpu"]}
+    explain(network, root, "saliency", size=SIZE, **facts)
+    explain(network, root, "saliency", size=48, fit="squash", **facts)
+    assert not caplog.messages
+    explain(network, root, "saliency", size=48, **facts)
+    assert "the centre crop leaves out 40 % of a picture" in caplog.text
+
+
 def test_a_robustness_run_on_four_channels(pictures: Callable[[int], Path], tmp_path: Path) -> None:
     root, folder = pictures(4), tmp_path / "run"
     few = ("explainer=input_x_gradient", "corruption=[rotation,fgsm]", "page=false", "callbacks.robustness.workers=0")

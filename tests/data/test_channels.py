@@ -1,5 +1,6 @@
 """Pictures of one to thirteen channels and of any shape: read, fitted, and refused by name."""
 
+import os
 import pickle
 from pathlib import Path
 
@@ -7,13 +8,13 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from seewhy.core.errors import UnreadableImage, UserError
 from seewhy.core.facts import Facts
 from seewhy.data.dataset import ImageFiles, Item, collate
 from seewhy.data.folder import Folder
-from seewhy.data.images import convert_pillow, read_image
+from seewhy.data.images import convert_pillow, read_image, read_picture_size
 from seewhy.data.in_memory import iterate_batches
 from seewhy.data.loading import compute_cut_share, compute_resized_size, resize_and_crop, to_grey
 
@@ -248,3 +249,15 @@ def test_images_in_memory_have_the_channels_of_the_network() -> None:
 def stack(images: object, facts: Facts) -> torch.Tensor:
     """All images of a caller as one tensor."""
     return torch.cat([batch.images for batch in iterate_batches(images, facts, 2)])
+
+
+def test_the_size_of_a_picture_is_read_from_its_header(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (24, 20)).save(tmp_path / "a.png")
+    Image.new("RGB", (24, 20)).save(tmp_path / "turned.jpg", exif=exif)
+    (tmp_path / "text.png").write_text("no picture")
+    os.mkfifo(tmp_path / "pipe.png")
+    names = ["a.png", "turned.jpg", "text.png", "pipe.png", "none.png"]
+    sizes = [read_picture_size(tmp_path / name) for name in names]
+    assert sizes == [(20, 24), (24, 20), None, None, None]

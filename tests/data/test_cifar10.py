@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from seewhy.core.errors import UserError
+from seewhy.core.types import CIFAR10_CLASSES, Facts
 from seewhy.data import cifar10
 from seewhy.data.cifar10 import CIFAR10, TensorImages, augment, read_part
 
@@ -112,3 +113,17 @@ def test_no_shift_only_flips() -> None:
     flipped = [torch.equal(one, picture[0].flip(2)) for one in augment(picture, shift=0)]
     assert 10 < sum(kept) < 40
     assert 10 < sum(flipped) < 40
+
+
+def test_grey_networks_see_the_luminance_and_others_are_refused(root: Path) -> None:
+    def data_of(channels: int) -> CIFAR10:
+        facts = Facts(CIFAR10_CLASSES, (16, 24), (0.5,) * channels, (0.5,) * channels)
+        return CIFAR10(str(root), facts, limit=3)
+
+    grey = data_of(1)
+    grey.setup("test")
+    assert grey.test_part.pictures.shape == (3, 1, 32, 32)
+    batch = grey.on_after_batch_transfer(grey.test_part.__getitems__([0, 2]), 0)
+    assert batch.images.shape == (2, 1, 16, 24)
+    with pytest.raises(UserError, match="data=cifar10 holds RGB pictures, and the network takes 4 channels"):
+        data_of(4).setup("test")

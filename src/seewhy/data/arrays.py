@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,7 @@ def _read_npy(path: Path, channels: int, check_size: Callable[[int, int], None],
 def _read_tiff(path: Path, channels: int, check_size: Callable[[int, int], None], scale: float | None) -> Tensor:
     import tifffile
 
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong with a file is said once, as its reason
     try:
         with tifffile.TiffFile(path) as file:
             series = file.series[0]

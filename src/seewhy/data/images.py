@@ -149,6 +149,7 @@ def read_picture_size(path: Path) -> tuple[int, int] | None:
         (height, width), turned as its EXIF orientation asks; None where the header does not say it.
     """
     try:
+        _check_file(path)  # opening a pipe would wait for ever
         with warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("ignore")
             image = Image.open(file, formats=FORMATS)
