@@ -171,3 +171,10 @@ def test_modules_that_fail_and_that_lack_others(module: str, tmp_path: Path) -> 
         Imported(f"{module}_a:Net").network(2, 16)
     with pytest.raises(UserError, match="failed: ZeroDivisionError"):
         Imported(f"{module}_b:Net").network(2, 16)
+
+
+def test_other_code_has_another_hash(module: str, tmp_path: Path) -> None:
+    before = build(f"{module}:MyNet").code_sha256
+    assert before == build(f"{module}:MyNet").code_sha256 and len(before) == 64
+    (tmp_path / f"{module}_width.py").write_text("WIDTH = 5  # as before\n")
+    assert build(f"{module}:MyNet").code_sha256 != before

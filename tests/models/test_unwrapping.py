@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from hidden import CLASSES, SIZE, build, build_plain, example
@@ -74,3 +75,20 @@ def test_python_takes_an_exported_program() -> None:
     program = torch.export.export(build_plain(), (example(2),))
     classifier = load_classifier(program, classes=CLASSES, size=SIZE, mean=[0.0] * 3, std=[1.0] * 3)
     torch.testing.assert_close(classifier(example(3)), build_plain()(example(3)))
+
+
+def test_a_lightning_module_is_explained_as_it_is() -> None:
+    class Lit(LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = build_plain()
+
+        def forward(self, values: Tensor) -> Tensor:
+            result: Tensor = self.net(values)
+            return result
+
+    facts = {"classes": CLASSES, "size": SIZE, "mean": [0.0] * 3, "std": [1.0] * 3, "overrides": ["trainer=cpu"]}
+    for explainer in ("grad_cam", "guided_backprop"):
+        (explanation,) = explain(Lit().eval(), example(1), explainer, **facts)
+        (expected,) = explain(build_plain(), example(1), explainer, **facts)
+        torch.testing.assert_close(explanation.attribution, expected.attribution)

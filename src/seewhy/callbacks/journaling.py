@@ -99,6 +99,7 @@ class JournalRecorder(Callback):
             "config": dict(self.config or {}),
             "overrides": self.overrides,
             "weights": classifier.weights_sha256,
+            **({"code": classifier.code_sha256} if classifier.code_sha256 else {}),
             "device": trainer.strategy.root_device.type,
             "images": len(loader.dataset),
             "batches": len(self.batches),

@@ -63,6 +63,14 @@ class Architecture(ABC):
             The network.
         """
 
+    def hash_code(self) -> str:
+        """Hash the code that built the network, where it is the user's own; a run is not resumed with other code.
+
+        Returns:
+            SHA-256 in hexadecimal digits; empty for code of this project and of libraries.
+        """
+        return ""
+
     def find_doubt(self, options: Mapping[str, Any]) -> str | None:
         """Find what a file of weights without facts leaves open of how the network computes.
 

@@ -216,6 +216,7 @@ def build_classifier(
         optimization=optimization,
         renewed=renewed,
     )
+    result.code_sha256 = architecture.hash_code()
     for layer in (cam_layer, influence_layer):
         if layer is not None:
             result.find_layer(layer)

@@ -68,6 +68,7 @@ class Classifier(LightningModule):
 
     Attributes:
         passes: How many images went through the network so far.
+        code_sha256: Hash of the user's own code that built the network; empty where none did.
         folding: Its convolutions with what follows them.
         batch_sizes: Most images in one pass where `auto` chose it, by the kind of pass and the size of the images.
 
@@ -113,6 +114,7 @@ class Classifier(LightningModule):
         self.name = name
         self.origin = origin
         self.weights_sha256 = weights_sha256
+        self.code_sha256 = ""
         self.cam_layer = cam_layer
         self.influence_layer = influence_layer
         self.optimization = optimization

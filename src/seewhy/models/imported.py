@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import inspect
 import os
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,6 +113,22 @@ class Imported(Architecture):
                 "one, or a function that returns one"
             )
         return network
+
+    def hash_code(self) -> str:
+        """Hash the files of the package, or of the modules in the current folder, that were imported.
+
+        Returns:
+            SHA-256 over names and contents.
+        """
+        top = str(self.build).partition(":")[0].partition(".")[0]
+        here = Path.cwd()
+        digest = hashlib.sha256()
+        for name, module in sorted(sys.modules.items()):
+            file = getattr(module, "__file__", None)
+            own = name.partition(".")[0] == top or (file is not None and Path(file).parent == here)
+            if own and file is not None and Path(file).is_file():
+                digest.update(name.encode() + b"\0" + Path(file).read_bytes())
+        return digest.hexdigest()
 
     def _check_arguments(self, parameters: dict[str, inspect.Parameter] | None, options: dict[str, Any]) -> None:
         if parameters is None:
