@@ -31,13 +31,13 @@ def leaderboard_rows(report: Path, metrics: Mapping[str, str], digits: int = 3) 
 
 
 def not_better(report: Path, metric: str) -> list[str]:
-    """The explainers that do not beat `random` in a metric."""
+    """The explainers that do not beat `random` in a metric, or were measured on too few images to tell."""
     board = pd.read_csv(report / "leaderboard.csv")
-    return [f"`{name}`" for name in board.loc[board[f"{metric}_beats_random"] == "no", "explainer"]]
+    return [f"`{name}`" for name in board.loc[board[f"{metric}_beats_random"].isin(["no", "untested"]), "explainer"]]
 
 
 def smallest_detectable(report: Path, metric: str, names: Sequence[str]) -> float:
-    """The largest of the differences from `random` that each of these explainers would have needed to be told from it."""
+    """The largest of the differences that would have told each of these explainers from `random`; NaN without a test."""
     pairs = pd.read_csv(report / "pairwise.csv")
     pairs = pairs[(pairs["metric"] == metric) & (pairs[["explainer", "other"]] == "random").any(axis=1)]
     other = pairs["explainer"].where(pairs["explainer"] != "random", pairs["other"])
@@ -45,4 +45,4 @@ def smallest_detectable(report: Path, metric: str, names: Sequence[str]) -> floa
 
 
 def _verdict(word: str) -> str:
-    return " (n.s.)" if word == "no" else ""
+    return {"no": " (n.s.)", "untested": " (untested)"}.get(word, "")

@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from PIL import Image
 
 from seewhy.core.errors import UserError
@@ -174,3 +177,12 @@ def test_it_equals_captum(monkeypatch: pytest.MonkeyPatch) -> None:
     maps = expected.sum(1)
     found = explainer(classifier, IMAGES, TARGETS)
     torch.testing.assert_close(found, maps, rtol=0, atol=1e-9 * float(maps.abs().max()))
+
+
+def test_a_config_may_name_several_baselines() -> None:
+    """Hydra hands over a list of its own type."""
+    config = OmegaConf.create({"_target_": f"{GradientShap.__module__}.GradientShap", "baseline": ["black", "image"]})
+    explainer = instantiate(config)
+    assert list(explainer.baseline) == ["black", "image"]
+    with pytest.raises(InstantiationException, match="must be black, white"):
+        instantiate(config, baseline=["black", "blak"])

@@ -107,8 +107,10 @@ def check_value(key: str, value: object, annotation: Any) -> None:
         UserError: The value does not fit; the message says what is allowed.
     """
     validate = _build_validator(_Key(annotation))
-    if validate is None or validate(value) or (isinstance(value, list) and validate(tuple(value))):
+    if validate is None or validate(value):
         return
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes) and validate(tuple(value)):
+        return  # a list, also one of OmegaConf
     if isinstance(value, int) and not isinstance(value, bool) and _takes_path(annotation):
         return  # a folder may be called 2024
     words = list_words(annotation)
