@@ -62,7 +62,7 @@ def image_result(number: int) -> ImageResult:
             metrics={"deletion": number / 8, "pointing_game": float("nan")},
             warnings=("the gap is wide",) if WARNED[number] else (),
         )
-    return ImageResult(name, path, prediction, LOSSES[number], explanation)
+    return ImageResult(name, path, prediction, LOSSES[number], () if explanation is None else (explanation,))
 
 
 def batch_results(number: int) -> BatchResults:

@@ -21,7 +21,7 @@ from seewhy.cli.program import quieten
 from seewhy.cli.suggestions import describe_unknown_key
 from seewhy.core.errors import UserError, find_nearest
 from seewhy.core.facts import Facts
-from seewhy.core.targets import check_policy
+from seewhy.core.target_choice import describe_target, parse_targets
 from seewhy.core.types import Batch, Skipped
 from seewhy.data.in_memory import (
     ImageInput,
@@ -243,7 +243,8 @@ def explain(
             bits are pictures, which are resized and cropped as files are; floats must be in [0, 1] and of the size of the
             network. None: the sample images.
         explainer: A yaml of configs/explainer, an Explainer, or a list of those.
-        target: `predicted`, `true`, `runner_up`, a class index or a class name.
+        target: `predicted`, `true`, `runner_up`, a class by index or name, `labels` (every predicted label), a contrast
+            (`dog - 0.5*cat`, `predicted - runner_up`), or a list of those: one explanation each.
         metrics: Names of configs/metric, metric objects, or a list of those.
         labels: The true class of each image, by index or name (None where it is unknown), or a list of labels for each
             with `score="sigmoid"`; of a folder also the path of a CSV file. None: what folders, tables and data sets say.
@@ -362,7 +363,7 @@ def _explain_all(
 ) -> Explanations:
     """Explain the images with one network and every method; an image is read and predicted once."""
     cfg, target = configs[0], "true" if target is True else target
-    check_policy(target, classifier.facts.classes)
+    parse_targets(target, classifier.facts.classes)
     measures, runs = _build_metrics(cfg, metrics), []
     for method, config in zip(methods, configs, strict=True):
         explainer = method if isinstance(method, Explainer) else build_object(config.explainer, "explainer")
@@ -427,7 +428,7 @@ def _describe_origin(classifier: Classifier, explainer: Explainer, target: Any, 
     method: dict[str, Any] = {
         "name": explainer.name,
         "parameters": explainer.parameters,
-        "target": target if isinstance(target, str | int) else str(target),
+        "target": describe_target(target),
         "signed": explainer.signed,
         "tolerance": getattr(explainer, "tolerance", None),
     }

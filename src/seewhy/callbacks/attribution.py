@@ -10,8 +10,8 @@ from lightning.pytorch import Trainer
 from seewhy.callbacks.journaling import JournalUser
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
-from seewhy.core.settings import Amount, OneOf, Target, Text
-from seewhy.core.targets import check_policy
+from seewhy.core.settings import Amount, OneOf, TargetList, Text
+from seewhy.core.target_choice import describe_target, parse_targets
 from seewhy.core.types import Batch
 from seewhy.explainers.base import Explainer
 from seewhy.explainers.batch import explain_batch
@@ -27,7 +27,7 @@ class Attribution(JournalUser):
     Args:
         explainer: The method.
         folder: The run folder.
-        target: The explained class: predicted, true, runner_up, an index or a name.
+        target: What is explained, see `seewhy.core.target_choice.parse_targets`.
         limit: Only images at the first positions of the data set are explained; None: all.
         dtype: Of the stored maps: float32 or float16.
         compressed: Whether the stored maps are compressed.
@@ -40,7 +40,7 @@ class Attribution(JournalUser):
         self,
         explainer: Explainer,
         folder: Text,
-        target: Target = "predicted",
+        target: TargetList = "predicted",
         limit: Amount | None = None,
         dtype: Annotated[str, OneOf(DTYPES)] = "float32",
         compressed: bool = False,
@@ -49,13 +49,13 @@ class Attribution(JournalUser):
             raise UserError(f"callbacks.attribution.limit={limit} must be 0 or more, or null for all images")
         self.explainer = explainer
         self.folder = RunFolder(Path(folder))
-        self.target = "true" if target is True else target  # a command line's target=true is a boolean
+        self.target = target
         self.limit = limit
         self.format = AttributionFormat(dtype, compressed)
 
     def on_test_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         """Refuse an unknown target before any image is read; settle what the explainer leaves to the network."""
-        check_policy(self.target, pl_module.facts.classes)
+        parse_targets(self.target, pl_module.facts.classes)
         self.explainer = self.explainer.resolve(pl_module, pl_module.facts.shape)
 
     def on_test_batch_end(  # type: ignore[override]
@@ -103,7 +103,7 @@ class Attribution(JournalUser):
             "explainer": {
                 "name": self.explainer.name,
                 "parameters": self.explainer.parameters,
-                "target": self.target,
+                "target": describe_target(self.target),
                 "signed": self.explainer.signed,
                 "tolerance": getattr(self.explainer, "tolerance", None),
             },

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,8 +18,9 @@ from seewhy.core.files import RunFolder
 from seewhy.core.settings import Amount, OneOf, Text, UnitInterval
 from seewhy.core.types import Batch, Explanation
 from seewhy.models.classifier import Classifier
-from seewhy.plots.explanation import VIEWS, check_views, draw_panel
+from seewhy.plots.explanation import VIEWS, check_views
 from seewhy.plots.heatmaps import build_colour_map, encode_preview
+from seewhy.plots.targets import draw_targets
 from seewhy.runs.attribution_files import BackgroundWriter
 from seewhy.runs.logged_results import save_sheet_image, write_sheet
 
@@ -95,13 +97,14 @@ class Figures(_Drawing, JournalReader):
         if not explanations:
             return
         first, pending = self.recorder.find_position(batch_idx, len(batch.images)), outputs.setdefault("pending", [])
-        for position, explanation in enumerate(explanations, first):
+        for position, (name, group) in enumerate(groupby(explanations, lambda each: each.image_name), first):
+            targets = list(group)
             if self.limit is None or position < self.limit:
-                draw = partial(draw_panel, explanation, views=self.views, **self.style)
-                pending.append(self.writer.add(f"figures/{explanation.name}.png", draw))
+                draw = partial(draw_targets, targets, views=self.views, **self.style)
+                pending.append(self.writer.add(f"figures/{name}.png", draw))
             if self.count < self.maximum:
-                pending.append(self.writer.run(partial(save_sheet_image, self.folder, explanation)))
-            self.count += 1
+                pending.append(self.writer.run(partial(save_sheet_image, self.folder, targets[0])))
+            self.count += len(targets)
 
     def write(self, trainer: Trainer, classifier: Classifier) -> None:
         """Draw all images at a glance, where there is at least one."""
@@ -138,8 +141,8 @@ class Previews(_Drawing):
         self, trainer: Trainer, pl_module: Classifier, outputs: dict[str, Any], batch: Batch, *rest: int
     ) -> None:
         """Write the explained images of one batch."""
-        for explanation in outputs.get("explanations", []):
+        for explanation in {each.image_name: each for each in outputs.get("explanations", [])}.values():
             outputs.setdefault("pending", []).append(self.writer.run(partial(self._write, explanation)))
 
     def _write(self, explanation: Explanation) -> Path:
-        return self.folder.write_bytes(f"images/{explanation.name}.webp", encode_preview(explanation.picture))
+        return self.folder.write_bytes(f"images/{explanation.image_name}.webp", encode_preview(explanation.picture))

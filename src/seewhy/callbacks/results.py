@@ -97,8 +97,8 @@ class Terminal(JournalUser):
             more = totals.explained - len(explanations)
             self.console.print(f"... and {more:,} more in predictions.csv and metrics.csv")
         figures = find_callback(trainer, Figures)
-        if figures is not None and figures.drawn < totals.explained:
-            sentence = f"figures of {figures.drawn:,} of {totals.explained:,} images are drawn"
+        if figures is not None and figures.drawn < totals.explained_images:
+            sentence = f"figures of {figures.drawn:,} of {totals.explained_images:,} images are drawn"
             self.console.print(f"{sentence}; callbacks.figures.limit=null draws all", soft_wrap=True)
         if totals.labelled:
             self.console.print(describe_accuracy(totals))
@@ -147,10 +147,8 @@ class ResultsLogging(JournalUser):
         loggers.log_values({f"per_image/{name}": column for name, column in values.items()}, step)
         for name, points in average_curves(journal).items():
             loggers.log_curve(name, points)
-        names = [
-            explanation.name for explanation, _ in zip(journal.read_explanations(), range(self.maximum), strict=False)
-        ]
-        panels = {f"explanation/{name}": f"figures/{name}.png" for name in names}
+        names = [explanation.image_name for explanation in islice(journal.read_explanations(), self.maximum)]
+        panels = {f"explanation/{name}": f"figures/{name}.png" for name in dict.fromkeys(names)}
         loggers.log_files(self.folder.path, TABLES, IMAGES | panels, step)
         loggers.log_config(self.folder.path)
         self._log_row(loggers, trainer, pl_module, average_values(values))

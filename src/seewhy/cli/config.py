@@ -24,7 +24,7 @@ from seewhy.core.settings import (
     PathText,
     ProbeBatchSize,
     Seed,
-    Target,
+    TargetList,
     Text,
     Threads,
     check_value,
@@ -104,7 +104,7 @@ def compose(task: str, overrides: Sequence[str] = ()) -> DictConfig:
 SETTINGS: dict[str, Any] = {
     "task": Text,
     "seed": Seed,
-    "target": Target,
+    "target": TargetList,
     "probe_batch_size": ProbeBatchSize,
     "threads": Threads | None,
     "resume": PathText | None,

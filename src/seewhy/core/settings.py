@@ -90,6 +90,10 @@ Target = Annotated[
     Annotated[int, Ge(0)] | Text | Literal[True], Words("a policy, a class index from 0 or a class name")
 ]
 """The explained class; the command line's target=true is a boolean."""
+TargetList = Annotated[
+    Target | Sequence[Target], Words("a policy, a class, a contrast such as 'dog - cat', or a list of those")
+]
+"""One or several targets, see `seewhy.core.target_choice.parse_targets`."""
 
 
 def check_value(key: str, value: object, annotation: Any) -> None:

@@ -40,16 +40,18 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Target:
-    """The class of one image that is explained."""
+    """The class of one image that is explained, or a contrast of classes."""
 
     index: int
     """Index of the class."""
     name: str
-    """Its name."""
+    """Its name; of a contrast such as `dog - 0.5*cat`."""
     probability: float
     """Its probability."""
     policy: str
     """How it was chosen, such as `predicted`."""
+    weights: tuple[tuple[int, float], ...] = ()
+    """(index, weight) of each class of a contrast, which has no index of its own (-1) and no probability (NaN)."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,13 @@ class Explanation:
     """What a reader must know before trusting this map, such as `completeness gap 12 % is over 5 %`."""
     display: tuple[int, ...] = ()
     """The channels that are shown, as in `Facts`."""
+    suffix: str = ""
+    """Which target of the image this is, at the end of `name`, where several are explained."""
+
+    @property
+    def image_name(self) -> str:
+        """The name of the image: `name` without the target."""
+        return self.name.removesuffix(f"@{self.suffix}") if self.suffix else self.name
 
     @property
     def picture(self) -> Tensor:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from seewhy.core.facts import Facts
 from seewhy.core.outputs import list_labels
-from seewhy.core.targets import UNKNOWN, choose_targets
-from seewhy.core.types import Batch, Explanation, Prediction, Skipped, Target, Targets
+from seewhy.core.target_choice import SEPARATOR, choose, name_suffix, parse_targets
+from seewhy.core.targets import UNKNOWN
+from seewhy.core.types import Batch, Explanation, Prediction, Skipped
 from seewhy.explainers.base import Explainer
 from seewhy.models.classifier import Classifier
 
@@ -73,7 +73,7 @@ def _add_labels(likeliest: Prediction, facts: Facts, probabilities: list[float],
 
 
 def explain_batch(
-    classifier: Classifier, batch: Batch, logits: Tensor, explainer: Explainer, policy: str | int
+    classifier: Classifier, batch: Batch, logits: Tensor, explainer: Explainer, target: object
 ) -> tuple[list[Explanation], list[Skipped]]:
     """Explain the images of a batch.
 
@@ -82,43 +82,46 @@ def explain_batch(
         batch: Images with their true classes.
         logits: Outputs of the network, [batch, classes].
         explainer: The method.
-        policy: Which class to explain: predicted, label, runner_up and so on, a class name or an index.
+        target: What is explained, see `seewhy.core.target_choice.parse_targets`.
 
     Returns:
-        (an explanation for each image, images without the target that the policy asks for).
+        (an explanation for each image and target, image by image; images without one of the targets).
     """
-    targets = choose_targets(policy, logits, batch.labels, classifier.facts.classes)
-    with_target = (targets != UNKNOWN).nonzero().flatten().tolist()
-    reason = f"its true class is unknown to the network, and target={policy}"
-    skipped = [Skipped(batch.paths[row], reason) for row in range(len(targets)) if row not in set(with_target)]
-    if not with_target:
-        return [], skipped
-    rows = torch.tensor(with_target, device=targets.device)
+    choices = parse_targets(target, classifier.facts.classes)
     explainer = explainer.resolve(classifier, (batch.images.shape[2], batch.images.shape[3]))
-    result = explainer.attribute(classifier, batch.images[rows], targets[rows])
     predictions = build_predictions(classifier, batch, logits)
-    probabilities = Targets(targets.clamp_min(0)).score(classifier.facts.report_probabilities(logits.float())).tolist()
-    explanations = []
-    for position, row in enumerate(with_target):
-        index, attribution = int(targets[row]), result.maps[position].cpu()
-        facts = {key: float(values[position]) for key, values in result.facts.items()}
-        explanation = Explanation(
-            name=batch.names[row],
-            path=batch.paths[row],
-            image=batch.images[row].detach().cpu(),
-            prediction=predictions[row],
-            target=Target(index, classifier.facts.classes[index], probabilities[row], str(policy)),
-            attribution=attribution,
-            explainer=explainer.name,
-            parameters=explainer.parameters,
-            signed=explainer.signed,
-            classifier=f"{classifier.name} ({classifier.origin})",
-            facts=facts,
-            warnings=find_warnings(explainer, attribution, facts),
-            display=classifier.facts.display,
-        )
-        explanations.append(explanation)
-    return explanations, skipped
+    by_image: list[list[Explanation]] = [[] for _ in batch.names]
+    skipped = []
+    for choice in choices:
+        chosen = choose(choice, logits, batch.labels, classifier.facts)
+        skipped += [Skipped(batch.paths[row], reason) for row, reason in chosen.left_out]
+        if not chosen.rows:
+            continue
+        result = explainer.attribute(classifier, batch.images[chosen.rows], chosen.targets)
+        for position, (row, target_of_image) in enumerate(zip(chosen.rows, chosen.described, strict=True)):
+            suffix = ""
+            if len(choices) > 1 or not choice.terms:
+                suffix = name_suffix(choice.words if choice.terms else f"labels {target_of_image.name}")
+            attribution = result.maps[position].cpu()
+            facts = {key: float(values[position]) for key, values in result.facts.items()}
+            explanation = Explanation(
+                name=f"{batch.names[row]}{SEPARATOR}{suffix}" if suffix else batch.names[row],
+                path=batch.paths[row],
+                image=batch.images[row].detach().cpu(),
+                prediction=predictions[row],
+                target=target_of_image,
+                attribution=attribution,
+                explainer=explainer.name,
+                parameters=explainer.parameters,
+                signed=explainer.signed,
+                classifier=f"{classifier.name} ({classifier.origin})",
+                facts=facts,
+                warnings=find_warnings(explainer, attribution, facts),
+                display=classifier.facts.display,
+                suffix=suffix,
+            )
+            by_image[row].append(explanation)
+    return [explanation for explanations in by_image for explanation in explanations], skipped
 
 
 def find_warnings(explainer: Explainer, attribution: Tensor, facts: dict[str, float]) -> tuple[str, ...]:

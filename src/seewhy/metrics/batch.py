@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from seewhy.core.errors import UserError
+from seewhy.core.target_choice import build_weights
 from seewhy.core.types import Batch, Explanation
 from seewhy.metrics.base import ImageMetric, MetricContext
 
@@ -31,7 +32,7 @@ def build_context(
 
     Args:
         classifier: The classifier that was explained.
-        explanations: One per image.
+        explanations: One for each image and target.
         explainer: What made them.
         masks: bool [batch, height, width] of the same images.
         seed: Decides, together with an image, every random number.
@@ -44,13 +45,29 @@ def build_context(
     return MetricContext(
         classifier,
         torch.stack([explanation.image for explanation in explanations]).to(device),
-        torch.tensor([explanation.target.index for explanation in explanations], device=device),
+        gather_targets(explanations, len(classifier.facts.classes)).to(device),
         torch.stack([explanation.attribution for explanation in explanations]).to(device),
         explainer=explainer,
         masks=masks,
         seed=seed,
         probe_batch_size=probe_batch_size,
     )
+
+
+def gather_targets(explanations: Sequence[Explanation], classes: int) -> Tensor:
+    """Gather what was explained.
+
+    Args:
+        explanations: At least one.
+        classes: Number of classes of the classifier.
+
+    Returns:
+        int64 [n], the classes; or, where one is a contrast, weights [n, classes].
+    """
+    targets = [explanation.target for explanation in explanations]
+    if not any(target.weights for target in targets):
+        return torch.tensor([target.index for target in targets])
+    return torch.stack([build_weights(target.weights or ((target.index, 1.0),), classes) for target in targets])
 
 
 def select_masks(batch: Batch, explanations: Sequence[Explanation]) -> Tensor | None:
@@ -65,7 +82,7 @@ def select_masks(batch: Batch, explanations: Sequence[Explanation]) -> Tensor | 
     """
     if batch.masks is None:
         return None
-    rows = [batch.names.index(explanation.name) for explanation in explanations]
+    rows = [batch.names.index(explanation.image_name) for explanation in explanations]
     return batch.masks[torch.tensor(rows, device=batch.masks.device)]
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seewhy.core.errors import UserError
-from seewhy.core.types import Explanation, Prediction
+from seewhy.core.types import Explanation, Prediction, Target
 from seewhy.plots import heatmaps
 from seewhy.plots.canvas import Drawing, Page
 from seewhy.plots.heatmaps import (
@@ -279,13 +279,13 @@ def draw_panel(
     """
     scale = heatmaps.compute_scale(explanation.attribution, outlier_percent)
     cells = draw_views(explanation, scale, colours, strength, views)
-    height, width = _size_cells(*explanation.image.shape[-2:])
+    height, width = size_cells(*explanation.image.shape[-2:])
     page = Page(2 * MARGIN + len(cells) * (width + GAP) - GAP + (BAR_SPACE if scale else 0))
-    y = draw_cells(page, _draw_header(page, explanation), cells, (height, width), BODY)
+    y = draw_cells(page, draw_header(page, [explanation]), cells, (height, width), BODY)
     if scale:
         _draw_colour_bar(page, y - height, height, scale, normalise_map(explanation, scale, colours)[1])
     y = _draw_caption(page, y + GAP / 2, explanation, scale, outlier_percent)
-    return page.finish(_draw_warnings(page, y, explanation.warnings) + MARGIN * 0.7)
+    return page.finish(draw_warnings(page, y, explanation.warnings) + MARGIN * 0.7)
 
 
 def draw_cells(page: Page, y: float, cells: Sequence[Cell], size: tuple[int, int], type_size: float) -> float:
@@ -316,31 +316,58 @@ def draw_cells(page: Page, y: float, cells: Sequence[Cell], size: tuple[int, int
     return top + height
 
 
-def _size_cells(rows: int, columns: int) -> tuple[int, int]:
-    """(height, width) of a cell in page pixels: the image enlarged by a whole number to about 448, at most 640."""
+def size_cells(rows: int, columns: int) -> tuple[int, int]:
+    """Choose the size of a picture on a page: enlarged by a whole number to about 448 pixels, at most 640.
+
+    Args:
+        rows: Height of the image in pixels.
+        columns: Its width.
+
+    Returns:
+        (height, width) in pixels of the page.
+    """
     longest = max(rows, columns)
     factor: float = max(round(448 / longest), -(-360 // longest))
     factor = min(factor, 640 / longest)
     return round(rows * factor), round(columns * factor)
 
 
-def _draw_header(page: Page, explanation: Explanation) -> float:
-    target, width = explanation.target, page.points(page.width - 2 * MARGIN)
+def draw_header(page: Page, explanations: Sequence[Explanation]) -> float:
+    """Draw what was explained and how.
+
+    Args:
+        page: The page.
+        explanations: Of one image, one for each target.
+
+    Returns:
+        The y below the header.
+    """
+    explanation, width = explanations[0], page.points(page.width - 2 * MARGIN)
+    targets = [describe_target(each.target) for each in explanations]
     y = page.lines(MARGIN, MARGIN * 0.6, wrap(explanation.explainer, width, METHOD, True), METHOD, weight="bold")
     y = page.lines(MARGIN, y, wrap(explanation.parameters, width, BODY), BODY, MUTED)
     details = (
-        f"target: {target.name} ({target.policy})" + describe_probability(target.probability),
+        f"target: {targets[0]}" if len(targets) == 1 else f"{len(targets)} targets",
         f"classifier: {explanation.classifier}",
-        f"image: {explanation.name}",
+        f"image: {explanation.image_name}",
     )
     for line in join_lines(details, width, BODY):
         y = page.lines(MARGIN, y, wrap(line, width, BODY), BODY)
     return y + GAP / 2
 
 
-def describe_probability(probability: float) -> str:
-    """` p=0.87`, or nothing where the outputs are no probabilities."""
-    return "" if probability != probability else f" p={format_probability(probability)}"
+def describe_target(target: Target) -> str:
+    """Describe what is explained.
+
+    Args:
+        target: Of one map.
+
+    Returns:
+        The class or contrast, how it was chosen, and its probability where it has one.
+    """
+    words = target.name if target.name == target.policy else f"{target.name} ({target.policy})"
+    has_one = target.probability == target.probability
+    return f"{words} p={format_probability(target.probability)}" if has_one else words
 
 
 def _draw_colour_bar(page: Page, top: float, height: int, scale: float, ramp: ColourMap) -> None:
@@ -380,8 +407,17 @@ def _draw_caption(page: Page, y: float, explanation: Explanation, scale: float, 
     return y
 
 
-def _draw_warnings(page: Page, y: float, warnings: Iterable[str]) -> float:
-    """Each warning on a tinted strip with an edge and a sign."""
+def draw_warnings(page: Page, y: float, warnings: Iterable[str]) -> float:
+    """Draw each warning on a tinted strip with an edge and a sign.
+
+    Args:
+        page: The page.
+        y: Top of the first one in pixels.
+        warnings: Sentences.
+
+    Returns:
+        The y below the last one.
+    """
     indent = 60
     for warning in warnings:
         lines = wrap(warning, page.points(page.width - 2 * MARGIN - indent - 16), BODY)

@@ -223,7 +223,9 @@ def draw_matrix(
         label = f"true: {first.prediction.label}" if first.prediction.label else ""
         if same:
             label = _describe_target(first) + (f", {label}" if first.prediction.correct is False else "")
-        page.lines(MARGIN, y - 2 * step - 3, [shorten(first.name, cell, LABEL), shorten(label, cell, LABEL)], LABEL)
+        page.lines(
+            MARGIN, y - 2 * step - 3, [shorten(first.image_name, cell, LABEL), shorten(label, cell, LABEL)], LABEL
+        )
         page.picture(MARGIN, y, original.shape[1], original.shape[0], original)
         for number, (explanation, tile) in enumerate(zip(row, line, strict=True), 1):
             _draw_map(page, MARGIN + number * (side + GAP), y, (height, side), explanation, tile, not same)
@@ -237,7 +239,8 @@ def draw_matrix(
 def _describe_target(explanation: Explanation) -> str:
     target, prediction = explanation.target, explanation.prediction
     mark = MARKS[prediction.correct] if target.name == prediction.name else ""
-    return f"{mark}{target.name} {format_probability(target.probability)}"
+    tail = f" {format_probability(target.probability)}" if target.probability == target.probability else ""
+    return f"{mark}{target.name}{tail}"
 
 
 def _draw_map(

@@ -193,7 +193,7 @@ def check_same_answers(runs: Sequence[Run]) -> None:
     first = runs[0]
     for run in runs[1:]:
         _check_column(first, run, "target", "targets", "compare runs of the same data and target policy")
-        left, right = (each.predictions["target_probability"].astype(float) for each in (first, run))
+        left, right = (pd.to_numeric(each.predictions["target_probability"]) for each in (first, run))
         gaps = (left - right).abs()
         if gaps.max() > TOLERANCE:
             image = str(gaps.idxmax())

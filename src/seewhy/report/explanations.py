@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 from seewhy.core.errors import UserError
-from seewhy.core.types import Explanation, Skipped
+from seewhy.core.types import Explanation, Skipped, Target
 from seewhy.runs.attribution_files import AttributionFormat
 from seewhy.runs.batch_results import BatchResults, Cost, CurveRow, ImageResult
 
@@ -178,7 +178,7 @@ class Explanations(list[ExplainedImage]):
 
         rows = [
             {
-                "image": each.name,
+                "image": each.image_name,
                 "model": each.origin.model["name"] if each.origin else each.classifier,
                 "explainer": each.explainer,
                 "parameters": each.parameters,
@@ -214,23 +214,25 @@ class Explanations(list[ExplainedImage]):
         columns = self._group()
         if len(columns) < 2:
             return draw_grid(self, **style)
-        names = list(dict.fromkeys(each.name for each in self))
-        cells = [{each.name: each for each in group} for group in columns]
+        names = list(dict.fromkeys(each.image_name for each in self))
+        cells = [{each.image_name: each for each in group} for group in columns]
         rows = [[column.get(name) for column in cells] for name in names[:MOST_ROWS]]
         count = f"{len(rows)} of {len(names)}" if len(names) > len(rows) else f"{len(names)}"
         title = f"{count} image{'s' if len(names) > 1 else ''}"
         return draw_matrix(rows, _name_columns([group[0] for group in columns]), title, **style)
 
-    def _group(self) -> list[list[ExplainedImage]]:
-        """The explanations of each network and method, each image once; those of several calls together."""
+    def _group(self, by_target: bool = True) -> list[list[ExplainedImage]]:
+        """The explanations of each network and method, each image (and target) once; those of several calls together."""
         groups: dict[Any, dict[str, ExplainedImage]] = {}
         for each in self:
-            kind = (each.origin.key if each.origin else (each.classifier, each.explainer), each.target.policy)
+            is_own = by_target or not each.suffix
+            kind = each.origin.key if each.origin else (each.classifier, each.explainer)
+            kind, name = (kind, each.target.policy if is_own else ""), each.image_name if is_own else each.name
             call, group = 0, groups.setdefault((kind, 0), {})
-            while each.name in group and group[each.name].attribution is not each.attribution:
+            while name in group and group[name].attribution is not each.attribution:
                 call += 1  # another image of the same name
                 group = groups.setdefault((kind, call), {})
-            group[each.name] = each
+            group[name] = each
         return [list(group.values()) for group in groups.values()]
 
     def save(self, folder: str | Path) -> Path:
@@ -252,7 +254,7 @@ class Explanations(list[ExplainedImage]):
         folder = Path(folder).expanduser()
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(f"{folder} holds something already; name a new folder")
-        groups = [group for group in self._group() if group[0].origin is not None]
+        groups = [group for group in self._group(by_target=False) if group[0].origin is not None]
         if not groups:
             raise UserError("there are no explanations to save")
         for number, group in enumerate(groups):
@@ -289,9 +291,7 @@ class Explanations(list[ExplainedImage]):
 
     def __repr__(self) -> str:
         left_out = f", {len(self.skipped)} images skipped" if self.skipped else ""
-        lines = [
-            f"  {each.name}: {each.target.name} {each.target.probability:.3f} ({each.explainer})" for each in self[:10]
-        ]
+        lines = [f"  {each.image_name}: {_describe_target(each.target)} ({each.explainer})" for each in self[:10]]
         lines += [f"  ... and {len(self) - 10} more"] if len(self) > 10 else []
         return "\n".join([f"{len(self)} explanation{'s' if len(self) != 1 else ''}{left_out}", *lines])
 
@@ -299,6 +299,11 @@ class Explanations(list[ExplainedImage]):
         from seewhy.plots.canvas import encode_figure
 
         return encode_figure(self._draw()) if self else None
+
+
+def _describe_target(target: Target) -> str:
+    has_one = target.probability == target.probability
+    return f"{target.name} {target.probability:.3f}" if has_one else target.name
 
 
 def _name_columns(explanations: Sequence[ExplainedImage]) -> list[str]:
@@ -323,8 +328,8 @@ def _write_run(
 ) -> None:
     """Write the files of one run: maps, pictures, journal, tables, scores, sheet and record."""
     from seewhy.plots.canvas import encode_figure
-    from seewhy.plots.explanation import draw_panel
     from seewhy.plots.heatmaps import encode_preview
+    from seewhy.plots.targets import draw_targets
     from seewhy.runs.journal import Journal
     from seewhy.runs.logged_results import save_sheet_image, write_sheet
     from seewhy.runs.record import read_installed_versions
@@ -336,16 +341,23 @@ def _write_run(
         name = form.name_file(each.name)
         folder.write_bytes(name, form.encode(each.attribution))
         stored[name] = folder.compute_digest(name)
-        folder.write_bytes(f"images/{each.name}.webp", encode_preview(each.picture))
-        folder.write_bytes(f"figures/{each.name}.png", encode_figure(draw_panel(each)))
-        save_sheet_image(folder, each)
-    share = len(explanations) / max(origin.images, 1)
+    by_image: dict[str, list[ExplainedImage]] = {}
+    for each in explanations:
+        by_image.setdefault(each.image_name, []).append(each)
+    for name, targets in by_image.items():
+        folder.write_bytes(f"images/{name}.webp", encode_preview(targets[0].picture))
+        folder.write_bytes(f"figures/{name}.png", encode_figure(draw_targets(targets)))
+        save_sheet_image(folder, targets[0])
+    share = len(by_image) / max(origin.images, 1)
     costs = {
         stage: Cost(round(cost.forward * share), round(cost.backward * share), cost.seconds * share)
         for stage, cost in origin.costs.items()
     }
     results = BatchResults(
-        images=[ImageResult(each.name, each.path, each.prediction, None, each) for each in explanations],
+        images=[
+            ImageResult(name, targets[0].path, targets[0].prediction, None, tuple(targets))
+            for name, targets in by_image.items()
+        ],
         skipped=list(skipped),
         curves=[row for each in explanations for row in each.curves],
         costs=costs,

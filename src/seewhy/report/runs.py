@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from seewhy.core.errors import UserError
+from seewhy.core.target_choice import SEPARATOR
 from seewhy.runs import attribution_files
 from seewhy.runs.stored_json import read_form
 from seewhy.statistics.schema import MetricFact, read_metric_facts
@@ -204,8 +205,8 @@ def read_map(folder: Path, image: str) -> NDArray[np.float32] | None:
 
 
 def read_preview(folder: Path, image: str) -> bytes | None:
-    """Read images/<image>.webp; None where there is none."""
-    path = folder / "images" / f"{image}.webp"
+    """Read images/<image>.webp, which all targets of an image share; None where there is none."""
+    path = folder / "images" / f"{image.partition(SEPARATOR)[0]}.webp"
     return path.read_bytes() if path.is_file() else None
 
 

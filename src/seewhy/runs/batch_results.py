@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from seewhy.core.target_choice import SEPARATOR
 from seewhy.core.types import Batch, Explanation, Prediction, Skipped, Target
 from seewhy.explainers.batch import build_predictions
 from seewhy.metrics.base import MetricContext
@@ -62,14 +63,14 @@ class ImageResult(NamedTuple):
         path: Of its file.
         prediction: What the classifier says of it.
         loss: -log p of the true class, or the mean over the labels; None where it is unknown or there is none.
-        explanation: None where there is none; read from a journal, its image and attribution are empty tensors.
+        explanations: One for each target; read from a journal, their images and attributions are empty tensors.
     """
 
     name: str
     path: str
     prediction: Prediction
     loss: float | None
-    explanation: Explanation | None
+    explanations: tuple[Explanation, ...]
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class BatchResults:
     @property
     def explanations(self) -> list[Explanation]:
         """Those of the images that were explained."""
-        return [image.explanation for image in self.images if image.explanation is not None]
+        return [explanation for image in self.images for explanation in image.explanations]
 
     def to_plain(self) -> dict[str, Any]:
         """Describe the results without their tensors.
@@ -149,17 +150,17 @@ def collect_batch_results(classifier: Classifier, outputs: Mapping[str, Any], ba
         The results of the batch.
     """
     logits = outputs["logits"]
-    explanations = {explanation.name: explanation for explanation in outputs.get("explanations", [])}
+    explanations: dict[str, list[Explanation]] = {}
+    for explanation in outputs.get("explanations", []):
+        explanations.setdefault(explanation.image_name, []).append(explanation)
     if all(name in explanations for name in batch.names):
-        predictions = [explanations[name].prediction for name in batch.names]
+        predictions = [explanations[name][0].prediction for name in batch.names]
     else:
         predictions = build_predictions(classifier, batch, logits)
     losses = _compute_losses(classifier, logits, batch)
     rows = zip(batch.names, batch.paths, predictions, losses, strict=True)
     return BatchResults(
-        images=[
-            ImageResult(name, path, prediction, loss, explanations.get(name)) for name, path, prediction, loss in rows
-        ],
+        images=[ImageResult(*row, tuple(explanations.get(row[0], ()))) for row in rows],
         skipped=list(outputs.get("skipped", batch.skipped)),
         batch_sizes=dict(classifier.batch_sizes),
         **{key: outputs[key] for key in ("curves", "costs", "left_out") if key in outputs},
@@ -212,8 +213,8 @@ def record_cost(classifier: Classifier, outputs: dict[str, Any], stage: str) -> 
     outputs.setdefault("costs", {})[stage] = Cost(spent.forward, spent.backward, time.perf_counter() - start)
 
 
-OPTIONAL = frozenset(("labels", "true_labels", "label_accuracy", "display"))
-"""Fields of a prediction and an explanation that the journal leaves out where they are not set."""
+OPTIONAL = frozenset(("labels", "true_labels", "label_accuracy", "display", "suffix", "weights"))
+"""Fields of a prediction, a target and an explanation that the journal leaves out where they are not set."""
 
 
 def list_stored_fields() -> list[str]:
@@ -229,14 +230,21 @@ def list_stored_fields() -> list[str]:
 def _plain_image(image: ImageResult) -> dict[str, Any]:
     plain: dict[str, Any] = {"name": image.name, "path": image.path, "loss": image.loss}
     plain["prediction"] = _describe(image.prediction, dataclasses.asdict(image.prediction))
-    explanation = image.explanation
-    if explanation is not None:
-        fields = {name: getattr(explanation, name) for name in list_stored_fields()}
-        plain["explanation"] = _describe(explanation, fields) | {"target": dataclasses.asdict(explanation.target)}
+    entries = [_plain_explanation(explanation) for explanation in image.explanations]
+    if len(entries) == 1:
+        plain["explanation"] = entries[0]
+    elif entries:
+        plain["explanations"] = entries
     return plain
 
 
-def _describe(value: Prediction | Explanation, fields: Mapping[str, Any]) -> dict[str, Any]:
+def _plain_explanation(explanation: Explanation) -> dict[str, Any]:
+    fields = {name: getattr(explanation, name) for name in list_stored_fields()}
+    target = _describe(explanation.target, dataclasses.asdict(explanation.target))
+    return _describe(explanation, fields) | {"target": target}
+
+
+def _describe(value: Prediction | Explanation | Target, fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a dataclass without the optional ones that are not set."""
     defaults = {field.name: field.default for field in dataclasses.fields(value) if field.name in OPTIONAL}
     return {name: entry for name, entry in fields.items() if name not in defaults or entry != defaults[name]}
@@ -246,14 +254,18 @@ def _read_image(plain: Mapping[str, Any]) -> ImageResult:
     top = tuple((name, value) for name, value in plain["prediction"]["top"])
     sets = {key: _read_tuple(plain["prediction"].get(key)) for key in ("labels", "true_labels")}
     prediction = Prediction(**plain["prediction"] | {"top": top} | sets)
-    name, path, explanation = plain["name"], plain["path"], None
-    if "explanation" in plain:
-        fields = dict(plain["explanation"])
-        fields |= {"target": Target(**fields["target"]), "display": tuple(fields.get("display", ()))}
-        fields["warnings"] = tuple(fields["warnings"])
-        empty = torch.empty(0)
-        explanation = Explanation(name=name, path=path, image=empty, prediction=prediction, attribution=empty, **fields)
-    return ImageResult(name, path, prediction, plain["loss"], explanation)
+    entries = [plain["explanation"]] if "explanation" in plain else plain.get("explanations", [])
+    explanations = tuple(_read_explanation(plain, entry, prediction) for entry in entries)
+    return ImageResult(plain["name"], plain["path"], prediction, plain["loss"], explanations)
+
+
+def _read_explanation(image: Mapping[str, Any], plain: Mapping[str, Any], prediction: Prediction) -> Explanation:
+    weights = tuple((index, weight) for index, weight in plain["target"].get("weights", ()))
+    fields = dict(plain) | {"target": Target(**{**plain["target"], "weights": weights})}
+    fields |= {"display": tuple(fields.get("display", ())), "warnings": tuple(fields["warnings"])}
+    name = f"{image['name']}{SEPARATOR}{fields['suffix']}" if fields.get("suffix") else image["name"]
+    empty = torch.empty(0)
+    return Explanation(name=name, path=image["path"], image=empty, prediction=prediction, attribution=empty, **fields)
 
 
 def _read_tuple(values: list[str] | None) -> tuple[str, ...] | None:

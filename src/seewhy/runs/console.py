@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal
 from rich.markup import escape
 from rich.table import Table
 
+from seewhy.core.facts import Facts
+from seewhy.core.target_choice import describe_target, parse_targets
 from seewhy.core.types import Explanation
 from seewhy.runs.tables import Totals
 
@@ -20,14 +22,14 @@ COLOURS = {True: "green", False: "red", None: "default"}
 
 
 def describe_work(
-    classifier: Classifier, explainer: Explainer | None = None, target: str | int = "predicted", images: int = 0
+    classifier: Classifier, explainer: Explainer | None = None, target: object = "predicted", images: int = 0
 ) -> str:
     """Describe the network and the work ahead.
 
     Args:
         classifier: The network.
         explainer: The method; None: the network alone is described.
-        target: The policy that chooses the explained class.
+        target: What is explained.
         images: How many images will be explained.
 
     Returns:
@@ -43,18 +45,24 @@ def describe_work(
     if explainer is None:
         return network
     settings = f" ({explainer.parameters})" if explainer.parameters else ""
-    method = f"[bold]{explainer.name}[/]{escape(settings)}, target: {escape(str(target))}"
-    return "\n".join([network, method, _describe_cost(explainer, facts.size, len(facts.classes), images)])
+    method = f"[bold]{explainer.name}[/]{escape(settings)}, target: {escape(describe_target(target))}"
+    targets = len(parse_targets(target, facts.classes))
+    return "\n".join([network, method, _describe_cost(explainer, facts, images, targets)])
 
 
-def _describe_cost(explainer: Explainer, size: int | tuple[int, int], classes: int, images: int) -> str:
+def _describe_cost(explainer: Explainer, facts: Facts, images: int, targets: int) -> str:
+    size, classes = facts.size, len(facts.classes)
     cost = explainer.passes_per_image(size=size, classes=classes)
     if cost is None:
         return f"{images:,} images; the passes per image depend on the image"
-    total, bound = images * (cost[0] + cost[1]), "at most " if getattr(explainer, "incremental", False) else ""
+    total, bound = (
+        targets * images * (cost[0] + cost[1]),
+        "at most " if getattr(explainer, "incremental", False) else "",
+    )
     passes = f"{cost[0]:,} forward + {cost[1]:,} backward passes"
     shared = f", and {explainer.passes_per_call()} forward for each batch" if explainer.passes_per_call() else ""
-    return f"{images:,} images x {bound}({passes}), {total:,} in all{shared}"
+    each = f" x {targets} targets" if targets > 1 else ""
+    return f"{images:,} images{each} x {bound}({passes}), {total:,} in all{shared}"
 
 
 def build_results_table(explanations: Sequence[Explanation]) -> Table:
@@ -82,7 +90,7 @@ def build_results_table(explanations: Sequence[Explanation]) -> Table:
     for explanation in explanations:
         prediction, target = explanation.prediction, explanation.target
         predicted = f"[{COLOURS[prediction.correct]}]{escape(prediction.name)}[/]"
-        cells = [escape(explanation.name), escape(prediction.label), predicted]
+        cells = [escape(explanation.image_name), escape(prediction.label), predicted]
         cells += [f"{prediction.probability:.3f}"] if shown else []
         if not same:
             cells += [escape(target.name), *([f"{target.probability:.3f}"] if shown else [])]

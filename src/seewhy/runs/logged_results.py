@@ -15,11 +15,13 @@ import torch
 from PIL import Image
 
 from seewhy.core.files import RunFolder
+from seewhy.core.target_choice import describe_target
 from seewhy.core.types import Explanation
 from seewhy.explainers.base import Explainer
 from seewhy.models.classifier import Classifier
 from seewhy.plots.canvas import encode_figure, encode_png
 from seewhy.plots.grid import draw_grid
+from seewhy.plots.targets import draw_grid_of_targets
 from seewhy.runs.attribution_files import read_attribution
 from seewhy.runs.batch_results import CurveRow
 from seewhy.runs.journal import FOLDER, Journal
@@ -106,12 +108,12 @@ def describe_run(classifier: Classifier, data: Any, images: int) -> dict[str, st
     }
 
 
-def describe_explainer(explainer: Explainer, target: str | int) -> dict[str, str | float]:
+def describe_explainer(explainer: Explainer, target: object) -> dict[str, str | float]:
     """Describe how a run explains, for its row among others.
 
     Args:
         explainer: Of the run.
-        target: The policy that chose the explained class.
+        target: What was explained.
 
     Returns:
         The explainer's name, the target, the seed, and `explainer.<key>` of each parameter that is set.
@@ -119,7 +121,7 @@ def describe_explainer(explainer: Explainer, target: str | int) -> dict[str, str
     hidden = {"seed", "probe_batch_size"}
     parameters: dict[str, str | float] = {
         "explainer": explainer.name,
-        "target": str(target),
+        "target": describe_target(target),
         "seed": str(explainer.seed),
     }
     for key, value in vars(explainer).items():
@@ -171,7 +173,7 @@ def save_sheet_image(folder: RunFolder, explanation: Explanation) -> Path:
         The path of the file.
     """
     pixels = (explanation.picture.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    return folder.write_bytes(f"{FOLDER}/images/{explanation.name}.png", encode_png(pixels))
+    return folder.write_bytes(f"{FOLDER}/images/{explanation.image_name}.png", encode_png(pixels))
 
 
 def write_sheet(folder: RunFolder, journal: Journal, maximum: int, style: Mapping[str, Any]) -> None:
@@ -186,14 +188,15 @@ def write_sheet(folder: RunFolder, journal: Journal, maximum: int, style: Mappin
     explanations = _read_pictured(folder.path, journal, maximum)
     if explanations:
         total = sum(1 for _ in journal.read_explanations())
-        folder.write_bytes("sheet.png", encode_figure(draw_grid(explanations, total=total, **style)))
+        draw = draw_grid_of_targets if any(explanation.suffix for explanation in explanations) else draw_grid
+        folder.write_bytes("sheet.png", encode_figure(draw(explanations, total=total, **style)))
 
 
 def _read_pictured(folder: Path, journal: Journal, maximum: int) -> list[Explanation]:
     """The first explanations of the journal with their maps, and what was shown of their images."""
     pictured = []
     for explanation in islice(journal.read_explanations(), maximum):
-        path = folder / FOLDER / "images" / f"{explanation.name}.png"
+        path = folder / FOLDER / "images" / f"{explanation.image_name}.png"
         try:
             pixels = np.array(Image.open(io.BytesIO(path.read_bytes())))
             attribution = read_attribution(folder, explanation.name)

@@ -111,6 +111,7 @@ class StoredImage(_Closed):
     loss: float | None
     prediction: Prediction
     explanation: StoredExplanation | None = None  # type: ignore[valid-type]
+    explanations: list[StoredExplanation] = []  # type: ignore[valid-type]
 
 
 Curve: TypeAlias = tuple[str, str, str, list[float], list[float], list[float]]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seewhy.core.files import RunFolder
+from seewhy.core.types import Explanation
 from seewhy.models.classifier import Passes
 from seewhy.runs.batch_results import BatchResults, ImageResult
 from seewhy.runs.journal import Journal
@@ -31,7 +32,7 @@ def write_tables(folder: RunFolder, journal: Journal) -> None:
         folder: Where they are written.
         journal: What they are made from, one batch in memory at a time.
     """
-    predictions = (_describe_image(image) for results in journal.read_batches() for image in results.images)
+    predictions = (row for results in journal.read_batches() for image in results.images for row in _list_rows(image))
     folder.write_csv("predictions.csv", PREDICTIONS, predictions)
     folder.write_csv("metrics.csv", METRICS, _list_values(journal))
     skipped = (entry._asdict() for results in journal.read_batches() for entry in results.skipped)
@@ -72,13 +73,24 @@ def count_labels(journal: Journal) -> list[dict[str, Any]]:
     ]
 
 
-def _describe_image(image: ImageResult) -> dict[str, Any]:
+def _list_rows(image: ImageResult) -> Iterator[dict[str, Any]]:
+    """A row for each target of an image, or one where nothing of it is explained."""
+    for explanation in image.explanations or (None,):
+        yield _describe_image(image, explanation)
+
+
+def _describe_image(image: ImageResult, explanation: Explanation | None) -> dict[str, Any]:
     prediction = image.prediction
-    row = {"image": image.name, "path": image.path, "label": prediction.label, "predicted": prediction.name}
+    row = {
+        "image": image.name if explanation is None else explanation.name,
+        "path": image.path,
+        "label": prediction.label,
+        "predicted": prediction.name,
+    }
     row |= {"probability": _format_probability(prediction.probability), "correct": YES_NO[prediction.correct]}
     row |= {f"top{rank}": f"{name} {probability:.4f}" for rank, (name, probability) in enumerate(prediction.top, 1)}
-    if image.explanation is not None:
-        target = image.explanation.target
+    if explanation is not None:
+        target = explanation.target
         row |= {"target": target.name, "target_policy": target.policy}
         row["target_probability"] = _format_probability(target.probability)
     return row
@@ -102,7 +114,8 @@ class Totals:
 
     Attributes:
         images: That were read.
-        explained: With an explanation.
+        explained: Explanations, one for each image and target.
+        explained_images: Images with an explanation.
         skipped: That could not be read or explained.
         warned: Whose map carries a warning.
         labelled: Whose true class the classifier knows.
@@ -117,6 +130,7 @@ class Totals:
 
     images: int = 0
     explained: int = 0
+    explained_images: int = 0
     skipped: int = 0
     warned: int = 0
     labelled: int = 0
@@ -149,6 +163,7 @@ class Totals:
         self.images += len(results.images)
         self.skipped += len(results.skipped)
         self.explained += len(explanations)
+        self.explained_images += sum(bool(image.explanations) for image in results.images)
         self.warned += sum(bool(explanation.warnings) for explanation in explanations)
         self.labelled += len(verdicts)
         self.correct += sum(verdicts)
@@ -195,9 +210,9 @@ class Totals:
         Returns:
             Images, passes per image and seconds.
         """
-        images = max(self.explained, 1)
+        images = max(self.explained_images, 1)
         return {
-            "images_explained": self.explained,
+            "images_explained": self.explained_images,
             "passes_per_image": {way: passes / images for way, passes in self._count_passes("attribution").items()},
             "attribution_seconds": round(self.seconds.get("attribution", 0.0), 3),
         }

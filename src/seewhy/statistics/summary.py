@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from seewhy.core.errors import UserError
+from seewhy.core.target_choice import SEPARATOR
 from seewhy.statistics.intervals import Interval, Values, compute_mean_intervals, widen_by_draws
 from seewhy.statistics.schema import MetricFact, list_draws
 
@@ -29,7 +30,8 @@ def check_table(table: pd.DataFrame) -> pd.DataFrame:
         table: With the columns image, explainer, metric, value, and perhaps variant.
 
     Returns:
-        Text keys, float values and infinities as NaN (a failure), sorted by the keys.
+        Text keys, float values and infinities as NaN (a failure), sorted by the keys; a row for each image, which is the
+        mean over its targets where several are explained.
 
     Raises:
         UserError: If a column is missing, a key occurs twice, or a metric stands for two variants.
@@ -49,7 +51,16 @@ def check_table(table: pd.DataFrame) -> pd.DataFrame:
             if len(variants) > 1:
                 pair = f"{variants[0]!r} and {variants[1]!r}"
                 raise UserError(f"{metric} stands for two variants, {pair}; name them apart")
-    return checked.sort_values(keys, ignore_index=True)
+    return _average_targets(checked, keys).sort_values(keys, ignore_index=True)
+
+
+def _average_targets(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """The mean of an image over its targets, where several are explained: they are not independent of each other."""
+    if not table["image"].str.contains(SEPARATOR, regex=False).any():
+        return table
+    images = table.assign(image=table["image"].str.partition(SEPARATOR)[0])
+    averaged: pd.DataFrame = images.groupby(keys, as_index=False).agg({"value": "mean"})
+    return averaged[list(COLUMNS)]
 
 
 def pivot_by_image(table: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -107,7 +118,10 @@ def summarise_metrics(
         if metric not in hidden
     ]
     finite = [values[~np.isnan(values)] for *_, values in groups]
-    outcomes = [facts.get(metric, NO_FACT).outcomes for metric, *_ in groups]
+    outcomes = [
+        _keep_outcomes(facts.get(metric, NO_FACT).outcomes, values)
+        for (metric, *_), values in zip(groups, finite, strict=True)
+    ]
     draws = {metric: pivot_draws(checked, fact) for metric, fact in facts.items() if fact.draws}
     rows = []
     intervals = compute_mean_intervals(finite, seed, outcomes)
@@ -117,6 +131,11 @@ def summarise_metrics(
             interval = widen_by_draws(interval, float(defined.mean()), means)
         rows.append(_summarise(explainer, metric, values, defined, interval, facts.get(metric, NO_FACT)))
     return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
+
+
+def _keep_outcomes(outcomes: tuple[float, float] | None, values: Values) -> tuple[float, float] | None:
+    """None where the values are means over several targets, which lie between the two outcomes."""
+    return outcomes if outcomes is None or np.isin(values, outcomes).all() else None
 
 
 def _summarise(

@@ -356,7 +356,7 @@ def find_existing_maps(
     Returns:
         Maps [n, height, width] of each explainer whose explanations of exactly these images and targets exist.
     """
-    by_image = {explanation.name: explanation for explanation in outputs.get("explanations", [])}
+    by_image = {explanation.image_name: explanation for explanation in outputs.get("explanations", [])}
     shared = [by_image[name] for name in batch.names[: len(targets)] if name in by_image]
     if not shared or len(shared) < len(targets):
         return {}
