@@ -226,8 +226,8 @@ class Explanations(list[ExplainedImage]):
         groups: dict[Any, dict[str, ExplainedImage]] = {}
         for each in self:
             is_own = by_target or not each.suffix
-            kind = each.origin.key if each.origin else (each.classifier, each.explainer)
-            kind, name = (kind, each.target.policy if is_own else ""), each.image_name if is_own else each.name
+            run = each.origin.key if each.origin else (each.classifier, each.explainer)
+            kind, name = (run, each.target.policy if is_own else ""), each.image_name if is_own else each.name
             call, group = 0, groups.setdefault((kind, 0), {})
             while name in group and group[name].attribution is not each.attribution:
                 call += 1  # another image of the same name
