@@ -212,6 +212,11 @@ class Explanations(list[ExplainedImage]):
         from seewhy.plots.grid import draw_grid, draw_matrix
 
         columns = self._group()
+        has_targets = any(each.suffix for each in self) and len(self._group(by_target=False)) == 1
+        if has_targets and style.keys() <= {"colours", "outlier_percent", "strength"}:
+            from seewhy.plots.targets import draw_grid_of_targets
+
+            return draw_grid_of_targets(self, **style)
         if len(columns) < 2:
             return draw_grid(self, **style)
         names = list(dict.fromkeys(each.image_name for each in self))
