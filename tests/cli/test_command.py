@@ -144,7 +144,7 @@ def test_a_network_that_timm_does_not_know_is_named_offline() -> None:
     from seewhy.models.architectures import Timm
     from seewhy.models.build import choose_origin
 
-    with pytest.raises(UserError, match=r"no network called 'resnet19'; nearest: .*resnet18"):
+    with pytest.raises(UserError, match=r"model.name=resnet19: timm has no such network; nearest: .*resnet18"):
         choose_origin("resnet19", Timm("resnet19"), "auto")
 
 

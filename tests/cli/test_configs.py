@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from commands import CONFIGS, composed
 from seewhy.cli.config import compose
+from seewhy.cli.instantiate import build_object
 from seewhy.models.build import build_classifier
 
 
@@ -92,6 +93,16 @@ def test_every_experiment_on_a_loaded_model_composes_for_explaining(experiment: 
     cfg = composed("explain", [f"experiment={experiment}", "hydra.mode=RUN"])
     assert f"src/explain.py experiment={experiment}" in (CONFIGS / "experiment" / f"{experiment}.yaml").read_text()
     assert "optimization" not in cfg
+
+
+@pytest.mark.parametrize("group", ["explainer", "metric", "corruption"])
+def test_every_choice_fits_its_own_declared_types(group: str) -> None:
+    """As a command builds them: lists of a config are no lists of Python."""
+    for choice in choices(group):
+        several = group != "explainer"
+        cfg = composed("robustness", [f"{group}={[choice] if several else choice}".replace("'", ""), "hydra.mode=RUN"])
+        for name, config in cfg[group].items() if several else [(choice, cfg[group])]:
+            assert build_object(config, f"{group}.{name}"), name
 
 
 @pytest.mark.parametrize("trainer", choices("trainer"))

@@ -95,7 +95,7 @@ def test_one_name_is_a_binary_network(given: tuple[str, ...], score: str | None,
     [
         (("a",), "softmax", "softmax of one class"),
         (("a", "b", "c"), "binary", "names 3"),
-        (("a", "b"), "logits", "must be softmax, sigmoid, binary or none"),
+        (("a", "b"), "logits", "model.score=logits must be softmax, sigmoid, binary or none"),
     ],
 )
 def test_meanings_that_do_not_fit_are_refused(classes: tuple[str, ...], score: str, words: str) -> None:

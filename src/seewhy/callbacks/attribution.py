@@ -56,6 +56,7 @@ class Attribution(JournalUser):
     def on_test_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         """Refuse an unknown target before any image is read; settle what the explainer leaves to the network."""
         parse_targets(self.target, pl_module.facts.classes)
+        self.explainer.check_names(pl_module)
         self.explainer = self.explainer.resolve(pl_module, pl_module.facts.shape)
 
     def on_test_batch_end(  # type: ignore[override]

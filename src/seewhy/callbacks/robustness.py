@@ -29,7 +29,7 @@ from seewhy.runs.loggers.backends import LoggerGroup
 from seewhy.statistics.schema import MetricFact, collect_metric_facts
 
 if TYPE_CHECKING:
-    from seewhy.data.corruptions.base import Corruption
+    pass
 
 
 class Robustness(Callback):
@@ -60,7 +60,7 @@ class Robustness(Callback):
 
     def __init__(
         self,
-        corruptions: Mapping[str, Corruption | Attack] | None,
+        corruptions: Mapping[str, Any] | None,
         explainer: Explainer,
         folder: Text,
         also: Mapping[str, Explainer] | None = None,

@@ -10,6 +10,8 @@ from typing import Any
 from hydra import compose as compose_config
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
@@ -21,7 +23,8 @@ from seewhy.cli.suggestions import explain_mistake
 from seewhy.core.errors import UserError
 from seewhy.core.files import add_current_folder, find_resources
 from seewhy.core.settings import (
-    PathText,
+    Folder,
+    PathNumber,
     ProbeBatchSize,
     Seed,
     TargetList,
@@ -47,15 +50,44 @@ def normalise_overrides(overrides: Sequence[str]) -> list[str]:
 
     Returns:
         The overrides, with `<group>=[]` for `<group>={}`, `<group>=null` and `<group>=` of a group that takes a list, and
-        `++model.arguments.<name>=` for `model.arguments.<name>=`.
+        `++model.arguments.<name>=` for `model.arguments.<name>=`, and without `experiment=null`, which is how every
+        command begins.
 
     >>> normalise_overrides(["logger={}", "metric=null", "logger=csv", "explainer={}", "model.arguments.depth=3"])
     ['logger=[]', 'metric=[]', 'logger=csv', 'explainer={}', '++model.arguments.depth=3']
     """
-    normal = [
-        f"{text.partition('=')[0]}=[]" if EMPTIED.fullmatch(text.replace(" ", "")) else text for text in overrides
-    ]
+    plain = [text for text in overrides if text.replace(" ", "") not in ("experiment=null", "experiment=")]
+    normal = [f"{text.partition('=')[0]}=[]" if EMPTIED.fullmatch(text.replace(" ", "")) else text for text in plain]
     return [f"++{text}" if text.startswith("model.arguments.") else text for text in normal]
+
+
+def check_groups(overrides: Sequence[str]) -> None:
+    """Check that each group is given the name of a choice, or a list of names where it takes several.
+
+    Whether there is such a choice is left to Hydra.
+
+    Args:
+        overrides: As typed; what is no override is passed over.
+
+    Raises:
+        UserError: A group is set to nothing, a number, true, false or a mapping.
+    """
+    groups = {path.name for path in CONFIGS.iterdir() if path.is_dir()} - {"hydra"}
+    for text in overrides:
+        try:
+            override = OverridesParser.create().parse_override(text)
+        except (HydraException, RecursionError):
+            continue  # a flag, or a typo that Hydra answers
+        group = override.key_or_group
+        if group not in groups or override.is_delete() or override.is_sweep_override():
+            continue
+        value = override.value()
+        if isinstance(value, str | QuotedString) and str(value):
+            continue
+        if group in SEVERAL and isinstance(value, list) and all(isinstance(each, str | QuotedString) for each in value):
+            continue
+        several = "a list of its choices" if group in SEVERAL else "one of its choices"
+        raise UserError(f"{text.strip()}: {group} must be {several}: {list_choices(group)}")
 
 
 def find_config_folder() -> Path:
@@ -94,7 +126,9 @@ def compose(task: str, overrides: Sequence[str] = ()) -> DictConfig:
     outer, state.hydra = state.hydra, None
     try:
         with initialize_config_dir(str(folder), job_name=task, version_base="1.3"):
-            return compose_config(task, normalise_overrides(overrides))
+            given = normalise_overrides(overrides)
+            check_groups(given)
+            return compose_config(task, given)
     except HydraException as error:
         raise explain_mistake(error, folder, task) from error
     finally:
@@ -107,12 +141,12 @@ SETTINGS: dict[str, Any] = {
     "target": TargetList,
     "probe_batch_size": ProbeBatchSize,
     "threads": Threads | None,
-    "resume": PathText | None,
+    "resume": PathNumber | None,
     "shard": Text | None,
     "page": bool,
-    "output": PathText,
+    "output": Folder,
     "trust_config": bool,
-    "runs": PathText | Sequence[PathText] | None,
+    "runs": PathNumber | Sequence[PathNumber] | None,
     "faithfulness": Text | None,
 }
 """The keys at the top of the primary configs."""
@@ -152,7 +186,9 @@ def check_settings(cfg: DictConfig, overrides: Sequence[str]) -> None:
     try:
         plain: Any = OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:
+        _check_groups(_drop_references(OmegaConf.to_container(cfg)))  # what a reference points into may be at fault
         raise UserError(f"the config cannot be filled in: {str(error).splitlines()[0]}") from error
+    plain = {key: plain[key] for key in (*filter(plain.get, GROUPS), *plain)}  # what others refer to is named first
     plain_overrides = [text.lstrip("+").replace(" ", "").lower() for text in overrides]
     trusted = cfg.get("trust_config", False) is True and "trust_config=true" in plain_overrides
     if trusted:
@@ -161,7 +197,25 @@ def check_settings(cfg: DictConfig, overrides: Sequence[str]) -> None:
     check_own_code(plain, overrides, trusted)
     for key in SETTINGS.keys() & plain.keys():
         check_value(key, plain[key], SETTINGS[key])
-    for group in GROUPS.keys() & plain.keys():
+    for name, callback in (plain.get("callbacks") or {}).items():
+        if isinstance(callback, Mapping) and callback.get("folder", plain["output"]) != plain["output"]:
+            folder = write_value(callback["folder"])
+            raise UserError(
+                f"callbacks.{name}.folder={folder} must be the run folder; output= puts the whole run elsewhere"
+            )
+    _check_groups(plain)
+
+
+def _drop_references(config: Any) -> Any:
+    """The same containers without what refers to something else."""
+    if isinstance(config, Mapping):
+        plain = {key: _drop_references(value) for key, value in config.items()}
+        return {key: value for key, value in plain.items() if not (isinstance(value, str) and "${" in value)}
+    return [_drop_references(each) for each in config] if isinstance(config, list) else config
+
+
+def _check_groups(plain: Mapping[str, Any]) -> None:
+    for group in [group for group in GROUPS if group in plain]:
         _check_group(plain[group], group)
     for group in [group for group in GROUPS if plain.get(group)]:
         kind = get_object(GROUPS[group]) if GROUPS[group] else Any

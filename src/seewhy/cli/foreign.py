@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 from seewhy.core.settings import (
     Amount,
@@ -22,14 +22,14 @@ from seewhy.core.settings import (
     UnitInterval,
 )
 
-Rates = LearningRate | Sequence[LearningRate]
+Rates = LearningRate | Annotated[Sequence[LearningRate], MinLen(1)]
 Momentum = Annotated[float, Ge(0), Lt(1)]
 Limit = Annotated[int, Ge(0)] | UnitInterval
 """Batches, or the share of them."""
 Monitor = Annotated[str, OneOf(("val/accuracy", "val/loss", "train/accuracy", "train/loss"))]
 Mode = Annotated[str, OneOf(("max", "min"))]
 Accelerator = Annotated[str, OneOf(("auto", "cpu", "cuda", "gpu", "mps", "tpu"))]
-Devices = Annotated[int, Ge(1), Le(1024)] | Auto | Sequence[Annotated[int, Ge(0)]]
+Devices = Annotated[int, Ge(1), Le(1024)] | Auto | Annotated[Sequence[Annotated[int, Ge(0)]], MinLen(1)]
 
 OPTIMISER: dict[str, Any] = {
     "lr": LearningRate,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections import abc
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
@@ -18,7 +19,7 @@ from omegaconf import OmegaConf
 from seewhy.cli.foreign import FOREIGN_SETTINGS
 from seewhy.cli.own_configs import find_registered_folders
 from seewhy.core.errors import UserError, find_nearest
-from seewhy.core.settings import OneOf, Text, check_value, describe, list_settings
+from seewhy.core.settings import OneOf, Text, check_value, describe, list_settings, write_value
 
 OWN = ("analyses", "callbacks", "cli", "data", "explainers", "metrics", "models")
 """Rooms of this package whose classes may be named."""
@@ -308,6 +309,11 @@ def _find_member_type(annotation: Any) -> Any:
 def _check_class(config: Mapping[Any, Any], key: str, annotation: Any) -> None:
     """Check that a described object is of a declared class; a partial one is a function of what is still missing."""
     target = _import_target(config["_target_"], key)
+    origins = {get_origin(each) for each in (annotation, *get_args(annotation))}
+    if abc.Callable in origins and inspect.isclass(target) and not config.get("_partial_"):
+        raise UserError(
+            f"{key}._partial_={write_value(config.get('_partial_'))} must be true: what is missing is given later"
+        )
     kinds = [
         each for each in (get_args(annotation) or [annotation]) if inspect.isclass(each) and each is not type(None)
     ]

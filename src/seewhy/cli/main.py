@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from seewhy.cli import help, resume, tasks
-from seewhy.cli.config import find_config_folder, normalise_overrides
+from seewhy.cli.config import check_groups, find_config_folder, normalise_overrides
 from seewhy.cli.own_configs import register_folders
 from seewhy.cli.suggestions import explain_mistake
 from seewhy.core import signals
@@ -45,6 +45,7 @@ def run_task(task: str, arguments: Sequence[str]) -> None:
         configs = find_config_folder()
         register_folders()
         overrides = normalise_overrides(resume.prepend_earlier_overrides(arguments, task))
+        check_groups(overrides)
     except UserError as error:
         _exit_with(error)
     _share_sources()

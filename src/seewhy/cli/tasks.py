@@ -31,7 +31,7 @@ from seewhy.cli.program import find_command, find_command_line, quieten
 from seewhy.cli.resume import build_resume_command
 from seewhy.core.errors import Incompatible, UserError, describe_failed_write, shorten_path
 from seewhy.core.signals import Stop, end_with_parent, handle_signals, is_first_process, outlive_readers
-from seewhy.runs.ownership import check_folder_is_free, check_folder_name, hold_folder
+from seewhy.runs.ownership import check_folder_is_free, check_folder_name, discard_beginnings, hold_folder, is_new
 from seewhy.runs.record import RunRecord
 from seewhy.runs.resume_check import ChangedRun, Shard, select_decisive
 from seewhy.runs.stored_json import read_form
@@ -272,7 +272,7 @@ def report(cfg: DictConfig, record: RunRecord) -> None:
     from seewhy.report.merge_shards import find_shards, merge_shards
     from seewhy.report.write import write_report
 
-    runs = [cfg.runs] if isinstance(cfg.runs, str) else [str(folder) for folder in cfg.runs or ()]
+    runs = [str(cfg.runs)] if isinstance(cfg.runs, str | int) else [str(folder) for folder in cfg.runs or ()]
     shards = find_shards(runs)
     if shards:
         record.update(**merge_shards(shards, Path(cfg.output)))
@@ -341,7 +341,33 @@ def execute(task: Task, cfg: DictConfig) -> None:
             _refuse(str(mistake))
         except OmegaConfBaseException as error:
             _refuse(f"the run folder output= cannot be filled in: {str(error).splitlines()[0]}")
-        _execute_with_record(task, cfg, overrides, first, single)
+        new = first and single and is_new(Path(cfg.output))
+        try:
+            _execute_with_record(task, cfg, overrides, first, single)
+        except Refused:
+            if new:
+                discard_beginnings(Path(cfg.output))
+                held.pop_all().close()  # the lock
+                _remove_empty_folder()
+            raise
+
+
+class Refused(SystemExit):
+    """The end of a command that was refused with a message."""
+
+
+def _remove_empty_folder() -> None:
+    """Remove the folder that Hydra named, where a refused command left nothing in it; a folder that the user named stays."""
+    hydra = HydraConfig.get()
+    if OmegaConf.is_missing(hydra.runtime, "output_dir"):
+        return
+    if any(str(override).lstrip("+").startswith("hydra.run.dir=") for override in hydra.overrides.hydra):
+        return
+    folder = Path(hydra.runtime.output_dir)
+    if not (folder / "run.json").exists():
+        discard_beginnings(folder)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _refuse(reason: str) -> NoReturn:
@@ -399,7 +425,7 @@ def _execute_with_record(task: Task, cfg: DictConfig, overrides: list[str], firs
         if mistake is None:
             raise
         if single or isinstance(mistake, ChangedRun):
-            raise SystemExit(2) from None
+            raise Refused(2) from None
         return
     finally:
         gc.collect()  # the next job of a sweep shall not find the data of this one in memory

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -65,6 +66,22 @@ class MissingWeights(UserError):
 
 class UnreadableImage(UserError):
     """One image file cannot be used; the run goes on without it and the reason lands in skipped.csv."""
+
+
+@contextmanager
+def name_key(setting: str) -> Iterator[None]:
+    """Put the setting at fault in front of the messages that are raised inside of the block.
+
+    Args:
+        setting: Key and value as a user writes them, such as `explainer.layer=conv77`.
+
+    Raises:
+        UserError: The same with the setting in front.
+    """
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(f"{setting}: {error}") from error
 
 
 def check_choice(key: str, value: object, choices: Iterable[str]) -> None:

@@ -16,6 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from seewhy.core.cells import quote_cell
 from seewhy.core.errors import UserError
 
 
@@ -115,7 +116,7 @@ class RunFolder:
         return self.write_bytes(name, (json.dumps(content, indent=2, default=str) + "\n").encode())
 
     def write_csv(self, name: str, columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> Path:
-        """Write a table, row by row.
+        """Write a table, row by row; text that a spreadsheet would run is quoted (`seewhy.core.cells`).
 
         Args:
             name: Path below the folder.
@@ -130,7 +131,7 @@ class RunFolder:
             text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
             writer = csv.DictWriter(text, list(columns), lineterminator="\n")
             writer.writeheader()
-            writer.writerows(rows)
+            writer.writerows({column: quote_cell(cell) for column, cell in row.items()} for row in rows)
             text.detach()
 
         return self.write(name, fill)

@@ -74,8 +74,8 @@ Threads = Annotated[int, Ge(1), Le(1024)]
 Pixels = Annotated[int, Ge(1), Le(MANY)]
 BatchSize = Annotated[int, Ge(1), Le(65_536)]
 Radius = Annotated[int, Ge(0), Le(1000)]
-Positive = Annotated[float, Gt(0)]
-NonNegative = Annotated[float, Ge(0)]
+Positive = Annotated[float, Gt(0), Le(MANY)]
+NonNegative = Annotated[float, Ge(0), Le(MANY)]
 LearningRate = Annotated[float, Gt(0), Le(1000)]
 Penalty = Annotated[float, Ge(0), Le(1000)]
 """The weight of a penalty on the size of weights."""
@@ -86,6 +86,10 @@ Auto = Annotated[str, OneOf(("auto",))]
 ProbeBatchSize = Count | Auto
 PathText = Annotated[Text | Path, Words("a path")]
 """The path of a file or folder."""
+PathNumber = Annotated[Text | Path | Annotated[int, Ge(0)], Words("a path")]
+"""The same where a folder may be called 2024 without quotes."""
+Folder = Annotated[Text, Words("a path")]
+"""A path that is text for those who get it."""
 Target = Annotated[
     Annotated[int, Ge(0)] | Text | Literal[True], Words("a policy, a class index from 0 or a class name")
 ]
@@ -110,22 +114,31 @@ def check_value(key: str, value: object, annotation: Any) -> None:
     Raises:
         UserError: The value does not fit; the message says what is allowed.
     """
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes | list | tuple):
+        value = list(value)  # such as the lists of a config
     validate = _build_validator(_Key(annotation))
     if validate is None or validate(value):
         return
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes) and validate(tuple(value)):
-        return  # a list, also one of OmegaConf
-    if isinstance(value, int) and not isinstance(value, bool) and _takes_path(annotation):
-        return  # a folder may be called 2024
-    words = list_words(annotation)
-    near = find_nearest(value, words, 1) if isinstance(value, str) and value else []
-    hint = f"; did you mean {key}={near[0]}?" if near else ""
+    if isinstance(value, list) and validate(tuple(value)):
+        return
+    hint = _suggest(key, value, list_words(annotation))
+    if isinstance(value, int | float) and validate(str(value)):
+        hint = f"; as text: {key}=\"'{write_value(value)}'\""
     allowed = describe(annotation)
     if any(
         isinstance(each, float) and not math.isfinite(each) for each in (value if isinstance(value, list) else [value])
     ):
         allowed = allowed.replace("a number", "a finite number")
     raise UserError(f"{key}={write_value(value)} must be {allowed}{hint}")
+
+
+def _suggest(key: str, value: object, words: Sequence[str]) -> str:
+    """The nearest of a closed set of words, for a text or for the first member of a list that is none of them."""
+    wrong = [each for each in (value if isinstance(value, list | tuple) else [value]) if isinstance(each, str) and each]
+    near = next((near for each in wrong if each not in words for near in find_nearest(each, words, 1)), None)
+    if near is None:
+        return ""
+    return f"; did you mean {f'{key}={near}' if isinstance(value, str) else near}?"
 
 
 def check_fields(instance: Any, group: str) -> None:
@@ -239,13 +252,6 @@ def _build_validator(key: _Key) -> Callable[[object], bool] | None:
         return True
 
     return fits
-
-
-def _takes_path(annotation: Any) -> bool:
-    """Whether one of the alternatives is a path; not where paths are only the members of a list."""
-    if get_origin(annotation) is Annotated:
-        return _takes_path(get_args(annotation)[0])
-    return annotation is Path or (_is_union(annotation) and any(map(_takes_path, get_args(annotation))))
 
 
 def _is_union(annotation: Any) -> bool:

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from seewhy.core.errors import UserError, check_choice
 from seewhy.core.facts import IMAGENET_MEAN, IMAGENET_STD, Facts
 from seewhy.core.files import find_resources, refuse_address
-from seewhy.core.settings import BatchSize, ImageCount, OneOf, PathText, Positive, Processes, Seed
+from seewhy.core.settings import BatchSize, ImageCount, OneOf, PathNumber, PathText, Positive, Processes, Seed
 from seewhy.core.types import CIFAR10_CLASSES, Batch
 from seewhy.data.corruptions.corrupter import Corrupter, limit_batch_size
 from seewhy.data.dataset import ImageFiles, Item, collate, escape_path
@@ -90,7 +90,7 @@ class Folder(LightningDataModule):
 
     def __init__(
         self,
-        root: PathText | Sequence[PathText] | None = None,
+        root: PathNumber | Sequence[PathNumber] | None = None,
         facts: Facts | None = None,
         batch_size: BatchSize = 8,
         num_workers: Processes = 0,
@@ -352,14 +352,16 @@ class Samples(Folder):
 
     def __init__(
         self,
-        root: PathText | None = None,
+        root: PathNumber | None = None,
         facts: Facts | None = None,
         batch_size: BatchSize = 8,
         num_workers: Processes = 0,
         limit: ImageCount | None = None,
     ) -> None:
         classes = {name.casefold() for name in facts.classes} if facts else set()
-        folder = (Path(root) if root else SAMPLES) / ("cifar10" if classes == set(CIFAR10_CLASSES) else "photographs")
+        folder = (SAMPLES if root is None else Path(str(root))) / (
+            "cifar10" if classes == set(CIFAR10_CLASSES) else "photographs"
+        )
         if not folder.is_dir():
             raise UserError(
                 f"the sample images are not in {folder}: set data.root to logbook/images of the project, "

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from seewhy.core.errors import Incompatible, UserError
+from seewhy.core.errors import Incompatible, UserError, name_key
 from seewhy.core.settings import ProbeBatchSize, Seed, check_fields
 from seewhy.core.tensors import is_all_finite
 from seewhy.core.types import Attributions, Classes, Images, Targets
@@ -125,6 +125,23 @@ class Explainer(ABC):
     @abstractmethod
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         """The method itself; runs without gradients, on copies, with a frozen classifier."""
+
+    def check_names(self, classifier: Classifier) -> None:
+        """Check what the settings name of a network, before any image is read: the layer, where the method has one.
+
+        Args:
+            classifier: The network that will be explained.
+
+        Raises:
+            UserError: It has no such layer; the message names the nearest.
+        """
+        for value in vars(self).values():
+            if isinstance(value, Explainer):
+                value.check_names(classifier)
+        layer = getattr(self, "layer", None)
+        if layer is not None:
+            with name_key(f"explainer.layer={layer}"):
+                classifier.find_layer(layer)
 
     def list_warnings(self, facts: Mapping[str, float]) -> list[str]:
         """List what the facts of a map tell its reader to beware of.

@@ -83,6 +83,17 @@ class Expert(Explainer):
         """Name the layer that is used."""
         return replace(self, layer=Slice(classifier, self.layer, self.reduction).name)
 
+    def check_names(self, classifier: Classifier) -> None:
+        """Check the names of the layer and of the compared class.
+
+        Args:
+            classifier: The network that will be explained.
+        """
+        super().check_names(classifier)
+        classes = len(classifier.facts.classes)
+        first = Targets.of(torch.zeros(1, dtype=torch.int64))
+        find_compared_class(self.against, torch.zeros(1, classes), first, classifier.facts.classes)
+
     @property
     def unprinted(self) -> frozenset[str]:  # type: ignore[override]
         """Also the path where none is walked."""

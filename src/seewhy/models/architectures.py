@@ -12,10 +12,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from seewhy.core.errors import UserError
 from seewhy.core.facts import Facts
+from seewhy.core.settings import OneOf, Text
 from seewhy.core.types import CIFAR10_CLASSES, CIFAR10_MEAN, CIFAR10_STD
 
 if TYPE_CHECKING:
@@ -121,11 +122,11 @@ class Own(Architecture):
 class Torchvision(Architecture):
     """A classifier of torchvision with its ImageNet weights."""
 
-    builder: str
+    builder: Text
     """Its name in torchvision, such as `vgg16`."""
-    checkpoint: str | None = None
+    checkpoint: Text | None = None
     """The file name under which torch.hub caches its weights; None: that of torchvision's default weights."""
-    home: str = "https://download.pytorch.org/models/"
+    home: Text = "https://download.pytorch.org/models/"
     """The address of the server, to which the file name is added."""
 
     def _find_weights(self) -> Any:
@@ -218,9 +219,9 @@ EMBEDDINGS = (384, 512, 640, 768, 1024, 1152, 1280)
 class Timm(Architecture):
     """Any network of timm."""
 
-    name: str
+    name: Text
     """Its name in timm, with or without a training tag."""
-    package: str | None = None
+    package: Annotated[str, OneOf(PACKAGES)] | None = None
     """A Python package that carries its ImageNet weights; None takes those of the hub."""
 
     def __post_init__(self) -> None:
@@ -251,7 +252,7 @@ class Timm(Architecture):
             import difflib
 
             near = difflib.get_close_matches(self.name, timm.list_models(), n=4, cutoff=0.5)
-            raise UserError(f"timm has no network called {self.name!r}; nearest: {', '.join(near) or 'none'}")
+            raise UserError(f"model.name={self.name}: timm has no such network; nearest: {', '.join(near) or 'none'}")
         return timm.get_pretrained_cfg(self.name) or timm.models.PretrainedCfg()
 
     def network(self, num_classes: int, size: int | tuple[int, int], *, channels: int = 3, **options: Any) -> nn.Module:

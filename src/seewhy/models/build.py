@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Gt, Le, Len, Lt, MinLen
 
-from seewhy.core.errors import MissingWeights, UserError
+from seewhy.core.errors import MissingWeights, UserError, find_nearest, name_key
 from seewhy.core.facts import FITS, INTERPOLATIONS, Facts
 from seewhy.core.files import refuse_address
 from seewhy.core.outputs import SCORES, settle_classes
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from seewhy.models.classifier import AutoOptimization, Classifier, Optimization
     from seewhy.models.weights import Checkpoint
 
+Mean = Annotated[float, Ge(-1000), Le(1000)]
 SHIPPED = Path(__file__).parent.parent / "weights"
 """Weights that this project trained, each with a model card beside it."""
 WORDS = ("auto", "pretrained", "shipped", "random", "built")
@@ -52,9 +53,10 @@ def choose_origin(name: str, architecture: Architecture, weights: str) -> str:
     if weights not in ("auto", "pretrained", "shipped"):
         refuse_address("model.weights", weights)
         if weights not in ("random", "built") and not Path(weights).is_file():
+            near = find_nearest(weights, WORDS, 1)
             raise UserError(
                 f"model.weights={weights}: {'it is not a file' if Path(weights).exists() else 'there is no such file'}; "
-                f"give a path, or one of {', '.join(WORDS)}"
+                + (f"did you mean model.weights={near[0]}?" if near else f"give a path, or one of {', '.join(WORDS)}")
             )
         return weights
     shipped = (SHIPPED / f"{name}.safetensors").is_file()
@@ -75,9 +77,9 @@ def build_classifier(
     name: Text | None,
     architecture: Architecture,
     weights: Text = "auto",
-    classes: str | int | Sequence[str] | None = None,
+    classes: Text | Annotated[int, Ge(1), Le(100_000)] | Annotated[Sequence[str], MinLen(1)] | None = None,
     size: Pixels | Annotated[Sequence[Pixels], Len(2, 2)] | None = None,
-    mean: float | Annotated[Sequence[float], MinLen(1)] | None = None,
+    mean: Mean | Annotated[Sequence[Mean], MinLen(1)] | None = None,
     std: Positive | Annotated[Sequence[Positive], MinLen(1)] | None = None,
     channels: Annotated[int, Ge(1), Le(1000)] | None = None,
     display: Annotated[Sequence[Annotated[int, Ge(1)]], MinLen(1)] | None = None,
@@ -217,9 +219,10 @@ def build_classifier(
         renewed=renewed,
     )
     result.code_sha256 = architecture.hash_code()
-    for layer in (cam_layer, influence_layer):
+    for key, layer in (("cam_layer", cam_layer), ("influence_layer", influence_layer)):
         if layer is not None:
-            result.find_layer(layer)
+            with name_key(f"model.{key}={layer}"):
+                result.find_layer(layer)
     return check_contract(result, score)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from seewhy.core.cells import restore_row
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
 
@@ -50,8 +51,8 @@ def _read_rows(folder: Path, record: Mapping[str, Any], out: Path) -> Iterator[d
         (folder / "metrics.csv").open(newline="", encoding="utf-8") as metrics,
         (folder / "predictions.csv").open(newline="", encoding="utf-8") as predictions,
     ):
-        images, image = csv.DictReader(predictions), {"image": ""}
-        for row in csv.DictReader(metrics):
+        images, image = map(restore_row, csv.DictReader(predictions)), {"image": ""}
+        for row in map(restore_row, csv.DictReader(metrics)):
             while image["image"] != row["image"]:
                 following = next(images, None)
                 if following is None:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from seewhy.core.cells import restore_cell
 from seewhy.core.errors import UserError
 from seewhy.core.target_choice import SEPARATOR
 from seewhy.runs import attribution_files
@@ -71,7 +72,8 @@ def read_run(folder: Path, record: dict[str, Any]) -> Run:
             keep_default_na=False,
             na_values={"value": ["", "nan"]},
         )
-        predictions = pd.read_csv(folder / "predictions.csv", dtype=str, keep_default_na=False).set_index("image")
+        predictions = pd.read_csv(folder / "predictions.csv", dtype=str, keep_default_na=False)
+        metrics, predictions = restore_table(metrics), restore_table(predictions).set_index("image")
         explained = predictions[predictions["target"] != ""].sort_index()
         run = Run(folder, record, metrics, explained, read_metric_facts(folder))
         _ = run.explainer, run.model
@@ -180,6 +182,18 @@ def _explain_refusal(record: dict[str, Any]) -> str:
     return ""
 
 
+def restore_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Restore the cells of a table that were quoted for spreadsheets.
+
+    Args:
+        table: As pandas reads it.
+
+    Returns:
+        The table with its text columns as they were before they were written.
+    """
+    return table.assign(**{str(name): table[name].map(restore_cell) for name in table.select_dtypes(exclude="number")})
+
+
 def read_curves(folder: Path) -> pd.DataFrame | None:
     """Read curves.csv: image, explainer, curve, share, logit, probability; None where there is none."""
     return _read(folder / "curves.csv", {"image": str, "explainer": str, "curve": str})
@@ -228,4 +242,4 @@ def _sheet_order(name: str) -> tuple[str, int]:
 def _read(path: Path, types: Any) -> pd.DataFrame | None:
     if not path.is_file():
         return None
-    return pd.read_csv(path, dtype=types, keep_default_na=False, na_values=NUMBERS)
+    return restore_table(pd.read_csv(path, dtype=types, keep_default_na=False, na_values=NUMBERS))

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
+from seewhy.core.cells import quote_cell
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
 from seewhy.plots.canvas import encode_figure
@@ -86,7 +87,11 @@ def write_tables(out: RunFolder, comparisons: Sequence[Comparison]) -> None:
             table = table.reset_index() if name == "leaderboard" else table.copy()
             table.insert(0, "model", comparison.joined.model)
             tables.append(table)
-        text = pd.concat(tables, ignore_index=True).to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        text = (
+            pd.concat(tables, ignore_index=True)
+            .map(quote_cell)
+            .to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        )
         out.write_bytes(f"{name}.csv", text.encode())
     facts = {metric: fact for comparison in comparisons for metric, fact in comparison.joined.facts.items()}
     write_metric_facts(out, dict(sorted(facts.items())))

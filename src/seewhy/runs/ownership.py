@@ -25,6 +25,12 @@ except ImportError:  # no POSIX locks on this system: two runs in one folder are
 LOCK = ".lock"
 PRELIMINARY = frozenset({".hydra", LOCK})
 """What lies in a folder before its run has written anything."""
+BEGINNINGS = re.compile(
+    r"run\.json|journal/plan\.json|\.hydra/(config|hydra|overrides)\.yaml"
+    r"|tensorboard/(hparams\.yaml|events\.out\.tfevents\.[\w.-]+)|csv/(hparams\.yaml|metrics\.csv|run\.csv)"
+)
+"""Files that a run writes before its first batch."""
+TABLES = ("predictions.csv", "metrics.csv", "skipped.csv")
 PLACES = ("hydra.", "output=", "resume=")
 """Overrides that say where a run is written, not what it computes."""
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL, errno.EROFS)
@@ -93,6 +99,44 @@ def check_folder_is_free(folder: Path, task: str, overrides: Sequence[str] | Non
             f"the folder {folder} belongs to a run of {task} with other settings ({changed}); nothing was changed. Name "
             "another folder with hydra.run.dir="
         )
+
+
+def is_new(folder: Path) -> bool:
+    """Whether no run has written to a folder yet.
+
+    Args:
+        folder: It need not exist.
+
+    Returns:
+        True where it holds nothing, or only what Hydra and the lock put there.
+    """
+    return not folder.is_dir() or all(_is_preliminary(path.name) for path in folder.iterdir())
+
+
+def discard_beginnings(folder: Path) -> None:
+    """Remove what a run writes before its first batch, from a folder that holds nothing else; else leave all of it.
+
+    Args:
+        folder: Of a run that was refused, in which it was the first. The folder itself stays.
+    """
+    if not folder.is_dir():
+        return
+    inside = [path for path in folder.rglob("*") if path.name != LOCK]
+    files = [path for path in inside if path.is_symlink() or not path.is_dir()]
+    if not all(_is_beginning(path, path.relative_to(folder).as_posix()) for path in files):
+        return
+    for path in files:
+        path.unlink(missing_ok=True)
+    for path in sorted((path for path in inside if path.is_dir()), reverse=True):
+        with contextlib.suppress(OSError):
+            path.rmdir()
+
+
+def _is_beginning(path: Path, name: str) -> bool:
+    """Whether a run writes a file before its first batch; tables do not count where they hold more than their header."""
+    if name in TABLES and path.is_file() and path.stat().st_size < 1000:
+        return path.read_bytes().count(b"\n") <= 1
+    return bool(BEGINNINGS.fullmatch(name))
 
 
 def _is_preliminary(name: str) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
+from seewhy.core.cells import quote_cell
 from seewhy.core.files import RunFolder
 from seewhy.runs.batch_results import CurveRow
 from seewhy.runs.journal import Journal
@@ -39,7 +40,7 @@ def write_scores(
         return None
     write_metric_facts(folder, facts)
     summary = summarise_metrics(pd.DataFrame(rows, columns=["image", "explainer", "metric", "value"]), facts, seed)
-    text = summary.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    text = summary.map(quote_cell).to_csv(index=False, float_format="%.6g", lineterminator="\n")
     folder.write_bytes("summary.csv", text.encode())
     return summary
 

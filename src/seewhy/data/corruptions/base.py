@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
 import albumentations
 import cv2
 import numpy as np
+from annotated_types import MinLen
 from numpy.typing import NDArray
 
 from seewhy.core.errors import UserError
@@ -38,8 +39,8 @@ class Corruption:
 
     def __init__(
         self,
-        levels: Sequence[Transform],
-        small: Sequence[Transform] | None = None,
+        levels: Annotated[Sequence[Transform], MinLen(1)],
+        small: Annotated[Sequence[Transform], MinLen(1)] | None = None,
         moves_pixels: bool = False,
         differs: str = "",
     ) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from PIL import Image
 
+from seewhy.core.cells import restore_row
 from seewhy.core.files import RunFolder
 from seewhy.runs.loggers.base import Parameters, Rows, RunLogger, build_preview, encode_preview
 
@@ -267,7 +268,7 @@ class LoggerGroup(RunLogger):
             if (folder / f"{name}.csv").is_file():
                 with (folder / f"{name}.csv").open(newline="", encoding="utf-8") as content:
                     reader = csv.DictReader(content)
-                    rows = list(islice(reader, TABLE_ROWS))
+                    rows = [restore_row(row) for row in islice(reader, TABLE_ROWS)]
                 self.log_table(name, reader.fieldnames or (), rows)
 
 
