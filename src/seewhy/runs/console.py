@@ -93,7 +93,10 @@ def build_results_table(explanations: Sequence[Explanation]) -> Table:
         cells = [escape(explanation.image_name), escape(prediction.label), predicted]
         cells += [f"{prediction.probability:.3f}"] if shown else []
         if not same:
-            cells += [escape(target.name), *([f"{target.probability:.3f}"] if shown else [])]
+            cells += [
+                escape(target.name),
+                *(["" if target.probability != target.probability else f"{target.probability:.3f}"] if shown else []),
+            ]
         cells += [_format_fact(key, explanation.facts[key], bool(explanation.warnings)) for key in keys]
         table.add_row(*cells)
     return table
