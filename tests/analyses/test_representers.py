@@ -178,7 +178,7 @@ def test_a_fit_to_the_labels_explains_only_where_it_is_close_to_the_network() ->
     points, _ = points_of(classifier, fit_to="labels", least_pearson=-1.0)
     assert points.fit is points.label_fit
     assert points.identity_error < 1e-6
-    with pytest.raises(UserError, match="fit_to=label must be network or labels"):
+    with pytest.raises(UserError, match="fit_to='label' is none of network, labels"):
         points_of(classifier, fit_to="label")
 
 

@@ -15,6 +15,7 @@ from commands import composed
 from corpus.case import Case, saved
 from corpus.write import CASES, write_corpus
 from seewhy.cli import tasks
+from seewhy.core.cells import restore_cell
 from seewhy.core.errors import UnreadableImage
 from seewhy.data.dataset import escape_path
 from seewhy.data.images import read_image
@@ -103,7 +104,7 @@ def test_every_map_has_a_name_of_its_own_in_the_run_folder(
     corpus: tuple[Path, list[Case]], finished: tuple[Path, set[Path]]
 ) -> None:
     folder, outside = finished
-    names = [row["image"] for row in rows(folder / "predictions.csv")]
+    names = [restore_cell(row["image"]) for row in rows(folder / "predictions.csv")]
     assert len({name.casefold() for name in names}) == len(names)
     assert {path.stem for path in (folder / "attributions").iterdir()} == set(names)
     assert all(path.parent == folder / "attributions" for path in (folder / "attributions").rglob("*"))

@@ -8,7 +8,8 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
 
 from seewhy.cli.config import check_settings
 from seewhy.cli.instantiate import build_object
@@ -34,7 +35,8 @@ class EarlyChecks(Callback):
         with read_write(whole), open_dict(whole):
             whole.hydra.runtime.output_dir = "."  # it is not known yet; no check looks at it
             HydraConfig.instance().set_config(whole)
-            overrides = [str(override) for override in whole.hydra.overrides.task]
+            raw: Any = OmegaConf.to_container(whole.hydra.overrides, resolve=False)  # overrides may hold references
+            overrides = [str(override) for override in raw["task"]]
             command = str(whole.hydra.job.config_name)
             del whole["hydra"]
         try:
@@ -43,6 +45,9 @@ class EarlyChecks(Callback):
             find_weights(whole)
         except UserError as mistake:
             print(f"error: {mistake}", file=sys.stderr)
+            raise SystemExit(2) from None
+        except OmegaConfBaseException as mistake:
+            print(f"error: the config cannot be filled in: {str(mistake).splitlines()[0]}", file=sys.stderr)
             raise SystemExit(2) from None
 
 
