@@ -20,7 +20,7 @@ from seewhy.data.loading import WholeBatches, partition
 from seewhy.models.classifier import Classifier
 from seewhy.runs.batch_results import BatchResults, collect_batch_results
 from seewhy.runs.journal import Journal
-from seewhy.runs.resume_check import Shard, check_same_plan
+from seewhy.runs.resume_check import ChangedRun, Shard, check_same_plan
 from seewhy.runs.tables import Totals
 
 Kind = TypeVar("Kind", bound=Callback)
@@ -109,7 +109,10 @@ class JournalRecorder(Callback):
 
     def _begin(self, plan: dict[str, Any], resumable: bool, first: bool) -> set[int]:
         """The numbers of the batches that need not be computed again; a new journal where there are none."""
-        before = self.journal.read_plan() if resumable else None
+        try:
+            before = self.journal.read_plan() if resumable else None
+        except UserError as damage:  # the folder keeps its record
+            raise ChangedRun(str(damage)) from None
         if before is None:
             (self.journal.begin if first else self.journal.join)(plan)
             return set()
