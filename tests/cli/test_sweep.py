@@ -2,7 +2,7 @@
 
 from rich.console import Console
 
-from seewhy.cli.tasks import build_summary_table, find_varied_overrides
+from seewhy.cli.sweep import build_summary_table, find_varied_overrides
 
 RECORDS = [
     {"task": "explain", "status": "completed", "overrides": ["explainer=saliency", "data.root=[a,b]", "seed=1"]},

@@ -103,21 +103,6 @@ def check_choice(key: str, value: object, choices: Iterable[str]) -> None:
         raise UserError(f"{key}={value} must be {listed}{hint}")
 
 
-def check_whole_number(key: str, value: object, least: int = 1) -> None:
-    """Raise UserError where the value of a setting is no whole number from `least`.
-
-    Args:
-        key: The setting as a user writes it, such as `explainer.n_samples`.
-        value: Its value.
-        least: The smallest value that is allowed.
-
-    Raises:
-        UserError: `value` is not an int, or smaller than `least`.
-    """
-    if not isinstance(value, int) or value < least:
-        raise UserError(f"{key}={value} must be a whole number from {least}")
-
-
 def find_nearest(word: str, words: Iterable[str], count: int = 3) -> list[str]:
     """Find the words that are most like `word`, or hold it as a part; case, `_` and `-` do not matter, `+` is `plus`.
 

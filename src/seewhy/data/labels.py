@@ -275,28 +275,6 @@ def find_default_table(folder: Path) -> Path | None:
     return metadata if columns.file and (columns.label or columns.name) else None
 
 
-def read_csv_labels(images: Sequence[ListedImage], table: Path, classes: Sequence[str]) -> list[Label]:
-    """Read the label of each file from a CSV file.
-
-    A whole number in `label` is an index, other text the name of a class; in `class` a name comes first. Where both columns
-    are given, the index is trusted if the name agrees with it, and for 1,000 classes (the order of ImageNet); else the
-    class is looked up by name.
-
-    Args:
-        images: The files.
-        table: See `read_class_cells`.
-        classes: The classes of the classifier.
-
-    Returns:
-        A label for each file; unknown and nameless where the table does not list it.
-
-    Raises:
-        UserError: Columns are missing, the file is no table, or no row fits a file.
-    """
-    cells = read_class_cells(images, table)
-    return [Label(-1, "") if cell is None else cell.match(classes) for cell in cells]
-
-
 def read_class_cells(images: Sequence[ListedImage], table: Path, several: bool = False) -> list[ClassCell | None]:
     """Read what a CSV file says of the class of each file.
 

@@ -122,10 +122,9 @@ class Classifier(LightningModule):
         self.channels_last = channels_last
         self.passes = Passes()
         self.batch_sizes: dict[str, int] = {}
-        read = functools.partial(
-            read_outputs, outputs=facts.output_count, key=facts.output
-        )  # a method would keep self alive
-        self.folding = Folding(self.network, fold, read)
+        # no method: copies of the folding would keep this classifier alive
+        self._read = functools.partial(read_outputs, outputs=facts.output_count, key=facts.output)
+        self.folding = Folding(self.network, fold, self._read)
         self._depth = 0
         is_double = any(parameter.dtype == torch.float64 for parameter in network.parameters())
         for buffer, values in (("mean", facts.mean), ("std", facts.std)):
@@ -149,7 +148,7 @@ class Classifier(LightningModule):
                 f"{self.name} gives no gradient of its outputs by the image (its forward runs under no_grad, detaches or "
                 "rounds); take an explainer that changes pixels, such as occlusion, rise, lime or kernel_shap"
             )
-        return expand_binary(outputs, self.facts.gives_probabilities) if self.facts.score == "binary" else outputs
+        return self._score_classes(outputs)
 
     def run_upper(self, image: Images, rows: int) -> Tensor:
         """Compute scores while a hook replaces the output of a layer of one image by that of many.
@@ -164,16 +163,19 @@ class Classifier(LightningModule):
         Raises:
             UserError: The network returns something else.
         """
-        outputs = read_outputs(self.network(self._normalise(image)), rows, self.facts.output_count, self.facts.output)
+        outputs = self._read(self.network(self._normalise(image)), rows)
         self.passes.forward += len(image)
-        return expand_binary(outputs, self.facts.gives_probabilities) if self.facts.score == "binary" else outputs
+        return self._score_classes(outputs)
 
     def _normalise(self, images: Images) -> Images:
         normalised = (images - self.mean) / self.std
         return normalised.contiguous(memory_format=torch.channels_last) if self.channels_last else normalised
 
     def _run_network(self, normalised: Tensor) -> Tensor:
-        return read_outputs(self.network(normalised), len(normalised), self.facts.output_count, self.facts.output)
+        return self._read(self.network(normalised), len(normalised))
+
+    def _score_classes(self, outputs: Tensor) -> Tensor:
+        return expand_binary(outputs, self.facts.gives_probabilities) if self.facts.score == "binary" else outputs
 
     def train(self, mode: bool = True) -> Classifier:
         """Set training mode, or evaluation mode; an exported program inside stays in the mode of its export.
