@@ -128,3 +128,17 @@ def test_a_command_is_named_as_it_is_typed(
 def test_completion_offers_tasks_and_then_what_the_task_has(line: str, offered: str, tmp_path: Path) -> None:
     done = seewhy(tmp_path, "-sc", "query=bash", COMP_LINE=line)
     assert offered in done.stdout.split(), done.stderr
+
+
+def test_overrides_with_references_are_repeated_as_they_were_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    hydra = {"overrides": {"task": ["data.root=${output}/pictures"], "hydra": []}}
+    choices = {"runtime": {"choices": {"model": "timm", "data": "folder"}}}
+    whole = OmegaConf.create({"hydra": {**hydra, **choices}})
+    monkeypatch.setattr(HydraConfig, "get", staticmethod(lambda: whole.hydra))
+    command = tasks._find_explain_command(tmp_path / "weights.safetensors", split=False)
+    assert command.endswith("data=folder 'data.root=${output}/pictures'")

@@ -8,12 +8,12 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from seewhy.cli.config import check_settings
 from seewhy.cli.instantiate import build_object
-from seewhy.cli.program import quieten
+from seewhy.cli.program import list_overrides, quieten
 from seewhy.core.errors import UserError
 
 
@@ -35,8 +35,7 @@ class EarlyChecks(Callback):
         with read_write(whole), open_dict(whole):
             whole.hydra.runtime.output_dir = "."  # it is not known yet; no check looks at it
             HydraConfig.instance().set_config(whole)
-            raw: Any = OmegaConf.to_container(whole.hydra.overrides, resolve=False)  # overrides may hold references
-            overrides = [str(override) for override in raw["task"]]
+            overrides = list_overrides(whole.hydra)
             command = str(whole.hydra.job.config_name)
             del whole["hydra"]
         try:

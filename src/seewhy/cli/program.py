@@ -7,6 +7,9 @@ import os
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
 
 from seewhy.core.files import CHECKOUT
 
@@ -77,6 +80,20 @@ MESSAGES = (
     # RichProgressBar creates its display before the loop is known
     r".*isinstance\(treespec, LeafSpec\).*",
 )
+
+
+def list_overrides(hydra: Any, kind: str = "task") -> list[str]:
+    """List the overrides of a command as they were typed: what they refer to is no part of Hydra's own config.
+
+    Args:
+        hydra: Hydra's part of the composed config.
+        kind: `task`, or `hydra` for those of Hydra itself.
+
+    Returns:
+        The overrides, with their references.
+    """
+    listed: Any = OmegaConf.to_container(hydra.overrides, resolve=False)
+    return [str(override) for override in listed[kind]]
 
 
 def quieten() -> None:

@@ -11,6 +11,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+from seewhy.cli.program import list_overrides
 from seewhy.core.errors import UserError, shorten_path
 from seewhy.core.signals import end_sweep_in_order, is_first_process
 from seewhy.runs.ownership import check_folder_is_free, check_folder_name, create_new_folder
@@ -62,8 +63,7 @@ class RunFolders(Callback):
 
 def _claim(config: DictConfig, kind: str, task: str) -> Path:
     key = f"hydra.{kind}.dir"
-    overrides: Any = OmegaConf.to_container(config.hydra.overrides, resolve=False)  # they may hold references
-    named = any(override.lstrip("+").startswith(f"{key}=") for override in overrides["hydra"])
+    named = any(override.lstrip("+").startswith(f"{key}=") for override in list_overrides(config.hydra, "hydra"))
     HydraConfig.instance().set_config(config)  # the folder's name refers to it; Hydra does the same a moment later
     name = str(OmegaConf.to_container(config.hydra[kind])["dir"])  # type: ignore[call-overload,index]
     try:
@@ -73,7 +73,7 @@ def _claim(config: DictConfig, kind: str, task: str) -> Path:
         if not named:
             return create_new_folder(folder)
         if kind == "run":
-            check_folder_is_free(folder, task, overrides["task"])
+            check_folder_is_free(folder, task, list_overrides(config.hydra))
         elif folder.exists():
             _check_sweep_folder(folder)
         folder.mkdir(parents=True, exist_ok=True)

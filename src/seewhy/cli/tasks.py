@@ -23,7 +23,7 @@ from seewhy.cli.build import Job, build_data, build_job
 from seewhy.cli.config import check_settings
 from seewhy.cli.instantiate import build_object
 from seewhy.cli.own_configs import list_given_folders
-from seewhy.cli.program import find_command, find_command_line, quieten
+from seewhy.cli.program import find_command, find_command_line, list_overrides, quieten
 from seewhy.cli.resume import build_resume_command
 from seewhy.cli.sweep import PAGED
 from seewhy.core.errors import Incompatible, UserError, describe_failed_write, shorten_path
@@ -141,7 +141,7 @@ def _find_explain_command(weights: Path, split: bool) -> str:
     choices = hydra.runtime.choices
     if choices.get("experiment") not in (None, "null"):
         return ""
-    repeated = [text for text in hydra.overrides.task if re.match(r"\+*(model|data)\.", text)]
+    repeated = [text for text in list_overrides(hydra) if re.match(r"\+*(model|data)\.", text)]
     repeated = [text for text in repeated if not re.match(r"\+*(model\.(weights|classes)|data\.split)=", text)]
     words = [f"model={choices['model']}", f"model.weights={weights}", f"data={choices['data']}", *repeated]
     return shlex.join([*find_command("explain"), *words, *(["data.split=test"] if split else [])])
@@ -245,7 +245,7 @@ def execute(task: Task, cfg: DictConfig) -> None:
     if not first:
         end_with_parent(os.getppid())
     single = HydraConfig.get().mode == RunMode.RUN
-    overrides: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    overrides = list_overrides(HydraConfig.get())
     with contextlib.ExitStack() as held:
         try:
             check_folder_name(str(cfg.output), "output")
@@ -276,7 +276,7 @@ def _remove_empty_folder() -> None:
     hydra = HydraConfig.get()
     if OmegaConf.is_missing(hydra.runtime, "output_dir"):
         return
-    if any(str(override).lstrip("+").startswith("hydra.run.dir=") for override in hydra.overrides.hydra):
+    if any(text.lstrip("+").startswith("hydra.run.dir=") for text in list_overrides(hydra, "hydra")):
         return
     folder = Path(hydra.runtime.output_dir)
     if not (folder / "run.json").exists():
@@ -367,7 +367,7 @@ def _end_interrupted(cfg: DictConfig, record: RunRecord, reason: str) -> int:
     print(f"\ninterrupted ({reason}); finished batches are in {cfg.output}", file=sys.stderr)
     if cfg.task == "explain":
         hydra = HydraConfig.get()
-        command = build_resume_command(cfg.task, cfg.output, hydra.overrides.task, list_given_folders(hydra))
+        command = build_resume_command(cfg.task, cfg.output, list_overrides(hydra), list_given_folders(hydra))
         print(f"to resume: {command}", file=sys.stderr)
         if HydraConfig.get().mode == RunMode.MULTIRUN and (Stop.parent is None or Stop.is_orphan()):
             sweep = HydraConfig.get().sweep.dir
