@@ -53,6 +53,14 @@ def run_of(folder: Path, explainer: str = "", *overrides: str, target: str = "")
     return found[0]
 
 
+def read_parameter(run: Run, key: str) -> str:
+    """A setting among the parameters of a run's explainer. UserError where they do not say it."""
+    words = dict(part.split("=", 1) for part in str(run.record["explainer"]["parameters"]).split(", ") if "=" in part)
+    if key not in words:
+        raise UserError(f"{run.folder} does not say the {key} of its explainer")
+    return words[key]
+
+
 def metric_values(run: Run, metric: str) -> pd.Series[float]:
     """The values of a metric by image, sorted. UserError where the run has none."""
     chosen = run.metrics[run.metrics["metric"] == metric].set_index("image")["value"].sort_index()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from seewhy.report.runs import Run
-from studies.found_runs import Mean, maps, mean, metric_values, rank_correlation, run_of, runs, share
+from studies.found_runs import Mean, maps, mean, metric_values, rank_correlation, read_parameter, run_of, runs, share
 from studies.interval_figure import interval_figure
 from studies.leaderboard import leaderboard_rows, means_by_explainer, not_better
 from studies.pictures import save_figure, save_thumbnail
@@ -65,23 +65,18 @@ def _completeness(fixed: Run, auto: Run) -> dict[str, Any]:
         "gap50_max": float(gaps.max()),
         "gap50_over": share(gaps > PAPER),
         "auto_within": share(converged(auto)),
-        "auto_tolerance": read_parameter(auto, "tolerance"),
-        "auto_map_tolerance": read_parameter(auto, "map_tolerance"),
+        "auto_tolerance": float(read_parameter(auto, "tolerance")),
+        "auto_map_tolerance": float(read_parameter(auto, "map_tolerance")),
         "auto_steps_median": float(steps.median()),
         "auto_steps_max": float(steps.max()),
     }
 
 
-def read_parameter(run: Run, key: str) -> float:
-    """A number among the parameters of a run's explainer."""
-    words = dict(part.split("=", 1) for part in str(run.record["explainer"]["parameters"]).split(", "))
-    return float(words[key])
-
-
 def converged(run: Run) -> list[bool]:
     """Whether gap and estimated error of each map of a run with n_steps=auto are within its tolerances."""
     gaps, errors = metric_values(run, GAP), metric_values(run, "map_error")
-    within = (gaps <= read_parameter(run, "tolerance")) & (errors <= read_parameter(run, "map_tolerance"))
+    tolerance, map_tolerance = (float(read_parameter(run, key)) for key in ("tolerance", "map_tolerance"))
+    within = (gaps <= tolerance) & (errors <= map_tolerance)
     return [bool(value) for value in within]
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from seewhy.report.runs import Run
 from studies.contact_sheet import NOTE, contact_sheet
-from studies.found_runs import maps, mean, metric_values, rank_correlation, run_of, share
+from studies.found_runs import maps, mean, metric_values, rank_correlation, read_parameter, run_of, share
 from studies.pictures import save_figure, save_thumbnail
 from studies.render import number, percent
-from studies.study0 import GAP, PAPER, converged, read_parameter
+from studies.study0 import GAP, PAPER, converged
 
 SHOWN = 5
 
@@ -42,8 +42,8 @@ def page_values(folders: Mapping[str, Path], figures: Path) -> dict[str, Any]:
         "over": share(gaps > PAPER),
         "over_few": share(metric_values(few, GAP) > PAPER),
         "within": share(converged(auto)),
-        "tolerance": read_parameter(auto, "tolerance"),
-        "map_tolerance": read_parameter(auto, "map_tolerance"),
+        "tolerance": float(read_parameter(auto, "tolerance")),
+        "map_tolerance": float(read_parameter(auto, "map_tolerance")),
         "auto_share": _gradients(auto) / _gradients(fixed),
         "steps_low": int(steps.min()),
         "steps_median": float(steps.median()),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ from seewhy.core.errors import UserError
 from seewhy.report.runs import Run
 from seewhy.statistics.intervals import average_clusters
 from studies.contact_sheet import NOTE, contact_sheet
-from studies.found_runs import Mean, maps, mean, metric_values, rank_correlation, records, run_of, runs
+from studies.found_runs import Mean, maps, mean, metric_values, rank_correlation, read_parameter, records, run_of, runs
 from studies.interval_figure import interval_figure
 from studies.pictures import save_figure, save_picture, save_thumbnail
 from studies.render import interval
@@ -64,15 +63,18 @@ def _alike(one: Run, other: Run) -> Mean:
 def _second_opinions(integrated: Run, shap: Run, folders: Mapping[str, Path]) -> dict[str, Mean]:
     """Rank correlation of integrated gradients from black with Gradient SHAP, by the baselines of the latter."""
     others = runs(folders["shap_baselines"]) if "shap_baselines" in folders else []
-    return {_read_baselines(run): _alike(integrated, run) for run in (shap, *others)}
+    opinions: dict[str, Mean] = {}
+    for run in (shap, *others):
+        baselines = read_baselines(run)
+        if baselines in opinions:
+            raise UserError(f"{run.folder} repeats the baselines {baselines} of an earlier run of Gradient SHAP")
+        opinions[baselines] = _alike(integrated, run)
+    return opinions
 
 
-def _read_baselines(run: Run) -> str:
-    """Such as `black` or `black + uniform`, from the parameters of a run of Gradient SHAP."""
-    found = re.search(r"baseline=(\([^)]*\)|\[[^]]*\]|\w+)", str(run.record["explainer"]["parameters"]))
-    if found is None:
-        raise UserError(f"{run.folder} does not say the baselines of its explainer")
-    return " + ".join(re.findall(r"\w+", found[1]))
+def read_baselines(run: Run) -> str:
+    """Such as `black` or `black + uniform` (a mixture), from the parameters of a run of Gradient SHAP."""
+    return " + ".join(read_parameter(run, "baseline").split("+"))
 
 
 def _negative_share(run: Run) -> list[float]:
