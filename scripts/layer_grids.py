@@ -46,6 +46,8 @@ UNCLEAR = 0.06
 """p above which the answers of cells tell no arrangement from others."""
 LARGER = (4, 8)
 """Times the size at which an unclear layer is measured again."""
+BATCH = 4
+"""Images of noise that set the statistics of batch normalisation."""
 ARRANGEMENTS = 500
 """Random arrangements of the cells."""
 
@@ -126,7 +128,48 @@ def build(name: str, size: int) -> Classifier:
         network = timm.create_model(name, num_classes=10, img_size=size)
     except TypeError:
         network = timm.create_model(name, num_classes=10)
-    return wrap(network.eval().double(), size)  # behind many layers a change may be smaller than single precision
+    draw_weights(network.eval().double())  # behind many layers a change may be smaller than single precision
+    classifier = wrap(network, size)
+    calibrate(classifier, size)
+    return classifier
+
+
+def draw_weights(network: nn.Module) -> None:
+    """Draw the weights that a network begins with as constants: branches that begin at 0 would answer to nothing.
+
+    Args:
+        network: Its biases are drawn around 0, its other constants around 1, matrices as a dense layer's.
+    """
+    generator = torch.Generator().manual_seed(0)
+    for name, values in network.named_parameters():
+        flat = values.data.flatten()
+        if not bool((flat == flat[:1]).all()):
+            continue
+        drawn = torch.randn(values.shape, generator=generator, dtype=values.dtype)
+        if values.squeeze().ndim > 1:
+            values.data.copy_(drawn / (flat.numel() / len(values)) ** 0.5)
+        else:
+            values.data.copy_(drawn / 10 if "bias" in name or "beta" in name else 1 + drawn / 10)
+
+
+def calibrate(classifier: Classifier, size: int) -> None:
+    """Set the means and variances of batch normalisation to those of noise, as training would set them to those of images.
+
+    Without it signals grow or vanish from layer to layer, until zero padding is all that cells answer to.
+
+    Args:
+        classifier: The classifier.
+        size: Height and width of the images in pixels.
+    """
+    norms = [module for module in classifier.network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    images = torch.rand(BATCH, classifier.facts.channels, size, size, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        classifier.network((images.double() - 0.5) / 0.5)
+    classifier.network.eval()
 
 
 def wrap(network: nn.Module, size: int) -> Classifier:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from commands import Runner, composed, runner
+from commands import Runner, composed, rows, runner
 from seewhy.cli import tasks
 from seewhy.plots import explanation as figure
 from seewhy.report.comparison import join_runs
@@ -30,6 +30,7 @@ def test_the_layer_that_was_used_is_recorded(runner: Runner, monkeypatch: pytest
         parameters = json.loads((folder / "run.json").read_text())["explainer"]["parameters"]
         assert parameters.startswith("layer=layer4")
         assert parameters in (folder / "journal" / "00000000.json").read_text()
+        assert {row["parameters"] for row in rows(folder / "metrics.csv")} == {parameters}
         assert any(parameters in caption for caption in captions)
     (joined,) = join_runs(find_runs([str(folder.parent / "*")])[0])
     assert joined.explainers["parameters"].to_dict() == {

@@ -1,13 +1,20 @@
 """From logits to explanations, with every number where it belongs."""
 
+import re
+
 import pytest
 import torch
+from torch import Tensor, nn
 
 from seewhy.core.types import Batch
+from seewhy.explainers.base import Explainer
 from seewhy.explainers.batch import build_predictions, explain_batch
-from seewhy.explainers.gradient import Saliency
+from seewhy.explainers.gradient import InputXGradient, Saliency
+from seewhy.explainers.guided_backprop import GuidedBackprop
 from seewhy.explainers.integrated_gradients import IntegratedGradients
-from tiny import linear_classifier, random_images, small_cnn
+from seewhy.explainers.lrp import Lrp
+from seewhy.explainers.rise import Rise
+from tiny import classifier_of, linear_classifier, random_images, small_cnn
 
 
 def batch_of(labels: list[int], size: int = 8) -> Batch:
@@ -71,3 +78,50 @@ def test_an_empty_map_is_said_to_be_empty() -> None:
     batch = batch_of([0])
     made, _ = explain_batch(classifier, batch, classifier(batch.images), Saliency(probe_batch_size=4), "predicted")
     assert made[0].warnings == ("the map is zero everywhere",)
+
+
+class Pooled(nn.Module):
+    """Logits of the largest values of 2x2 windows, weighted differently."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool, self.head = nn.MaxPool2d(2), nn.Linear(48, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.pool(images).flatten(1))
+        return logits
+
+
+@pytest.mark.parametrize(
+    "explainer",
+    [
+        Saliency(),
+        InputXGradient(),
+        GuidedBackprop(),
+        Lrp(rule="epsilon"),
+        IntegratedGradients(n_steps=3),
+        IntegratedGradients(n_steps="auto"),
+    ],
+)
+def test_what_rounding_decides_where_a_picture_is_flat_is_measured_and_said(explainer: Explainer) -> None:
+    torch.manual_seed(0)
+    classifier, batch = classifier_of(Pooled(), 8, 3, normalised=False), batch_of([0, 1, 2])
+    batch.images[1] = 0.7
+    batch.images[2, :, :, :4] = 1.0
+    explained, _ = explain_batch(classifier, batch, classifier(batch.images).detach(), explainer, 1)
+    said = [[each for each in one.warnings if "rounding decides" in each] for one in explained]
+    assert [len(each) for each in said] == [0, 1, 1]
+    shares = [float(re.findall(r"(\d+) %", each[0])[0]) for each in said[1:]]
+    assert shares[0] > shares[1] > 30, "all windows tie, and half of them"
+
+
+def test_flat_pictures_are_explained_once_more_only_where_that_may_matter() -> None:
+    classifier, _ = linear_classifier()
+    batch = batch_of([0, 1])
+    batch.images[1] = 0.7
+    logits = classifier(batch.images).detach()
+    for explainer, expected in ((Saliency(probe_batch_size=4), 3), (Rise(n_masks=4, probe_batch_size=4), 0)):
+        before = classifier.passes.backward
+        explained, _ = explain_batch(classifier, batch, logits, explainer, 1)
+        assert classifier.passes.backward - before == expected
+        assert not any("rounding decides" in each for one in explained for each in one.warnings)

@@ -10,6 +10,7 @@ from torch import nn
 from seewhy.core.errors import UserError
 from seewhy.explainers import integrated_gradients
 from seewhy.explainers.base import AttributionResult
+from seewhy.explainers.baselines import build_baselines
 from seewhy.explainers.integrated_gradients import GuidedIg, IntegratedGradients, find_kth_smallest
 from seewhy.models.classifier import Classifier, Passes
 from tiny import classifier_of, linear_classifier, random_images, small_cnn
@@ -18,12 +19,12 @@ IMAGES, TARGETS = random_images(3, 32), torch.tensor([3, 7, 3])
 
 
 def slow_twin(explainer: GuidedIg, image: torch.Tensor, target: int) -> torch.Tensor:
-    """One image in double precision, one set of values after the other, from black."""
+    """One image in double precision, one set of values after the other, from black, which no value is nearer than 2^-26."""
     classifier, goal = small_cnn(), image.double().flatten()
     point, attributions = torch.zeros_like(goal), torch.zeros_like(goal)
     for step in range(1, explainer.n_steps + 1):
         share = step / explainer.n_steps
-        leaf = point.view(1, 3, 32, 32).requires_grad_()
+        leaf = point.maximum(2**-26 * goal).view(1, 3, 32, 32).requires_grad_()
         classifier(leaf)[0, target].backward()
         gradient = leaf.grad.flatten()
         strength, before = gradient.abs(), point.clone()
@@ -226,8 +227,10 @@ def test_it_equals_pair(max_distance: float, n_steps: int, monkeypatch: pytest.M
 
     monkeypatch.setattr(peer.np, "quantile", renamed)  # NumPy 2.4 has dropped the argument's old name
     classifier = small_cnn()
-    explainer = GuidedIg(n_steps=n_steps, max_distance=max_distance, rule="riemann_left", probe_batch_size=16)
-    found = explainer(classifier, IMAGES, TARGETS)
+    explainer = GuidedIg(  # no ties in a flat start
+        n_steps=n_steps, max_distance=max_distance, rule="riemann_left", baseline="noise", probe_batch_size=16
+    )
+    found, starts = explainer(classifier, IMAGES, TARGETS), build_baselines("noise", IMAGES)
     for row, (image, target) in enumerate(zip(IMAGES, TARGETS, strict=True)):
 
         def gradients(
@@ -238,7 +241,11 @@ def test_it_equals_pair(max_distance: float, n_steps: int, monkeypatch: pytest.M
             return {peer.INPUT_OUTPUT_GRADIENTS: gradient.numpy()}
 
         mask = peer.GuidedIG().GetMask(
-            image.double().numpy(), gradients, x_steps=n_steps, fraction=0.25, max_dist=max_distance
+            *(image.numpy(), gradients),
+            x_baseline=starts[row].numpy(),
+            x_steps=n_steps,
+            fraction=0.25,
+            max_dist=max_distance,
         )
         expected = torch.from_numpy(mask.sum(0))
         torch.testing.assert_close(found[row], expected, rtol=0, atol=1e-9 * float(expected.abs().max()))

@@ -1,12 +1,14 @@
 """Integrated gradients against closed forms, a loop and Captum."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from seewhy.core.errors import UserError
 from seewhy.explainers.baselines import BASELINES, build_baselines
-from seewhy.explainers.integrated_gradients import IntegratedGradients
+from seewhy.explainers.integrated_gradients import GuidedIg, IntegratedGradients
 from seewhy.explainers.path_integrals import RULES, compute_quadrature
 from seewhy.models.classifier import Passes
 from tiny import classifier_of, double_by_default, linear_classifier, random_images, small_cnn
@@ -34,7 +36,7 @@ def slow_twin(rule: str, n_steps: int, baseline: str) -> Tensor:
     for image, target, start in zip(IMAGES, TARGETS, build_baselines(baseline, IMAGES), strict=True):
         average = torch.zeros_like(image)
         for node, weight in zip(nodes.tolist(), weights.tolist(), strict=True):
-            leaf = (start + node * (image - start))[None].requires_grad_()
+            leaf = (start + max(node, 2**-26) * (image - start))[None].requires_grad_()
             classifier(leaf)[0, target].backward()
             average += weight * leaf.grad[0]
         maps.append((average * (image - start)).sum(0))
@@ -54,6 +56,39 @@ def test_of_a_linear_network_it_is_weight_times_difference(baseline: str) -> Non
         assert float(result.facts["completeness_gap_relative"].max()) < 1e-3
 
 
+class Largest(nn.Module):
+    """Logit 0: the sum of the largest values of 2x2 windows; logit 1: the rectified sum of all values."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        pooled = nn.functional.max_pool2d(images, 2).sum((1, 2, 3))
+        return torch.stack([pooled, images.sum((1, 2, 3)).relu()], 1)
+
+
+@pytest.mark.parametrize("baseline", ["black", "white"])
+@pytest.mark.parametrize(
+    "explainer",
+    [
+        IntegratedGradients(rule="riemann_left", n_steps=1),
+        IntegratedGradients(rule="trapezoid", n_steps=2),
+        IntegratedGradients(n_steps="auto"),
+        GuidedIg(rule="riemann_left", n_steps=1, max_distance=0),
+        GuidedIg(n_steps=2, max_distance=0),
+    ],
+)
+def test_a_start_of_one_colour_hands_its_gradient_to_what_the_image_makes_largest(
+    explainer: IntegratedGradients | GuidedIg, baseline: str
+) -> None:
+    """Of a homogeneous function all gradients of a path are the same, also the first, at which all values are equal."""
+    image = random_images(1, 4)
+    classifier = classifier_of(Largest(), 4, 2, normalised=False)
+    difference = image - float(baseline == "white")
+    largest = nn.functional.max_pool2d(image, 2).repeat_interleave(2, 2).repeat_interleave(2, 3) == image
+    for target, expected in ((0, difference * largest), (1, difference)):
+        if (baseline, target) != ("white", 1):  # the sum falls to 0 at black alone
+            found = replace(explainer, baseline=baseline, probe_batch_size=4)(classifier, image, torch.tensor([target]))
+            torch.testing.assert_close(found, expected.sum(1), rtol=1e-6, atol=1e-9)
+
+
 @pytest.mark.parametrize("n_steps", [1, 2, 5])
 @pytest.mark.parametrize("rule", RULES)
 def test_of_a_sum_of_squares_every_rule_is_known(rule: str, n_steps: int) -> None:
@@ -65,7 +100,7 @@ def test_of_a_sum_of_squares_every_rule_is_known(rule: str, n_steps: int) -> Non
     explainer = IntegratedGradients(rule=rule, n_steps=n_steps, probe_batch_size=16)
     expected = 2 * mean_node.get(rule, 0.5) * targets[:, None, None] * images.square().sum(1)
     result = explainer.attribute(classifier, images, targets)
-    torch.testing.assert_close(result.maps, expected)
+    torch.testing.assert_close(result.maps, expected, rtol=1e-6, atol=1e-6)  # a start lies 2^-26 along the path
     change = targets * images.square().sum((1, 2, 3))
     gap = (2 * mean_node.get(rule, 0.5) - 1) * change
     torch.testing.assert_close(result.facts["completeness_gap"], gap, rtol=1e-3, atol=1e-4)
@@ -169,11 +204,11 @@ def test_it_equals_captum(rule: str) -> None:
     classifier = small_cnn()
     with double_by_default():
         expected = attr.IntegratedGradients(classifier).attribute(
-            IMAGES, baselines=torch.ones_like(IMAGES), target=TARGETS, n_steps=6, method=CAPTUM[rule]
+            IMAGES, baselines=build_baselines("noise", IMAGES), target=TARGETS, n_steps=6, method=CAPTUM[rule]
         )
     # Captum's trapezoid weights of n steps add up to (n - 1) / n
     expected = expected.detach().sum(1) * (6 / 5 if rule == "trapezoid" else 1)
-    found = IntegratedGradients(rule=rule, n_steps=6, baseline="white", probe_batch_size=16)(
+    found = IntegratedGradients(rule=rule, n_steps=6, baseline="noise", probe_batch_size=16)(  # no ties in a flat start
         classifier, IMAGES, TARGETS
     )
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-9 * float(expected.abs().max()))

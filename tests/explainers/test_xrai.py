@@ -58,6 +58,37 @@ def test_regions_that_add_too_little_are_dropped() -> None:
     assert [(pixels.tolist(), density) for pixels, density in order] == [([1, 2], 4.0), ([0, 3], 0.5)]
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (2, 0, 3, 1)])
+def test_regions_that_rounding_alone_tells_apart_come_together(order: tuple[int, ...]) -> None:
+    """Whatever the order in which they are listed, and also where what is left of a sum is rounding."""
+    labels = [np.array([[order[0], order[1], order[2], order[3]]]), np.array([[0, 0, 1, 1]])]
+    third = 0.1 + 0.2 - 0.3  # 5.6e-17
+    exact = rank_regions(build_regions(labels, 0), np.array([0.5, 0.0, third, -third]), 1)
+    assert [(pixels.tolist(), density) for pixels, density in exact] == [([0], 0.5), ([1, 2, 3], 0.0)]
+    near = np.array([0.5, 0.5 + 1e-9, 0.25, 0.25 - 1e-9])
+    assert [pixels.tolist() for pixels, _ in rank_regions(build_regions(labels, 0), near, 1, 1e-8)] == [[0, 1], [2, 3]]
+    told = [pixels.tolist() for pixels, _ in rank_regions(build_regions(labels, 0), near, 1)]
+    assert told == [[1], [0], [2], [3]]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0)])
+def test_regions_that_the_network_does_not_look_at_share_a_rank(
+    order: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stripes = np.repeat(order, 2)[None].repeat(8, 0)
+    monkeypatch.setattr("seewhy.explainers.xrai.segment", lambda *_: [stripes])
+    classifier, _ = linear_classifier()
+    with torch.no_grad():
+        weights = classifier.network[1].weight[1].view(3, 8, 8)
+        weights.zero_()
+        weights[:, :, 4:6] = 1.0
+    found = Xrai(n_steps=1, dilation=0, probe_batch_size=16).attribute(
+        classifier, torch.full((1, 3, 8, 8), 0.9), torch.tensor([1])
+    )
+    assert found.maps[0].unique(dim=0).tolist() == [[0.75] * 4 + [1.0] * 2 + [0.75] * 2]
+    assert found.facts["n_regions"].tolist() == [2]
+
+
 def test_regions_are_widened_by_a_disk() -> None:
     segmentations = segment(IMAGES[0], (250,))
     found = build_regions(segmentations, 2).toarray().reshape(-1, 32, 32)

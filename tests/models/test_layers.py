@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from seewhy.core.errors import Incompatible, UserError
 from seewhy.models.classifier import Classifier, find_layer
-from seewhy.models.layers import find_cam_layer
+from seewhy.models.layers import find_cam_layer, require_grid
 from tiny import classifier_of, linear_classifier, random_images, small_cnn
 
 
@@ -72,6 +72,26 @@ def test_a_network_without_positions() -> None:
     classifier, _ = linear_classifier()
     with pytest.raises(Incompatible, match="saliency"):
         find_cam_layer(classifier, (8, 8))
+
+
+class TwoPaths(nn.Module):
+    """Two convolutions side by side, whose means alone come together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine, self.coarse = (nn.Conv2d(3, 4, stride, stride) for stride in (2, 4))
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(torch.cat([path(images).mean((2, 3)) for path in (self.fine, self.coarse)], 1))
+
+
+def test_a_network_of_paths_that_meet_behind_their_grids_is_refused_with_a_layer_that_can() -> None:
+    torch.manual_seed(0)
+    classifier = classifier_of(TwoPaths(), 16, 10)
+    with pytest.raises(Incompatible, match=r"16x16.*every path.*explainer\.layer=coarse.*saliency"):
+        find_cam_layer(classifier, (16, 16))
+    assert require_grid(classifier, "coarse", (16, 16)).cells == (4, 4)
 
 
 def test_no_hook_stays_after_an_error() -> None:

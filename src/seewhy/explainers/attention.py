@@ -121,6 +121,7 @@ class AttentionGradient(Explainer):
     looks_inside: ClassVar[str] = "operations"
     signed: ClassVar[bool] = False
     passes: ClassVar[tuple[int, int] | None] = (1, 1)
+    is_local: ClassVar[bool] = True
 
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         tokens = measure_tokens(evaluator.classifier, (images.shape[2], images.shape[3]))

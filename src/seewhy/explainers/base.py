@@ -70,6 +70,8 @@ class Explainer(ABC):
     """(forward, backward) passes of an image, where they do not depend on the parameters."""
     looks_inside: ClassVar[str] = ""
     """What a method reads beside outputs and gradients: `layers` (of modules), `operations` (every one), or nothing."""
+    is_local: ClassVar[bool] = False
+    """Whether a map is made of gradients at the image itself, which rounding decides where the image is flat."""
     unprinted: ClassVar[frozenset[str]] = frozenset(("seed", "probe_batch_size"))
     """Parameters that `parameters` leaves out, because they do not decide what the map means."""
 

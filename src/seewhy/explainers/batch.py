@@ -5,18 +5,24 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from seewhy.core.facts import Facts
 from seewhy.core.outputs import list_labels
 from seewhy.core.target_choice import SEPARATOR, choose, name_suffix, parse_targets
 from seewhy.core.targets import UNKNOWN
-from seewhy.core.types import Batch, Explanation, Prediction, Skipped
+from seewhy.core.types import Attributions, Batch, Classes, Explanation, Images, Prediction, Skipped, Targets
 from seewhy.explainers.base import Explainer
+from seewhy.explainers.rounding import estimate_relative_rounding
 from seewhy.models.classifier import Classifier
 
 TOP = 5
 """Classes that a prediction lists."""
+FLAT = 0.25
+"""Share of an image from which on its flat parts are looked into."""
+DECIDED = 0.05
+"""Share of a map that rounding may decide."""
 NO_LABEL = "no label"
 """The words for a prediction in which no label is above the threshold."""
 
@@ -98,6 +104,7 @@ def explain_batch(
         if not chosen.rows:
             continue
         result = explainer.attribute(classifier, batch.images[chosen.rows], chosen.targets)
+        ties = measure_ties(explainer, classifier, batch.images[chosen.rows], chosen.targets, result.maps)
         for position, (row, target_of_image) in enumerate(zip(chosen.rows, chosen.described, strict=True)):
             suffix = ""
             if len(choices) > 1 or not choice.terms:
@@ -116,7 +123,7 @@ def explain_batch(
                 signed=explainer.signed,
                 classifier=f"{classifier.name} ({classifier.origin})",
                 facts=facts,
-                warnings=find_warnings(explainer, attribution, facts),
+                warnings=find_warnings(explainer, attribution, facts, ties[position]),
                 display=classifier.facts.display,
                 suffix=suffix,
             )
@@ -124,13 +131,61 @@ def explain_batch(
     return [explanation for explanations in by_image for explanation in explanations], skipped
 
 
-def find_warnings(explainer: Explainer, attribution: Tensor, facts: dict[str, float]) -> tuple[str, ...]:
+def measure_ties(
+    explainer: Explainer, classifier: Classifier, images: Images, targets: Targets | Classes, maps: Attributions
+) -> list[float]:
+    """Measure how much of a map of gradients is decided by rounding where an image is flat.
+
+    Where a picture has one colour all values of a pooling window are equal, and units of a network without biases stand at
+    their kinks: the gradient goes where rounding sends it. Images of which a part is flat are explained once more, off by
+    as much as rounding can make of their values.
+
+    Args:
+        explainer: The method.
+        classifier: The network.
+        images: Float [batch, channels, height, width] in [0, 1].
+        targets: A target for each image.
+        maps: What the method gave, [batch, height, width].
+
+    Returns:
+        For each image the L2 distance of both maps as a share of the larger; 0 for images without flat parts, and where the
+        method takes no gradient at the image.
+    """
+    shares = [0.0] * len(images)
+    rows = find_flat(images).nonzero().flatten() if explainer.is_local else images.new_zeros(0, dtype=torch.int64)
+    if len(rows):
+        signs = torch.randint(2, images.shape[1:], generator=torch.Generator().manual_seed(0)) * 2 - 1
+        nudged = images[rows] + signs.to(images) * estimate_relative_rounding(classifier, images)
+        twins = explainer.attribute(classifier, nudged, Targets.of(targets)[rows]).maps
+        for row, first, twin in zip(rows.tolist(), maps[rows].double(), twins.double(), strict=True):
+            largest = float(torch.maximum(first.norm(), twin.norm()))
+            shares[row] = float((first - twin).norm()) / largest if largest else 0.0
+    return shares
+
+
+def find_flat(images: Images) -> Tensor:
+    """Find the images of which at least the share `FLAT` of the pixels has the colour of both neighbours before it.
+
+    Args:
+        images: Float [batch, channels, height, width].
+
+    Returns:
+        Bool [batch].
+    """
+    same = (images[:, :, 1:, 1:] == images[:, :, :-1, 1:]) & (images[:, :, 1:, 1:] == images[:, :, 1:, :-1])
+    return same.all(1).flatten(1).double().mean(1) >= FLAT
+
+
+def find_warnings(
+    explainer: Explainer, attribution: Tensor, facts: dict[str, float], ties: float = 0.0
+) -> tuple[str, ...]:
     """Find what a reader must know before trusting a map.
 
     Args:
         explainer: The method.
         attribution: Float [height, width].
         facts: Numbers about the map.
+        ties: The share of it that `measure_ties` gave.
 
     Returns:
         A sentence for each.
@@ -142,6 +197,11 @@ def find_warnings(explainer: Explainer, attribution: Tensor, facts: dict[str, fl
         warnings.append(_describe_zero(facts))
     elif attribution.numel() > 1 and bool((attribution == attribution.flatten()[0]).all()):
         warnings.append("the map is the same everywhere: it says nothing about where")
+    if ties > DECIDED:
+        warnings.append(
+            f"rounding decides {100 * min(ties, 1):.0f} % of the map: where the picture is flat the values that the network "
+            "compares are equal; explainer=smooth_grad averages over noisy copies, in which they are not"
+        )
     return (*warnings, *explainer.list_warnings(facts))
 
 

@@ -123,6 +123,7 @@ class GradientCam(Cam):
     """A class activation map from the activations of a layer and their gradient."""
 
     passes: ClassVar[tuple[int, int] | None] = (1, 1)
+    is_local: ClassVar[bool] = True
 
     def _compute_coarse(self, evaluator: BatchedEvaluator, layer: CamLayer, images: Images, targets: Targets) -> Tensor:
         def compute(rows: Tensor) -> tuple[Tensor]:

@@ -101,6 +101,11 @@ class Expert(Explainer):
         return Explainer.unprinted | {"alive", "influences"} | path
 
     @property
+    def is_local(self) -> bool:  # type: ignore[override]
+        """Whether all gradients are taken at the image itself."""
+        return not self._walks
+
+    @property
     def _walks(self) -> bool:
         return self.distribution == "path" or self.attribution == "integrated_gradients"
 

@@ -19,6 +19,7 @@ class InputXGradient(ChannelExplainer):
     """
 
     passes: ClassVar[tuple[int, int] | None] = (1, 1)
+    is_local: ClassVar[bool] = True
 
     def attribute_channels(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Images:
         """Compute image * gradient."""
@@ -29,7 +30,8 @@ class InputXGradient(ChannelExplainer):
 class Saliency(ChannelExplainer):
     """max over channels of |d score / d pixel|, never negative.
 
-    Where all values of a pooling window are equal, as in a flat image, rounding decides which of them has the gradient.
+    Where all values of a pooling window are equal, as in a flat image, rounding decides which of them has the gradient; how
+    much of the map that is, is measured and said where a quarter of the image is flat, as for all methods of this kind.
     Simonyan, Vedaldi, Zisserman: Deep inside convolutional networks, 2014.
 
     Args:
@@ -39,6 +41,7 @@ class Saliency(ChannelExplainer):
     reduction: Annotated[str, OneOf(("max", "sum"))] = "max"
 
     passes: ClassVar[tuple[int, int] | None] = (1, 1)
+    is_local: ClassVar[bool] = True
 
     @property
     def signed(self) -> bool:  # type: ignore[override]

@@ -35,6 +35,7 @@ class RectifiedGradient(Explainer):
     """The backward rule of a rectifier."""
     looks_inside: ClassVar[str] = "operations"
     passes: ClassVar[tuple[int, int] | None] = (1, 1)
+    is_local: ClassVar[bool] = True
 
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         def compute_gradient(rows: Tensor) -> tuple[Tensor]:
@@ -87,6 +88,7 @@ class GuidedGradCam(Explainer):
     looks_inside: ClassVar[str] = "operations"
     signed: ClassVar[bool] = GuidedBackprop.signed
     passes: ClassVar[tuple[int, int] | None] = (2, 2)
+    is_local: ClassVar[bool] = True
 
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         fine = GuidedBackprop(reduction=self.reduction)._attribute(evaluator, images, targets).maps

@@ -18,12 +18,14 @@ from seewhy.core.settings import MANY, Auto, Count, CountFrom2, OneOf, Positive,
 from seewhy.core.tensors import compute_pearson
 from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import AttributionResult
+from seewhy.explainers.baselines import RANDOM_BASELINES
 from seewhy.explainers.completeness import BaselineExplainer, CompleteChannelExplainer, ScoreChange, compare_scores
 from seewhy.explainers.path_integrals import (
     FEWEST,
     AdaptivePath,
     Rule,
     compute_quadrature,
+    find_first_point,
     walk_straight_path,
 )
 from seewhy.explainers.rounding import estimate_relative_rounding
@@ -36,8 +38,8 @@ class IntegratedGradients(CompleteChannelExplainer, BaselineExplainer):
 
     The memory does not depend on the number of steps. Facts: `n_steps`, the nodes used, and with `auto` also `map_error`, by
     which share of its L2 norm the map changed when their number was last doubled. Rules with a node at the baseline itself
-    (riemann_left, trapezoid, `auto`) take a gradient at a flat image where the baseline is one colour: all values of a
-    pooling window are equal there, and rounding decides which of them has the gradient. gauss_legendre has no such node.
+    (riemann_left, trapezoid, `auto`) take that gradient a little way along the path, at the root of the precision: in a
+    baseline of one colour all values of a pooling window are equal, and rounding would decide which of them has it.
     Sundararajan, Taly, Yan: Axiomatic attribution for deep networks, ICML 2017.
 
     Args:
@@ -67,6 +69,11 @@ class IntegratedGradients(CompleteChannelExplainer, BaselineExplainer):
             limits = f"tolerance={self.tolerance}, map_tolerance={self.map_tolerance}, max_steps={self.max_steps}"
             return f"baseline={self.baseline}, n_steps=auto, {limits}"
         return f"baseline={self.baseline}, n_steps={self.n_steps}, rule={self.rule}"
+
+    @property
+    def is_local(self) -> bool:  # type: ignore[override]
+        """What is flat in an image is flat all along the path, unless the baseline is drawn at random."""
+        return self.baseline not in RANDOM_BASELINES
 
     def attribute_channels(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> Images:
         """Integrate the gradient, without measuring the completeness gap."""
@@ -253,8 +260,8 @@ class GuidedIg(CompleteChannelExplainer, BaselineExplainer):
 
     Every step shortens the L1 distance to the image by 1 / `n_steps`: of the values (pixel and channel) those with the
     smallest |gradient| move towards the image, then the next, until that is reached. The steps follow one another, so that
-    a pass holds one point of each image. The first gradient is that at the baseline, where rounding decides which of the
-    equal values of a pooling window has it if the baseline is one colour; `noise` and `uniform` are not.
+    a pass holds one point of each image. The first gradient is taken a little way along the straight path, as integrated
+    gradients take it.
 
     Rounding orders gradients that are nearly equal, each step follows from the one before, and behind rectifiers paths that
     differ by rounding soon go apart: the farther `max_distance` lets them stray, the farther. So a second path is walked
@@ -342,8 +349,9 @@ class GuidedIg(CompleteChannelExplainer, BaselineExplainer):
         lengths = difference.flatten(1).abs()
         position, attributions = (lengths == 0).to(lengths), torch.zeros_like(lengths)
         movement, left = torch.zeros_like(lengths), 0.5 if self.rule == "trapezoid" else 1.0
+        first = find_first_point(lengths)
         for step in range(self.n_steps):
-            points = torch.addcmul(baselines, position.view_as(difference), difference)
+            points = torch.addcmul(baselines, position.clamp_min(first).view_as(difference), difference)
             gradient = evaluator.compute_gradient(points, targets).flatten(1)
             strength = gradient.abs()
             if rounding is not None:

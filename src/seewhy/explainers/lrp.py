@@ -51,6 +51,7 @@ class Lrp(Explainer):
 
     looks_inside: ClassVar[str] = "operations"
     passes: ClassVar[tuple[int, int] | None] = (1, 1)
+    is_local: ClassVar[bool] = True
 
     @property
     def parameters(self) -> str:

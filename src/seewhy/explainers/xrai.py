@@ -30,6 +30,8 @@ SMALLEST_GAIN = 1 / 1000
 SEGMENTED_SIZE = (224, 224)
 """Size that an image is brought to before it is segmented: scale and smallest segment are meant for it."""
 SMALLEST_SEGMENT = 150
+TIE = 1e-12
+"""Share of the largest value by which rounding of sums in double precision may tell two means apart."""
 SIGMA = 0.8
 
 
@@ -39,9 +41,10 @@ class Xrai(Explainer):
 
     The gradients are integrated from black and from white, averaged and summed over the channels. Regions of several
     sizes overlap; again and again the one whose pixels not yet ranked have the largest mean attribution comes next. The
-    pixels above 1 - k are the share k of the image that matters most. Regions are Felzenszwalb's, with the settings of
-    the authors' code. Where the integrated gradients are zero, or below their floor, so is the map. Facts: the
-    completeness gap from the baseline where it is larger, `n_regions` ranked, `largest` and `floor` of the integral.
+    pixels above 1 - k are the share k of the image that matters most. Regions are Felzenszwalb's, with the settings of the
+    authors' code; those whose means differ by no more than the floor of rounding have no order and come together. Where
+    the integrated gradients are zero, or below their floor, so is the map. Facts: the completeness gap from the baseline
+    where it is larger, `n_regions` of a rank of their own, `largest` and `floor` of the integral.
     Kapishnikov et al.: XRAI, better attributions through regions, ICCV 2019. Felzenszwalb, Huttenlocher: Efficient
     graph-based image segmentation, IJCV 2004.
 
@@ -97,27 +100,26 @@ class Xrai(Explainer):
         integrals = [values.sum(1) for values, _ in paths]
         errors = [facts["map_error"] for _, facts in paths if "map_error" in facts]
         gaps, rounding = self._measure_gaps(evaluator, images, targets, integrals)
-        gradients = torch.stack(integrals).mean(0).cpu().double().numpy()
+        mean = torch.stack(integrals).mean(0)
+        settled = AttributionResult(mean, gaps, share_rounding(mean, rounding)).settle()
+        gradients, floors = mean.cpu().double().numpy(), settled.facts["floor"].tolist()
         dilation = round(min(images.shape[2:]) * 5 / 224) if self.dilation is None else self.dilation
         maps, counts = [], []
-        for image, gradient in zip(images, gradients, strict=True):
+        for image, gradient, floor in zip(images, gradients, floors, strict=True):
             regions = build_regions(
                 segment(select_display(image, evaluator.classifier.facts.display), self.scales), dilation
             )
-            ranked = rank_regions(regions, gradient.ravel(), max(1, round(gradient.size * SMALLEST_GAIN)))
+            ranked = rank_regions(regions, gradient.ravel(), max(1, round(gradient.size * SMALLEST_GAIN)), floor)
             values, before = np.empty(gradient.size), 0
             for pixels, _ in ranked:
                 values[pixels] = 1 - before / gradient.size
                 before += len(pixels)
             maps.append(torch.from_numpy(values.reshape(gradient.shape)))
             counts.append(len(ranked))
-        mean = torch.stack(integrals).mean(0)
-        settled = AttributionResult(mean, {**gaps, "n_regions": torch.tensor(counts)}, share_rounding(mean, rounding))
-        settled = settled.settle()
         worst = {"map_error": torch.stack(errors).amax(0)} if errors else {}
         is_empty = ~settled.maps.flatten(1).any(1)
         ranks = torch.stack(maps).to(images).masked_fill(is_empty[:, None, None], 0.0)
-        return AttributionResult(ranks, {**settled.facts, **worst})
+        return AttributionResult(ranks, {**settled.facts, "n_regions": torch.tensor(counts), **worst})
 
     def _measure_gaps(
         self, evaluator: BatchedEvaluator, images: Images, targets: Targets, integrals: list[Tensor]
@@ -185,27 +187,31 @@ def build_regions(segmentations: Sequence[NDArray[np.int64]], dilation: int) -> 
 
 
 def rank_regions(
-    regions: sparse.csr_matrix, attribution: NDArray[np.float64], smallest: int
+    regions: sparse.csr_matrix, attribution: NDArray[np.float64], smallest: int, tie: float = 0.0
 ) -> list[tuple[NDArray[np.int64], float]]:
     """Rank regions greedily; each contributes the pixels that no region before it holds.
 
-    The region with the largest mean over its free pixels comes next. A region that would add fewer than `smallest`
-    pixels is dropped; the pixels that no region holds come last.
+    The region with the largest mean over its free pixels comes next, together with those that tie with it. A region that
+    would add fewer than `smallest` pixels is dropped; the pixels that no region holds come last.
 
     Args:
         regions: The pixels of each region, [regions, pixels].
         attribution: Float64 [pixels].
         smallest: Free pixels that a region must hold, at least 1.
+        tie: Largest difference of two means that tells nothing, from 0.
 
     Returns:
         (pixels, their mean attribution) in the order of the ranks; every pixel once.
     """
     columns = regions.tocsc()
     areas, sums = regions.sum(1).A1, regions @ attribution
-    free, ranked = np.ones(len(attribution), bool), []
+    free, ranked, scale = np.ones(len(attribution), bool), [], float(np.abs(attribution).max())
     while (areas >= smallest).any():
         density = np.where(areas >= smallest, sums / np.maximum(areas, 1), -np.inf)
-        pixels = regions[int(density.argmax())].indices
+        best = int(density.argmax())
+        tied = density >= density[best] - tie - TIE * scale
+        tied[best] = True  # also where it is NaN
+        pixels = np.unique(regions[tied.nonzero()[0]].indices)
         pixels = pixels[free[pixels]]
         ranked.append((pixels, float(attribution[pixels].mean())))
         free[pixels] = False

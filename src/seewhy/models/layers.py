@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -16,7 +16,7 @@ from seewhy.models.band_responses import find_grid_by_responses, is_contradicted
 from seewhy.models.cell_grid import CellGrid, GridAxis
 from seewhy.models.grid_search import find_grid
 from seewhy.models.receptive_fields import GLOBAL
-from seewhy.models.tracing import Output, draw_noise, record_output, trace_pass
+from seewhy.models.tracing import Output, TracedPass, draw_noise, record_output, trace_pass
 
 if TYPE_CHECKING:
     from seewhy.models.classifier import Classifier
@@ -135,33 +135,46 @@ def find_cam_layer(classifier: Classifier, size: tuple[int, int]) -> str:
 
 def _search(classifier: Classifier, size: tuple[int, int]) -> str:
     traced = trace_pass(classifier, size)
+    weighted = [number for number, output in enumerate(traced.outputs) if _has_weights(output.module)]
+    scored = {output.node for output in traced.outputs[max(weighted, default=0) :]}
+    candidates = list(_list_candidates(traced))
+    for output in candidates:
+        if output.node in traced.cuts and _has_cells(classifier, output, size, output.node in scored):
+            return output.name
+    crossed = f"more than one position at {size[0]}x{size[1]} pixels that every path from the image crosses"
+    pixels = "take an explainer of pixels, such as saliency or occlusion"
+    for output in candidates:
+        if _has_cells(classifier, output, size, output.node in scored):
+            raise Incompatible(
+                f"the network has no layer with {crossed}; set explainer.layer={output.name}, the last one of its path, "
+                f"whose map tells nothing of the others, or {pixels}"
+            )
+    raise Incompatible(f"the network has no layer with {crossed}; give larger images, or {pixels}")
+
+
+def _list_candidates(traced: TracedPass) -> Iterator[Output]:
+    """The outputs of the last runs of modules that are neither passed on nor pooled nor dense, the last one first."""
     last_runs = {id(output) for output in {output.name: output for output in traced.outputs}.values()}
     pooled = {output.node for output in traced.outputs if "Pool" in type(output.module).__name__}
-    last_weights = max(
-        (number for number, output in enumerate(traced.outputs) if _has_weights(output.module)), default=0
-    )
-    scored = {output.node for output in traced.outputs[last_weights:]}
     for output in reversed(traced.outputs):
         passed_on = isinstance(output.module, nn.Identity | nn.Dropout) or output.node in pooled
         dense = isinstance(output.module, nn.Linear) and len(output.shape) == 3
-        if passed_on or dense or id(output) not in last_runs or output.node not in traced.cuts:
-            continue
-        grid = find_grid(output.fields, size)
-        if grid is None and len(output.shape) < 3:
-            continue
-        if grid is None or min(grid.cells) > 1:
-            grid = measure_grid(classifier, output.name, size)
-        if grid is None or min(grid.cells) < 2:
-            continue
-        if output.node in scored and _count_channels(output, grid) == len(classifier.facts.classes):
-            continue
-        if _is_read(classifier, output.name, size, grid):
-            return output.name
-    raise Incompatible(
-        f"the network has no layer with more than one position at {size[0]}x{size[1]} pixels that every path from the "
-        "image crosses; give larger images, name a layer in explainer.layer, or take an explainer of pixels, such as "
-        "saliency or occlusion"
-    )
+        if not passed_on and not dense and id(output) in last_runs:
+            yield output
+
+
+def _has_cells(classifier: Classifier, output: Output, size: tuple[int, int], is_scored: bool) -> bool:
+    """Whether an output has a grid that the logits depend on, and is no map of class scores."""
+    grid = find_grid(output.fields, size)
+    if grid is None and len(output.shape) < 3:
+        return False
+    if grid is None or min(grid.cells) > 1:
+        grid = measure_grid(classifier, output.name, size)
+    if grid is None or min(grid.cells) < 2:
+        return False
+    if is_scored and _count_channels(output, grid) == len(classifier.facts.classes):
+        return False
+    return _is_read(classifier, output.name, size, grid)
 
 
 def _count_channels(output: Output, grid: CellGrid) -> int:

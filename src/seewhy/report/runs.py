@@ -30,7 +30,7 @@ class Run:
     Args:
         folder: Where they lie.
         record: run.json.
-        metrics: metrics.csv with the columns image, explainer, metric and value.
+        metrics: metrics.csv with the columns image, explainer, metric and value, and parameters.
         predictions: predictions.csv of the images that were explained, by image name; all columns are text.
         facts: metrics.json.
     """
@@ -68,7 +68,7 @@ def read_run(folder: Path, record: dict[str, Any]) -> Run:
     try:
         metrics = pd.read_csv(
             folder / "metrics.csv",
-            dtype={"image": str, "explainer": str, "metric": str},
+            dtype={"image": str, "explainer": str, "parameters": str, "metric": str},
             keep_default_na=False,
             na_values={"value": ["", "nan"]},
         )

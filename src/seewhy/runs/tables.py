@@ -19,7 +19,7 @@ PREDICTIONS: tuple[str, ...] = (
     *("target", "target_probability", "target_policy"),
     *(f"top{rank}" for rank in range(1, 6)),
 )
-METRICS = ("image", "explainer", "metric", "value")
+METRICS = ("image", "explainer", "parameters", "metric", "value")
 SKIPPED = ("path", "reason")
 LABELS = ("label", "images", "true", "predicted", "both", "accuracy")
 YES_NO = {None: "", True: "yes", False: "no"}
@@ -104,8 +104,12 @@ def _format_probability(probability: float) -> str:
 def _list_values(journal: Journal) -> Iterator[dict[str, Any]]:
     for explanation in journal.read_explanations():
         for metric, value in {**explanation.facts, **explanation.metrics}.items():
-            names = {"image": explanation.name, "explainer": explanation.explainer, "metric": metric}
-            yield names | {"value": repr(value)}
+            names = {
+                "image": explanation.name,
+                "explainer": explanation.explainer,
+                "parameters": explanation.parameters,
+            }
+            yield names | {"metric": metric, "value": repr(value)}
 
 
 @dataclass
