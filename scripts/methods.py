@@ -2,8 +2,9 @@
 
 usage: python scripts/methods.py [--models NAME ...] [--methods NAME ...] [--markdown FILE]
 
-Each method explains one sample image on each network. `right`: the map is finite, not empty, and where the method
-promises completeness its gap is within the tolerance. `gap 3.1 %`: it is not. `refused`: the method would be silently
+Each method explains one sample image on each network. `map`: it is finite and not empty. `gap 3.1 % of 5 %`: the method
+promises completeness, and its gap is within its tolerance, here 5 %; `gap 9 % over 5 %`: it is not. `control`: a map that
+knows nothing of the network, which no check can make right. `refused`: the method would be silently
 wrong on this network; the reasons stand below the table. Weights are `auto`, or random where none are at hand. Methods
 that draw samples get fewer than their yaml says (10, or 200 masks), so their gaps are larger than in a run.
 """
@@ -68,6 +69,7 @@ def verdict(classifier: Any, explainer: Any, image: Any, target: Any) -> tuple[s
     """(cell, reason of a refusal) of one method on one network."""
     from seewhy.core.errors import Incompatible
     from seewhy.explainers.batch import find_warnings
+    from seewhy.report.comparison import CONTROLS
 
     try:
         attributed = explainer.attribute(classifier, image, target)
@@ -76,9 +78,10 @@ def verdict(classifier: Any, explainer: Any, image: Any, target: Any) -> tuple[s
     facts = {key: float(values[0]) for key, values in attributed.facts.items()}
     found = find_warnings(explainer, attributed.maps[0].cpu(), facts)
     gap = facts.get("completeness_gap_relative")
-    if gap is not None and found:
-        return f"gap {percent(gap)}", ""
-    return (found[0] if found else "right" if gap is None else f"right ({percent(gap)})"), ""
+    tolerance = getattr(explainer, "tolerance", None)
+    if gap is not None and tolerance is not None and (gap > tolerance or not found):
+        return f"gap {percent(gap)} {'of' if gap <= tolerance else 'over'} {percent(tolerance)}", ""
+    return found[0] if found else "control" if explainer.name in CONTROLS else "map", ""
 
 
 def percent(share: float) -> str:

@@ -430,6 +430,7 @@ def _describe_origin(classifier: Classifier, explainer: Explainer, target: Any, 
         "parameters": explainer.parameters,
         "target": describe_target(target),
         "signed": explainer.signed,
+        "rectified": explainer.rectified,
         "tolerance": getattr(explainer, "tolerance", None),
     }
     return Origin(model, method, seed, str(classifier.device))

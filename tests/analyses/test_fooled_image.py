@@ -10,6 +10,7 @@ import torch
 from figure_checks import NAMES, assert_legible
 from seewhy.analyses.synthesis.fooling_image import COLUMNS, FooledImage, ProbabilityChange
 from seewhy.analyses.synthesis.fooling_run import build_cells, draw_fooling_panel, draw_fooling_sheet
+from seewhy.plots.heatmaps import build_colour_map
 
 
 def fooled(**changes: object) -> FooledImage:
@@ -46,7 +47,10 @@ def test_the_pictures_hold_true_values() -> None:
     original, fooling, difference, magnified = (cell.colours for cell in build_cells(made))
     np.testing.assert_allclose(original, 0.5)
     np.testing.assert_allclose(fooling[0, 0], [0.52, 0.5, 0.5], atol=1e-6)
-    np.testing.assert_allclose(difference[0, 0], [0.52, 0.5, 0.5], atol=1e-6)
+    ramp = build_colour_map("default", "unsigned")
+    np.testing.assert_array_equal(difference[0, 0], ramp.paint(np.ones(1))[0])  # the largest change is the brightest
+    np.testing.assert_array_equal(difference[1, 1], ramp.paint(np.zeros(1))[0])
+    assert "brightest: 0.02 of the range" in str(build_cells(made)[2].titles)
     np.testing.assert_allclose(magnified[0, 0], [0.7, 0.5, 0.5], atol=1e-6)
     np.testing.assert_allclose(magnified[1:], 0.5)
     assert "clipped" not in str(build_cells(made)[3].titles)

@@ -71,7 +71,7 @@ def test_a_run_leaves_tables_figures_and_curves(runner: Runner, capsys: pytest.C
     record = json.loads((folder / "run.json").read_text())["robustness"]
     assert record["forward_passes_over_floor"] == 1.0
     assert record["images_explained"] == 3
-    assert "clean → last level" in capsys.readouterr().out
+    assert "clean → severity " in capsys.readouterr().out
 
 
 def test_tensorboard_has_the_level_as_step(runner: Runner) -> None:
@@ -252,7 +252,7 @@ def test_outcomes_and_draws_make_the_intervals() -> None:
 def test_intervals_hold_the_mean_and_say_what_they_are() -> None:
     draw = np.random.default_rng(0).random(40)
     rough, equal, few, usual = compute_mean_intervals([draw[:6], np.ones(5), draw[:2], draw])
-    assert "rough" in rough.note and rough.low < draw[:6].mean() < rough.high
+    assert "approximate" in rough.note and rough.low < draw[:6].mean() < rough.high
     assert (equal.low, equal.high) == (1, 1) and "equal" in equal.note
     assert np.isnan(few.low) and "too few" in few.note
     assert usual.note == "" and usual.low < draw.mean() < usual.high

@@ -38,7 +38,7 @@ def test_a_run_leaves_everything_that_the_contract_names(runner: Runner, capsys:
     assert list((folder / "tensorboard").glob("events*"))
     assert not list(folder.rglob("*.part"))
     printed = capsys.readouterr().out
-    assert "3 images x (10 forward + 8 backward passes), 54 in all" in printed
+    assert "3 images × 18 passes = 54 passes" in printed
     assert f"run folder: {folder}" in printed.replace("\n", "")
 
 

@@ -9,7 +9,18 @@ import torch
 
 from seewhy.core.errors import UserError
 from seewhy.plots import heatmaps
-from seewhy.plots.heatmaps import LMS_TO_OKLAB, RGB_TO_LMS, STEPS, build_colour_map, convert_oklab_to_srgb
+from seewhy.plots.heatmaps import (
+    LMS_TO_OKLAB,
+    RGB_TO_LMS,
+    STEPS,
+    average_fine_map,
+    blend_overlay,
+    build_colour_map,
+    choose_block,
+    compute_scale,
+    convert_oklab_to_srgb,
+    paint_overlay_bar,
+)
 
 # Machado, Oliveira and Fernandes 2009, severity 1, on linear RGB.
 DEUTERANOPIA = np.array(
@@ -191,3 +202,48 @@ def test_overlay_of_an_unsigned_map_has_the_colour_of_the_value():
     normalised = np.array([[0.5]], np.float32)
     painted = heatmaps.blend_overlay(torch.zeros(3, 1, 1), normalised, ramp, strength=1.0)
     assert painted == pytest.approx(0.5 * ramp(normalised), abs=1e-6)
+
+
+def make_fine_map(seed: int, signed: bool) -> np.ndarray:
+    """Rare strong pixels, most of them in the left upper quarter of 224 x 224."""
+    generator = np.random.default_rng(seed)
+    values = np.zeros((224, 224), np.float32)
+    rows, columns = generator.integers(0, 112, (2, 900))
+    values[rows, columns] = generator.uniform(0.5, 1, 900)
+    if signed:
+        values[112:, 112:][generator.integers(0, 112, 300), generator.integers(0, 112, 300)] = -0.8
+    return values
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_fine_map_is_seen_in_its_overlay(signed: bool) -> None:
+    fine = make_fine_map(0, signed)
+    assert choose_block(fine) == 7
+    seen = average_fine_map(fine)
+    assert (np.abs(fine) >= 0.25).mean() < 0.03
+    assert (seen[:112, :112] >= 0.25).mean() > 0.4
+    assert np.abs(seen[:100, 124:]).max() == 0
+    assert (seen.max(), seen.min() < 0) == (1, signed)
+    means = fine.reshape(32, 7, 32, 7).mean(axis=(1, 3))
+    middle = seen[3::7, 3::7]  # the middle of each block has its mean
+    np.testing.assert_allclose(middle, np.clip(means / compute_scale(torch.from_numpy(means)), -1, 1), atol=1e-6)
+
+
+def test_a_coarse_or_small_map_is_left_as_it_is() -> None:
+    coarse = np.zeros((224, 224), np.float32)
+    coarse[:112, :112] = 1
+    small = np.zeros((32, 32), np.float32)
+    small[3, 3] = 1
+    for values in (coarse, small, np.zeros((224, 224), np.float32)):
+        assert average_fine_map(values) is values
+    assert average_fine_map(make_fine_map(1, False)[:200, :150]).shape == (200, 150)
+
+
+@pytest.mark.parametrize("kind", ["signed", "unsigned"])
+def test_the_bar_of_an_overlay_holds_its_colours(kind: str) -> None:
+    ramp = build_colour_map("default", kind)  # type: ignore[arg-type]
+    bar = paint_overlay_bar(ramp, (101, 2), 0.7)
+    image = torch.stack([torch.zeros(3, 1), torch.ones(3, 1)], dim=-1)
+    for row, value in ((0, 1.0), (50, 0.5 if kind == "unsigned" else 0.0), (100, float(ramp.lowest))):
+        pair = blend_overlay(image, np.full((1, 2), value, np.float32), ramp, 0.7)
+        np.testing.assert_allclose(bar[row], pair[0], atol=1e-6)

@@ -105,8 +105,8 @@ def test_a_panel_says_what_it_shows():
         "image: image",
         "positive only",
         "negative only",
-        f"share of scale (1 = {scale})",
-        f"colours saturate at ±{scale}, which is where the top 3 % of the attribution mass lies",
+        f"normalised attribution (1 = {scale})",
+        f"colour scale clipped at ±{scale}, so that 3 % of the attribution mass saturates",
         "completeness gap 1.23 % (−0.2 in logits)",
         "⚠ take care",
     ):
@@ -154,7 +154,8 @@ def test_pictures_are_crisp_and_upright(size, factor):
     corner = np.s_[: size // 4, : size // 4]
     assert has_block(picture, enlarged(heatmaps.to_rgb(shown.image)[corner], factor))
     assert has_block(picture, enlarged(ramp(normalised)[corner], factor))
-    assert has_block(picture, enlarged(heatmaps.blend_overlay(shown.image, normalised, ramp)[corner], factor))
+    seen = heatmaps.average_fine_map(normalised)
+    assert has_block(picture, enlarged(heatmaps.blend_overlay(shown.image, seen, ramp)[corner], factor))
     against = heatmaps.normalise(heatmaps.clip_negative(shown.attribution), scale, signed=False)
     assert has_block(picture, enlarged(build_colour_map("default", "negative")(against)[corner], factor))
 

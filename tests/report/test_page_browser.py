@@ -67,6 +67,7 @@ def opened(browser: Any, made: Path) -> Iterator[Opener]:
         asked = lambda one: one.url in (address,) or one.url.startswith("data:")  # noqa: E731
         tab.on("request", lambda one: None if asked(one) else complaints.append(f"request: {one.url}"))
         tab.goto(address)
+        tab.evaluate("document.getElementById('more').open = true")
         return tab
 
     yield go
@@ -89,6 +90,11 @@ def drawn(tab: Any, selector: str, view: str) -> np.ndarray:
         "c => { const { data } = pixels(c, c.width, c.height); return [c.width, c.height, ...data]; }"
     )
     return np.array(data[2:], np.uint8).reshape(data[1], data[0], 4)[..., :3]
+
+
+def shown_methods(tab: Any) -> list[str]:
+    """The methods of a card from left to right."""
+    return tab.evaluate("shownMethods().map((i) => model().explainers[i].name)")
 
 
 def thumb(image: str, place: int) -> str:
@@ -146,13 +152,13 @@ def test_images_are_sorted_by_any_score(opened: Opener, made: Path) -> None:
     first = names(tab)[0]
     shown = [float(one.get_attribute("data-value")) for one in tab.locator(f'.card[data-image="{first}"] .score').all()]
     known = table[(table["metric"] == "insertion") & (table["image"] == first)].set_index("explainer")["value"]
-    assert shown == [known[name] for name in labels]
+    assert shown == [known[name] for name in shown_methods(tab)]
+    assert shown_methods(tab)[-1] == "random"
 
 
 def test_views_are_the_views_of_the_figures(opened: Opener, made: Path) -> None:
     tab = opened()
     image = names(tab)[0]
-    labels = tab.evaluate("FACTS.models[0].explainers.map((one) => one.name)")
     photo = np.asarray(
         Image.open(io.BytesIO((made.parent / "runs" / "random" / "images" / f"{image}.webp").read_bytes()))
     )
@@ -161,7 +167,7 @@ def test_views_are_the_views_of_the_figures(opened: Opener, made: Path) -> None:
         attribution = torch.from_numpy(np.load(made.parent / "runs" / name / "attributions" / f"{image}.npy"))
         normalised = heatmaps.normalise(attribution, heatmaps.compute_scale(attribution), signed)
         ramp = build_colour_map("default", "signed" if signed else "unsigned")
-        place = thumb(image, labels.index(name) + 1)
+        place = thumb(image, shown_methods(tab).index(name) + 1)
         tab.check('input[value="heat"]', force=True)
         step = np.abs(np.diff(ramp.table, axis=0)).max() * 255 * (len(ramp.table) / 254 + 1)
         heat = drawn(tab, place, "heat").astype(float)
@@ -182,19 +188,22 @@ def test_a_picture_opens_large_and_the_keyboard_moves_on(opened: Opener) -> None
     labels = tab.evaluate("FACTS.models[0].explainers.map((one) => one.name)")
     opener = tab.locator(f'.card[data-image="{first}"] .thumb').nth(1)
     assert first in opener.get_attribute("aria-label")
-    assert labels[0] in opener.get_attribute("aria-label")
+    assert shown_methods(tab)[0] in opener.get_attribute("aria-label")
     opener.focus()
     tab.keyboard.press("Enter")
     viewer = tab.locator("#viewer")
     assert viewer.is_visible()
-    assert tab.input_value("#viewer-one") == "0"
+    at = labels.index(shown_methods(tab)[0])
+    assert tab.input_value("#viewer-one") == str(at)
     tab.keyboard.press("ArrowRight")
-    assert tab.input_value("#viewer-one") == "1"
+    after = at + 1 if at + 1 < len(labels) else "image"
+    assert tab.input_value("#viewer-one") == str(after)
     tab.keyboard.press("ArrowDown")
     assert tab.inner_text("#viewer-title") == second
     tab.keyboard.press("2")
     assert tab.input_value("#viewer-view") == "heat"
-    assert labels[1] in tab.locator("#canvas-one").get_attribute("aria-label")
+    words = "image" if after == "image" else labels[after]
+    assert words in tab.locator("#canvas-one").get_attribute("aria-label")
     tab.keyboard.press("Escape")
     assert not viewer.is_visible()
     assert opener.evaluate("one => document.activeElement === one")
@@ -240,7 +249,7 @@ def test_dark_follows_the_system_and_the_button(opened: Opener) -> None:
     light.click("#theme")
     light.click("#theme")
     assert light.evaluate(ground) == "rgb(19, 20, 22)"
-    assert light.get_attribute("#theme", "aria-label") == "colours: dark"
+    assert light.inner_text("#theme") == "Theme: dark"
 
 
 def test_everything_is_named_for_those_who_do_not_see_it(opened: Opener) -> None:
@@ -253,3 +262,106 @@ def test_everything_is_named_for_those_who_do_not_see_it(opened: Opener) -> None
     assert nameless == []
     tab.keyboard.press("Tab")
     assert tab.evaluate("document.activeElement.className") == "skip"
+
+
+def test_the_first_picture_is_on_the_first_screen(opened: Opener, made: Path) -> None:
+    for width, height in ((1400, 900), (390, 844)):
+        tab = opened(width, height)
+        box = tab.locator(".look canvas").first.bounding_box()
+        assert box["y"] < height
+    assert tab.inner_text('[data-tile="Images"] dd >> nth=0') == str(IMAGES)
+    predictions = pd.read_csv(made.parent / "runs" / "saliency" / "predictions.csv")
+    share = (predictions["correct"] == "yes").mean()
+    assert tab.inner_text('[data-tile="Accuracy"] dd >> nth=0') == f"{100 * share:.1f} %"
+
+
+def test_a_view_is_an_address(opened: Opener) -> None:
+    tab = opened()
+    tab.select_option("#metric", "insertion")
+    tab.select_option("#sort", "name")
+    tab.check('input[value="heat"]', force=True)
+    tab.click("#descending")
+    expected, address = names(tab), tab.url
+    assert "view=heat" in address
+    other = opened()
+    other.evaluate("address => { location.hash = address.split('#')[1]; location.reload(); }", address)
+    other.wait_for_function("document.readyState === 'complete' && document.querySelector('.card')")
+    assert names(other) == expected
+    assert other.input_value("#metric") == "insertion"
+    assert other.is_checked('input[value="heat"]')
+
+
+def test_a_method_without_a_sign_says_so(opened: Opener) -> None:
+    tab = opened()
+    image, order = names(tab)[0], shown_methods(tab)
+    tab.check('input[value="negative"]', force=True)
+    for name, words in (
+        ("saliency", "saliency has no sign"),
+        ("grad_cam", "grad_cam keeps evidence for the class alone"),
+    ):
+        place = tab.locator(f'.card[data-image="{image}"] figure').nth(order.index(name) + 1).locator(".thumb")
+        place.scroll_into_view_if_needed()
+        tab.wait_for_function("one => one.dataset.flaw", arg=place.element_handle())
+        assert place.get_attribute("data-flaw").startswith(words)
+    tab.check('input[value="positive"]', force=True)
+    drawn(tab, thumb(image, order.index("grad_cam") + 1), "positive")
+    flawed = tab.locator(f'.card[data-image="{image}"] figure').nth(order.index("saliency") + 1).locator(".thumb")
+    tab.wait_for_function("one => (one.dataset.flaw || '').includes('not for or against')", arg=flawed.element_handle())
+
+
+def test_the_bar_of_the_overlay_is_painted_as_the_overlay(opened: Opener) -> None:
+    tab = opened()
+    tab.locator("#strength").fill("0.4")
+    strip = drawn_strip(tab, '#scale canvas[data-kind="signed"]')
+    bar = heatmaps.paint_overlay_bar(build_colour_map("default", "signed"), (96, 14), 0.4)
+    turned = 255 * bar[::-1, ::-1].transpose(1, 0, 2)  # the page's bar lies, from low to high, black below
+    assert np.abs(strip.astype(float) - turned).max() <= 12
+    tab.click('label:has(input[value="heat"])')
+    assert tab.locator("#scale canvas").count() == 0
+
+
+def drawn_strip(tab: Any, selector: str) -> np.ndarray:
+    data = tab.locator(selector).evaluate("c => [c.width, c.height, ...pixels(c, c.width, c.height).data]")
+    return np.array(data[2:], np.uint8).reshape(data[1], data[0], 4)[..., :3]
+
+
+def test_the_picture_can_be_zoomed_and_saved(opened: Opener) -> None:
+    tab = opened()
+    tab.locator(".card .thumb").nth(1).click()
+    tab.wait_for_function("document.querySelector('#canvas-one')?.dataset.drawn === 'overlay'")
+    before = tab.locator(".stage").bounding_box()["width"]
+    tab.click("#zoom")
+    assert tab.locator(".stage").bounding_box()["width"] > before
+    with tab.expect_download() as download:
+        tab.click("#save")
+    picture = np.asarray(Image.open(download.value.path()).convert("RGB"))
+    np.testing.assert_array_equal(picture, drawn_strip(tab, "#canvas-one"))
+    scale = tab.evaluate("model().images[viewer.image].scales[viewer.one]")
+    assert format_value(scale) in tab.inner_text("#viewer-scale")
+
+
+def test_the_download_holds_the_scores_of_the_files(opened: Opener, made: Path) -> None:
+    tab, table = opened(), metrics(made)
+    with tab.expect_download() as download:
+        tab.click("#csv")
+    saved = pd.read_csv(download.value.path())
+    assert len(saved) == IMAGES * len(EXPLAINERS)
+    for row in saved.itertuples():
+        part = table[(table["image"] == row.image) & (table["explainer"] == row.method)].set_index("metric")["value"]
+        assert row.deletion == pytest.approx(part["deletion"])
+
+
+@pytest.mark.parametrize("width", [390, 1400])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_has_nothing_to_say(opened: Opener, width: int, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="the extra `browser` is not installed")
+    tab = opened(width, 844, color_scheme=scheme, bypass_csp=True)
+    assert axe.Axe().run(tab).violations_count == 0
+    small = tab.evaluate(
+        """() => [...document.querySelectorAll('button, input, select, summary')].filter((one) => one.offsetParent
+        && getComputedStyle(one).opacity !== '0' && one.type !== 'range' && one.getBoundingClientRect().height < 24
+        && one.type !== 'checkbox').map((one) => one.outerHTML)"""
+    )
+    assert small == []
+    stops = tab.evaluate("document.querySelectorAll('.card .thumb:not([tabindex=\"-1\"])').length")
+    assert stops == tab.locator(".card").count()

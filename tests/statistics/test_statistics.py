@@ -62,7 +62,7 @@ def test_three_or_four_values_have_students_t() -> None:
     (found,) = compute_mean_intervals([values])
     half = 4.3027 * values.std(ddof=1) / 3**0.5
     assert (found.low, found.high) == pytest.approx((3 - half, 3 + half), rel=1e-4)
-    assert found.note == "n=3: a rough interval"
+    assert found.note == "only 3 images: intervals are approximate"
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_values_whose_squares_are_too_small_for_a_float() -> None:
 
 def test_few_values_are_called_rough() -> None:
     (found,) = compute_mean_intervals([normal(4)])
-    assert found.note == "n=4: a rough interval"
+    assert found.note == "only 4 images: intervals are approximate"
     assert found.low < found.high
 
 
@@ -197,7 +197,7 @@ def test_a_summary_counts_failures_and_leaves_them_out() -> None:
     assert list(found.columns) == ["metric", "n", "failures", "mean", "median", "low", "high", "better", "note"]
     lrp, lime = found.loc["lrp"], found.loc["lime"]
     assert (lrp["n"], lrp["failures"], lrp["mean"], lrp["median"], lrp["better"]) == (3, 2, 3.0, 2.0, "lower")
-    assert lrp["note"] == "n=3: a rough interval; 2 without a value"
+    assert lrp["note"] == "only 3 images: intervals are approximate; 2 missing"
     assert (lime["n"], lime["failures"]) == (0, 5)
     assert np.isnan(lime["mean"])
     assert summarise_metrics(table)["better"].tolist() == ["none", "none"]

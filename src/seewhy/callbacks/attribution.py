@@ -106,6 +106,7 @@ class Attribution(JournalUser):
                 "parameters": self.explainer.parameters,
                 "target": describe_target(self.target),
                 "signed": self.explainer.signed,
+                "rectified": self.explainer.rectified,
                 "tolerance": getattr(self.explainer, "tolerance", None),
             },
             **self.recorder.totals.describe_attributions(),

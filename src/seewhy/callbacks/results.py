@@ -92,7 +92,8 @@ class Terminal(JournalUser):
         totals = self.recorder.totals
         explanations = list(islice(self.recorder.journal.read_explanations(), self.rows))
         if explanations:
-            self.console.print(build_results_table(explanations))
+            self.console.print()
+            self.console.print(build_results_table(explanations, self.console.width))
         if totals.explained > len(explanations):
             more = totals.explained - len(explanations)
             self.console.print(f"... and {more:,} more in predictions.csv and metrics.csv")

@@ -66,6 +66,9 @@ class Explainer(ABC):
 
     signed: ClassVar[bool] = True
     """Whether negative values mean evidence against the target."""
+    rectified: ClassVar[bool] = False
+    """Whether a map that is not signed holds the evidence for the target alone; otherwise it holds magnitudes, which say
+    how much a pixel matters, not in which direction."""
     passes: ClassVar[tuple[int, int] | None] = None
     """(forward, backward) passes of an image, where they do not depend on the parameters."""
     looks_inside: ClassVar[str] = ""

@@ -103,6 +103,7 @@ class Cam(Explainer):
 
     looks_inside: ClassVar[str] = "layers"
     signed: ClassVar[bool] = False
+    rectified: ClassVar[bool] = True
 
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         layer = CamLayer(evaluator, images, self.layer)

@@ -182,4 +182,4 @@ def describe_completeness_gap(relative_gap: float, tolerance: float) -> str | No
     """
     if relative_gap <= tolerance:
         return None
-    return f"completeness gap {100 * relative_gap:.1f} % is over {100 * tolerance:g} %"
+    return f"completeness gap {100 * relative_gap:.1f} % exceeds the {100 * tolerance:g} % tolerance"

@@ -67,6 +67,11 @@ class NoiseTunnel(Explainer):
         return self.combine == "mean" and self.explainer.signed
 
     @property
+    def rectified(self) -> bool:  # type: ignore[override]
+        """As the method inside."""
+        return self.combine == "mean" and self.explainer.rectified
+
+    @property
     def looks_inside(self) -> str:  # type: ignore[override]
         """What the method inside reads."""
         return self.explainer.looks_inside

@@ -45,6 +45,7 @@ class Rise(Explainer):
     space: Annotated[str, OneOf(("probability", "logit"))] = "probability"
 
     signed: ClassVar[bool] = False
+    rectified: ClassVar[bool] = True
 
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         height, width = images.shape[2:]

@@ -63,6 +63,7 @@ class Xrai(Explainer):
     tolerance: Positive = 0.01
     map_tolerance: Positive = 0.05
     signed: ClassVar[bool] = False
+    rectified: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -26,17 +26,19 @@ MARK_STYLES: dict[str, dict[str, Any]] = {
     "best": {"marker": "D", "color": VERMILION, "markersize": 6.5},
     "yes": {"marker": "o", "color": BLUE},
     "no": {"marker": "o", "color": BLUE, "markerfacecolor": "white", "markeredgewidth": 1.4},
+    "worse": {"marker": "X", "color": BLUE},
     "untested": {"marker": "^", "color": BLUE, "markerfacecolor": "white", "markeredgewidth": 1.4},
     "control": {"marker": "s", "color": MUTED, "markersize": 6},
     "": {"marker": "o", "color": BLUE},
 }
 """Marks of verdicts, told apart by shape and filling, not by colour alone."""
 MARK_WORDS = {
-    "best": "best mean (where random is there, it is beaten)",
-    "yes": "beats random",
-    "no": "does not beat random",
-    "untested": "too few images to compare with random",
-    "control": "random itself",
+    "best": "first: no method is significantly better",
+    "yes": "significantly better than random",
+    "no": "n.s.: not significantly better than random",
+    "worse": "significantly worse than random",
+    "untested": "too few images for a test against random",
+    "control": "random baseline",
     "": "mean",
 }
 
@@ -190,7 +192,7 @@ def build_cost_scale(costs: list[float], start: float, end: float) -> CostScale:
     return CostScale(build_value_scale(exponents, start, end), zero)
 
 
-def draw_mark(page: Chart, x: float, y: float, kind: str) -> None:
+def draw_mark(page: Chart, x: float, y: float, kind: str, colour: str | None = None) -> None:
     """Draw the mark of a verdict.
 
     Args:
@@ -198,8 +200,10 @@ def draw_mark(page: Chart, x: float, y: float, kind: str) -> None:
         x: In pixels.
         y: In pixels.
         kind: A key of `MARK_STYLES`.
+        colour: Of the mark; None: that of the verdict.
     """
     style = {"markersize": MARK_SIZE, "linestyle": "none", "zorder": 4, **MARK_STYLES[kind]}
+    style |= {"color": colour} if colour else {}
     page.axes.plot([x], [y], **style)
 
 

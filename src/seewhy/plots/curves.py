@@ -69,17 +69,16 @@ def compute_mean_curve(table: pd.DataFrame, seed: int = 0) -> tuple[NDArray[np.f
     return shares, np.array([sample.mean() for sample in samples]), low, high
 
 
-def compute_mean_line(table: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Average one curve without its intervals, which cost most of the time of `compute_mean_curve`.
+def name_share(curve: str) -> str:
+    """Name the horizontal axis of a curve, such as `insertion/blurred`.
 
     Args:
-        table: Rows of curves.csv of one curve.
+        curve: Its name.
 
     Returns:
-        (shares, mean probability), each [shares].
+        What happens to the pixels, as a fraction of all.
     """
-    shares, samples = _sample_grid(table)
-    return shares, np.array([sample.mean() for sample in samples])
+    return f"fraction of pixels {'inserted' if curve.startswith('insertion') else 'removed'}"
 
 
 def _sample_grid(table: pd.DataFrame) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
@@ -122,7 +121,9 @@ def _draw_panel(page: Chart, x: float, top: float, table: pd.DataFrame, seed: in
     for tick, label in upwards.ticks(6):
         draw_line(page, [x, x + PANEL], [tick, tick], FRAME, 0.6, zorder=1)
         page.text(x - 8, tick + 0.3 * step, label, SMALL, MUTED, ha="right")
-    page.text(x + PANEL / 2, top + HEIGHT + 2.1 * step, "share of the pixels", SMALL, INK, ha="center")
+    page.text(
+        x + PANEL / 2, top + HEIGHT + 2.1 * step, name_share(str(table["curve"].iloc[0])), SMALL, INK, ha="center"
+    )
     shares, mean, low, high = compute_mean_curve(table, seed)
     xs = [across(float(share)) for share in shares]
     banded = np.isfinite(low)

@@ -24,14 +24,17 @@ from seewhy.plots.heatmaps import (
     ColourMap,
     Colours,
     apply_mask,
+    average_fine_map,
     blend_overlay,
     build_colour_map,
+    choose_block,
     clip_negative,
     clip_positive,
     compute_mask,
     compute_point_cloud,
     describe_flaw,
     normalise,
+    paint_overlay_bar,
     to_rgb,
 )
 from seewhy.plots.text import (
@@ -40,7 +43,6 @@ from seewhy.plots.text import (
     format_number,
     format_probability,
     join_lines,
-    measure_width,
     shorten,
     wrap,
 )
@@ -101,7 +103,7 @@ def draw_views(
     """
     check_views(views)
     if not scale:
-        heading: Lines = [("heat map", INK), ("attribution of each pixel", MUTED)]
+        heading: Lines = [("heat map", INK), ("per-pixel attribution", MUTED)]
         return [draw_original(explanation), Cell(heading, None, describe_flaw(explanation.attribution))]
     names = views or DEFAULT_VIEWS[explanation.signed]
     return [draw_original(explanation), *(VIEWS[name](explanation, scale, colours, strength) for name in names)]
@@ -197,22 +199,32 @@ def normalise_map(explanation: Explanation, scale: float, colours: str) -> tuple
 
 def _draw_heat_map(explanation: Explanation, scale: float, colours: str, strength: float) -> Cell:
     normalised, colour_map = normalise_map(explanation, scale, colours)
-    return Cell([("heat map", INK), ("attribution of each pixel", MUTED)], colour_map.paint(normalised))
+    return Cell([("heat map", INK), ("per-pixel attribution", MUTED)], colour_map.paint(normalised))
 
 
 def _draw_overlay(explanation: Explanation, scale: float, colours: str, strength: float) -> Cell:
-    blended = blend_overlay(explanation.picture, *normalise_map(explanation, scale, colours), strength)
-    return Cell([("overlay", INK), ("stronger colour, larger value", MUTED)], blended)
+    normalised, colour_map = normalise_map(explanation, scale, colours)
+    block = choose_block(normalised)
+    words = "opacity shows magnitude" + (f", averaged over {block} x {block} pixels" if block > 1 else "")
+    blended = blend_overlay(explanation.picture, average_fine_map(normalised), colour_map, strength)
+    return Cell([("overlay", INK), (words, MUTED)], blended)
 
 
 def _draw_positive(explanation: Explanation, scale: float, colours: str, strength: float) -> Cell:
     values = clip_positive(explanation.attribution)
+    if not explanation.signed:
+        return Cell([("positive only", INK), UNSIGNED], None, "this method has no sign: see the heat map")
     return _draw_sign("positive", "evidence for the target", values, scale, colours)
 
 
 def _draw_negative(explanation: Explanation, scale: float, colours: str, strength: float) -> Cell:
     values = clip_negative(explanation.attribution)
+    if not explanation.signed:
+        return Cell([("negative only", INK), UNSIGNED], None, "this method has no sign: see the heat map")
     return _draw_sign("negative", "evidence against the target", values, scale, colours)
+
+
+UNSIGNED = ("values are never negative", MUTED)
 
 
 def _draw_sign(sign: Literal["positive", "negative"], meaning: str, values: Tensor, scale: float, colours: str) -> Cell:
@@ -280,10 +292,20 @@ def draw_panel(
     scale = heatmaps.compute_scale(explanation.attribution, outlier_percent)
     cells = draw_views(explanation, scale, colours, strength, views)
     height, width = size_cells(*explanation.image.shape[-2:])
-    page = Page(2 * MARGIN + len(cells) * (width + GAP) - GAP + (BAR_SPACE if scale else 0))
+    layers = not scale or "overlay" in (views or DEFAULT_VIEWS[explanation.signed])
+    bars = (BAR_SPACE + (BAR_SPACE + BAR if layers else 0)) if scale else 0
+    page = Page(2 * MARGIN + len(cells) * (width + GAP) - GAP + bars)
     y = draw_cells(page, draw_header(page, [explanation]), cells, (height, width), BODY)
     if scale:
-        _draw_colour_bar(page, y - height, height, scale, normalise_map(explanation, scale, colours)[1])
+        ramp = normalise_map(explanation, scale, colours)[1]
+        left = page.width - MARGIN - bars + GAP
+        bar = ramp.paint(np.linspace(1, ramp.lowest, height)[:, None].repeat(BAR, axis=1))
+        _draw_colour_bar(
+            page, left, y - height, bar, ramp.lowest, f"normalised attribution (1 = {format_number(scale)})"
+        )
+        if layers:
+            blended = paint_overlay_bar(ramp, (height, 2 * BAR), strength)
+            _draw_colour_bar(page, left + BAR_SPACE, y - height, blended, ramp.lowest, "overlay, on black to white")
     y = _draw_caption(page, y + GAP / 2, explanation, scale, outlier_percent)
     return page.finish(draw_warnings(page, y, explanation.warnings) + MARGIN * 0.7)
 
@@ -370,26 +392,26 @@ def describe_target(target: Target) -> str:
     return f"{words} p={format_probability(target.probability)}" if has_one else words
 
 
-def _draw_colour_bar(page: Page, top: float, height: int, scale: float, ramp: ColourMap) -> None:
-    x = page.width - MARGIN - BAR_SPACE + GAP
-    page.picture(x, top, BAR, height, ramp.paint(np.linspace(1, ramp.lowest, height)[:, None]))
+def _draw_colour_bar(page: Page, x: float, top: float, bar: Colours, lowest: int, label: str) -> None:
+    """A bar [height, width, 3] with its values, and what it is written upwards beside it."""
+    height, width = bar.shape[:2]
+    page.picture(x, top, width, height, bar)
     for value in (1.0, 0.5, 0.0, -0.5, -1.0):
-        if value >= ramp.lowest:
-            y = top + height * (1 - value) / (1 - ramp.lowest)
-            page.box(x + BAR, y - 0.5, 6, 1, MUTED)
-            page.text(x + BAR + 12, y + page.pixels(0.36 * SMALL), f"{value:g}".replace("-", MINUS), SMALL, MUTED)
-    label = f"share of scale (1 = {format_number(scale)})"
-    if measure_width(label, SMALL) > page.points(height):
-        label = shorten(f"1 = {format_number(scale)}", page.points(height), SMALL)
-    page.text_upwards(page.width - MARGIN, top + height / 2, label, SMALL, MUTED)
+        if value >= lowest:
+            y = top + height * (1 - value) / (1 - lowest)
+            page.box(x + width, y - 0.5, 6, 1, MUTED)
+            page.text(x + width + 12, y + page.pixels(0.36 * SMALL), f"{value:g}".replace("-", MINUS), SMALL, MUTED)
+    words = shorten(label, page.points(height), SMALL)
+    page.text_upwards(x + width - BAR + BAR_SPACE - GAP, top + height / 2, words, SMALL, MUTED)
 
 
 def _draw_caption(page: Page, y: float, explanation: Explanation, scale: float, outlier_percent: float) -> float:
     sentences = []
     if scale:
         end = ("±" if explanation.signed else "") + format_number(scale)
-        rule = f"which is where the top {outlier_percent:g} % of the attribution mass lies"
-        sentences.append(f"colours saturate at {end}, {rule}")
+        sentences.append(
+            f"colour scale clipped at {end}, so that {outlier_percent:g} % of the attribution mass saturates"
+        )
     if "completeness_gap_relative" in explanation.facts:
         facts = explanation.facts
         relative = format_number(100 * facts["completeness_gap_relative"])

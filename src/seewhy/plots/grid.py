@@ -80,7 +80,7 @@ def draw_grid(
         raise UserError(f"a sheet needs at least one image and one column, not {len(drawn)} and {columns}")
     tiles = [_draw_tile(explanation, colours, outlier_percent, strength) for explanation in drawn]
     wrong = any(explanation.prediction.correct is False for explanation in drawn)
-    grid = _choose_grid(tiles, columns, lines=2 if wrong else 1)
+    grid = _choose_grid(tiles, columns, lines=3 if wrong else 2)
     page = Page(max(NARROWEST, 2 * MARGIN + grid.columns * (grid.width + GAP) - GAP), RESOLUTION)
     room = page.points(page.width - 2 * MARGIN)
     y = page.lines(
@@ -102,8 +102,9 @@ def _draw_tile(
     scale = heatmaps.compute_scale(explanation.attribution, outlier_percent)
     pictures = [heatmaps.to_rgb(explanation.picture)]
     if scale:
-        painted = normalise_map(explanation, scale, colours)
-        pictures.append(heatmaps.blend_overlay(explanation.picture, *painted, strength))
+        normalised, colour_map = normalise_map(explanation, scale, colours)
+        smooth = heatmaps.average_fine_map(normalised)
+        pictures.append(heatmaps.blend_overlay(explanation.picture, smooth, colour_map, strength))
     return [_resize(picture, least) for picture in pictures]
 
 
@@ -145,7 +146,9 @@ def _draw_cell(
     if prediction.correct is False:
         lines.append(shorten(f"true: {prediction.label}", room, LABEL))
     step, top = page.pixels(LEADING * LABEL), round(y + grid.heading)
-    page.lines(x, top - 3 - step * len(lines), lines, LABEL, colour)
+    above = top - 3 - step * len(lines)
+    page.lines(x, above - step, [shorten(explanation.name, room, LABEL)], LABEL, MUTED)
+    page.lines(x, above, lines, LABEL, colour)
     for number, picture in enumerate(tile):
         page.picture(x + number * (grid.side + SEAM), top, picture.shape[1], picture.shape[0], picture)
     if len(tile) == 1:
@@ -164,7 +167,10 @@ def _write_title(drawn: Sequence[Explanation], total: int, room: float) -> str:
 
 
 def _write_note(drawn: Sequence[Explanation], outlier_percent: float, room: float) -> list[str]:
-    note = f"colours saturate where the top {outlier_percent:g} % of each map's attribution mass lies"
+    note = (
+        f"colour scale of each map clipped so that {outlier_percent:g} % of its attribution mass saturates; "
+        "fine maps are averaged over blocks of pixels"
+    )
     if any(explanation.warnings for explanation in drawn):
         note += "  ·  \N{WARNING SIGN} marks a map with a warning, which its own panel names"
     return wrap(note, room, NOTE)

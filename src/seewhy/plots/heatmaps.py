@@ -267,6 +267,80 @@ def blend_overlay(
     return tint
 
 
+CELLS = 32
+"""Blocks of a side that the overlay of a fine map is averaged over."""
+VISIBLE = 0.25
+"""From this share of the scale on a pixel of an overlay has a colour that can be seen."""
+FINE = 0.15
+"""Below this share of blocks that can be seen from afar a map is fine: its overlay would be a grey photograph."""
+
+
+def choose_block(normalised: NDArray[np.float32]) -> int:
+    """Choose over how many pixels the overlay of a map is averaged, so that it can be seen.
+
+    Args:
+        normalised: [height, width] of `normalise`.
+
+    Returns:
+        The side of a block; 1 where the map is not fine, or so small that its pixels are large.
+    """
+    block = -(-max(normalised.shape) // CELLS)
+    return 1 if block < 3 or float((np.abs(_average_blocks(normalised, block)) >= VISIBLE).mean()) >= FINE else block
+
+
+def average_fine_map(normalised: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Average a fine map over blocks, and scale it anew, so that an overlay shows where it lies.
+
+    The values of a block are averaged with their signs, divided by the scale of the averages (`compute_scale`), and
+    interpolated bilinearly between the middles of the blocks.
+
+    Args:
+        normalised: [height, width] of `normalise`.
+
+    Returns:
+        float32 [height, width] in the same range; the map itself where it is not fine (`choose_block`).
+    """
+    block = choose_block(normalised)
+    means = _average_blocks(normalised, block)
+    scale = compute_scale(torch.from_numpy(means)) if block > 1 else 0.0
+    if not scale:
+        return normalised
+    for axis, (length, count) in enumerate(zip(normalised.shape, means.shape, strict=True)):
+        place = np.clip((np.arange(length) + 0.5) / block - 0.5, 0, count - 1)
+        low = np.minimum(place.astype(int), max(count - 2, 0))
+        share = np.expand_dims(place - low, 1 - axis)
+        means = (1 - share) * means.take(low, axis) + share * means.take(np.minimum(low + 1, count - 1), axis)
+    smooth: NDArray[np.float32] = np.clip(means / scale, -1, 1).astype(np.float32)
+    return smooth
+
+
+def _average_blocks(normalised: NDArray[np.float32], block: int) -> NDArray[np.float64]:
+    """Means over squares of `block` pixels; those at the right and lower edge are as large as the map leaves."""
+    height, width = normalised.shape
+    rows, columns = -(-height // block), -(-width // block)
+    padded = np.full((rows * block, columns * block), np.nan)
+    padded[:height, :width] = normalised
+    means: NDArray[np.float64] = np.nanmean(padded.reshape(rows, block, columns, block), axis=(1, 3))
+    return means
+
+
+def paint_overlay_bar(colour_map: ColourMap, size: tuple[int, int], strength: float = 0.7) -> NDArray[np.float32]:
+    """Paint the colour bar of an overlay: every colour that a value has over black (left) to white (right).
+
+    Args:
+        colour_map: Colours of the values.
+        size: (height, width) in pixels; the largest value is at the top.
+        strength: Largest opacity, in [0, 1].
+
+    Returns:
+        RGB float32 [height, width, 3].
+    """
+    height, width = size
+    values = np.linspace(1, colour_map.lowest, height, dtype=np.float32)[:, None].repeat(width, axis=1)
+    ground = torch.linspace(0, 1, width).expand(3, height, width)
+    return blend_overlay(ground, values, colour_map, strength)
+
+
 def compute_point_cloud(attribution: Tensor, scale: float, threshold: float = 0.0) -> NDArray[np.float32]:
     """Compute max(attribution, 0) / scale, and 0 wherever that is not over a threshold.
 

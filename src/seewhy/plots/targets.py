@@ -65,9 +65,7 @@ def draw_targets(
     y = draw_header(page, explanations)
     for start in range(0, len(cells), IN_A_ROW):
         y = draw_cells(page, y, cells[start : start + IN_A_ROW], size, BODY) + GAP / 2
-    rule = (
-        f"each map has its own scale: colours saturate where the top {outlier_percent:g} % of its attribution mass lies"
-    )
+    rule = f"each map has its own colour scale, clipped so that {outlier_percent:g} % of its attribution mass saturates"
     y = page.lines(MARGIN, y, wrap(rule, page.points(page.width - 2 * MARGIN), SMALL), SMALL, MUTED)
     warnings = [f"{each.target.name}: {warning}" for each in explanations for warning in each.warnings]
     return page.finish(draw_warnings(page, y, warnings) + MARGIN * 0.7)

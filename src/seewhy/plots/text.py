@@ -147,17 +147,19 @@ def join_lines(texts: Iterable[str], width: float, size: float) -> list[str]:
 
 
 def format_probability(probability: float) -> str:
-    """Format a probability with two digits, or with one significant digit where those would be 0.00.
+    """Format a probability, or a mean of shares, with two digits; rounding makes nothing certain or impossible.
 
     Args:
         probability: In [0, 1]; NaN where outputs have none.
 
     Returns:
-        Such as 0.87 or 0.001; a dash for NaN.
+        Such as 0.87, `> 0.99` for 0.997, or 0.001 where two digits would be 0.00; a dash for NaN.
     """
     if probability != probability:
         return "\N{EN DASH}"
-    return f"{probability:.2f}" if probability >= 0.005 else f"{probability:.1g}"
+    if 0.995 <= probability < 1:
+        return "> 0.99"
+    return f"{probability:.1g}" if 0 < probability < 0.005 else f"{probability:.2f}"
 
 
 MINUS = "\N{MINUS SIGN}"

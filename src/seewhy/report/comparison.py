@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import pandas as pd
 
@@ -15,7 +14,7 @@ from seewhy.report.runs import Run
 from seewhy.statistics.ranks import Ranks, rank_explainers
 from seewhy.statistics.schema import Direction, MetricFact
 from seewhy.statistics.summary import check_table, pivot_by_image, pivot_draws, summarise_metrics
-from seewhy.statistics.tests import compare_pairs, compare_with_control
+from seewhy.statistics.tests import ALPHA, compare_pairs, compare_with_control
 
 TOLERANCE = 0.02
 """Largest difference of a probability that another device or number of threads may make."""
@@ -71,6 +70,35 @@ def join_runs(runs: Sequence[Run]) -> list[JoinedRuns]:
     labels = label_models([group[0] for group in groups])
     joined = [_join_group(label, group, facts) for label, group in zip(labels, groups, strict=True)]
     return sorted(joined, key=lambda group: group.model)
+
+
+def group_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Group the runs that explained the same images, true classes and target policy.
+
+    Args:
+        runs: Of any models.
+
+    Returns:
+        The groups by a title: their models, with the number of images and the targets where models have several groups.
+    """
+    groups: dict[tuple[object, ...], list[Run]] = {}
+    for run in sorted(runs, key=lambda run: str(run.folder)):
+        labels = tuple(zip(run.predictions.index, run.predictions["label"], strict=True))
+        groups.setdefault((run.record["explainer"].get("target"), labels), []).append(run)
+    details: list[Callable[[list[Run]], str]] = [
+        lambda group: " and ".join(sorted({run.model[0] for run in group})),
+        lambda group: f"{len(group[0].predictions)} images",
+        lambda group: f"target {group[0].record['explainer'].get('target')}",
+        lambda group: group[0].folder.name,
+    ]
+    titles = [""] * len(groups)
+    for detail in details:
+        if len(set(titles)) < len(titles) or titles == [""]:
+            titles = [
+                ", ".join(filter(None, (title, detail(group))))
+                for title, group in zip(titles, groups.values(), strict=True)
+            ]
+    return dict(zip(titles, groups.values(), strict=True))
 
 
 def _join_group(model: str, runs: Sequence[Run], facts: dict[str, MetricFact]) -> JoinedRuns:
@@ -274,14 +302,95 @@ class Comparison:
         return mean, low, high
 
     def get_verdict(self, explainer: str, metric: str) -> str:
-        """Return yes, no, untested, control, or nothing: whether the explainer beats random."""
-        return str(self.leaderboard.loc[explainer, f"{metric}_beats_random"])
+        """Return yes, no (n.s.), worse, untested, control, or nothing: whether the explainer beats random."""
+        verdict = str(self.leaderboard.loc[explainer, f"{metric}_beats_random"])
+        worse = verdict == "no" and float(self.leaderboard[f"{metric}_p_random"][explainer]) < ALPHA
+        return "worse" if worse else verdict
 
-    def list_best(self, metric: str) -> list[str]:
-        """Return the explainers with the best mean."""
-        means = self.leaderboard[metric]
-        top = means.max() if self.joined.facts[metric].better == "higher" else means.min()
-        return [str(name) for name in means.index[means == top]]
+    def list_leaders(self, metric: str) -> list[str]:
+        """List the explainers that evidence puts first; often none.
+
+        Args:
+            metric: With a direction.
+
+        Returns:
+            Those that are no control, that no other explainer is significantly better than, and that are themselves
+            significantly better than random or, where it was not run, than any other explainer.
+        """
+        pairs = self.pairwise[(self.pairwise["metric"] == metric) & (self.pairwise["winner"] != "")]
+        losers = set(pairs["explainer"].where(pairs["explainer"] != pairs["winner"], pairs["other"]))
+        if self.joined.control is not None:
+            pairs = pairs[(pairs["explainer"] == self.joined.control) | (pairs["other"] == self.joined.control)]
+        winners = set(pairs["winner"]) - losers - set(self.leaderboard.index[self.leaderboard["control"]])
+        return [name for name in self.explainers if name in winners]
+
+    def list_rivals(self, explainer: str, metric: str) -> list[str]:
+        """List the controls but random that an explainer is not significantly better than, which see no network at all."""
+        pairs = self.pairwise[(self.pairwise["metric"] == metric) & (self.pairwise["winner"] != explainer)]
+        near = {
+            *pairs.loc[pairs["explainer"] == explainer, "other"],
+            *pairs.loc[pairs["other"] == explainer, "explainer"],
+        }
+        controls = self.leaderboard.index[self.leaderboard["control"]]
+        return [str(name) for name in controls if name in near and name != self.joined.control]
+
+    def list_families(self, metric: str) -> list[str]:
+        """List the families of tests of a metric, such as `5 comparisons with random`."""
+        families = self.pairwise.loc[self.pairwise["metric"] == metric, "family"]
+        return [
+            str(name) for name in dict.fromkeys(families.sort_values(key=lambda names: ~names.str.contains("with")))
+        ]
+
+    def find_ties(self, metric: str) -> list[list[str]]:
+        """Find the largest groups of explainers of which no two differ significantly.
+
+        Args:
+            metric: With a direction.
+
+        Returns:
+            Groups of two or more, each in the order of the average ranks; a pair is in one of them exactly where its test
+            has no winner.
+        """
+        order = list(self.ranks[metric].explainers)
+        pairs = self.pairwise[(self.pairwise["metric"] == metric) & (self.pairwise["winner"] == "")]
+        near: dict[str, set[str]] = {name: set() for name in order}
+        for first, other in zip(pairs["explainer"], pairs["other"], strict=True):
+            if first in near and other in near:
+                near[first].add(other)
+                near[other].add(first)
+        groups = [sorted(group, key=order.index) for group in _list_cliques(set(), set(order), set(), near)]
+        return sorted((group for group in groups if len(group) > 1), key=lambda group: [order.index(n) for n in group])
+
+    def describe_evidence(self, construct: ConstructRanks) -> str:
+        """Say what the order of a construct rests on.
+
+        Args:
+            construct: One of the comparison.
+
+        Returns:
+            A sentence where it rests on nothing: no explainer is significantly better than random; empty otherwise.
+        """
+        if self.joined.control is None or not construct.metrics:
+            return ""
+        verdicts = [self.get_verdict(name, metric) for metric in construct.metrics for name in construct.explainers]
+        if "yes" in verdicts or set(verdicts) <= {"control", ""}:
+            return ""
+        if set(verdicts) <= {"control", "", "untested"}:
+            return "Too few images for a test against random: the order is no evidence."
+        return "No method is significantly better than random on any of these scores: the order is no evidence."
+
+
+def _list_cliques(
+    group: set[str], candidates: set[str], seen: set[str], near: Mapping[str, set[str]]
+) -> Iterator[set[str]]:
+    """The maximal cliques of a graph (Bron and Kerbosch, Algorithm 457, Communications of the ACM 1973, with pivot)."""
+    if not candidates and not seen:
+        yield group
+        return
+    pivot = max(sorted(candidates | seen), key=lambda name: len(near[name] & candidates))
+    for name in sorted(candidates - near[pivot]):
+        yield from _list_cliques(group | {name}, candidates & near[name], seen & near[name], near)
+        candidates, seen = candidates - {name}, seen | {name}
 
 
 def compare_runs(joined: JoinedRuns, seed: int = 0) -> Comparison:
@@ -301,14 +410,15 @@ def compare_runs(joined: JoinedRuns, seed: int = 0) -> Comparison:
         assert better is not None
         values = pivot_by_image(table, metric)
         draws = pivot_draws(table, joined.facts[metric])
-        pairs.append(compare_pairs(values, better, seed, draws).assign(metric=metric))
+        control = joined.control if joined.control in values else None
+        pairs.append(compare_pairs(values, better, seed, draws, control).assign(metric=metric))
         ranks[metric] = rank_explainers(values, better)
-        if joined.control in values:
-            verdict = compare_with_control(values, better, cast(str, joined.control), seed)
+        if control is not None:
+            verdict = compare_with_control(values, better, control, seed)
             verdicts.append(verdict.assign(metric=metric))
     summary = summarise_metrics(joined.table, joined.facts, seed)
     pairwise, judged = _stack(pairs), _stack(verdicts)
-    constructs = rank_by_construct(ranks, joined.facts, [str(name) for name in joined.explainers.index])
+    constructs = rank_by_construct(ranks, joined.facts, [str(name) for name in joined.explainers.index], seed)
     ranks = {metric: ranks[metric] for construct in constructs for metric in construct.metrics}
     board = _build_leaderboard(joined, summary, judged, ranks, constructs)
     return Comparison(joined, summary, pairwise, judged, ranks, constructs, board)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 
 from seewhy.metrics.base import CONSTRUCTS
+from seewhy.statistics.intervals import compute_mean_intervals
 from seewhy.statistics.ranks import Ranks
 from seewhy.statistics.schema import MetricFact
 
@@ -27,6 +29,8 @@ class ConstructRanks:
             explainer.
         reasons: {metric: why it does not count}.
         mean_ranks: {explainer: mean rank}, best first; NaN where nothing counts.
+        intervals: {explainer: both ends of the 95 % interval of its mean rank, over the images that every counted metric
+            ranks}; NaN where there is none.
     """
 
     title: str
@@ -34,6 +38,7 @@ class ConstructRanks:
     counted: tuple[str, ...]
     reasons: dict[str, str]
     mean_ranks: dict[str, float]
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def column(self) -> str:
@@ -68,7 +73,7 @@ class ConstructRanks:
 
 
 def rank_by_construct(
-    ranks: Mapping[str, Ranks], facts: Mapping[str, MetricFact], explainers: Sequence[str]
+    ranks: Mapping[str, Ranks], facts: Mapping[str, MetricFact], explainers: Sequence[str], seed: int = 0
 ) -> list[ConstructRanks]:
     """Rank the explainers by the scores of each construct.
 
@@ -76,6 +81,7 @@ def rank_by_construct(
         ranks: Of every metric with a direction.
         facts: Of these metrics.
         explainers: Labels of all explainers.
+        seed: Of the bootstrap.
 
     Returns:
         One for each construct that was measured, in the order of `CONSTRUCTS`; last the scores without one.
@@ -83,11 +89,11 @@ def rank_by_construct(
     names = {facts[metric].construct for metric in ranks}
     order = [*(name for name in CONSTRUCTS if name in names), *sorted(names - {*CONSTRUCTS, ""})]
     order += [""] if "" in names else []
-    return [_rank_construct(name, ranks, facts, explainers) for name in order]
+    return [_rank_construct(name, ranks, facts, explainers, seed) for name in order]
 
 
 def _rank_construct(
-    construct: str, ranks: Mapping[str, Ranks], facts: Mapping[str, MetricFact], explainers: Sequence[str]
+    construct: str, ranks: Mapping[str, Ranks], facts: Mapping[str, MetricFact], explainers: Sequence[str], seed: int
 ) -> ConstructRanks:
     metrics = sorted(metric for metric in ranks if facts[metric].construct == construct)
     reasons = {
@@ -111,7 +117,20 @@ def _rank_construct(
         tuple(counted),
         {metric: reasons[metric] for metric in metrics if metric in reasons},
         {str(name): float(value) for name, value in means.items()},
+        _compute_intervals([ranks[metric].by_image for metric in counted], list(means.index), seed),
     )
+
+
+def _compute_intervals(
+    tables: Sequence[pd.DataFrame], names: Sequence[str], seed: int
+) -> dict[str, tuple[float, float]]:
+    """The 95 % interval of each mean rank over the images of all tables of ranks."""
+    if not tables or not all(len(table) for table in tables):
+        return dict.fromkeys(names, (math.nan, math.nan))
+    images = set.intersection(*(set(table.index) for table in tables))
+    rows = [table.loc[sorted(images), list(names)].to_numpy(float) for table in tables]
+    intervals = compute_mean_intervals(list(np.mean(rows, axis=0).T), seed)
+    return {name: (interval.low, interval.high) for name, interval in zip(names, intervals, strict=True)}
 
 
 def _refuse_rank(ranks: Ranks, fact: MetricFact, explainers: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 from seewhy.core.errors import UserError
 from seewhy.core.types import Explanation, Skipped, Target
+from seewhy.plots.text import format_probability
 from seewhy.runs.attribution_files import AttributionFormat
 from seewhy.runs.batch_results import BatchResults, Cost, CurveRow, ImageResult
 
@@ -308,7 +309,7 @@ class Explanations(list[ExplainedImage]):
 
 def _describe_target(target: Target) -> str:
     has_one = target.probability == target.probability
-    return f"{target.name} {target.probability:.3f}" if has_one else target.name
+    return f"{target.name} {format_probability(target.probability)}" if has_one else target.name
 
 
 def _name_columns(explanations: Sequence[ExplainedImage]) -> list[str]:

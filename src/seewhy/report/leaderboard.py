@@ -33,7 +33,7 @@ from seewhy.statistics.schema import ARROWS
 
 
 def find_mark(comparison: Comparison, explainer: str, metric: str) -> str:
-    """Find the mark of one cell; an explainer that is both best and no better than random has that of the latter.
+    """Find the mark of one cell: that of a leader needs evidence, see `Comparison.list_leaders`.
 
     Args:
         comparison: Of the explainers of one model.
@@ -43,17 +43,16 @@ def find_mark(comparison: Comparison, explainer: str, metric: str) -> str:
     Returns:
         A key of `seewhy.plots.charts.MARK_STYLES`.
     """
-    verdict = comparison.get_verdict(explainer, metric)
-    best = explainer in comparison.list_best(metric)
-    return "best" if best and verdict in ("yes", "") else verdict
+    return "best" if explainer in comparison.list_leaders(metric) else comparison.get_verdict(explainer, metric)
 
 
 PANEL, GAP, ROW, LABELS = 330, 44, 36, 560
 WIDEST = 2600
 NOTE = (
-    "Lines are 95 % intervals of the mean (bootstrap-t). Beating random: sign-flip permutation test of the mean on the same "
-    "images, with p below 0.05 after Holm's correction. The dashed line is the mean of random. The number beside an "
-    "explainer is its mean rank in the construct, 1 is best, by which it is sorted; controls are grey."
+    "Lines are 95 % intervals of the mean (bootstrap-t). Significant: sign-flip permutation test of the mean on the same "
+    "images, with p below 0.05 after Holm's correction for the comparisons with random of a score. The dashed line is the "
+    "mean of random. The number beside a method is its mean rank in the construct with its 95 % interval, 1 is best, by "
+    "which it is sorted; controls are grey."
 )
 
 
@@ -75,7 +74,7 @@ def draw_leaderboard(comparison: Comparison) -> Figure:
     names = comparison.explainers
     bold = max(measure_width(shorten(name, 1e9, BODY), BODY) for name in names)
     page = Chart(WIDEST)
-    rank = math.ceil(page.pixels(measure_width("10.00", BODY))) + 24
+    rank = math.ceil(page.pixels(measure_width("10.00 [10.00, 10.00]", BODY))) + 24
     labels = min(LABELS, math.ceil(page.pixels(bold)) + 10) + rank
     fitting = max(1, (WIDEST - 2 * MARGIN - labels) // (PANEL + GAP))
     rows = [_split_evenly(construct.metrics, fitting) for construct in comparison.constructs]
@@ -87,6 +86,10 @@ def draw_leaderboard(comparison: Comparison) -> Figure:
         y = draw_construct(page, y, construct)
         for shown in bands:
             y = _draw_band(page, y, comparison, construct, shown, labels, rank)
+        if evidence := comparison.describe_evidence(construct):
+            y = page.lines(
+                MARGIN, y, wrap(evidence, page.points(page.width - 2 * MARGIN), BODY, True), BODY, weight="bold"
+            )
     y = page.lines(MARGIN, y, wrap(NOTE, page.points(page.width - 2 * MARGIN), SMALL), SMALL, MUTED)
     return page.finish(y + MARGIN * 0.6)
 
@@ -95,6 +98,21 @@ def _split_evenly(metrics: Sequence[str], most: int) -> list[Sequence[str]]:
     """Split into the fewest rows of at most `most`, of like lengths."""
     length = -(-len(metrics) // -(-len(metrics) // most))
     return [metrics[start : start + length] for start in range(0, len(metrics), length)]
+
+
+def write_rank(construct: ConstructRanks, explainer: str) -> str:
+    """Write the mean rank of an explainer with its interval.
+
+    Args:
+        construct: With mean ranks.
+        explainer: Its label.
+
+    Returns:
+        Such as `2.50 [1.90, 3.10]`.
+    """
+    low, high = construct.intervals.get(explainer, (math.nan, math.nan))
+    ends = f" [{low:.2f}, {high:.2f}]" if math.isfinite(low) else ""
+    return f"{construct.mean_ranks[explainer]:.2f}{ends}"
 
 
 def draw_construct(page: Chart, y: float, construct: ConstructRanks) -> float:
@@ -124,7 +142,7 @@ def draw_heading(page: Chart, comparison: Comparison) -> float:
         The y below the line.
     """
     joined = comparison.joined
-    words = f"{joined.model}: {len(joined.explainers)} explainers on the same {joined.images:,} images"
+    words = f"{joined.model}: {len(joined.explainers)} methods on the same {joined.images:,} images"
     lines = wrap(f"{words}, target: {joined.target}", page.points(page.width - 2 * MARGIN), TITLE, True)
     return page.lines(MARGIN, MARGIN * 0.6, lines, TITLE, weight="bold") + 6
 
@@ -157,7 +175,7 @@ def _draw_band(
         base, colour = top + (row + 0.5) * ROW + page.pixels(0.36 * BODY), MUTED if control else INK
         page.text(MARGIN + 4, base, text, BODY, colour)
         if construct.is_ranked:
-            mean = f"{construct.mean_ranks[name]:.2f}"
+            mean = write_rank(construct, name)
             page.text(MARGIN + labels - 14, base, mean, BODY, colour, ha="right")
     for column, (metric, title) in enumerate(zip(metrics, titles, strict=True)):
         x = MARGIN + labels + column * (PANEL + GAP) + GAP / 2
@@ -185,25 +203,27 @@ def _draw_panel(
     for row, (name, (mean, low, high)) in enumerate(zip(names, cells, strict=True)):
         y = top + (row + 0.5) * ROW
         if not math.isfinite(mean):
-            page.text(x + PANEL / 2, y + page.pixels(0.36 * SMALL), "no value", SMALL, MUTED, ha="center")
+            page.text(x + PANEL / 2, y + page.pixels(0.36 * SMALL), "missing", SMALL, MUTED, ha="center")
             continue
         kind = find_mark(comparison, name, metric)
+        colour = MUTED if comparison.leaderboard["control"][name] else MARK_STYLES[kind]["color"]
         if math.isfinite(low):
-            draw_line(page, [scale(low), scale(high)], [y, y], MARK_STYLES[kind]["color"], 1.8, zorder=3)
-        draw_mark(page, scale(mean), y, kind)
+            draw_line(page, [scale(low), scale(high)], [y, y], colour, 1.8, zorder=3)
+        draw_mark(page, scale(mean), y, kind, colour)
 
 
-CELL, RANK = 26, 11
+CELL, RANK = 30, 20
 """Characters that a column of the leaderboard and that of its mean ranks need at most."""
-SIGNS = {"no": "≈ ", "untested": "? "}
+SIGNS = {"no": " n.s.", "worse": " worse", "untested": " untested"}
 LEGEND = {
-    "no": "≈ does not beat random (sign-flip permutation test of the mean with Holm's correction, p < 0.05)",
-    "untested": "? too few images to compare with random",
+    "no": "n.s.: not significantly better than random (p >= 0.05)",
+    "worse": "worse: significantly worse than random",
+    "untested": "untested: too few images for a test against random",
 }
 
 
 def build_leaderboard_table(comparison: Comparison, width: int = 100) -> RenderableType:
-    """Build the leaderboard: mean [low, high], the best in bold, a sign where random is not beaten.
+    """Build the leaderboard: mean [low, high], leaders in bold, a word where a method is not better than random.
 
     Args:
         comparison: Of the explainers of one model.
@@ -222,12 +242,41 @@ def build_leaderboard_table(comparison: Comparison, width: int = 100) -> Rendera
         beside = max(1, room // CELL)
         for start in range(first, len(construct.metrics), beside):
             parts.append(_build_block(comparison, construct, construct.metrics[start : start + beside], False))
+        if evidence := comparison.describe_evidence(construct):
+            parts.append(Text(evidence, style="yellow"))
     signs = {comparison.get_verdict(name, metric) for name in comparison.explainers for metric in metrics}
     parts += [Text(words, style="yellow") for sign, words in LEGEND.items() if sign in signs]
     if comparison.joined.control is None and metrics:
-        parts.append(Text("random is not among the runs, so nothing is compared with it", style="yellow"))
+        parts.append(Text(NO_BASELINE, style="yellow"))
+    if any(comparison.list_leaders(metric) for metric in metrics):
+        parts.append(Text(f"bold: {LEADING_WORDS}", style="dim"))
+    if families := describe_families(comparison):
+        parts.append(Text(families, style="dim"))
     notes = list_notes(comparison.summary[comparison.summary["metric"].isin(metrics)])
     return Group(*parts, *(Text(note, style="yellow") for note in notes))
+
+
+NO_BASELINE = "no random baseline was run, so scores cannot be compared with chance"
+LEADING_WORDS = "significantly better than random, and no method is significantly better"
+
+
+def describe_families(comparison: Comparison) -> str:
+    """Describe the tests behind all verdicts of a comparison: one family of tests for a pair, stated once.
+
+    Args:
+        comparison: Of the explainers of one model.
+
+    Returns:
+        One sentence; empty where nothing was tested.
+    """
+    families = dict.fromkeys(" and over the ".join(comparison.list_families(metric)) for metric in comparison.ranks)
+    named = [family for family in families if family]
+    if not named:
+        return ""
+    return (
+        "significant: sign-flip permutation test of the mean difference on the same images, p < 0.05 after Holm's "
+        f"correction, for each score over the {named[0]}; scores are not corrected for each other"
+    )
 
 
 def _write_heading(comparison: Comparison) -> str:
@@ -237,28 +286,44 @@ def _write_heading(comparison: Comparison) -> str:
 
 def _build_block(comparison: Comparison, construct: ConstructRanks, metrics: Sequence[str], with_ranks: bool) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("explainer", overflow="fold")
+    table.add_column("method", overflow="fold")
     if with_ranks:
         table.add_column("mean rank", justify="right", no_wrap=True)
     for metric in metrics:
         table.add_column(f"{escape(metric)} {ARROWS[comparison.joined.facts[metric].better]}", justify="right")
-    best = {metric: comparison.list_best(metric) for metric in metrics}
-    for name, rank in construct.mean_ranks.items():
+    best = {metric: comparison.list_leaders(metric) for metric in metrics}
+    for name in construct.mean_ranks:
         cells = [_build_cell(comparison, name, metric, name in best[metric]) for metric in metrics]
         label = Text(name, style="dim" if comparison.leaderboard["control"][name] else "")
-        table.add_row(label, *([f"{rank:.2f}"] if with_ranks else []), *cells)
+        table.add_row(label, *([write_rank(construct, name)] if with_ranks else []), *cells)
     return table
 
 
 def _build_cell(comparison: Comparison, name: str, metric: str, best: bool) -> Text:
     mean, low, high = comparison.get_mean(name, metric)
     sign = SIGNS.get(comparison.get_verdict(name, metric), "")
-    return Text(sign + _write_interval(mean, low, high), style="bold" if best else "")
+    coverage = find_coverage(comparison, metric).get(name)
+    beside = "" if coverage is None else f", coverage {format_value(coverage)}"
+    return Text(_write_interval(mean, low, high) + sign + beside, style="bold" if best else "")
+
+
+def find_coverage(comparison: Comparison, metric: str) -> dict[str, float]:
+    """Find how much of an image maps kept while a score was taken, which large maps get for free.
+
+    Args:
+        comparison: Of the explainers of one model.
+        metric: The score.
+
+    Returns:
+        {explainer: mean coverage}; empty where the score has none.
+    """
+    rows = comparison.summary[comparison.summary["metric"] == f"{metric}_coverage"]
+    return {str(name): float(mean) for name, mean in zip(rows["explainer"], rows["mean"], strict=True)}
 
 
 def _write_interval(mean: float, low: float, high: float) -> str:
     if math.isnan(mean):
-        return "no value"
+        return "missing"
     return (
         format_value(mean) if math.isnan(low) else f"{format_value(mean)} [{format_value(low)}, {format_value(high)}]"
     )

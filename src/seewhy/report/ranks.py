@@ -34,14 +34,15 @@ from seewhy.statistics.tests import ALPHA
 
 AXIS, COLUMN_GAP, ROW, BAR, SIDE = 620, 70, 34, 13, 460
 NOTE = (
-    "Rank 1 is best. A thick bar joins explainers whose average ranks differ by less than the critical difference CD "
-    "(Nemenyi, 95 %): these images do not tell them apart. Ranks are over the images where every explainer has a value."
+    "Rank 1 is best. A thick bar joins the methods with a dot on it: no two of them differ significantly (the verdicts of "
+    "pairwise.csv and of the leaderboard). Ranks are over the images where every method has a value."
 )
 
 
 def draw_ranks(comparison: Comparison) -> Figure:
-    """Draw a critical-difference diagram of each metric, construct by construct, in two columns.
+    """Draw the average ranks of each metric, construct by construct, in two columns, as critical-difference diagrams.
 
+    Bars join what the paired tests do not tell apart, so that a pair has one verdict everywhere; the diagrams are those of
     Demsar, Statistical comparisons of classifiers over multiple data sets, JMLR 2006.
 
     Args:
@@ -86,16 +87,16 @@ def _draw_diagram(
     y = page.lines(x, y, wrap(_write_verdict(ranks), room, SMALL), SMALL, MUTED)
     first, last = _find_ends(ranks)
     scale = Scale(first, last, x + side, x + side + AXIS)
-    told = ranks.p < ALPHA
-    if told:
-        y = _draw_critical_difference(page, y, scale, ranks)
     y += page.pixels(LEADING * SMALL) + 16
     _draw_axis(page, y, scale, first, last)
-    groups = ranks.find_groups() if told else []
+    groups = comparison.find_ties(metric)
     below = y + 22
-    for number, (best, worst) in enumerate(groups):
-        ends = [scale(ranks.average[best]) - 8, scale(ranks.average[worst]) + 8]
-        draw_line(page, ends, [below + number * BAR] * 2, VERMILION, 3.6, zorder=3)
+    places = dict(zip(ranks.explainers, ranks.average, strict=True))
+    for number, group in enumerate(groups):
+        level = [below + number * BAR] * 2
+        draw_line(page, [scale(places[group[0]]) - 8, scale(places[group[-1]]) + 8], level, VERMILION, 2.4, zorder=3)
+        dots = [scale(places[name]) for name in group]
+        page.axes.plot(dots, level[:1] * len(dots), "o", color=VERMILION, markersize=4.5, zorder=4)
     return _draw_names(page, x, y, below + len(groups) * BAR + ROW / 2, side, scale, ranks) + COLUMN_GAP * 0.7
 
 
@@ -109,24 +110,9 @@ def _write_verdict(ranks: Ranks) -> str:
     if math.isnan(ranks.p):
         return ranks.note
     p = "p < 0.0001" if ranks.p < 1e-4 else f"p = {ranks.p:.2g}"
-    end = "" if ranks.p < ALPHA else ": no difference found, so no bar is drawn"
+    end = "" if ranks.p < ALPHA else ": no significant difference of ranks"
     note = f"; {ranks.note}" if ranks.note else ""
     return f"n = {ranks.n} images, Friedman {p}{end}{note}"
-
-
-def _draw_critical_difference(page: Chart, y: float, scale: Scale, ranks: Ranks) -> float:
-    """The bar whose length is CD, above the start of the axis; the y below it."""
-    length = scale(scale.low + ranks.critical_difference) - scale.start
-    middle = y + page.pixels(LEADING * SMALL) / 2
-    end = scale.start + min(length, scale.end - scale.start)
-    draw_line(page, [scale.start, end], [middle, middle], VERMILION, 2)
-    for tick in (scale.start, end):
-        draw_line(page, [tick, tick], [middle - 6, middle + 6], VERMILION, 2)
-    words = f"CD = {ranks.critical_difference:.2f}" + (
-        " (longer than the axis)" if length > scale.end - scale.start else ""
-    )
-    page.text(end + 12, middle + page.pixels(0.36 * SMALL), words, SMALL, MUTED)
-    return y + page.pixels(LEADING * SMALL)
 
 
 def _draw_axis(page: Chart, y: float, scale: Scale, first: int, last: int) -> None:

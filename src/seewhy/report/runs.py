@@ -16,6 +16,7 @@ from seewhy.core.cells import restore_cell
 from seewhy.core.errors import UserError
 from seewhy.core.target_choice import SEPARATOR
 from seewhy.runs import attribution_files
+from seewhy.runs.journal import Journal
 from seewhy.runs.stored_json import read_form
 from seewhy.statistics.schema import MetricFact, read_metric_facts
 
@@ -208,6 +209,14 @@ def read_skipped(folder: Path) -> list[tuple[str, str]]:
     """Read (path, reason) of the images that could not be used."""
     table = _read(folder / "skipped.csv", str)
     return [] if table is None else list(zip(table["path"], table["reason"], strict=True))
+
+
+def read_warnings(folder: Path) -> dict[str, str]:
+    """Read what the figures warn of: {image: warnings}, from the journal; empty where there is none."""
+    if not (folder / "journal").is_dir():
+        return {}
+    read = Journal(folder).read_explanations()
+    return {explanation.name: "; ".join(explanation.warnings) for explanation in read if explanation.warnings}
 
 
 def read_map(folder: Path, image: str) -> NDArray[np.float32] | None:

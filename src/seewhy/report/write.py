@@ -15,9 +15,9 @@ from seewhy.core.cells import quote_cell
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
 from seewhy.plots.canvas import encode_figure
-from seewhy.report.comparison import Comparison, compare_runs, join_runs
+from seewhy.report.comparison import Comparison, compare_runs, group_runs, join_runs
 from seewhy.report.html.content import build_page_content
-from seewhy.report.html.render import render_page
+from seewhy.report.html.render import IndexEntry, render_index, render_page
 from seewhy.report.leaderboard import build_leaderboard_table, draw_leaderboard
 from seewhy.report.ranks import NO_RANK, draw_pareto, draw_ranks
 from seewhy.report.results import write_results
@@ -152,6 +152,9 @@ def write_page(
 def write_run_page(folder: Path, seed: int = 0) -> Path:
     """Write the page of the finished runs in and below a folder, and of several runs the sheets.
 
+    Runs that explained different images or targets get a page for each group that can be compared, and report.html joins
+    these.
+
     Args:
         folder: Of a run or of a sweep, where the page is written.
         seed: Of the bootstrap.
@@ -160,13 +163,30 @@ def write_run_page(folder: Path, seed: int = 0) -> Path:
         The path of the page.
 
     Raises:
-        UserError: If the runs cannot be compared.
+        UserError: If no runs can be compared.
     """
     runs, unused = find_runs([str(folder)])
-    comparisons = [compare_runs(joined, seed) for joined in join_runs(runs)]
-    figures = {each.joined.model: _draw_figures(each)[0] for each in comparisons if len(each.explainers) > 1}
-    write_sheets(RunFolder(folder), comparisons, runs)
-    return write_page(RunFolder(folder), comparisons, runs, unused, figures, seed)
+    out, groups = RunFolder(folder), group_runs(runs)
+    if len(groups) == 1:
+        comparisons = [compare_runs(joined, seed) for joined in join_runs(runs)]
+        write_sheets(out, comparisons, runs)
+        return write_page(out, comparisons, runs, unused, _draw_all(comparisons), seed)
+    pages = []
+    for title, group in groups.items():
+        name = f"report_{re.sub(r'[^A-Za-z0-9_.-]+', '_', title).strip('_')}.html"
+        try:
+            comparisons = [compare_runs(joined, seed) for joined in join_runs(group)]
+        except UserError as error:
+            pages.append(IndexEntry(title, "", None, str(error)))
+            continue
+        content = build_page_content(comparisons, group, (), _draw_all(comparisons), seed)
+        out.write_bytes(name, render_page(content).encode())
+        pages.append(IndexEntry(title, name, content))
+    return out.write_bytes(NAME, render_index(pages, unused).encode())
+
+
+def _draw_all(comparisons: Sequence[Comparison]) -> dict[str, dict[str, bytes]]:
+    return {each.joined.model: _draw_figures(each)[0] for each in comparisons if len(each.explainers) > 1}
 
 
 def attempt_page(write: Callable[[], Path]) -> Path | None:

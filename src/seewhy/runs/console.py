@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
+from rich.cells import cell_len
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from seewhy.core.facts import Facts
 from seewhy.core.target_choice import describe_target, parse_targets
 from seewhy.core.types import Explanation
+from seewhy.plots.text import format_probability
 from seewhy.runs.tables import Totals
 
 if TYPE_CHECKING:
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 
 COLOURS = {True: "green", False: "red", None: "default"}
 """Of a prediction that is correct, wrong, or of which that is not known."""
+SHORTEST = 8
+"""Characters of a name that stay, however narrow the terminal is."""
 
 
 def describe_work(
@@ -59,47 +64,57 @@ def _describe_cost(explainer: Explainer, facts: Facts, images: int, targets: int
         targets * images * (cost[0] + cost[1]),
         "at most " if getattr(explainer, "incremental", False) else "",
     )
-    passes = f"{cost[0]:,} forward + {cost[1]:,} backward passes"
+    passes = f"{cost[0] + cost[1]:,} passes"
     shared = f", and {explainer.passes_per_call()} forward for each batch" if explainer.passes_per_call() else ""
-    each = f" x {targets} targets" if targets > 1 else ""
-    return f"{images:,} images{each} x {bound}({passes}), {total:,} in all{shared}"
+    each = f" × {targets} targets" if targets > 1 else ""
+    return f"{images:,} image{'s' if images != 1 else ''}{each} × {bound}{passes} = {total:,} passes{shared}"
 
 
-def build_results_table(explanations: Sequence[Explanation]) -> Table:
-    """Build the table of the explained images.
+HIDDEN_FACTS = ("completeness_gap", "largest", "floor")
+"""Facts that metrics.csv alone holds: in the terminal they would cut the numbers that people look for."""
+
+
+def build_results_table(explanations: Sequence[Explanation], width: int = 100) -> Table:
+    """Build the table of the explained images. Numbers are never cut; names are where the terminal is narrow.
 
     Args:
         explanations: At least one.
+        width: Characters of the terminal.
 
     Returns:
         One row per image: true class, prediction, target and the numbers about the map.
     """
-    keys = [key for key in explanations[0].facts if key != "completeness_gap"]
+    keys = [key for key in explanations[0].facts if key not in HIDDEN_FACTS]
     table = Table(box=None, pad_edge=False, header_style="bold")
     same = all(explanation.target.index == explanation.prediction.index for explanation in explanations)
     shown = any(
         explanation.prediction.probability == explanation.prediction.probability for explanation in explanations
     )
     p = ("p",) if shown else ()
-    for title in ("image", "true class", "predicted", *p, *(() if same else ("target", *p))):
-        number = title == "p"
-        justify: Literal["left", "right"] = "right" if number else "left"
-        table.add_column(title, justify=justify, overflow="ellipsis", no_wrap=True, min_width=5 if number else None)
-    for key in keys:
-        table.add_column("gap" if key == "completeness_gap_relative" else key.replace("_", " "), justify="right")
-    for explanation in explanations:
-        prediction, target = explanation.prediction, explanation.target
-        predicted = f"[{COLOURS[prediction.correct]}]{escape(prediction.name)}[/]"
-        cells = [escape(explanation.image_name), escape(prediction.label), predicted]
-        cells += [f"{prediction.probability:.3f}"] if shown else []
-        if not same:
-            cells += [
-                escape(target.name),
-                *(["" if target.probability != target.probability else f"{target.probability:.3f}"] if shown else []),
-            ]
-        cells += [_format_fact(key, explanation.facts[key], bool(explanation.warnings)) for key in keys]
-        table.add_row(*cells)
+    titles = ["image", "true class", "predicted", *p, *(() if same else ("target", *p))]
+    names = [number for number, title in enumerate(titles) if title != "p"]
+    titles += ["gap" if key == "completeness_gap_relative" else key.replace("_", " ") for key in keys]
+    rows = [_list_cells(explanation, same, shown, keys) for explanation in explanations]
+    widths = [max(cell_len(cell) for cell in column) for column in zip(titles, *rows, strict=True)]
+    while sum(widths) + 2 * (len(widths) - 1) > width and max(widths[number] for number in names) > SHORTEST:
+        widths[max(names, key=lambda number: widths[number])] -= 1
+    for number, (title, space) in enumerate(zip(titles, widths, strict=True)):
+        justify: Literal["left", "right"] = "left" if number in names else "right"
+        table.add_column(title, justify=justify, overflow="ellipsis", no_wrap=True, min_width=space, max_width=space)
+    for explanation, cells in zip(explanations, rows, strict=True):
+        styles = {2: COLOURS[explanation.prediction.correct]}
+        styles |= dict.fromkeys(range(len(titles) - len(keys), len(titles)), "yellow") if explanation.warnings else {}
+        table.add_row(*(Text(cell, style=styles.get(number, "")) for number, cell in enumerate(cells)))
     return table
+
+
+def _list_cells(explanation: Explanation, same: bool, shown: bool, keys: Sequence[str]) -> list[str]:
+    prediction, target = explanation.prediction, explanation.target
+    cells = [explanation.image_name, prediction.label, prediction.name]
+    cells += [format_probability(prediction.probability)] if shown else []
+    cells += [] if same else [target.name]
+    cells += [format_probability(target.probability)] if shown and not same else []
+    return cells + [_format_fact(key, explanation.facts[key]) for key in keys]
 
 
 def describe_accuracy(totals: Totals) -> str:
@@ -118,7 +133,7 @@ def describe_accuracy(totals: Totals) -> str:
             f"all labels of {totals.correct:,} of {totals.labelled:,} images predicted right ({share}), {each:.1f} % of the "
             "single labels (labels.csv)"
         )
-    return f"{totals.correct:,} of {totals.labelled:,} images of a known class predicted right ({share})"
+    return f"{totals.correct:,} of {totals.labelled:,} labelled images classified correctly ({share})"
 
 
 def list_caveats(totals: Totals) -> list[str]:
@@ -138,7 +153,7 @@ def list_caveats(totals: Totals) -> list[str]:
     return caveats
 
 
-def _format_fact(key: str, value: float, warn: bool) -> str:
+def _format_fact(key: str, value: float) -> str:
     if key == "completeness_gap_relative":
-        return f"[yellow]{100 * value:.2f} %[/]" if warn else f"{100 * value:.2f} %"
+        return f"{100 * value:.2f} %"
     return f"{value:.0f}" if value % 1 == 0 else f"{value:.4g}"

@@ -143,7 +143,7 @@ def _compute_simple(values: Values, outcomes: Outcomes | None) -> Interval | Non
 
 
 def _note_size(size: int) -> str:
-    return f"n={size}: a rough interval" if size < ROUGH else ""
+    return f"only {size} images: intervals are approximate" if size < ROUGH else ""
 
 
 def _compute_wilson(hits: int, n: int) -> tuple[float, float]:

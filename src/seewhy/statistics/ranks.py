@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal
 
@@ -25,6 +25,7 @@ class Ranks:
         p: Of Friedman's test of equal ranks; NaN where it cannot be made.
         critical_difference: Nemenyi's: two average ranks that are closer are not told apart; NaN without a test.
         note: What a reader must know; empty where all is as usual.
+        by_image: The ranks on each image, a row per image, a column per explainer.
     """
 
     explainers: tuple[str, ...]
@@ -33,6 +34,7 @@ class Ranks:
     p: float
     critical_difference: float
     note: str
+    by_image: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False, compare=False)
 
     def find_groups(self) -> list[tuple[int, int]]:
         """Find the longest rows of explainers that are not told apart.
@@ -76,6 +78,7 @@ def rank_explainers(values: pd.DataFrame, better: Literal["higher", "lower"]) ->
         p,
         float("nan") if np.isnan(p) else compute_critical_difference(count, n),
         "; ".join([*notes, *filter(None, [reason])]),
+        pd.DataFrame(ranks, index=complete.index, columns=complete.columns),
     )
 
 
@@ -106,4 +109,4 @@ def _test_by_friedman(ranks: NDArray[np.float64]) -> tuple[float, str]:
     if (ranks == ranks[:, :1]).all():
         return 1.0, "all explainers are tied on every image"
     p = float(stats.friedmanchisquare(*ranks.T).pvalue)
-    return p, f"n={n}: Friedman's p is rough" if n <= 10 else ""
+    return p, f"only {n} images: Friedman's p is approximate" if n <= 10 else ""

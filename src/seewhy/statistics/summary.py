@@ -152,5 +152,5 @@ def _summarise(
         "low": interval.low,
         "high": interval.high,
         "better": fact.better or "none",
-        "note": "; ".join(filter(None, (interval.note, f"{failures} without a value" if failures else ""))),
+        "note": "; ".join(filter(None, (interval.note, f"{failures} missing" if failures else ""))),
     }

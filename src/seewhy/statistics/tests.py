@@ -164,27 +164,36 @@ FEWEST = 6
 """Pairs for a test: with five even five wins have p = 2 / 2**5 = 0.0625."""
 PAIR_COLUMNS = (
     *("explainer", "other", "n", "difference", "low", "high", "p", "p_holm", "winner", "test"),
-    *("win_rate", "p_wilcoxon", "p_wilcoxon_holm", "detectable", "n_needed", "note"),
+    *("win_rate", "p_wilcoxon", "p_wilcoxon_holm", "detectable", "n_needed", "family", "note"),
 )
 CONTROL_COLUMNS = ("explainer", "p", "beats", "test")
 POWER_NOTE = "detectable, n_needed: 80 % power at a two-sided 5 %, one comparison"
 
 
 def compare_pairs(
-    values: pd.DataFrame, better: Literal["higher", "lower"], seed: int = 0, draws: Sequence[pd.DataFrame] = ()
+    values: pd.DataFrame,
+    better: Literal["higher", "lower"],
+    seed: int = 0,
+    draws: Sequence[pd.DataFrame] = (),
+    control: str | None = None,
 ) -> pd.DataFrame:
     """Compare every two explainers on the same images.
+
+    Each pair belongs to one family of tests, which the column `family` names, and has one verdict: the comparisons with the
+    control are corrected for their number, as in `compare_with_control`, and all other pairs for theirs. Without a control
+    all pairs are one family.
 
     Args:
         values: A row per image, a column per explainer; NaN marks a failure.
         better: Which end of the metric is better.
         seed: Of the bootstrap and of the sign flips.
         draws: The values under each random network, for a metric that is their mean.
+        control: The column of the control; None: there is none.
 
     Returns:
         One row per pair over the n images where both have a value. `difference` is the mean of explainer - other with its
         95 % interval, and `p` tests it: the sign-flip permutation test that `test` names, over the images, with these
-        random networks; `p_holm` is Holm's correction over all rows, and `winner` the explainer with the better mean where
+        random networks; `p_holm` is Holm's correction over its family, and `winner` the explainer with the better mean where
         p_holm < 0.05. `win_rate` is the share of images on which `explainer` is better, ties counted half (for average drop
         the Win % of Grad-CAM++), beside Wilcoxon's signed-rank test, `p_wilcoxon` and `p_wilcoxon_holm`. Where a test has
         no winner, `detectable` is the smallest difference that n images would have found and `n_needed` the number of
@@ -194,7 +203,13 @@ def compare_pairs(
     gaps = [(values[first] - values[second]).dropna() for first, second in pairs]
     samples = [gap.to_numpy() for gap in gaps]
     p, wilcoxon = _test_means(samples, seed), np.array([compute_wilcoxon_p(sample) for sample in samples])
-    corrected, ranked, tests = correct_by_holm(p), correct_by_holm(wilcoxon), int((~np.isnan(p)).sum())
+    with_control = np.array([control in pair for pair in pairs], dtype=bool)
+    corrected, ranked = np.full(len(pairs), np.nan), np.full(len(pairs), np.nan)
+    sizes, names = np.zeros(len(pairs), dtype=int), np.full(len(pairs), "", dtype=object)
+    for family in (with_control, ~with_control):
+        corrected[family], ranked[family] = correct_by_holm(p[family]), correct_by_holm(wilcoxon[family])
+        sizes[family] = (~np.isnan(p[family])).sum()
+        names[family] = name_family(int(sizes[family].max(initial=0)), control, bool(family is with_control))
     rows = []
     for number, interval in enumerate(compute_mean_intervals(samples, seed)):
         (explainer, other), gap = pairs[number], gaps[number]
@@ -207,7 +222,8 @@ def compare_pairs(
         row |= {"p_wilcoxon": wilcoxon[number], "p_wilcoxon_holm": ranked[number]}
         row["test"] = "" if np.isnan(p[number]) else name_test(samples[number])
         row["winner"] = (explainer if ahead else other) if corrected[number] < ALPHA else ""
-        notes = [row["note"], note_out_of_reach(len(gap), tests)]
+        row["family"] = names[number]
+        notes = [row["note"], note_out_of_reach(len(gap), int(sizes[number]))]
         if not row["winner"] and not np.isnan(p[number]):
             row["detectable"] = compute_detectable_difference(samples[number])
             row["n_needed"] = np.maximum(compute_needed_images(samples[number]), FEWEST)
@@ -215,6 +231,24 @@ def compare_pairs(
         row["note"] = "; ".join(filter(None, notes))
         rows.append(row)
     return pd.DataFrame(rows, columns=list(PAIR_COLUMNS))
+
+
+def name_family(tests: int, control: str | None, with_control: bool) -> str:
+    """Name a family of tests: the pairs of explainers that share a correction for their number.
+
+    Args:
+        tests: Pairs that were tested.
+        control: The control; None: all pairs are one family.
+        with_control: Whether they are the comparisons with the control.
+
+    Returns:
+        Such as `5 comparisons with random`; empty where nothing was tested.
+    """
+    if not tests:
+        return ""
+    if with_control:
+        return f"{tests} comparison{'s' if tests > 1 else ''} with {control}"
+    return f"{tests} {'other ' if control else ''}pair{'s' if tests > 1 else ''}"
 
 
 def _test_means(samples: Sequence[Values], seed: int) -> NDArray[np.float64]:

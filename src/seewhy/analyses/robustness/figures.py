@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from seewhy.analyses.robustness.summary import CLEAN, read_means, select_levels
 from seewhy.plots.canvas import Drawing, Page
 from seewhy.plots.heatmaps import FRAME, GROUND, INK, MUTED, convert_oklab_to_srgb
-from seewhy.plots.text import LEADING, shorten, wrap
+from seewhy.plots.text import LEADING, format_probability, shorten, wrap
 
 LINES = ("#0b6cc4", "#d98200", "#7a3ea8", "#00856f", "#b03400", "#5c5c5c", "#c43d8b")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -99,10 +99,10 @@ def select_curve_quantities(columns: Sequence[str], explainers: Sequence[str]) -
     Returns:
         Legend entry of each selected quantity, by its column.
     """
-    names = {"accuracy": "accuracy", "clean_probability": "confidence: probability of the original's class"}
+    names = {"accuracy": "accuracy", "clean_probability": "confidence: probability of the originally predicted class"}
     for name in explainers:
         names[f"{name}_spearman"] = f"{name.replace('_', ' ')}: rank correlation"
-        names[f"{name}_top10"] = f"{name.replace('_', ' ')}: top 10 % in common"
+        names[f"{name}_top10"] = f"{name.replace('_', ' ')}: top-10 % overlap"
         names[f"{name}_ssim"] = f"{name.replace('_', ' ')}: SSIM"
     return {column: words for column, words in names.items() if column in set(columns)}
 
@@ -176,7 +176,7 @@ def _block(
             page.box(left, y, CELL - 1, ROW - 1, GROUND if value is None else shade(value))
             if value is not None:
                 ink = INK if value > 0.5 else "#ffffff"
-                words = f"{value:.2f}".replace("-", "−")
+                words = format_probability(value).replace("-", "−")
                 page.text(left + CELL / 2, y + 0.68 * ROW, words, BODY, ink, ha="center")
     page.box(x, top + ROW - 1, len(levels) * CELL - 1, 1, FRAME)
 

@@ -19,6 +19,7 @@ from seewhy.analyses.robustness.sheets import Gallery, draw_robustness_sheet, li
 from seewhy.analyses.robustness.summary import CLEAN, COLUMNS, WORDS, read_means
 from seewhy.core.files import RunFolder
 from seewhy.plots.canvas import Drawn, encode_figure
+from seewhy.plots.text import format_probability
 from seewhy.runs.loggers.backends import LoggerGroup
 
 FIRST = (*WORDS[:4], "predicted", "probability", "correct", "flip", "true_probability", "clean_probability")
@@ -125,14 +126,17 @@ def build_results_table(
     notes = [f"{name}: {words}" for name, words in (differences or {}).items() if words]
     caption = "\n".join(["levels that are not those of ImageNet-C:", *notes]) if notes else None
     table = Table(box=None, pad_edge=False, header_style="bold", caption=caption, caption_justify="left")
-    table.add_column("clean → last level", no_wrap=True)
+    means = read_means(summary)
+    levels = {level for _, level, _ in means}
+    table.add_column(f"clean → severity {max(levels)}", no_wrap=True)
     for words in quantities.values():
         table.add_column(words, overflow="fold")
-    means = read_means(summary)
     for name in dict.fromkeys(corruption for corruption, _, _ in means if corruption != CLEAN):
         last = max(level for corruption, level, _ in means if corruption == name)
         ends = [(means.get((CLEAN, 0, quantity)), means.get((name, last, quantity))) for quantity in quantities]
-        table.add_row(name, *(" → ".join("-" if end is None else f"{end:.2f}" for end in pair) for pair in ends))
+        table.add_row(
+            name, *(" → ".join("-" if end is None else format_probability(end) for end in pair) for pair in ends)
+        )
     return table
 
 

@@ -84,7 +84,8 @@ class Gallery:
         signed = self.signed[key]
         ramp = build_colour_map(str(self.style["colours"]), "signed" if signed else "unsigned")
         normalised = heatmaps.normalise(attribution.nan_to_num(), scale, signed)
-        return self._small(heatmaps.blend_overlay(picture, normalised, ramp, float(self.style["strength"])))
+        smooth = heatmaps.average_fine_map(normalised)
+        return self._small(heatmaps.blend_overlay(picture, smooth, ramp, float(self.style["strength"])))
 
     def _small(self, picture: NDArray[np.float32]) -> NDArray[np.uint8]:
         block = -(-max(picture.shape[:2]) // self.longest)

@@ -23,7 +23,7 @@ from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
 from seewhy.plots.canvas import Drawing, encode_figure
 from seewhy.plots.explanation import GAP, MARGIN, Cell, draw_cells
-from seewhy.plots.heatmaps import INK, MUTED, RIGHT, WRONG, to_rgb
+from seewhy.plots.heatmaps import INK, MUTED, NAMES, RIGHT, WRONG, build_colour_map, normalise, to_rgb
 from seewhy.plots.text import format_number, format_probability, join_lines, wrap
 from seewhy.runs.console import describe_work
 
@@ -55,7 +55,7 @@ def draw_fooling_sheet(results: Sequence[FooledImage], total: int, parameters: s
     side = enlarge_to(height, width, 224)
     page = create_page(4, side[1])
     room = page.points(page.width - 2 * MARGIN)
-    fooled = f"{sum(result.success for result in results)} of {len(results)} images are taken for the target"
+    fooled = f"{sum(result.success for result in results)} of {len(results)} images are misclassified as the target"
     title = fooled if total == len(results) else f"the first {len(results)} of {total:,} images: {fooled}"
     y = page.lines(MARGIN, MARGIN * 0.6, wrap(title, room, HEADING, True), HEADING, weight="bold")
     for line in join_lines([f"classifier: {classifier}", parameters], room, SMALL):
@@ -72,6 +72,9 @@ def build_cells(result: FooledImage) -> list[Cell]:
     after = f"{result.answer} {format_probability(change.after)}" if result.answer == change.name else result.answer
     difference = select_display(result.difference, result.display)
     clipped = float((MAGNIFIED * difference).abs().gt(0.5).float().mean())
+    sizes = difference.abs().amax(0)
+    largest = float(sizes.max())
+    shown = build_colour_map(NAMES[0], "unsigned").paint(normalise(sizes, largest, signed=False))
     saturated = f", {100 * clipped:.2g} % clipped" if clipped else ""
     return [
         Cell([("original", MUTED), (before, INK)], to_rgb(select_display(result.original, result.display))),
@@ -79,7 +82,7 @@ def build_cells(result: FooledImage) -> list[Cell]:
             [("fooling image", MUTED), (after, RIGHT if result.success else WRONG)],
             to_rgb(select_display(result.saved, result.display)),
         ),
-        Cell([("difference", INK), ("grey: no change", MUTED)], shift_to_grey(difference)),
+        Cell([("size of the difference", INK), (f"brightest: {largest:.2g} of the range", MUTED)], shown),
         Cell(
             [(f"{MAGNIFIED} × difference", INK), (f"grey: no change{saturated}", MUTED)],
             shift_to_grey(MAGNIFIED * difference),

@@ -14,13 +14,15 @@ from markupsafe import Markup, escape
 from seewhy.analyses.robustness.figures import select_curve_quantities
 from seewhy.analyses.robustness.summary import CLEAN, select_levels
 from seewhy.plots.charts import Scale
-from seewhy.plots.curves import compute_mean_curve, compute_mean_line
+from seewhy.plots.curves import compute_mean_curve, name_share
 from seewhy.report.html import tables
 from seewhy.report.html.gallery import Method
 from seewhy.report.html.maps import build_data_url, compress_figure
 from seewhy.report.runs import list_sheets, read_figures, read_robustness
 
 WIDTH, HEIGHT = 340, 236
+SHEET_SIDE = 2400
+"""Largest side in pixels of a sheet on the page; the file beside it is larger."""
 LEFT, RIGHT, TOP, BOTTOM = 38, 10, 8, 34
 
 
@@ -35,7 +37,7 @@ class Line:
         y: Of its points; a gap where one is not finite.
         low: Lower edge of its band; empty: no band.
         high: Upper edge of its band.
-        quiet: Whether it is dashed and grey: a control.
+        quiet: Whether it is grey, with a dash of its own: a control.
     """
 
     name: str
@@ -102,8 +104,15 @@ def _draw_line(line: Line, across: Scale, upwards: Scale) -> Markup:
     points = [(across(x), upwards(y)) if math.isfinite(y) else None for x, y in zip(line.x, line.y, strict=True)]
     runs = (list(filter(None, run)) for finite, run in groupby(points, bool) if finite)
     path = "".join(map(_write_path, runs))
-    kind = "line quiet" if line.quiet else f"line c{line.style % 8}" + (" dashed" if line.style >= 8 else "")
+    kind = name_line_style(line)
     return Markup('<path class="{}" d="{}"><title>{}</title></path>').format(kind, path, line.name)
+
+
+def name_line_style(line: Line) -> str:
+    """Name the classes of a line, in the chart and in its legend."""
+    if line.quiet:
+        return f"line quiet d{line.style % 4}"
+    return f"line c{line.style % 8}" + (" dashed" if line.style >= 8 else "")
 
 
 def _write_path(points: Sequence[tuple[float, float]]) -> str:
@@ -116,13 +125,14 @@ def _draw_band(line: Line, across: Scale, upwards: Scale) -> Markup:
         return Markup("")
     there = [(across(x), upwards(low)) for x, low, _ in rows]
     back = [(across(x), upwards(high)) for x, _, high in reversed(rows)]
-    return Markup(f'<path class="band c{line.style % 8}" d="{_write_path([*there, *back])}Z"/>')
+    colour = "quiet" if line.quiet else f"c{line.style % 8}"
+    return Markup(f'<path class="band {colour}" d="{_write_path([*there, *back])}Z"/>')
 
 
 def build_curve_charts(tables: Mapping[str, pd.DataFrame], controls: Sequence[str], seed: int = 0) -> list[Chart]:
     """Build one chart per perturbation curve with a line per explainer.
 
-    A single explainer has its 95 % band; lines of several would hide behind each other's.
+    Every line has its 95 % band.
 
     Args:
         tables: {label: curves.csv}.
@@ -140,12 +150,9 @@ def build_curve_charts(tables: Mapping[str, pd.DataFrame], controls: Sequence[st
             rows = table[table["curve"] == name]
             if rows.empty:
                 continue
-            if len(tables) == 1:
-                lines.append(Line(label, number, *(values.tolist() for values in compute_mean_curve(rows, seed))))
-            else:
-                shares, mean = compute_mean_line(rows)
-                lines.append(Line(label, number, shares.tolist(), mean.tolist(), quiet=label in controls))
-        charts.append(Chart(name.replace("_", " ").replace("/", " / "), "share of the pixels", lines))
+            shares, mean, low, high = (values.tolist() for values in compute_mean_curve(rows, seed))
+            lines.append(Line(label, number, shares, mean, low, high, label in controls))
+        charts.append(Chart(name.replace("_", " ").replace("/", " / "), name_share(name), lines))
     return charts
 
 
@@ -182,7 +189,8 @@ class RobustnessView:
         charts: By corruption.
         heat: Tables of corruptions x levels.
         errors: Over all levels, by corruption.
-        sheets: (words, data address) of pictures.
+        sheets: (words, data address) of pictures: those of the most severe level.
+        left_out: Number of sheets that are not on the page.
     """
 
     explainer: str
@@ -190,6 +198,7 @@ class RobustnessView:
     heat: list[dict[str, Any]]
     errors: list[dict[str, Any]]
     sheets: list[tuple[str, str]]
+    left_out: int = 0
 
 
 def build_robustness_view(method: Method) -> RobustnessView | None:
@@ -207,14 +216,24 @@ def build_robustness_view(method: Method) -> RobustnessView | None:
     explainers = list(method.run.record.get("robustness", {}).get("explainers", {method.run.explainer: ""}))
     quantities = select_curve_quantities(list(summary["quantity"].unique()), explainers)
     names = list_sheets(method.run.folder)
-    sheets = read_figures(method.run.folder, names)
+    shown = [name for name in names if _read_level(name) == max(map(_read_level, names))]
+    sheets = read_figures(method.run.folder, shown)
     return RobustnessView(
         method.label,
         build_robustness_charts(summary, explainers),
         tables.build_heat_tables(summary, quantities),
         tables.list_corruption_errors(summary),
-        [(_describe_sheet(name), build_data_url(compress_figure(picture))) for name, picture in sheets.items()],
+        [
+            (_describe_sheet(name), build_data_url(compress_figure(picture, SHEET_SIDE)))
+            for name, picture in sheets.items()
+        ],
+        len(names) - len(shown),
     )
+
+
+def _read_level(sheet: str) -> int:
+    level = sheet.removeprefix("robustness/level_").removesuffix(".png").partition("_")[0]
+    return int(level) if level.isdigit() else 0
 
 
 def _describe_sheet(sheet: str) -> str:

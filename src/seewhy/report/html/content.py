@@ -7,18 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from seewhy.explainers.completeness import describe_completeness_gap
 from seewhy.report.comparison import Comparison
 from seewhy.report.html import tables
 from seewhy.report.html.charts import Chart, RobustnessView, build_curve_charts, build_robustness_view
-from seewhy.report.html.gallery import Gallery, Method, build_gallery, list_methods
+from seewhy.report.html.gallery import Gallery, Method, build_gallery, list_gaps, list_methods
 from seewhy.report.html.maps import build_data_url, compress_figure
 from seewhy.report.html.models import ModelPair, build_model_pairs
-from seewhy.report.leaderboard import join_names, list_notes
+from seewhy.report.html.verdict import Verdict, build_verdict, list_classes, rate_suspicion
+from seewhy.report.leaderboard import NO_BASELINE, describe_families, join_names, list_notes
 from seewhy.report.runs import Run, UnusedRun, read_curves, read_skipped
 from seewhy.statistics.schema import list_draws
-
-GAP = "completeness_gap_relative"
 
 
 def list_model_facts(runs: Sequence[Run], comparison: Comparison) -> list[tuple[str, str]]:
@@ -43,7 +41,7 @@ def list_model_facts(runs: Sequence[Run], comparison: Comparison) -> list[tuple[
         ("Accuracy on these images", _describe_accuracy(runs[0])),
         ("Images", f"{joined.images:,} explained"),
         ("Data", _describe_data(runs)),
-        ("Explained class", joined.target),
+        ("Target class", _describe_policy(joined.target)),
         ("Seed", _list_each(run.record.get("seed") for run in runs)),
         ("Device", _list_each(_describe_device(run) for run in runs)),
         ("Started", min((str(run.record.get("started", "")) for run in runs), default="").replace("T", " ")),
@@ -63,7 +61,7 @@ def list_commands(runs: Iterable[Run]) -> list[str]:
 
 
 def list_cautions(comparison: Comparison, methods: Sequence[Method], gallery: Gallery) -> list[str]:
-    """List what the tables and maps of one model cannot carry.
+    """List what the tables and maps of one model cannot carry, the worst first: broken maps, then the largest gaps.
 
     Args:
         comparison: Of its explainers.
@@ -75,19 +73,19 @@ def list_cautions(comparison: Comparison, methods: Sequence[Method], gallery: Ga
     """
     cautions = []
     if comparison.joined.control is None and comparison.ranks:
-        cautions.append("random is not among the runs, so nothing is compared with chance")
+        cautions.append(NO_BASELINE)
     for run in (method.run for method in methods):
         if run.record.get("git_dirty"):
             cautions.append(f"{run.explainer}: the code had uncommitted changes when it ran")
         if left := run.record.get("metrics_left_out"):
-            cautions.append(f"{run.explainer}: not measured, as there are no masks: {', '.join(dict.fromkeys(left))}")
+            cautions.append(f"{run.explainer}: needs object masks (data.masks=): {', '.join(dict.fromkeys(left))}")
     cautions += list_notes(comparison.summary[comparison.summary["metric"].isin(comparison.ranks)])
-    cautions += [text for method in methods if (text := _describe_gaps(comparison, method))]
+    gaps = sorted(filter(None, (_describe_gaps(comparison, method) for method in methods)), reverse=True)
     flawed: dict[tuple[str, str], list[str]] = {}
     for explainer, image, flaw in gallery.flaws:
         flawed.setdefault((explainer, flaw), []).append(image)
-    cautions += [f"{explainer}: {flaw} ({join_names(images)})" for (explainer, flaw), images in flawed.items()]
-    return list(dict.fromkeys(cautions))
+    broken = [f"{explainer}: {flaw} ({join_names(images)})" for (explainer, flaw), images in flawed.items()]
+    return list(dict.fromkeys([*broken, *(text for _, text in gaps), *cautions]))
 
 
 def list_skipped_images(runs: Iterable[Run]) -> list[tuple[str, str]]:
@@ -98,6 +96,10 @@ def list_skipped_images(runs: Iterable[Run]) -> list[tuple[str, str]]:
 def list_unused_runs(unused: Iterable[UnusedRun]) -> list[tuple[str, str, str]]:
     """List (folder, status, reason) of runs that take no part."""
     return [(run.folder, run.status, run.reason) for run in unused]
+
+
+def _describe_policy(target: str) -> str:
+    return "the model's prediction" if target == "predicted" else target
 
 
 def _describe_input(model: Mapping[str, Any]) -> str:
@@ -111,18 +113,17 @@ def _describe_input(model: Mapping[str, Any]) -> str:
     return ", ".join(words)
 
 
-def _describe_gaps(comparison: Comparison, method: Method) -> str:
-    tolerance = method.run.record["explainer"].get("tolerance")
-    table = comparison.joined.table
-    gaps: Any = table[(table["metric"] == GAP) & (table["explainer"] == method.label)].set_index("image")["value"]
-    over = [
-        name for name, gap in gaps.items() if tolerance is not None and describe_completeness_gap(float(gap), tolerance)
-    ]
-    if not over:
-        return ""
-    return (
-        f"{method.label}: the completeness gap is over {100 * tolerance:g} % on {len(over)} images ({join_names(over)})"
-    )
+def _describe_gaps(comparison: Comparison, method: Method) -> tuple[float, str] | None:
+    """The largest gap of a method, and a sentence about all that exceed its tolerance, the worst first."""
+    gaps = list_gaps(comparison, method)
+    if not gaps:
+        return None
+    tolerance = method.run.record["explainer"]["tolerance"]
+    names = join_names([f"{image} {100 * gap:.3g} %" for image, gap, _ in gaps])
+    count = f"{len(gaps)} image{'s' if len(gaps) > 1 else ''}"
+    return gaps[0][
+        1
+    ], f"{method.label}: completeness gap exceeds the {100 * tolerance:g} % tolerance on {count} ({names})"
 
 
 def _list_each(values: Iterable[object]) -> str:
@@ -162,8 +163,8 @@ def _describe_data(runs: Sequence[Run]) -> str:
 
 
 FIGURES = {
-    "pareto.png": "Mean rank in each construct against cost; what lies on the stairs is beaten by nothing cheaper",
-    "ranks.png": "Average ranks with Nemenyi's critical difference",
+    "pareto.png": "Mean rank in each construct against cost; Pareto front: no cheaper method scores better",
+    "ranks.png": "Average ranks; a bar joins methods no two of which differ significantly",
 }
 
 
@@ -187,6 +188,8 @@ class ModelView:
         figures: {name: (words, data address)}.
         robust: Of the robustness runs.
         gallery: Images and maps.
+        tests: The tests behind all verdicts, in a sentence.
+        classes: Accuracy and confusions of each true class.
     """
 
     label: str
@@ -204,6 +207,8 @@ class ModelView:
     figures: dict[str, tuple[str, str]]
     robust: list[RobustnessView]
     gallery: Gallery
+    tests: str = ""
+    classes: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -217,6 +222,8 @@ class PageContent:
         unused: (folder, status, reason) of runs that take no part.
         command: Of the report itself, where it was a command of its own.
         pairs: Models side by side; none where there is one model.
+        verdict: What stands first.
+        citation: How the package is cited.
     """
 
     title: str
@@ -225,6 +232,8 @@ class PageContent:
     unused: list[tuple[str, str, str]] = field(default_factory=list)
     command: str = ""
     pairs: list[ModelPair] = field(default_factory=list)
+    verdict: Verdict = field(default_factory=lambda: Verdict([], []))
+    citation: str = ""
 
 
 def build_page_content(
@@ -255,14 +264,21 @@ def build_page_content(
         for comparison, group in zip(comparisons, groups, strict=True)
     ]
     explainers = list(dict.fromkeys(run.explainer for run in runs))
-    what = explainers[0] if len(explainers) == 1 else f"{len(explainers)} explainers"
+    what = explainers[0] if len(explainers) == 1 else f"{len(explainers)} methods"
     names = [comparison.joined.model for comparison in comparisons]
     title = f"{what} on {names[0] if len(names) == 1 else f'{len(names)} models'}"
     images = comparisons[0].joined.images
-    subtitle = f"{images:,} image{'s' if images != 1 else ''}, target: {comparisons[0].joined.target}"
+    policy = _describe_policy(comparisons[0].joined.target)
+    subtitle = f"{images:,} image{'s' if images != 1 else ''}, target class: {policy}"
     methods = [list_methods(comparison, group) for comparison, group in zip(comparisons, groups, strict=True)]
+    for model, shown in zip(models, methods, strict=True):
+        for row in model.gallery.facts["images"]:
+            row["suspicion"], row["reasons"], row["suspect"] = rate_suspicion(row, shown)
+    verdict = build_verdict(comparisons, methods, [model.gallery for model in models])
     pairs = build_model_pairs(comparisons, methods, seed)
-    return PageContent(title, subtitle, models, list_unused_runs(unused), command, pairs)
+    version = str(runs[0].record.get("versions", {}).get("seewhy", ""))
+    citation = f"seewhy {version}".strip() + ": explanations of image classifiers, and measurements of them. Software."
+    return PageContent(title, subtitle, models, list_unused_runs(unused), command, pairs, verdict, citation)
 
 
 def _select_runs(comparison: Comparison, runs: Sequence[Run]) -> list[Run]:
@@ -300,6 +316,8 @@ def _build_model_view(
         },
         robust=[view for method in methods if (view := build_robustness_view(method)) is not None],
         gallery=gallery,
+        tests=describe_families(comparison),
+        classes=list_classes(runs[0].predictions),
     )
 
 

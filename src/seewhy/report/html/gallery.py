@@ -10,19 +10,26 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from seewhy.core.target_choice import SEPARATOR
+from seewhy.explainers.completeness import describe_completeness_gap
+from seewhy.plots.text import format_probability
 from seewhy.report.comparison import CONTROLS, Comparison
 from seewhy.report.html.maps import (
     PROBES,
     EncodedMap,
     Map,
+    MapPairs,
     choose_map_side,
-    compute_agreement,
     dump_script_json,
     encode_base64,
     encode_map,
+    group_twins,
+    relate_maps,
 )
-from seewhy.report.runs import Run, read_map, read_preview
+from seewhy.report.runs import Run, read_map, read_preview, read_warnings
 from seewhy.statistics.schema import list_draws
+
+GAP = "completeness_gap_relative"
 
 
 @dataclass(frozen=True)
@@ -49,12 +56,19 @@ class Method:
         run: Where its maps lie.
         signed: Whether negative values mean something.
         control: Whether it is a control.
+        rectified: Whether a map that is not signed holds the evidence for the target, not magnitudes.
     """
 
     label: str
     run: Run
     signed: bool
     control: bool
+    rectified: bool = False
+
+    @property
+    def directed(self) -> bool:
+        """Whether the largest values of a map are evidence for the target."""
+        return self.signed or self.rectified
 
 
 def build_gallery(comparison: Comparison, methods: Sequence[Method], maps: int) -> Gallery:
@@ -70,21 +84,39 @@ def build_gallery(comparison: Comparison, methods: Sequence[Method], maps: int) 
     """
     images = [str(name) for name in methods[0].run.predictions.index]
     side = choose_map_side(_sample_maps(methods, images), maps)
-    blocks, rows, flaws = [], [], []
+    blocks, rows, flaws, pairs = [], [], [], []
+    concerns = list_concerns(comparison, methods)
+    gaps = {(method.label, image): gap for method in methods for image, gap, _ in list_gaps(comparison, method)}
     for image in images:
-        encoded, agreement = _encode_maps(methods, image, side)
+        encoded, related = _encode_maps(methods, image, side)
+        pairs.append(related)
         preview = next(filter(None, (read_preview(method.run.folder, image) for method in methods)), b"")
         maps_of_image = [encode_base64(each.picture) for each in encoded]
         blocks.append(dump_script_json([encode_base64(preview), maps_of_image]))
         stored = [each for each in zip(methods, encoded, strict=True) if each[1] is not MISSING]
         flaws += [(method.label, image, each.flaw) for method, each in stored if each.flaw]
-        rows.append(_describe_image(methods[0].run, image, agreement, encoded))
+        rows.append(_describe_image(methods[0].run, image, encoded, concerns.get(image, [""] * len(methods))))
+    compared = [method for method in methods if not method.control]
+    twins = group_twins(pairs)
+    for row, related in zip(rows, pairs, strict=True):
+        row["agreement"] = related.average(twins)
+        row["conflict"] = _find_conflict(related, compared)
+        row["gap"] = max((gaps.get((method.label, row["name"]), 0.0) for method in methods), default=0.0)
     facts = {
         "model": comparison.joined.model,
         "side": side,
         "explainers": [
-            {"name": method.label, "signed": method.signed, "control": method.control} for method in methods
+            {
+                "name": method.label,
+                "signed": method.signed,
+                "rectified": method.rectified,
+                "control": method.control,
+                "parameters": str(method.run.record["explainer"].get("parameters", "")),
+                "folder": str(method.run.folder),
+            }
+            for method in methods
         ],
+        "twins": [[compared[position].label for position in group] for group in twins if len(group) > 1],
         "metrics": _list_metrics(comparison),
         "images": rows,
         "scores": _collect_scores(comparison, images, [method.label for method in methods]),
@@ -95,15 +127,64 @@ def build_gallery(comparison: Comparison, methods: Sequence[Method], maps: int) 
 MISSING = EncodedMap(b"", 0.0, "no map was stored")
 
 
-def _encode_maps(methods: Sequence[Method], image: str, side: int) -> tuple[list[EncodedMap], float]:
-    """The maps of an image, and how far those of methods that are no controls agree."""
+def _encode_maps(methods: Sequence[Method], image: str, side: int) -> tuple[list[EncodedMap], MapPairs]:
+    """The maps of an image, and how those of methods that are no controls relate."""
     encoded, compared = [], []
     for method in methods:
         attribution = read_map(method.run.folder, image)
         encoded.append(MISSING if attribution is None else encode_map(attribution, method.signed, side))
-        if attribution is not None and not method.control:
-            compared.append((attribution, method.signed))
-    return encoded, compute_agreement(compared)
+        if not method.control:
+            values = np.full((1, 1), np.nan, np.float32) if attribution is None else attribution
+            compared.append((values, method.signed, method.directed))
+    return encoded, relate_maps(compared)
+
+
+def _find_conflict(related: MapPairs, methods: Sequence[Method]) -> dict[str, Any] | None:
+    """The largest sign conflict of an image: its share, and the two methods; None where no two maps have a sign."""
+    if not np.isfinite(related.conflicts).any():
+        return None
+    one, other = divmod(int(np.nanargmax(related.conflicts)), len(methods))
+    return {"share": float(related.conflicts[one, other]), "of": methods[one].label, "in": methods[other].label}
+
+
+def list_concerns(comparison: Comparison, methods: Sequence[Method]) -> dict[str, list[str]]:
+    """List the warnings that a figure would have, beside the map that they are about.
+
+    Args:
+        comparison: Of the explainers of one model.
+        methods: In the order of the page.
+
+    Returns:
+        {image: a warning for each method, empty where there is none}.
+    """
+    concerns: dict[str, list[str]] = {}
+    for position, method in enumerate(methods):
+        warnings = {image: words for image, _, words in list_gaps(comparison, method)} | read_warnings(
+            method.run.folder
+        )
+        for image, words in warnings.items():
+            concerns.setdefault(image, [""] * len(methods))[position] = words
+    return concerns
+
+
+def list_gaps(comparison: Comparison, method: Method) -> list[tuple[str, float, str]]:
+    """List the images whose completeness gap exceeds the tolerance of a method.
+
+    Args:
+        comparison: Of the explainers of one model.
+        method: One of them.
+
+    Returns:
+        (image, relative gap, warning), the largest gap first.
+    """
+    tolerance = method.run.record["explainer"].get("tolerance")
+    if tolerance is None:
+        return []
+    table = comparison.joined.table
+    rows = table[(table["metric"] == GAP) & (table["explainer"] == method.label)]
+    gaps = [(str(image), float(gap)) for image, gap in zip(rows["image"], rows["value"], strict=True)]
+    found = [(image, gap, describe_completeness_gap(gap, tolerance) or "") for image, gap in gaps]
+    return sorted((each for each in found if each[2]), key=lambda each: -each[1] if each[1] == each[1] else -math.inf)
 
 
 def list_methods(comparison: Comparison, runs: Sequence[Run]) -> list[Method]:
@@ -120,7 +201,10 @@ def list_methods(comparison: Comparison, runs: Sequence[Run]) -> list[Method]:
     pairs = [
         (label, folders[str(comparison.joined.explainers.loc[label, "folder"])]) for label in comparison.explainers
     ]
-    return [Method(label, run, is_signed(run), run.explainer in CONTROLS) for label, run in pairs]
+    return [
+        Method(label, run, is_signed(run), run.explainer in CONTROLS, bool(run.record["explainer"].get("rectified")))
+        for label, run in pairs
+    ]
 
 
 def is_signed(run: Run) -> bool:
@@ -140,17 +224,29 @@ def _sample_maps(methods: Sequence[Method], images: Sequence[str]) -> list[tuple
     return [(attribution, signed) for attribution, signed in pairs if attribution is not None]
 
 
-def _describe_image(run: Run, image: str, agreement: float, encoded: Sequence[EncodedMap]) -> dict[str, Any]:
+def _describe_image(run: Run, image: str, encoded: Sequence[EncodedMap], concerns: Sequence[str]) -> dict[str, Any]:
     row = run.predictions.loc[image]
     return {
         "name": image,
+        "figure": image.partition(SEPARATOR)[0],
         **{key: str(row[key]) for key in ("label", "predicted", "correct", "target")},
         "probability": _read_number(row["probability"]),
         "target_probability": _read_number(row["target_probability"]),
-        "agreement": agreement,
+        "top": _read_top(row),
+        "concerns": list(concerns),
         "flaws": [each.flaw for each in encoded],
         "scales": [float(f"{each.scale:.4g}") for each in encoded],
     }
+
+
+def _read_top(row: Any) -> list[str]:
+    """The likeliest classes with their probabilities, as predictions.csv has them."""
+    found = []
+    for text in (str(row.get(f"top{place}", "")) for place in range(1, 6)):
+        name, _, number = text.rpartition(" ")
+        if name:
+            found.append(f"{name} {format_probability(float(number))}" if number.replace(".", "").isdigit() else text)
+    return found
 
 
 def _read_number(text: object) -> float:
@@ -162,7 +258,7 @@ def _list_metrics(comparison: Comparison) -> list[dict[str, str]]:
     facts = comparison.joined.facts
     names = sorted(
         set(comparison.joined.table["metric"]) - list_draws(facts),
-        key=lambda name: (name not in comparison.ranks, name),
+        key=lambda name: (name not in comparison.ranks, name != GAP, name),
     )
     return [{"name": name, "better": (facts[name].better or "") if name in facts else ""} for name in names]
 

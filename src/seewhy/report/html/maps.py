@@ -7,7 +7,8 @@ import io
 import json
 import math
 from collections.abc import Sequence
-from itertools import combinations
+from dataclasses import dataclass
+from itertools import combinations, permutations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -106,34 +107,118 @@ def choose_map_side(sample: Sequence[tuple[Map, bool]], count: int, budget: int 
     return SIDES[-1]
 
 
-def compute_agreement(maps: Sequence[tuple[Map, bool]]) -> float:
-    """Average Spearman's rank correlation over all pairs of maps.
+TWINS = 0.9
+"""Methods whose maps correlate by more than this on average count as one when agreement is averaged."""
 
-    Pairs in which one map is unsigned compare magnitudes, as such a map cannot say "against". Maps that are constant or
-    not finite have no order and are left out.
+
+@dataclass(frozen=True)
+class MapPairs:
+    """How the maps of one image relate, pair by pair.
 
     Args:
-        maps: (map [height, width], signed) of one image.
+        correlations: Spearman's rank correlation [maps, maps]; NaN where a map has no order, and on the diagonal.
+        conflicts: Share of the most supporting tenth of the row's map that is negative in that of the column
+            [maps, maps]; NaN where the row's map has no direction or the column's no sign.
+    """
+
+    correlations: NDArray[np.float64]
+    conflicts: NDArray[np.float64]
+
+    def average(self, groups: Sequence[Sequence[int]]) -> float:
+        """Average the correlations over pairs of groups, each group of near twins counting as one.
+
+        Args:
+            groups: Positions of maps, such as those of `group_twins`.
+
+        Returns:
+            The mean; NaN where there are no two groups with a value.
+        """
+        means = []
+        for one, other in combinations(groups, 2):
+            values = self.correlations[np.ix_(one, other)]
+            if np.isfinite(values).any():
+                means.append(float(np.nanmean(values)))
+        return float(np.mean(means)) if means else math.nan
+
+
+def relate_maps(maps: Sequence[tuple[Map, bool, bool]]) -> MapPairs:
+    """Relate the maps of one image, averaged to 56 pixels a side.
+
+    Two maps that say where the evidence for the target is (signed, or rectified as those of class activation maps) are
+    compared with their signs; where one holds magnitudes, magnitudes are compared. Maps that are constant or not finite
+    have no order.
+
+    Args:
+        maps: (map [height, width], whether it is signed, whether it has a direction) of one image, of one size.
+
+    Returns:
+        Correlations and sign conflicts.
+    """
+    count = len(maps)
+    correlations, conflicts = np.full((count, count), np.nan), np.full((count, count), np.nan)
+    small = [shrink(values, COARSE) if np.isfinite(values).all() else None for values, _, _ in maps]
+    ranked = [(None, None) if each is None else (_rank_values(each), _rank_values(np.abs(each))) for each in small]
+    directed = [direction for _, _, direction in maps]
+    tops = [
+        _find_top(each) if each is not None and direction else None
+        for each, direction in zip(small, directed, strict=True)
+    ]
+    for one, other in permutations(range(count), 2):
+        way = 0 if directed[one] and directed[other] else 1
+        left, right = ranked[one][way], ranked[other][way]
+        if left is not None and right is not None and len(left) == len(right):
+            correlations[one, other] = float(left @ right)
+        top, against = tops[one], small[other]
+        if top is not None and against is not None and maps[other][1] and top.shape == against.shape and top.any():
+            conflicts[one, other] = float((against[top] < 0).mean())
+    return MapPairs(correlations, conflicts)
+
+
+def compute_agreement(maps: Sequence[tuple[Map, bool]]) -> float:
+    """Average Spearman's rank correlation over all pairs of maps, see `relate_maps`.
+
+    Args:
+        maps: (map [height, width], whether it has a direction) of one image.
 
     Returns:
         1 where all have the same order, 0 where there is no relation; NaN where no pair is left.
     """
-    ordered = [
-        (_rank_values(values), _rank_values(np.abs(values)), signed)
-        for values, signed in maps
-        if np.isfinite(values).all()
-    ]
-    correlations = []
-    for (values, sizes, signed), (other_values, other_sizes, other_signed) in combinations(ordered, 2):
-        left, right = (values, other_values) if signed and other_signed else (sizes, other_sizes)
-        if left is not None and right is not None and len(left) == len(right):
-            correlations.append(float(left @ right))
-    return float(np.mean(correlations)) if correlations else float("nan")
+    pairs = relate_maps([(values, directed, directed) for values, directed in maps])
+    return pairs.average([[position] for position in range(len(maps))])
 
 
-def _rank_values(values: Map) -> NDArray[np.float64] | None:
+def group_twins(pairs: Sequence[MapPairs]) -> list[list[int]]:
+    """Group methods whose maps are nearly the same, so that they do not outvote the others.
+
+    Args:
+        pairs: Of each image.
+
+    Returns:
+        Positions of methods; in a group each correlates with another by more than `TWINS`, averaged over the images.
+    """
+    if not pairs:
+        return []
+    stack = np.stack([each.correlations for each in pairs])
+    known = np.isfinite(stack).sum(0)
+    means = np.where(known > 0, np.nansum(stack, axis=0) / np.maximum(known, 1), 0)
+    groups: list[list[int]] = []
+    for position in range(len(means)):
+        near = [group for group in groups if any(means[position, other] > TWINS for other in group)]
+        groups = [group for group in groups if group not in near] + [
+            sorted([position, *(other for group in near for other in group)])
+        ]
+    return sorted(groups)
+
+
+def _find_top(values: Map) -> NDArray[np.bool_]:
+    """The most supporting tenth of a map, as far as it is positive."""
+    limit = np.partition(values, -max(1, values.size // 10), axis=None)[-max(1, values.size // 10)]
+    top: NDArray[np.bool_] = (values >= limit) & (values > 0)
+    return top
+
+
+def _rank_values(small: Map) -> NDArray[np.float64] | None:
     """Centred ranks of length 1, so that a product is a correlation; None for a constant map."""
-    small = shrink(values, COARSE)
     if small.min() == small.max():
         return None
     ranks = stats.rankdata(small, axis=None)
@@ -157,12 +242,23 @@ def build_data_url(picture: bytes) -> str:
     return f"data:image/{KINDS[picture[:4]]};base64,{encode_base64(picture)}"
 
 
-def compress_figure(picture: bytes) -> bytes:
-    """Turn a large PNG into a WebP of a third of its size; leave a small one, where the saving is not worth the time."""
+def compress_figure(picture: bytes, side: int | None = None) -> bytes:
+    """Turn a large PNG into a WebP of a third of its size; leave a small one, where the saving is not worth the time.
+
+    Args:
+        picture: PNG.
+        side: Largest side in pixels; None: as it is.
+
+    Returns:
+        PNG or WebP.
+    """
     if len(picture) <= LARGE:
         return picture
     content = io.BytesIO()
-    Image.open(io.BytesIO(picture)).convert("RGB").save(content, format="WEBP", quality=88, method=1)
+    image = Image.open(io.BytesIO(picture)).convert("RGB")
+    if side:
+        image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    image.save(content, format="WEBP", quality=88, method=1)
     return content.getvalue()
 
 

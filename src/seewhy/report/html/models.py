@@ -122,7 +122,7 @@ def _correlate(pair: tuple[Method, Method], image: str) -> float:
         tensor if tuple(tensor.shape) == size else functional.adaptive_avg_pool2d(tensor[None, None], size)[0, 0]
         for tensor in tensors
     ]
-    return compute_agreement([(values.numpy(), method.signed) for values, method in zip(fitted, pair, strict=True)])
+    return compute_agreement([(values.numpy(), method.directed) for values, method in zip(fitted, pair, strict=True)])
 
 
 def _count_changes(first: pd.DataFrame, second: pd.DataFrame, changed: Mapping[str, bool]) -> list[tuple[str, str]]:
@@ -217,7 +217,8 @@ def _paint(explanation: Explanation) -> str:
     scale = heatmaps.compute_scale(explanation.attribution)
     if not scale:
         return _encode(explanation.picture.mean(0, keepdim=True).expand(3, -1, -1))
-    painted = heatmaps.blend_overlay(explanation.picture, *normalise_map(explanation, scale, heatmaps.NAMES[0]))
+    normalised, colour_map = normalise_map(explanation, scale, heatmaps.NAMES[0])
+    painted = heatmaps.blend_overlay(explanation.picture, heatmaps.average_fine_map(normalised), colour_map)
     return _encode(torch.from_numpy(painted).permute(2, 0, 1))
 
 

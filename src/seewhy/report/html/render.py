@@ -5,16 +5,20 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from seewhy.plots.heatmaps import NAMES, Kind, build_colour_map
+from seewhy.plots.text import format_probability
+from seewhy.report.html.charts import name_line_style
 from seewhy.report.html.content import PageContent
 from seewhy.report.html.maps import dump_script_json
 from seewhy.report.leaderboard import format_value
+from seewhy.report.runs import UnusedRun
 from seewhy.statistics.schema import ARROWS
 
 STYLES = ("base.css", "tables.css", "gallery.css", "viewer.css", "print.css")
@@ -33,13 +37,19 @@ def render_page(content: PageContent, colours: str = NAMES[0]) -> str:
     Returns:
         The HTML.
     """
-    environment = Environment(loader=PackageLoader("seewhy.report", "page"), autoescape=True, undefined=StrictUndefined)
-    environment.trim_blocks = environment.lstrip_blocks = True
-    environment.filters |= {"short": _short, "p": _p, "precise": _precise}
+    environment = _open_templates()
+    environment.filters |= {
+        "short": _short,
+        "p": _p,
+        "precise": _precise,
+        "percent": _percent,
+        "chance": format_probability,
+    }
     script = "\n".join(_source(environment, name) for name in SCRIPTS)
     return environment.get_template("page.html").render(
         content=content,
         arrows=ARROWS,
+        line_style=name_line_style,
         style=Markup("\n".join(_source(environment, name) for name in STYLES)),
         script=Markup(script),
         digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
@@ -47,6 +57,43 @@ def render_page(content: PageContent, colours: str = NAMES[0]) -> str:
             {"models": [model.gallery.facts for model in content.models], **build_painting(colours)}
         ),
     )
+
+
+class IndexEntry(NamedTuple):
+    """One page of an index.
+
+    Attributes:
+        title: Of the page.
+        file: Its name beside the index; empty where there is none.
+        content: Of the page; None where there is none.
+        reason: Why there is no page.
+    """
+
+    title: str
+    file: str
+    content: PageContent | None
+    reason: str = ""
+
+
+def render_index(pages: Sequence[IndexEntry], unused: Sequence[UnusedRun] = ()) -> str:
+    """Render the page that joins the pages of runs that cannot be compared.
+
+    Args:
+        pages: In the order of the index.
+        unused: Runs that take no part.
+
+    Returns:
+        The HTML.
+    """
+    environment = _open_templates()
+    style = Markup("\n".join(_source(environment, name) for name in STYLES))
+    return environment.get_template("index.html").render(pages=pages, unused=unused, style=style)
+
+
+def _open_templates() -> Environment:
+    environment = Environment(loader=PackageLoader("seewhy.report", "page"), autoescape=True, undefined=StrictUndefined)
+    environment.trim_blocks = environment.lstrip_blocks = True
+    return environment
 
 
 def build_painting(colours: str = NAMES[0]) -> dict[str, Any]:
@@ -70,6 +117,10 @@ def _short(value: float) -> str:
 def _precise(value: float) -> str:
     """As in the csv files; nothing for no value."""
     return "" if value is None or math.isnan(value) else f"{value:.6g}"
+
+
+def _percent(value: float) -> str:
+    return "–" if math.isnan(value) else f"{100 * value:.0f} %"
 
 
 def _p(value: float) -> str:

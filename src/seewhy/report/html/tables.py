@@ -12,7 +12,7 @@ from seewhy.analyses.robustness.summary import CLEAN, OVER_LEVELS, select_levels
 from seewhy.plots.charts import build_value_scale
 from seewhy.report.comparison import Comparison
 from seewhy.report.constructs import ConstructRanks
-from seewhy.report.leaderboard import format_value
+from seewhy.report.leaderboard import find_coverage, format_value, write_rank
 from seewhy.statistics.schema import ARROWS
 
 
@@ -39,6 +39,7 @@ def _build_board(comparison: Comparison, construct: ConstructRanks) -> dict[str,
             "name": name,
             "control": bool(comparison.leaderboard["control"][name]),
             "mean_rank": rank,
+            "ends": construct.intervals.get(name, (math.nan, math.nan)),
             "cells": [cells[metric][name] for metric in metrics],
         }
         for name, rank in construct.mean_ranks.items()
@@ -46,6 +47,7 @@ def _build_board(comparison: Comparison, construct: ConstructRanks) -> dict[str,
     return {
         "title": construct.title,
         "words": construct.describe(),
+        "evidence": comparison.describe_evidence(construct),
         "columns": columns,
         "rows": rows,
         "verdicts": {cell["beats"] for row in rows for cell in row["cells"]},
@@ -56,8 +58,9 @@ def _build_board(comparison: Comparison, construct: ConstructRanks) -> dict[str,
 def _build_column(comparison: Comparison, metric: str, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     means = {name: comparison.get_mean(name, metric) for name in names}
     scale = build_value_scale([value for triple in means.values() for value in triple], 0, 100)
-    control, best = comparison.joined.control, comparison.list_best(metric)
+    control, best = comparison.joined.control, comparison.list_leaders(metric)
     zero = means[control][0] if control in means else math.nan
+    covered = find_coverage(comparison, metric)
     cells = {}
     for name, (mean, low, high) in means.items():
         measured = math.isfinite(mean)
@@ -66,10 +69,11 @@ def _build_column(comparison: Comparison, metric: str, names: Sequence[str]) -> 
             "mean": mean,
             "low": low,
             "high": high,
-            "text": format_value(mean) if measured else "no value",
+            "text": format_value(mean) if measured else "missing",
             "interval": f"{format_value(low)} to {format_value(high)}" if math.isfinite(low) else "",
             "beats": comparison.get_verdict(name, metric),
             "best": name in best,
+            "coverage": covered.get(name, math.nan),
             "bar": [round(scale(value), 2) for value in (*ends, mean)] if measured else None,
             "control": round(scale(zero), 2) if math.isfinite(zero) else None,
         }
@@ -121,12 +125,13 @@ def build_pair_tables(comparison: Comparison) -> list[dict[str, Any]]:
             fact = comparison.joined.facts[metric]
             notes = sorted({note for note in pairs["note"] if note})
             head = {"metric": metric, "construct": construct.title, "arrow": ARROWS[fact.better]}
-            tables.append({**head, "names": construct.explainers, "cells": cells, "notes": notes})
+            families = comparison.list_families(metric)
+            tables.append({**head, "names": construct.explainers, "cells": cells, "notes": notes, "families": families})
     return tables
 
 
 def build_rank_tables(comparison: Comparison) -> list[dict[str, Any]]:
-    """Build the average ranks of each metric, with Friedman's test and the critical difference, construct by construct.
+    """Build the average ranks of each metric, with Friedman's test, construct by construct.
 
     Args:
         comparison: Of the explainers of one model.
@@ -135,14 +140,13 @@ def build_rank_tables(comparison: Comparison) -> list[dict[str, Any]]:
         A table per construct with metrics that rank two explainers: its title, rows of explainers with their mean rank, and
         a column per metric.
     """
-    tables = []
+    tables, board = [], comparison.leaderboard
     for construct in comparison.constructs:
         columns = [
             {
                 "metric": metric,
                 "average": dict(zip(ranks.explainers, ranks.average, strict=True)),
                 "p": ranks.p,
-                "critical": ranks.critical_difference,
                 "n": ranks.n,
                 "note": ranks.note,
             }
@@ -151,8 +155,8 @@ def build_rank_tables(comparison: Comparison) -> list[dict[str, Any]]:
         ]
         if columns:
             rows = [
-                {"name": name, "mean_rank": rank, "control": bool(comparison.leaderboard["control"][name])}
-                for name, rank in construct.mean_ranks.items()
+                {"name": name, "mean_rank": write_rank(construct, name), "control": bool(board["control"][name])}
+                for name in construct.mean_ranks
             ]
             head = {"title": construct.title, "words": construct.describe(), "ranked": construct.is_ranked}
             tables.append({**head, "rows": rows, "columns": columns})

@@ -76,7 +76,15 @@ function number(value) {
   return String(Number(value.toPrecision(3))).replace('-', '−');
 }
 
+// A probability, as in the figures and the terminal: rounding makes nothing certain or impossible.
 function share(value) {
   if (value === null) return '';
+  if (value >= 0.995 && value < 1) return '> 0.99';
   return value >= 0.005 || value === 0 ? value.toFixed(2) : value.toPrecision(1);
+}
+
+function save(name, blob) {
+  const link = element('a', { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }

@@ -6,6 +6,7 @@ function refresh(first = true) {
   state.page = Math.min(state.page, pages - 1);
   const shown = state.order.slice(state.page * PER_PAGE, (state.page + 1) * PER_PAGE);
   painter.disconnect();
+  $('cards').classList.toggle('pairs', shownMethods().length < 2);
   $('cards').replaceChildren(...shown.map(card));
   const total = model().images.length;
   const plural = total === 1 ? '' : 's';
@@ -15,6 +16,7 @@ function refresh(first = true) {
   fillPager(pages);
   say();
   paintTheRest();
+  keepView();
 }
 
 // Cards below the fold are painted when there is time, so that they are there for a printer.
@@ -22,7 +24,7 @@ const idle = window.requestIdleCallback || ((work) => setTimeout(work, 200));
 let round = 0;
 function paintTheRest() {
   const mine = ++round;
-  const queue = [...$('cards').querySelectorAll('.thumb')];
+  const queue = [...document.querySelectorAll('.thumb')];
   const next = async () => {
     const button = queue.shift();
     if (!button || mine !== round) return;
@@ -59,7 +61,7 @@ function say() {
 
 function repaint() {
   say();
-  for (const button of $('cards').querySelectorAll('.thumb')) {
+  for (const button of document.querySelectorAll('.thumb')) {
     painter.unobserve(button);
     painter.observe(button);
   }
@@ -81,16 +83,14 @@ function reset() {
 }
 
 function themes() {
-  const names = ['auto', 'light', 'dark'];
-  const words = { auto: ['Auto', 'as the system'], light: ['Light', 'light'], dark: ['Dark', 'dark'] };
+  const names = ['system', 'light', 'dark'];
   const set = (name) => {
     document.documentElement.dataset.theme = name;
-    [$('theme').textContent] = words[name];
-    $('theme').setAttribute('aria-label', `colours: ${words[name][1]}`);
+    $('theme').textContent = `Theme: ${name}`;
   };
-  let kept = 'auto';
+  let kept = 'system';
   try { kept = localStorage.getItem('theme') || kept; } catch { /* a page from a file may have no storage */ }
-  set(names.includes(kept) ? kept : 'auto');
+  set(names.includes(kept) ? kept : 'system');
   $('theme').addEventListener('click', () => {
     const next = names[(names.indexOf(document.documentElement.dataset.theme) + 1) % 3];
     set(next);
@@ -98,41 +98,138 @@ function themes() {
   });
 }
 
-async function copy(button) {
-  const text = button.dataset.copy;
+// The images that ask to be looked at, with the reasons.
+function fillFocus() {
+  const { images, explainers } = model();
+  const first = explainers.findIndex((one) => !one.control);
+  const order = images.map((_, i) => i).sort((a, b) => images[b].suspicion - images[a].suspicion || a - b).slice(0, 6);
+  $('focus-cards').replaceChildren(...order.map((i) => {
+    const { name, reasons, suspect, predicted, probability, correct } = images[i];
+    const shown = suspect === null ? Math.max(first, 0) : suspect;
+    const mark = { yes: '✓ ', no: '✗ ' }[correct] || '';
+    return rove(element('article', { class: 'look', 'data-image': name },
+      element('div', { class: 'two' }, thumb(i, null).querySelector('.thumb'), thumb(i, shown).querySelector('.thumb')),
+      element('h3', {}, name), element('p', { class: 'said' }, `${mark}${predicted} ${share(probability)}, map of ${explainers[shown].name}`),
+      element('ul', { class: 'plain reasons' }, ...reasons.slice(0, 3).map((words) => element('li', {}, words)))));
+  }));
+}
+
+// The view as the end of the address, so that it can be sent.
+const FIELDS = ['model', 'metric', 'sort', 'search', 'label', 'predicted', 'correct', 'agreement-low', 'agreement-high'];
+const START = {};
+function viewAddress() {
+  const view = new URLSearchParams();
+  for (const id of FIELDS) if ($(id).value !== START[id]) view.set(id, $(id).value);
+  if ($('descending').getAttribute('aria-pressed') === 'true') view.set('order', 'descending');
+  if (state.view !== 'overlay') view.set('view', state.view);
+  if (state.page) view.set('page', state.page);
+  if ($('viewer').open) view.set('image', model().images[viewer.image].name);
+  if ($('viewer').open && viewer.one !== null) view.set('method', model().explainers[viewer.one].name);
+  return String(view);
+}
+
+let wired = false;
+function keepView() {
+  if (!wired) return;
+  const view = viewAddress();
+  const now = location.hash.slice(1);
+  if (view || now.includes('=')) history.replaceState(null, '', view ? `#${view}` : location.pathname + location.search);
+}
+
+function readView() {
+  for (const id of FIELDS) START[id] = $(id).value;
+  const view = new URLSearchParams(location.hash.slice(1));
+  if (!location.hash.includes('=')) return;
+  const page = Number(view.get('page')) || 0;
+  if (view.has('model') && FACTS.models[view.get('model')]) {
+    $('model').value = view.get('model');
+    state.model = Number(view.get('model'));
+    fillControls();
+  }
+  for (const id of FIELDS) if (view.has(id) && id !== 'model') $(id).value = view.get(id);
+  for (const id of FIELDS) if ($(id).selectedIndex === -1) $(id).selectedIndex = 0;
+  if (view.get('order') === 'descending') turn(true);
+  if (VIEWS.includes(view.get('view'))) state.view = view.get('view');
+  $('more').open = ['search', 'label', 'predicted', 'correct', 'agreement-low', 'agreement-high'].some((id) => view.has(id));
+  refresh();
+  state.page = page;
+  refresh(false);
+  $('gallery').scrollIntoView({ block: 'start' });
+  const image = model().images.findIndex((one) => one.name === view.get('image'));
+  const method = model().explainers.findIndex((one) => one.name === view.get('method'));
+  if (image >= 0) openViewer(image, method < 0 ? null : method);
+}
+
+function turn(pressed) {
+  $('descending').setAttribute('aria-pressed', String(pressed));
+  $('descending').textContent = pressed ? 'descending' : 'ascending';
+}
+
+// One row per image and method, as metrics.csv, of the images that the filters leave.
+function downloadScores() {
+  const cell = (value) => {
+    const text = value === null || value === undefined ? '' : String(value);
+    const safe = typeof value === 'string' && /^'*[=+\-@\t\r]/.test(text) && Number.isNaN(Number(text)) ? `'${text}` : text;
+    return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+  };
+  const { model: name, images, explainers, metrics, scores } = model();
+  const facts = ['name', 'label', 'predicted', 'probability', 'correct', 'target', 'target_probability', 'agreement'];
+  const lines = [['model', 'image', ...facts.slice(1), 'method', ...metrics.map((one) => one.name)]];
+  for (const i of state.order) explainers.forEach((one, j) => lines.push([name, ...facts.map((key) => images[i][key]), one.name, ...metrics.map((metric) => scores[metric.name][i][j])]));
+  save('scores.csv', new Blob([lines.map((line) => line.map(cell).join(',')).join('\n'), '\n'], { type: 'text/csv' }));
+}
+
+async function copy(button, text = button.dataset.copy) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    const range = document.createRange();
-    range.selectNodeContents(button.parentElement.querySelector('code'));
-    getSelection().removeAllRanges();
-    getSelection().addRange(range);
+    const area = element('textarea', { class: 'sr', 'aria-label': 'copied text' });
+    area.value = text;
+    document.body.append(area);
+    area.select();
     document.execCommand('copy');
+    area.remove();
   }
+  const before = button.dataset.words || button.textContent;
+  button.dataset.words = before;
   button.textContent = 'Copied';
-  setTimeout(() => { button.textContent = 'Copy'; }, 1500);
+  setTimeout(() => { button.textContent = before; }, 1500);
 }
 
 function start() {
   $('controls').addEventListener('submit', (event) => event.preventDefault());
-  for (const radio of document.getElementsByName('view')) radio.addEventListener('change', () => { state.view = radio.value; repaint(); });
+  for (const radio of document.getElementsByName('view')) radio.addEventListener('change', () => { state.view = radio.value; repaint(); keepView(); });
   $('strength').addEventListener('input', (event) => strengthen(Number(event.target.value)));
   for (const id of ['label', 'predicted', 'correct', 'metric', 'sort']) $(id).addEventListener('change', () => refresh());
   for (const id of ['search', 'agreement-low', 'agreement-high']) $(id).addEventListener('input', () => refresh());
   $('model').closest('label').hidden = FACTS.models.length < 2;
-  $('model').addEventListener('change', (event) => { state.model = Number(event.target.value); state.hidden.clear(); fillControls(); refresh(); });
-  $('descending').addEventListener('click', (event) => {
-    const pressed = event.target.getAttribute('aria-pressed') !== 'true';
-    event.target.setAttribute('aria-pressed', String(pressed));
-    event.target.textContent = pressed ? 'falling' : 'rising';
-    refresh();
-  });
+  $('model').addEventListener('change', (event) => { state.model = Number(event.target.value); state.hidden.clear(); fillControls(); fillFocus(); refresh(); });
+  $('descending').addEventListener('click', () => { turn($('descending').getAttribute('aria-pressed') !== 'true'); refresh(); });
+  $('csv').addEventListener('click', downloadScores);
+  $('link').addEventListener('click', () => copy($('link'), `${location.href.split('#')[0]}#${viewAddress() || 'gallery'}`));
+  for (const button of document.querySelectorAll('[data-class]')) button.addEventListener('click', () => { $('label').value = `=${button.dataset.class}`; $('more').open = true; refresh(); $('gallery').scrollIntoView(); });
+  for (const row of document.querySelectorAll('.board tbody tr')) row.querySelector('button')?.addEventListener('click', () => sortBy(row.dataset.explainer, row.closest('table').dataset.model));
   $('reset').addEventListener('click', reset);
   for (const button of document.querySelectorAll('.copy')) button.addEventListener('click', () => copy(button));
   addEventListener('beforeprint', () => { for (const one of document.querySelectorAll('details')) one.open = true; });
   themes();
   wireViewer();
   fillControls();
+  fillFocus();
   refresh();
+  readView();
+  wired = true;
+}
+
+// From a row of the leaderboard to the gallery, the worst images of this method first.
+function sortBy(explainer, label) {
+  const at = FACTS.models.findIndex((one) => one.model === label);
+  if (at !== state.model) { $('model').value = at; $('model').dispatchEvent(new Event('change')); }
+  const method = model().explainers.findIndex((one) => one.name === explainer);
+  const metric = model().metrics.find((one) => one.name === $('metric').value);
+  $('sort').value = `s${method}`;
+  turn(metric && metric.better === 'lower');
+  refresh();
+  $('gallery').scrollIntoView();
 }
 start();

@@ -33,9 +33,11 @@ function fillControls() {
   const arrows = { higher: ' ↑', lower: ' ↓' };
   options($('metric'), metrics.length
     ? metrics.map((metric) => [metric.name, metric.name.replaceAll('_', ' ') + (arrows[metric.better] || '')]) : [['', 'none']]);
-  const sorts = [['order', 'order of the run'], ['name', 'name'], ['probability', 'probability'], ['agreement', 'agreement']];
+  const sorts = [['order', 'order of the run'], ['suspicion', 'most suspicious'], ['name', 'name'], ['probability', 'probability'], ['agreement', 'agreement']];
   if (metrics.length) sorts.push(['mean', 'score, mean of methods'], ...explainers.map((one, i) => [`s${i}`, `score of ${one.name}`]));
   options($('sort'), sorts);
+  const { twins } = model();
+  $('twins-note').textContent = twins.length ? `Near twins count as one: ${twins.map((group) => group.join(' and ')).join('; ')}. ` : '';
   $('agreement').hidden = $('agreement-note').hidden = images.every((image) => image.agreement === null);
   $('metric').closest('label').hidden = !metrics.length;
   $('methods-shown').hidden = explainers.length < 2;
@@ -69,6 +71,7 @@ function score(image, explainer) {
 function sortKey(image) {
   const by = $('sort').value;
   if (by === 'order') return image;
+  if (by === 'suspicion') return -model().images[image].suspicion;
   if (by === 'mean') {
     const known = model().explainers.map((_, i) => score(image, i)).filter((value) => value !== null);
     return known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : null;
@@ -90,45 +93,71 @@ function describe(image, explainer) {
   return `${name}: ${method}, class ${target}, probability ${share(probability)}`;
 }
 
-function thumb(image, explainer, best) {
+function thumb(image, explainer) {
   const said = explainer === null ? null : score(image, explainer);
   const name = explainer === null ? 'image' : model().explainers[explainer].name;
   const button = element('button', { type: 'button', class: 'thumb', 'aria-label': `Open ${describe(image, explainer)}`, onclick: () => openViewer(image, explainer, button) },
     element('canvas', { width: 1, height: 1, role: 'img', 'aria-label': describe(image, explainer) }));
+  const concern = explainer === null ? '' : model().images[image].concerns[explainer];
   Object.assign(button, { image, explainer });
   painter.observe(button);
   const control = explainer !== null && model().explainers[explainer].control;
-  return element('figure', { class: control ? 'control' : null }, button, element('figcaption', {}, element('span', { class: 'method', title: name }, name),
-    said === null ? null : element('span', { class: best ? 'score best' : 'score', title: best ? 'best of the methods' : null, 'data-value': said }, number(said))));
+  return element('figure', { class: control ? 'control' : null }, button, element('figcaption', {}, element('span', { class: 'method' }, name),
+    said === null ? null : element('span', { class: 'score', 'data-value': said }, number(said))),
+  concern ? element('p', { class: 'concern' }, `⚠ ${concern}`) : null);
+}
+
+function whyBlank(image, explainer) {
+  if (explainer === null) return 'no picture was stored';
+  return model().images[image].flaws[explainer] || missing(state.view, model().explainers[explainer]) || 'no picture was stored';
 }
 
 async function paintThumb(button) {
   const drawn = await draw(button.firstChild, state.model, button.image, button.explainer, state.view, state.strength);
   button.classList.toggle('blank', !drawn);
-  const flaw = button.explainer === null ? 'no picture was stored' : model().images[button.image].flaws[button.explainer] || 'no picture was stored';
+  const flaw = whyBlank(button.image, button.explainer);
   if (drawn) delete button.dataset.flaw;
   else button.dataset.flaw = flaw;
   button.firstChild.setAttribute('aria-label', describe(button.image, button.explainer) + (drawn ? '' : `: ${flaw}`));
 }
 
-function bestOf(image) {
-  const metric = model().metrics.find((one) => one.name === $('metric').value);
-  if (!metric || !metric.better || model().explainers.length < 2) return null;
-  const found = model().explainers.map((_, i) => score(image, i)).filter((value) => value !== null);
-  return found.length ? Math[metric.better === 'higher' ? 'max' : 'min'](...found) : null;
+// The methods that are shown: controls last.
+function shownMethods() {
+  const every = model().explainers.map((_, i) => i).filter((i) => !state.hidden.has(i));
+  return every.sort((a, b) => model().explainers[a].control - model().explainers[b].control || a - b);
+}
+
+// One tab stop a card; the arrow keys move between its pictures.
+function rove(card) {
+  const buttons = [...card.querySelectorAll('.thumb')];
+  buttons.forEach((button, i) => { button.tabIndex = i ? -1 : 0; });
+  card.addEventListener('keydown', (event) => {
+    const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    const next = buttons[buttons.indexOf(document.activeElement) + by];
+    if (!by || !next) return;
+    next.focus();
+    event.preventDefault();
+  });
+  return card;
 }
 
 function card(image) {
   const facts = model().images[image];
-  const best = bestOf(image);
   const verdict = { yes: ['right', '✓ '], no: ['wrong', '✗ '] }[facts.correct] || ['', ''];
-  const shown = model().explainers.map((_, i) => i).filter((i) => !state.hidden.has(i));
+  const shown = shownMethods();
+  const { conflict } = facts;
   const line = element('p', { class: 'said' },
     element('span', { class: verdict[0] }, `${verdict[1]}${facts.predicted} ${share(facts.probability)}`),
     facts.label && facts.correct !== 'yes' ? element('span', {}, `true: ${facts.label}`) : null,
-    facts.target !== facts.predicted ? element('span', {}, `explained: ${facts.target} ${share(facts.target_probability)}`) : null,
-    facts.agreement === null ? null : element('span', { class: 'agreed' }, `agreement ${facts.agreement.toFixed(2).replace('-', '−')}`));
-  return element('article', { class: 'card', 'data-image': facts.name },
+    facts.target !== facts.predicted ? element('span', {}, `target: ${facts.target} ${share(facts.target_probability)}`) : null,
+    facts.top.length > 1 ? element('span', { class: 'top' }, `then ${facts.top.slice(1, 3).join(', ')}`) : null,
+    facts.agreement === null ? null : element('span', { class: 'agreed' }, `agreement ${facts.agreement.toFixed(2).replace('-', '−')}`),
+    conflict ? element('span', { class: conflict.share > 0.5 ? 'conflict wrong' : 'conflict', 'data-value': conflict.share }, sayConflict(conflict)) : null);
+  return rove(element('article', { class: 'card', 'data-image': facts.name },
     element('header', {}, element('h3', {}, facts.name), line),
-    element('div', { class: shown.length < 6 ? 'thumbs few' : 'thumbs' }, thumb(image, null, false), ...shown.map((i) => thumb(image, i, best !== null && score(image, i) === best))));
+    element('div', { class: shown.length < 6 ? 'thumbs few' : 'thumbs' }, thumb(image, null), ...shown.map((i) => thumb(image, i)))));
+}
+
+function sayConflict({ share: part, of, in: other }) {
+  return `sign conflict ${Math.round(100 * part)} %: of the top tenth of ${of}, in ${other}`;
 }

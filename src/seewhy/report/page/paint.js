@@ -10,6 +10,13 @@ const MEANING = {
   negative: 'evidence against the class', original: 'image',
 };
 
+// Why a view has no picture for a method; nothing where it has one.
+function missing(view, method) {
+  if (view === 'positive' && !method.signed && !method.rectified) return `${method.name} has no sign: its values say how much, not for or against`;
+  if (view === 'negative' && !method.signed) return method.rectified ? `${method.name} keeps evidence for the class alone` : `${method.name} has no sign: its values are never negative`;
+  return '';
+}
+
 function place(table, value, lowest) {
   const last = table.length / 3 - 1;
   const held = Math.min(1, Math.max(lowest, value));
@@ -24,6 +31,58 @@ function rule(view, signed, strength) {
   const lowest = signed ? -1 : 0;
   if (view === 'heat') return [table, (value) => place(table, value, lowest), () => 1];
   return [table, (value) => place(table, signed ? Math.sign(value) : value, lowest), (value) => strength * Math.abs(value)];
+}
+
+// As plots/heatmaps.py: the overlay of a map with few visible blocks is averaged over them and scaled anew.
+const [CELLS, VISIBLE, FINE] = [32, 0.25, 0.15];
+
+function averageBlocks(map, block) {
+  const [rows, columns] = [Math.ceil(map.height / block), Math.ceil(map.width / block)];
+  const sums = new Float64Array(rows * columns);
+  const counts = new Float64Array(rows * columns);
+  for (let y = 0; y < map.height; y += 1) {
+    for (let x = 0; x < map.width; x += 1) {
+      const cell = Math.floor(y / block) * columns + Math.floor(x / block);
+      sums[cell] += map.values[y * map.width + x];
+      counts[cell] += 1;
+    }
+  }
+  return [rows, columns, sums.map((sum, i) => sum / counts[i])];
+}
+
+function blockOf(map) {
+  const block = Math.ceil(Math.max(map.width, map.height) / CELLS);
+  if (block < 3) return 1;
+  const [, , means] = averageBlocks(map, block);
+  return means.filter((value) => Math.abs(value) >= VISIBLE).length >= FINE * means.length ? 1 : block;
+}
+
+function averaged(map) {
+  const block = blockOf(map);
+  if (block === 1) return map;
+  const [rows, columns, means] = averageBlocks(map, block);
+  const rising = means.map(Math.abs).sort();
+  const total = rising.reduce((sum, value) => sum + value, 0);
+  let mass = 0;
+  const scale = rising.find((value) => { mass += value; return mass >= 0.98 * total; });
+  if (!scale) return map;
+  const at = (i, count) => {
+    const place = Math.min(Math.max((i + 0.5) / block - 0.5, 0), count - 1);
+    const low = Math.min(Math.floor(place), Math.max(count - 2, 0));
+    return [low, Math.min(low + 1, count - 1), place - low];
+  };
+  const across = Array.from({ length: map.width }, (_, x) => at(x, columns));
+  const values = new Float32Array(map.values.length);
+  for (let y = 0; y < map.height; y += 1) {
+    const [top, bottom, down] = at(y, rows);
+    for (let x = 0; x < map.width; x += 1) {
+      const [left, right, over] = across[x];
+      const upper = (1 - over) * means[top * columns + left] + over * means[top * columns + right];
+      const lower = (1 - over) * means[bottom * columns + left] + over * means[bottom * columns + right];
+      values[y * map.width + x] = Math.min(1, Math.max(-1, ((1 - down) * upper + down * lower) / scale));
+    }
+  }
+  return { ...map, values };
 }
 
 function colour(map, photo, view, signed, strength) {
@@ -51,8 +110,9 @@ async function draw(canvas, model, image, explainer, view, strength) {
   const plain = explainer === null || view === 'original';
   const map = plain ? null : await entry.map(explainer);
   if (canvas.ticket !== ticket) return true;
-  const signed = plain ? false : FACTS.models[model].explainers[explainer].signed;
-  const made = plain ? photo : map && colour(map, photo, view, signed, strength);
+  const method = plain ? null : FACTS.models[model].explainers[explainer];
+  const shown = map && !missing(view, method) ? (view === 'overlay' ? averaged(map) : map) : null;
+  const made = plain ? photo : shown && colour(shown, photo, view, method.signed, strength);
   if (!made) {
     canvas.width = canvas.height = 1;
     canvas.dataset.drawn = 'nothing';
@@ -77,18 +137,30 @@ function ramp(kind) {
   return `linear-gradient(to right, ${stops.join(', ')})`;
 }
 
+// The colours of a view with their meaning; those of an overlay over every ground from black (below) to white (above).
 function legend(view, explainers) {
   if (view === 'original') return [];
-  if (view === 'positive') return [bar('positive', '0', 'for')];
-  if (view === 'negative') return [bar('negative', '0', 'against')];
+  if (view === 'positive') return [bar('positive', '0', 'evidence for the class')];
+  if (view === 'negative') return [bar('negative', '0', 'evidence against the class')];
+  const make = view === 'overlay' ? overlayBar : bar;
   const parts = [];
-  if (explainers.some((one) => one.signed)) parts.push(bar('signed', 'against', 'for'));
-  if (explainers.some((one) => !one.signed)) parts.push(bar('unsigned', '0', 'much'));
+  if (explainers.some((one) => one.signed)) parts.push(make('signed', 'evidence against', 'for the class'));
+  if (explainers.some((one) => !one.signed)) parts.push(make('unsigned', '0', 'high'));
+  parts.push(element('span', {}, 'per-map scale'));
   return parts;
 }
 
 function bar(kind, low, high) {
-  const strip = element('i');
+  const strip = element('i', { 'data-kind': kind });
   strip.style.backgroundImage = ramp(kind);
   return element('span', {}, low, strip, high);
+}
+
+function overlayBar(kind, low, high, width = 96, height = 14) {
+  const canvas = element('canvas', { width, height, class: 'strip', role: 'img', 'aria-label': `colour bar of the overlay, ${low} to ${high}`, 'data-kind': kind, 'data-strength': state.strength });
+  const lowest = kind === 'signed' ? -1 : 0;
+  const values = Float32Array.from({ length: width * height }, (_, i) => lowest + (1 - lowest) * ((i % width) / (width - 1)));
+  const data = new Uint8ClampedArray(4 * width * height).map((_, i) => 255 * (1 - Math.floor(i / 4 / width) / (height - 1)));
+  canvas.getContext('2d').putImageData(colour({ width, height, values }, { data }, 'overlay', kind === 'signed', state.strength), 0, 0);
+  return element('span', { title: 'colours over a black (below) to white (above) image' }, low, canvas, high);
 }

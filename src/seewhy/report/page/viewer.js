@@ -1,5 +1,5 @@
 // One picture large; two methods with a slider between them.
-const viewer = { image: 0, one: null, other: 'none' };
+const viewer = { image: 0, one: null, other: 'none', zoom: 1 };
 
 function methodOptions(chosen, extra) {
   const names = [['image', 'the image'], ...model().explainers.map((one, i) => [String(i), one.name])];
@@ -11,8 +11,10 @@ const fromKey = (key) => (key === 'image' ? null : Number(key));
 
 function openViewer(image, explainer) {
   Object.assign(viewer, { image, one: explainer });
+  viewer.zoom = 1;
   fillViewer();
   if (!$('viewer').open) $('viewer').showModal();
+  keepView();
 }
 
 function fillViewer() {
@@ -20,11 +22,11 @@ function fillViewer() {
   const compared = viewer.other !== 'none';
   const at = state.order.indexOf(viewer.image);
   const step = (by, words, label) => element('button', { type: 'button', id: `step${by}`, 'aria-label': label, disabled: !(at + by in state.order), onclick: () => stepImage(by) }, words);
-  const views = element('select', { id: 'viewer-view', onchange: (event) => { state.view = event.target.value; repaint(); paintViewer(); } },
+  const views = element('select', { id: 'viewer-view', onchange: (event) => { state.view = event.target.value; repaint(); fillViewer(); keepView(); } },
     ...VIEWS.map((view) => element('option', { value: view, selected: view === state.view }, { heat: 'heat map' }[view] || view)));
-  const strength = element('input', { type: 'range', min: 0, max: 1, step: 0.05, value: state.strength, 'aria-label': 'overlay strength', oninput: (event) => { strengthen(Number(event.target.value)); paintViewer(); } });
+  const strength = element('input', { type: 'range', min: 0, max: 1, step: 0.05, value: state.strength, 'aria-label': 'overlay opacity', oninput: (event) => { strengthen(Number(event.target.value)); $('viewer-scale')?.replaceWith(viewerScale()); paintViewer(); } });
   const one = element('select', { id: 'viewer-one', onchange: (event) => { viewer.one = fromKey(event.target.value); fillViewer(); } }, ...methodOptions(keyOf(viewer.one), []));
-  const other = element('select', { id: 'viewer-other', onchange: (event) => { viewer.other = event.target.value; fillViewer(); } }, ...methodOptions(viewer.other, [['none', 'nothing']]));
+  const other = element('select', { id: 'viewer-other', onchange: (event) => { viewer.other = event.target.value; fillViewer(); } }, ...methodOptions(viewer.other, [['none', 'none']]));
   const handle = compared ? element('input', { type: 'range', id: 'handle', class: 'handle', min: 0, max: 100, step: 1, value: 50, 'aria-label': 'border between the two pictures', oninput: slide }) : null;
   const stage = element('div', { class: 'stage' },
     element('canvas', { id: 'canvas-one', role: 'img' }),
@@ -33,18 +35,50 @@ function fillViewer() {
     compared ? element('span', { class: 'side left' }, nameOf(viewer.one)) : null,
     compared ? element('span', { class: 'side right' }, nameOf(fromKey(viewer.other))) : null,
     element('p', { class: 'flaw', hidden: true }));
+  const concern = viewer.one === null ? '' : facts.concerns[viewer.one];
+  const method = viewer.one === null ? null : model().explainers[viewer.one];
+  const zoom = element('button', { type: 'button', id: 'zoom', onclick: () => { viewer.zoom = viewer.zoom >= 4 ? 1 : 2 * viewer.zoom; zoomStage(); } });
+  const tools = element('div', { class: 'tools' }, zoom, element('button', { type: 'button', id: 'save', onclick: savePicture }, 'Save PNG'),
+    element('button', { type: 'button', id: 'viewer-link', onclick: (event) => copy(event.target, `${location.href.split('#')[0]}#${viewAddress()}`) }, 'Copy link'),
+    method ? element('span', { class: 'note' }, `figure: ${method.folder}/figures/${facts.figure}.png`) : null);
   const focused = document.activeElement && document.activeElement.id;
   $('viewer').replaceChildren(
     element('header', {}, element('h3', { id: 'viewer-title' }, facts.name),
       element('div', { class: 'steps' }, step(-1, '↑', 'previous image'), step(1, '↓', 'next image'), element('button', { type: 'button', id: 'close', 'aria-label': 'close', onclick: () => $('viewer').close() }, '✕'))),
-    element('p', { class: 'said' }, `predicted: ${facts.predicted} ${share(facts.probability)}${facts.label ? `, true: ${facts.label}` : ''}, explained: ${facts.target} ${share(facts.target_probability)}`),
-    element('div', { class: 'choices' }, element('label', {}, 'method ', one), element('label', {}, 'compare with ', other), element('label', {}, 'view ', views), element('label', {}, 'strength ', strength)),
-    stage, scoreTable());
+    element('p', { class: 'said' }, `predicted: ${facts.predicted} ${share(facts.probability)}${facts.label ? `, true: ${facts.label}` : ''}, target: ${facts.target} ${share(facts.target_probability)}`),
+    facts.top.length > 1 ? element('p', { class: 'note top' }, `top ${facts.top.length}: ${facts.top.join(', ')}`) : null,
+    concern ? element('p', { class: 'concern' }, `⚠ ${concern}`) : null,
+    element('div', { class: 'choices' }, element('label', {}, 'method ', one), element('label', {}, 'compare with ', other), element('label', {}, 'view ', views), element('label', {}, 'overlay opacity ', strength)),
+    element('div', { class: 'frame', tabindex: 0, role: 'region', 'aria-label': 'picture' }, stage), viewerScale(), tools, scoreTable(),
+    method && method.parameters ? element('p', { class: 'note' }, `${method.name}: ${method.parameters}`) : null);
+  zoomStage();
   const again = focused && $(focused);
   if (again && $('viewer').contains(again) && !again.disabled) again.focus();
   else if ($('viewer').open) $('viewer').focus();
   paintViewer();
   if (compared) slide();
+}
+
+// The colour bar of the picture with its values.
+function viewerScale() {
+  if (viewer.one === null || state.view === 'original') return element('div', { class: 'scale' });
+  const method = model().explainers[viewer.one];
+  const scale = model().images[viewer.image].scales[viewer.one];
+  const kind = { positive: 'positive', negative: 'negative' }[state.view] || (method.signed ? 'signed' : 'unsigned');
+  const words = kind === 'signed' ? [`evidence against −${number(scale)}`, `for the class +${number(scale)}`] : ['0', `${kind === 'negative' ? '−' : ''}${number(scale)}`];
+  const strip = state.view === 'overlay' ? overlayBar(kind, ...words, 240, 16) : bar(kind, ...words);
+  return element('div', { class: 'scale', id: 'viewer-scale' }, strip, element('span', { id: 'viewer-grain' }));
+}
+
+function zoomStage() {
+  $('zoom').textContent = `Zoom ${viewer.zoom}×`;
+  $('viewer').querySelector('.stage').style.width = viewer.zoom > 1 ? `${100 * viewer.zoom}%` : '';
+  $('viewer').querySelector('.stage').classList.toggle('zoomed', viewer.zoom > 1);
+}
+
+function savePicture() {
+  const name = `${model().images[viewer.image].name}_${nameOf(viewer.one).replaceAll(/[^\w.-]+/g, '_')}_${state.view}.png`;
+  $('canvas-one').toBlob((blob) => save(name, blob));
 }
 
 function nameOf(explainer) {
@@ -57,7 +91,7 @@ function scoreTable() {
   const arrows = { higher: ' ↑', lower: ' ↓' };
   const rows = model().metrics.map((metric) => element('tr', {}, element('th', { scope: 'row' }, metric.name.replaceAll('_', ' ') + (arrows[metric.better] || '')),
     ...columns.map((one) => element('td', { class: 'number' }, number(model().scores[metric.name][viewer.image][one])))));
-  rows.push(element('tr', {}, element('th', { scope: 'row' }, 'colours saturate at'), ...columns.map((one) => element('td', { class: 'number' }, number(model().images[viewer.image].scales[one])))));
+  rows.push(element('tr', {}, element('th', { scope: 'row' }, 'colour scale clipped at'), ...columns.map((one) => element('td', { class: 'number' }, number(model().images[viewer.image].scales[one])))));
   return element('table', {}, element('thead', {}, element('tr', {}, element('td'), ...columns.map((one) => element('th', { scope: 'col', class: 'number' }, nameOf(one))))), element('tbody', {}, ...rows));
 }
 
@@ -72,7 +106,12 @@ async function paintViewer() {
   if (viewer.other !== 'none') jobs.push(show('canvas-other', fromKey(viewer.other)));
   const shown = await Promise.all(jobs);
   note.hidden = shown.every(Boolean);
-  note.textContent = note.hidden ? '' : (viewer.one !== null && model().images[viewer.image].flaws[viewer.one]) || 'no picture was stored';
+  note.textContent = note.hidden ? '' : whyBlank(viewer.image, viewer.one);
+  const map = viewer.one === null ? null : await load(state.model, viewer.image).map(viewer.one);
+  const grain = $('viewer-grain');
+  if (!grain || !map) return;
+  const block = state.view === 'overlay' ? blockOf(map) : 1;
+  grain.textContent = block > 1 ? `a fine map: averaged over ${block} × ${block} pixels and scaled anew; the heat map shows every pixel` : '';
 }
 
 function slide() {
@@ -87,6 +126,7 @@ function stepImage(by) {
   if (next === undefined) return;
   viewer.image = next;
   fillViewer();
+  keepView();
 }
 
 function stepMethod(by) {
@@ -106,5 +146,6 @@ function wireViewer() {
     else if (view) { state.view = view; repaint(); fillViewer(); } else return;
     event.preventDefault();
   });
+  $('viewer').addEventListener('close', keepView);
   $('viewer').addEventListener('click', (event) => { if (event.target === $('viewer')) $('viewer').close(); });
 }

@@ -1,0 +1,202 @@
+"""The head of a page: what the runs show, in one sentence with its evidence, and the images to look at first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from seewhy.plots.text import format_probability
+from seewhy.report.comparison import Comparison
+from seewhy.report.html.gallery import Gallery, Method
+from seewhy.report.leaderboard import NO_BASELINE, format_value, join_names
+
+CONFIDENT = 0.5
+"""From this probability on a wrong prediction is called confident."""
+CONFLICT = 0.5
+"""Over this share of the most supporting tenth two maps contradict each other."""
+DISAGREEMENT = 0.1
+"""Below this agreement the methods show unlike places."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What stands first on a page.
+
+    Args:
+        sentences: What the scores of each model show, with their evidence.
+        tiles: (name, value, note) of accuracy, images, warnings and baseline.
+    """
+
+    sentences: list[str]
+    tiles: list[tuple[str, str, str]]
+
+
+def build_verdict(
+    comparisons: Sequence[Comparison], methods: Sequence[Sequence[Method]], galleries: Sequence[Gallery]
+) -> Verdict:
+    """Build the verdict of a page.
+
+    Args:
+        comparisons: Of each model.
+        methods: The explainers of each model.
+        galleries: Of each model.
+
+    Returns:
+        The verdict.
+    """
+    several = len(comparisons) > 1
+    sentences = []
+    for comparison, explainers in zip(comparisons, methods, strict=True):
+        words = _judge(comparison, explainers)
+        sentences += [f"{comparison.joined.model}: {words}" if several else words]
+    accuracies = [_describe_accuracy(explainers[0].run.predictions) for explainers in methods]
+    names = [comparison.joined.model for comparison in comparisons]
+    value, note = (" / ".join(value for value, _ in accuracies), ", ".join(names)) if several else accuracies[0]
+    warned = sum(any(row["concerns"]) for gallery in galleries for row in gallery.facts["images"])
+    maps = sum(bool(words) for gallery in galleries for row in gallery.facts["images"] for words in row["concerns"])
+    baselines = [comparison.joined.control is not None for comparison in comparisons]
+    images = comparisons[0].joined.images
+    tiles = [
+        ("Accuracy", value, note),
+        ("Images", f"{images:,}", "intervals are approximate" if images < 30 else "explained"),
+        ("Warnings", str(maps), f"on {warned} image{'s' if warned != 1 else ''}" if maps else "no map carries one"),
+        ("Random baseline", "yes" if all(baselines) else "no", "" if all(baselines) else "add explainer=random,..."),
+    ]
+    return Verdict(sentences, tiles)
+
+
+def _describe_accuracy(predictions: pd.DataFrame) -> tuple[str, str]:
+    answers = [value for value in predictions["correct"] if value in ("yes", "no")]
+    right = answers.count("yes")
+    return (f"{100 * right / len(answers):.1f} %", f"{right:,} of {len(answers):,}") if answers else ("–", "no labels")
+
+
+def _judge(comparison: Comparison, methods: Sequence[Method]) -> str:
+    """What the scores of one model show."""
+    n, metrics = comparison.joined.images, list(comparison.ranks)
+    if not metrics:
+        names = join_names([method.label for method in methods])
+        images = f"{n:,} image{'s' if n > 1 else ''}"
+        return f"{names} on {images}: maps alone; no score was measured, so nothing ranks methods."
+    if len(methods) == 1 or (comparison.joined.control is None and comparison.pairwise.empty):
+        return f"{methods[0].label} was scored on {n:,} image{'s' if n > 1 else ''}; {NO_BASELINE}."
+    led: dict[tuple[str, ...], list[str]] = {}
+    for metric in metrics:
+        led.setdefault(tuple(comparison.list_leaders(metric)), []).append(metric)
+    parts = []
+    for leaders, group in led.items():
+        scores = _join([metric.replace("_", " ") for metric in group])
+        if leaders:
+            evidence = _show_evidence(comparison, leaders[0], group[0])
+            single = len(leaders) == 1
+            parts.append(f"{_join(leaders)} {'leads' if single else 'lead'} on {scores}{evidence}")
+        else:
+            parts.append(f"on {scores} {_explain_no_leader(comparison, group[0])}")
+    sentence = "; ".join(parts)
+    base = "" if comparison.joined.control else f" {NO_BASELINE[0].upper()}{NO_BASELINE[1:]}."
+    first = sentence[0] if sentence.startswith(tuple(comparison.explainers)) else sentence[0].upper()
+    return f"{first}{sentence[1:]}.{base}"
+
+
+def _join(names: Sequence[str]) -> str:
+    """The names with `and` before the last one."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _show_evidence(comparison: Comparison, leader: str, metric: str) -> str:
+    """The numbers behind a leader: its mean, that of random, and the corrected p of their difference."""
+    control = comparison.joined.control
+    if control is None:
+        return ""
+    ours, theirs = (format_value(comparison.get_mean(name, metric)[0]) for name in (leader, control))
+    p = float(comparison.leaderboard[f"{metric}_p_random"][leader])
+    shown = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    name = metric.replace("_", " ")
+    rivals = comparison.list_rivals(leader, metric)
+    shown += f", but not significantly better than {_join(rivals)}" if rivals else ""
+    return f" ({leader}, {name}: {ours} against {theirs} of random, n = {comparison.joined.images}, {shown})"
+
+
+def _explain_no_leader(comparison: Comparison, metric: str) -> str:
+    verdicts = {name: comparison.get_verdict(name, metric) for name in comparison.explainers}
+    control = comparison.joined.control
+    if control is None:
+        return "no method is significantly better than another"
+    if set(verdicts.values()) <= {"control", "untested", ""}:
+        return "there are too few images for a test against random"
+    better = [name for name, verdict in verdicts.items() if verdict == "yes"]
+    if not better:
+        return "no method is significantly better than random"
+    controls = [name for name in better if comparison.leaderboard["control"][name]]
+    return f"no method stands out: {join_names(controls or better)} is better than random and than what others show"
+
+
+def rate_suspicion(row: Mapping[str, Any], methods: Sequence[Method]) -> tuple[float, list[str], int | None]:
+    """Rate how much an image asks to be looked at.
+
+    Args:
+        row: Of the gallery's facts.
+        methods: In the order of the page.
+
+    Returns:
+        (suspicion, reasons with the weightiest first, position of the method whose map they are about).
+    """
+    found: list[tuple[float, str, int | None]] = []
+    for position, (flaw, concern) in enumerate(zip(row["flaws"], row["concerns"], strict=True)):
+        label = methods[position].label
+        if flaw and flaw != "no map was stored":
+            found.append((4.0, f"{label}: {flaw}", position))
+        elif concern:
+            found.append(
+                (2 + min(row["gap"], 1.0) if row["gap"] == row["gap"] else 3.0, f"{label}: {concern}", position)
+            )
+    probability = row["probability"]
+    if row["correct"] == "no":
+        chance = f" with probability {format_probability(probability)}" if probability == probability else ""
+        confident = probability == probability and probability >= CONFIDENT
+        words = f"{'confidently ' if confident else ''}misclassified{chance}: {row['predicted']} for {row['label']}"
+        found.append((3 + probability if confident else 1.5, words, None))
+    conflict = row["conflict"]
+    if conflict and conflict["share"] > CONFLICT:
+        share, of, other = f"{100 * conflict['share']:.0f} %", conflict["of"], conflict["in"]
+        words = f"sign conflict: {share} of the top tenth of {of} is negative in {other}"
+        position = next(number for number, method in enumerate(methods) if method.label == conflict["of"])
+        found.append((2 + conflict["share"], words, position))
+    if row["agreement"] == row["agreement"] and row["agreement"] < DISAGREEMENT:
+        found.append((1 - row["agreement"], f"methods disagree: agreement {row['agreement']:.2f}", None))
+    if not found and probability == probability:
+        return max(0.0, (1 - probability) / 2), [f"no warning; probability {format_probability(probability)}"], None
+    found.sort(key=lambda each: -each[0])
+    suspect = next((place for _, _, place in found if place is not None), None)
+    return sum(weight for weight, _, _ in found), [words for _, words, _ in found], suspect
+
+
+def list_classes(predictions: pd.DataFrame) -> list[dict[str, Any]]:
+    """List the true classes, the least accurate first.
+
+    Args:
+        predictions: Of one model.
+
+    Returns:
+        Of each its name, number of images, accuracy, mean probability of the prediction and the commonest confusion; none
+        where no class is known.
+    """
+    known = predictions[predictions["correct"].isin(["yes", "no"])]
+    rows = []
+    for label, group in known.groupby("label"):
+        wrong = group[group["correct"] == "no"]["predicted"].value_counts()
+        chances = pd.to_numeric(group["probability"], errors="coerce")
+        rows.append(
+            {
+                "label": str(label),
+                "n": len(group),
+                "accuracy": float((group["correct"] == "yes").mean()),
+                "probability": float(chances.mean()) if chances.notna().any() else math.nan,
+                "confused": f"{wrong.index[0]} ({wrong.iloc[0]})" if len(wrong) else "",
+            }
+        )
+    return sorted(rows, key=lambda row: (row["accuracy"], -row["n"], row["label"]))
