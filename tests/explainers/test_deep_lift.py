@@ -176,11 +176,21 @@ def test_other_calls_for_images_than_for_baselines_are_refused(bright: bool) -> 
         DeepLift(probe_batch_size=2)(classifier, random_images(1, 2), torch.tensor([0]))
 
 
-def test_a_transformer_is_refused_with_the_module_and_an_alternative() -> None:
-    network = timm.create_model("test_vit", pretrained=False, num_classes=5).eval()
-    size = network.patch_embed.img_size[0]
-    with pytest.raises(Incompatible, match=r"layer_norm.*module '.*norm.*use integrated_gradients"):
-        DeepLift(probe_batch_size=2)(classifier_of(network, size, 5), random_images(1, size), torch.tensor([0]))
+class Divided(nn.Module):
+    """Weights that are normalised by their own sum, as in linear attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(48, 6), nn.Linear(6, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        weights = functional.relu(self.first(images.flatten(1))) + 0.1
+        return self.head(weights / weights.sum(1, keepdim=True))
+
+
+def test_a_quotient_is_refused_with_an_alternative() -> None:
+    with pytest.raises(Incompatible, match=r"`div` in the network \(Divided\); use integrated_gradients"):
+        DeepLift(probe_batch_size=2)(classifier_of(Divided(), 4, 3), random_images(1, 4), torch.tensor([0]))
 
 
 def test_an_unknown_baseline_is_refused() -> None:

@@ -21,7 +21,7 @@ from tiny import classifier_of
 
 INSIDE = set(
     "attention_gradient attention_rollout deconvolution deep_lift eigen_cam expert grad_cam grad_cam_plus_plus "
-    "guided_backprop guided_grad_cam layer_cam lrp score_cam".split()
+    "guided_backprop guided_grad_cam layer_cam libra_grad lrp score_cam".split()
 )
 """Every method that reads more of a network than its outputs and gradients."""
 TARGETS = torch.tensor([1, 3])

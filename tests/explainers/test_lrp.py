@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.core.errors import Incompatible, UserError
+from seewhy.explainers._backward_rules.balanced import ActivationOp
 from seewhy.explainers._backward_rules.calls import Convolution
-from seewhy.explainers._backward_rules.lrp import ActivationOp
 from seewhy.explainers.gradient import InputXGradient
 from seewhy.explainers.lrp import Lrp
 from tiny import classifier_of, random_images, small_cnn
@@ -113,7 +113,7 @@ def test_rules_give_different_maps() -> None:
 def test_a_transformer_and_a_wrong_rule_are_refused() -> None:
     network = timm.create_model("test_vit", pretrained=False, num_classes=5).eval()
     size = network.patch_embed.img_size[0]
-    with pytest.raises(Incompatible, match="use integrated_gradients"):
+    with pytest.raises(Incompatible, match=r"use explainer\.rule=attn_lrp or integrated_gradients"):
         Lrp(probe_batch_size=2)(classifier_of(network, size, 5), random_images(1, size), torch.tensor([0]))
     with pytest.raises(UserError, match=r"explainer\.rule=alpha must be composite"):
         Lrp(rule="alpha")

@@ -101,8 +101,11 @@ RECTIFIERS_ONLY = (GuidedBackprop, Deconvolution, GuidedGradCam)
             (method, "vit_tiny", r"module 'blocks\.0\.attn' \(Attention\); use smooth_grad")
             for method in RECTIFIERS_ONLY
         ),
-        (DeepLift, "vit_tiny", r"layer_norm.*module 'blocks\.0\.norm1'.*use integrated_gradients"),
-        (Lrp, "vit_tiny", r"layer_norm.*module 'blocks\.0\.norm1'.*use integrated_gradients"),
+        (
+            Lrp,
+            "vit_tiny",
+            r"layer_norm.*module 'blocks\.0\.norm1'.*use explainer\.rule=attn_lrp or integrated_gradients",
+        ),
     ],
 )
 def test_a_method_that_would_be_silently_wrong_is_refused(method: type[Explainer], network: str, words: str) -> None:

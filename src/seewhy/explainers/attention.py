@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
@@ -17,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from seewhy.core.errors import Incompatible
 from seewhy.core.tensors import widen
 from seewhy.core.types import Attributions, Images, Targets
+from seewhy.explainers._backward_rules.transformer_calls import SOFTMAXES, attend_explicitly
 from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.cell_grid import CellGrid
@@ -25,8 +25,6 @@ from seewhy.models.grid_search import find_grid
 from seewhy.models.layers import limit_to_seen, remember
 from seewhy.models.receptive_fields import PLACELESS
 from seewhy.models.tracing import IMAGES, Trace, draw_noise, run_uncounted
-
-SOFTMAX = (torch.softmax, Tensor.softmax, functional.softmax)
 
 
 class AttentionRecorder(TorchFunctionMode):
@@ -51,11 +49,11 @@ class AttentionRecorder(TorchFunctionMode):
         """Called by torch for each of its functions."""
         options = dict(kwargs or {})
         if func is functional.scaled_dot_product_attention:
-            return self._attend_explicitly(*args, **options)
+            return attend_explicitly(*args, **options, receive=lambda weights: self.receive(weights, weights))
         if func is functional.multi_head_attention_forward:
             return self._attend_with_weights(*args, **options)
         result = func(*args, **options)
-        if func in SOFTMAX and result.ndim == 4 and (args[1] if len(args) > 1 else options.get("dim")) in (-1, 3):
+        if func in SOFTMAXES and result.ndim == 4 and (args[1] if len(args) > 1 else options.get("dim")) in (-1, 3):
             self.receive(result, result)
         return result
 
@@ -68,32 +66,6 @@ class AttentionRecorder(TorchFunctionMode):
         if not options.get("need_weights", True):
             return output, None
         return output, weights.mean(1) if options.get("average_attn_weights", True) else weights
-
-    def _attend_explicitly(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> Tensor:
-        """softmax(query key' * scale + mask) value."""
-        if enable_gqa:
-            key, value = (each.repeat_interleave(query.shape[-3] // each.shape[-3], -3) for each in (key, value))
-        logits = query * (1 / math.sqrt(query.shape[-1]) if scale is None else scale) @ key.mT
-        if is_causal:
-            future = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).triu(1)
-            logits = logits.masked_fill(future, -torch.inf)
-        if attn_mask is not None:
-            logits = logits.masked_fill(~attn_mask, -torch.inf) if attn_mask.dtype == torch.bool else logits + attn_mask
-        attention = logits.softmax(-1).to(value.dtype)
-        if dropout_p:
-            attention = functional.dropout(attention, dropout_p)
-        self.receive(attention, attention)
-        return attention @ value
 
 
 def _find_edge(weights: Tensor) -> Tensor | GradientEdge:

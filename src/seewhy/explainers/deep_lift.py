@@ -27,9 +27,10 @@ class DeepLift(BaselineExplainer):
 
     Rescale rule for every elementwise function: (f(x) - f(b)) / (x - b). A product of two activations passes back the
     mean of the other factor over image and baseline; the change of a maximum goes to the image's largest position
-    where it rose and is taken from the baseline's where it fell. Each rule is exact, hence the whole map is complete,
-    for modules, functions, methods, in-place and re-used activations alike. Incompatible at any other nonlinear
-    function (softmax, layer normalisation, division by an activation). b is the image whose activations are the reference.
+    where it rose and is taken from the baseline's where it fell; softmax and layer, group and root mean square
+    normalisation have closed forms, with which attention is complete however it is spelled. Each rule is exact, hence the
+    whole map is complete, for modules, functions, methods, in-place and re-used activations alike. Incompatible at any
+    other nonlinear function (division by an activation, a norm). b is the image whose activations are the reference.
     Shrikumar, Greenside, Kundaje: Learning important features through propagating activation differences, ICML 2017.
     """
 

@@ -22,7 +22,16 @@ from torch.overrides import TorchFunctionMode
 from seewhy.core.tensors import compute_in_blocks_beside, widen
 from seewhy.core.types import Images, Targets
 from seewhy.explainers._backward_rules.calls import SPELLINGS, Elementwise, find_memory_format, parse_elementwise
+from seewhy.explainers._backward_rules.differences import BilinearOp, NormalisationDifferenceOp, SoftmaxDifferenceOp
 from seewhy.explainers._backward_rules.rule_mode import RuleMode, RuleOp, SavedTensor, SavedTensors, apply_rule
+from seewhy.explainers._backward_rules.transformer_calls import (
+    NORMALISATIONS,
+    SOFTMAXES,
+    depends,
+    find_factors,
+    find_steps,
+    parse_normalisation,
+)
 from seewhy.explainers.rounding import bound_score_differences
 from seewhy.models.fusion.chain import is_linear, name_operation
 
@@ -254,6 +263,10 @@ class BaselineRecording(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
+        steps = find_steps(func)
+        if steps is not None:
+            with self:
+                return steps(*args, **kwargs)
         if _may_be_nonlinear(func):
             self._calls.append((func, [self._tensors.save(each) for each in _find_operands(func, args, kwargs)]))
         self._tensors.copy_before(func, args, kwargs)
@@ -324,7 +337,11 @@ def compute_multipliers(
 
 
 def _may_be_nonlinear(func: Any) -> bool:
-    return func in SPELLINGS or func in PRODUCTS or func in POOLS
+    return func in SPELLINGS or func in POOLS or func in SOFTMAXES or func in NORMALISATIONS or _multiplies(func)
+
+
+def _multiplies(func: Any) -> bool:
+    return func in PRODUCTS or func is torch.einsum or bool(find_factors(func))
 
 
 def _find_operands(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Tensor, ...]:
@@ -332,10 +349,24 @@ def _find_operands(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) 
     if func in PRODUCTS:
         operands = (*args, *kwargs.values())
         return operands if len(operands) == 2 and all(isinstance(each, Tensor) for each in operands) else ()
-    if func in POOLS:
-        return (args[0],)
+    if func in POOLS or func in SOFTMAXES:
+        return (args[0],) if args else ()
+    if func in NORMALISATIONS:
+        normalisation = parse_normalisation(func, args, kwargs)
+        return (normalisation.argument,) if normalisation is not None and normalisation.is_fixed else ()
+    if _multiplies(func):
+        factors = _find_factors(func, args)
+        return tuple(args[index] for index in factors) if len(factors) == 2 else ()
     call = parse_elementwise(func, args, kwargs)
     return () if call is None else (call.argument,)
+
+
+def _find_factors(func: Any, args: tuple[Any, ...]) -> tuple[int, ...]:
+    """The positions of two factors; none where a further argument depends on the image."""
+    factors = (1, 2) if func is torch.einsum and len(args) == 3 else find_factors(func)
+    rest = (each for index, each in enumerate(args) if index not in factors)
+    right = all(index < len(args) and isinstance(args[index], Tensor) for index in factors)
+    return factors if right and not any(map(depends, rest)) else ()
 
 
 class DeepLiftMode(RuleMode):
@@ -351,6 +382,10 @@ class DeepLiftMode(RuleMode):
 
     def call(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Run the function, with an exact rule where it is nonlinear."""
+        steps = find_steps(func)
+        if steps is not None:
+            with self:
+                return steps(*args, **kwargs)
         if not _may_be_nonlinear(func):
             return func(*args, **kwargs)
         expected, baselines = self._baselines.read(self._next)
@@ -387,12 +422,22 @@ class DeepLiftMode(RuleMode):
 
     def _build_op(
         self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], baselines: tuple[Tensor, ...]
-    ) -> DifferenceOp:
+    ) -> RuleOp:
         """The rule for a call with operands."""
         if func in PRODUCTS:
             return ProductOp(baselines, lambda: func(*args, **kwargs))
         if func in POOLS:
             return MaxPoolOp(baselines, build_indexed_pool(POOLS[func], args, kwargs))
+        if func in SOFTMAXES:
+            axis = args[1] if len(args) > 1 else kwargs["dim"]
+            return SoftmaxDifferenceOp(baselines[0], axis, lambda values: func(values, *args[1:], **kwargs))
+        normalisation = parse_normalisation(func, args, kwargs)
+        if normalisation is not None:
+            return NormalisationDifferenceOp(baselines[0], normalisation)
+        if _multiplies(func):
+            first, second = _find_factors(func, args)
+            before, between, after = args[:first], args[first + 1 : second], args[second + 1 :]
+            return BilinearOp(baselines, lambda left, right: func(*before, left, *between, right, *after, **kwargs))
         call = parse_elementwise(func, args, kwargs)
         assert call is not None
         bounds = call.find_clamp_bounds()

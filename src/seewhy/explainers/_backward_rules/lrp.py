@@ -2,9 +2,9 @@
 
 With this convention the gradient of many operations already carries relevance: structure (reshaping, sums, concatenation)
 hands it on, ReLU and max pooling give all of it to the inputs that made the result. What remains gets a rule: affine layers
-share the relevance of their outputs by one of the `relevance_rules` (`AffineOp`), other activations with f(0) = 0 pass it to
-their argument (`ActivationOp`), and gates, which only weigh another activation, take none. `RelevanceMode` sets these rules
-while the network runs and refuses everything else; `compute_relevance` is the front.
+share the relevance of their outputs by a `Rule` (`AffineOp`); activations, gates, attention and normalisations have those of
+`balanced`. `RelevanceMode` sets these rules while the network runs and refuses everything else; `compute_relevance` is the
+front.
 """
 
 from __future__ import annotations
@@ -14,29 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import Node
 from torch.nn import functional
 
 from seewhy.core.errors import Incompatible
 from seewhy.core.tensors import compute_in_blocks, compute_in_blocks_beside, widen
 from seewhy.core.types import Images, Targets
-from seewhy.explainers._backward_rules.calls import (
-    SPELLINGS,
-    Affine,
-    Convolution,
-    Elementwise,
-    parse_affine,
-    parse_elementwise,
-)
-from seewhy.explainers._backward_rules.rule_mode import (
-    RuleMode,
-    RuleOp,
-    SavedTensor,
-    SavedTensors,
-    apply_rule,
-    iterate_tensors,
-)
-from seewhy.models.fusion.chain import STRUCTURAL, describe_operation, is_linear, name_operation
+from seewhy.explainers._backward_rules.balanced import ARRANGING, AttentionRule, BalancedMode
+from seewhy.explainers._backward_rules.calls import Affine, Convolution, parse_affine
+from seewhy.explainers._backward_rules.rule_mode import RuleOp, SavedTensor, SavedTensors, apply_rule
 
 if TYPE_CHECKING:
     from seewhy.models.classifier import Classifier
@@ -167,21 +152,6 @@ def apply_bounded_rule(
     return all_weights, -positive, positive - all_weights
 
 
-GATES = frozenset(("sigmoid", "hardsigmoid"))
-HOMOGENEOUS = frozenset(("relu", "leaky_relu", "prelu"))
-"""Activations whose gradient is y / x already."""
-AS_GRADIENT = frozenset(
-    "AdaptiveMaxPool2D Amax Div LeakyRelu LocalRule MaxPool2DWithIndices Mul NativeBatchNorm PreluKernel Relu".split()
-)
-"""Operations whose own gradient carries relevance, beside those of pure structure."""
-ARRANGING = frozenset(
-    "__get__ __getitem__ chunk clone contiguous dim expand expand_as flatten float is_contiguous narrow permute "
-    "reshape select size split squeeze to transpose type_as unsqueeze view view_as".split()
-)
-"""Functions that only move values about."""
-SCALING = frozenset("mul __mul__ __rmul__ mul_ __imul__ multiply div __truediv__ div_ true_divide".split())
-
-
 def compute_relevance(
     classifier: Classifier,
     images: Images,
@@ -189,6 +159,7 @@ def compute_relevance(
     conv_rule: Rule,
     dense_rule: Rule,
     bounded: bool,
+    attention: AttentionRule | None = None,
 ) -> tuple[Images, Tensor]:
     """Propagate the relevance of each image's target score to the pixels.
 
@@ -199,6 +170,7 @@ def compute_relevance(
         conv_rule: How convolutions share relevance.
         dense_rule: How dense layers share it.
         bounded: Whether the first layer uses the z^B rule for pixels between 0 and 1 instead.
+        attention: The rule of attention, with which normalisations and products have one too; None: they have none.
 
     Returns:
         (relevance [n, 3, height, width], score of the target [n]).
@@ -207,14 +179,17 @@ def compute_relevance(
         Incompatible: At an operation without a rule, or if `bounded` finds no first layer.
     """
     bounds = ((0 - classifier.mean) / classifier.std, (1 - classifier.mean) / classifier.std) if bounded else None
-    mode = RelevanceMode(classifier.network, conv_rule, dense_rule, bounds)
-    hook = classifier.network.register_forward_pre_hook(lambda _, args: (mode.enter(args[0]), *args[1:]))
+    mode = RelevanceMode(classifier.network, conv_rule, dense_rule, bounds, attention)
+    network = classifier.network
+    hooks = [network.register_forward_pre_hook(lambda _, args: (mode.enter(args[0]), *args[1:]))]
+    hooks.append(network.register_forward_hook(lambda _, args, returned: mode.check_outputs(returned)))
     try:
         with torch.enable_grad(), mode:
             logits = classifier(images)
             mode.visit_rest(logits)
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
     if bounded and not mode.reached_image:
         raise Incompatible(
             "lrp with explainer.rule=composite needs a first layer that looks at the image itself, which this "
@@ -256,47 +231,7 @@ class AffineOp(RuleOp):
         return (self.rule(self.layer, operands[0], result, signal),)
 
 
-class ActivationOp(RuleOp):
-    """An activation y = f(x) with f(0) = 0: its argument takes all the relevance of its result, c_x = c_y y / x.
-
-    `high`: f is min(max(x, 0), high).
-    """
-
-    def __init__(self, function: Callable[[Tensor], Tensor], in_place: bool, high: float | None = None) -> None:
-        self.function = function
-        self.in_place = in_place
-        self.high = high
-        self.ratio: Tensor
-
-    def forward(self, *operands: Tensor) -> Tensor:
-        """Compute f(x) and save y / x."""
-        (values,) = operands
-        self.ratio = torch.empty_like(values)
-        if self.high is not None:
-            result = values if self.in_place else torch.empty_like(values)
-            compute_in_blocks(self._clamp_and_divide, self.ratio, result, values)
-            return result
-        result = self.function(values)
-        compute_in_blocks(_divide, self.ratio, result, values)
-        return values.copy_(result) if self.in_place else result
-
-    def _clamp_and_divide(self, ratio: Tensor, result: Tensor, values: Tensor) -> None:
-        """f(x), and f(x) / x where x > 0; else f(x) = 0 is divided by something positive."""
-        torch.clamp(values, min=torch.finfo(values.dtype).tiny, out=ratio)
-        torch.clamp(values, 0, self.high, out=result)
-        torch.div(result, ratio, out=ratio)
-
-    def backward(self, signal: Tensor) -> tuple[Tensor | None, ...]:
-        """y / x times the signal, in the memory of the ratio."""
-        return (self.ratio.mul_(signal),)
-
-
-def _divide(ratio: Tensor, result: Tensor, values: Tensor) -> None:
-    """y / x; 0 where both are 0."""
-    torch.div(result, values + (values == 0), out=ratio)
-
-
-class RelevanceMode(RuleMode):
+class RelevanceMode(BalancedMode):
     """A forward pass whose backward pass carries relevance.
 
     A sigmoid or hard sigmoid is a gate: it may only weigh another activation and takes no relevance. With `bounds` (low,
@@ -305,16 +240,21 @@ class RelevanceMode(RuleMode):
     """
 
     def __init__(
-        self, network: nn.Module, conv_rule: Rule, dense_rule: Rule, bounds: tuple[Tensor, Tensor] | None
+        self,
+        network: nn.Module,
+        conv_rule: Rule,
+        dense_rule: Rule,
+        bounds: tuple[Tensor, Tensor] | None,
+        attention: AttentionRule | None = None,
     ) -> None:
-        super().__init__(network, "lrp", "integrated_gradients")
+        instead = "explainer.rule=attn_lrp or integrated_gradients" if attention is None else "integrated_gradients"
+        super().__init__(network, "lrp", instead, attention)
         self.rules = conv_rule, dense_rule
         self.bounds = bounds
         self.leaves: tuple[Tensor, ...] = ()
         self.reached_image = False
         self._saved = SavedTensors()
         self._bounded: dict[int, tuple[Tensor, ...]] = {}
-        self._gates: dict[int, Tensor] = {}
         self._last: tuple[Tensor, Affine, tuple[Tensor, ...]] | None = None
 
     def enter(self, normalised: Tensor) -> Tensor:
@@ -327,31 +267,21 @@ class RelevanceMode(RuleMode):
         return self.leaves[0]
 
     def call(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Run the function, with its rule if it needs one."""
+        """Run the function, with its rule if it needs one; what is saved of its operands stays as it is."""
         self._saved.copy_before(func, args, kwargs)
-        if torch.is_grad_enabled() and any(each.requires_grad for each in iterate_tensors((args, *kwargs.values()))):
-            layer = parse_affine(func, args, kwargs)
-            if layer is not None:
-                return self._run_affine(layer[0], self._bounded.get(id(layer[1]), (layer[1],)))
-            if func is functional.batch_norm and self._last is not None and args[0] is self._last[0]:
-                return self._run_batch_norm(func, args, kwargs)
-            activation = parse_elementwise(func, args, kwargs) if func in SPELLINGS else None
-            if activation is not None and activation.name not in HOMOGENEOUS:
-                return self._run_activation(activation)
-            if args and id(args[0]) in self._bounded:
-                return self._arrange_image(func, args, kwargs)
-        return self._run_gated(func, args, kwargs) if self._gates else func(*args, **kwargs)
+        return super().call(func, args, kwargs)
 
-    def visit(self, node: Node) -> None:
-        """Refuse what is not sure to carry relevance."""
-        name = name_operation(node)
-        nonlinear = name in ("Mul", "Div", "NativeBatchNorm") and not is_linear(node)
-        if nonlinear or not (name in STRUCTURAL or name in AS_GRADIENT):
-            self.refuse("`mul` of two activations" if name == "Mul" else f"`{describe_operation(node)}`")
-
-    def is_constant(self, result: Tensor) -> bool:
-        """Gates carry no relevance."""
-        return id(result) in self._gates
+    def run_with_rule(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Run a function of activations with another gradient; NotImplemented where it keeps its own."""
+        layer = parse_affine(func, args, kwargs)
+        if layer is not None and layer[1].requires_grad:
+            return self._run_affine(layer[0], self._bounded.get(id(layer[1]), (layer[1],)))
+        if func is functional.batch_norm and self._last is not None and args[0] is self._last[0]:
+            return self._run_batch_norm(func, args, kwargs)
+        result = super().run_with_rule(func, args, kwargs)
+        if result is NotImplemented and args and id(args[0]) in self._bounded:
+            return self._arrange_image(func, args, kwargs)
+        return result
 
     def _run_affine(self, layer: Affine, operands: tuple[Tensor, ...], result: Tensor | None = None) -> Tensor:
         rule = self.rules[0] if isinstance(layer, Convolution) else self.rules[1]
@@ -377,18 +307,6 @@ class RelevanceMode(RuleMode):
         result = func(raw.detach(), *args[1:], **kwargs)
         return self._run_affine(layer.rescale(factor, shift), operands, result)
 
-    def _run_activation(self, call: Elementwise) -> Tensor:
-        if call.name in GATES:
-            result = call.function(call.argument.detach())
-            gate = call.argument.detach().copy_(result) if call.in_place else result
-            self._gates[id(gate)] = gate
-            return gate
-        if call.function(call.argument.detach().new_zeros(1)).abs().item() != 0:
-            self.refuse(f"`{call.name}`, which is not 0 at 0,")
-        bounds = call.find_clamp_bounds()
-        high = bounds[1] if bounds is not None and bounds[0] == 0 < bounds[1] else None
-        return apply_rule(ActivationOp(call.function, call.in_place, high), (call.argument,))
-
     def _arrange_image(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Padding or rearranging the image does the same to its bounds."""
         result = func(*args, **kwargs)
@@ -396,18 +314,4 @@ class RelevanceMode(RuleMode):
         if isinstance(result, Tensor) and (name == "pad" or name in ARRANGING) and result is not args[0]:
             leaves = self._bounded[id(args[0])]
             self._bounded[id(result)] = result, *(func(leaf, *args[1:], **kwargs) for leaf in leaves[1:])
-        return result
-
-    def _run_gated(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """A gate may be rearranged, scaled, and multiplied with an activation; nothing else."""
-        gates = [each for each in iterate_tensors((args, *kwargs.values())) if id(each) in self._gates]
-        result = func(*args, **kwargs)
-        if not gates:
-            return result
-        name = getattr(func, "__name__", "")
-        if name not in ARRANGING and name not in SCALING:
-            self.refuse("`sigmoid` as an activation")
-        for each in iterate_tensors(result):
-            if not each.requires_grad:
-                self._gates[id(each)] = each
         return result
