@@ -16,7 +16,7 @@ from seewhy.report.html.charts import build_curve_charts, build_robustness_view,
 from seewhy.report.html.gallery import Method
 from seewhy.report.html.maps import group_twins, relate_maps
 from seewhy.report.runs import find_runs
-from seewhy.report.write import write_run_page
+from seewhy.report.write import write_report, write_run_page
 from seewhy.statistics.schema import MetricFact
 from sweep_folder import edit_record, names, write_run
 
@@ -232,4 +232,28 @@ def test_a_robustness_page_holds_the_most_severe_sheets_alone(tmp_path: Path) ->
     assert view.left_out == 4
     html = write_run_page(tmp_path).read_text()
     assert "the other 4 sheets" in html
+    assert "Accuracy is &gt; 0.99 on the clean images and lowest, 0.50, under fog at severity 1." in html
     assert ">&gt; 0.99</td>" in html
+
+
+def test_figures_are_named_from_the_page_and_no_other_folder_is(swept: Path, tmp_path: Path) -> None:
+    folders = {
+        one["name"]: (one["folder"], one["below"])
+        for one in PageText(swept / "report.html").facts["models"][0]["explainers"]
+    }
+    assert folders == {name: (name, True) for name in ("random", "grad_cam", "layer_cam", "rise")}
+    write_report([str(swept)], tmp_path, page=True)
+    (model,) = PageText(tmp_path / "report.html").facts["models"]
+    assert all((one["folder"], one["below"]) == (one["name"], False) for one in model["explainers"])
+
+
+def test_a_report_of_very_many_scores_is_made_without_a_warning(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    facts = {f"score_{number}": MetricFact("lower", "made up", "faithfulness") for number in range(60)}
+    for seed, method in enumerate(("random", "rise", "lime")):
+        generator = np.random.default_rng(seed)
+        values = {name: generator.random(6) for name in facts}
+        write_run(tmp_path / "sweep" / method, method, values, images=6, facts=facts)
+    write_report([str(tmp_path / "sweep")], tmp_path / "report", page=True)
+    assert [str(warning.message) for warning in recwarn] == []

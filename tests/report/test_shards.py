@@ -138,6 +138,6 @@ def test_two_processes_leave_what_one_leaves(tmp_path: Path) -> None:
     assert process.returncode == 0, errors
     assert products(tmp_path / "two") == products(tmp_path / "one")
     assert output.count("run folder: ") == 1
-    assert output.count("9 images x (") == 1
+    assert output.count("9 images × ") == 1
     assert record(tmp_path / "two")["passes_per_image"] == record(tmp_path / "one")["passes_per_image"]
     assert not os.path.exists(tmp_path / "two" / "lightning_logs")

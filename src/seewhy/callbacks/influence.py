@@ -31,7 +31,7 @@ class Representers(Callback):
 
     Args:
         folder: The run folder.
-        target: The explained class: predicted, true, runner_up, an index or a name.
+        target: The target class: predicted, true, runner_up, an index or a name.
         limit: The most test images, which are held in memory until the loop ends.
         pictures: How many of them are drawn.
         fit_to: What the last layer is refitted to: the `network`'s own probabilities or the `labels`.

@@ -116,7 +116,7 @@ class Terminal(JournalUser):
         self.console.print()
         self.console.print(build_scores_table(faithfulness.summary))
         if faithfulness.left_out:
-            self.console.print(f"[yellow]left out without data.masks: {', '.join(faithfulness.left_out)}[/]")
+            self.console.print(f"[yellow]needs object masks (data.masks=): {', '.join(faithfulness.left_out)}[/]")
 
 
 TABLES = ("summary", "predictions", "metrics")

@@ -93,7 +93,7 @@ Folder = Annotated[Text, Words("a path")]
 Target = Annotated[
     Annotated[int, Ge(0)] | Text | Literal[True], Words("a policy, a class index from 0 or a class name")
 ]
-"""The explained class; the command line's target=true is a boolean."""
+"""The target class; the command line's target=true is a boolean."""
 TargetList = Annotated[
     Target | Sequence[Target], Words("a policy, a class, a contrast such as 'dog - cat', or a list of those")
 ]

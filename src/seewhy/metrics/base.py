@@ -41,7 +41,7 @@ class MetricContext:
     Args:
         classifier: The classifier that was explained.
         images: float32 [batch, channels, height, width] in [0, 1].
-        targets: int64 [batch], the explained class of each image, or weights [batch, outputs].
+        targets: int64 [batch], the target class of each image, or weights [batch, outputs].
         attributions: float32 [batch, height, width], the maps to measure.
         explainer: What made the maps; metrics that explain again need it.
         masks: bool [batch, height, width], true on the object; metrics of localisation need them.
@@ -267,7 +267,7 @@ class ImageMetric(Metric):
         Args:
             classifier: The classifier that was explained.
             images: float32 [batch, channels, height, width] in [0, 1].
-            targets: int64 [batch], the explained class of each image, or weights [batch, outputs].
+            targets: int64 [batch], the target class of each image, or weights [batch, outputs].
             attributions: float32 [batch, height, width], the maps.
             context: Of the same batch, so that several metrics share their passes.
         """

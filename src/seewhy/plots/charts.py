@@ -33,7 +33,7 @@ MARK_STYLES: dict[str, dict[str, Any]] = {
 }
 """Marks of verdicts, told apart by shape and filling, not by colour alone."""
 MARK_WORDS = {
-    "best": "first: no method is significantly better",
+    "best": "leads: better than random, and no method significantly better",
     "yes": "significantly better than random",
     "no": "n.s.: not significantly better than random",
     "worse": "significantly worse than random",

@@ -16,7 +16,7 @@ from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
 from seewhy.plots.canvas import encode_figure
 from seewhy.report.comparison import Comparison, compare_runs, group_runs, join_runs
-from seewhy.report.html.content import build_page_content
+from seewhy.report.html.content import PageContent, build_page_content
 from seewhy.report.html.render import IndexEntry, render_index, render_page
 from seewhy.report.leaderboard import build_leaderboard_table, draw_leaderboard
 from seewhy.report.ranks import NO_RANK, draw_pareto, draw_ranks
@@ -146,6 +146,7 @@ def write_page(
         The path of the page.
     """
     content = build_page_content(comparisons, runs, unused, figures, seed, command)
+    _locate_figures(content, out.path)
     return out.write_bytes(NAME, render_page(content).encode())
 
 
@@ -180,9 +181,18 @@ def write_run_page(folder: Path, seed: int = 0) -> Path:
             pages.append(IndexEntry(title, "", None, str(error)))
             continue
         content = build_page_content(comparisons, group, (), _draw_all(comparisons), seed)
+        _locate_figures(content, out.path)
         out.write_bytes(name, render_page(content).encode())
         pages.append(IndexEntry(title, name, content))
     return out.write_bytes(NAME, render_index(pages, unused).encode())
+
+
+def _locate_figures(content: PageContent, place: Path) -> None:
+    """Name the folders of the runs as they lie from the page; by their name alone where they do not lie below it."""
+    for explainer in (each for model in content.models for each in model.gallery.facts["explainers"]):
+        folder = Path(explainer["folder"]).resolve()
+        explainer["below"] = folder.is_relative_to(place.resolve())
+        explainer["folder"] = folder.relative_to(place.resolve()).as_posix() if explainer["below"] else folder.name
 
 
 def _draw_all(comparisons: Sequence[Comparison]) -> dict[str, dict[str, bytes]]:

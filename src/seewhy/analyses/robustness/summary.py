@@ -128,7 +128,14 @@ def select_levels(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_means(summary: pd.DataFrame) -> dict[tuple[str, int, str], float]:
-    """{(corruption, level, quantity): mean} of the single levels."""
+    """Read the means of the single levels.
+
+    Args:
+        summary: Of `summarise_robustness`.
+
+    Returns:
+        {(corruption, level, quantity): mean}.
+    """
     table = select_levels(summary)
     keys = zip(table.corruption.tolist(), table.level.tolist(), table.quantity.tolist(), strict=True)
     return dict(zip(keys, table.value.tolist(), strict=True))

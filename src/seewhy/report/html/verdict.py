@@ -9,15 +9,17 @@ from typing import Any
 
 import pandas as pd
 
+from seewhy.analyses.robustness.summary import CLEAN, read_means
 from seewhy.plots.text import format_probability
 from seewhy.report.comparison import Comparison
 from seewhy.report.html.gallery import Gallery, Method
 from seewhy.report.leaderboard import NO_BASELINE, format_value, join_names
+from seewhy.report.runs import read_robustness
 
 CONFIDENT = 0.5
 """From this probability on a wrong prediction is called confident."""
-CONFLICT = 0.5
-"""Over this share of the most supporting tenth two maps contradict each other."""
+CONFLICT = 0.6
+"""Over this share of the most supporting tenth two maps contradict each other; of noise about one half does."""
 DISAGREEMENT = 0.1
 """Below this agreement the methods show unlike places."""
 
@@ -51,7 +53,7 @@ def build_verdict(
     several = len(comparisons) > 1
     sentences = []
     for comparison, explainers in zip(comparisons, methods, strict=True):
-        words = _judge(comparison, explainers)
+        words = " ".join(filter(None, (_judge(comparison, explainers), *map(_judge_robustness, explainers))))
         sentences += [f"{comparison.joined.model}: {words}" if several else words]
     accuracies = [_describe_accuracy(explainers[0].run.predictions) for explainers in methods]
     names = [comparison.joined.model for comparison in comparisons]
@@ -67,6 +69,25 @@ def build_verdict(
         ("Random baseline", "yes" if all(baselines) else "no", "" if all(baselines) else "add explainer=random,..."),
     ]
     return Verdict(sentences, tiles)
+
+
+def _judge_robustness(method: Method) -> str:
+    """Where accuracy falls most in a robustness run, and how alike the maps of this corruption stay."""
+    summary = read_robustness(method.run.folder)
+    if summary is None or summary.empty:
+        return ""
+    values = read_means(summary)
+    falls = [(mean, key) for key, mean in values.items() if key[2] == "accuracy" and key[0] != CLEAN]
+    if not falls:
+        return ""
+    worst, (corruption, level, _) = min(falls)
+    clean = values.get((CLEAN, 0, "accuracy"), math.nan)
+    words = (
+        f"Accuracy is {format_probability(clean)} on the clean images and lowest, {format_probability(worst)}, under "
+    )
+    words += f"{corruption.replace('_', ' ')} at severity {level}"
+    alike = values.get((corruption, level, f"{method.run.explainer}_spearman"))
+    return words + (f", where maps of {method.label} correlate with the clean ones by {alike:.2f}." if alike else ".")
 
 
 def _describe_accuracy(predictions: pd.DataFrame) -> tuple[str, str]:

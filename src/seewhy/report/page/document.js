@@ -110,7 +110,7 @@ function fillFocus() {
     return rove(element('article', { class: 'look', 'data-image': name },
       element('div', { class: 'two' }, thumb(i, null).querySelector('.thumb'), thumb(i, shown).querySelector('.thumb')),
       element('h3', {}, name), element('p', { class: 'said' }, `${mark}${predicted} ${share(probability)}, map of ${explainers[shown].name}`),
-      element('ul', { class: 'plain reasons' }, ...reasons.slice(0, 3).map((words) => element('li', {}, words)))));
+      element('ul', { class: images[i].suspicion >= 1 ? 'reasons' : 'reasons calm' }, ...reasons.slice(0, 3).map((words) => element('li', {}, words)))));
   }));
 }
 

@@ -152,7 +152,7 @@ function card(image) {
     facts.target !== facts.predicted ? element('span', {}, `target: ${facts.target} ${share(facts.target_probability)}`) : null,
     facts.top.length > 1 ? element('span', { class: 'top' }, `then ${facts.top.slice(1, 3).join(', ')}`) : null,
     facts.agreement === null ? null : element('span', { class: 'agreed' }, `agreement ${facts.agreement.toFixed(2).replace('-', '−')}`),
-    conflict ? element('span', { class: conflict.share > 0.5 ? 'conflict wrong' : 'conflict', 'data-value': conflict.share }, sayConflict(conflict)) : null);
+    conflict ? element('span', { class: conflict.share > 0.6 ? 'conflict wrong' : 'conflict', 'data-value': conflict.share }, sayConflict(conflict)) : null);
   return rove(element('article', { class: 'card', 'data-image': facts.name },
     element('header', {}, element('h3', {}, facts.name), line),
     element('div', { class: shown.length < 6 ? 'thumbs few' : 'thumbs' }, thumb(image, null), ...shown.map((i) => thumb(image, i)))));

@@ -40,7 +40,7 @@ function fillViewer() {
   const zoom = element('button', { type: 'button', id: 'zoom', onclick: () => { viewer.zoom = viewer.zoom >= 4 ? 1 : 2 * viewer.zoom; zoomStage(); } });
   const tools = element('div', { class: 'tools' }, zoom, element('button', { type: 'button', id: 'save', onclick: savePicture }, 'Save PNG'),
     element('button', { type: 'button', id: 'viewer-link', onclick: (event) => copy(event.target, `${location.href.split('#')[0]}#${viewAddress()}`) }, 'Copy link'),
-    method ? element('span', { class: 'note' }, `figure: ${method.folder}/figures/${facts.figure}.png`) : null);
+    method ? figureLink(method, facts.figure) : null);
   const focused = document.activeElement && document.activeElement.id;
   $('viewer').replaceChildren(
     element('header', {}, element('h3', { id: 'viewer-title' }, facts.name),
@@ -68,6 +68,13 @@ function viewerScale() {
   const words = kind === 'signed' ? [`evidence against −${number(scale)}`, `for the class +${number(scale)}`] : ['0', `${kind === 'negative' ? '−' : ''}${number(scale)}`];
   const strip = state.view === 'overlay' ? overlayBar(kind, ...words, 240, 16) : bar(kind, ...words);
   return element('div', { class: 'scale', id: 'viewer-scale' }, strip, element('span', { id: 'viewer-grain' }));
+}
+
+// Beside the page where the run lies below it; elsewhere only its name.
+function figureLink({ folder, below }, name) {
+  const words = `${folder === '.' ? '' : `${folder}/`}figures/${name}.png`;
+  if (!below) return element('span', { class: 'note' }, `figure: ${words}`);
+  return element('a', { href: words.split('/').map(encodeURIComponent).join('/'), target: '_blank', rel: 'noopener' }, 'Open figure');
 }
 
 function zoomStage() {
