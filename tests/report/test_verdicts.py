@@ -1,6 +1,7 @@
 """One verdict a pair, wherever it is shown, and no winner without evidence."""
 
 import io
+import re
 from itertools import combinations
 from pathlib import Path
 
@@ -92,6 +93,20 @@ def test_a_pair_has_one_verdict_in_tables_ranks_page_and_figure(swept: tuple[Pat
     assert "critical difference" not in page.text + " ".join(
         text.get_text() for text in draw_ranks(comparison).axes[0].texts
     )
+
+
+def test_the_charts_of_differences_are_the_table_of_pairs(swept: tuple[Path, Comparison]) -> None:
+    folder, comparison = swept
+    html = write_run_page(folder).read_text()
+    for metric, sign in (("deletion", -1), ("insertion", 1)):
+        (chart,) = re.findall(rf'<figure data-metric="{metric}">(.*?)</figure>', html, re.S)
+        drawn = re.findall(r'data-method="(\w+)" data-value="([-\d.e]+)" data-verdict="(\w+)"', chart)
+        assert [name for name, _, _ in drawn] == [name for name in comparison.explainers if name != "random"]
+        means = comparison.leaderboard[metric]
+        for name, value, verdict in drawn:
+            assert float(value) == pytest.approx(sign * (means[name] - means["random"]), rel=1e-4)
+            assert verdict == comparison.get_verdict(name, metric)
+        assert chart.count('class="hollow"') == sum(verdict != "yes" for _, _, verdict in drawn)
 
 
 def test_the_control_is_compared_as_in_the_table_of_pairs() -> None:

@@ -9,7 +9,7 @@ from scipy import stats
 
 from seewhy.core.errors import UserError
 from seewhy.statistics.intervals import Interval, average_clusters, compute_mean_intervals, widen_by_draws
-from seewhy.statistics.ranks import compute_critical_difference, rank_explainers
+from seewhy.statistics.ranks import rank_explainers
 from seewhy.statistics.schema import MetricFact
 from seewhy.statistics.summary import check_table, pivot_by_image, pivot_draws, summarise_metrics
 from seewhy.statistics.tests import (
@@ -259,7 +259,6 @@ def test_identical_runs_do_not_differ() -> None:
     assert (found["winner"] == "").all()
     ranks = rank_explainers(values, "higher")
     assert (ranks.average, ranks.p) == ((2.0, 2.0, 2.0), 1.0)
-    assert ranks.find_groups() == [(0, 2)]
     assert set(compare_with_control(values, "higher", "a")["beats"]) == {"control", "no"}
 
 
@@ -270,21 +269,12 @@ def test_small_n_says_so() -> None:
     assert set(compare_with_control(four, "higher", "a")["beats"]) == {"control", "untested"}
     ranks = rank_explainers(four, "higher")
     assert np.isnan(ranks.p)
-    assert np.isnan(ranks.critical_difference)
     assert ranks.note == "n=4: too few for a test"
-    assert ranks.find_groups() == []
     assert "3 comparisons" in note_out_of_reach(6, 3)
     assert note_out_of_reach(6, 1) == note_out_of_reach(8, 6) == ""
     assert note_out_of_reach(8, 7) != ""
     assert note_out_of_reach(1000, 2000) == ""
     assert note_out_of_reach(1000, 2500) != ""  # 49,999 flips cannot give less than p = 1 / 50,000
-
-
-@pytest.mark.parametrize(("count", "q"), [(2, 1.960), (5, 2.728), (8, 3.031), (10, 3.164)])
-def test_the_critical_difference_is_demsars(count: int, q: float) -> None:
-    for images in (14, 100):
-        expected = q * (count * (count + 1) / (6 * images)) ** 0.5
-        assert compute_critical_difference(count, images) == pytest.approx(expected, rel=5e-4)
 
 
 def test_ranks_by_hand() -> None:
@@ -305,14 +295,6 @@ def test_friedman_is_scipys_over_the_complete_images() -> None:
     assert "19 of 20 images" in ranks.note
     assert ranks.p == pytest.approx(stats.friedmanchisquare(*complete.to_numpy().T).pvalue)
     assert ranks.explainers[0] == "a"
-    assert ranks.critical_difference == compute_critical_difference(4, 19)
-
-
-def test_groups_join_what_is_closer_than_the_critical_difference() -> None:
-    from seewhy.statistics.ranks import Ranks
-
-    ranks = Ranks(tuple("abcde"), (1.0, 1.5, 2.4, 4.0, 4.9), 30, 0.01, 1.0, "")
-    assert ranks.find_groups() == [(0, 1), (1, 2), (3, 4)]
 
 
 def test_only_what_is_better_beats_the_control() -> None:

@@ -1,9 +1,8 @@
-"""Average ranks of explainers over images, and how far apart they must be."""
+"""Average ranks of explainers over images, and whether any differ."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -11,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from seewhy.statistics.tests import ALPHA, note_too_few
+from seewhy.statistics.tests import note_too_few
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,6 @@ class Ranks:
         average: Their average ranks, from 1, the best.
         n: Number of images.
         p: Of Friedman's test of equal ranks; NaN where it cannot be made.
-        critical_difference: Nemenyi's: two average ranks that are closer are not told apart; NaN without a test.
         note: What a reader must know; empty where all is as usual.
         by_image: The ranks on each image, a row per image, a column per explainer.
     """
@@ -32,22 +30,8 @@ class Ranks:
     average: tuple[float, ...]
     n: int
     p: float
-    critical_difference: float
     note: str
     by_image: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False, compare=False)
-
-    def find_groups(self) -> list[tuple[int, int]]:
-        """Find the longest rows of explainers that are not told apart.
-
-        Returns:
-            (first, last) positions, best first.
-        """
-        groups: list[tuple[int, int]] = []
-        for first, start in enumerate(self.average):
-            near = [i for i, rank in enumerate(self.average) if i == first or rank - start < self.critical_difference]
-            if max(near) > first and (not groups or max(near) > groups[-1][1]):
-                groups.append((first, max(near)))
-        return groups
 
 
 def rank_explainers(values: pd.DataFrame, better: Literal["higher", "lower"]) -> Ranks:
@@ -76,27 +60,9 @@ def rank_explainers(values: pd.DataFrame, better: Literal["higher", "lower"]) ->
         tuple(float(average[position]) for position in order),
         n,
         p,
-        float("nan") if np.isnan(p) else compute_critical_difference(count, n),
         "; ".join([*notes, *filter(None, [reason])]),
         pd.DataFrame(ranks, index=complete.index, columns=complete.columns),
     )
-
-
-@cache
-def compute_critical_difference(explainers: int, images: int) -> float:
-    """Compute Nemenyi's critical difference q sqrt(k (k + 1) / (6 n)).
-
-    Demsar, Statistical comparisons of classifiers over multiple data sets, JMLR 2006.
-
-    Args:
-        explainers: k.
-        images: n.
-
-    Returns:
-        The difference, with q the 95 % point of the studentized range over sqrt(2).
-    """
-    q = float(stats.studentized_range.ppf(1 - ALPHA, explainers, np.inf)) / 2**0.5
-    return q * (explainers * (explainers + 1) / (6 * images)) ** 0.5
 
 
 def _test_by_friedman(ranks: NDArray[np.float64]) -> tuple[float, str]:

@@ -13,8 +13,10 @@ from markupsafe import Markup, escape
 
 from seewhy.analyses.robustness.figures import select_curve_quantities
 from seewhy.analyses.robustness.summary import CLEAN, select_levels
-from seewhy.plots.charts import Scale
+from seewhy.plots.charts import Scale, build_value_scale
 from seewhy.plots.curves import compute_mean_curve, name_share
+from seewhy.report.comparison import Comparison
+from seewhy.report.constructs import ConstructRanks
 from seewhy.report.html import tables
 from seewhy.report.html.gallery import Method
 from seewhy.report.html.maps import build_data_url, compress_figure
@@ -127,6 +129,97 @@ def _draw_band(line: Line, across: Scale, upwards: Scale) -> Markup:
     back = [(across(x), upwards(high)) for x, _, high in reversed(rows)]
     colour = "quiet" if line.quiet else f"c{line.style % 8}"
     return Markup(f'<path class="band {colour}" d="{_write_path([*there, *back])}Z"/>')
+
+
+LABELS, ROW = 132, 21
+
+
+@dataclass(frozen=True)
+class DifferenceChart:
+    """The differences of one score from random on the same images, with their 95 % intervals and verdicts.
+
+    Args:
+        metric: The score.
+        better: Which end of it is better; differences are turned so that the right is better.
+        rows: (method, difference, low, high, verdict, whether it is a control), in the order of the leaderboard.
+    """
+
+    metric: str
+    better: str
+    rows: Sequence[tuple[str, float, float, float, str, bool]]
+
+    def svg(self) -> Markup:
+        """Draw the chart, described in words for those who do not see it."""
+        height = TOP + ROW * len(self.rows) + 30
+        ends = [0.0, *(value for row in self.rows for value in row[1:4] if math.isfinite(value))]
+        across = build_value_scale(ends, LABELS, WIDTH - RIGHT)
+        bottom = height - 30
+        shapes = []
+        for tick, words in across.ticks(5):
+            shapes.append(_draw_rule(tick, tick, TOP, bottom))
+            shapes.append(_draw_text(tick, bottom + 13, words, "middle"))
+        zero = Markup(f'<path class="zero" d="M{across(0):.1f} {TOP}V{bottom}"/>')
+        label = _draw_text((LABELS + WIDTH - RIGHT) / 2, height - 3, "difference from random; right: better", "middle")
+        marks = [self._draw_row(row, TOP + ROW * (number + 0.5), across) for number, row in enumerate(self.rows)]
+        said = "; ".join(
+            f"{name} {value:.3g}, {VERDICTS.get(verdict, verdict)}" for name, value, _, _, verdict, _ in self.rows
+        )
+        return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+            WIDTH,
+            height,
+            f"{self.metric}, difference from random: {said}",
+            Markup("").join([*shapes, zero, label, *marks]),
+        )
+
+    def _draw_row(self, row: tuple[str, float, float, float, str, bool], y: float, across: Scale) -> Markup:
+        name, value, low, high, verdict, control = row
+        short = name if len(name) <= 21 else f"{name[:20]}…"
+        reach = f'<path class="reach" d="M{across(low):.1f} {y}H{across(high):.1f}"/>' if math.isfinite(low) else ""
+        hollow = "" if verdict == "yes" else ' class="hollow"'
+        dot = f'<circle cx="{across(value):.1f}" cy="{y}" r="3.6"{hollow}/>' if math.isfinite(value) else ""
+        group = Markup(
+            '<g class="bar{}" data-method="{}" data-value="{:.6g}" data-verdict="{}"><title>{}</title>{}{}</g>'
+        )
+        title = f"{name}: {value:.3g} [{low:.3g}, {high:.3g}], {VERDICTS.get(verdict, verdict)}"
+        text = _draw_text(LABELS - 8, y + 3.5, short, "end")
+        return group.format(" quiet" if control else "", name, value, verdict, title, text, Markup(reach + dot))
+
+
+VERDICTS = {
+    "yes": "significantly better than random",
+    "no": "n.s.",
+    "worse": "significantly worse than random",
+    "untested": "untested",
+}
+
+
+def build_difference_charts(comparison: Comparison, construct: ConstructRanks) -> list[DifferenceChart]:
+    """Build one chart per score of a construct: how far each method is from random on the same images.
+
+    Args:
+        comparison: Of the explainers of one model.
+        construct: One of the comparison.
+
+    Returns:
+        The charts; none without a random baseline.
+    """
+    control = comparison.joined.control
+    charts = []
+    for metric in construct.metrics if control else ():
+        better = str(comparison.joined.facts[metric].better)
+        table = comparison.pairwise[comparison.pairwise["metric"] == metric].to_dict("records")
+        pairs = {frozenset((row["explainer"], row["other"])): row for row in table}
+        rows = []
+        for name in (name for name in construct.explainers if name != control):
+            row = pairs[frozenset((name, control))]
+            difference, low, high = (float(row[key]) for key in ("difference", "low", "high"))
+            if (row["explainer"] == name) != (better == "higher"):
+                difference, low, high = -difference, -high, -low
+            is_control = bool(comparison.leaderboard["control"][name])
+            rows.append((name, difference, low, high, comparison.get_verdict(name, metric), is_control))
+        if any(math.isfinite(row[1]) for row in rows):
+            charts.append(DifferenceChart(metric, better, rows))
+    return charts
 
 
 def build_curve_charts(tables: Mapping[str, pd.DataFrame], controls: Sequence[str], seed: int = 0) -> list[Chart]:

@@ -9,7 +9,13 @@ from typing import Any
 
 from seewhy.report.comparison import Comparison
 from seewhy.report.html import tables
-from seewhy.report.html.charts import Chart, RobustnessView, build_curve_charts, build_robustness_view
+from seewhy.report.html.charts import (
+    Chart,
+    RobustnessView,
+    build_curve_charts,
+    build_difference_charts,
+    build_robustness_view,
+)
 from seewhy.report.html.gallery import Gallery, Method, build_gallery, list_gaps, list_methods
 from seewhy.report.html.maps import build_data_url, compress_figure
 from seewhy.report.html.models import ModelPair, build_model_pairs
@@ -304,7 +310,10 @@ def _build_model_view(
         commands=list_commands(runs),
         cautions=list_cautions(comparison, methods, gallery),
         skipped=list_skipped_images(runs),
-        boards=tables.build_boards(comparison),
+        boards=[
+            {**board, "differences": build_difference_charts(comparison, construct)}
+            for board, construct in zip(tables.build_boards(comparison), comparison.constructs, strict=True)
+        ],
         scores=tables.build_scores(comparison.summary),
         pairs=tables.build_pair_tables(comparison),
         ranks=tables.build_rank_tables(comparison),
