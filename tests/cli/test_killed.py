@@ -1,17 +1,22 @@
 """Runs as a person starts them, killed at random moments."""
 
+import contextlib
 import random
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from omegaconf import OmegaConf
 
 from killed_runs import BUSY, GIVEN
 from killing import SOURCE, start, stop, wait_for
 from resuming import explain, images, products, record
+from seewhy.cli import tasks
+from seewhy.core.signals import Stop
 
 
 def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
@@ -34,6 +39,43 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     explain(tmp_path / "undisturbed", data, *BUSY)
     assert len(products(folder)) == 8 + 7
     assert products(folder) == products(tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize(("name", "begins"), [("LokyProcess-2", False), ("MainProcess", True)])
+def test_a_job_whose_sweep_has_died_does_not_begin(monkeypatch: pytest.MonkeyPatch, name: str, begins: bool) -> None:
+    """joblib's processes take jobs after their parent's death; a scheduler's processes never have the sweep as parent."""
+    begun = []
+
+    def leave(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr(Stop, "parent", None)
+    monkeypatch.setattr(tasks.multiprocessing, "current_process", lambda: SimpleNamespace(name=name))
+    monkeypatch.setattr(tasks.os, "_exit", leave)
+    monkeypatch.setattr(tasks, "execute", lambda task, cfg: begun.append(cfg))
+    with contextlib.suppress(SystemExit) if begins else pytest.raises(SystemExit, match="143"):
+        tasks.execute_in_worker(tasks.explain, OmegaConf.create({}), parent=-1)
+    assert len(begun) == begins
+
+
+@pytest.mark.slow
+def test_commands_that_are_killed_lose_nothing(tmp_path: Path) -> None:
+    script = SOURCE.parent / "scripts" / "try_kills.py"
+    given = [
+        sys.executable,
+        str(script),
+        "--folder",
+        str(tmp_path / "all"),
+        "--kills",
+        "6",
+        "--pairs",
+        "2",
+        "--repeats",
+        "2",
+    ]
+    done = subprocess.run(given, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count(": 0 went wrong") == 3
 
 
 @pytest.mark.parametrize("script", ["explain", "report", "robustness", "synthesize", "train"])

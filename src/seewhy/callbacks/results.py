@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
-from rich.console import Console
 from rich.markup import escape
 
 from seewhy.callbacks.attribution import Attribution
@@ -17,7 +16,7 @@ from seewhy.callbacks.pictures import Figures
 from seewhy.core.files import RunFolder
 from seewhy.core.settings import Amount, Text
 from seewhy.models.classifier import Classifier
-from seewhy.runs.console import build_results_table, describe_accuracy, describe_work, list_caveats
+from seewhy.runs.console import TextConsole, build_results_table, describe_accuracy, describe_work, list_caveats
 from seewhy.runs.logged_results import (
     average_curves,
     average_values,
@@ -63,7 +62,7 @@ class Terminal(JournalUser):
     def __init__(self, folder: Text, rows: Amount = 40) -> None:
         self.folder = RunFolder(Path(folder))
         self.rows = rows
-        self.console = Console(highlight=False)
+        self.console = TextConsole()
 
     def on_test_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         """Print the work ahead."""

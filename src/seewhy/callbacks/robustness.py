@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback, Trainer
-from rich.console import Console
 
 from seewhy.analyses.robustness.figures import select_headline_quantities
 from seewhy.analyses.robustness.measure import Measurement, describe_work, find_existing_maps
@@ -25,6 +24,7 @@ from seewhy.data.corruptions.corrupter import Corrupter, count_workers
 from seewhy.explainers.base import Explainer
 from seewhy.metrics.base import ImageMetric
 from seewhy.models.classifier import Classifier, Passes
+from seewhy.runs.console import TextConsole
 from seewhy.runs.loggers.backends import LoggerGroup
 from seewhy.statistics.schema import MetricFact, collect_metric_facts
 
@@ -154,7 +154,7 @@ class Robustness(Callback):
         log_summary(LoggerGroup(trainer.loggers), summary, self.folder.path, written)
         quantities = select_headline_quantities(list(summary.quantity.unique()), list(self.explainers))
         self.averages = average_over_corruptions(summary, quantities)
-        Console(highlight=False).print(build_results_table(summary, quantities, self.differences))
+        TextConsole().print(build_results_table(summary, quantities, self.differences))
 
     def describe_row(self) -> tuple[dict[str, str], dict[str, float]]:
         """What the row by which runs are compared says of the corruptions.

@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from seewhy.cli.instantiate import check_own_code, check_setting, check_targets
 from seewhy.cli.own_configs import register_folders
+from seewhy.cli.references import bound_references, check_references
 from seewhy.cli.suggestions import explain_mistake
 from seewhy.core.errors import UserError
 from seewhy.core.files import add_current_folder, find_resources
@@ -122,6 +123,7 @@ def compose(task: str, overrides: Sequence[str] = ()) -> DictConfig:
     """
     folder = find_config_folder()
     register_folders()
+    bound_references()
     state = GlobalHydra.instance()
     outer, state.hydra = state.hydra, None
     try:
@@ -183,6 +185,8 @@ def check_settings(cfg: DictConfig, overrides: Sequence[str]) -> None:
         UserError: A value is not allowed, a setting does not exist, a reference is broken, or a `_target_` is outside what
             a config may call.
     """
+    bound_references()  # in the processes of a launcher too
+    check_references(OmegaConf.to_container(cfg))
     try:
         plain: Any = OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -14,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from seewhy.cli.config import check_settings
 from seewhy.cli.instantiate import build_object
 from seewhy.cli.program import list_overrides, quieten
+from seewhy.core.disclosure import print_error
 from seewhy.core.errors import UserError
 
 
@@ -43,10 +43,10 @@ class EarlyChecks(Callback):
             check_settings(whole, overrides)
             find_weights(whole)
         except UserError as mistake:
-            print(f"error: {mistake}", file=sys.stderr)
+            print_error(f"error: {mistake}")
             raise SystemExit(2) from None
         except OmegaConfBaseException as mistake:
-            print(f"error: the config cannot be filled in: {str(mistake).splitlines()[0]}", file=sys.stderr)
+            print_error(f"error: the config cannot be filled in: {str(mistake).splitlines()[0]}")
             raise SystemExit(2) from None
 
 

@@ -54,8 +54,8 @@ def check_targets(config: Any, trusted: bool = False) -> None:
     the class is imported).
 
     It does not protect from what these classes do with their arguments: files are read and written where the config
-    says, a logger may contact its server, a size may fill the memory. Hydra's own nodes (`hydra.launcher`,
-    `hydra.sweeper`, `hydra.callbacks`) are instantiated by Hydra before this check.
+    says, a logger may contact its server, a size may fill the memory. Hydra's own node (`hydra.launcher`,
+    `hydra.sweeper`, `hydra.callbacks`) is used before this check, and has one of its own (`seewhy.cli.references`).
 
     Args:
         config: Nested mappings and sequences.

@@ -19,8 +19,10 @@ from omegaconf.errors import OmegaConfBaseException
 from seewhy.cli import help, resume, tasks
 from seewhy.cli.config import check_groups, find_config_folder, normalise_overrides
 from seewhy.cli.own_configs import register_folders
+from seewhy.cli.references import bound_references
 from seewhy.cli.suggestions import explain_mistake
 from seewhy.core import signals
+from seewhy.core.disclosure import clean_message
 from seewhy.core.errors import FULL, UNUSABLE, UserError, shorten_path
 from seewhy.core.files import CHECKOUT
 
@@ -50,6 +52,7 @@ def run_task(task: str, arguments: Sequence[str]) -> None:
         _exit_with(error)
     _share_sources()
     help.register_resolvers()
+    bound_references()
     command, owner = [*program, *overrides], os.getpid()
 
     def start(cfg: DictConfig) -> None:
@@ -92,6 +95,14 @@ def with_one_message(start: Callable[[], None], task: str) -> Callable[[], None]
         os.environ[FULL_ERROR] = "1"  # Hydra then hands its errors on instead of printing them
         try:
             start()
+        except UserError as error:
+            if _has_begun(error):
+                raise
+            _exit_with(error)
+        except RecursionError as error:
+            if _has_begun(error):
+                raise
+            _exit_with(UserError("a value of the command or of its yaml files is nested too deeply"))
         except HydraException as error:
             _exit_with(explain_mistake(error, find_config_folder(), task))
         except OmegaConfBaseException as error:
@@ -119,7 +130,7 @@ def _has_begun(error: BaseException) -> bool:
 
 
 def _exit_with(mistake: UserError) -> NoReturn:
-    print(wrap_message(f"error: {mistake}"), file=sys.stderr)
+    print(wrap_message(clean_message(f"error: {mistake}")), file=sys.stderr)
     raise SystemExit(2) from None
 
 

@@ -101,5 +101,6 @@ def quieten() -> None:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     for message in MESSAGES:
         warnings.filterwarnings("ignore", message=message)
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero", "matplotlib"):
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a home that cannot be written to needs no advice

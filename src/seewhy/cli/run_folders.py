@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from seewhy.cli.program import list_overrides
+from seewhy.core.disclosure import print_error
 from seewhy.core.errors import UserError, shorten_path
 from seewhy.core.signals import end_sweep_in_order, is_first_process
 from seewhy.runs.ownership import check_folder_is_free, check_folder_name, create_new_folder
@@ -55,8 +55,8 @@ class RunFolders(Callback):
             config.hydra.sweep.dir = str(folder)
 
         def explain(reason: str) -> None:
-            print(f"\ninterrupted ({reason}); the jobs of the sweep are in {folder}", file=sys.stderr)
-            print(f"to resume the sweep: the same command with hydra.sweep.dir={folder}", file=sys.stderr)
+            print_error(f"\ninterrupted ({reason}); the jobs of the sweep are in {folder}")
+            print_error(f"to resume the sweep: the same command with hydra.sweep.dir={folder}")
 
         end_sweep_in_order(explain)
 
@@ -99,5 +99,5 @@ def _check_sweep_folder(folder: Path) -> None:
 
 
 def _refuse(reason: str) -> NoReturn:
-    print(f"error: {reason}", file=sys.stderr)
+    print_error(f"error: {reason}")
     raise SystemExit(2)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from seewhy.core.disclosure import print_error, print_line
 from seewhy.core.errors import UserError
 from seewhy.runs.stored_json import read_form
 
@@ -29,10 +28,12 @@ class SweepSummary(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Read every job's run.json below the sweep folder."""
+        from seewhy.runs.console import TextConsole  # needs torch, and a sweep is checked without it
+
         folder = Path(config.hydra.sweep.dir)
         paths = sorted(folder.glob("*/run.json"), key=_job_number)
         records = [_read_job(path) for path in paths]
-        console = Console(highlight=False)
+        console = TextConsole()
         if not records:
             return
         console.print(build_summary_table(records))
@@ -65,10 +66,10 @@ def _write_results(folder: Path, jobs: list[Path], records: list[dict[str, Any]]
     try:
         path = write_results(RunFolder(folder), list(zip(jobs, records, strict=True)))
     except (UserError, OSError, KeyError) as error:
-        print(f"no results.csv: {error}", file=sys.stderr)
+        print_error(f"no results.csv: {error}")
     else:
         if path is not None:
-            print(f"table of all jobs: {path}")
+            print_line(f"table of all jobs: {path}")
 
 
 def _job_number(path: Path) -> tuple[int, str]:

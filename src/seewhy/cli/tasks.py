@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import multiprocessing
 import os
 import re
 import shlex
@@ -26,12 +27,15 @@ from seewhy.cli.own_configs import list_given_folders
 from seewhy.cli.program import find_command, find_command_line, list_overrides, quieten
 from seewhy.cli.resume import build_resume_command
 from seewhy.cli.sweep import PAGED
+from seewhy.core.disclosure import mask_values, print_error, print_line
 from seewhy.core.errors import Incompatible, UserError, describe_failed_write, shorten_path
 from seewhy.core.signals import Stop, end_with_parent, handle_signals, is_first_process, outlive_readers
 from seewhy.runs.ownership import check_folder_is_free, check_folder_name, discard_beginnings, hold_folder, is_new
 from seewhy.runs.record import RunRecord
 from seewhy.runs.resume_check import ChangedRun, Shard, select_decisive
 
+LOCAL_WORKER = "LokyProcess"
+"""How joblib calls its processes, whose parent is the sweep; those of a scheduler have another."""
 INTERRUPTED = (130, 143)
 """Exit codes after Ctrl-C, a full disk or SIGTERM."""
 
@@ -60,7 +64,7 @@ def explain(cfg: DictConfig, record: RunRecord) -> None:
     if cfg.task == "explain":
         from seewhy.callbacks.journaling import JournalRecorder
 
-        config = select_decisive(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
+        config = mask_values(select_decisive(OmegaConf.to_container(cfg, resolve=True)), digest=True)  # type: ignore[arg-type]
         job.trainer.callbacks.append(JournalRecorder(cfg.output, config, record.content["overrides"], shard))  # type: ignore[attr-defined]
     with job.open_loggers():
         job.trainer.test(job.classifier, job.data, verbose=False)
@@ -132,7 +136,7 @@ def train(cfg: DictConfig, record: RunRecord) -> None:
 def _print_first(line: str) -> None:
     """Print a line in the first of several processes."""
     if is_first_process():
-        print(line)
+        print_line(line)
 
 
 def _find_explain_command(weights: Path, split: bool) -> str:
@@ -286,7 +290,7 @@ def _remove_empty_folder() -> None:
 
 
 def _refuse(reason: str) -> NoReturn:
-    print(f"error: {reason}", file=sys.stderr)
+    print_error(f"error: {reason}")
     raise SystemExit(2) from None
 
 
@@ -303,6 +307,8 @@ def execute_in_worker(task: Task, cfg: DictConfig, parent: int) -> None:
     """
     outlive_readers()
     end_with_parent(parent)
+    if Stop.parent is None and multiprocessing.current_process().name.startswith(LOCAL_WORKER):
+        os._exit(143)  # the sweep died before this job began
     try:
         execute(task, cfg)
     except SystemExit as stop:
@@ -349,7 +355,7 @@ def _execute_with_record(task: Task, cfg: DictConfig, overrides: list[str], firs
 
         attempt_page(lambda: write_run_page(Path(cfg.output), cfg.seed))
     if first:
-        print(f"run folder: {cfg.output}")
+        print_line(f"run folder: {cfg.output}")
 
 
 def _name_reason(stop: BaseException) -> str:
@@ -364,14 +370,14 @@ def _end_interrupted(cfg: DictConfig, record: RunRecord, reason: str) -> int:
     """Say what was done and how to resume; return the exit code."""
     with contextlib.suppress(OSError):  # the disk may be full
         record.update(status="interrupted", reason=reason)
-    print(f"\ninterrupted ({reason}); finished batches are in {cfg.output}", file=sys.stderr)
+    print_error(f"\ninterrupted ({reason}); finished batches are in {cfg.output}")
     if cfg.task == "explain":
         hydra = HydraConfig.get()
         command = build_resume_command(cfg.task, cfg.output, list_overrides(hydra), list_given_folders(hydra))
-        print(f"to resume: {command}", file=sys.stderr)
+        print_error(f"to resume: {command}")
         if HydraConfig.get().mode == RunMode.MULTIRUN and (Stop.parent is None or Stop.is_orphan()):
             sweep = HydraConfig.get().sweep.dir
-            print(f"to resume the sweep: the same command with hydra.sweep.dir={sweep}", file=sys.stderr)
+            print_error(f"to resume the sweep: the same command with hydra.sweep.dir={sweep}")
     return 143 if reason == "SIGTERM" else 130
 
 
@@ -383,7 +389,7 @@ def _end_failed(record: RunRecord, mistake: UserError | None, error: Exception) 
     else:
         record.update(status=status, reason=str(mistake or repr(error)))
     if mistake is not None and record.writes:
-        print(f"{'refused' if status == 'refused' else 'error'}: {mistake}", file=sys.stderr)
+        print_error(f"{'refused' if status == 'refused' else 'error'}: {mistake}")
 
 
 def find_user_error(error: BaseException | None) -> UserError | None:

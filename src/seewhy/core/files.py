@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import importlib
 import io
@@ -17,7 +18,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from seewhy.core.cells import quote_cell
+from seewhy.core.disclosure import mask_values
 from seewhy.core.errors import UserError
+
+ABSENT = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.ENAMETOOLONG)
+"""Errors of a name in a folder that is no file of it."""
 
 
 class OutsideFolder(UserError, ValueError):
@@ -64,8 +69,34 @@ class RunFolder:
         folder = self.path.resolve()
         plain = target.name not in ("", "..") and "\0" not in name and ".." not in Path(name).parts
         if not plain or Path(name).is_absolute() or not target.parent.resolve().is_relative_to(folder):
-            raise OutsideFolder(f"{name!r} leads out of the run folder {self.path}; nothing is written there")
+            raise OutsideFolder(f"{name!r} leads out of the run folder {self.path}; nothing is read or written there")
         return target
+
+    def open(self, name: str) -> io.BufferedReader:
+        """Open a file for reading; what is no regular file, such as a link, does not count.
+
+        Args:
+            name: Path below the folder.
+
+        Returns:
+            The open file.
+
+        Raises:
+            FileNotFoundError: There is no regular file of that name in the folder.
+            OSError: It cannot be read.
+        """
+        path = self._inside(name)
+        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        try:
+            descriptor = os.open(path, flags)
+        except OSError as error:
+            if error.errno not in ABSENT:
+                raise
+            raise FileNotFoundError(errno.ENOENT, "no file of a run", str(path)) from None
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise FileNotFoundError(errno.ENOENT, "no file of a run", str(path))
+        return open(descriptor, "rb")
 
     def compute_digest(self, name: str) -> str:
         """Compute the digest of a file.
@@ -76,15 +107,11 @@ class RunFolder:
         Returns:
             BLAKE2b of 16 bytes in hexadecimal digits; empty where there is no regular file of that name in the folder.
         """
-        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
         try:
-            descriptor = os.open(self._inside(name), flags)
+            file = self.open(name)
         except (OSError, ValueError):
             return ""
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            return ""
-        with open(descriptor, "rb") as file:
+        with file:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
     def write_bytes(self, name: str, content: bytes) -> Path:
@@ -104,7 +131,7 @@ class RunFolder:
         return self.write(name, fill)
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> Path:
-        """Write a mapping as indented JSON.
+        """Write a mapping as indented JSON, without the values that came from the environment.
 
         Args:
             name: Path below the folder.
@@ -113,7 +140,7 @@ class RunFolder:
         Returns:
             The path of the file.
         """
-        return self.write_bytes(name, (json.dumps(content, indent=2, default=str) + "\n").encode())
+        return self.write_bytes(name, (json.dumps(mask_values(content), indent=2, default=str) + "\n").encode())
 
     def write_csv(self, name: str, columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> Path:
         """Write a table, row by row; text that a spreadsheet would run is quoted (`seewhy.core.cells`).

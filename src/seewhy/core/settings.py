@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Len, Lt, MinLen, MultipleOf
 
+from seewhy.core.disclosure import clean_message
 from seewhy.core.errors import UserError, find_nearest
 
 
@@ -342,7 +343,7 @@ def list_words(annotation: Any) -> list[str]:
 
 
 def write_value(value: object) -> str:
-    r"""Write a value as the command line does, without control characters and cut where it is long.
+    r"""Write a value as the command line does, without secrets and control characters, and cut where it is long.
 
     >>> write_value([None, True, "a\x1b", 0.5])
     '[null,true,a\\x1b,0.5]'
@@ -353,8 +354,7 @@ def write_value(value: object) -> str:
     Returns:
         One line.
     """
-    text = _write(value)
-    text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    text = clean_message(_write(value)).replace("\n", "\\n").replace("\t", "\\t")
     return text if len(text) <= 120 else f"{text[:117]}..."
 
 

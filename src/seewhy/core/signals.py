@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn, TextIO
 
+from seewhy.core.disclosure import mask_secrets
+
 DEATH_OF_PARENT = 1
 """Linux's PR_SET_PDEATHSIG."""
 INTERVAL = 1.0
@@ -204,7 +206,12 @@ def _discard(descriptor: int) -> None:
 
 
 class _Text(io.TextIOWrapper):
-    """The text of an outlet."""
+    """The text of an outlet, in which no value of the environment stands, whoever writes it."""
+
+    def write(self, text: str) -> int:
+        """Write a text with its secrets masked."""
+        super().write(mask_secrets(text))
+        return len(text)
 
 
 def is_first_process() -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
+from seewhy.core.disclosure import mask_secrets
 from seewhy.core.errors import Incompatible, UserError, name_key
 from seewhy.core.settings import ProbeBatchSize, Seed, check_fields
 from seewhy.core.tensors import is_all_finite
@@ -90,7 +91,7 @@ class Explainer(ABC):
     def parameters(self) -> str:
         """The parameters that decide the maps, as `key=value, key=value`."""
         settings = {key: value for key, value in vars(self).items() if key not in self.unprinted and value is not None}
-        return ", ".join(f"{key}={value}" for key, value in settings.items())
+        return mask_secrets(", ".join(f"{key}={value}" for key, value in settings.items()))
 
     def __call__(self, classifier: Classifier, images: Images, targets: Targets | Classes) -> Attributions:
         """Compute the maps alone: `attribute` without its facts."""

@@ -8,11 +8,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console
-
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
 from seewhy.report.runs import find_records, read_record
+from seewhy.runs.console import TextConsole
 from seewhy.runs.journal import FOLDER, Journal
 from seewhy.runs.logged_results import write_sheet
 from seewhy.runs.resume_check import Shard, describe_differences, select_shared
@@ -107,7 +106,7 @@ def merge_shards(shards: Sequence[ShardRun], folder: Path) -> dict[str, Any]:
     write_curves(out, journal, f"{first.record['explainer']['name']} on {first.record['model']['name']}", seed)
     if "sheet" in first.record:
         write_sheet(out, journal, first.record["sheet"]["maximum"], first.record["sheet"]["style"])
-    Console(highlight=False).print(f"{len(shards)} shards merged: {totals.images:,} images", soft_wrap=True)
+    TextConsole().print(f"{len(shards)} shards merged: {totals.images:,} images", soft_wrap=True)
     return {
         **{key: first.record[key] for key in COPIED if key in first.record},
         "task": "explain",
@@ -149,6 +148,11 @@ def check_shards(shards: Sequence[ShardRun]) -> None:
         finished = Journal(run.folder).count_finished()
         own = range(run.plan["batches"])[run.shard.number - 1 :: run.shard.total]
         complete = len(finished) == len(own) and all(number in own for number in finished)
+        absent = [key for key in ("explainer", "model", "seed") if run.record.get(key) is None]
+        if absent:
+            raise UserError(
+                f"{run.folder}/run.json does not hold {' and '.join(absent)}; merge the folders of whole runs"
+            )
         if run.record["status"] != "completed" or not complete:
             state = f"{len(finished)} of {len(own)} batches, status {run.record['status']}"
             raise UserError(

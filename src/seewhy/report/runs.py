@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from seewhy.core.cells import restore_cell
 from seewhy.core.errors import UserError
+from seewhy.core.files import RunFolder
 from seewhy.core.target_choice import SEPARATOR
 from seewhy.runs import attribution_files
 from seewhy.runs.journal import Journal
@@ -78,11 +79,24 @@ def read_run(folder: Path, record: dict[str, Any]) -> Run:
         explained = predictions[predictions["target"] != ""].sort_index()
         run = Run(folder, record, metrics, explained, read_metric_facts(folder))
         _ = run.explainer, run.model
+        _check_numbers(metrics, ("value",), folder / "metrics.csv")
+        _check_numbers(predictions, ("probability", "target_probability"), folder / "predictions.csv")
     except FileNotFoundError as error:
         raise UserError(f"{error.filename} is missing; is {folder} a whole run folder?") from error
     except (KeyError, ValueError, TypeError) as error:
-        raise UserError(f"{folder} does not hold what a run writes: {error!r}") from error
+        raise UserError(f"{folder} does not hold what a run writes: {_shorten_reason(error)}") from error
     return run
+
+
+def _check_numbers(table: pd.DataFrame, columns: Sequence[str], path: Path) -> None:
+    """UserError where a column is missing or holds text that is no number; a cell may be empty."""
+    for column in columns:
+        cells = table[column]
+        wrong = cells[pd.to_numeric(cells, errors="coerce").isna() & ~cells.isna() & ~cells.isin(["", "nan"])]
+        if len(wrong):
+            raise UserError(
+                f"{path}: {column} {str(wrong.iloc[0])[:40]!a} is no number; the table was edited or damaged"
+            )
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -197,18 +211,21 @@ def restore_table(table: pd.DataFrame) -> pd.DataFrame:
 
 def read_curves(folder: Path) -> pd.DataFrame | None:
     """Read curves.csv: image, explainer, curve, share, logit, probability; None where there is none."""
-    return _read(folder / "curves.csv", {"image": str, "explainer": str, "curve": str})
+    return _read(
+        folder / "curves.csv", {"image": str, "explainer": str, "curve": str}, ("share", "logit", "probability")
+    )
 
 
 def read_robustness(folder: Path) -> pd.DataFrame | None:
     """Read robustness_summary.csv with the levels as text; None where there is none."""
-    return _read(folder / "robustness_summary.csv", {"corruption": str, "level": str, "quantity": str, "note": str})
+    types = {"corruption": str, "level": str, "quantity": str, "note": str}
+    return _read(folder / "robustness_summary.csv", types, tuple(NUMBERS))
 
 
 def read_skipped(folder: Path) -> list[tuple[str, str]]:
     """Read (path, reason) of the images that could not be used."""
-    table = _read(folder / "skipped.csv", str)
-    return [] if table is None else list(zip(table["path"], table["reason"], strict=True))
+    table = _read(folder / "skipped.csv", {"path": str, "reason": str})
+    return [] if table is None else list(zip(table["path"].map(str), table["reason"].map(str), strict=True))
 
 
 def read_warnings(folder: Path) -> dict[str, str]:
@@ -229,13 +246,22 @@ def read_map(folder: Path, image: str) -> NDArray[np.float32] | None:
 
 def read_preview(folder: Path, image: str) -> bytes | None:
     """Read images/<image>.webp, which all targets of an image share; None where there is none."""
-    path = folder / "images" / f"{image.partition(SEPARATOR)[0]}.webp"
-    return path.read_bytes() if path.is_file() else None
+    return _read_file(folder, f"images/{image.partition(SEPARATOR)[0]}.webp")
 
 
 def read_figures(folder: Path, names: Iterable[str]) -> dict[str, bytes]:
     """Read {name: bytes} of those pictures that are there."""
-    return {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
+    contents = {name: _read_file(folder, name) for name in names}
+    return {name: content for name, content in contents.items() if content is not None}
+
+
+def _read_file(folder: Path, name: str) -> bytes | None:
+    """The bytes of a file of a run; None where there is none, or a link."""
+    try:
+        with RunFolder(folder).open(name) as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
 
 
 def list_sheets(folder: Path) -> list[str]:
@@ -248,7 +274,18 @@ def _sheet_order(name: str) -> tuple[str, int]:
     return explainer, int(level) if level.isdigit() else 0
 
 
-def _read(path: Path, types: Any) -> pd.DataFrame | None:
+def _read(path: Path, types: dict[str, Any], numbers: Sequence[str] = ()) -> pd.DataFrame | None:
+    """A table of a run; None where there is none."""
     if not path.is_file():
         return None
-    return restore_table(pd.read_csv(path, dtype=types, keep_default_na=False, na_values=NUMBERS))
+    try:
+        table = restore_table(pd.read_csv(path, dtype=types, keep_default_na=False, na_values=NUMBERS))
+        _check_numbers(table, numbers, path)
+        _ = table[list(types)]
+        return table
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path} does not hold what a run writes: {_shorten_reason(error)}") from None
+
+
+def _shorten_reason(error: Exception) -> str:
+    return str(error).splitlines()[0][:120] if str(error) else type(error).__name__

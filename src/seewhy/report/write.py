@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
 
 from seewhy.core.cells import quote_cell
+from seewhy.core.disclosure import print_error, print_line
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
 from seewhy.plots.canvas import encode_figure
@@ -23,6 +22,7 @@ from seewhy.report.ranks import NO_RANK, draw_pareto, draw_ranks
 from seewhy.report.results import write_results
 from seewhy.report.runs import Run, UnusedRun, find_runs
 from seewhy.report.sheets import write_sheets
+from seewhy.runs.console import TextConsole
 from seewhy.statistics.schema import write_metric_facts
 
 NAME = "report.html"
@@ -115,7 +115,7 @@ def _draw_figures(comparison: Comparison, faithfulness: str | None = None) -> tu
 
 
 def _print_comparisons(comparisons: Sequence[Comparison], unused: Sequence[UnusedRun], undrawn: Sequence[str]) -> None:
-    console = Console(highlight=False)
+    console = TextConsole()
     for comparison in comparisons:
         console.print(build_leaderboard_table(comparison, console.width))
     for line in [*(f"not used, {run.status}: {run.folder}: {run.reason}" for run in unused), *undrawn]:
@@ -211,10 +211,10 @@ def attempt_page(write: Callable[[], Path]) -> Path | None:
     try:
         path = write()
     except UserError as error:
-        print(f"no {NAME}: {error}", file=sys.stderr)
+        print_error(f"no {NAME}: {error}")
     except Exception as error:
-        print(f"no {NAME}: {error!r}; everything else was written", file=sys.stderr)
+        print_error(f"no {NAME}: {error!r}; everything else was written")
     else:
-        print(f"page: {path}")
+        print_line(f"page: {path}")
         return path
     return None

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import math
+import zipfile
+import zlib
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -22,6 +25,8 @@ DTYPES = ("float32", "float16")
 FOLDER = "attributions"
 KEY = "attribution"
 """Of the map in an npz file."""
+LARGEST = 2**26
+"""Pixels of the largest map that is read."""
 
 
 @dataclass(frozen=True)
@@ -100,13 +105,47 @@ def read_attribution(folder: Path, image: str) -> Attributions:
 
     Raises:
         FileNotFoundError: If the run stored no map of that image.
+        UserError: Its file holds something else, or its name leads out of the folder.
     """
-    plain = folder / FOLDER / f"{image}.npy"
-    if plain.is_file():
-        return torch.from_numpy(np.load(plain))
-    with np.load(folder / FOLDER / f"{image}.npz") as file:
-        values = file[KEY].astype(np.float32)
-        return torch.from_numpy(values * file["scale"] if "scale" in file else values)
+    stored, name = RunFolder(folder), f"{FOLDER}/{image}"
+    try:
+        with stored.open(f"{name}.npy") as file:
+            return torch.from_numpy(_check_map(_read_array(file), name))
+    except FileNotFoundError:
+        pass
+    except ValueError as error:
+        raise UserError(f"{folder / name}.npy is not the map of a run: {error}") from None
+    try:
+        with stored.open(f"{name}.npz") as file, zipfile.ZipFile(file) as archive:
+            scale = _read_member(archive, "scale") if "scale.npy" in archive.namelist() else np.float32(1)
+            values = _read_member(archive, KEY).astype(np.float32)
+            return torch.from_numpy(_check_map(values * scale, name))
+    except (ValueError, KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise UserError(f"{folder / name}.npz is not the map of a run: {error}") from None
+
+
+def _read_member(archive: zipfile.ZipFile, name: str) -> Any:
+    with archive.open(f"{name}.npy") as file:
+        return _read_array(file)
+
+
+def _read_array(file: IO[bytes]) -> Any:
+    """Read an array of numbers; ValueError where the header says anything else, or more than there is."""
+    major, _ = np.lib.format.read_magic(file)
+    read_header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read_header(file)
+    if dtype.kind != "f" or fortran or len(shape) > 2 or math.prod(shape) > LARGEST:
+        raise ValueError(f"it holds {dtype} {list(shape)} instead of float32 [height, width]")
+    content = file.read(math.prod(shape) * dtype.itemsize + 1)
+    if len(content) != math.prod(shape) * dtype.itemsize:
+        raise ValueError("it is longer or shorter than its header says")
+    return np.frombuffer(bytearray(content), dtype).reshape(shape)
+
+
+def _check_map(values: Any, name: str) -> Any:
+    if values.ndim != 2:
+        raise ValueError(f"it holds {list(values.shape)} instead of [height, width]")
+    return np.ascontiguousarray(values, np.float32)
 
 
 WAITING = 16

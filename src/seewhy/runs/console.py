@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from seewhy.core.disclosure import clean_message
 from seewhy.core.facts import Facts
 from seewhy.core.target_choice import describe_target, parse_targets
 from seewhy.core.types import Explanation
@@ -19,6 +22,27 @@ from seewhy.runs.tables import Totals
 if TYPE_CHECKING:
     from seewhy.explainers.base import Explainer
     from seewhy.models.classifier import Classifier
+
+
+class TextConsole(Console):
+    """A console that prints secrets as references and control characters as escapes; colours are its own."""
+
+    def __init__(self) -> None:
+        super().__init__(highlight=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Render to segments of which each text is cleaned.
+
+        Args:
+            renderable: Text, or what can be drawn as text.
+            options: Of the console.
+
+        Yields:
+            The segments.
+        """
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else clean_message(text), style, control)
+
 
 COLOURS = {True: "green", False: "red", None: "default"}
 """Of a prediction that is correct, wrong, or of which that is not known."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from seewhy.core.disclosure import mask_values
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
 from seewhy.core.types import Explanation
@@ -104,7 +105,7 @@ class Journal:
             results: All that the tables take from it.
         """
         content = {"batch": number, "run": self._identify(), **results.to_plain()}
-        line = json.dumps(content, separators=(",", ":")).encode()
+        line = json.dumps(mask_values(content), separators=(",", ":")).encode()
         self.folder.write_bytes(f"{FOLDER}/{number:08d}.json", line + b"\n" + _digest(line) + b"\n")
         self._whole.add(number)
 
@@ -118,8 +119,8 @@ class Journal:
             The results; None where the batch is not finished.
         """
         try:
-            path = self.locate(number)
-            content = path.read_bytes() if path.is_file() else b""
+            with self.folder.open(f"{FOLDER}/{number:08d}.json") as file:
+                content = file.read()
             line, _, digest = content.removesuffix(b"\n").rpartition(b"\n")
             if not line or digest != _digest(line):
                 return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import math
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -196,9 +195,9 @@ def _read_pictured(folder: Path, journal: Journal, maximum: int) -> list[Explana
     """The first explanations of the journal with their maps, and what was shown of their images."""
     pictured = []
     for explanation in islice(journal.read_explanations(), maximum):
-        path = folder / FOLDER / "images" / f"{explanation.image_name}.png"
         try:
-            pixels = np.array(Image.open(io.BytesIO(path.read_bytes())))
+            with RunFolder(folder).open(f"{FOLDER}/images/{explanation.image_name}.png") as file:
+                pixels = np.array(Image.open(file).convert("RGB"))
             attribution = read_attribution(folder, explanation.name)
         except FileNotFoundError:
             continue

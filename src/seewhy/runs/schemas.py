@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from seewhy.core.types import Explanation, Prediction, Skipped
 from seewhy.runs.batch_results import OPTIONAL, list_stored_fields
 
-Count: TypeAlias = Annotated[int, Field(ge=0)]
-Amount: TypeAlias = Annotated[float, Field(ge=0)]
+Count: TypeAlias = Annotated[int, Field(ge=0, le=2**53)]
+Amount: TypeAlias = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
 BatchSize: TypeAlias = Annotated[int, Field(ge=1)]
 Digest: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
@@ -61,13 +61,26 @@ class Model(_Open):
     name: str
     weights: str = ""
     weights_sha256: str
+    classes: Count | None = None
+    size: Count | list[Count] | None = None
+    mean: list[float] = []
+    display: list[str | int] | None = None
+    fit: str = ""
+
+
+class Style(_Closed):
+    """How maps are painted."""
+
+    colours: Literal["default", "classic"]
+    outlier_percent: Annotated[float, Field(ge=0, lt=100)]
+    strength: Annotated[float, Field(ge=0, le=1)]
 
 
 class Sheet(_Open):
     """How the sheet of a run is drawn."""
 
     maximum: Count
-    style: dict[str, Any]
+    style: Style
 
 
 class Record(_Open):
@@ -78,6 +91,13 @@ class Record(_Open):
     task: Annotated[str, Field(pattern=r"^[a-z_]{1,40}$")]
     command: str = ""
     overrides: list[str] = []
+    seed: int | None = None
+    threads: int | None = None
+    git_commit: str | None = None
+    git_dirty: bool | None = None
+    python: str = ""
+    platform: str = ""
+    versions: dict[str, str] = {}
     started: str = ""
     seconds: Amount = 0.0
     reason: str = ""

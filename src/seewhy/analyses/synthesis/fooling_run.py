@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from seewhy.analyses.synthesis.base import Output, build_progress_bar, encode_image, isolate
@@ -25,7 +24,7 @@ from seewhy.plots.canvas import Drawing, encode_figure
 from seewhy.plots.explanation import GAP, MARGIN, Cell, draw_cells
 from seewhy.plots.heatmaps import INK, MUTED, NAMES, RIGHT, WRONG, build_colour_map, normalise, to_rgb
 from seewhy.plots.text import format_number, format_probability, join_lines, wrap
-from seewhy.runs.console import describe_work
+from seewhy.runs.console import TextConsole, describe_work
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule
@@ -137,7 +136,7 @@ def fool_images(
     check_policy(synthesis.target, classifier.facts.classes)
     data.setup("test")
     loader = data.test_dataloader()
-    console = Console(highlight=False)
+    console = TextConsole()
     console.print(describe_work(classifier), soft_wrap=True)
     summary = _Results()
     try:

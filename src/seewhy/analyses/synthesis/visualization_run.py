@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from rich.console import Console
 
 from seewhy.analyses.synthesis.base import Output, build_progress_bar, encode_image, to_picture
 from seewhy.analyses.synthesis.class_visualization import ClassVisualization, Frame, Visualization
@@ -24,7 +23,7 @@ from seewhy.plots.canvas import Drawing, encode_figure
 from seewhy.plots.explanation import GAP, MARGIN, Cell, draw_cells
 from seewhy.plots.heatmaps import INK, MUTED, to_rgb
 from seewhy.plots.text import format_number, format_probability, join_lines, wrap
-from seewhy.runs.console import describe_work
+from seewhy.runs.console import TextConsole, describe_work
 
 MILLISECONDS, LAST = 80, 2000
 """How long a frame is shown, and the last one."""
@@ -106,7 +105,7 @@ def resolve_class_indices(classes: Sequence[str | int] | None, names: Sequence[s
 def visualize_classes(synthesis: ClassVisualization, classifier: Classifier, output: Output) -> dict[str, Any]:
     """images/, animations/, figures/, sheet.png, scores.png and synthesis.csv."""
     indices = resolve_class_indices(synthesis.classes, classifier.facts.classes)
-    console = Console(highlight=False)
+    console = TextConsole()
     console.print(describe_work(classifier), soft_wrap=True)
     groups = [indices[start : start + AT_ONCE] for start in range(0, len(indices), AT_ONCE)]
     rows: list[dict[str, Any]] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -25,6 +26,8 @@ STYLES = ("base.css", "tables.css", "gallery.css", "viewer.css", "print.css")
 SCRIPTS = ("data.js", "paint.js", "gallery.js", "viewer.js", "document.js")
 KINDS: tuple[Kind, ...] = ("signed", "unsigned", "positive", "negative")
 STRENGTH = 0.7
+STEERING = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters of names that no page may hold: they turn the direction of what follows, or are no text."""
 
 
 def render_page(content: PageContent, colours: str = NAMES[0]) -> str:
@@ -46,7 +49,7 @@ def render_page(content: PageContent, colours: str = NAMES[0]) -> str:
         "chance": format_probability,
     }
     script = "\n".join(_source(environment, name) for name in SCRIPTS)
-    return environment.get_template("page.html").render(
+    page = environment.get_template("page.html").render(
         content=content,
         arrows=ARROWS,
         line_style=name_line_style,
@@ -57,6 +60,7 @@ def render_page(content: PageContent, colours: str = NAMES[0]) -> str:
             {"models": [model.gallery.facts for model in content.models], **build_painting(colours)}
         ),
     )
+    return _remove_steering(page)
 
 
 class IndexEntry(NamedTuple):
@@ -87,7 +91,11 @@ def render_index(pages: Sequence[IndexEntry], unused: Sequence[UnusedRun] = ()) 
     """
     environment = _open_templates()
     style = Markup("\n".join(_source(environment, name) for name in STYLES))
-    return environment.get_template("index.html").render(pages=pages, unused=unused, style=style)
+    return _remove_steering(environment.get_template("index.html").render(pages=pages, unused=unused, style=style))
+
+
+def _remove_steering(page: str) -> str:
+    return STEERING.sub("\N{REPLACEMENT CHARACTER}", page)
 
 
 def _open_templates() -> Environment:

@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoa
 from PIL import Image
 
 from seewhy.core.cells import restore_row
+from seewhy.core.disclosure import mask_secrets, mask_values
 from seewhy.core.files import RunFolder
 from seewhy.runs.loggers.base import Parameters, Rows, RunLogger, build_preview, encode_preview
 
@@ -226,12 +227,12 @@ class LoggerGroup(RunLogger):
     def log_text(self, name: str, text: str) -> None:
         """Log a text."""
         for member in self.members:
-            member.log_text(name, text)
+            member.log_text(name, mask_secrets(text))
 
     def log_run(self, parameters: Parameters, results: Mapping[str, float], step: int = 0) -> None:
         """Log what was chosen for the run and what came out."""
         for member in self.members:
-            member.log_run(parameters, results, step)
+            member.log_run(mask_values(parameters), results, step)
 
     def close(self, status: str = "success") -> None:
         """Write out what is pending."""
