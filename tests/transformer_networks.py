@@ -78,10 +78,11 @@ class Attention(nn.Module):
         packed = functional.linear(tokens, own.in_proj_weight, own.in_proj_bias)
         query, key, value = packed.view(len(tokens), 4, 3, HEADS, -1).permute(2, 0, 3, 1, 4).unbind(0)
         scale = query.shape[-1] ** -0.5
-        if how == "fused":
-            mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=self.mask)
-        elif how == "operators":
-            mixed = functional.softmax((query * scale) @ key.transpose(-2, -1) + self.mask, dim=-1) @ value
+        mask = self.mask + tokens.sum(2)[:, None, None] if "moving" in how else self.mask
+        if "fused" in how:
+            mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        elif "operators" in how:
+            mixed = functional.softmax((query * scale) @ key.transpose(-2, -1) + mask, dim=-1) @ value
         elif how == "methods":
             weights = query.matmul(key.mT).mul_(scale).add_(self.mask).softmax(-1)
             mixed = functional.dropout(weights, 0.1, training=self.training).matmul(value)

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from seewhy.core.errors import Incompatible
 from seewhy.explainers.lrp import Lrp
-from tiny import classifier_of, random_images
+from tiny import classifier_of, random_images, small_cnn
 from transformer_networks import (
     HEADS,
     NETWORKS,
@@ -142,11 +142,12 @@ def test_a_block_equals_the_equations_of_the_papers(rule: str) -> None:
 
 
 @pytest.mark.parametrize("rule", ["attn_lrp", "cp_lrp"])
-@pytest.mark.parametrize("spelling", SPELLINGS[1:])
+@pytest.mark.parametrize("spelling", [*SPELLINGS[1:], "operators, moving mask"])
 def test_attention_is_the_same_however_it_is_spelled(spelling: str, rule: str) -> None:
     images, targets = random_images(3, 4, seed=2), torch.tensor([0, 2, 1])
     explainer = Lrp(rule=rule, probe_batch_size=4)
-    expected = explainer(attention_classifier("fused"), images, targets)
+    fused = "fused, moving mask" if "moving" in spelling else "fused"
+    expected = explainer(attention_classifier(fused), images, targets)
     found = explainer(attention_classifier(spelling), images, targets)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10 * float(expected.abs().max()))
 
@@ -174,6 +175,9 @@ class Normalised(nn.Module):
         if how == "layer by variance":
             variance = values.var(-1, unbiased=False, keepdim=True)
             return (values - values.mean(-1, keepdim=True)) * torch.rsqrt(variance + 1e-3) * self.weight + self.bias
+        if how == "layer by both":
+            variance, mean = torch.var_mean(values, dim=-1, unbiased=False, keepdim=True)
+            return (values - mean) * torch.rsqrt(variance + 1e-3) * self.weight + self.bias
         if how == "group":
             return functional.group_norm(values.flatten(0, 1), 1, self.weight, self.bias, 1e-3).view_as(values)
         if how == "root":
@@ -200,6 +204,7 @@ class Normalised(nn.Module):
     [
         ("layer by hand", "layer"),
         ("layer by variance", "layer"),
+        ("layer by both", "layer"),
         ("group", "layer"),
         ("root by hand", "root"),
         ("length by hand", "length"),
@@ -216,6 +221,14 @@ def test_a_function_written_by_hand_is_the_same(spelling: str, same: str, rule: 
         for how in (spelling, same)
     ]
     torch.testing.assert_close(maps[0], maps[1], rtol=1e-9, atol=1e-10 * float(maps[1].abs().max()))
+
+
+@pytest.mark.parametrize("rule", ["attn_lrp", "cp_lrp"])
+def test_without_attention_both_are_the_gamma_rule(rule: str) -> None:
+    images, targets = random_images(2, 32), torch.tensor([3, 7])
+    expected = Lrp(rule="gamma", gamma=0.1, probe_batch_size=2)(small_cnn(), images, targets)
+    found = Lrp(rule=rule, gamma=0.1, dense_gamma=0.1, probe_batch_size=2)(small_cnn(), images, targets)
+    assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -28,6 +28,8 @@ SYNONYMS: dict[str, dict[str, tuple[str, ...]]] = {
         "deconvnet": ("deconvolution",),
         "expectedgradients": ("gradient_shap",),
         "deepshap": ("deep_lift", "gradient_shap"),
+        "attnlrp": ("lrp",),
+        "cplrp": ("lrp",),
         "sobel": ("edges",),
     },
     "trainer": {"cuda": ("gpu",)},

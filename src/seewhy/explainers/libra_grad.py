@@ -60,6 +60,11 @@ class LibraGrad(Explainer):
         """As the method that takes the gradient."""
         return self.over != "grad_cam"
 
+    @property
+    def is_local(self) -> bool:  # type: ignore[override]
+        """As the method that takes the gradient: whether that is one at the image itself."""
+        return self._build_method().is_local
+
     def _build_method(self) -> Explainer:
         settings = {key: getattr(self, key) for key in METHODS[self.over]} | {"seed": self.seed}
         built: Explainer = {

@@ -187,7 +187,7 @@ class BalancedMode(RuleMode):
         if func is FUSED_ATTENTION:
             return self._run_attention(*args, **kwargs)
         if getattr(func, "__name__", "") in SCALES:
-            return self._add_gates(func(*_detach(args), **kwargs))
+            return self._measure_scale(func(*args, **kwargs))
         return self._run_product(func, args, kwargs)
 
     def visit(self, node: Node) -> None:
@@ -230,6 +230,13 @@ class BalancedMode(RuleMode):
         if self.attention is AttentionRule.CONSTANT:
             return self._add_gates(func(*_detach(args), **kwargs))
         return self._accept(func(*args, **kwargs))
+
+    def _measure_scale(self, result: Any) -> Any:
+        """A scale, and the mean where a function computes both: that one keeps its gradient, which is linear."""
+        if isinstance(result, Tensor):
+            return self._add_gates(result.detach())
+        scale, mean = result
+        return self._add_gates(scale.detach()), self._accept(mean)
 
     def _run_attention(
         self,
