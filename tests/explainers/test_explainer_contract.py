@@ -39,6 +39,18 @@ def test_every_yaml_gives_a_map_and_leaves_nothing_behind(path: Path) -> None:
     assert_same(before, state_of(classifier))
 
 
+FOR_ALONE = {"attention_gradient", "grad_cam", "grad_cam_plus_plus", "layer_cam", "rise", "score_cam", "xrai"}
+MAGNITUDES = {"attention_rollout", "centre", "edges", "eigen_cam", "ig_smooth_grad_sq", "ig_var_grad"}
+MAGNITUDES |= {"saliency", "smooth_grad"}
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
+def test_what_the_values_of_a_map_say_is_written_down(path: Path) -> None:
+    explainer = explainer_of(path)
+    assert explainer.rectified == (path.stem in FOR_ALONE)
+    assert explainer.signed == (path.stem not in FOR_ALONE | MAGNITUDES)
+
+
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
 def test_a_yaml_shows_every_parameter_with_its_default(path: Path) -> None:
     shown: Any = OmegaConf.to_container(OmegaConf.load(path))

@@ -179,6 +179,41 @@ def test_a_control_that_is_not_beaten_is_named(tmp_path: Path) -> None:
     assert "but not significantly better than edges" in PageText(write_run_page(tmp_path)).text
 
 
+@pytest.mark.parametrize(
+    ("shifts", "words"),
+    [
+        (
+            {"random": 0, "edges": 2, "rise": 1, "grad_cam": 0},
+            "no method leads: rise beats random, but edges is better still",
+        ),
+        (
+            {"random": 0, "edges": 2, "rise": 0},
+            "no method is significantly better than random, but the control edges is",
+        ),
+        ({"random": 0, "rise": -1, "grad_cam": 0}, "On deletion no method is significantly better than random."),
+        (
+            {"rise": 0, "grad_cam": 0, "lime": 0},
+            "No random baseline was run, so scores cannot be compared with chance.",
+        ),
+    ],
+)
+def test_the_verdict_says_why_nothing_leads(tmp_path: Path, shifts: dict[str, float], words: str) -> None:
+    build(tmp_path, shifts)
+    assert words in PageText(write_run_page(tmp_path)).text
+
+
+def test_reasons_of_different_scores_are_kept_apart(tmp_path: Path) -> None:
+    base, noise = np.random.default_rng(0).normal(size=(2, 12))
+    shifts = {"random": (0, 0), "edges": (2, 0), "rise": (0, 0)}
+    for number, (method, (deletion, insertion)) in enumerate(shifts.items()):
+        own = 0.01 * np.random.default_rng(number).normal(size=12)
+        scores = {"deletion": base - deletion + own, "insertion": noise + insertion + own}
+        write_run(tmp_path / method, method, scores, images=12, facts=FACTS)
+    text = PageText(write_run_page(tmp_path)).text
+    assert "On deletion no method is significantly better than random, but the control edges is" in text
+    assert "on insertion no method is significantly better than random." in text
+
+
 def test_without_a_baseline_all_pairs_are_one_family(tmp_path: Path) -> None:
     comparison = build(tmp_path, {"rise": 2, "grad_cam": 1, "lime": 1})
     assert "over the 3 pairs;" in describe_families(comparison)

@@ -92,6 +92,7 @@ class AttentionGradient(Explainer):
 
     looks_inside: ClassVar[str] = "operations"
     signed: ClassVar[bool] = False
+    rectified: ClassVar[bool] = True
     passes: ClassVar[tuple[int, int] | None] = (1, 1)
     is_local: ClassVar[bool] = True
 

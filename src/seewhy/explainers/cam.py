@@ -192,6 +192,7 @@ class EigenCam(Cam):
 
     centred: bool = True
 
+    rectified: ClassVar[bool] = False
     passes: ClassVar[tuple[int, int] | None] = (1, 0)
 
     def _compute_coarse(self, evaluator: BatchedEvaluator, layer: CamLayer, images: Images, targets: Targets) -> Tensor:

@@ -1,4 +1,4 @@
-"""How explainers rank in each construct: critical differences (ranks.png), mean ranks for their cost (pareto.png)."""
+"""How explainers rank in each construct: average ranks with their ties (ranks.png), mean ranks and cost (pareto.png)."""
 
 from __future__ import annotations
 

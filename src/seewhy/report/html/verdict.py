@@ -20,6 +20,8 @@ CONFIDENT = 0.5
 """From this probability on a wrong prediction is called confident."""
 CONFLICT = 0.6
 """Over this share of the most supporting tenth two maps contradict each other; of noise about one half does."""
+MOST_PARTS = 4
+"""Statements of a verdict; metric=all would give one for each score."""
 DISAGREEMENT = 0.1
 """Below this agreement the methods show unlike places."""
 
@@ -105,18 +107,21 @@ def _judge(comparison: Comparison, methods: Sequence[Method]) -> str:
         return f"{names} on {images}: maps alone; no score was measured, so nothing ranks methods."
     if len(methods) == 1 or (comparison.joined.control is None and comparison.pairwise.empty):
         return f"{methods[0].label} was scored on {n:,} image{'s' if n > 1 else ''}; {NO_BASELINE}."
-    led: dict[tuple[str, ...], list[str]] = {}
-    for metric in metrics:
-        led.setdefault(tuple(comparison.list_leaders(metric)), []).append(metric)
+    counted = [metric for construct in comparison.constructs for metric in construct.counted or construct.metrics[:1]]
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for metric in counted:
+        leaders = tuple(comparison.list_leaders(metric))
+        groups.setdefault(leaders or ("", _explain_no_leader(comparison, metric)), []).append(metric)
     parts = []
-    for leaders, group in led.items():
+    for key, group in sorted(groups.items(), key=lambda item: not item[0][0]):
         scores = _join([metric.replace("_", " ") for metric in group])
-        if leaders:
-            evidence = _show_evidence(comparison, leaders[0], group[0])
-            single = len(leaders) == 1
-            parts.append(f"{_join(leaders)} {'leads' if single else 'lead'} on {scores}{evidence}")
+        if key[0]:
+            verb = "leads" if len(key) == 1 else "lead"
+            parts.append(f"{_join(key)} {verb} on {scores}{_show_evidence(comparison, key[0], group[0])}")
         else:
-            parts.append(f"on {scores} {_explain_no_leader(comparison, group[0])}")
+            parts.append(f"on {scores} {key[1]}")
+    if len(parts) > MOST_PARTS or len(metrics) > len(counted):
+        parts = [*parts[:MOST_PARTS], "further scores are in the tables below"]
     sentence = "; ".join(parts)
     base = "" if comparison.joined.control else f" {NO_BASELINE[0].upper()}{NO_BASELINE[1:]}."
     first = sentence[0] if sentence.startswith(tuple(comparison.explainers)) else sentence[0].upper()
@@ -124,7 +129,9 @@ def _judge(comparison: Comparison, methods: Sequence[Method]) -> str:
 
 
 def _join(names: Sequence[str]) -> str:
-    """The names with `and` before the last one."""
+    """The names with `and` before the last one; of many the first three and the number of the others."""
+    if len(names) > 4:
+        return join_names(names)
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
@@ -150,10 +157,17 @@ def _explain_no_leader(comparison: Comparison, metric: str) -> str:
     if set(verdicts.values()) <= {"control", "untested", ""}:
         return "there are too few images for a test against random"
     better = [name for name, verdict in verdicts.items() if verdict == "yes"]
-    if not better:
-        return "no method is significantly better than random"
     controls = [name for name in better if comparison.leaderboard["control"][name]]
-    return f"no method stands out: {join_names(controls or better)} is better than random and than what others show"
+    methods = [name for name in better if name not in controls]
+    if not methods:
+        but = f", but the control {_join(controls)} is" if controls else ""
+        return f"no method is significantly better than random{but}"
+    pairs = comparison.pairwise[(comparison.pairwise["metric"] == metric) & (comparison.pairwise["winner"] != "")]
+    losses = pairs[(pairs["winner"] != pairs["explainer"]) & pairs["explainer"].isin(methods)]
+    losses = pd.concat([losses, pairs[(pairs["winner"] != pairs["other"]) & pairs["other"].isin(methods)]])
+    beaters = [str(name) for name in dict.fromkeys(losses["winner"])]
+    ours, theirs = "beats" if len(methods) == 1 else "beat", "is" if len(beaters) == 1 else "are"
+    return f"no method leads: {_join(methods)} {ours} random, but {_join(beaters)} {theirs} better still"
 
 
 def rate_suspicion(row: Mapping[str, Any], methods: Sequence[Method]) -> tuple[float, list[str], int | None]:
