@@ -312,7 +312,7 @@ def test_a_method_without_a_sign_says_so(opened: Opener) -> None:
 def test_the_bar_of_the_overlay_is_painted_as_the_overlay(opened: Opener) -> None:
     tab = opened()
     tab.locator("#strength").fill("0.4")
-    strip = drawn_strip(tab, '#scale canvas[data-kind="signed"]')
+    strip = drawn_strip(tab, '#scale canvas[data-kind="signed"][data-strength="0.4"]')
     bar = heatmaps.paint_overlay_bar(build_colour_map("default", "signed"), (96, 14), 0.4)
     turned = 255 * bar[::-1, ::-1].transpose(1, 0, 2)  # the page's bar lies, from low to high, black below
     assert np.abs(strip.astype(float) - turned).max() <= 12
