@@ -143,7 +143,7 @@ def _wrap_network(
 ) -> Classifier:
     from seewhy.core.facts import read_size
     from seewhy.models.contract import check_contract, settle_names, unify_weights
-    from seewhy.models.facts import expand_statistics, read_class_names
+    from seewhy.models.facts import check_threshold, expand_statistics, read_class_names
     from seewhy.models.unwrapping import unwrap_network
     from seewhy.models.weights import hash_weights
 
@@ -161,6 +161,7 @@ def _wrap_network(
         expand_statistics(channels, mean, std, None),
     )
     stated = Facts(names, read_size(size), **statistics, score=meaning)  # type: ignore[arg-type]
+    check_threshold(threshold, stated)
     classifier = Classifier(
         network,
         stated.replace({"display": display, "fit": fit, "threshold": threshold, "output": output}),
@@ -397,10 +398,10 @@ def _explain_batch(
             context = build_context(classifier, explanations, explainer, masks=masks, **options)
             explanations = measure_batch(context, explanations, metrics)
         rows = collect_curve_rows(context, explanations)
-        origin.facts = collect_metric_facts(metrics.values())
+        origin.facts = collect_metric_facts(metrics.values(), classifier.facts.has_probabilities)
         for metric in metrics.values():
             metric.reset()  # the explanations have the values
-    origin.images += len(explanations)
+    origin.images += len({each.image_name for each in explanations})
     for each in explanations:
         kept.append(ExplainedImage.of(each, origin, (row for row in rows if row.image == each.name)))
     return left_out

@@ -3,6 +3,7 @@
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import ExifTags, Image
 
 from seewhy.core.errors import UnreadableImage, UserError
 from seewhy.core.facts import Facts
+from seewhy.data.arrays import decode_lzw
 from seewhy.data.dataset import ImageFiles, Item, collate
 from seewhy.data.folder import Folder
 from seewhy.data.images import convert_pillow, read_image, read_picture_size
@@ -119,9 +121,28 @@ def test_damaged_bands_are_refused(tmp_path: Path) -> None:
         (tmp_path / "b.tif").write_bytes(whole[:end])
         with pytest.raises(UnreadableImage):
             read_image(tmp_path / "b.tif", channels=13)
-    Image.fromarray(BYTES[..., :4], "RGBA").save(tmp_path / "l.tif", compression="tiff_lzw")
-    with pytest.raises(UnreadableImage, match="compressed with LZW are not read: save them"):
-        read_image(tmp_path / "l.tif", channels=4)
+    entry = np.array([259, 3, 1, 0, 1, 0], "<u2").tobytes()  # the tag of the compression: none
+    assert whole.count(entry) == 1
+    (tmp_path / "z.tif").write_bytes(whole.replace(entry, np.array([259, 3, 1, 0, 50000, 0], "<u2").tobytes()))
+    with pytest.raises(UnreadableImage, match="compressed with ZSTD are not read: save them"):
+        read_image(tmp_path / "z.tif", channels=13)
+
+
+@pytest.mark.parametrize("predictor", [1, 2])
+def test_bands_and_pages_compressed_with_lzw_are_read(tmp_path: Path, predictor: int) -> None:
+    options: dict[str, Any] = {"compression": "tiff_lzw", "tiffinfo": {317: predictor}}
+    smooth = np.kron(BYTES[:6, :6, :4], np.ones((20, 20, 1), np.uint8))  # long entries, and several tables
+    Image.fromarray(smooth, "RGBA").save(tmp_path / "bands.tif", **options)
+    assert np.array_equal(read_image(tmp_path / "bands.tif", channels=4).numpy(), smooth.transpose(2, 0, 1))
+    pages = [Image.fromarray(plane) for plane in WORDS.transpose(2, 0, 1)]
+    pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:], **options)
+    expected = (WORDS.transpose(2, 0, 1) / 65535).astype(np.float32)
+    assert np.array_equal(read_image(tmp_path / "pages.tif", channels=13).numpy(), expected)
+
+
+def test_damaged_lzw_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="LZW code 300 stands for nothing"):
+        decode_lzw(int("100000000" + "100101100" + "000000", 2).to_bytes(3))
 
 
 def test_grey_is_read_as_one_channel_and_colours_by_their_luminance(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from seewhy.core.types import Batch, Corrupted, Skipped
 from seewhy.data.caltech101 import Caltech101
 from seewhy.data.dataset import ImageFiles, Item, Record, collate
 from seewhy.data.folder import Folder
-from seewhy.data.labels import match_class
+from seewhy.data.labels import ClassCell, find_images, match_class, read_class_cells
 from seewhy.data.names import name_images
 
 FACTS = Facts(("house cat", "Dog", "sea lion"), 8, (0.5,) * 3, (0.5,) * 3)
@@ -387,3 +387,17 @@ def test_caltech101_layouts(tmp_path: Path) -> None:
         ]
     with pytest.raises(UserError, match=r"no Caltech-101 under data\.root=\S+/nowhere"):
         Caltech101(str(tmp_path / "nowhere"), FACTS).setup("test")
+
+
+def test_two_rows_of_an_image_say_the_same_or_are_refused(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    images, table = find_images([tmp_path]), tmp_path / "labels.csv"
+    table.write_text("path,label\na.png,cat\na.png,cat\n")
+    assert read_class_cells(images, table) == [ClassCell("cat", "")]
+    table.write_text("path,label\na.png,cat\na.png,dog\n")
+    with pytest.raises(
+        UserError, match=r"says of a\.png both 'cat' and 'dog': keep one row, or set model\.score=sigmoid"
+    ):
+        read_class_cells(images, table)
+    (cell,) = read_class_cells(images, table, several=True)
+    assert cell is not None and cell.match_several(["dog", "cat", "owl"]).several == (0, 1)

@@ -83,3 +83,5 @@ def test_a_folder_without_masks_is_refused(tmp_path: Path, folder: str, words: s
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=words):
         Folder(tmp_path / "images", FACTS, masks=str(tmp_path / folder)).setup()
+    with pytest.raises(UserError, match=r"data\.masks=https://a\.org/masks: nothing is fetched"):
+        Folder(tmp_path / "images", FACTS, masks="https://a.org/masks").setup()

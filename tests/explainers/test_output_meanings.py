@@ -1,5 +1,6 @@
 """Explanations of networks whose outputs are no softmax: binary, several labels, values; returned in a mapping."""
 
+import csv
 import math
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from explainer_checks import assert_same, state_of
+from page_text import PageText
+from seewhy import explain
 from seewhy.analyses.robustness.measure import CLEAN, CleanResults, Group, build_prediction_row
 from seewhy.core.errors import Incompatible
 from seewhy.core.facts import Facts
@@ -103,6 +106,24 @@ def test_values_without_meaning_are_ranked_and_have_no_probability() -> None:
     assert explanation.prediction.top[0] == ("unit 1", 4.0)
     results = collect_batch_results(classifier, {"logits": scores, "explanations": [explanation]}, batch)
     assert [image.loss for image in results.images] == [None]
+
+
+def test_nothing_that_is_written_calls_them_probabilities(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 14 * 14, 3))
+    facts: dict[str, Any] = {"classes": 3, "size": 16, "mean": [0.5] * 3, "std": [0.1] * 3, "score": "none"}
+    options: dict[str, Any] = {"metrics": ["deletion", "insertion", "average_drop"], "overrides": ["trainer=cpu"]}
+    images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    results = explain(network, images, ["saliency", "rise"], n_masks=20, cells=3, **facts, **options)
+    assert {each.parameters for each in results[3:]} == {"n_masks=20, cells=3, probability=0.5, space=logit"}
+    folder = next(results[:3].save(tmp_path / "runs").rglob("run.json")).parent
+    with (folder / "curves.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows and all(row["logit"] and not row["probability"] for row in rows)
+    written = [line for path in folder.glob("*.csv") for line in path.read_text().splitlines()[1:]]
+    assert "probab" not in "".join([*written, (folder / "metrics.json").read_text()])
+    page = PageText(results[:3].report(tmp_path / "page.html")).text
+    assert "The target's output value while pixels are hidden" in page
+    assert "probab" not in page
 
 
 def test_the_results_of_a_batch_are_read_back_with_their_labels(tmp_path: Path) -> None:

@@ -1,8 +1,12 @@
 """Several targets of one image: each map is that of its target alone, and every table knows which it is."""
 
 import csv
+import math
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import torch
 from torch.nn import functional
 
@@ -12,9 +16,12 @@ from seewhy.explainers.gradient import InputXGradient
 from seewhy.metrics.base import MetricContext
 from seewhy.metrics.batch import build_context, gather_targets
 from seewhy.plots.canvas import open_figure
+from seewhy.plots.curves import draw_curves, resample_curves
 from seewhy.plots.targets import draw_grid_of_targets, draw_targets
-from seewhy.runs.batch_results import collect_batch_results
+from seewhy.runs.batch_results import CurveRow, collect_batch_results
 from seewhy.runs.journal import Journal
+from seewhy.runs.logged_results import average_curves, average_values, collect_values
+from seewhy.runs.scores import write_scores
 from seewhy.runs.tables import Totals, write_tables
 from seewhy.statistics.summary import check_table
 from tiny import linear_classifier, random_images, small_cnn
@@ -84,11 +91,62 @@ def test_tables_have_a_row_for_each_target_and_are_read_back(tmp_path: Path) -> 
     assert [row["target_policy"] for row in rows] == TARGETS * 2
     assert [row["image"] for row in rows] == [each.name for each in explanations]
     assert [bool(row["target_probability"]) for row in rows] == [True, True, False] * 2
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        values = list(csv.DictReader(file))
+    for row, explanation in zip(values, [each for each in explanations for _ in each.facts], strict=True):
+        stated = explanation.name, explanation.target.name, explanation.target.policy
+        assert (row["image"], row["target"], row["target_policy"]) == stated
+
+
+def test_scores_are_told_for_each_target_and_curves_are_those_of_images(tmp_path: Path) -> None:
+    classifier, batch = small_cnn(), batch_of(3, 32)
+    logits = classifier(batch.images).detach()
+    explanations, skipped = explain_batch(classifier, batch, logits, InputXGradient(probe_batch_size=4), TARGETS[:2])
+    measured = [replace(each, metrics={"m": float(number)}) for number, each in enumerate(explanations)]
+    curves = [
+        CurveRow(each.name, each.explainer, "deletion/black", share, 9.0, number + share)
+        for number, each in enumerate(measured)
+        for share in (0.0, 1.0)
+    ]
+    results = collect_batch_results(
+        classifier, {"logits": logits, "explanations": measured, "skipped": skipped, "curves": curves}, batch
+    )
+    journal = Journal(tmp_path)
+    journal.begin(None)
+    journal.write(0, results)
+    told = write_scores(journal.folder, {}, journal)
+    assert told is not None
+    assert told[["target", "metric", "n", "mean"]].values.tolist() == [
+        ["predicted", "m", 3, 2],
+        ["runner_up", "m", 3, 3],
+    ]
+    with (tmp_path / "targets.csv").open(newline="") as file:
+        assert [row["target"] for row in csv.DictReader(file)] == TARGETS[:2]
+    with (tmp_path / "summary.csv").open(newline="") as file:
+        assert [(row["n"], row["mean"]) for row in csv.DictReader(file)] == [("3", "2.5")], "images, not targets"
+    curve = resample_curves(pd.DataFrame(curves), "probability")
+    assert curve[:, 0].tolist() == [0.5, 2.5, 4.5]
+    (points,) = [each for name, each in average_curves(journal).items() if name.endswith("probability")]
+    assert (points[0], points[-1]) == ((0, 2.5), (100, 3.5))
+    values = collect_values(journal)
+    assert average_values(values, [each.name for each in measured])["average/m"] == 2.5
+
+
+def test_means_weigh_images_alike_however_many_labels_they_have() -> None:
+    assert average_values({"m": [0.0, 2.0, 5.0], "none": [math.nan]}, ["a@x", "a@y", "b@x"]) == {"average/m": 3.0}
+
+
+def test_a_curve_beyond_zero_and_one_stays_in_its_panel() -> None:
+    rows = [(image, "deletion/black", share, share, 4.0 - 9 * share) for image in "ab" for share in (0.0, 1.0)]
+    columns = ["image", "curve", "share", "logit", "probability"]
+    (axes,) = draw_curves(pd.DataFrame(rows, columns=columns), "heading").axes
+    heights = [np.asarray(line.get_ydata(), float) for line in axes.lines]
+    curve = max(heights, key=len)
+    rules = np.concatenate([each for each in heights if each is not curve])
+    assert rules.min() <= curve.min() < curve.max() <= rules.max()
 
 
 def test_targets_of_one_image_count_once_in_a_mean() -> None:
-    import pandas as pd
-
     rows = [("a@x", 1.0), ("a@y", 3.0), ("b@x", 5.0), ("b@y", float("nan"))]
     table = pd.DataFrame(
         [(image, "e", "m", value) for image, value in rows], columns=["image", "explainer", "metric", "value"]

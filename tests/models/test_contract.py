@@ -14,8 +14,12 @@ from seewhy import explain
 from seewhy.api import load_classifier
 from seewhy.core.errors import Incompatible, UserError
 from seewhy.core.facts import Facts
+from seewhy.explainers.base import Explainer
+from seewhy.explainers.cam import GradCam
 from seewhy.explainers.gradient import Saliency
+from seewhy.explainers.integrated_gradients import IntegratedGradients
 from seewhy.explainers.occlusion import Occlusion
+from seewhy.explainers.rise import Rise
 from seewhy.models.classifier import Classifier
 from seewhy.models.contract import check_contract, unify_weights
 
@@ -79,6 +83,12 @@ BREACHES: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], str]] = {
     "one image": (lambda: Network(lambda z: z.view(1, 5)), {}, r"takes a single image: its forward must take a batch"),
     "no forward": (nn.Module, {}, "NotImplementedError"),
     "dropout": (lambda: Network(functional.dropout), {}, "two passes of the same images differ .*self.training"),
+    "rare dropout": (
+        lambda: Network(lambda z: functional.dropout(z, 1e-9)),
+        {},
+        "draws random numbers in evaluation mode, though two passes were alike; .*self.training",
+    ),
+    "two arguments": (lambda: nn.Bilinear(3, 3, 5), {}, "missing 1 required .*must take the images alone: wrap it"),
     "batch norm": (lambda: Network(before=TrainingNorm()), {}, "an image's outputs change .* beside it"),
     "batch statistics": (
         lambda: Network(before=lambda x: functional.batch_norm(x, None, None, training=True)),
@@ -152,6 +162,25 @@ def test_small_logits_of_one_output_are_no_probabilities() -> None:
         network.head.bias.fill_(0.05)
     classifier = load_classifier(network, **SETTINGS | {"classes": ["yes"]})
     assert (classifier.facts.score, classifier.facts.gives_probabilities) == ("binary", False)
+
+
+def test_outputs_that_are_always_zero_are_no_probabilities() -> None:
+    classifier = load_classifier(Network(lambda z: 0 * z), **SETTINGS)
+    assert (classifier.facts.score, classifier.facts.gives_probabilities) == ("softmax", False)
+
+
+@pytest.mark.parametrize(
+    "explainer", [Saliency(), Occlusion(window=3, stride=2), GradCam(), IntegratedGradients(n_steps=3), Rise(n_masks=9)]
+)
+def test_a_forward_may_change_its_input_in_place(explainer: Explainer) -> None:
+    changing, twin = (
+        load_classifier(Network(before=before).double(), **SETTINGS)
+        for before in (lambda x: x.mul_(2).sub_(0.1), lambda x: 2 * x - 0.1)
+    )
+    images, targets = torch.rand(2, 3, SIZE, SIZE, dtype=torch.float64), torch.tensor([1, 2])
+    kept = images.clone()
+    torch.testing.assert_close(explainer(changing, images, targets), explainer(twin, images, targets))
+    assert torch.equal(images, kept)
 
 
 @pytest.mark.parametrize("bounded", [True, False])

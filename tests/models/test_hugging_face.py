@@ -45,11 +45,20 @@ def load(folder: Path, weights: str = "auto", **options: Any) -> Classifier:
     return build_classifier(str(folder), HuggingFace(str(folder)), weights, **options)
 
 
+def test_a_folder_is_called_by_its_last_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "vit").mkdir()
+    monkeypatch.chdir(tmp_path / "vit")
+    for name in (str(tmp_path / "vit"), f"{tmp_path}/vit/", "."):
+        assert HuggingFace(name).shorten_name(name) == "vit"
+    assert HuggingFace("google/vit").shorten_name("google/vit") == "google/vit"
+
+
 @needs_transformers
 def test_a_folder_gives_the_network_and_its_facts(tmp_path: Path) -> None:
     network = save_vit(tmp_path)
     classifier = load(tmp_path)
     facts = classifier.facts
+    assert classifier.name == tmp_path.name and str(tmp_path) not in classifier.origin
     assert facts.classes == ("cat", "dog", "owl") and facts.size == 32 and facts.fit == "squash"
     assert facts.interpolation == "bilinear" and facts.crop == 1
     assert facts.mean == pytest.approx((0.5, 0.4, 0.3), abs=1e-5) and facts.std == pytest.approx(

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from seewhy.core.errors import MissingWeights, UserError
+from seewhy.models.architectures import Timm
 from seewhy.models.build import build_classifier
 from seewhy.models.classifier import Classifier
 from seewhy.models.imported import Imported
@@ -29,6 +30,10 @@ class MyNet(nn.Module):
 class Counted(MyNet):
     def __init__(self, num_classes, **more):
         super().__init__(num_classes, **more)
+
+class Odd(MyNet):
+    def __init__(self, size, channels=3, num_classes=3):
+        super().__init__(num_classes, size)
 
 class Zoo:
     small = MyNet
@@ -80,6 +85,13 @@ def test_arguments_and_class_names_reach_the_network(module: str) -> None:
     assert build(f"{module}:Zoo.small").network.head.out_features == 3
 
 
+def test_arguments_may_be_called_like_settings(module: str) -> None:
+    network = build(f"{module}:Odd", arguments={"size": 7, "channels": 2, "num_classes": 4}).network
+    assert network.stem.out_channels == 7 and network.head.out_features == 4
+    with pytest.raises(UserError, match=r"4 .*3|3 .*4"):
+        build(f"{module}:Odd", arguments={"size": 7, "num_classes": 4}, classes=["a", "b", "c"])
+
+
 def test_random_weights_follow_the_seed(module: str) -> None:
     first, again, other = (build(f"{module}:MyNet", seed=seed).weights_sha256 for seed in (0, 0, 1))
     assert first == again != other
@@ -118,7 +130,14 @@ def test_weights_are_asked_for(module: str, weights: str) -> None:
     ("name", "options", "message"),
     [
         ("MyNet", {"size": None}, r"model\.size is not known"),
-        ("MyNot", {}, "has no MyNot; it has MyNet, Counted, Zoo, load, fail, number"),
+        ("MyNot", {}, "has no MyNot; it has MyNet, Counted, Odd, Zoo, load, fail, number"),
+        (
+            "MyNet",
+            {"threshold": 0.3},
+            r"model\.threshold=0\.3 .* model\.score=softmax: set model\.score=sigmoid, or leave",
+        ),
+        ("MyNet", {"threshold": 0.3, "score": "none"}, r"model\.threshold=0\.3 .* this one has model\.score=none"),
+        ("MyNet", {"classes": "https://a.org/b.txt"}, r"model\.classes=https://a\.org/b\.txt: nothing is fetched"),
         ("MyNet", {"arguments": {"widht": 3}}, r"model\.arguments\.widht: .* it takes outputs, width"),
         ("Counted", {}, r"needs num_classes: set model\.arguments\.num_classes= or model\.classes="),
         ("fail", {}, "failed: KeyError: 'no such thing'"),
@@ -178,3 +197,11 @@ def test_other_code_has_another_hash(module: str, tmp_path: Path) -> None:
     assert before == build(f"{module}:MyNet").code_sha256 and len(before) == 64
     (tmp_path / f"{module}_width.py").write_text("WIDTH = 5  # as before\n")
     assert build(f"{module}:MyNet").code_sha256 != before
+
+
+@pytest.mark.parametrize(
+    ("key", "setting"), [("num_classes", "classes"), ("in_chans", "channels"), ("pretrained", "weights")]
+)
+def test_arguments_of_libraries_that_have_a_setting_are_named(key: str, setting: str) -> None:
+    with pytest.raises(UserError, match=rf"model\.arguments\.{key}: set model\.{setting} instead"):
+        build_classifier("resnet18", Timm("resnet18"), "random", classes=3, size=32, arguments={key: 3})

@@ -41,7 +41,7 @@ def test_every_value_of_every_run_is_a_row_with_its_origin(tmp_path: Path) -> No
         for row in rows(folder / "metrics.csv"):
             model, explainer = record["model"], record["explainer"]
             origin = (folder.name, model["name"], model["weights"], str(record["seed"]))  # type: ignore[index]
-            method = (explainer["name"], explainer["parameters"], "cat")  # type: ignore[index]
+            method = (explainer["name"], explainer["parameters"], "cat", explainer["target"])  # type: ignore[index]
             expected.append((*origin, *method, row["image"], row["metric"], row["value"]))
     assert [tuple(row.values()) for row in written] == expected
     assert written[-1]["parameters"] == "window=8"

@@ -17,7 +17,7 @@ from seewhy.metrics.base import ImageMetric
 from seewhy.metrics.batch import build_context, measure_batch, select_masks, select_measurable
 from seewhy.models.classifier import Classifier
 from seewhy.runs.batch_results import collect_curve_rows, record_cost
-from seewhy.statistics.schema import collect_metric_facts
+from seewhy.statistics.schema import collect_metric_facts, describe_variant
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,11 +46,13 @@ class Faithfulness(JournalReader):
         self.explainer = explainer
         self.folder = RunFolder(Path(folder))
         self.options: dict[str, Any] = {"seed": seed, "probe_batch_size": probe_batch_size}
+        self.has_probabilities = True
         self.summary: pd.DataFrame | None = None
         """Of all images, once the loop has ended."""
 
     def on_test_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         """Refuse metrics that all need masks where there are none; settle what the explainer leaves to the network."""
+        self.has_probabilities = pl_module.facts.has_probabilities
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         if self.metrics and hasattr(data, "masks"):
             select_measurable(self.metrics, data.masks is not None)
@@ -89,7 +91,7 @@ class Faithfulness(JournalReader):
         from seewhy.runs.scores import write_curves, write_scores
 
         seed, journal = self.options["seed"], self.recorder.journal
-        facts = collect_metric_facts(self._select_measured().values())
+        facts = collect_metric_facts(self._select_measured().values(), self.has_probabilities)
         self.summary = write_scores(self.folder, facts, journal, seed)
         write_curves(self.folder, journal, f"{self.explainer.name} on {classifier.name}", seed)
 
@@ -101,5 +103,6 @@ class Faithfulness(JournalReader):
         """
         if not self.metrics:
             return {}
-        variants = {name: metric.variant for name, metric in self._select_measured().items()}
+        measured = self._select_measured().items()
+        variants = {name: describe_variant(metric, self.has_probabilities) for name, metric in measured}
         return {"metrics": variants, **self.recorder.totals.describe_metrics()}

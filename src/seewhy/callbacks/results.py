@@ -15,6 +15,7 @@ from seewhy.callbacks.journaling import JournalReader, JournalUser, find_callbac
 from seewhy.callbacks.pictures import Figures
 from seewhy.core.files import RunFolder
 from seewhy.core.settings import Amount, Text
+from seewhy.core.target_choice import name_image
 from seewhy.models.classifier import Classifier
 from seewhy.runs.console import TextConsole, build_results_table, describe_accuracy, describe_work, list_caveats
 from seewhy.runs.logged_results import (
@@ -37,6 +38,12 @@ class Tables(JournalReader):
 
     def __init__(self, folder: Text) -> None:
         self.folder = RunFolder(Path(folder))
+        self.cut = ""
+
+    def on_test_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+        """Find out how much of the pictures is cut."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        self.cut = str(data.describe_cut()) if hasattr(data, "describe_cut") else ""
 
     def write(self, trainer: Trainer, classifier: Classifier) -> None:
         """Write all three tables."""
@@ -46,9 +53,10 @@ class Tables(JournalReader):
         """Describe the images for the record of the run.
 
         Returns:
-            How many were read and skipped.
+            How many were read and skipped, and how much of them is cut.
         """
-        return self.recorder.totals.describe_images()
+        cut = {"pictures_cut": self.cut} if self.cut else {}
+        return self.recorder.totals.describe_images() | cut
 
 
 class Terminal(JournalUser):
@@ -147,11 +155,12 @@ class ResultsLogging(JournalUser):
         loggers.log_values({f"per_image/{name}": column for name, column in values.items()}, step)
         for name, points in average_curves(journal).items():
             loggers.log_curve(name, points)
-        names = [explanation.image_name for explanation in islice(journal.read_explanations(), self.maximum)]
-        panels = {f"explanation/{name}": f"figures/{name}.png" for name in dict.fromkeys(names)}
+        names = [explanation.name for explanation in journal.read_explanations()]
+        pictured = islice(dict.fromkeys(map(name_image, names)), self.maximum)
+        panels = {f"explanation/{name}": f"figures/{name}.png" for name in pictured}
         loggers.log_files(self.folder.path, TABLES, IMAGES | panels, step)
         loggers.log_config(self.folder.path)
-        self._log_row(loggers, trainer, pl_module, average_values(values))
+        self._log_row(loggers, trainer, pl_module, average_values(values, names))
 
     def _log_row(
         self, loggers: LoggerGroup, trainer: Trainer, classifier: Classifier, averages: dict[str, float]

@@ -26,7 +26,7 @@ from seewhy.metrics.base import ImageMetric
 from seewhy.models.classifier import Classifier, Passes
 from seewhy.runs.console import TextConsole
 from seewhy.runs.loggers.backends import LoggerGroup
-from seewhy.statistics.schema import MetricFact, collect_metric_facts
+from seewhy.statistics.schema import MetricFact, collect_metric_facts, describe_variant
 
 if TYPE_CHECKING:
     pass
@@ -107,6 +107,7 @@ class Robustness(Callback):
     def on_test_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         """Settle what the explainers leave to the network; start the clock."""
         size = pl_module.facts.shape
+        self.has_probabilities = pl_module.facts.has_probabilities
         self.explainers = {name: each.resolve(pl_module, size) for name, each in self.explainers.items()}
         steps = self.corrupter.steps, self.corrupter.moving
         self.measurement = Measurement(pl_module, self.explainers, self.metrics, *steps, self.attacks, **self.options)
@@ -178,7 +179,7 @@ class Robustness(Callback):
 
     def _collect_facts(self) -> dict[str, MetricFact]:
         """What the metrics say of their columns, under the names that these have for each explainer."""
-        facts = collect_metric_facts(self.metrics.values())
+        facts = collect_metric_facts(self.metrics.values(), self.has_probabilities)
         return {
             f"{name}_{column}": dataclasses.replace(fact, draws=tuple(f"{name}_{draw}" for draw in fact.draws))
             for name in self.explainers
@@ -198,7 +199,9 @@ class Robustness(Callback):
             "robustness": {
                 "corruptions": [*self.corruptions, *self.attacks],
                 "explainers": {name: each.parameters for name, each in self.explainers.items()},
-                "metrics": {name: metric.variant for name, metric in self.metrics.items()},
+                "metrics": {
+                    name: describe_variant(metric, self.has_probabilities) for name, metric in self.metrics.items()
+                },
                 "images": images,
                 "images_explained": self.explained,
                 "workers": self.workers,

@@ -223,6 +223,18 @@ def _describe_contrast(choice: TargetChoice, weighed: tuple[tuple[int, float], .
     return Target(UNKNOWN, text, math.nan, choice.words, weighed)
 
 
+def name_image(name: str) -> str:
+    """Name the image of an explanation.
+
+    Args:
+        name: Of the explanation: an image, or an image and its target.
+
+    Returns:
+        The name without the target.
+    """
+    return name.partition(SEPARATOR)[0]
+
+
 def name_suffix(words: str) -> str:
     """Name a target as a part of file names.
 

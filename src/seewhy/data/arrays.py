@@ -14,6 +14,8 @@ from torch import Tensor
 
 from seewhy.core.errors import UnreadableImage
 
+CLEAR, END = 256, 257
+"""Codes of LZW that begin a new table and end the data."""
 LARGEST_HEADER = 10_000
 """Bytes of the header of a .npy file, as numpy bounds it."""
 
@@ -105,6 +107,47 @@ def scale_values(values: NDArray[Any], scale: float | None = None) -> NDArray[An
     return values.astype(np.float32)
 
 
+def decode_lzw(encoded: bytes, /, *, out: int | None = None) -> bytes:
+    r"""Decode a strip or tile that is compressed with LZW, as section 13 of TIFF 6.0 defines it.
+
+    >>> decode_lzw(bytes.fromhex("8001e050204c04"))
+    b'\x07\x07\x07\x07\x07\t'
+
+    Args:
+        encoded: Codes of 9 to 12 bits, the highest bit first.
+        out: Bytes that it holds; what comes behind them is not decoded.
+
+    Returns:
+        The bytes.
+
+    Raises:
+        ValueError: A code stands for nothing.
+    """
+    single = [bytes((value,)) for value in range(256)] + [b"", b""]
+    table, width, previous = list(single), 9, b""
+    pieces, length, held, bits = [], 0, 0, 0
+    for byte in encoded:
+        held, bits = held << 8 | byte, bits + 8
+        if bits < width:
+            continue
+        bits -= width
+        code, held = held >> bits, held & ((1 << bits) - 1)
+        if code == CLEAR:
+            table, width, previous = list(single), 9, b""
+            continue
+        if code == END or (out is not None and length >= out):
+            break
+        if code > len(table) - (not previous):
+            raise ValueError(f"LZW code {code} stands for nothing")
+        piece = table[code] if code < len(table) else previous + previous[:1]
+        if previous:
+            table.append(previous + piece[:1])
+            width = min(12, (len(table) + 1).bit_length())  # one code early, as writers of TIFF do
+        pieces.append(piece)
+        length, previous = length + len(piece), piece
+    return b"".join(pieces)
+
+
 def _read_npy(path: Path, channels: int, check_size: Callable[[int, int], None], scale: float | None) -> Tensor:
     try:
         values = np.lib.format.open_memmap(path, mode="r", max_header_size=LARGEST_HEADER)
@@ -118,20 +161,25 @@ def _read_npy(path: Path, channels: int, check_size: Callable[[int, int], None],
 
 def _read_tiff(path: Path, channels: int, check_size: Callable[[int, int], None], scale: float | None) -> Tensor:
     import tifffile
+    from tifffile import tifffile as implementation
 
+    codecs = vars(implementation)["imagecodecs"]
+    if not hasattr(codecs, "lzw_decode"):  # which tifffile asks for, and has where another package is installed
+        codecs.lzw_decode = decode_lzw
+    codec = ""
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong with a file is said once, as its reason
     try:
         with tifffile.TiffFile(path) as file:
             series = file.series[0]
+            codec = getattr(series.keyframe.compression, "name", "an unknown method")
             axis = _check_shape(series.shape, channels, check_size)
             values = series.asarray()
     except UnreadableImage:
         raise
     except Exception as error:  # as with Pillow, a damaged file raises errors of many kinds
-        if "imagecodecs" in str(error):
-            codec = str(error).partition(":")[0].rpartition(".")[2]
+        if "imagecodecs" in str(error) or isinstance(error, ImportError):
             raise UnreadableImage(
-                f"bands compressed with {codec} are not read: save them uncompressed or with Deflate, or as .npy"
+                f"bands compressed with {codec} are not read: save them uncompressed, with Deflate or LZW, or as .npy"
             ) from error
         raise UnreadableImage(f"the file is damaged ({type(error).__name__}: {error})".split("\n")[0]) from error
     return _arrange(values, axis, scale)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from seewhy.core.errors import UnreadableImage, UserError
 from seewhy.core.facts import Facts
+from seewhy.core.files import refuse_address
 from seewhy.data.arrays import read_array, scale_values
 from seewhy.data.loading import resize_and_crop, to_grey
 
@@ -366,6 +367,7 @@ def find_masks(images: Sequence[Path], bases: Sequence[Path], masks: str) -> lis
 
     None where an image has none; UserError where there is no such folder or no image has one.
     """
+    refuse_address("data.masks", masks)
     folder = Path(masks).expanduser()
     if not folder.is_dir():
         raise UserError(f"data.masks={masks} is not a folder")

@@ -309,7 +309,8 @@ def read_class_cells(images: Sequence[ListedImage], table: Path, several: bool =
                 if path:
                     cells = ((row.get(column) or "").strip() for column in (columns.label, columns.name))
                     has_labels = columns.label or columns.name
-                    rows[path] = ClassCell(*cells) if has_labels else _read_marks(row, by_column, table)
+                    cell = ClassCell(*cells) if has_labels else _read_marks(row, by_column, table)
+                    rows[path] = _join_rows(rows.get(path, cell), cell, several, f"{table} says of {path}")
         except csv.Error as error:
             raise UserError(f"{table}, line {reader.line_num + 2}: {error}; is it a CSV file?") from None
     cells_of_images = _look_up(images, rows, table.parent)
@@ -320,6 +321,19 @@ def read_class_cells(images: Sequence[ListedImage], table: Path, several: bool =
             + (f", where there is no {example!r}" if example else "")
         )
     return cells_of_images
+
+
+def _join_rows(before: ClassCell, cell: ClassCell, several: bool, where: str) -> ClassCell:
+    """What two rows say of one image: the same, or both where an image may have several labels."""
+    if before == cell:
+        return cell
+    words = [each.name or each.label for each in (before, cell)]
+    if several:
+        return ClassCell("|".join(words), "")
+    raise UserError(
+        f"{where} both {words[0]!r} and {words[1]!r}: keep one row, or set model.score=sigmoid where an image may have "
+        "several labels"
+    )
 
 
 def _read_marks(row: Mapping[str, str | None], names: Sequence[str], table: Path) -> ClassCell:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -18,6 +18,9 @@ from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.explainers.rounding import bound_score_differences
 from seewhy.explainers.superpixels import BLOCK
 from seewhy.models.batched import BatchedEvaluator
+
+if TYPE_CHECKING:
+    from seewhy.models.classifier import Classifier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +39,7 @@ class Rise(Explainer):
         n_masks: Masks of each image, from 1.
         cells: Side of the grid of bits, from 1 to that of the image in pixels.
         probability: That a bit is 1, above 0 and at most 1.
-        space: `probability`, the target's, as published, or its `logit`.
+        space: `probability`, the target's, as published, or its `logit`; the output where there are no probabilities.
     """
 
     n_masks: Count = 4000
@@ -86,6 +89,10 @@ class Rise(Explainer):
             return chosen.score(logits), rounding
         scores = chosen.score(facts.compute_probabilities(logits))
         return scores, scores.abs() * (rounding + torch.finfo(scores.dtype).eps)
+
+    def _resolve(self, classifier: Classifier, size: tuple[int, int]) -> Explainer:
+        """Outputs that are no probabilities are read as they are."""
+        return self if classifier.facts.has_probabilities else replace(self, space="logit")
 
     def passes_per_image(self, **size: Any) -> tuple[int, int]:
         """One forward for each mask."""

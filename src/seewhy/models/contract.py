@@ -22,6 +22,8 @@ TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
 """How far two passes of one image may differ, as a share of the largest output."""
 SUM_TOLERANCE = 1e-3
 """How far probabilities may be from a sum of 1."""
+DRAWS = "the network draws random numbers in evaluation mode"
+INSTEAD = "give functional.dropout `training=self.training`, or take the noise out of its forward"
 GATES = ("Sigmoid", "Softmax", "Hardsigmoid")
 """Functions whose results are probabilities, as the graph of a pass names them."""
 LAYERS = ("Addmm", "Mm", "Add", "Convolution", "MkldnnConvolution")
@@ -96,11 +98,15 @@ def check_contract(classifier: Classifier, score: str | None = None) -> Classifi
         _keep_buffers(classifier.network),
         torch.enable_grad(),
     ):
+        state = _read_random_state(images)
         first = _run(classifier, images[:2].requires_grad_())
         last = _find_last_function(first)
+        draws = not torch.equal(state, _read_random_state(images))
         with torch.no_grad():
             second = _run(classifier, images[[0, 2]])
             _check_rows(classifier, images, first.detach(), second)
+            if draws:
+                raise UserError(f"{DRAWS}, though two passes were alike; {INSTEAD}")
             outputs = torch.cat([first.detach(), second[1:]])
             _settle_outputs(classifier, outputs, _find_probabilities(classifier, images, outputs, last), score)
     return classifier
@@ -119,7 +125,7 @@ def _run(classifier: Classifier, images: Tensor) -> Tensor:
     """The outputs [n, outputs] of a pass; one sentence where the network cannot take the images."""
     facts = classifier.facts
     try:
-        returned = classifier.network(images)
+        returned = classifier.network(images.clone())  # some forwards change what they are given
     except UserError:
         raise
     except Exception as error:
@@ -134,10 +140,19 @@ def _describe_failure(classifier: Classifier, images: Tensor, error: Exception) 
     failure = f"{classifier.name} cannot take {len(images)} images {shape} ({dtype}): {_first_line(error)}"
     try:
         with torch.no_grad():
-            classifier.network(images[:1])
+            classifier.network(images[:1].clone())
+    except TypeError as reason:
+        if "argument" in str(reason):
+            return f"{failure}; its forward must take the images alone: wrap it in a module that gives it the rest"
+        return failure
     except Exception:
         return f"{failure}; give the size and channels that it was made for: model.size, model.mean and model.std"
     return f"{failure}; it takes a single image: its forward must take a batch [n, channels, height, width]"
+
+
+def _read_random_state(images: Tensor) -> Tensor:
+    """The state of the generator that a network draws from where these images are."""
+    return torch.cuda.get_rng_state(images.device) if images.is_cuda else torch.get_rng_state()
 
 
 def _first_line(error: BaseException) -> str:
@@ -190,10 +205,7 @@ def _check_rows(classifier: Classifier, images: Tensor, first: Tensor, second: T
         return
     again = _run(classifier, images[:2])
     if float((first - again).abs().max()) > scale:
-        raise UserError(
-            f"two passes of the same images differ by {difference:.2g}: the network draws random numbers in evaluation "
-            "mode; give functional.dropout `training=self.training`, or take the noise out of its forward"
-        )
+        raise UserError(f"two passes of the same images differ by {difference:.2g}: {DRAWS}; {INSTEAD}")
     raise UserError(
         f"an image's outputs change by {difference:.2g} with the image beside it: the network computes with its whole "
         "batch, as batch normalisation in training mode does; its forward must treat each image alone"
@@ -249,7 +261,11 @@ def _find_probabilities(classifier: Classifier, images: Tensor, outputs: Tensor,
         return "softmax"
     if last in LAYERS:
         return None
-    return "sigmoid" if last in GATES or _are_shares(_run(classifier, FAR * torch.cat([images, -images]))) else None
+    if last in GATES:
+        return "sigmoid"
+    far = torch.cat([outputs, _run(classifier, FAR * torch.cat([images, -images]))])
+    varied = bool((far != far[:1]).any())  # outputs that are the same for every image say nothing
+    return "sigmoid" if varied and _are_shares(far) else None
 
 
 def _are_shares(outputs: Tensor) -> bool:

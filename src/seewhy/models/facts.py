@@ -8,6 +8,7 @@ from typing import Any
 
 from seewhy.core.errors import UserError
 from seewhy.core.facts import Facts, read_size
+from seewhy.core.files import refuse_address
 from seewhy.core.outputs import settle_classes
 from seewhy.core.types import CIFAR10_CLASSES
 from seewhy.models.architectures import Architecture, read_imagenet_classes
@@ -147,6 +148,23 @@ def settle_meaning(
     return settle_classes(facts.classes if classes is None else classes, score or stated)
 
 
+def check_threshold(threshold: float | None, facts: Facts) -> None:
+    """Refuse a threshold where no label is told by one.
+
+    Args:
+        threshold: What was set; None: nothing.
+        facts: Of the classifier.
+
+    Raises:
+        UserError: Classes exclude each other, or the outputs are no probabilities.
+    """
+    if threshold is not None and facts.score != "sigmoid":
+        raise UserError(
+            f"model.threshold={threshold:g} is for networks with several labels an image, and this one has "
+            f"model.score={facts.score}: set model.score=sigmoid, or leave the threshold out"
+        )
+
+
 def read_class_names(classes: str | int | Sequence[str] | None) -> tuple[str, ...] | None:
     """Read class names from what a config says of them.
 
@@ -169,6 +187,7 @@ def read_class_names(classes: str | int | Sequence[str] | None) -> tuple[str, ..
         if not classes:
             raise UserError("model.classes=[] names no class")
         return tuple(str(name) for name in classes)
+    refuse_address("model.classes", classes)
     if classes == "cifar10":
         return CIFAR10_CLASSES
     if classes == "imagenet":

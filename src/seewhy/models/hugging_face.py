@@ -73,6 +73,17 @@ class HuggingFace(Architecture):
             "  model.weights=random takes the structure of such a folder alone"
         )
 
+    def shorten_name(self, name: str) -> str:
+        """Shorten a folder to its last part; names on the hub stay.
+
+        Args:
+            name: A folder or a name on the hub.
+
+        Returns:
+            The name.
+        """
+        return Path(name).resolve().name if Path(name).is_dir() else name
+
     def facts(self) -> Facts:
         """Read class names from the configuration, and measure what the processor does to an image."""
         config, processor = self._read_config(), self._read_processor()
@@ -85,7 +96,7 @@ class HuggingFace(Architecture):
         fit = "crop" if crop < 1 or settings.get("do_center_crop") else "squash"
         return Facts(classes, size, mean, std, crop, mode, fit=fit)
 
-    def network(self, num_classes: int, size: int | tuple[int, int], *, channels: int = 3, **options: Any) -> nn.Module:
+    def network(self, num_classes: int, size: int | tuple[int, int], channels: int = 3, /, **options: Any) -> nn.Module:
         """Build the network with `num_classes` outputs; further options replace values of its configuration."""
         import transformers
 
@@ -121,7 +132,10 @@ class HuggingFace(Architecture):
                 "which would be random: it was not trained as an image classifier; name one that was "
                 "(...ForImageClassification in its config.json)"
             )
-        return loaded.state_dict(), f"{'folder' if local else 'hub or its cache'}: transformers {self.name}"
+        return (
+            loaded.state_dict(),
+            f"{'folder' if local else 'hub or its cache'}: transformers {self.shorten_name(str(self.name))}",
+        )
 
     def _offline(self) -> dict[str, bool]:
         """Without a network nothing waits for the hub."""

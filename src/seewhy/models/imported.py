@@ -9,7 +9,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -72,7 +72,14 @@ class Imported(Architecture):
             "itself; or model.weights=random"
         )
 
-    def network(self, num_classes: int, size: int | tuple[int, int], *, channels: int = 3, **options: Any) -> nn.Module:
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Own code may call its arguments as it likes.
+
+        Args:
+            options: Its arguments.
+        """
+
+    def network(self, num_classes: int, size: int | tuple[int, int], channels: int = 3, /, **options: Any) -> nn.Module:
         """Build the network from `options`, and `num_classes` where it takes that and there are any.
 
         Args:

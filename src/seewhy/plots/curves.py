@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from seewhy.core.target_choice import name_image
 from seewhy.explainers.influence.experts import CurvePoint, average_curve
 from seewhy.plots.charts import BLUE, BODY, MARGIN, SMALL, TITLE, Chart, Scale, draw_line
 from seewhy.plots.heatmaps import FRAME, INK, MUTED
@@ -19,9 +20,8 @@ from seewhy.statistics.intervals import compute_mean_intervals
 PANEL, HEIGHT, GAP, COLUMNS = 420, 300, 80, 4
 GRID = np.linspace(0, 1, 51)
 NOTE = (
-    "The target's probability while pixels are hidden (deletion) or shown (insertion), the most relevant first unless "
-    "the title says otherwise; after the stroke what replaces hidden pixels. Line: mean over the images that reach a "
-    "share; band: its 95 % interval."
+    " while pixels are hidden (deletion) or shown (insertion), the most relevant first unless the title says otherwise; "
+    "after the stroke what replaces hidden pixels. Line: mean over the images that reach a share; band: its 95 % interval."
 )
 
 
@@ -29,7 +29,7 @@ def draw_curves(table: pd.DataFrame, heading: str, seed: int = 0) -> Figure:
     """Draw one panel per perturbation curve.
 
     Args:
-        table: curves.csv with the columns image, curve, share (0 to 1) and probability.
+        table: curves.csv with the columns image, curve, share (0 to 1), logit and probability.
         heading: What was explained.
         seed: Of the bootstrap.
 
@@ -49,8 +49,33 @@ def draw_curves(table: pd.DataFrame, heading: str, seed: int = 0) -> Figure:
             page.lines(x, y, title, BODY, weight="bold")
             _draw_panel(page, x, top, table[table["curve"] == names[start + column]], seed)
         y = top + HEIGHT + 3.4 * page.pixels(LEADING * SMALL)
-    y = page.lines(MARGIN, y, wrap(NOTE, width, SMALL), SMALL, MUTED)
+    note = f"The target's {describe_quantity(table)}{NOTE}"
+    y = page.lines(MARGIN, y, wrap(note, width, SMALL), SMALL, MUTED)
     return page.finish(y + MARGIN * 0.6)
+
+
+def choose_quantity(table: pd.DataFrame) -> str:
+    """Choose what is drawn of a curve.
+
+    Args:
+        table: Rows of curves.csv.
+
+    Returns:
+        `probability`, or `logit` where the network has no probabilities.
+    """
+    return "probability" if table["probability"].notna().any() else "logit"
+
+
+def describe_quantity(table: pd.DataFrame) -> str:
+    """Describe what is drawn of a curve.
+
+    Args:
+        table: Rows of curves.csv.
+
+    Returns:
+        `probability`, or `output value` where the network has no probabilities.
+    """
+    return "probability" if choose_quantity(table) == "probability" else "output value"
 
 
 def compute_mean_curve(table: pd.DataFrame, seed: int = 0) -> tuple[NDArray[np.float64], ...]:
@@ -61,7 +86,7 @@ def compute_mean_curve(table: pd.DataFrame, seed: int = 0) -> tuple[NDArray[np.f
         seed: Of the bootstrap.
 
     Returns:
-        (shares, mean probability, low, high), each [shares]; the interval is NaN where there are too few images.
+        (shares, mean, low, high), each [shares]; the interval is NaN where there are too few images.
     """
     shares, samples = _sample_grid(table)
     intervals = compute_mean_intervals(samples, seed)
@@ -82,14 +107,14 @@ def name_share(curve: str) -> str:
 
 
 def _sample_grid(table: pd.DataFrame) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
-    """(shares of the common grid that an image reaches, the probabilities of the images that reach each)."""
-    stack = resample_curves(table, "probability")
+    """(shares of the common grid that an image reaches, the values of the images that reach each)."""
+    stack = resample_curves(table, choose_quantity(table))
     reached = np.isfinite(stack).any(0)
     return GRID[reached], [column[np.isfinite(column)] for column in stack.T[reached]]
 
 
 def resample_curves(table: pd.DataFrame, quantity: str) -> NDArray[np.float64]:
-    """Interpolate the curve of each image at the shares of `GRID`.
+    """Interpolate the curve of each image at the shares of `GRID`; of several targets an image has their mean.
 
     Args:
         table: Rows of curves.csv of one curve.
@@ -98,13 +123,13 @@ def resample_curves(table: pd.DataFrame, quantity: str) -> NDArray[np.float64]:
     Returns:
         float64 [images, 51]; NaN beyond the shares that an image reaches.
     """
-    curves = []
-    for _, points in table.groupby("image"):
+    curves: dict[str, list[NDArray[np.float64]]] = {}
+    for name, points in table.groupby("image"):
         points = points.sort_values("share")
         share, value = points["share"].to_numpy(), points[quantity].to_numpy()
         inside = (share[0] <= GRID) & (share[-1] >= GRID)
-        curves.append(np.where(inside, np.interp(GRID, share, value), np.nan))
-    return np.array(curves)
+        curves.setdefault(name_image(str(name)), []).append(np.where(inside, np.interp(GRID, share, value), np.nan))
+    return np.array([each[0] if len(each) == 1 else np.mean(each, axis=0) for each in curves.values()])
 
 
 def _write_name(curve: str) -> str:
@@ -113,7 +138,11 @@ def _write_name(curve: str) -> str:
 
 
 def _draw_panel(page: Chart, x: float, top: float, table: pd.DataFrame, seed: int) -> None:
-    across, upwards = Scale(0, 1, x, x + PANEL), Scale(0, 1, top + HEIGHT, top)
+    shares, mean, low, high = compute_mean_curve(table, seed)
+    ends = [0.0, 1.0]
+    if mean.min() < 0 or mean.max() > 1:  # of a contrast, or outputs that are no probabilities
+        ends += [value for side in (mean, low, high) for value in side[np.isfinite(side)]]
+    across, upwards = Scale(0, 1, x, x + PANEL), Scale(min(ends), max(ends), top + HEIGHT, top)
     step = page.pixels(LEADING * SMALL)
     for tick, label in across.ticks(6):
         draw_line(page, [tick, tick], [top, top + HEIGHT], FRAME, 0.6, zorder=1)
@@ -124,7 +153,6 @@ def _draw_panel(page: Chart, x: float, top: float, table: pd.DataFrame, seed: in
     page.text(
         x + PANEL / 2, top + HEIGHT + 2.1 * step, name_share(str(table["curve"].iloc[0])), SMALL, INK, ha="center"
     )
-    shares, mean, low, high = compute_mean_curve(table, seed)
     xs = [across(float(share)) for share in shares]
     banded = np.isfinite(low)
     if banded.any():

@@ -98,7 +98,8 @@ def draw_grid_of_targets(
     for explanation in explanations:
         rows.setdefault(explanation.image_name, {})[_name_column(explanation)] = explanation
     first = explanations[0]
-    title = f"{first.classifier}  \N{MIDDLE DOT}  {first.explainer}  \N{MIDDLE DOT}  {len(rows)} images"
+    count = f"{'the first ' if (total or 0) > len(explanations) else ''}{len(rows)} image{'s' if len(rows) > 1 else ''}"
+    title = f"{first.classifier}  \N{MIDDLE DOT}  {first.explainer}  \N{MIDDLE DOT}  {count}"
     matrix = [[row.get(column) for column in columns] for row in rows.values()]
     return draw_matrix(matrix, columns, title, colours, outlier_percent, strength)
 

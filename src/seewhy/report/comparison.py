@@ -28,7 +28,7 @@ class JoinedRuns:
 
     Args:
         model: Label of the model.
-        images: Number of images that every run explained.
+        images: Number of images that every run explained, of one or several targets.
         target: The target policy.
         table: Columns image, explainer (the label of its run), metric and value.
         explainers: A row per label, sorted: method, parameters, control (whether it is one), passes and seconds per
@@ -110,7 +110,7 @@ def _join_group(model: str, runs: Sequence[Run], facts: dict[str, MetricFact]) -
     measured = set(table["metric"])
     return JoinedRuns(
         model,
-        len(runs[0].predictions),
+        len(runs[0].images),
         str(runs[0].record["explainer"].get("target", "")),
         table,
         explainers.sort_index(),
@@ -198,13 +198,13 @@ def check_same_data(runs: Sequence[Run]) -> None:
             raise UserError(
                 f"{pair} have different target policies, {policies[0]} and {policies[1]}; compare runs of one policy"
             )
-        left, right = set(first.predictions.index), set(run.predictions.index)
+        left, right = set(first.images.index), set(run.images.index)
         if left != right:
             lone = sorted(left ^ right)
             where = first.folder if lone[0] in left else run.folder
             counts = f"{len(left)} and {len(right)} images; {lone[0]} is only in {where}"
             raise UserError(f"{pair} explained different images ({counts}); compare runs of the same data and limit")
-        _check_column(first, run, "label", "labels", "compare runs of the same data")
+        _check_column(first.images, run.images, (first, run), "label", "labels", "compare runs of the same data")
 
 
 def check_same_answers(runs: Sequence[Run]) -> None:
@@ -220,8 +220,14 @@ def check_same_answers(runs: Sequence[Run]) -> None:
     """
     first = runs[0]
     for run in runs[1:]:
-        _check_column(first, run, "target", "targets", "compare runs of the same data and target policy")
-        left, right = (pd.to_numeric(each.predictions["target_probability"]) for each in (first, run))
+        tables = first.predictions, run.predictions
+        lone = sorted(set(tables[0].index) ^ set(tables[1].index))
+        if lone:
+            where = first.folder if lone[0] in tables[0].index else run.folder
+            raise UserError(f"{lone[0]} was explained in {where} alone; compare runs of the same data and precision")
+        fix = "compare runs of the same data and target policy"
+        _check_column(tables[0], tables[1].loc[tables[0].index], (first, run), "target", "targets", fix)
+        left, right = (pd.to_numeric(table["target_probability"]) for table in tables)
         gaps = (left - right).abs()
         if gaps.max() > TOLERANCE:
             image = str(gaps.idxmax())
@@ -232,12 +238,16 @@ def check_same_answers(runs: Sequence[Run]) -> None:
             )
 
 
-def _check_column(first: Run, run: Run, column: str, words: str, fix: str) -> None:
-    left, right = first.predictions[column], run.predictions[column]
+def _check_column(
+    one: pd.DataFrame, other: pd.DataFrame, runs: tuple[Run, Run], column: str, words: str, fix: str
+) -> None:
+    left, right = one[column], other[column]
     different = left[left != right]
     if len(different):
         image = str(different.index[0])
-        values = f"{left[image] or 'none'!r} in {first.folder} and {right[image] or 'none'!r} in {run.folder}"
+        values = " and ".join(
+            f"{column[image] or 'none'!r} in {run.folder}" for column, run in zip((left, right), runs, strict=True)
+        )
         raise UserError(f"image {image} has different {words}, {values}; {fix}")
 
 

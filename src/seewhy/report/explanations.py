@@ -187,6 +187,7 @@ class Explanations(list[ExplainedImage]):
                 "predicted": each.prediction.name,
                 "probability": each.prediction.probability,
                 "target": each.target.name,
+                "target_policy": each.target.policy,
                 "target_probability": each.target.probability,
                 **each.facts,
                 **each.metrics,

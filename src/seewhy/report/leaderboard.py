@@ -345,12 +345,14 @@ def build_scores_table(summary: pd.DataFrame) -> RenderableType:
     """Build the scores of one explainer, a metric a row: mean, interval, median, n and failures.
 
     Args:
-        summary: `summarise_metrics` of one explainer.
+        summary: `summarise_metrics` or `summarise_targets` of one explainer.
 
     Returns:
         The table and, below it, each note once.
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
+    if "target" in summary:
+        table.add_column("target", overflow="fold")
     table.add_column("metric", overflow="fold")
     table.add_column("")
     for title in ("mean", "95 % interval", "median", "n", "failures"):
@@ -359,12 +361,15 @@ def build_scores_table(summary: pd.DataFrame) -> RenderableType:
     for row in summary.to_dict("records"):
         interval = "" if math.isnan(row["low"]) else f"[{format_value(row['low'])}, {format_value(row['high'])}]"
         mean, median = ("" if row["n"] == 0 else format_value(row[key]) for key in ("mean", "median"))
-        cells = [row["metric"], arrows[row["better"]], mean, interval, median, row["n"], row["failures"]]
+        cells = [row["target"]] if "target" in row else []
+        cells += [row["metric"], arrows[row["better"]], mean, interval, median, row["n"], row["failures"]]
         table.add_row(*(escape(str(cell)) for cell in cells))
     noted = summary[summary["note"] != ""]
     notes = []
     for note, rows in noted.groupby("note"):
-        subject = "every score" if len(rows) == len(summary) else join_names([str(name) for name in rows["metric"]])
+        subject = (
+            "every score" if len(rows) == len(summary) else join_names(list(dict.fromkeys(map(str, rows["metric"]))))
+        )
         notes.append(Text(f"{subject}: {note}", style="yellow"))
     return Group(table, *notes)
 

@@ -14,7 +14,7 @@ from seewhy.core.files import RunFolder
 
 NAME = "results.csv"
 OF_RUN = ("run", "model", "weights", "seed", "explainer", "parameters")
-COLUMNS = (*OF_RUN, "target", "image", "metric", "value")
+COLUMNS = (*OF_RUN, "target", "target_policy", "image", "metric", "value")
 
 
 def write_results(out: RunFolder, runs: Sequence[tuple[Path, Mapping[str, Any]]]) -> Path | None:
@@ -60,6 +60,6 @@ def _read_rows(folder: Path, record: Mapping[str, Any], out: Path) -> Iterator[d
                         f"{folder}/predictions.csv lacks {row['image']!r} or has another order than metrics.csv"
                     )
                 image = following
-            target = row.get("target") or image["target"]
+            target = {key: image.get(key, "") for key in ("target", "target_policy")}
             names = {key: row[key] for key in ("image", "metric", "value")}
-            yield {**shared, "explainer": row["explainer"], "target": target, **names}
+            yield {**shared, "explainer": row["explainer"], **target, **names}

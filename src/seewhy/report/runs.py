@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from seewhy.core.cells import restore_cell
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
-from seewhy.core.target_choice import SEPARATOR
+from seewhy.core.target_choice import name_image
 from seewhy.runs import attribution_files
 from seewhy.runs.journal import Journal
 from seewhy.runs.stored_json import read_form
 from seewhy.statistics.schema import MetricFact, read_metric_facts
 
-NUMBERS = {name: ["", "nan"] for name in ("mean", "low", "high")}
+NUMBERS = {name: ["", "nan"] for name in ("mean", "low", "high", "logit", "probability")}
 """Columns of numbers, and the texts in them that mean no value."""
 
 
@@ -32,8 +32,9 @@ class Run:
     Args:
         folder: Where they lie.
         record: run.json.
-        metrics: metrics.csv with the columns image, explainer, metric and value, and parameters.
-        predictions: predictions.csv of the images that were explained, by image name; all columns are text.
+        metrics: metrics.csv with the columns image, explainer, metric and value, and parameters, target and target_policy.
+        predictions: predictions.csv of the images that were explained, by the name of the explanation; all columns are
+            text. The images are sorted, their targets in the order of the run.
         facts: metrics.json.
     """
 
@@ -47,6 +48,12 @@ class Run:
     def explainer(self) -> str:
         """The name of the method."""
         return str(self.record["explainer"]["name"])
+
+    @property
+    def images(self) -> pd.DataFrame:
+        """The predictions with one row for each image, by its name, however many targets it has."""
+        names = self.predictions.index.map(name_image)
+        return self.predictions.set_axis(names, axis=0)[~names.duplicated()]
 
     @property
     def model(self) -> tuple[str, str]:
@@ -70,13 +77,14 @@ def read_run(folder: Path, record: dict[str, Any]) -> Run:
     try:
         metrics = pd.read_csv(
             folder / "metrics.csv",
-            dtype={"image": str, "explainer": str, "parameters": str, "metric": str},
+            dtype=dict.fromkeys(("image", "explainer", "parameters", "target", "target_policy", "metric"), str),
             keep_default_na=False,
             na_values={"value": ["", "nan"]},
         )
         predictions = pd.read_csv(folder / "predictions.csv", dtype=str, keep_default_na=False)
         metrics, predictions = restore_table(metrics), restore_table(predictions).set_index("image")
-        explained = predictions[predictions["target"] != ""].sort_index()
+        explained = predictions[predictions["target"] != ""]
+        explained = explained.sort_index(key=lambda names: names.map(name_image), kind="stable")
         run = Run(folder, record, metrics, explained, read_metric_facts(folder))
         _ = run.explainer, run.model
         _check_numbers(metrics, ("value",), folder / "metrics.csv")
@@ -246,7 +254,7 @@ def read_map(folder: Path, image: str) -> NDArray[np.float32] | None:
 
 def read_preview(folder: Path, image: str) -> bytes | None:
     """Read images/<image>.webp, which all targets of an image share; None where there is none."""
-    return _read_file(folder, f"images/{image.partition(SEPARATOR)[0]}.webp")
+    return _read_file(folder, f"images/{name_image(image)}.webp")
 
 
 def read_figures(folder: Path, names: Iterable[str]) -> dict[str, bytes]:

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from seewhy.core.files import RunFolder
+from seewhy.core.target_choice import name_image
 from seewhy.core.types import Explanation
 from seewhy.data.labels import take_turns
 from seewhy.plots.canvas import encode_figure
@@ -72,10 +73,11 @@ def choose_images(run: Run) -> list[str]:
         run: One of those on the same images.
 
     Returns:
-        Their names, in the order of the run.
+        The names of their explanations, in the order of the run: those of all targets of an image together.
     """
-    rows = [(str(name), str(label)) for name, label in run.predictions["label"].items()]
-    return [rows[position][0] for position in sorted(take_turns([label for _, label in rows])[:ROWS])]
+    rows = [(str(name), str(label)) for name, label in run.images["label"].items()]
+    images = [rows[position][0] for position in sorted(take_turns([label for _, label in rows])[:ROWS])]
+    return [name for image in images for name in map(str, run.predictions.index) if name_image(name) == image]
 
 
 def read_explanations(folder: Path, images: Sequence[str]) -> dict[str, Explanation]:
@@ -117,7 +119,8 @@ def _write_pages(
         rows = [[columns[label].get(image) for label in chosen] for image in images]
         rows = [row for row in rows if any(row)][:most]
         if rows:
-            title = f"{name}  \N{MIDDLE DOT}  {len(rows)} of {total:,} image{'s' if total > 1 else ''}"
+            shown = len({each.image_name for row in rows for each in row if each is not None})
+            title = f"{name}  \N{MIDDLE DOT}  {shown} of {total:,} image{'s' if total > 1 else ''}"
             suffix = f"_{page}" if page > 1 else ""
             paths.append(out.write_bytes(f"{file}{suffix}.png", encode_figure(draw_matrix(rows, chosen, title))))
     return paths

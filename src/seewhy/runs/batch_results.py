@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ class CurveRow(NamedTuple):
         curve: Name of the curve, such as `deletion/black`.
         share: Fraction of the pixels that are removed or inserted.
         logit: Of the target.
-        probability: Of the target.
+        probability: Of the target; NaN of a network without probabilities.
     """
 
     image: str
@@ -187,11 +188,11 @@ def collect_curve_rows(context: MetricContext, explanations: Sequence[Explanatio
     Returns:
         One row a point.
     """
-    rows = []
+    rows, has_probabilities = [], context.classifier.facts.has_probabilities
     for point in collect_curves(context):
         explanation = explanations[point.image]
         names = explanation.name, explanation.explainer, point.curve
-        rows.append(CurveRow(*names, point.share, point.logit, point.probability))
+        rows.append(CurveRow(*names, point.share, point.logit, point.probability if has_probabilities else math.nan))
     return rows
 
 
@@ -279,5 +280,5 @@ def _plain_curve(rows: list[CurveRow]) -> list[Any]:
 
 def _read_curve(plain: list[Any]) -> Iterator[CurveRow]:
     image, explainer, curve, *columns = plain
-    for values in zip(*columns, strict=True):
-        yield CurveRow(image, explainer, curve, *values)
+    for share, logit, probability in zip(*columns, strict=True):
+        yield CurveRow(image, explainer, curve, share, logit, math.nan if probability is None else probability)

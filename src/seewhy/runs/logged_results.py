@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from seewhy.core.files import RunFolder
-from seewhy.core.target_choice import describe_target
+from seewhy.core.target_choice import describe_target, name_image
 from seewhy.core.types import Explanation
 from seewhy.explainers.base import Explainer
 from seewhy.models.classifier import Classifier
@@ -47,17 +47,25 @@ def collect_values(journal: Journal) -> dict[str, list[float]]:
     return columns
 
 
-def average_values(values: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """Average each column over the images that have a value.
+def average_values(values: Mapping[str, Sequence[float]], names: Sequence[str]) -> dict[str, float]:
+    """Average each column over the images that have a value, an image being the mean over its targets.
 
     Args:
         values: Those of `collect_values`.
+        names: Of the explanations.
 
     Returns:
         `average/<name>` of every column but the signed ones, whose averages would cancel.
     """
-    columns = {name: np.array(column)[np.isfinite(column)] for name, column in values.items() if name not in SIGNED}
-    return {f"average/{name}": float(column.mean()) for name, column in columns.items() if column.size}
+    averages = {}
+    for name, column in values.items():
+        by_image: dict[str, list[float]] = {}
+        for explanation, value in zip(names, column, strict=False):  # a column ends with the last one that has a value
+            if math.isfinite(value):
+                by_image.setdefault(name_image(explanation), []).append(value)
+        if by_image and name not in SIGNED:
+            averages[f"average/{name}"] = float(np.mean([np.mean(each) for each in by_image.values()]))
+    return averages
 
 
 def average_curves(journal: Journal) -> dict[str, list[tuple[int, float]]]:
@@ -76,15 +84,16 @@ def average_curves(journal: Journal) -> dict[str, list[tuple[int, float]]]:
 
     from seewhy.plots.curves import GRID, resample_curves
 
-    averages = {}
+    averages: dict[str, list[tuple[int, float]]] = {}
     for curve, table in pd.DataFrame(rows, columns=list(CurveRow._fields)).groupby("curve"):
         for quantity in ("probability", "logit"):
             columns = zip(GRID, resample_curves(table, quantity).T, strict=True)
-            averages[f"curves/{curve}/{quantity}"] = [
+            points = [
                 (round(100 * share), float(np.nanmean(column)))
                 for share, column in columns
                 if np.isfinite(column).any()
             ]
+            averages |= {f"curves/{curve}/{quantity}": points} if points else {}
     return averages
 
 

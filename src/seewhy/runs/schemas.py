@@ -134,7 +134,7 @@ class StoredImage(_Closed):
     explanations: list[StoredExplanation] = []  # type: ignore[valid-type]
 
 
-Curve: TypeAlias = tuple[str, str, str, list[float], list[float], list[float]]
+Curve: TypeAlias = tuple[str, str, str, list[float], list[float], list[float | None]]
 
 
 class Entry(_Closed):

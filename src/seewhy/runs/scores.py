@@ -1,4 +1,4 @@
-"""What a run leaves of its metrics: metrics.json, summary.csv, curves.csv and curves.png."""
+"""What a run leaves of its metrics: metrics.json, summary.csv, targets.csv, curves.csv and curves.png."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import pandas as pd
 
 from seewhy.core.cells import quote_cell
 from seewhy.core.files import RunFolder
+from seewhy.core.target_choice import name_image
 from seewhy.runs.batch_results import CurveRow
 from seewhy.runs.journal import Journal
 from seewhy.statistics.schema import MetricFact, write_metric_facts
-from seewhy.statistics.summary import summarise_metrics
+from seewhy.statistics.summary import summarise_metrics, summarise_targets
 
 DRAWN = 10_000
 """Images whose curves are in memory at once, to be drawn; curves.csv has those of all."""
@@ -20,7 +21,7 @@ DRAWN = 10_000
 def write_scores(
     folder: RunFolder, facts: Mapping[str, MetricFact], journal: Journal, seed: int = 0
 ) -> pd.DataFrame | None:
-    """Write metrics.json and summary.csv.
+    """Write metrics.json and summary.csv and, where several targets of an image are explained, targets.csv.
 
     Args:
         folder: Where they are written.
@@ -29,20 +30,23 @@ def write_scores(
         seed: Of the bootstrap.
 
     Returns:
-        The summary; None where nothing was measured.
+        The summary, that of each target where there are several; None where nothing was measured.
     """
     rows = [
-        (explanation.name, explanation.explainer, metric, value)
+        (explanation.name, explanation.explainer, explanation.target.policy, metric, value)
         for explanation in journal.read_explanations()
         for metric, value in explanation.metrics.items()
     ]
     if not rows:
         return None
     write_metric_facts(folder, facts)
-    summary = summarise_metrics(pd.DataFrame(rows, columns=["image", "explainer", "metric", "value"]), facts, seed)
-    text = summary.map(quote_cell).to_csv(index=False, float_format="%.6g", lineterminator="\n")
-    folder.write_bytes("summary.csv", text.encode())
-    return summary
+    table = pd.DataFrame(rows, columns=["image", "explainer", "target_policy", "metric", "value"])
+    summary, by_target = summarise_metrics(table, facts, seed), summarise_targets(table, facts, seed)
+    for name, each in (("summary.csv", summary), ("targets.csv", by_target)):
+        if each is not None:
+            text = each.map(quote_cell).to_csv(index=False, float_format="%.6g", lineterminator="\n")
+            folder.write_bytes(name, text.encode())
+    return summary if by_target is None else by_target
 
 
 def write_curves(folder: RunFolder, journal: Journal, heading: str, seed: int = 0) -> None:
@@ -54,7 +58,7 @@ def write_curves(folder: RunFolder, journal: Journal, heading: str, seed: int = 
         heading: Of the figure; the number of images is added.
         seed: Of the bootstrap.
     """
-    table = pd.DataFrame(_list_points(journal), columns=["image", "curve", "share", "probability"])
+    table = pd.DataFrame(_list_points(journal), columns=["image", "curve", "share", "logit", "probability"])
     if not len(table):
         return
     from seewhy.plots.canvas import encode_figure
@@ -62,17 +66,19 @@ def write_curves(folder: RunFolder, journal: Journal, heading: str, seed: int = 
 
     rows = (_format_row(row) for results in journal.read_batches() for row in results.curves)
     folder.write_csv("curves.csv", CurveRow._fields, rows)
-    images = sum(bool(explanation.metrics) for explanation in journal.read_explanations())
+    images = len({explanation.image_name for explanation in journal.read_explanations() if explanation.metrics})
     count = f"{images} images" if images <= DRAWN else f"the first {DRAWN:,} of {images:,} images"
     folder.write_bytes("curves.png", encode_figure(draw_curves(table, f"{heading}, {count}", seed)))
 
 
-def _list_points(journal: Journal) -> Iterator[tuple[str, str, float, float]]:
+def _list_points(journal: Journal) -> Iterator[tuple[str, str, float, float, float]]:
     """The points of the first `DRAWN` images."""
     images: set[str] = set()
     for results in journal.read_batches():
-        images.update(list(dict.fromkeys(row.image for row in results.curves))[: DRAWN - len(images)])
-        yield from ((row.image, row.curve, row.share, row.probability) for row in results.curves if row.image in images)
+        images.update(list(dict.fromkeys(name_image(row.image) for row in results.curves))[: DRAWN - len(images)])
+        for row in results.curves:
+            if name_image(row.image) in images:
+                yield row.image, row.curve, row.share, row.logit, row.probability
         if len(images) == DRAWN:
             return
 

@@ -19,7 +19,7 @@ PREDICTIONS: tuple[str, ...] = (
     *("target", "target_probability", "target_policy"),
     *(f"top{rank}" for rank in range(1, 6)),
 )
-METRICS = ("image", "explainer", "parameters", "metric", "value")
+METRICS = ("image", "explainer", "parameters", "target", "target_policy", "metric", "value")
 SKIPPED = ("path", "reason")
 LABELS = ("label", "images", "true", "predicted", "both", "accuracy")
 YES_NO = {None: "", True: "yes", False: "no"}
@@ -108,6 +108,8 @@ def _list_values(journal: Journal) -> Iterator[dict[str, Any]]:
                 "image": explanation.name,
                 "explainer": explanation.explainer,
                 "parameters": explanation.parameters,
+                "target": explanation.target.name,
+                "target_policy": explanation.target.policy,
             }
             yield names | {"metric": metric, "value": repr(value)}
 

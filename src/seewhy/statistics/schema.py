@@ -69,11 +69,25 @@ class MetricFact:
         object.__setattr__(self, "draws", tuple(self.draws))
 
 
-def collect_metric_facts(metrics: Iterable[ImageMetric]) -> dict[str, MetricFact]:
+def describe_variant(metric: ImageMetric, has_probabilities: bool = True) -> str:
+    """Describe the variant of a metric on a network.
+
+    Args:
+        metric: Of a run.
+        has_probabilities: Whether the outputs of the network have any; else a metric reads the outputs in their place.
+
+    Returns:
+        Its variant in words.
+    """
+    return metric.variant if has_probabilities else metric.variant.replace("probability", "output value")
+
+
+def collect_metric_facts(metrics: Iterable[ImageMetric], has_probabilities: bool = True) -> dict[str, MetricFact]:
     """Collect what metrics say of their columns.
 
     Args:
         metrics: Of a run.
+        has_probabilities: As in `describe_variant`.
 
     Returns:
         {column: fact}: the score with its direction, the columns beside it without one.
@@ -85,7 +99,7 @@ def collect_metric_facts(metrics: Iterable[ImageMetric]) -> dict[str, MetricFact
             score, draws = column == "score", metric.draws.get(column)
             facts[metric.name if score else f"{metric.name}_{column}"] = MetricFact(
                 better if score else None,
-                metric.variant,
+                describe_variant(metric, has_probabilities),
                 metric.construct,
                 metric.outcomes if score else None,
                 tuple(f"{metric.name}_{draw}" for draw in draws.columns) if draws else (),

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from seewhy.core.errors import UserError
-from seewhy.core.target_choice import SEPARATOR
+from seewhy.core.target_choice import SEPARATOR, name_image
 from seewhy.statistics.intervals import Interval, Values, compute_mean_intervals, widen_by_draws
 from seewhy.statistics.schema import MetricFact, list_draws
 
@@ -58,7 +58,7 @@ def _average_targets(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """The mean of an image over its targets, where several are explained: they are not independent of each other."""
     if not table["image"].str.contains(SEPARATOR, regex=False).any():
         return table
-    images = table.assign(image=table["image"].str.partition(SEPARATOR)[0])
+    images = table.assign(image=table["image"].map(name_image))
     averaged: pd.DataFrame = images.groupby(keys, as_index=False).agg({"value": "mean"})
     return averaged[list(COLUMNS)]
 
@@ -131,6 +131,31 @@ def summarise_metrics(
             interval = widen_by_draws(interval, float(defined.mean()), means)
         rows.append(_summarise(explainer, metric, values, defined, interval, facts.get(metric, NO_FACT)))
     return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
+
+
+def summarise_targets(
+    table: pd.DataFrame, facts: Mapping[str, MetricFact] | None = None, seed: int = 0
+) -> pd.DataFrame | None:
+    """Summarise every metric for each target alone, where several targets of an image are explained.
+
+    Args:
+        table: As `summarise_metrics` takes it, with the column target_policy: each target as it was written.
+        facts: {metric: fact}.
+        seed: Of the bootstrap.
+
+    Returns:
+        The rows of `summarise_metrics` for one target after the other, the column target first; of `labels` an image is the
+        mean over its labels. None where there is one target.
+    """
+    policies = list(dict.fromkeys(table["target_policy"]))
+    if len(policies) < 2:
+        return None
+    parts = []
+    for policy in policies:
+        part = summarise_metrics(table[table["target_policy"] == policy], facts, seed)
+        part.insert(0, "target", policy)
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
 
 
 def _keep_outcomes(outcomes: tuple[float, float] | None, values: Values) -> tuple[float, float] | None:

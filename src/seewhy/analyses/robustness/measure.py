@@ -120,9 +120,10 @@ def build_prediction_row(
         "label": clean.batch.label_names[image],
         "predicted": ", ".join(facts.classes[label] for label in sorted(answer)) or NO_LABEL,
         "probability": float(probabilities[index]),
-        "clean_probability": float(probabilities[target]),
         "flip": float(answer != clean_answer),
     }
+    if facts.has_probabilities:
+        row["clean_probability"] = float(probabilities[target])
     if int(label.min()) >= 0 and facts.has_probabilities:
         true = int(find_true_classes(label[None], logits[image, step][None]))
         row |= {} if true == UNKNOWN else {"true_probability": float(probabilities[true])}

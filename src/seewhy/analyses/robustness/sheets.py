@@ -106,6 +106,8 @@ def draw_robustness_sheet(
 ) -> Drawing:
     """One row per image: the original, then every corruption at that level, each over `class: probability`.
 
+    Of a network without probabilities the class stands alone.
+
     A changed prediction is written in the colour of a wrong one, and the original is so where it is wrong. With
     `explainer` its overlays are shown, with the rank correlation of each map with the clean one.
     """
@@ -132,7 +134,8 @@ def draw_robustness_sheet(
             if tile is not None:
                 _tile(page, MARGIN + number * (width + GAP), y, tile, step, explainer, factor, room, heading)
         y = round(y + heading + tallest * factor + GAP)
-    y = page.lines(MARGIN, y, wrap(_note(explainer), page.points(page.width - 2 * MARGIN), NOTE), NOTE, MUTED)
+    probable = any(tile.probability == tile.probability for line in tiles.values() for tile in line.values())
+    y = page.lines(MARGIN, y, wrap(_note(explainer, probable), page.points(page.width - 2 * MARGIN), NOTE), NOTE, MUTED)
     return page.finish(y + MARGIN / 2)
 
 
@@ -148,7 +151,7 @@ def _tile(
     heading: float,
 ) -> None:
     colour = WRONG if tile.flipped else RIGHT if step == CLEAN else INK
-    caption = shorten(tile.words, room, LABEL, f": {format_probability(tile.probability)}")
+    caption = shorten(tile.words, room, LABEL, _say_probability(tile))
     below = page.lines(x, y, [caption], LABEL, colour)
     picture = tile.picture
     if explainer:
@@ -159,8 +162,13 @@ def _tile(
     page.picture(x, round(y + heading), enlarged.shape[1], enlarged.shape[0], enlarged)
 
 
-def _note(explainer: str | None) -> str:
-    note = "predicted class: probability; red: not the class predicted on the original (of an original: not the true class)"
+def _say_probability(tile: Tile) -> str:
+    return f": {format_probability(tile.probability)}" if tile.probability == tile.probability else ""
+
+
+def _note(explainer: str | None, has_probabilities: bool = True) -> str:
+    words = "predicted class: probability" if has_probabilities else "largest output"
+    note = f"{words}; red: not the class predicted on the original (of an original: not the true class)"
     if explainer is None:
         return note
     return f"{note}. Maps explain the class predicted on the original; rank corr.: Spearman with the original's map"

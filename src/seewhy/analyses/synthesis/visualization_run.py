@@ -59,7 +59,8 @@ def draw_strips(results: Sequence[Visualization], parameters: str, classifier: s
 
 
 def _cell(frame: Frame, steps: int, display: Sequence[int]) -> Cell:
-    caption = f"score {format_number(frame.score)}, p {format_probability(frame.probability)}"
+    caption = f"score {format_number(frame.score)}"
+    caption += f", p {format_probability(frame.probability)}" if frame.probability == frame.probability else ""
     return Cell(
         [(f"step {frame.step} of {steps}", INK), (caption, MUTED)], to_rgb(select_display(frame.pixels, display) / 255)
     )

@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from seewhy.analyses.robustness.figures import select_curve_quantities
 from seewhy.analyses.robustness.summary import CLEAN, select_levels
 from seewhy.plots.charts import Scale, build_value_scale
-from seewhy.plots.curves import compute_mean_curve, name_share
+from seewhy.plots.curves import compute_mean_curve, describe_quantity, name_share
 from seewhy.report.comparison import Comparison
 from seewhy.report.constructs import ConstructRanks
 from seewhy.report.html import tables
@@ -60,12 +60,14 @@ class Chart:
         x_label: Of the horizontal axis.
         lines: To draw.
         x_ticks: Largest number of ticks on the horizontal axis.
+        quantity: What the vertical axis shows, in words.
     """
 
     title: str
     x_label: str
     lines: Sequence[Line]
     x_ticks: int = 6
+    quantity: str = ""
 
     def svg(self) -> Markup:
         """Draw the chart, described in words for those who do not see it."""
@@ -245,7 +247,8 @@ def build_curve_charts(tables: Mapping[str, pd.DataFrame], controls: Sequence[st
                 continue
             shares, mean, low, high = (values.tolist() for values in compute_mean_curve(rows, seed))
             lines.append(Line(label, number, shares, mean, low, high, label in controls))
-        charts.append(Chart(name.replace("_", " ").replace("/", " / "), name_share(name), lines))
+        quantity = describe_quantity(next(iter(tables.values())))
+        charts.append(Chart(name.replace("_", " ").replace("/", " / "), name_share(name), lines, quantity=quantity))
     return charts
 
 

@@ -47,6 +47,7 @@ def list_model_facts(runs: Sequence[Run], comparison: Comparison) -> list[tuple[
         ("Accuracy on these images", _describe_accuracy(runs[0])),
         ("Images", f"{joined.images:,} explained"),
         ("Data", _describe_data(runs)),
+        ("Cut", _list_each(run.record.get("pictures_cut") for run in runs)),
         ("Target class", _describe_policy(joined.target)),
         ("Seed", _list_each(run.record.get("seed") for run in runs)),
         ("Device", _list_each(_describe_device(run) for run in runs)),
@@ -85,6 +86,9 @@ def list_cautions(comparison: Comparison, methods: Sequence[Method], gallery: Ga
             cautions.append(f"{run.explainer}: the code had uncommitted changes when it ran")
         if left := run.record.get("metrics_left_out"):
             cautions.append(f"{run.explainer}: needs object masks (data.masks=): {', '.join(dict.fromkeys(left))}")
+    first = methods[0].run
+    if len(first.predictions) > len(first.images) and comparison.ranks:
+        cautions.append("every score of an image is the mean over its targets; metrics.csv has each of them")
     cautions += list_notes(comparison.summary[comparison.summary["metric"].isin(comparison.ranks)])
     gaps = sorted(filter(None, (_describe_gaps(comparison, method) for method in methods)), reverse=True)
     flawed: dict[tuple[str, str], list[str]] = {}
@@ -152,7 +156,7 @@ def _describe_system(run: Run) -> str:
 
 
 def _describe_accuracy(run: Run) -> str:
-    answers = [value for value in run.predictions["correct"] if value in ("yes", "no")]
+    answers = [value for value in run.images["correct"] if value in ("yes", "no")]
     right = answers.count("yes")
     return f"{100 * right / len(answers):.1f} % ({right:,} of {len(answers):,})" if answers else ""
 
@@ -264,7 +268,7 @@ def build_page_content(
         The content.
     """
     groups = [_select_runs(comparison, runs) for comparison in comparisons]
-    maps = sum(len(group) * comparison.joined.images for comparison, group in zip(comparisons, groups, strict=True))
+    maps = sum(len(run.predictions) for group in groups for run in group)
     models = [
         _build_model_view(comparison, group, maps, (figures or {}).get(comparison.joined.model, {}), seed)
         for comparison, group in zip(comparisons, groups, strict=True)
@@ -326,7 +330,7 @@ def _build_model_view(
         robust=[view for method in methods if (view := build_robustness_view(method)) is not None],
         gallery=gallery,
         tests=describe_families(comparison),
-        classes=list_classes(runs[0].predictions),
+        classes=list_classes(runs[0].images),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from seewhy.core.target_choice import SEPARATOR
+from seewhy.core.target_choice import name_image
 from seewhy.explainers.completeness import describe_completeness_gap
 from seewhy.plots.text import format_probability
 from seewhy.report.comparison import CONTROLS, Comparison
@@ -228,7 +228,8 @@ def _describe_image(run: Run, image: str, encoded: Sequence[EncodedMap], concern
     row = run.predictions.loc[image]
     return {
         "name": image,
-        "figure": image.partition(SEPARATOR)[0],
+        "image": name_image(image),
+        "policy": str(row["target_policy"]),
         **{key: str(row[key]) for key in ("label", "predicted", "correct", "target")},
         "probability": _read_number(row["probability"]),
         "target_probability": _read_number(row["target_probability"]),

@@ -13,15 +13,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from seewhy.core.target_choice import name_image
 from seewhy.core.types import Explanation
 from seewhy.plots import heatmaps
 from seewhy.plots.explanation import normalise_map
 from seewhy.report.comparison import Comparison
 from seewhy.report.html.gallery import Method
 from seewhy.report.html.maps import build_data_url, compute_agreement
-from seewhy.report.runs import read_map
+from seewhy.report.runs import Run, read_map
 from seewhy.report.sheets import read_explanations
 from seewhy.statistics.schema import ARROWS
+from seewhy.statistics.summary import check_table
 from seewhy.statistics.tests import compare_pairs
 
 SHOWN = 12
@@ -41,7 +43,7 @@ class ModelPair:
         pictured: The method whose maps are shown; empty where none is.
         images: The images that changed most: name, label, changed, correlation, and of both networks prediction,
             probability, correctness, target and the address of the overlay.
-        total: Number of images.
+        total: Number of images, or of targets of images where several are explained.
     """
 
     first: str
@@ -78,10 +80,10 @@ def build_model_pairs(
 
 def _build_pair(one: Comparison, other: Comparison, shared: Sequence[tuple[Method, Method]], seed: int) -> ModelPair:
     first, second = (method.run.predictions for method in shared[0])
-    images = [str(name) for name in first.index]
+    images = [str(name) for name in first.index if name in second.index]
     correlations = {pair[0].label: {image: _correlate(pair, image) for image in images} for pair in shared}
     methods = [
-        {"name": label, "correlation": _average(values), "n": sum(not math.isnan(value) for value in values.values())}
+        {"name": label, "correlation": _average(values), "n": len(_list_by_image(values))}
         for label, values in correlations.items()
     ]
     shown = next((pair for pair in shared if not pair[0].control), shared[0])
@@ -93,7 +95,7 @@ def _build_pair(one: Comparison, other: Comparison, shared: Sequence[tuple[Metho
     return ModelPair(
         one.joined.model,
         other.joined.model,
-        _count_changes(first, second, changed),
+        _count_changes(shared[0][0].run, shared[0][1].run, images),
         methods,
         _compare_scores(one, other, [pair[0].label for pair in shared], seed),
         shown[0].label if any(row["both"][0]["overlay"] for row in rows) else "",
@@ -107,8 +109,17 @@ def _last_if_nan(value: float) -> float:
 
 
 def _average(values: Mapping[str, float]) -> float:
-    known = [value for value in values.values() if not math.isnan(value)]
+    known = _list_by_image(values)
     return float(np.mean(known)) if known else math.nan
+
+
+def _list_by_image(values: Mapping[str, float]) -> list[float]:
+    """The mean over the targets of each image that has a value."""
+    by_image: dict[str, list[float]] = {}
+    for name, value in values.items():
+        if not math.isnan(value):
+            by_image.setdefault(name_image(name), []).append(value)
+    return [float(np.mean(each)) for each in by_image.values()]
 
 
 def _correlate(pair: tuple[Method, Method], image: str) -> float:
@@ -125,10 +136,12 @@ def _correlate(pair: tuple[Method, Method], image: str) -> float:
     return compute_agreement([(values.numpy(), method.directed) for values, method in zip(fitted, pair, strict=True)])
 
 
-def _count_changes(first: pd.DataFrame, second: pd.DataFrame, changed: Mapping[str, bool]) -> list[tuple[str, str]]:
-    """What changed in the predictions, in words."""
+def _count_changes(one: Run, other: Run, explained: Sequence[str]) -> list[tuple[str, str]]:
+    """What changed in the predictions, in words; `explained` are the explanations that both have."""
+    first, second = one.images, other.images
     right = [[answer == "yes" for answer in each["correct"]] for each in (first, second)]
-    counts = [("Predictions that changed", f"{sum(changed.values()):,} of {len(changed):,}")]
+    changed = int((first["predicted"] != second["predicted"]).sum())
+    counts = [("Predictions that changed", f"{changed:,} of {len(first):,}")]
     if all((each["correct"] != "").any() for each in (first, second)):
         known = [one != "" and other != "" for one, other in zip(first["correct"], second["correct"], strict=True)]
         total = sum(known)
@@ -136,11 +149,17 @@ def _count_changes(first: pd.DataFrame, second: pd.DataFrame, changed: Mapping[s
             sum(not a and b for a, b, k in zip(*each, known, strict=True) if k) for each in (right, right[::-1])
         )
         counts += [("Became right", f"{gained:,} of {total:,}"), ("Became wrong", f"{lost:,} of {total:,}")]
-    targets, chances = ([each[name].to_dict() for each in (first, second)] for name in ("target", "target_probability"))
-    same = [image for image in changed if targets[0][image] == targets[1][image]]
-    gaps = [_read(chances[1][image]) - _read(chances[0][image]) for image in same]
-    if gaps and not any(math.isnan(gap) for gap in gaps):
-        words = f"{np.mean(gaps):+.3f} on {len(same):,} image{'s' if len(same) > 1 else ''}"
+    targets, chances = (
+        [run.predictions[name].to_dict() for run in (one, other)] for name in ("target", "target_probability")
+    )
+    gaps: dict[str, list[float]] = {}
+    for name in explained:
+        gap = _read(chances[1][name]) - _read(chances[0][name])
+        if targets[0][name] == targets[1][name] and not math.isnan(gap):  # a contrast has no probability
+            gaps.setdefault(name_image(name), []).append(gap)
+    if gaps:
+        mean = np.mean([np.mean(each) for each in gaps.values()])
+        words = f"{mean:+.3f} on {len(gaps):,} image{'s' if len(gaps) > 1 else ''}"
         counts.append(("Probability of the target, where it is the same", words))
     return counts
 
@@ -152,10 +171,10 @@ def _read(text: object) -> float:
 def _compare_scores(one: Comparison, other: Comparison, labels: Sequence[str], seed: int) -> list[dict[str, Any]]:
     """Means of every shared method and metric with a direction, and the test of their difference on the same images."""
     rows = []
+    tables = [check_table(each.joined.table) for each in (one, other)]
     facts = {name: fact for name, fact in one.joined.facts.items() if fact.better and name in other.joined.facts}
     for metric, fact in facts.items():
         for label in labels:
-            tables = [each.joined.table for each in (one, other)]
             columns = [
                 table[(table["metric"] == metric) & (table["explainer"] == label)].set_index("image")["value"]
                 for table in tables

@@ -57,7 +57,7 @@ def build_verdict(
     for comparison, explainers in zip(comparisons, methods, strict=True):
         words = " ".join(filter(None, (_judge(comparison, explainers), *map(_judge_robustness, explainers))))
         sentences += [f"{comparison.joined.model}: {words}" if several else words]
-    accuracies = [_describe_accuracy(explainers[0].run.predictions) for explainers in methods]
+    accuracies = [_describe_accuracy(explainers[0].run.images) for explainers in methods]
     names = [comparison.joined.model for comparison in comparisons]
     value, note = (" / ".join(value for value, _ in accuracies), ", ".join(names)) if several else accuracies[0]
     warned = sum(any(row["concerns"]) for gallery in galleries for row in gallery.facts["images"])

@@ -1,17 +1,20 @@
 // Wires the controls, the pager, the theme and the copy buttons.
 function refresh(first = true) {
   if (first) state.page = 0;
-  state.order = ordered();
-  const pages = Math.max(1, Math.ceil(state.order.length / PER_PAGE));
+  const groups = grouped(ordered());
+  state.order = groups.flat();
+  const pages = Math.max(1, Math.ceil(groups.length / PER_PAGE));
   state.page = Math.min(state.page, pages - 1);
-  const shown = state.order.slice(state.page * PER_PAGE, (state.page + 1) * PER_PAGE);
+  const shown = groups.slice(state.page * PER_PAGE, (state.page + 1) * PER_PAGE);
   painter.disconnect();
   $('cards').classList.toggle('pairs', shownMethods().length < 2);
   $('cards').replaceChildren(...shown.map(card));
-  const total = model().images.length;
+  const all = model().images.length;
+  const total = grouped(model().images.map((_, i) => i)).length;
   const plural = total === 1 ? '' : 's';
-  $('count').textContent = state.order.length === total ? `${total} image${plural}` : `${state.order.length} of ${total} image${plural}`;
-  $('reset').hidden = state.order.length === total;
+  const targets = all === total ? '' : `, ${state.order.length === all ? '' : `${state.order.length} of `}${all} targets`;
+  $('count').textContent = (groups.length === total ? `${total} image${plural}` : `${groups.length} of ${total} image${plural}`) + targets;
+  $('reset').hidden = state.order.length === all;
   if (!shown.length) $('cards').append(element('p', { class: 'empty' }, 'No image matches these filters.'));
   fillPager(pages);
   say();

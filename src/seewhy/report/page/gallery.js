@@ -20,7 +20,10 @@ function options(select, pairs) {
 
 function counted(key) {
   const counts = new Map();
-  for (const image of model().images) counts.set(image[key], (counts.get(image[key]) || 0) + 1);
+  for (const [image] of grouped(model().images.map((_, i) => i))) {
+    const name = model().images[image][key];
+    counts.set(name, (counts.get(name) || 0) + 1);
+  }
   const named = [...counts].filter(([name]) => name !== '').sort((a, b) => a[0].localeCompare(b[0]));
   return [['', 'all'], ...named.map(([name, count]) => [`=${name}`, `${name} (${count})`])];
 }
@@ -33,7 +36,8 @@ function fillControls() {
   const arrows = { higher: ' ↑', lower: ' ↓' };
   options($('metric'), metrics.length
     ? metrics.map((metric) => [metric.name, metric.name.replaceAll('_', ' ') + (arrows[metric.better] || '')]) : [['', 'none']]);
-  const sorts = [['order', 'order of the run'], ['suspicion', 'most suspicious'], ['name', 'name'], ['probability', 'probability'], ['agreement', 'agreement']];
+  const sorts = [['order', 'order of the run'], ['suspicion', 'most suspicious'], ['name', 'name'], ['agreement', 'agreement']];
+  if (images.some((image) => image.probability !== null)) sorts.splice(3, 0, ['probability', 'probability']);
   if (metrics.length) sorts.push(['mean', 'score, mean of methods'], ...explainers.map((one, i) => [`s${i}`, `score of ${one.name}`]));
   options($('sort'), sorts);
   const { twins } = model();
@@ -55,7 +59,7 @@ function matches(image) {
   const low = Number($('agreement-low').value);
   const high = Number($('agreement-high').value);
   const free = low <= -1 && high >= 1;
-  const said = [image.name, image.label, image.predicted].join('\n').toLowerCase();
+  const said = [image.image, image.label, image.predicted, image.target].join('\n').toLowerCase();
   return (!words || said.includes(words))
     && (!$('label').value || $('label').value === `=${image.label}`)
     && (!$('predicted').value || $('predicted').value === `=${image.predicted}`)
@@ -87,10 +91,21 @@ function ordered() {
   return rows.map(([, i]) => i);
 }
 
+// The targets of an image stand together, where the first of them stands.
+function grouped(order) {
+  const groups = new Map();
+  for (const i of order) {
+    const name = model().images[i].image;
+    if (!groups.has(name)) groups.set(name, []);
+    groups.get(name).push(i);
+  }
+  return [...groups.values()];
+}
+
 function describe(image, explainer) {
   const { name, target, target_probability: probability } = model().images[image];
   const method = explainer === null ? 'image' : `${model().explainers[explainer].name}, ${MEANING[state.view]}`;
-  return `${name}: ${method}, class ${target}, probability ${share(probability)}`;
+  return `${name}: ${method}, target ${target}${probability === null ? '' : `, probability ${share(probability)}`}`;
 }
 
 function thumb(image, explainer) {
@@ -141,21 +156,36 @@ function rove(card) {
   return card;
 }
 
-function card(image) {
-  const facts = model().images[image];
+function card(targets) {
+  const facts = model().images[targets[0]];
+  const alone = facts.name === facts.image;
   const verdict = { yes: ['right', '✓ '], no: ['wrong', '✗ '] }[facts.correct] || ['', ''];
-  const shown = shownMethods();
-  const { conflict } = facts;
   const line = element('p', { class: 'said' },
     element('span', { class: verdict[0] }, `${verdict[1]}${facts.predicted} ${share(facts.probability)}`),
     facts.label && facts.correct !== 'yes' ? element('span', {}, `true: ${facts.label}`) : null,
-    facts.target !== facts.predicted ? element('span', {}, `target: ${facts.target} ${share(facts.target_probability)}`) : null,
+    alone && facts.target !== facts.predicted ? element('span', {}, sayTarget(targets[0])) : null,
     facts.top.length > 1 ? element('span', { class: 'top' }, `then ${facts.top.slice(1, 3).join(', ')}`) : null,
-    facts.agreement === null ? null : element('span', { class: 'agreed' }, `agreement ${facts.agreement.toFixed(2).replace('-', '−')}`),
-    conflict ? element('span', { class: conflict.share > 0.6 ? 'conflict wrong' : 'conflict', 'data-value': conflict.share }, sayConflict(conflict)) : null);
-  return rove(element('article', { class: 'card', 'data-image': facts.name },
-    element('header', {}, element('h3', {}, facts.name), line),
-    element('div', { class: shown.length < 6 ? 'thumbs few' : 'thumbs' }, thumb(image, null), ...shown.map((i) => thumb(image, i)))));
+    ...(alone ? sayAgreement(targets[0]) : []));
+  return rove(element('article', { class: 'card', 'data-image': facts.image },
+    element('header', {}, element('h3', {}, facts.image), line),
+    ...targets.flatMap((image) => [alone ? null : element('p', { class: 'said target' }, element('span', {}, sayTarget(image)), ...sayAgreement(image)), thumbs(image)])));
+}
+
+function sayTarget(image) {
+  const { name, image: whole, target, policy, target_probability: probability } = model().images[image];
+  const how = name === whole || policy === target ? '' : ` (${policy})`;
+  return `target: ${target}${how}${probability === null ? '' : ` ${share(probability)}`}`;
+}
+
+function sayAgreement(image) {
+  const { agreement, conflict } = model().images[image];
+  return [agreement === null ? null : element('span', { class: 'agreed' }, `agreement ${agreement.toFixed(2).replace('-', '−')}`),
+    conflict ? element('span', { class: conflict.share > 0.6 ? 'conflict wrong' : 'conflict', 'data-value': conflict.share }, sayConflict(conflict)) : null];
+}
+
+function thumbs(image) {
+  const shown = shownMethods();
+  return element('div', { class: shown.length < 6 ? 'thumbs few' : 'thumbs' }, thumb(image, null), ...shown.map((i) => thumb(image, i)));
 }
 
 function sayConflict({ share: part, of, in: other }) {

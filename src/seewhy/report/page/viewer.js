@@ -40,12 +40,12 @@ function fillViewer() {
   const zoom = element('button', { type: 'button', id: 'zoom', onclick: () => { viewer.zoom = viewer.zoom >= 4 ? 1 : 2 * viewer.zoom; zoomStage(); } });
   const tools = element('div', { class: 'tools' }, zoom, element('button', { type: 'button', id: 'save', onclick: savePicture }, 'Save PNG'),
     element('button', { type: 'button', id: 'viewer-link', onclick: (event) => copy(event.target, `${location.href.split('#')[0]}#${viewAddress()}`) }, 'Copy link'),
-    method ? figureLink(method, facts.figure) : null);
+    method ? figureLink(method, facts.image) : null);
   const focused = document.activeElement && document.activeElement.id;
   $('viewer').replaceChildren(
-    element('header', {}, element('h3', { id: 'viewer-title' }, facts.name),
+    element('header', {}, element('h3', { id: 'viewer-title' }, facts.image),
       element('div', { class: 'steps' }, step(-1, '↑', 'previous image'), step(1, '↓', 'next image'), element('button', { type: 'button', id: 'close', 'aria-label': 'close', onclick: () => $('viewer').close() }, '✕'))),
-    element('p', { class: 'said' }, `predicted: ${facts.predicted} ${share(facts.probability)}${facts.label ? `, true: ${facts.label}` : ''}, target: ${facts.target} ${share(facts.target_probability)}`),
+    element('p', { class: 'said' }, `predicted: ${facts.predicted} ${share(facts.probability)}${facts.label ? `, true: ${facts.label}` : ''}, ${sayTarget(viewer.image)}`),
     facts.top.length > 1 ? element('p', { class: 'note top' }, `top ${facts.top.length}: ${facts.top.join(', ')}`) : null,
     concern ? element('p', { class: 'concern' }, `⚠ ${concern}`) : null,
     element('div', { class: 'choices' }, element('label', {}, 'method ', one), element('label', {}, 'compare with ', other), element('label', {}, 'view ', views), element('label', {}, 'overlay opacity ', strength)),
