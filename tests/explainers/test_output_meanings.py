@@ -122,7 +122,7 @@ def test_nothing_that_is_written_calls_them_probabilities(tmp_path: Path) -> Non
     written = [line for path in folder.glob("*.csv") for line in path.read_text().splitlines()[1:]]
     assert "probab" not in "".join([*written, (folder / "metrics.json").read_text()])
     page = PageText(results[:3].report(tmp_path / "page.html")).text
-    assert "The target's output value while pixels are hidden" in page
+    assert "The target's output value while pixels are removed" in page
     assert "probab" not in page
 
 

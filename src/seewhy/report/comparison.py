@@ -83,11 +83,11 @@ def group_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """
     groups: dict[tuple[object, ...], list[Run]] = {}
     for run in sorted(runs, key=lambda run: str(run.folder)):
-        labels = tuple(zip(run.predictions.index, run.predictions["label"], strict=True))
+        labels = tuple(zip(run.images.index, run.images["label"], strict=True))
         groups.setdefault((run.record["explainer"].get("target"), labels), []).append(run)
     details: list[Callable[[list[Run]], str]] = [
         lambda group: " and ".join(sorted({run.model[0] for run in group})),
-        lambda group: f"{len(group[0].predictions)} images",
+        lambda group: f"{len(group[0].images)} images",
         lambda group: f"target {group[0].record['explainer'].get('target')}",
         lambda group: group[0].folder.name,
     ]

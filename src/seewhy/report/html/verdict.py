@@ -60,7 +60,9 @@ def build_verdict(
     accuracies = [_describe_accuracy(explainers[0].run.images) for explainers in methods]
     names = [comparison.joined.model for comparison in comparisons]
     value, note = (" / ".join(value for value, _ in accuracies), ", ".join(names)) if several else accuracies[0]
-    warned = sum(any(row["concerns"]) for gallery in galleries for row in gallery.facts["images"])
+    warned = sum(
+        len({row["image"] for row in gallery.facts["images"] if any(row["concerns"])}) for gallery in galleries
+    )
     maps = sum(bool(words) for gallery in galleries for row in gallery.facts["images"] for words in row["concerns"])
     baselines = [comparison.joined.control is not None for comparison in comparisons]
     images = comparisons[0].joined.images

@@ -107,12 +107,12 @@ function fillFocus() {
   const first = explainers.findIndex((one) => !one.control);
   const order = images.map((_, i) => i).sort((a, b) => images[b].suspicion - images[a].suspicion || a - b).slice(0, 6);
   $('focus-cards').replaceChildren(...order.map((i) => {
-    const { name, reasons, suspect, predicted, probability, correct } = images[i];
+    const { name, image, reasons, suspect, predicted, probability, correct } = images[i];
     const shown = suspect === null ? Math.max(first, 0) : suspect;
     const mark = { yes: '✓ ', no: '✗ ' }[correct] || '';
     return rove(element('article', { class: 'look', 'data-image': name },
       element('div', { class: 'two' }, thumb(i, null).querySelector('.thumb'), thumb(i, shown).querySelector('.thumb')),
-      element('h3', {}, name), element('p', { class: 'said' }, `${mark}${predicted} ${share(probability)}, map of ${explainers[shown].name}`),
+      element('h3', {}, image), element('p', { class: 'said' }, `${mark}${predicted} ${share(probability)}, ${name === image ? '' : `${sayTarget(i)}, `}map of ${explainers[shown].name}`),
       element('ul', { class: images[i].suspicion >= 1 ? 'reasons' : 'reasons calm' }, ...reasons.slice(0, 3).map((words) => element('li', {}, words)))));
   }));
 }
