@@ -21,7 +21,9 @@ from seewhy.runs.journal import Journal
 from seewhy.runs.stored_json import read_form
 from seewhy.statistics.schema import MetricFact, read_metric_facts
 
-NUMBERS = {name: ["", "nan"] for name in ("mean", "low", "high", "logit", "probability")}
+MEANS = ("mean", "low", "high")
+"""Columns of numbers of robustness_summary.csv."""
+NUMBERS = {name: ["", "nan"] for name in (*MEANS, "logit", "probability")}
 """Columns of numbers, and the texts in them that mean no value."""
 
 
@@ -227,7 +229,7 @@ def read_curves(folder: Path) -> pd.DataFrame | None:
 def read_robustness(folder: Path) -> pd.DataFrame | None:
     """Read robustness_summary.csv with the levels as text; None where there is none."""
     types = {"corruption": str, "level": str, "quantity": str, "note": str}
-    return _read(folder / "robustness_summary.csv", types, tuple(NUMBERS))
+    return _read(folder / "robustness_summary.csv", types, MEANS)
 
 
 def read_skipped(folder: Path) -> list[tuple[str, str]]:
