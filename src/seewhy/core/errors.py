@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from seewhy.core.disclosure import clean_message
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of a disk, a share of it or a file that may not grow any more."""
 UNUSABLE = (
@@ -53,7 +55,13 @@ def shorten_path(path: Path | str) -> str:
 
 
 class UserError(Exception):
-    """Something in the request cannot be done as asked; shown without a traceback."""
+    """Something in the request cannot be done as asked; shown without a traceback.
+
+    Its text names values of files and commands: it is clean wherever it is shown.
+    """
+
+    def __str__(self) -> str:
+        return clean_message(super().__str__())
 
 
 class Incompatible(UserError):

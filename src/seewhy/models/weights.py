@@ -138,9 +138,16 @@ def list_inert_classes() -> list[Any]:
     return [argparse.Namespace, PosixPath, scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, *kinds]
 
 
+def _is_archive(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile as error:  # it is one whose directory is damaged
+        raise UserError(f"model.weights={path} cannot be read ({_first_line(error)}); is it complete?") from error
+
+
 def _check_is_no_program(path: Path) -> None:
     """UserError for TorchScript and exported programs, which are code, with the way in which they can be explained."""
-    if not zipfile.is_zipfile(path):
+    if not _is_archive(path):
         return
     names: set[str] = set()
     damaged = zipfile.BadZipFile, OSError, ValueError, NotImplementedError
@@ -171,7 +178,7 @@ def _find_average(content: Any) -> tuple[str, Any]:
 
 def _check_size(path: Path) -> None:
     """UserError where an archive unpacks to far more than its size: torch itself stores tensors uncompressed."""
-    if not zipfile.is_zipfile(path):
+    if not _is_archive(path):
         return
     try:
         with zipfile.ZipFile(path) as archive:

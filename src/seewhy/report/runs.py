@@ -93,7 +93,7 @@ def read_run(folder: Path, record: dict[str, Any]) -> Run:
         _check_numbers(predictions, ("probability", "target_probability"), folder / "predictions.csv")
     except FileNotFoundError as error:
         raise UserError(f"{error.filename} is missing; is {folder} a whole run folder?") from error
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, OverflowError) as error:
         raise UserError(f"{folder} does not hold what a run writes: {_shorten_reason(error)}") from error
     return run
 
@@ -293,7 +293,7 @@ def _read(path: Path, types: dict[str, Any], numbers: Sequence[str] = ()) -> pd.
         _check_numbers(table, numbers, path)
         _ = table[list(types)]
         return table
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, OverflowError) as error:
         raise UserError(f"{path} does not hold what a run writes: {_shorten_reason(error)}") from None
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import zipfile
-import zlib
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -109,19 +108,20 @@ def read_attribution(folder: Path, image: str) -> Attributions:
     """
     stored, name = RunFolder(folder), f"{FOLDER}/{image}"
     try:
-        with stored.open(f"{name}.npy") as file:
-            return torch.from_numpy(_check_map(_read_array(file), name))
+        file, name = stored.open(f"{name}.npy"), f"{name}.npy"
     except FileNotFoundError:
-        pass
-    except ValueError as error:
-        raise UserError(f"{folder / name}.npy is not the map of a run: {error}") from None
-    try:
-        with stored.open(f"{name}.npz") as file, zipfile.ZipFile(file) as archive:
-            scale = _read_member(archive, "scale") if "scale.npy" in archive.namelist() else np.float32(1)
-            values = _read_member(archive, KEY).astype(np.float32)
-            return torch.from_numpy(_check_map(values * scale, name))
-    except (ValueError, KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise UserError(f"{folder / name}.npz is not the map of a run: {error}") from None
+        file, name = stored.open(f"{name}.npz"), f"{name}.npz"
+    with file:
+        try:
+            return torch.from_numpy(_read_packed_map(file) if name.endswith(".npz") else _check_map(_read_array(file)))
+        except Exception as error:  # damaged headers and archives raise errors of any kind
+            raise UserError(f"{folder / name} is not the map of a run: {error or type(error).__name__}") from None
+
+
+def _read_packed_map(file: IO[bytes]) -> Any:
+    with zipfile.ZipFile(file) as archive:
+        scale = _read_member(archive, "scale") if "scale.npy" in archive.namelist() else np.float32(1)
+        return _check_map(_read_member(archive, KEY).astype(np.float32) * scale)
 
 
 def _read_member(archive: zipfile.ZipFile, name: str) -> Any:
@@ -142,7 +142,7 @@ def _read_array(file: IO[bytes]) -> Any:
     return np.frombuffer(bytearray(content), dtype).reshape(shape)
 
 
-def _check_map(values: Any, name: str) -> Any:
+def _check_map(values: Any) -> Any:
     if values.ndim != 2:
         raise ValueError(f"it holds {list(values.shape)} instead of [height, width]")
     return np.ascontiguousarray(values, np.float32)

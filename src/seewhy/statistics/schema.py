@@ -153,5 +153,5 @@ def read_metric_facts(folder: Path) -> dict[str, MetricFact]:
     try:
         facts = json.loads(path.read_text()).items()
         return {metric: MetricFact(**fact if "variant_of" in fact else fact | UNSTATED) for metric, fact in facts}
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is not what a run writes: {error}") from error
