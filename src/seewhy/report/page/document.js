@@ -6,7 +6,7 @@ function refresh(first = true) {
   const pages = Math.max(1, Math.ceil(groups.length / PER_PAGE));
   state.page = Math.min(state.page, pages - 1);
   const shown = groups.slice(state.page * PER_PAGE, (state.page + 1) * PER_PAGE);
-  painter.disconnect();
+  $('cards').querySelectorAll('.thumb').forEach((button) => painter.unobserve(button));
   $('cards').classList.toggle('pairs', shownMethods().length < 2);
   $('cards').replaceChildren(...shown.map(card));
   const all = model().images.length;
