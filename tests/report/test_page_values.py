@@ -12,7 +12,16 @@ from PIL import Image
 from page_text import PageText
 from seewhy.plots.text import format_probability
 from seewhy.report.comparison import compare_runs, join_runs
-from seewhy.report.html.charts import build_curve_charts, build_robustness_view, name_line_style
+from seewhy.report.html.charts import (
+    BOTTOM,
+    HEIGHT,
+    TOP,
+    Chart,
+    Line,
+    build_curve_charts,
+    build_robustness_view,
+    name_line_style,
+)
 from seewhy.report.html.gallery import Method
 from seewhy.report.html.maps import group_twins, relate_maps
 from seewhy.report.runs import find_runs
@@ -209,6 +218,18 @@ def test_curves_have_bands_and_controls_their_own_dash() -> None:
     assert chart.svg().count('class="band') == 4
     assert len({name_line_style(line) for line in chart.lines}) == 4
     assert chart.x_label == "fraction of pixels removed"
+
+
+def test_charts_of_probabilities_share_one_axis() -> None:
+    def read_axis(values: list[float], low: float, high: float) -> list[str]:
+        line = Line("rise", 0, [0.0, 1.0], values, [low, low], [high, high])
+        svg = str(Chart("insertion", "fraction of pixels inserted", [line]).svg())
+        heights = [float(y) for _, y in re.findall(r"([\d.]+) ([\d.]+)", re.findall(r'band c0" d="(.*?)"', svg)[0])]
+        assert TOP - 0.1 <= min(heights) <= max(heights) <= HEIGHT - BOTTOM + 0.1
+        return re.findall(r'text-anchor="end">(.*?)<', svg)
+
+    assert read_axis([0.1, 0.9], -0.2, 1.3) == read_axis([0.4, 0.5], 0.3, 0.6) == ["0", "0.2", "0.4", "0.6", "0.8", "1"]
+    assert read_axis([-1.5, 3.0], -2.0, 4.0) == ["−2", "0", "2", "4"]
 
 
 def test_a_robustness_page_holds_the_most_severe_sheets_alone(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines over one pair of axes, y from 0 (or the lowest value) to 1 (or the highest).
+    """Lines over one pair of axes: y from 0 to 1 where all lines stay inside, else as far as lines and bands go.
 
     Args:
         title: Of the chart.
@@ -72,7 +72,9 @@ class Chart:
     def svg(self) -> Markup:
         """Draw the chart, described in words for those who do not see it."""
         xs = [x for line in self.lines for x in line.x]
-        ys = [y for line in self.lines for y in (*line.y, *line.low, *line.high) if math.isfinite(y)]
+        means = [y for line in self.lines for y in line.y if math.isfinite(y)]
+        ends = [end for line in self.lines for end in (*line.low, *line.high) if math.isfinite(end)]
+        ys = means + (ends if min(means, default=0) < 0 or max(means, default=1) > 1 else [])
         across = Scale(min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1, LEFT, WIDTH - RIGHT)
         upwards = Scale(min([0.0, *ys]), max([1.0, *ys]), HEIGHT - BOTTOM, TOP)
         shapes = [_draw_axes(across, upwards, self.x_label, self.x_ticks)]
@@ -127,8 +129,8 @@ def _draw_band(line: Line, across: Scale, upwards: Scale) -> Markup:
     rows = [row for row in zip(line.x, line.low, line.high, strict=True) if all(map(math.isfinite, row))]
     if not rows:
         return Markup("")
-    there = [(across(x), upwards(low)) for x, low, _ in rows]
-    back = [(across(x), upwards(high)) for x, _, high in reversed(rows)]
+    there = [(across(x), upwards(max(low, upwards.low))) for x, low, _ in rows]
+    back = [(across(x), upwards(min(high, upwards.high))) for x, _, high in reversed(rows)]
     colour = "quiet" if line.quiet else f"c{line.style % 8}"
     return Markup(f'<path class="band {colour}" d="{_write_path([*there, *back])}Z"/>')
 
