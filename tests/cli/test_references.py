@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from seewhy.cli import tasks
 from seewhy.cli.config import compose
 from seewhy.cli.main import run_task
 from seewhy.cli.references import LARGEST, check_references, load_config
+from seewhy.cli.resume import build_resume_command, select_repeated
 from seewhy.core.disclosure import clean_message, forget_secrets, mask_secrets, mask_values, remember_secret
 from seewhy.core.errors import UserError
 
@@ -81,6 +83,17 @@ def test_a_refusal_names_the_variable_and_not_its_value(tmp_path: Path, capfd: p
     assert SECRET not in told
     assert told.count("${oc.env:TOKEN}") >= 2
     assert list_holders(tmp_path, SECRET) == []
+
+
+def test_a_resumed_run_is_told_what_it_takes_from_the_environment(tmp_path: Path) -> None:
+    text = "data.root=${oc.env:TOKEN}"
+    with pytest.raises(
+        UserError, match=r"'data.root=\$\{oc.env:TOKEN\}' takes a value from your environment, .* add it to"
+    ):
+        select_repeated([text, "seed=1"], tmp_path)
+    assert select_repeated([text, "seed=1"], tmp_path, [text]) == ["seed=1"]
+    command = shlex.split(build_resume_command("explain", "run", [text, "seed=1"]))
+    assert command[-2:] == ["resume=run", text]
 
 
 @pytest.mark.parametrize("value", ["0.05", "123", "true", "null", "abc"])

@@ -17,6 +17,7 @@ from seewhy.core.errors import UserError
 RESUME = "resume="
 BUILD = "model.build"
 """The code that builds a network of the user's own."""
+ENVIRONMENT = "${oc.env:"
 NOT_REPEATED = ("hydra", "output", "resume", "trust_config", BUILD)
 """Settings of an earlier run that a resumed one does not take over; trust is given by a person, each time."""
 REPEATED = (
@@ -57,31 +58,40 @@ def prepend_earlier_overrides(arguments: Sequence[str], task: str) -> list[str]:
     if plan is None:
         lack = "has no journal of a run" if folder.is_dir() else "does not exist"
         raise UserError(f"{RESUME}{folder} {lack}: give the folder that the run named when it ended")
-    earlier = select_repeated(plan["overrides"], folder)
+    earlier = select_repeated(plan["overrides"], folder, others)
     _check_own_code(plan["overrides"], others, folder)
     quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
     return [*earlier, *others, f"hydra.run.dir='{quoted}'"]
 
 
-def select_repeated(stored: Sequence[str], folder: Path) -> list[str]:
+def select_repeated(stored: Sequence[str], folder: Path, given: Sequence[str] = ()) -> list[str]:
     """Select what a resumed run takes over from the plan of a folder, which is not trusted.
 
     Args:
         stored: The overrides of the plan.
         folder: Where they come from.
+        given: The overrides of this command.
 
     Returns:
         Those that say what the run computes.
 
     Raises:
-        UserError: The plan holds something that is no override, or a setting that no run stores there.
+        UserError: The plan holds something that is no override, a setting that no run stores there, or a value of the
+            environment that this command does not name again.
     """
-    repeated = []
+    repeated, typed = [], {_find_key(text) for text in given}
     for text in stored:
         key = _find_key(text)
         root = re.split(r"[./]", key)[0] if key else None
         if root in NOT_REPEATED or key in NOT_REPEATED:
             continue
+        if root in REPEATED and ENVIRONMENT in text and not _chooses_code(text, str(key)):
+            if key in typed:
+                continue
+            raise UserError(
+                f"{RESUME}{folder}: {text[:80]!a} takes a value from your environment, which no folder may ask for: "
+                "add it to the command if you know and trust it"
+            )
         if root not in REPEATED or "${oc." in text or _chooses_code(text, str(key)):
             raise UserError(
                 f"{RESUME}{folder}: its plan holds {text[:80]!a}, which no run of seewhy stores there; do not resume a "
@@ -120,12 +130,13 @@ def build_resume_command(task: str, folder: str, overrides: Sequence[str] = (), 
     Args:
         task: The task of the run.
         folder: Its run folder.
-        overrides: Those of its command; trust and code of one's own are not taken from a folder, but typed again.
+        overrides: Those of its command; trust, code of one's own and values of the environment are not taken from a folder,
+            but typed again.
         folders: Those that it named with --config-dir.
 
     Returns:
         One line for a shell.
     """
-    again = [text for text in overrides if _find_key(text) in ("trust_config", BUILD)]
+    again = [text for text in overrides if _find_key(text) in ("trust_config", BUILD) or ENVIRONMENT in text]
     configs = [word for each in folders for word in ("--config-dir", each)]
     return shlex.join([*find_command(task), f"{RESUME}{folder}", *configs, *again])
