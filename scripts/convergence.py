@@ -33,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from seewhy import explain, load_classifier
 from seewhy.explainers.integrated_gradients import IntegratedGradients
+from seewhy.explainers.path_integrals import find_first_point
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
 from seewhy.report.explanations import ExplainedImage
@@ -111,7 +112,7 @@ class TrapezoidMaps:
 
     def _evaluate(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Scores [n] and (image - black) * gradient, summed over the channels, at positions on the path."""
-        points = positions[:, None, None, None] * self.image
+        points = positions.clamp_min(find_first_point(self.image))[:, None, None, None] * self.image
         with torch.no_grad(), self.classifier.frozen():
             scores, gradient = self.evaluator.compute_score_and_gradient(points, self.target.expand(len(points)))
         return scores, (gradient * self.image).sum(1).double()

@@ -36,7 +36,7 @@ from seewhy.models.cell_grid import CellGrid
 from seewhy.models.classifier import Classifier
 from seewhy.models.layers import find_cam_layer, require_grid
 
-SMALL = "test_ atto femto pico nano xxs xxt _xs tiny _t lite0 _s mini small 18 b0 _0 _1 _050 16 base".split()
+SMALL = "test_ atto femto pico nano xxs xxt 128s _xs tiny _t lite0 _s mini small 18 b0 _0 _1 _050 16 base".split()
 """Words in the names of small networks, the smallest first."""
 CANDIDATES = 4
 """Networks of a family of which the smallest is taken."""

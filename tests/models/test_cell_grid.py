@@ -193,6 +193,33 @@ def test_a_kernel_that_looks_beside_its_centre_moves_the_cells() -> None:
     assert grid is not None and (grid.rows.start, grid.rows.stride, grid.cells) == (0, 1, (22, 22))
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("enlarge", "stride"),
+    [
+        (nn.ConvTranspose2d(8, 8, 4, 2, 1), 8),
+        (nn.Sequential(nn.Upsample(scale_factor=2, mode="bilinear"), nn.Conv2d(8, 8, 3, padding=1)), 8),
+    ],
+)
+def test_cells_of_an_enlargement_may_see_one_of_their_neighbours_alone(
+    enlarge: nn.Module, stride: int, seed: int
+) -> None:
+    """Of the two cells that one is computed from, random weights may leave one: that moves no grid."""
+    torch.manual_seed(seed)
+    for module in enlarge.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            module.reset_parameters()
+    network = nn.Sequential(
+        *(nn.Conv2d(3, 8, 3, 4, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 4, 1), nn.ReLU(), enlarge, nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(8 * 64, 3)),
+    )
+    classifier = classifier_of(network, 64, 3)
+    grid = measure_grid(classifier, "5", (64, 64))
+    assert grid is not None
+    assert (grid.cells, grid.rows.start, grid.rows.stride) == ((8, 8), 0, stride)
+    assert find_cam_layer(classifier, (64, 64)) == "5"
+
+
 def test_what_mixes_all_cells_has_no_grid() -> None:
     torch.manual_seed(0)
     mixer = nn.Sequential(

@@ -75,18 +75,21 @@ def cut_bands(size: tuple[int, int], most: int) -> tuple[Bands, Bands]:
     return Bands(-2, size[0], min(size[0], most)), Bands(-1, size[1], min(size[1], most))
 
 
-def is_contradicted(classifier: Classifier, layer: str, size: tuple[int, int], grid: CellGrid) -> bool:
+def is_contradicted(classifier: Classifier, layer: str, size: tuple[int, int], grid: CellGrid, extent: float) -> bool:
     """Tell whether cells of a layer look elsewhere than their grid says.
 
     Bands of rows and of columns are changed one after the other. A cell contradicts the grid where nearly all of its
-    response comes from near one point, which is not its own. Cells that respond to much of the image, as behind many
-    layers, contradict nothing.
+    response comes from near one point, which it should not look at. One point of those that it should look at may count
+    more than all others, as behind an enlargement, whose cells are each computed from two beside them: that contradicts
+    the grid where most cells with such a point have it elsewhere, as behind kernels that look beside their centres. Cells
+    that respond to much of the image, as behind many layers, contradict nothing.
 
     Args:
         classifier: The classifier; the passes are not counted.
         layer: Name of a module.
         size: (height, width) of the images in pixels.
         grid: What is to be checked.
+        extent: Pixels to each side of its own point that a cell looks at.
 
     Returns:
         True where a cell contradicts the grid.
@@ -99,11 +102,15 @@ def is_contradicted(classifier: Classifier, layer: str, size: tuple[int, int], g
         shares = energy / total.clamp_min(torch.finfo(torch.float64).tiny)
         centres, own = bands.compute_centres(), axis.compute_centres().view((-1, 1) if axis is grid.rows else (1, -1))
         reach = axis.stride / 2 + bands.width
-        near = ((centres.view(-1, 1, 1) - own).abs() <= reach).double()
+        apart = (centres.view(-1, 1, 1) - own).abs()
         windows = ((centres[:, None] - centres).abs() <= reach).double()
         sharpest = torch.einsum("wb,bij->wij", windows, shares).amax(0)
-        is_missed = (sharpest >= SHARP) & ((shares * near).sum(0) <= MISSED)
-        if bool((is_missed & (total > FAINT * total.median())).any()):
+        is_sharp = (sharpest >= SHARP) & (total > FAINT * total.median())
+        beside, beyond = (
+            is_sharp & ((shares * (apart <= most)).sum(0) <= MISSED)
+            for most in (reach, max(reach, extent + bands.width))
+        )
+        if bool(beyond.any()) or 2 * int(beside.sum()) > int(is_sharp.sum()):
             return True
     return False
 

@@ -15,7 +15,7 @@ from seewhy.core.types import Images
 from seewhy.models.band_responses import find_grid_by_responses, is_contradicted
 from seewhy.models.cell_grid import CellGrid, GridAxis
 from seewhy.models.grid_search import find_grid
-from seewhy.models.receptive_fields import GLOBAL
+from seewhy.models.receptive_fields import GLOBAL, ReceptiveFields
 from seewhy.models.tracing import Output, TracedPass, draw_noise, record_output, trace_pass
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def measure_grid(classifier: Classifier, layer: str, size: tuple[int, int]) -> C
             grid = (
                 find_grid_by_responses(classifier, layer, size) if _has_many_cells(outputs[-1].shape) else None
             ) or grid
-        elif not is_collected and is_contradicted(classifier, layer, size, grid):
+        elif not is_collected and is_contradicted(classifier, layer, size, grid, _read_extent(grid, fields)):
             grid = find_grid_by_responses(classifier, layer, size)
         if grid is None:
             return None
@@ -224,6 +224,11 @@ def limit_to_seen(
         return first, low
 
     return grid.limit(find_edges(grid.rows, 2), find_edges(grid.columns, 3))
+
+
+def _read_extent(grid: CellGrid, fields: ReceptiveFields) -> float:
+    """Pixels that the cells of a grid look at to each side of their points, along the channel that sees the most detail."""
+    return float(grid.arrange(fields.extent).amin(1).median())
 
 
 def _has_many_cells(shape: torch.Size) -> bool:

@@ -243,5 +243,6 @@ def resize(fields: ReceptiveFields, shape: Sequence[int], axes: int, corners: bo
         ratio = before / after
         index = torch.arange(after, device=fields.rows.device).float()
         centres = index * ((before - 1) / (after - 1)) if corners else (index + 0.5) * ratio - 0.5
-        fields = slide(fields, axis, centres, max(0.0, (ratio - 1) / 2))
+        reach = (ratio - 1) / 2 if ratio >= 1 else 1 - ratio / 2  # between two elements an enlargement reads both
+        fields = slide(fields, axis, centres, reach)
     return fields.expand(shape)
