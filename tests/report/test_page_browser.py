@@ -275,6 +275,16 @@ def test_the_first_picture_is_on_the_first_screen(opened: Opener, made: Path) ->
     assert tab.inner_text('[data-tile="Accuracy"] dd >> nth=0') == f"{100 * share:.1f} %"
 
 
+def test_an_image_of_several_targets_is_looked_at_once(opened: Opener) -> None:
+    tab = opened()
+    worst = tab.evaluate("model().images.map((one) => one.suspicion)")
+    shown = [card.get_attribute("data-image") for card in tab.locator(".look").all()]
+    order = sorted(range(IMAGES), key=lambda i: -worst[i])[:6]
+    assert shown == [tab.evaluate("i => model().images[i].name", i) for i in order]
+    tab.evaluate("() => { for (const one of model().images) one.image = 'same'; fillFocus(); }")
+    assert [card.get_attribute("data-image") for card in tab.locator(".look").all()] == shown[:1]
+
+
 def test_a_view_is_an_address(opened: Opener) -> None:
     tab = opened()
     tab.select_option("#metric", "insertion")

@@ -105,7 +105,9 @@ function themes() {
 function fillFocus() {
   const { images, explainers } = model();
   const first = explainers.findIndex((one) => !one.control);
-  const order = images.map((_, i) => i).sort((a, b) => images[b].suspicion - images[a].suspicion || a - b).slice(0, 6);
+  const seen = new Set();
+  const rated = images.map((_, i) => i).sort((a, b) => images[b].suspicion - images[a].suspicion || a - b);
+  const order = rated.filter((i) => !seen.has(images[i].image) && seen.add(images[i].image)).slice(0, 6);
   $('focus-cards').replaceChildren(...order.map((i) => {
     const { name, image, reasons, suspect, predicted, probability, correct } = images[i];
     const shown = suspect === null ? Math.max(first, 0) : suspect;
