@@ -325,6 +325,18 @@ def test_names_are_shown_and_steer_nothing(
     assert {path.name for path in outside.iterdir()} == {"home", "private.npy", "report", "runs"}
 
 
+def test_models_whose_names_differ_in_signs_alone_get_files_of_their_own(outside: Path) -> None:
+    """`a/b` and `a b` shared one folder: the figures of the second replaced those of the first."""
+    for number, model in enumerate(("a/b", "a b", "../..")):
+        for method in ("random", "saliency"):
+            named = {"name": model, "weights": "hub", "weights_sha256": str(number) * 64}
+            facts = dict(list(FACTS.items())[:2])
+            write_run(outside / "runs" / f"{number}_{method}", method, images=4, model=named, facts=facts)
+    write_report([str(outside / "runs")], outside / "report")
+    folders = {path.parent.name for path in (outside / "report").glob("*/leaderboard.png")}
+    assert folders == {"a_b", "a_b_2", "unnamed"}
+
+
 def shard(folder: Path, number: int, change: Callable[[dict[str, Any]], None] = lambda plan: None) -> Path:
     """One of two shards of the run of `journals`, finished."""
     plan = {**PLAN, "shard": f"{number}/2"}

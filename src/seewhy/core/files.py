@@ -164,6 +164,31 @@ class RunFolder:
         return self.write(name, fill)
 
 
+def name_files(titles: Iterable[str]) -> dict[str, str]:
+    """Name a file for each title: letters, digits, `.`, `_` and `-` alone, short, and no two the same in any case.
+
+    >>> name_files(["a/b", "a b", "A B", "lrp (rule=gamma)", "../.."])
+    {'a/b': 'a_b', 'a b': 'a_b_2', 'A B': 'A_B_3', 'lrp (rule=gamma)': 'lrp_rule_gamma', '../..': 'unnamed'}
+
+    Args:
+        titles: Of models, methods or groups.
+
+    Returns:
+        The name of each title, without a suffix.
+    """
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for title in titles:
+        plain = re.sub(r"[^A-Za-z0-9_.-]+", "_", title).strip("_.")[:80] or "unnamed"
+        name, number = plain, 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{plain}_{number}"
+        names[title] = name
+        taken.add(name.casefold())
+    return names
+
+
 CHECKOUT = Path(__file__).resolve().parents[3]
 """The top of the checkout, where the package lies in one."""
 

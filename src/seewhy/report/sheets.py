@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from seewhy.core.files import RunFolder
+from seewhy.core.files import RunFolder, name_files
 from seewhy.core.target_choice import name_image
 from seewhy.core.types import Explanation
 from seewhy.data.labels import take_turns
@@ -59,9 +58,10 @@ def write_sheets(out: RunFolder, comparisons: Sequence[Comparison], runs: Sequen
         groups: dict[str, dict[str, dict[str, Explanation]]] = {}
         for key, explanations in cells.items():
             groups.setdefault(key[axis], {})[key[1 - axis]] = explanations
+        files = name_files(groups)
         for name, columns in groups.items():
             if len(columns) > 1:
-                file = kind if len(groups) == 1 else f"{kind}_{re.sub(r'[^A-Za-z0-9_.-]+', '_', name).strip('_')}"
+                file = kind if len(groups) == 1 else f"{kind}_{files[name]}"
                 paths += _write_pages(out, file, name, columns, images, comparisons[0].joined.images)
     return paths
 

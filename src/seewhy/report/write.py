@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pandas as pd
 from seewhy.core.cells import quote_cell
 from seewhy.core.disclosure import print_error, print_line
 from seewhy.core.errors import UserError
-from seewhy.core.files import RunFolder
+from seewhy.core.files import RunFolder, name_files
 from seewhy.plots.canvas import encode_figure
 from seewhy.report.comparison import Comparison, compare_runs, group_runs, join_runs
 from seewhy.report.html.content import PageContent, build_page_content
@@ -58,11 +57,12 @@ def write_report(
     write_tables(out, comparisons)
     figures: dict[str, dict[str, bytes]] = {}
     undrawn: list[str] = []
+    folders = name_files(comparison.joined.model for comparison in comparisons)
     for comparison in comparisons:
         model = comparison.joined.model
         figures[model], reasons = _draw_figures(comparison, faithfulness)
         undrawn += reasons
-        below = "" if len(comparisons) == 1 else re.sub(r"[^\w.-]+", "_", model) + "/"
+        below = "" if len(comparisons) == 1 else f"{folders[model]}/"
         for name, content in figures[model].items():
             out.write_bytes(f"{below}{name}", content)
     write_results(out, [(run.folder, run.record) for run in used])
@@ -173,8 +173,9 @@ def write_run_page(folder: Path, seed: int = 0) -> Path:
         write_sheets(out, comparisons, runs)
         return write_page(out, comparisons, runs, unused, _draw_all(comparisons), seed)
     pages = []
+    files = name_files(groups)
     for title, group in groups.items():
-        name = f"report_{re.sub(r'[^A-Za-z0-9_.-]+', '_', title).strip('_')}.html"
+        name = f"report_{files[title]}.html"
         try:
             comparisons = [compare_runs(joined, seed) for joined in join_runs(group)]
         except UserError as error:
