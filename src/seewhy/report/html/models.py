@@ -220,7 +220,7 @@ def _build_rows(
         original = next((each[image] for each in read if image in each), None)
         rows.append(
             {
-                "name": image,
+                "name": _name_row(image, pair[0].run.predictions.loc[image]),
                 "label": str(pair[0].run.predictions.loc[image, "label"]),
                 "changed": bool(changed[image]),
                 "correlation": similar[image],
@@ -229,6 +229,12 @@ def _build_rows(
             }
         )
     return rows
+
+
+def _name_row(name: str, prediction: pd.Series) -> str:
+    """The image, with its target as it was set where several are explained."""
+    image = name_image(name)
+    return name if image == name else f"{image} @ {prediction['target_policy']}"
 
 
 def _paint(explanation: Explanation) -> str:
