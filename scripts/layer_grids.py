@@ -17,7 +17,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -80,14 +80,17 @@ class _TimeoutError(Exception):
     """A network took too long."""
 
 
-def list_families() -> dict[str, str]:
+def list_families(chosen: Sequence[str] | None) -> dict[str, str]:
     """List a small network of each family, by the number of parameters.
+
+    Args:
+        chosen: Families; None: all.
 
     Returns:
         Names of networks by families, which are timm's modules.
     """
     members = {}
-    for family in timm.list_modules():
+    for family in chosen or timm.list_modules():
         names = timm.list_models(module=family)
         rank = sorted(names, key=lambda name: (next((i for i, w in enumerate(SMALL) if w in name), 99), len(name)))
         counted = {name: count for name in rank[:CANDIDATES] if (count := count_parameters(name)) is not None}
@@ -315,9 +318,7 @@ def main() -> None:
         writer = csv.DictWriter(file, columns)
         if not done:
             writer.writeheader()
-        for family, name in list_families().items():
-            if options.families and family not in options.families:
-                continue
+        for family, name in list_families(options.families).items():
             own, millions = timm.get_pretrained_cfg(name).input_size[-1], count_parameters(name) or 0.0
             for size in dict.fromkeys(size or own for size in options.sizes):
                 if (family, str(size)) in done:
