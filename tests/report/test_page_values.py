@@ -278,3 +278,11 @@ def test_a_report_of_very_many_scores_is_made_without_a_warning(
         write_run(tmp_path / "sweep" / method, method, values, images=6, facts=facts)
     write_report([str(tmp_path / "sweep")], tmp_path / "report", page=True)
     assert [str(warning.message) for warning in recwarn] == []
+
+
+def test_runs_that_do_not_record_how_targets_were_chosen_have_a_page(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "rise", facts={"deletion": FACTS["deletion"]}, images=6)
+    table = pd.read_csv(run / "predictions.csv", dtype=str)
+    table.drop(columns="target_policy").to_csv(run / "predictions.csv", index=False)
+    (model,) = PageText(write_run_page(tmp_path)).facts["models"]
+    assert {image["policy"] for image in model["images"]} == {""}

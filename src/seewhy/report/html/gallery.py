@@ -229,7 +229,7 @@ def _describe_image(run: Run, image: str, encoded: Sequence[EncodedMap], concern
     return {
         "name": image,
         "image": name_image(image),
-        "policy": str(row["target_policy"]),
+        "policy": str(row.get("target_policy", "")),  # not in runs of earlier versions
         **{key: str(row[key]) for key in ("label", "predicted", "correct", "target")},
         "probability": _read_number(row["probability"]),
         "target_probability": _read_number(row["target_probability"]),

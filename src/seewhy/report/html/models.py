@@ -231,7 +231,7 @@ def _build_rows(
     return rows
 
 
-def _name_row(name: str, prediction: pd.Series) -> str:
+def _name_row(name: str, prediction: Any) -> str:
     """The image, with its target as it was set where several are explained."""
     image = name_image(name)
     return name if image == name else f"{image} @ {prediction['target_policy']}"
