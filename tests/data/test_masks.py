@@ -10,7 +10,7 @@ from PIL import Image
 from seewhy.core.errors import UnreadableImage, UserError
 from seewhy.core.facts import Facts
 from seewhy.data.folder import Folder
-from seewhy.data.images import fit_mask, read_mask
+from seewhy.data.images import find_masks, fit_mask, read_mask
 
 FACTS = Facts(("a", "b"), 8, (0.5,) * 3, (0.5,) * 3)
 
@@ -77,11 +77,27 @@ def test_without_masks_there_are_none(tmp_path: Path) -> None:
     assert next(iter(data.test_dataloader())).masks is None
 
 
-@pytest.mark.parametrize(("folder", "words"), [("nowhere", "is not a folder"), ("empty", "would be 1.png")])
+@pytest.mark.parametrize(
+    ("folder", "words"), [("nowhere", "is not a folder"), ("empty", "the one of 1.jpg would be 1.png")]
+)
 def test_a_folder_without_masks_is_refused(tmp_path: Path, folder: str, words: str) -> None:
-    saved(tmp_path / "images/1.jpg", np.zeros((16, 16, 3)))
+    for name in ("1", "2"):
+        saved(tmp_path / f"images/{name}.jpg", np.zeros((16, 16, 3)))
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=words):
         Folder(tmp_path / "images", FACTS, masks=str(tmp_path / folder)).setup()
     with pytest.raises(UserError, match=r"data\.masks=https://a\.org/masks: nothing is fetched"):
         Folder(tmp_path / "images", FACTS, masks="https://a.org/masks").setup()
+
+
+@pytest.mark.parametrize("suffix", ["png", "gif", "bmp", "tif", "tiff", "webp", "jpg", "jpeg"])
+def test_a_mask_may_be_of_any_format_and_is_dark_or_bright_in_a_jpeg(tmp_path: Path, suffix: str) -> None:
+    """Compression leaves grey around an object: in a JPEG only what is brighter than half belongs to it."""
+    saved(tmp_path / "images/1.png", np.zeros((16, 16, 3)))
+    grey = object_in(16, 16)
+    grey[8:] = 100
+    saved(tmp_path / f"masks/1.{suffix}", grey)
+    (path,) = find_masks([tmp_path / "images/1.png"], [tmp_path / "images"], str(tmp_path / "masks"))
+    assert path is not None
+    mask = read_mask(path, (16, 16))
+    assert (int(mask[:8].sum()), int(mask[8:].sum())) == (64, 0 if suffix in ("jpg", "jpeg") else 128)

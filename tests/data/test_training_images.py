@@ -120,6 +120,33 @@ def test_the_folders_of_the_parts_are_kept(tmp_path: Path) -> None:
     assert {item.label_name for item in explained.items} == {"a", "b"}, "not the names of the parts"
 
 
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("train", "train"),
+        ("Training", "train"),
+        *((name, "val") for name in ("val", "valid", "VALIDATION", "dev")),
+        *((name, "test") for name in ("test", "testing")),
+    ],
+)
+def test_folders_of_every_usual_name_are_parts(tmp_path: Path, name: str, part: str) -> None:
+    other = "test" if part == "train" else "train"
+    for folder in (name, other, ".cache"):
+        (tmp_path / folder).mkdir()
+    assert find_part_folders(tmp_path) == {part: tmp_path / name, other: tmp_path / other}
+    (tmp_path / "car").mkdir()
+    assert find_part_folders(tmp_path) == {}, "these are classes"
+
+
+def test_a_part_alone_or_twice_is_no_split(tmp_path: Path) -> None:
+    (tmp_path / "one" / "train").mkdir(parents=True)
+    for name in ("train", "val", "valid"):
+        (tmp_path / "twice" / name).mkdir(parents=True)
+    for name in ("val", "test"):
+        (tmp_path / "untrained" / name).mkdir(parents=True)
+    assert [find_part_folders(tmp_path / name) for name in ("one", "twice", "untrained", "nowhere")] == [{}] * 4
+
+
 def test_a_part_without_a_folder_is_held_out_of_the_training_images(tmp_path: Path) -> None:
     draw_classes(tmp_path / "train", {"a": 10, "b": 10})
     draw_classes(tmp_path / "test", {"a": 2, "b": 2})

@@ -119,6 +119,19 @@ class Branches(nn.Module):
         return torch.cat([self.small(maps), self.large(maps), maps * 2 - 1], 1)
 
 
+class Functional(nn.Module):
+    """A convolution by function, whose numbers are no pairs."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(channels, channels, 3, 3) / 9)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return functional.conv2d(
+            functional.conv2d(maps, self.weight, padding="same", dilation=2), self.weight, stride=2
+        )
+
+
 def head(channels: int) -> list[nn.Module]:
     return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 4)]
 
@@ -144,6 +157,7 @@ NETWORKS = {
     "inverted": lambda: [*conv(kernel_size=3, stride=2, padding=1), Inverted(6), Inverted(6, 2), Inverted(6), *head(6)],
     "squeezed": lambda: [*conv(kernel_size=3, padding=1), Inverted(6), Inverted(6, 2, True), Inverted(6), *head(6)],
     "padded": lambda: [*conv(kernel_size=3), Padded(), nn.ReLU(), Padded(), *head(6)],
+    "functional": lambda: [*conv(kernel_size=3, padding=1), Functional(6), nn.ReLU(), *head(6)],
     "branches": lambda: [*conv(kernel_size=3, padding=1), Branches(6), nn.Dropout(), nn.Conv2d(18, 5, 3), *head(5)],
     "transposed": lambda: [*conv(kernel_size=3, stride=2), nn.ConvTranspose2d(6, 6, 2, 2), nn.Conv2d(6, 6, 3), *head(6)],
     "shuffled": lambda: [*conv(kernel_size=3, padding=1), nn.ChannelShuffle(2), nn.Conv2d(6, 6, 3, groups=2), *head(6)],

@@ -7,17 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from explainer_checks import YAMLS, explainer_of
+from explainer_checks import REFUSED, YAMLS, explainer_of
 from output_networks import classifier_of, take_logit, weigh_logit
 from seewhy.core.errors import Incompatible
 from seewhy.models.classifier import Classifier
 from tiny import random_images
 
-REFUSED = {
-    "attention_gradient": "computes no attention",
-    "attention_rollout": "computes no attention",
-}
-"""Methods that refuse this network, with any outputs."""
 NONLINEAR = frozenset(
     (
         *("centre", "edges", "random"),  # never ask the network

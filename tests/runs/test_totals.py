@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from commands import rows
-from journals import write_journal
+from journals import PLAN, write_journal
 from resuming import explain
+from seewhy.core.types import Prediction
 from seewhy.data.folder import SAMPLES
 from seewhy.models.classifier import Passes
+from seewhy.runs.batch_results import BatchResults, ImageResult
 from seewhy.runs.journal import Journal
 from seewhy.runs.tables import Totals
 
@@ -37,6 +39,26 @@ def test_losses_and_accuracy_weigh_images_and_not_batches(totals: Totals) -> Non
     assert totals.losses == [0.25, 1.5, 0.5, 2.0, 4.0]
     assert totals.average_losses() == {"test/loss": 8.25 / 5, "test/accuracy": 2 / 5}
     assert Totals().average_losses() == {}
+
+
+def test_label_accuracy_is_a_mean_over_images_and_leaves_out_the_unlabelled(tmp_path: Path) -> None:
+    """Two batches of several labels an image: shares 1 and 1/4, then one image without labels and one of 1/2."""
+    journal = Journal(tmp_path)
+    journal.begin({**PLAN, "batches": 2})
+    for number, shares in enumerate(([1.0, 0.25], [None, 0.5])):
+        images = []
+        for place, share in enumerate(shares):
+            correct, known = None if share is None else share == 1, share is not None
+            prediction = Prediction(
+                0, "cat", 0.5, (("cat", 0.5),), "cat", correct, ("cat",), ("cat",) if known else None, share
+            )
+            images.append(ImageResult(f"{number}_{place}", "photo.png", prediction, share, ()))
+        journal.write(number, BatchResults(images, []))
+    assert Totals.read(journal).average_losses() == {
+        "test/loss": 1.75 / 3,
+        "test/accuracy": 1 / 3,
+        "test/label_accuracy": 1.75 / 3,
+    }
 
 
 def test_passes_and_seconds_are_summed_by_stage(totals: Totals) -> None:

@@ -37,6 +37,11 @@ class RectifiedGradient(Explainer):
     passes: ClassVar[tuple[int, int] | None] = (1, 1)
     is_local: ClassVar[bool] = True
 
+    @property
+    def signed(self) -> bool:  # type: ignore[override]
+        """Whether the reduction keeps the sign."""
+        return self.reduction == "sum"
+
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         def compute_gradient(rows: Tensor) -> tuple[Tensor]:
             gradient = compute_rectified_gradient(
@@ -86,9 +91,13 @@ class GuidedGradCam(Explainer):
     reduction: Annotated[str, OneOf(("sum", "max"))] = "sum"
 
     looks_inside: ClassVar[str] = "operations"
-    signed: ClassVar[bool] = GuidedBackprop.signed
     passes: ClassVar[tuple[int, int] | None] = (2, 2)
     is_local: ClassVar[bool] = True
+
+    @property
+    def signed(self) -> bool:  # type: ignore[override]
+        """Whether the reduction keeps the sign."""
+        return self.reduction == "sum"
 
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         fine = GuidedBackprop(reduction=self.reduction)._attribute(evaluator, images, targets).maps
