@@ -8,10 +8,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from conftest import ROOT
+from seewhy.core import signals
 
 BEGIN = f"import os, signal, sys, time; sys.path.insert(0, {str(ROOT / 'src')!r}); from seewhy.core import signals\n"
 
@@ -127,3 +129,32 @@ def test_output_to_a_full_disk_ends_with_one_sentence(tmp_path: Path) -> None:
     )
     assert (done.returncode, mark.read_text()) == (0, "done")
     assert done.stderr == "the output cannot be written (No space left on device); the run goes on without it\na word\n"
+
+
+@pytest.mark.parametrize("name", ["RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK"])
+def test_other_processes_are_told_by_what_launchers_set(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for each in ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK"):
+        monkeypatch.delenv(each, raising=False)
+    assert signals.is_first_process()
+    monkeypatch.setenv(name, "0")
+    assert signals.is_first_process()
+    monkeypatch.setenv(name, "1")
+    assert not signals.is_first_process()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the signal is that of Linux")
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_a_parent_that_died_before_it_was_watched_ends_its_worker(
+    is_gone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parents = iter([7, 1 if is_gone else 7])  # when it begins, and when the system knows
+    asked: list[tuple[int, ...]] = []
+    sent: list[tuple[int, int]] = []
+    system = SimpleNamespace(prctl=lambda *words: asked.append(words) or 0)
+    monkeypatch.setattr(signals.Stop, "parent", None)
+    monkeypatch.setattr(signals.os, "getppid", lambda: next(parents))
+    monkeypatch.setattr(signals.os, "kill", lambda process, signum: sent.append((process, signum)))
+    monkeypatch.setattr(signals.ctypes, "CDLL", lambda _: system)
+    signals.end_with_parent(7)
+    assert asked == [(1, signal.SIGTERM, 0, 0, 0)]
+    assert sent == ([(os.getpid(), signal.SIGTERM)] if is_gone else [])

@@ -282,6 +282,16 @@ def test_flakes_are_normal_noise_above_a_threshold_smeared_downwards() -> None:
     assert kernel[:20, 20].sum() + kernel[20, 20] == pytest.approx(1)  # takes from above, so that flakes fall
 
 
+def test_flakes_are_noise_that_is_enlarged_in_both_directions() -> None:
+    """Of ceil(50 / 3) x ceil(70 / 3) normal values, bilinearly, as Pillow does it."""
+    snow = built("snow").levels[0]
+    snow.mean, snow.spread, snow.zoom, snow.threshold, snow.radius = 0.5, 0.05, 3.0, 0.0, 0
+    snow.set_random_seed(4)
+    noise = np.random.default_rng(4).standard_normal((50, 70), dtype=np.float32)[:17, :24]
+    expected = Image.fromarray(0.5 + np.float32(0.05) * noise).resize((70, 50), Image.Resampling.BILINEAR)
+    np.testing.assert_allclose(snow.draw(np.zeros((50, 70, 3), np.uint8)), np.asarray(expected), atol=1e-5)
+
+
 # Noise: the same distribution in every channel
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from seewhy.core.errors import UserError
 from seewhy.core.facts import Facts
 from seewhy.data.folder import Folder
+from seewhy.data.labels import Label, join_labels
 from seewhy.data.splits import find_part_folders, split_by_class
 
 
@@ -316,3 +317,10 @@ def test_a_folder_names_the_one_label_of_its_images(tmp_path: Path) -> None:
     data.setup("test")
     (batch,) = data.test_dataloader()
     assert batch.labels.tolist() == [[0, 0, 1], [-1, -1, -1]]
+
+
+def test_labels_of_an_image_have_the_names_of_the_network_where_it_knows_them() -> None:
+    labels = [Label(1, "Dog"), Label(-1, "bird"), Label(0, "CAT"), Label(1, "dog")]
+    assert join_labels(labels, ["cat", "dog"]) == Label(1, "dog, bird, cat", (0, 1))
+    assert join_labels(labels[1:2], ["cat", "dog"]) == Label(-1, "bird", ())
+    assert join_labels([], ["cat", "dog"]) == Label(-1, "", ())

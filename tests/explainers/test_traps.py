@@ -139,7 +139,11 @@ class Changeable(nn.Module):
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
 def test_a_classifier_in_training_mode_gives_the_map_of_evaluation(path: Any) -> None:
     explainer = explainer_of(path)
-    classifier, images, targets = classifier_of(Changeable(), 12, 4), random_images(2, 12), torch.tensor([1, 3])
+    classifier, images, targets = (
+        classifier_of(Changeable(), 12, 4, influence_layer="relu"),
+        random_images(2, 12),
+        torch.tensor([1, 3]),
+    )
     expected = maps_of(explainer, classifier, images, targets)
     before = copy.deepcopy(classifier.state_dict())
     classifier.train()
