@@ -13,6 +13,7 @@ from seewhy.explainers.gradient import InputXGradient, Saliency
 from seewhy.explainers.gradient_shap import GradientShap
 from seewhy.explainers.guided_backprop import Deconvolution, GuidedBackprop, GuidedGradCam
 from seewhy.explainers.integrated_gradients import IntegratedGradients
+from seewhy.explainers.libra_grad import LibraGrad
 from seewhy.explainers.lrp import Lrp
 from seewhy.explainers.noise_tunnel import NoiseTunnel, SmoothGrad
 from seewhy.explainers.xrai import Xrai
@@ -42,6 +43,7 @@ FACTS = {
     "integrated_gradients": (True, "", "baseline=black, n_steps=50, rule=gauss_legendre"),
     "kernel_shap": (True, "", "n_segments=50, n_samples=1000, baseline=black"),
     "layer_cam": (False, "layers", ""),
+    "libra_grad": (True, "operations", "over=input_x_gradient"),
     "lime": (True, "", "n_segments=50, n_samples=1000, kernel_width=0.25, alpha=1.0, baseline=black"),
     "lrp": (True, "operations", "rule=composite, epsilon=1e-06, gamma=0.25"),
     "noise_tunnel": (True, "", "explainer=input_x_gradient, n_samples=10, noise=0.2, combine=mean"),
@@ -55,6 +57,9 @@ FACTS = {
 }
 """Of each yaml: whether negative values mean evidence against the target, `looks_inside`, `parameters`."""
 
+RECTIFIED = {"eigen_cam", "grad_cam", "grad_cam_plus_plus", "layer_cam", "rise", "score_cam", "xrai"}
+"""Those whose maps are not signed and yet evidence for the target, not magnitudes."""
+
 
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
 def test_sign_and_parameters_of_every_yaml(path: Path) -> None:
@@ -65,6 +70,7 @@ def test_sign_and_parameters_of_every_yaml(path: Path) -> None:
         path.stem,
         *FACTS[path.stem],
     )
+    assert explainer.rectified is (path.stem in RECTIFIED)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +94,9 @@ def test_sign_and_parameters_of_every_yaml(path: Path) -> None:
         (Lrp(rule="z_plus"), True, "rule=z_plus"),
         (Lrp(rule="epsilon", epsilon=0.5), True, "rule=epsilon, epsilon=0.5"),
         (Lrp(rule="gamma"), True, "rule=gamma, gamma=0.25"),
+        (Lrp(rule="attn_lrp"), True, "rule=attn_lrp, epsilon=1e-06, gamma=0.25, dense_gamma=0.05"),
+        (LibraGrad(over="grad_cam"), False, "over=grad_cam"),
+        (LibraGrad(over="integrated_gradients"), True, "over=integrated_gradients, baseline=black, n_steps=50"),
         (GradientShap(baseline=("black", "white")), True, "baseline=black+white, n_samples=50, noise=0.0001"),
         (GradientShap(baseline_files="faces/*.png"), True, "baseline=files faces/*.png, n_samples=50, noise=0.0001"),
         (GradientShap(baseline_files=("a.png", "b.png")), True, "baseline=files 2, n_samples=50, noise=0.0001"),
@@ -108,6 +117,7 @@ def test_sign_and_parameters_of_every_yaml(path: Path) -> None:
 )
 def test_sign_and_parameters_of_other_settings(explainer: Explainer, signed: bool, parameters: str) -> None:
     assert explainer.signed is signed
+    assert explainer.rectified is (isinstance(explainer, Xrai | LibraGrad) and not signed)
     assert (
         explainer.parameters.startswith(parameters)
         if isinstance(explainer, NoiseTunnel)
