@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from seewhy.analyses.robustness import measure
+from seewhy.analyses.robustness import figures, measure
 from seewhy.analyses.robustness.figures import (
+    draw_curves,
     select_curve_quantities,
     select_headline_quantities,
     select_metric_quantities,
@@ -37,6 +39,7 @@ from seewhy.data.corruptions.corrupter import CorruptionStep
 from seewhy.explainers.gradient import Saliency
 from seewhy.explainers.occlusion import Occlusion
 from seewhy.explainers.xrai import Xrai
+from seewhy.plots.canvas import Page
 from seewhy.plots.heatmaps import blend_overlay, build_colour_map, compute_scale, normalise
 from tiny import small_cnn
 
@@ -315,3 +318,39 @@ def test_large_tiles_are_means_and_no_more_images_are_kept_than_asked_for() -> N
     assert list(gallery.tiles) == ["i0"]
     assert gallery.tiles["i0"][DARK].picture[..., 0].tolist() == [[255, 255], [0, 0]]
     assert gallery.tiles["i0"][DARKER].picture[..., 1].tolist() == [[170]], "two of three rows are white"
+
+
+def test_curves_are_the_means_of_their_quantity_alone_and_spare_panels_are_empty() -> None:
+    """Six corruptions take two rows of five panels."""
+    names = ["dark", *"abcde"]
+    summary = summarise_robustness(rows_of({CLEAN: [1, 0], **{(name, 1): [0, 0] for name in names}, DARKER: [1, 1]}))
+    figure = draw_curves(summary, {"accuracy": "right", "clean_probability": "confidence"}, "title")
+    assert [axes.get_visible() for axes in figure.axes] == [True] * 6 + [False] * 4
+    assert [axes.get_title(loc="left") for axes in figure.axes[:6]] == names
+    right, confidence = figure.axes[0].lines
+    assert (list(right.get_xdata()), list(right.get_ydata())) == ([0, 1, 2], [0.5, 0, 1])
+    assert list(confidence.get_ydata()) == pytest.approx([0.25, 0.2, 0.3])
+    assert [list(line.get_xdata()) for line in figure.axes[1].lines] == [[0, 1], [0, 1]]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["right", "confidence"]
+
+
+def test_the_heat_table_is_aligned(monkeypatch: pytest.MonkeyPatch) -> None:
+    boxes: list[tuple[float, float, float, float]] = []
+    starts: list[float] = []
+
+    class Recording(Page):
+        def box(self, x: float, y: float, width: float, height: float, fill: str) -> None:
+            boxes.append((x, y, width, height))
+            super().box(x, y, width, height, fill)
+
+        def lines(self, x: float, *rest: Any, **named: Any) -> float:
+            starts.append(x)
+            return super().lines(x, *rest, **named)
+
+    monkeypatch.setattr(figures, "Page", Recording)
+    figures.draw_heat_table(summarise_robustness(ROWS), {"accuracy": "accuracy"}, "title")
+    cells, (rule,) = [box for box in boxes if box[3] > 1], [box for box in boxes if box[3] == 1]
+    assert len(cells) == 2 * 3
+    assert rule[0] == min(box[0] for box in cells)
+    assert rule[0] + rule[2] == max(box[0] + box[2] for box in cells)
+    assert starts[0] == starts[-1] == min(starts), "title and note begin at the margin"

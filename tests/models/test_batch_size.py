@@ -64,6 +64,13 @@ def test_sizes_that_do_not_fit_or_last_too_long_are_not_tried_again(
     assert max(calls) == 2
 
 
+def test_a_size_that_stops_fitting_is_left_out(cache: Path, timings: Callable[..., list[int]]) -> None:
+    """8 would win; memory runs out when it is timed for the second time, and 4 is next."""
+    calls = timings({1: 0.1, 2: 0.1, 4: 0.1, 8: [0.1, 0.1, None], 16: None})
+    assert find_batch_size(small_cnn(), IMAGE, gradient=False) == 4
+    assert calls.count(8) == 3
+
+
 def test_the_size_is_kept_and_read_again(cache: Path, timings: Callable[..., list[int]]) -> None:
     timings(dict(PER_IMAGE))
     assert find_batch_size(small_cnn(), IMAGE, gradient=False) == 8

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from seewhy.core.errors import Incompatible
 from seewhy.explainers.cam import EigenCam, GradCam, LayerCam
+from seewhy.models.band_responses import Bands
 from seewhy.models.layers import find_cam_layer, measure_grid
+from seewhy.models.receptive_fields import ReceptiveFields, join
 from tiny import classifier_of, random_images
 
 PATCH, CHANNELS = 4, 6
@@ -259,3 +261,25 @@ def test_nothing_is_left_behind_and_nothing_is_repeated() -> None:
     assert (classifier.passes.forward, classifier.passes.backward) == (0, 0)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert not any(module._forward_hooks for module in classifier.modules())
+
+
+def test_bands_lie_side_by_side_and_have_their_centres_between_pixels() -> None:
+    bands = Bands(1, size=8, count=4)
+    assert bands.compute_centres().tolist() == [0.5, 2.5, 4.5, 6.5]
+    assert Bands(1, size=3, count=3).compute_centres().tolist() == [0, 1, 2]
+    changed = [each[0].tolist() for each in Bands(2, size=4, count=2).change(torch.zeros(1, 2, 4), torch.ones(1, 2, 4))]
+    assert changed == [[[1, 1, 0, 0]] * 2, [[0, 0, 1, 1]] * 2]
+
+
+def test_fields_of_a_sum_lie_between_those_of_its_terms() -> None:
+    """Equal extents: the mean of both places, wider by half of what lies between them, along the longer side."""
+
+    def field(row: float, column: float, extent: float) -> ReceptiveFields:
+        return ReceptiveFields(*(torch.full((1, 1), value) for value in (row, column, extent, 0.0)))
+
+    level = join([field(2.0, 10.0, 4.0), field(4.0, 10.0, 4.0)], (1, 1))
+    assert [float(plane) for plane in level.planes] == [3.0, 10.0, 5.0, 0.0]
+    level = join([field(10.0, 2.0, 4.0), field(10.0, 8.0, 4.0)], (1, 1))
+    assert [float(plane) for plane in level.planes] == [10.0, 5.0, 7.0, 0.0]
+    nearer = join([field(2.0, 10.0, 4.0), field(4.0, 12.0, 1.0)], (1, 1))
+    assert [float(plane) for plane in nearer.planes] == [4.0, 12.0, 1.0, 0.0]

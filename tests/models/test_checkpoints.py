@@ -113,6 +113,19 @@ def test_facts_beside_the_weights(tmp_path: Path, name: str, content: dict[str, 
     assert facts.pop("crop", None) == crop and facts == RIGHT and source == name
 
 
+def test_facts_of_timm_need_no_processor(tmp_path: Path) -> None:
+    timm = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "input_size": [3, 96, 96], "interpolation": "bilinear"}
+    (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": {**timm, "crop_pct": 0.9}, "num_classes": 2}))
+    assert read_companion(tmp_path / "w.pth")[0] == {
+        "classes": ("class 0", "class 1"),
+        "size": 96,
+        "mean": (0.1, 0.2, 0.3),
+        "std": (0.4, 0.5, 0.6),
+        "crop": 0.9,
+        "interpolation": "bilinear",
+    }
+
+
 def test_heights_and_widths_beside_the_weights(tmp_path: Path) -> None:
     for side, size in (([3, 64, 96], (64, 96)), ([1, 64, 64], 64)):
         (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": {"input_size": side}}))

@@ -5,8 +5,10 @@ import torch
 from torch import nn
 
 from seewhy.core.errors import UserError
+from seewhy.core.types import Batch
+from seewhy.models.build import _read_source
 from seewhy.models.classifier import AutoOptimization, Passes
-from seewhy.models.weights import find_head
+from seewhy.models.weights import Checkpoint, find_head
 from tiny import classifier_of, linear_classifier, random_images, small_cnn
 
 
@@ -83,3 +85,14 @@ def test_a_head_differs_in_its_first_dimension_alone() -> None:
     assert find_head(network, state, 5) == ["1.weight", "1.bias"]
     assert find_head(network, {**state, "1.weight": torch.zeros(7, 4)}, 5) == []
     assert find_head(network, {**state, "0.weight": torch.zeros(3, 6)}, 5) == []
+
+
+def test_a_batch_of_which_nothing_could_be_read_has_no_logits() -> None:
+    batch = Batch(torch.zeros(0, 3, 32, 32), torch.zeros(0, dtype=torch.int64), [], [], [], [])
+    assert small_cnn().test_step(batch, 0)["logits"].shape == (0, 10)
+
+
+@pytest.mark.parametrize(("source", "words"), [("random", "random (seed 3)"), ("built", "as its code builds it")])
+def test_nothing_is_read_for_weights_without_a_file(source: str, words: str) -> None:
+    assert _read_source("net", source, 3, False) == (Checkpoint({}, None), words)
+    assert _read_source("net", "pretrained", 3, False)[0] == Checkpoint({}, None), "its package loads them"
