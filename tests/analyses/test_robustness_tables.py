@@ -40,7 +40,7 @@ from seewhy.explainers.gradient import Saliency
 from seewhy.explainers.occlusion import Occlusion
 from seewhy.explainers.xrai import Xrai
 from seewhy.plots.canvas import Page
-from seewhy.plots.heatmaps import blend_overlay, build_colour_map, compute_scale, normalise
+from seewhy.plots.heatmaps import average_fine_map, blend_overlay, build_colour_map, compute_scale, normalise
 from tiny import small_cnn
 
 CLEAN, DARK, DARKER = CorruptionStep("clean", 0), CorruptionStep("dark", 1), CorruptionStep("dark", 2)
@@ -107,7 +107,7 @@ def test_the_summary_says_where_levels_differ_and_keeps_its_own_notes(tmp_path: 
 def test_the_terminal_shows_the_way_from_clean_to_the_last_level() -> None:
     quantities = {"accuracy": "accuracy", "none": "not measured"}
     table = build_results_table(summarise_robustness(ROWS), quantities, {"dark": "stronger", "fog": ""})
-    assert [column.header for column in table.columns] == ["clean → last level", "accuracy", "not measured"]
+    assert [column.header for column in table.columns] == ["clean → severity 2", "accuracy", "not measured"]
     assert [list(column.cells) for column in table.columns] == [
         ["dark", "fog"],
         ["0.75 → 0.25", "0.75 → 0.00"],
@@ -307,7 +307,7 @@ def test_tiles_show_what_was_measured() -> None:
     attribution, image = torch.zeros(4, 4), torch.zeros(3, 4, 4)
     attribution[:, 0], image[:, :2] = 1, 1
     normalised = normalise(attribution, compute_scale(attribution, 2.0), signed=False)
-    overlay = blend_overlay(image, normalised, build_colour_map("default", "unsigned"), 0.7)
+    overlay = blend_overlay(image, average_fine_map(normalised), build_colour_map("default", "unsigned"), 0.7)
     assert np.abs(first[DARK].overlays["saliency"] - 255 * overlay).max() <= 0.5
 
 
