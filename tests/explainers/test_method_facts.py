@@ -57,7 +57,7 @@ FACTS = {
 }
 """Of each yaml: whether negative values mean evidence against the target, `looks_inside`, `parameters`."""
 
-RECTIFIED = {"eigen_cam", "grad_cam", "grad_cam_plus_plus", "layer_cam", "rise", "score_cam", "xrai"}
+RECTIFIED = {"attention_gradient", "grad_cam", "grad_cam_plus_plus", "layer_cam", "rise", "score_cam", "xrai"}
 """Those whose maps are not signed and yet evidence for the target, not magnitudes."""
 
 

@@ -64,6 +64,7 @@ class LibraGrad(Explainer):
     def is_local(self) -> bool:  # type: ignore[override]
         """As the method that takes the gradient: whether that is one at the image itself."""
         return self._build_method().is_local
+
     def rectified(self) -> bool:  # type: ignore[override]
         """As the method that takes the gradient."""
         return self.over == "grad_cam"
