@@ -65,9 +65,10 @@ class LibraGrad(Explainer):
         """As the method that takes the gradient: whether that is one at the image itself."""
         return self._build_method().is_local
 
+    @property
     def rectified(self) -> bool:  # type: ignore[override]
         """As the method that takes the gradient."""
-        return self.over == "grad_cam"
+        return self._build_method().rectified
 
     def _build_method(self) -> Explainer:
         settings = {key: getattr(self, key) for key in METHODS[self.over]} | {"seed": self.seed}
