@@ -17,6 +17,12 @@ export NO_ALBUMENTATIONS_UPDATE := 1
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME CONDA_PREFIX CONDA_DEFAULT_ENV
 unexport PIP_USER PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUALENV
 
+# `make explain explainer=occlusion` would set a variable that nothing reads, and run with the default
+UNREAD := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(filter-out ARGS PYTHON TORCH_INDEX,$(name))))
+ifneq ($(strip $(UNREAD)),)
+$(error $(foreach name,$(UNREAD),$(name)=$(value $(name))) is read by no target; arguments of a command stand in ARGS: make $(firstword $(MAKECMDGOALS)) ARGS="$(strip $(foreach name,$(UNREAD),$(name)=$(value $(name))))")
+endif
+
 help: ## show this list
 	@echo 'make <target> [ARGS="..."]: ARGS goes to the command, such as make explain ARGS="explainer=occlusion"'
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile

@@ -6,6 +6,7 @@ The run is made up: smooth photographs, and maps of which half are noise, which 
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 import time
@@ -97,7 +98,11 @@ def opening_seconds(page: Path) -> list[tuple[float, float, float]]:
 
 def main() -> None:
     """Make, measure, print."""
-    images, explainers = (int(text) for text in (sys.argv[1:3] if len(sys.argv) > 2 else ("500", "10")))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", type=int, nargs="?", default=500)
+    parser.add_argument("explainers", type=int, nargs="?", default=10)
+    chosen = parser.parse_args()
+    images, explainers = chosen.images, chosen.explainers
     with tempfile.TemporaryDirectory() as place:
         sweep = Path(place)
         for number in range(explainers):

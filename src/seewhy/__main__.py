@@ -55,7 +55,9 @@ def _complete(arguments: list[str]) -> None:
     """Answer a shell that completes `seewhy ...`: with the tasks, then with what Hydra offers for the task."""
     program, _, line = os.environ.get("COMP_LINE", "").lstrip().partition(" ")
     task, blank, overrides = line.lstrip().partition(" ")
-    if task in TASKS and blank:
+    if "uninstall=bash" in arguments:
+        _run("explain", arguments)
+    elif task in TASKS and blank:
         os.environ["COMP_LINE"] = f"{program} {overrides}"
         _run(task, arguments)
     else:

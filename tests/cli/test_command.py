@@ -94,6 +94,7 @@ def test_the_page_shows_the_choices_and_the_keys_of_what_is_chosen() -> None:
         ("callbacks.figures.strenth=1", r"did you mean callbacks\.figures\.strength="),
         ("explainer.n_step=5", r"keys of explainer \(GradCam\): layer, seed"),
         ("explainer.n_steps=5", "choices with such a key: explainer=.*integrated_gradients"),
+        ("target=it's x", r'such as "target=\\"it.s x\\""'),
         ("optimization=sgd", r"a group that explain does not have; \+optimization= adds it"),
         ("metric=deletion,insertion", r"'metric=\[deletion,insertion\]'"),
         ("metric=[deletion", "a list needs both brackets and quotes"),

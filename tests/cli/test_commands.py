@@ -48,16 +48,28 @@ def test_a_sweep_goes_on_after_a_failed_job_and_says_so(tmp_path: Path) -> None:
         "model=cifar_cnn",
         "model.weights=random",
         "data.limit=1",
-        "explainer=occlusion,saliency",
-        "probe_batch_size=0,16",
+        "explainer=occlusion",
+        "explainer.window=64,4",
         "callbacks=[attribution,tables]",
         "trainer=cpu",
     )
     assert done.returncode == 2, done.stderr
     records = [json.loads(path.read_text()) for path in tmp_path.glob("logbook/outputs/explain/*_sweep/*/run.json")]
-    assert sorted(record["status"] for record in records) == ["completed", "completed", "failed", "failed"]
-    assert done.stdout.count("probe_batch_size=0 must be") == 2
+    assert sorted(record["status"] for record in records) == ["completed", "failed"]
+    assert done.stdout.count("explainer.window=64: window 64 is larger than the 32-pixel image") == 1, done.stdout
+    assert "1 of 2 jobs have ended after" in done.stdout
     assert "sweep folder: logbook/outputs/explain/" in done.stdout
+
+
+def test_a_sweep_with_a_job_that_cannot_run_is_refused_before_the_first(tmp_path: Path) -> None:
+    small = ["model=cifar_cnn", "model.weights=random", "trainer=cpu"]
+    done = command(tmp_path, "explain.py", *small, "-m", "explainer=saliency,salincy", "seed=0,-1", "explainer.seed=3")
+    assert done.returncode == 2
+    assert "3 of 4 jobs cannot run; none was begun" in done.stderr
+    assert "explainer=saliency seed=-1: seed=-1 must be a whole number from 0" in done.stderr
+    assert "explainer=salincy seed=0: explainer=salincy: there is no explainer 'salincy'; did you mean" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "logbook").exists()
 
 
 def test_a_synthesis_names_its_folder_after_itself(tmp_path: Path) -> None:

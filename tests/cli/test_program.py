@@ -12,8 +12,10 @@ import pytest
 from conftest import ROOT
 from seewhy import __main__, __version__
 from seewhy.cli import tasks
+from seewhy.cli.main import order_flags, write_end_of_completion
 from seewhy.cli.program import TASKS, find_command, find_command_line
 from seewhy.cli.resume import build_resume_command
+from seewhy.core.errors import UserError
 
 PYTHON = Path(sys.executable).name
 
@@ -99,10 +101,15 @@ def test_own_configs_come_from_their_folder(tmp_path: Path) -> None:
         (
             "../src/report.py",
             f"{PYTHON} ../src/report.py runs=x",
-            f"{PYTHON} src/explain.py",
+            f"{PYTHON} ../src/explain.py",
             f"{PYTHON} ../src/report.py",
         ),
-        ("/env/bin/pytest", f"{PYTHON} /env/bin/pytest runs=x", f"{PYTHON} src/explain.py", f"{PYTHON} src/report.py"),
+        (
+            "/env/bin/pytest",
+            f"{PYTHON} /env/bin/pytest runs=x",
+            f"{PYTHON} {ROOT}/src/explain.py",
+            f"{PYTHON} {ROOT}/src/report.py",
+        ),
     ],
 )
 def test_a_command_is_named_as_it_is_typed(
@@ -110,6 +117,7 @@ def test_a_command_is_named_as_it_is_typed(
 ) -> None:
     words = ["report", "runs=x"] if "seewhy" in program else ["runs=x"]
     monkeypatch.setattr(sys, "argv", [program, *words])
+    monkeypatch.chdir(ROOT / "tests")  # commands are named as they work in the folder where they are given
     assert " ".join(find_command_line()) == line
     assert " ".join(find_command("explain")) == explain
     assert " ".join(find_command("report")) == report
@@ -142,3 +150,40 @@ def test_overrides_with_references_are_repeated_as_they_were_typed(
     monkeypatch.setattr(HydraConfig, "get", staticmethod(lambda: whole.hydra))
     command = tasks._find_explain_command(tmp_path / "weights.safetensors", split=False)
     assert command.endswith("data=folder 'data.root=${output}/pictures'")
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        (["-mx", "seed=1"], "ignored explicit argument 'x'"),
+        (["--cfg", "jb"], "invalid choice: 'jb'"),
+        (["seed=1", "--nothing"], "unrecognized arguments: --nothing"),
+    ],
+)
+def test_a_wrong_flag_is_one_sentence(typed: list[str], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        order_flags(typed)
+
+
+def test_flags_stand_anywhere(tmp_path: Path) -> None:
+    assert order_flags(["a=1", "-m", "b=x,y", "--config-dir", "mine"]) == ["-m", "--config-dir", "mine", "a=1", "b=x,y"]
+    assert order_flags(["~metric", "--help"]) == ["--help", "~metric"]
+
+
+def test_the_end_of_the_completion_leaves_none(tmp_path: Path) -> None:
+    begun = "complete -F hydra_bash_completion seewhy"
+    script = (
+        f"hydra_bash_completion() {{ :; }}; {begun}; _HYDRA_OLD_COMP='{begun}'; "
+        f"eval {shlex.quote(write_end_of_completion('seewhy'))}; "
+        "complete -p seewhy; declare -F hydra_bash_completion; echo left"
+    )
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout == "left\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("folders", "words"),
+    [(["mine"], ["--config-dir", "mine"]), (["a", "pkg://b.c"], ["hydra.searchpath=[a,pkg://b.c]"]), ([], [])],
+)
+def test_a_run_is_resumed_with_the_folders_of_its_configs(folders: list[str], words: list[str]) -> None:
+    assert shlex.split(build_resume_command("explain", "out", (), folders))[-len(words) - 1 :] == ["resume=out", *words]

@@ -54,3 +54,15 @@ def test_an_installed_package_has_no_commit_of_the_repository_around_it(tmp_path
         subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
     assert read_git_state(tmp_path)["git_commit"]
     assert read_git_state(package) == {"git_commit": None, "git_dirty": None}
+
+
+def test_new_sources_are_changes_and_new_pictures_are_none(tmp_path: Path) -> None:
+    user = ["-c", "user.name=a", "-c", "user.email=a@example.com"]
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "old.py").touch()
+    for arguments in (["init", "-q"], ["add", "src/old.py"], [*user, "commit", "-q", "-m", "first"]):
+        subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
+    (tmp_path / "holiday.jpg").touch()
+    assert read_git_state(tmp_path / "src")["git_dirty"] is False
+    (tmp_path / "src" / "new.py").touch()
+    assert read_git_state(tmp_path / "src")["git_dirty"] is True

@@ -251,7 +251,7 @@ def test_pictures_of_more_bits_are_rounded_where_they_are_corrupted(tmp_path: Pa
 
 
 def test_a_scale_must_be_above_nothing() -> None:
-    with pytest.raises(UserError, match=r"data.scale=0 must be above 0"):
+    with pytest.raises(UserError, match=r"data\.scale=0\.0 must be a number above 0"):
         Folder("here", scale=0.0)
 
 

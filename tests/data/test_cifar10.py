@@ -68,7 +68,7 @@ def test_label_noise_gives_a_share_of_the_training_images_another_class(root: Pa
     assert sorted(steps.unique().tolist()) == [*range(1, 10)]
     assert torch.equal(clean.validation_part.labels, noisy.validation_part.labels)
     for share in (-0.1, 1.0):
-        with pytest.raises(UserError, match=f"data.label_noise={share} must be from 0 to less than 1"):
+        with pytest.raises(UserError, match=f"data.label_noise={share} must be a number from 0 to below 1"):
             CIFAR10(label_noise=share)
 
 

@@ -234,10 +234,10 @@ def test_what_cannot_be_read_is_left_out_of_a_batch(tmp_path: Path) -> None:
         ({"a": 2, "b": 2}, {}, r"none of the 4 images with a class is in the part val.* larger data\.validation"),
         ({"a": 4, "b": 4}, {"test": 0.05}, r"in the part test.* larger data\.test"),
         ({"a": 4, "b": 4}, {"validation": 0.5, "test": 0.5}, "leave no image to train on"),
-        ({"a": 4, "b": 4}, {"validation": 0.0}, r"data\.validation=0\.0 must be between 0 and 1"),
-        ({"a": 4, "b": 4}, {"test": 1.5}, r"data\.test=1\.5 must be between"),
-        ({"a": 4, "b": 4}, {"split": "training"}, "data.split=training must be train, val or test"),
-        ({"a": 4, "b": 4}, {"training_batch_size": 1}, r"training_batch_size=1 must be at least 2"),
+        ({"a": 4, "b": 4}, {"validation": 0.0}, r"data\.validation=0\.0 must be a number above 0 and below 1"),
+        ({"a": 4, "b": 4}, {"test": 1.5}, r"data\.test=1\.5 must be a number"),
+        ({"a": 4, "b": 4}, {"split": "training"}, "data.split=training must be train, val, test or null"),
+        ({"a": 4, "b": 4}, {"training_batch_size": 1}, r"training_batch_size=1 must be a whole number from 2"),
     ],
 )
 def test_a_set_that_cannot_be_trained_on_is_refused(

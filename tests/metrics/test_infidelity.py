@@ -108,7 +108,7 @@ def test_a_map_of_zeros_scores_the_squared_drop_and_a_broken_one_nothing(normali
     ("fields", "words"),
     [
         ({"perturbation": "circle"}, "perturbation=circle must be square or noise"),
-        ({"size": 0}, "size=0 must be above 0"),
+        ({"size": 0}, "size=0 must be a number above 0"),
         ({"n_samples": 0}, "n_samples=0"),
         ({"baseline": "pink"}, "metric.infidelity.baseline=pink must be black"),
     ],

@@ -100,7 +100,7 @@ def test_an_image_without_an_object_has_no_value_and_no_masks_at_all_is_a_mistak
 
 
 def test_a_negative_tolerance_is_refused() -> None:
-    with pytest.raises(UserError, match=r"tolerance=-1 must be 0"):
+    with pytest.raises(UserError, match=r"tolerance=-1 must be a number from 0"):
         PointingGame(tolerance=-1)
 
 

@@ -82,7 +82,7 @@ def test_undefined_values_and_the_missing_explainer() -> None:
     assert found.isnan().tolist() == [True, True, False]
     with pytest.raises(UserError, match="max_sensitivity explains again and needs the explainer"):
         scores(MaxSensitivity(), None)
-    with pytest.raises(UserError, match="radius=5 must be above 0 and at most 1"):
+    with pytest.raises(UserError, match="radius=5 must be a number above 0 and at most 1"):
         MaxSensitivity(radius=5)
 
 

@@ -204,7 +204,7 @@ def test_the_score_is_the_mean_of_its_draws_for_the_interval() -> None:
 def test_impossible_parameters_are_refused() -> None:
     with pytest.raises(UserError, match="order=downwards must be cascading or independent"):
         LayerRandomization("downwards")
-    with pytest.raises(UserError, match="n_layers=0 must be null"):
+    with pytest.raises(UserError, match="n_layers=0 must be a whole number from 1"):
         LayerRandomization(n_layers=0)
     with pytest.raises(UserError, match=r"metric\.model_randomization\.n_draws=0 must be a whole number from 1"):
         ModelRandomization(n_draws=0)

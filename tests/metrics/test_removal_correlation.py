@@ -97,7 +97,7 @@ def test_without_variation_there_is_no_correlation(metric: Any) -> None:
 @pytest.mark.parametrize(
     ("metric", "fields", "words"),
     [
-        (FaithfulnessCorrelation, {"share": 1}, r"share=1 must be between 0 and 1"),
+        (FaithfulnessCorrelation, {"share": 1}, r"share=1 must be a number above 0 and below 1"),
         (FaithfulnessCorrelation, {"n_samples": 1}, "n_samples=1 must be a whole number from 2"),
         (SensitivityN, {"baseline": "pink"}, r"metric.sensitivity_n.baseline=pink must be black"),
         (SensitivityN, {"shares": []}, r"shares=\[\]"),

@@ -10,7 +10,7 @@ from lightning.pytorch import Trainer
 from seewhy.callbacks.journaling import JournalUser
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
-from seewhy.core.settings import Amount, OneOf, TargetList, Text
+from seewhy.core.settings import Amount, OneOf, TargetList, Text, check_when_made
 from seewhy.core.target_choice import describe_target, parse_targets
 from seewhy.core.types import Batch
 from seewhy.explainers.base import Explainer
@@ -21,6 +21,7 @@ from seewhy.runs.batch_results import record_cost
 from seewhy.runs.logged_results import describe_explainer
 
 
+@check_when_made("callbacks.{}")
 class Attribution(JournalUser):
     """Adds `explanations` and `skipped` to each test batch's outputs, and stores the maps below attributions/.
 

@@ -10,7 +10,7 @@ from lightning.pytorch import Trainer
 
 from seewhy.callbacks.journaling import JournalReader
 from seewhy.core.files import RunFolder
-from seewhy.core.settings import ProbeBatchSize, Seed, Text
+from seewhy.core.settings import ProbeBatchSize, Seed, Text, check_when_made
 from seewhy.core.types import Batch
 from seewhy.explainers.base import Explainer
 from seewhy.metrics.base import ImageMetric
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+@check_when_made("callbacks.{}")
 class Faithfulness(JournalReader):
     """Adds the value of every metric to each explanation; comes after the callback `attribution`.
 

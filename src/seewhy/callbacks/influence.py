@@ -12,7 +12,18 @@ from torch import Tensor
 
 from seewhy.analyses.representers.report import RepresenterReport, build_report
 from seewhy.core.files import RunFolder
-from seewhy.core.settings import Amount, Count, ImageCount, OneOf, Positive, ProbeBatchSize, Seed, Target, Text
+from seewhy.core.settings import (
+    Amount,
+    Count,
+    ImageCount,
+    OneOf,
+    Positive,
+    ProbeBatchSize,
+    Seed,
+    Target,
+    Text,
+    check_when_made,
+)
 from seewhy.core.targets import check_policy
 from seewhy.core.types import Batch
 from seewhy.data.loading import require_training_set
@@ -26,6 +37,7 @@ from seewhy.runs.loggers.backends import LoggerGroup
 TABLES = ("representers", "importance", "consistency")
 
 
+@check_when_made("callbacks.{}")
 class Representers(Callback):
     """Writes representers.csv, importance.csv, consistency.csv and figures/representers/ for the first test images.
 
@@ -109,6 +121,7 @@ class Representers(Callback):
         return {"representers": self.report.facts()} if self.report else {}
 
 
+@check_when_made("callbacks.{}")
 class Experts(Callback):
     """Writes influences.safetensors and experts.csv before the loop, experts_curve.csv and its figure after it.
 

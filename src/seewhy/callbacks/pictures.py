@@ -9,13 +9,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Lt, MinLen
 from lightning.pytorch import Callback, Trainer
 
 from seewhy.callbacks.journaling import JournalReader
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
-from seewhy.core.settings import Amount, OneOf, Text, UnitInterval
+from seewhy.core.settings import Amount, OneOf, Text, UnitInterval, check_when_made
 from seewhy.core.types import Batch, Explanation
 from seewhy.models.classifier import Classifier
 from seewhy.plots.explanation import VIEWS, check_views
@@ -41,6 +41,7 @@ class _Drawing(Callback):
         super().on_exception(trainer, pl_module, exception)
 
 
+@check_when_made("callbacks.{}")
 class Figures(_Drawing, JournalReader):
     """Draws figures/<image>.png and sheet.png beside the loop.
 
@@ -65,7 +66,7 @@ class Figures(_Drawing, JournalReader):
         strength: UnitInterval = 0.7,
         limit: Amount | None = 100,
         maximum: Amount = 100,
-        views: Sequence[Annotated[str, OneOf(VIEWS)]] | None = None,
+        views: Annotated[Sequence[Annotated[str, OneOf(VIEWS)]], MinLen(1)] | None = None,
     ) -> None:
         build_colour_map(colours, "signed")
         check_views(views or ())
@@ -124,6 +125,7 @@ class Figures(_Drawing, JournalReader):
         return {"sheet": {"maximum": self.maximum, "style": self.style}}
 
 
+@check_when_made("callbacks.{}")
 class Previews(_Drawing):
     """Writes images/<image>.webp for report.html, beside the loop; comes after the callback `attribution`.
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from seewhy.core.errors import UserError
-from seewhy.core.settings import Amount, Pixels
+from seewhy.core.settings import Amount, Pixels, check_when_made
 
 
+@check_when_made("callbacks.{}")
 class ProgressiveSize(Callback):
     """Changes the size of the training images from phase to phase.
 

@@ -14,7 +14,7 @@ from seewhy.callbacks.faithfulness import Faithfulness
 from seewhy.callbacks.journaling import JournalReader, JournalUser, find_callback
 from seewhy.callbacks.pictures import Figures
 from seewhy.core.files import RunFolder
-from seewhy.core.settings import Amount, Text
+from seewhy.core.settings import Amount, Text, check_when_made
 from seewhy.core.target_choice import name_image
 from seewhy.models.classifier import Classifier
 from seewhy.runs.console import TextConsole, build_results_table, describe_accuracy, describe_work, list_caveats
@@ -29,6 +29,7 @@ from seewhy.runs.loggers.backends import LoggerGroup
 from seewhy.runs.tables import write_tables
 
 
+@check_when_made("callbacks.{}")
 class Tables(JournalReader):
     """Writes predictions.csv, metrics.csv (one number per row) and skipped.csv when the loop ends, however it ends.
 
@@ -59,6 +60,7 @@ class Tables(JournalReader):
         return self.recorder.totals.describe_images() | cut
 
 
+@check_when_made("callbacks.{}")
 class Terminal(JournalUser):
     """Prints before the loop the work ahead, and after it the results.
 
@@ -130,6 +132,7 @@ TABLES = ("summary", "predictions", "metrics")
 IMAGES = {"contact_sheet": "sheet.png", "curves": "curves.png"}
 
 
+@check_when_made("callbacks.{}")
 class ResultsLogging(JournalUser):
     """Logs numbers, curves, pictures, tables, the config, and one row by which runs are compared.
 

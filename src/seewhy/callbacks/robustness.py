@@ -17,7 +17,7 @@ from seewhy.analyses.robustness.sheets import Gallery
 from seewhy.analyses.robustness.summary import CLEAN, average_over_corruptions, read_reference, summarise_robustness
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
-from seewhy.core.settings import Amount, Auto, PathText, ProbeBatchSize, Processes, Seed, Text
+from seewhy.core.settings import Amount, Auto, PathText, ProbeBatchSize, Processes, Seed, Text, check_when_made
 from seewhy.core.types import Batch
 from seewhy.data.corruptions.attacks import Attack
 from seewhy.data.corruptions.corrupter import Corrupter, count_workers
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     pass
 
 
+@check_when_made("callbacks.{}")
 class Robustness(Callback):
     """Writes robustness.csv, robustness_summary.csv, curves, a heat table and sheets; comes last in the list.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,16 +12,17 @@ from hydra import compose as compose_config
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import QuotedString
+from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from seewhy.cli.foreign import ELSEWHERE, TRAINING, check_direction
 from seewhy.cli.instantiate import check_own_code, check_setting, check_targets
 from seewhy.cli.own_configs import register_folders
 from seewhy.cli.references import bound_references, check_references
-from seewhy.cli.suggestions import explain_mistake
+from seewhy.cli.suggestions import describe_broken_reference, explain_mistake
 from seewhy.core.errors import UserError
 from seewhy.core.files import add_current_folder, find_resources
 from seewhy.core.settings import (
@@ -62,6 +64,39 @@ def normalise_overrides(overrides: Sequence[str]) -> list[str]:
     return [f"++{text}" if text.startswith("model.arguments.") else text for text in normal]
 
 
+def defer_settings(overrides: Sequence[str]) -> list[str]:
+    """Let the jobs of a sweep alone set what belongs to a group that the sweep varies.
+
+    Hydra composes the default choice of that group first, which need not have such a setting.
+
+    >>> defer_settings(["explainer=rise,lime", "explainer.seed=3", "model.size=64"])
+    ['explainer=rise,lime', 'explainer.seed=choice(3)', 'model.size=64']
+
+    Args:
+        overrides: Those of a sweep.
+
+    Returns:
+        The overrides, with a choice of one value in place of such a setting's value.
+    """
+    parsed = [_parse(text) for text in overrides]
+    varied = {each.key_or_group for each in parsed if each is not None and each.is_sweep_override()}
+    deferred = []
+    for text, override in zip(overrides, parsed, strict=True):
+        key, _, value = text.partition("=")
+        belongs = override is not None and key.partition(".")[0] in varied and "." in key
+        plain = belongs and override is not None and not override.is_sweep_override() and not override.is_delete()
+        deferred.append(f"{key}=choice({value})" if plain else text)
+    return deferred
+
+
+def _parse(text: str) -> Override | None:
+    """The override; None for a flag, or a typo that Hydra answers."""
+    try:
+        return OverridesParser.create().parse_override(text)
+    except (HydraException, RecursionError):
+        return None
+
+
 def check_groups(overrides: Sequence[str]) -> None:
     """Check that each group is given the name of a choice, or a list of names where it takes several.
 
@@ -75,14 +110,17 @@ def check_groups(overrides: Sequence[str]) -> None:
     """
     groups = {path.name for path in CONFIGS.iterdir() if path.is_dir()} - {"hydra"}
     for text in overrides:
-        try:
-            override = OverridesParser.create().parse_override(text)
-        except (HydraException, RecursionError):
-            continue  # a flag, or a typo that Hydra answers
+        override = _parse(text)
+        if override is None:
+            continue
         group = override.key_or_group
-        if group not in groups or override.is_delete() or override.is_sweep_override():
+        if override.is_delete() or override.is_sweep_override():
             continue
         value = override.value()
+        if value == {} and group not in groups and not override.is_add():
+            raise UserError(f"{text.strip()} changes nothing: settings are merged; ~{group} leaves {group} out")
+        if group not in groups:
+            continue
         if isinstance(value, str | QuotedString) and str(value):
             continue
         if group in SEVERAL and isinstance(value, list) and all(isinstance(each, str | QuotedString) for each in value):
@@ -133,6 +171,8 @@ def compose(task: str, overrides: Sequence[str] = ()) -> DictConfig:
             return compose_config(task, given)
     except HydraException as error:
         raise explain_mistake(error, folder, task) from error
+    except OmegaConfBaseException as error:
+        raise describe_broken_reference(error) from error
     finally:
         state.hydra = outer
 
@@ -191,7 +231,7 @@ def check_settings(cfg: DictConfig, overrides: Sequence[str]) -> None:
         plain: Any = OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:
         _check_groups(_drop_references(OmegaConf.to_container(cfg)))  # what a reference points into may be at fault
-        raise UserError(f"the config cannot be filled in: {str(error).splitlines()[0]}") from error
+        raise describe_broken_reference(error) from error
     plain = {key: plain[key] for key in (*filter(plain.get, GROUPS), *plain)}  # what others refer to is named first
     plain_overrides = [text.lstrip("+").replace(" ", "").lower() for text in overrides]
     trusted = cfg.get("trust_config", False) is True and "trust_config=true" in plain_overrides
@@ -201,13 +241,35 @@ def check_settings(cfg: DictConfig, overrides: Sequence[str]) -> None:
     check_own_code(plain, overrides, trusted)
     for key in SETTINGS.keys() & plain.keys():
         check_value(key, plain[key], SETTINGS[key])
-    for name, callback in (plain.get("callbacks") or {}).items():
-        if isinstance(callback, Mapping) and callback.get("folder", plain["output"]) != plain["output"]:
-            folder = write_value(callback["folder"])
-            raise UserError(
-                f"callbacks.{name}.folder={folder} must be the run folder; output= puts the whole run elsewhere"
-            )
     _check_groups(plain)
+    for group in ("callbacks", "logger"):
+        for name, member in (plain.get(group) or {}).items():
+            check_direction(member or {}, f"{group}.{name}")
+            _check_places(member or {}, f"{group}.{name}", str(plain["output"]))
+    if plain["task"] != "train":
+        _refuse_training_settings(overrides, plain["task"])
+
+
+def _check_places(member: Mapping[str, Any], key: str, output: str) -> None:
+    """Refuse a callback or logger that writes outside of the run folder, where files of something else may lie."""
+    inside = os.path.abspath(output)
+    for setting in ("folder", "dirpath", "save_dir"):
+        if member.get(setting) is None or member["_target_"] in ELSEWHERE:
+            continue
+        parts = [member.get(each) for each in ("name", "version")] if setting == "save_dir" else []
+        place = os.path.abspath(os.path.join(str(member[setting]), *[str(part) for part in parts if part is not None]))
+        if (setting == "folder" and place != inside) or os.path.commonpath([place, inside]) != inside:
+            where = "the run folder" if setting == "folder" else "inside of the run folder"
+            written = write_value(member[setting])
+            raise UserError(f"{key}.{setting}={written} must be {where}; output= puts the whole run elsewhere")
+
+
+def _refuse_training_settings(overrides: Sequence[str], task: str) -> None:
+    """Refuse what only a training reads, in a command that trains nothing."""
+    for text in overrides:
+        key, _, value = text.lstrip("+").partition("=")
+        if key.removeprefix("trainer.") in TRAINING and key.startswith("trainer."):
+            raise UserError(f"{key}={value} is read by train alone, not by {task}: leave it out")
 
 
 def _drop_references(config: Any) -> Any:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
+from seewhy.core.errors import UserError
 from seewhy.core.settings import (
+    MANY,
     Amount,
     Auto,
     Count,
@@ -51,8 +53,8 @@ SCHEDULE: dict[str, Any] = {
     "final_div_factor": Positive,
     "factor": Annotated[float, Gt(0), Lt(1)],
     "gamma": Share,
-    "patience": Amount,
-    "cooldown": Amount,
+    "patience": Annotated[int, Ge(0), Le(MANY)],
+    "cooldown": Annotated[int, Ge(0), Le(MANY)],
     "threshold": NonNegative,
     "step_size": Count,
     "T_max": Count,
@@ -76,6 +78,9 @@ TRAINER: dict[str, Any] = {
     "log_every_n_steps": Count,
     "deterministic": bool | Annotated[str, OneOf(("warn",))] | None,
     "accumulate_grad_batches": Count,
+    "enable_model_summary": bool,
+    "enable_progress_bar": bool,
+    "enable_checkpointing": bool,
     "check_val_every_n_epoch": Count,
     "val_check_interval": Count | Share | None,
     "limit_train_batches": Limit | None,
@@ -93,7 +98,7 @@ CHECKPOINT: dict[str, Any] = {
     "every_n_train_steps": Count | None,
 }
 STOPPING: dict[str, Any] = {"monitor": Monitor, "mode": Mode, "patience": Count, "min_delta": NonNegative}
-LOGGER: dict[str, Any] = {"save_dir": PathText, "name": str | None, "version": int | str | None}
+LOGGER: dict[str, Any] = {"save_dir": PathText, "name": str | None, "version": Amount | str | None}
 
 OPTIMISERS = "SGD Adam AdamW NAdam RAdam Adamax Adagrad Adadelta RMSprop ASGD Rprop"
 SCHEDULES = (
@@ -116,3 +121,33 @@ FOREIGN_SETTINGS: dict[str, dict[str, Any]] = {
     **{f"torch.optim.lr_scheduler.{name}": SCHEDULE for name in SCHEDULES.split()},
 }
 """What is declared here replaces the annotation of the class; a class without that setting is not given it."""
+
+TRAINING = (
+    *("max_epochs", "min_epochs", "max_steps", "min_steps", "gradient_clip_val", "gradient_clip_algorithm"),
+    *("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval", "limit_train_batches"),
+    *("limit_val_batches", "overfit_batches", "num_sanity_val_steps"),
+)
+"""Settings of the trainer that are read while a network is trained."""
+
+
+def check_direction(config: Mapping[str, Any], key: str) -> None:
+    """Refuse to keep the worst weights, or to stop where the training goes well.
+
+    Args:
+        config: The settings of an object that watches a value.
+        key: Its path in the config.
+
+    Raises:
+        UserError: The direction does not fit what is watched.
+    """
+    monitor, mode = config.get("monitor"), config.get("mode", "min")
+    if config.get("_target_") in WATCHING and isinstance(monitor, str):
+        better = "max" if monitor.endswith("accuracy") else "min"
+        if mode != better:
+            raise UserError(f"{key}.mode={mode} must be {better}: of {monitor} the {DIRECTIONS[better]} is the best")
+
+
+WATCHING = (f"{CALLBACKS}.ModelCheckpoint", f"{CALLBACKS}.EarlyStopping")
+ELSEWHERE = (f"{LOGGERS}.WandbLogger", f"{LOGGERS}.MLFlowLogger")
+"""Loggers whose folder is shared by all runs: each gets a place of its own there."""
+DIRECTIONS = {"max": "largest", "min": "smallest"}

@@ -86,9 +86,9 @@ def check_own_code(config: Any, overrides: Sequence[str], trusted: bool = False)
     Raises:
         UserError: A file names the code, not the command.
     """
-    typed = {parse_value(text, "model.build") for text in overrides}
+    typed = [parse_value(text, "model.build") for text in overrides]
     for build in () if trusted else find_own_code(config):
-        if build is not None and build not in typed:
+        if isinstance(build, str) and build not in typed:
             raise UserError(
                 f"{build} builds the network of this config, and its code would run: add model.build={build} to the command "
                 "if you know and trust it"

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import functools
 import os
+import shlex
 import shutil
 import sys
 import textwrap
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from seewhy.cli import help, resume, tasks
-from seewhy.cli.config import check_groups, find_config_folder, normalise_overrides
+from seewhy.cli.config import check_groups, defer_settings, find_config_folder, normalise_overrides
 from seewhy.cli.own_configs import register_folders
 from seewhy.cli.references import bound_references
-from seewhy.cli.suggestions import explain_mistake
+from seewhy.cli.suggestions import describe_broken_reference, explain_mistake
 from seewhy.core import signals
 from seewhy.core.disclosure import clean_message
 from seewhy.core.errors import FULL, UNUSABLE, UserError, shorten_path
@@ -46,14 +49,20 @@ def run_task(task: str, arguments: Sequence[str]) -> None:
     try:
         configs = find_config_folder()
         register_folders()
-        overrides = normalise_overrides(resume.prepend_earlier_overrides(arguments, task))
+        ordered = order_flags(arguments)
+        if "-sc" in ordered and "uninstall=bash" in ordered:
+            return print(write_end_of_completion(Path(program[0]).name))
+        overrides = normalise_overrides(resume.prepend_earlier_overrides(ordered, task))
         check_groups(overrides)
+        command = [*program, *overrides]
+        if {"-m", "--multirun"} & set(ordered):
+            overrides = defer_settings(overrides)
     except UserError as error:
         _exit_with(error)
     _share_sources()
     help.register_resolvers()
     bound_references()
-    command, owner = [*program, *overrides], os.getpid()
+    owner = os.getpid()
 
     def start(cfg: DictConfig) -> None:
         sys.argv = command  # also in the processes of a launcher
@@ -67,6 +76,54 @@ def run_task(task: str, arguments: Sequence[str]) -> None:
         with_one_message(hydra.main(version_base="1.3", config_path=str(configs), config_name=task)(start), task)()
     finally:
         sys.argv = command
+
+
+def order_flags(arguments: Sequence[str]) -> list[str]:
+    """Put Hydra's flags in front of the overrides, which its parser takes in one piece alone.
+
+    >>> order_flags(["seed=1", "-m", "explainer=rise,lime", "--config-dir", "mine"])
+    ['-m', '--config-dir', 'mine', 'seed=1', 'explainer=rise,lime']
+
+    Args:
+        arguments: As typed.
+
+    Returns:
+        The same words.
+
+    Raises:
+        UserError: A flag does not exist, or has a value that it does not take.
+    """
+
+    def refuse(message: str) -> NoReturn:
+        flags = ", ".join(action.option_strings[0] for action in parser._actions if action.option_strings)
+        raise UserError(f"{message}; settings are key=value, the flags are {flags}")
+
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign]
+    overrides = parser.parse_intermixed_args([word for word in arguments if word != "--version"]).overrides
+    left, flags = list(overrides), []
+    for word in arguments:
+        if left and word == left[0]:
+            left.pop(0)
+        else:
+            flags.append(word)
+    return [*flags, *overrides]
+
+
+def write_end_of_completion(program: str) -> str:
+    """Write what ends the completion of a program in bash; what Hydra writes leaves one that calls a missing function.
+
+    Args:
+        program: Its name.
+
+    Returns:
+        Lines for `eval`.
+    """
+    return (
+        f"complete -r {shlex.quote(program)} 2> /dev/null\n"
+        'case "$_HYDRA_OLD_COMP" in "" | *hydra_bash_completion*) ;; *) eval "$_HYDRA_OLD_COMP" ;; esac\n'
+        "unset -f hydra_bash_completion\nunset _HYDRA_OLD_COMP"
+    )
 
 
 def _share_sources() -> None:
@@ -108,8 +165,7 @@ def with_one_message(start: Callable[[], None], task: str) -> Callable[[], None]
         except OmegaConfBaseException as error:
             if _has_begun(error):
                 raise
-            words = " in ".join(str(error).replace("full_key: ", "").split("\n")[:2])
-            _exit_with(UserError(f"the config cannot be filled in: {' '.join(words.split())}"))
+            _exit_with(describe_broken_reference(error))
         except OSError as error:  # Hydra writes files of its own before a task begins
             if error.errno not in (*FULL, *UNUSABLE) or _has_begun(error):
                 raise

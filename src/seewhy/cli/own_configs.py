@@ -85,7 +85,7 @@ def list_folders(hydra: Any) -> list[Path]:
 
 
 def list_given_folders(hydra: Any) -> list[str]:
-    """List the folders that the command names with --config-dir.
+    """List the folders that the command names with --config-dir, or with hydra.searchpath= on the command line.
 
     Args:
         hydra: Hydra's part of the composed config.
@@ -93,4 +93,6 @@ def list_given_folders(hydra: Any) -> list[str]:
     Returns:
         The folders.
     """
-    return [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
+    named = ("command-line", "hydra.searchpath in command-line")
+    sources = [source for source in hydra.runtime.config_sources if source.provider in named]
+    return [source.path if source.schema == "file" else f"{source.schema}://{source.path}" for source in sources]

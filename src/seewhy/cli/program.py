@@ -47,8 +47,13 @@ def find_command(task: str) -> list[str]:
         return [*program, task]
     if Path(program[-1]).name == f"{task}.py":
         return program
-    script = f"src/{task}.py"
-    return [program[0], script] if (CHECKOUT / script).is_file() else ["seewhy", task]
+    script = CHECKOUT / "src" / f"{task}.py"
+    if not script.is_file():
+        return ["seewhy", task]
+    beside = Path(program[-1]).with_name(f"{task}.py")  # the script of another task, from wherever it was typed
+    here = Path.cwd() == CHECKOUT
+    is_script = Path(os.path.realpath(program[-1])).parent == script.parent
+    return [program[0], str(beside if is_script else script.relative_to(CHECKOUT) if here else script)]
 
 
 def _find_program() -> list[str]:

@@ -132,11 +132,12 @@ def build_resume_command(task: str, folder: str, overrides: Sequence[str] = (), 
         folder: Its run folder.
         overrides: Those of its command; trust, code of one's own and values of the environment are not taken from a folder,
             but typed again.
-        folders: Those that it named with --config-dir.
+        folders: Those that it named with --config-dir or hydra.searchpath=.
 
     Returns:
         One line for a shell.
     """
     again = [text for text in overrides if _find_key(text) in ("trust_config", BUILD) or ENVIRONMENT in text]
-    configs = [word for each in folders for word in ("--config-dir", each)]
+    plain = len(folders) == 1 and "://" not in folders[0]
+    configs = ["--config-dir", *folders] if plain else [f"hydra.searchpath=[{','.join(folders)}]"] * bool(folders)
     return shlex.join([*find_command(task), f"{RESUME}{folder}", *configs, *again])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -94,9 +95,8 @@ def describe_unknown_choice(path: str, options: list[str], configs: Path) -> Use
             likely = [f"model=timm model.name={choice}"]
         elif not likely:
             likely = [f"model=timm model.name={name}" for name in find_nearest(choice, names)]
-    return UserError(
-        f"{group}={choice}: there is no {group} {choice!r}; {_ask(likely)}\n  choices: {', '.join(options)}"
-    )
+    hint = f"; {_ask(likely)}" if likely else ""
+    return UserError(f"{group}={choice}: there is no {group} {choice!r}{hint}\n  choices: {', '.join(options)}")
 
 
 def describe_unknown_key(
@@ -121,18 +121,52 @@ def describe_unknown_key(
     rest = full_key.removeprefix(failed)
     target = parent.get("_target_", "") if group else ""
     title = choice or (f"{group} ({str(target).rpartition('.')[2]})" if target else group)
-    meant = _ask([f"{prefix}{key}{rest}=" for key in find_nearest(name, keys)])
-    elsewhere = find_choices_with_key(group, name, configs) if configs and group and not meant else []
-    if elsewhere:
+    elsewhere = find_choices_with_key(group, name, configs) if configs and group else []
+    if elsewhere:  # exactly this key is more likely than one that is like it
         meant = f"choices with such a key: {group}={', '.join(elsewhere)}"
+    else:
+        meant = _ask([f"{prefix}{key}{rest}=" for key in find_nearest(name, keys)])
     listed = f"\n  keys of {title}: " if group else "\n  groups and keys: "
-    return UserError(f"{full_key}=: there is no such key; {meant}{listed}{', '.join(keys) or 'none'}")
+    hint = f"; {meant}" if meant else ""
+    return UserError(f"{full_key}=: there is no such key{hint}{listed}{', '.join(keys) or 'none'}")
 
 
 def find_choices_with_key(group: str, key: str, configs: Path) -> list[str]:
     """Find the choices of a group whose yaml has a key."""
     paths = sorted((configs / group).glob("*.yaml"))
     return [path.stem for path in paths if key in (OmegaConf.load(path) or {})]
+
+
+def describe_broken_reference(error: OmegaConfBaseException) -> UserError:
+    """Describe a reference of a config that leads nowhere, or a value that is missing.
+
+    Args:
+        error: As OmegaConf raises it while it fills in a config.
+
+    Returns:
+        The error to be shown.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    key = next((line.removeprefix("full_key:").strip() for line in lines if line.startswith("full_key:")), "")
+    return UserError(f"the config cannot be filled in: {lines[0] if lines else error}{f' in {key}' if key else ''}")
+
+
+def quote_for_shell(word: str) -> str:
+    r"""Quote a word for a shell, in double quotes where none of its signs means more there.
+
+    >>> print(quote_for_shell("target='great white shark'"), quote_for_shell('target="it\'s x"'))
+    "target='great white shark'" "target=\"it's x\""
+
+    Args:
+        word: Any word.
+
+    Returns:
+        What is typed.
+    """
+    if any(sign in word for sign in "$`!\\"):
+        return shlex.quote(word)
+    escaped = word.replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def _ask(likely: list[str]) -> str:
@@ -148,9 +182,11 @@ def _describe_unreadable(error: OverrideParseException) -> UserError:
             f"{error.override!r} is not understood: a list needs both brackets and quotes, such as "
             "'metric=[deletion,insertion]'"
         )
+    value = value.strip("\"'")
+    typed = f'{key}="{value}"' if "'" in value else f"{key}='{value}'"
     return UserError(
-        f"{error.override!r} is not understood: a value with signs such as ( ) [ ] {{ }} = , : needs quotes inside of "
-        f"the shell's, such as \"{key}='{value}'\""
+        f"{error.override!r} is not understood: a value with signs such as ' ( ) [ ] {{ }} = , : needs quotes inside of "
+        f"the shell's, such as {quote_for_shell(typed)}"
     )
 
 

@@ -2,29 +2,59 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
 from rich.markup import escape
 from rich.table import Table
 
-from seewhy.core.disclosure import print_error, print_line
+from seewhy.cli.program import list_overrides
+from seewhy.core.disclosure import mask_secrets, print_error, print_line
 from seewhy.core.errors import UserError
 from seewhy.runs.stored_json import read_form
 
+REFUSED_JOBS = "refused_jobs.txt"
+"""What a sweep notes of jobs that may not write to their folder, which holds something else."""
 PAGED = ("explain", "robustness")
 """Tasks that end with report.html: one for a run, one for all jobs of a sweep."""
 
 
 class SweepSummary(Callback):
-    """Print one line per job of a multirun, write results.csv, the sheets and report.html of all.
+    """Print how far a multirun is, at its end one line per job, and write results.csv, the sheets and report.html of all.
 
     The exit code is 2 where a job failed.
 
     A method that a network does not allow (status `refused`) is an answer, not a failure.
     """
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Forget which jobs an earlier attempt in the same folder refused."""
+        self.started, self.jobs = time.time(), len(list_jobs(config))
+        (Path(config.hydra.sweep.dir) / REFUSED_JOBS).unlink(missing_ok=True)
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Print how many jobs have ended, and how long the others take if they are like those."""
+        if config.hydra.mode != RunMode.MULTIRUN or not self.jobs:
+            return
+        paths = [
+            path for path in Path(config.hydra.sweep.dir).glob("*/run.json") if path.stat().st_mtime > self.started
+        ]
+        ended = sum(_read_job(path)["status"] != "running" for path in paths)
+        if 0 < ended < self.jobs:
+            taken = time.time() - self.started
+            rest = _write_duration(taken / ended * (self.jobs - ended))
+            done = f"{ended} of {self.jobs} jobs have ended after {_write_duration(taken)}"
+            print_line(f"{done}; about {rest} more if the others are like these")
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Read every job's run.json below the sweep folder."""
@@ -34,20 +64,76 @@ class SweepSummary(Callback):
         paths = sorted(folder.glob("*/run.json"), key=_job_number)
         records = [_read_job(path) for path in paths]
         console = TextConsole()
-        if not records:
-            return
-        console.print(build_summary_table(records))
-        for name, record in zip(find_varied_overrides(records), records, strict=True):
-            if "reason" in record:
-                console.print(escape(f"{name}: {record['reason']}"), soft_wrap=True)
-        _write_results(folder, [path.parent for path in paths], records)
-        if config.task in PAGED and config.get("page") and any(record["status"] == "completed" for record in records):
-            from seewhy.report.write import attempt_page, write_run_page
-
-            attempt_page(lambda: write_run_page(folder, config.seed))
-        console.print(f"sweep folder: {folder}", soft_wrap=True)
-        if any(record["status"] == "failed" for record in records):
+        refused = _read_refused_jobs(folder)
+        if records:
+            _summarise(config, folder, paths, records, console)
+        for line in refused:
+            console.print(escape(f"not run: {line}"), soft_wrap=True)
+        if refused or any(record["status"] == "failed" for record in records):
             raise SystemExit(2)
+
+
+def list_jobs(config: DictConfig) -> list[list[str]]:
+    """List the jobs that Hydra's own sweeper makes of a command.
+
+    Args:
+        config: The composed config of the sweep, with Hydra's own part.
+
+    Returns:
+        The overrides of each job; none where another sweeper chooses them as it goes, or where Hydra will refuse them.
+    """
+    if config.hydra.sweeper.get("_target_") != f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}":
+        return []
+    params: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=False)
+    given = [f"{key}={value}" for key, value in (params.get("params") or {}).items()]
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    try:
+        overrides = parser.parse_overrides([*given, *list_overrides(config.hydra)])
+        return [list(job) for batch in BasicSweeper.split_arguments(overrides, None) for job in batch]
+    except HydraException:
+        return []
+
+
+def _write_duration(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 100
+        else f"{seconds / 60:.0f} min"
+        if seconds < 6000
+        else f"{seconds / 3600:.1f} h"
+    )
+
+
+def _summarise(
+    config: DictConfig, folder: Path, paths: list[Path], records: list[dict[str, Any]], console: Any
+) -> None:
+    """Print the table of the jobs and write what joins them."""
+    console.print(build_summary_table(records))
+    for name, record in zip(find_varied_overrides(records), records, strict=True):
+        if "reason" in record:
+            console.print(escape(f"{name}: {record['reason']}"), soft_wrap=True)
+    _write_results(folder, [path.parent for path in paths], records)
+    if config.task in PAGED and config.get("page") and any(record["status"] == "completed" for record in records):
+        from seewhy.report.write import attempt_page, write_run_page
+
+        attempt_page(lambda: write_run_page(folder, config.seed))
+    console.print(f"sweep folder: {folder}", soft_wrap=True)
+
+
+def note_refused_job(hydra: Any, reason: str) -> None:
+    """Note a job of a sweep that may not write to its folder, for the end of the sweep.
+
+    Args:
+        hydra: Hydra's part of its composed config.
+        reason: Why.
+    """
+    with contextlib.suppress(OSError), (Path(hydra.sweep.dir) / REFUSED_JOBS).open("a", encoding="utf-8") as file:
+        file.write(f"{hydra.sweep.subdir}: {mask_secrets(' '.join(reason.split()))}\n")
+
+
+def _read_refused_jobs(folder: Path) -> list[str]:
+    path = folder / REFUSED_JOBS
+    return path.read_text("utf-8", "replace").splitlines() if path.is_file() else []
 
 
 def _read_job(path: Path) -> dict[str, Any]:

@@ -10,9 +10,10 @@ import re
 import shlex
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -26,7 +27,8 @@ from seewhy.cli.instantiate import build_object
 from seewhy.cli.own_configs import list_given_folders
 from seewhy.cli.program import find_command, find_command_line, list_overrides, quieten
 from seewhy.cli.resume import build_resume_command
-from seewhy.cli.sweep import PAGED
+from seewhy.cli.suggestions import describe_broken_reference
+from seewhy.cli.sweep import PAGED, note_refused_job
 from seewhy.core.disclosure import mask_values, print_error, print_line
 from seewhy.core.errors import Incompatible, UserError, describe_failed_write, shorten_path
 from seewhy.core.signals import Stop, end_with_parent, handle_signals, is_first_process, outlive_readers
@@ -69,6 +71,7 @@ def explain(cfg: DictConfig, record: RunRecord) -> None:
     with job.open_loggers():
         job.trainer.test(job.classifier, job.data, verbose=False)
     record.update(**job.collect_results())
+    _print_accuracy(job)
     if shard.total == 1:  # a shard may hold nothing but what cannot be used
         _check_images(job, cfg.task == "explain")
 
@@ -77,6 +80,17 @@ def _keep_batch_sizes(job: Job, record: RunRecord) -> None:
     """Begin with the batch sizes that an earlier attempt in the same folder measured."""
     sizes = record.before.get("probe_batch_sizes", {})
     job.classifier.batch_sizes |= {kind: used[-1] for kind, used in sizes.items() if used}
+
+
+def _print_accuracy(job: Job) -> None:
+    """Print what a run without the callback that prints results would keep to itself."""
+    from seewhy.callbacks.journaling import JournalRecorder, find_callback
+    from seewhy.callbacks.results import Terminal
+    from seewhy.runs.console import describe_accuracy
+
+    recorder = find_callback(job.trainer, JournalRecorder)
+    if recorder is not None and find_callback(job.trainer, Terminal) is None and recorder.totals.labelled:
+        _print_first(describe_accuracy(recorder.totals))
 
 
 def _check_images(job: Job, explains: bool) -> None:
@@ -235,7 +249,8 @@ TASKS: dict[str, Task] = {
 def execute(task: Task, cfg: DictConfig) -> None:
     """Run a task with its record.
 
-    In a sweep a failed job is reported and the others go on; `seewhy.cli.sweep` sets the exit code.
+    In a sweep a job that fails, for whatever reason, is reported and the others go on; `seewhy.cli.sweep` names it at the
+    end and sets the exit code.
 
     Args:
         task: One of `TASKS`.
@@ -256,10 +271,9 @@ def execute(task: Task, cfg: DictConfig) -> None:
             if first:
                 held.enter_context(hold_folder(Path(cfg.output)))
                 check_folder_is_free(Path(cfg.output), cfg.task, overrides)
-        except UserError as mistake:
-            _refuse(str(mistake))
-        except OmegaConfBaseException as error:
-            _refuse(f"the run folder output= cannot be filled in: {str(error).splitlines()[0]}")
+        except (UserError, OmegaConfBaseException) as error:
+            mistake = error if isinstance(error, UserError) else describe_broken_reference(error)
+            return _refuse(str(mistake), single)
         new = first and single and is_new(Path(cfg.output))
         try:
             _execute_with_record(task, cfg, overrides, first, single)
@@ -289,9 +303,12 @@ def _remove_empty_folder() -> None:
             folder.rmdir()
 
 
-def _refuse(reason: str) -> NoReturn:
+def _refuse(reason: str, single: bool) -> None:
+    """Say why nothing was written; the end of a single run, while a sweep goes on to its next job."""
     print_error(f"error: {reason}")
-    raise SystemExit(2) from None
+    if single:
+        raise SystemExit(2) from None
+    note_refused_job(HydraConfig.get(), reason)
 
 
 def execute_in_worker(task: Task, cfg: DictConfig, parent: int) -> None:
@@ -328,7 +345,8 @@ def _execute_with_record(task: Task, cfg: DictConfig, overrides: list[str], firs
         reason = describe_failed_write(error, folder)
         if reason is None:
             raise
-        _refuse(f"the run folder {shorten_path(folder)} cannot be written to ({reason}); nothing was computed")
+        words = f"the run folder {shorten_path(folder)} cannot be written to ({reason}); nothing was computed"
+        return _refuse(words, single)
     try:
         check_settings(cfg, overrides)
         with handle_signals():
@@ -343,11 +361,15 @@ def _execute_with_record(task: Task, cfg: DictConfig, overrides: list[str], firs
         mistake = find_user_error(error)
         with contextlib.suppress(OSError):  # the disk may be full
             _end_failed(record, mistake, error)
+        if not single:  # the others go on
+            if mistake is None:
+                print_error(traceback.format_exc())
+            if isinstance(mistake, ChangedRun):
+                note_refused_job(HydraConfig.get(), str(mistake))
+            return
         if mistake is None:
             raise
-        if single or isinstance(mistake, ChangedRun):
-            raise Refused(2) from None
-        return
+        raise Refused(2) from None
     finally:
         gc.collect()  # the next job of a sweep shall not find the data of this one in memory
     if first and single and record.content["task"] in PAGED and cfg.get("page"):

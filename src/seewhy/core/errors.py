@@ -118,6 +118,8 @@ def find_nearest(word: str, words: Iterable[str], count: int = 3) -> list[str]:
     ['grad_cam']
     >>> find_nearest("shap", ["kernel_shap", "gradient_shap", "lime"])
     ['kernel_shap', 'gradient_shap']
+    >>> find_nearest("adm", ["adam_plateau", "sgd"])
+    ['adam_plateau']
 
     Args:
         word: What was typed.
@@ -135,7 +137,11 @@ def find_nearest(word: str, words: Iterable[str], count: int = 3) -> list[str]:
     parts = [each for each in plain.values() if word.lower() in each.lower().replace("-", "_").split("_")]
     if len(word) > 2 and 0 < len(parts) <= count:
         return parts
-    return [plain[match] for match in difflib.get_close_matches(simplify(word), plain, n=count, cutoff=0.6)]
+    near = [plain[match] for match in difflib.get_close_matches(simplify(word), plain, n=count, cutoff=0.6)]
+    if near or len(word) < 3:
+        return near
+    pieces = {piece: each for each in reversed(plain.values()) for piece in each.lower().replace("-", "_").split("_")}
+    return [pieces[match] for match in difflib.get_close_matches(word.lower(), pieces, n=count, cutoff=0.8)]
 
 
 def simplify(word: str) -> str:

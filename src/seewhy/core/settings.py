@@ -10,12 +10,13 @@ import dataclasses
 import functools
 import inspect
 import math
+import re
 import sys
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Len, Lt, MinLen, MultipleOf
 
@@ -157,6 +158,62 @@ def check_fields(instance: Any, group: str) -> None:
     for field in dataclasses.fields(instance):
         if field.init:
             check_value(f"{group}.{field.name}", getattr(instance, field.name), declared[field.name])
+
+
+def refuse_unread(instance: Any, group: str, names: Collection[str], reason: str) -> None:
+    """Refuse fields of a dataclass instance that were set although nothing reads them.
+
+    Args:
+        instance: The instance, from its `__post_init__`.
+        group: What its settings are called on the command line, such as `explainer`.
+        names: The fields that are not read.
+        reason: Why, to be read behind "is not read".
+
+    Raises:
+        UserError: One of them is not what it is where nobody sets it.
+    """
+    for field in dataclasses.fields(instance):
+        value = getattr(instance, field.name)
+        if field.name in names and value != field.default:
+            words = f"{group}.{field.name}={write_value(value)} is not read {reason}"
+            raise UserError(f"{words}: leave it at {write_value(field.default)}")
+
+
+Kind = TypeVar("Kind", bound=type)
+
+
+def check_when_made(group: str) -> Callable[[Kind], Kind]:
+    """Let the objects of a class check what they are made with against what its `__init__` declares.
+
+    A class that extends it and has an `__init__` of its own is asked for its own arguments, and no class twice.
+
+    Args:
+        group: What its settings are called on the command line, such as `data`; `{}` stands for the name of the class.
+
+    Returns:
+        A decorator of classes.
+    """
+
+    def decorate(kind: Kind) -> Kind:
+        create: Any = vars(kind)["__init__"]
+        signature = inspect.signature(create)
+
+        @functools.wraps(create)
+        def check_and_create(self: Any, *arguments: Any, **options: Any) -> None:
+            if type(self).__init__ is check_and_create:
+                made: Any = type(self)
+                declared = list_settings(made)
+                name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", made.__name__).lower()
+                for setting, value in signature.bind(self, *arguments, **options).arguments.items():
+                    parameter = signature.parameters[setting]
+                    if setting in declared and parameter.kind is not parameter.VAR_KEYWORD:
+                        check_value(f"{group.format(name)}.{setting}", value, declared[setting])
+            create(self, *arguments, **options)
+
+        setattr(kind, "__init__", check_and_create)  # noqa: B010
+        return kind
+
+    return decorate
 
 
 @functools.cache

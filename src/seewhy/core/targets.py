@@ -59,9 +59,9 @@ def find_class(name: str, classes: Sequence[str]) -> int:
     if _simplify(name) in names:
         return names.index(_simplify(name))
     near = _find_nearest(_simplify(name), [*POLICIES, *classes])
+    hint = f"nearest: {', '.join(near)}" if near else f"its first are {', '.join(classes[:4])}"
     raise UserError(
-        f"target={name!r} is none of {', '.join(POLICIES)}, an index, or one of the network's {len(classes)} classes; "
-        f"nearest: {', '.join(near) or ', '.join(classes[:4])}"
+        f"target={name!r} is none of {', '.join(POLICIES)}, an index, or one of the network's {len(classes)} classes; {hint}"
     )
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from seewhy.core.errors import UserError
 from seewhy.core.facts import Facts
-from seewhy.core.settings import BatchSize, ImageCount, PathText, Processes
+from seewhy.core.settings import BatchSize, ImageCount, PathText, Processes, check_when_made
 from seewhy.data.folder import Folder
 
 PICTURES = "101_ObjectCategories"
 
 
+@check_when_made("data")
 class Caltech101(Folder):
     """The images of the 101 classes; the folder BACKGROUND_Google is left out, as in torchvision.
 

@@ -17,11 +17,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from seewhy.core.errors import UserError
 from seewhy.core.facts import Facts
-from seewhy.core.settings import BatchSize, ImageCount, PathText, Processes, Seed
+from seewhy.core.settings import BatchSize, ImageCount, PathText, Processes, Seed, check_when_made
 from seewhy.core.types import CIFAR10_CLASSES, Batch
 from seewhy.data.corruptions.corrupter import Corrupter, limit_batch_size
 from seewhy.data.dataset import Corrupt, stack_versions
-from seewhy.data.loading import check_loading, resize_and_crop, to_grey, to_unit_range
+from seewhy.data.loading import resize_and_crop, to_grey, to_unit_range
 
 TRAINING_FILES = tuple(f"data_batch_{number}" for number in range(1, 6))
 MD5 = {
@@ -91,6 +91,7 @@ def augment(pictures: Tensor, shift: int) -> Tensor:
     return padded.permute(0, 2, 3, 1)[item, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
+@check_when_made("data")
 class CIFAR10(LightningDataModule):
     """Training and validation images from the official training part (seeded split), test images from the test part.
 
@@ -144,13 +145,8 @@ class CIFAR10(LightningDataModule):
         self.num_workers = num_workers
         self.label_noise = label_noise
         self.training_size = self.facts.size
-        check_loading(batch_size, num_workers)
-        if limit is not None and limit < 1:
-            raise UserError(f"data.limit={limit} leaves no image: give at least 1, or null for all")
-        if not 0 < validation < 50_000:
-            raise UserError(f"data.validation={validation} must leave training images: choose 1 to 49999")
-        if not 0 <= label_noise < 1:
-            raise UserError(f"data.label_noise={label_noise} must be from 0 to less than 1, such as 0.05")
+        if not augmentation and shift != 4:
+            raise UserError(f"data.shift={shift} is not read with data.augmentation=false: leave it at 4")
 
     def prepare_data(self) -> None:
         """Download with torchvision where that was asked for."""

@@ -7,14 +7,24 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from seewhy.core.errors import UserError, check_choice
+from seewhy.core.errors import UserError
 from seewhy.core.facts import IMAGENET_MEAN, IMAGENET_STD, Facts
 from seewhy.core.files import find_resources, refuse_address
-from seewhy.core.settings import BatchSize, ImageCount, OneOf, PathNumber, PathText, Positive, Processes, Seed
+from seewhy.core.settings import (
+    BatchSize,
+    ImageCount,
+    OneOf,
+    PathNumber,
+    PathText,
+    Positive,
+    Processes,
+    Seed,
+    check_when_made,
+)
 from seewhy.core.types import CIFAR10_CLASSES, Batch
 from seewhy.data.corruptions.corrupter import Corrupter, limit_batch_size
 from seewhy.data.dataset import ImageFiles, Item, collate, escape_path
@@ -32,7 +42,7 @@ from seewhy.data.labels import (
     read_class_cells,
     take_turns,
 )
-from seewhy.data.loading import check_loading, compute_cut_share
+from seewhy.data.loading import compute_cut_share
 from seewhy.data.names import name_images
 from seewhy.data.splits import PARTS, find_part_folders, split_by_class
 from seewhy.data.training import TrainingImages, check_shares, check_training_parts
@@ -49,6 +59,7 @@ class _Listing(NamedTuple):
     """The folder of each part where `root` holds root/train, root/val and so on."""
 
 
+@check_when_made("data")
 class Folder(LightningDataModule):
     """The images below `root`, in the order of their paths; to be explained, or split into parts to train on.
 
@@ -103,22 +114,11 @@ class Folder(LightningDataModule):
         test: Annotated[float, Gt(0), Lt(1)] = 0.15,
         split_seed: Seed = 0,
         augmentation: bool = True,
-        training_batch_size: BatchSize = 32,
+        training_batch_size: Annotated[int, Ge(2), Le(65_536)] = 32,
         scale: Positive | None = None,
     ) -> None:
         super().__init__()
-        if limit is not None and limit < 1:
-            raise UserError(f"data.limit={limit} leaves no image: give at least 1, or null for all")
-        check_loading(batch_size, num_workers)
         check_shares(validation, test)
-        if split is not None:
-            check_choice("data.split", split, PARTS)
-        if training_batch_size < 2:
-            raise UserError(f"data.training_batch_size={training_batch_size} must be at least 2")
-        if max_pixels < 1:
-            raise UserError(f"data.max_pixels={max_pixels} refuses every image: give at least 1")
-        if scale is not None and not scale > 0:
-            raise UserError(f"data.scale={scale:g} must be above 0: the stored value that becomes 1, or null")
         self.root = root
         self.facts = facts or Facts((), 224, IMAGENET_MEAN, IMAGENET_STD)
         self.several = self.facts.score == "sigmoid"
@@ -339,6 +339,7 @@ LOOKED_AT = 32
 SAMPLES = find_resources("samples", "logbook/images")
 
 
+@check_when_made("data")
 class Samples(Folder):
     """`cifar10/` for classifiers of the CIFAR-10 classes, `photographs/` (ImageNet classes) for all others.
 

@@ -19,14 +19,6 @@ LARGEST_BATCH = 64
 """Images in a batch that is kept as a whole: what an interruption can cost."""
 
 
-def check_loading(batch_size: int, num_workers: int) -> None:
-    """UserError where a batch would hold nothing or the number of processes is negative."""
-    if batch_size < 1:
-        raise UserError(f"data.batch_size={batch_size} must be at least 1")
-    if num_workers < 0:
-        raise UserError(f"data.num_workers={num_workers} must be 0 (read in this process) or more")
-
-
 @runtime_checkable
 class TrainingSet(Protocol):
     """A data module that offers its training part without augmentation, by position and in a fixed order."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from seewhy.core.errors import UserError
-from seewhy.core.settings import Count, OneOf, PathText, Target, Text
+from seewhy.core.settings import Count, OneOf, PathText, Target, Text, refuse_unread
 from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.explainers.baselines import Baseline, build_baselines
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 DISTRIBUTIONS = ("image", "path", "class", "dataset")
 ATTRIBUTIONS = ("input_x_gradient", "gradient", "integrated_gradients")
 SIGNS = {"positive": 1.0, "negative": -1.0}
+
+
+PATH = frozenset({"baseline", "n_steps", "rule"})
+"""The fields that say along which path gradients are averaged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +82,11 @@ class Expert(Explainer):
                 f"explainer.distribution={self.distribution} needs explainer.influences=<file>: the influences.safetensors "
                 "of a run with callbacks=experts, or ${output}/influences.safetensors of the same run"
             )
+        if self.distribution not in ("class", "dataset"):
+            refuse_unread(self, "explainer", ("influences",), f"with distribution={self.distribution}")
+        if not self._walks:
+            reason = f"with distribution={self.distribution} and attribution={self.attribution}, which walk no path"
+            refuse_unread(self, "explainer", PATH, reason)
 
     def _resolve(self, classifier: Classifier, size: tuple[int, int]) -> Expert:
         """Name the layer that is used."""
@@ -97,7 +106,7 @@ class Expert(Explainer):
     @property
     def unprinted(self) -> frozenset[str]:  # type: ignore[override]
         """Also the path where none is walked."""
-        path = frozenset() if self._walks else {"baseline", "n_steps", "rule"}
+        path = frozenset() if self._walks else PATH
         return Explainer.unprinted | {"alive", "influences"} | path
 
     @property

@@ -15,7 +15,7 @@ from torch import Tensor
 from seewhy.core.errors import UnreadableImage, UserError
 from seewhy.core.facts import Facts
 from seewhy.core.random import seed_generator
-from seewhy.core.settings import Count, OneOf, PathText, Positive, Text, UnitInterval
+from seewhy.core.settings import Count, OneOf, PathText, Positive, Text, UnitInterval, refuse_unread
 from seewhy.core.types import Images, Targets
 from seewhy.data.images import read_image
 from seewhy.data.labels import find_images
@@ -53,11 +53,13 @@ class GradientShap(CompleteChannelExplainer):
     n_samples: Count = 50
     noise: UnitInterval = 1e-4
     baseline: BaselineOrImage | Annotated[Sequence[BaselineOrImage], MinLen(1)] = "black"
-    baseline_files: Text | Sequence[PathText] | None = None
+    baseline_files: Text | Annotated[Sequence[PathText], MinLen(1)] | None = None
     tolerance: Positive = 0.2
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.baseline_files is not None:
+            refuse_unread(self, "explainer", ("baseline",), "where baseline_files names the baselines")
         for key in ("baseline", "baseline_files"):
             value = getattr(self, key)
             if value is not None and not isinstance(value, str):

@@ -14,7 +14,7 @@ from annotated_types import Ge, Le
 from torch import Tensor
 
 from seewhy.core.random import seed_generator
-from seewhy.core.settings import MANY, Auto, Count, CountFrom2, OneOf, Positive, Share, UnitInterval
+from seewhy.core.settings import MANY, Auto, Count, CountFrom2, OneOf, Positive, Share, UnitInterval, refuse_unread
 from seewhy.core.tensors import compute_pearson
 from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import AttributionResult
@@ -59,7 +59,11 @@ class IntegratedGradients(CompleteChannelExplainer, BaselineExplainer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.n_steps != "auto":
+        if self.n_steps == "auto":
+            refuse_unread(self, "explainer", ("rule",), "with n_steps=auto, which chooses its own nodes")
+        else:
+            unread = ("max_steps", "map_tolerance")
+            refuse_unread(self, "explainer", unread, f"with n_steps={self.n_steps}, but with n_steps=auto")
             compute_quadrature(self.rule, int(self.n_steps))
 
     @property

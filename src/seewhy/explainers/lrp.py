@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from torch import Tensor
 
-from seewhy.core.settings import NonNegative, OneOf
+from seewhy.core.settings import NonNegative, OneOf, refuse_unread
 from seewhy.core.types import Images, Targets
 from seewhy.explainers._backward_rules.balanced import AttentionRule
 from seewhy.explainers._backward_rules.lrp import (
@@ -73,6 +73,11 @@ class Lrp(Explainer):
     looks_inside: ClassVar[str] = "operations"
     passes: ClassVar[tuple[int, int] | None] = (1, 1)
     is_local: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        unread = {name for names in SETTINGS.values() for name in names} - set(SETTINGS[self.rule])
+        refuse_unread(self, "explainer", unread, f"by rule={self.rule}")
 
     @property
     def parameters(self) -> str:

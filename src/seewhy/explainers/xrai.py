@@ -14,7 +14,7 @@ from scipy import ndimage, sparse
 from torch import Tensor
 
 from seewhy.core.facts import select_display
-from seewhy.core.settings import MANY, Auto, Count, Positive
+from seewhy.core.settings import MANY, Auto, Count, Positive, refuse_unread
 from seewhy.core.tensors import map_in_threads
 from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import AttributionResult, Explainer
@@ -68,6 +68,8 @@ class Xrai(Explainer):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "scales", tuple(self.scales))
+        if self.n_steps != "auto":
+            refuse_unread(self, "explainer", ("tolerance",), f"with n_steps={self.n_steps}, but with n_steps=auto")
         self._build_integral("black")
 
     @property

@@ -15,7 +15,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from seewhy.core.errors import UserError
-from seewhy.core.settings import OneOf
+from seewhy.core.settings import OneOf, check_when_made
 from seewhy.core.tensors import find_finite_rows
 from seewhy.core.types import Attributions, Classes, Images, Targets
 from seewhy.explainers.baselines import build_baselines
@@ -222,6 +222,11 @@ class ImageMetric(Metric):
     needs_masks: ClassVar[bool] = False
     """Whether the metric compares maps with masks of the object."""
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            check_when_made("metric.{}")(cls)
+
     def __init__(self) -> None:
         super().__init__()
         for column in ("score", *self.columns):
@@ -315,35 +320,6 @@ class ImageMetric(Metric):
             NotImplementedError: Always.
         """
         raise NotImplementedError
-
-
-def check_count(key: str, value: int, least: int = 1) -> None:
-    """Refuse a setting that is no whole number from `least`.
-
-    Args:
-        key: The setting as it is written on the command line, such as `metric.deletion.n_steps`.
-        value: What it is set to.
-        least: The smallest number that makes sense.
-
-    Raises:
-        UserError: If the value is no whole number, or smaller.
-    """
-    if not isinstance(value, int) or value < least:
-        raise UserError(f"{key}={value} must be a whole number from {least}")
-
-
-def check_shares(key: str, shares: Sequence[float]) -> None:
-    """Refuse shares of the pixels that are none, all, or outside.
-
-    Args:
-        key: The setting as it is written on the command line, such as `metric.road.shares`.
-        shares: What it is set to.
-
-    Raises:
-        UserError: If there are no shares, or not all lie between 0 and 1.
-    """
-    if not shares or not all(0 < share < 1 for share in shares):
-        raise UserError(f"{key}={list(shares)} must be between 0 and 1, such as [0.1, 0.5]")
 
 
 def _join(values: list[Tensor] | Tensor) -> Tensor:

@@ -9,7 +9,6 @@ import torch
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from seewhy.core.errors import UserError
 from seewhy.core.settings import NonNegative
 from seewhy.metrics.base import ImageMetric, MetricContext
 
@@ -58,8 +57,6 @@ class PointingGame(LocalisationMetric):
 
     def __init__(self, tolerance: NonNegative = 0) -> None:
         super().__init__()
-        if not tolerance >= 0:
-            raise UserError(f"metric.pointing_game.tolerance={tolerance} must be 0 or a number of pixels above")
         self.tolerance = tolerance
 
     @property

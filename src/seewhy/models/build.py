@@ -144,7 +144,8 @@ def build_classifier(
         UserError: The weights, the size or a layer do not fit the network, or it cannot be explained (see `check_contract`).
         MissingWeights: There are no weights at hand.
     """
-    name = str(name)  # a source without a name has refused by now
+    if name is None:  # a source that needs one to build the network has refused by now
+        raise UserError("model.name=null must be text that is not empty: what the network is called in tables")
     source = choose_origin(name, architecture, weights)
 
     import torch

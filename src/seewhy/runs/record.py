@@ -15,6 +15,8 @@ from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
 from seewhy.runs.stored_json import VERSION, read_form
 
+CODE = (":/src", ":/configs", ":/scripts")
+"""Where in the repository new files change what runs; pictures of one's own beside them do not."""
 PACKAGES = (
     "seewhy",
     "torch",
@@ -119,13 +121,15 @@ def read_git_state(folder: Path) -> dict[str, Any]:
         folder: Of the sources.
 
     Returns:
-        `git_commit`, and whether tracked files were changed since (`git_dirty`); None outside a repository.
+        `git_commit`, and whether it lacks what runs (`git_dirty`): tracked files were changed since, or sources or configs
+        were added; None outside a repository.
     """
     if not _run_git(folder, "ls-files"):  # an installed package may lie below a repository of someone else
         return {"git_commit": None, "git_dirty": None}
     commit = _run_git(folder, "rev-parse", "HEAD")
     changes = _run_git(folder, "status", "--porcelain", "--untracked-files=no")
-    return {"git_commit": commit, "git_dirty": None if changes is None else bool(changes)}
+    added = _run_git(folder, "ls-files", "--others", "--exclude-standard", "--full-name", "--", *CODE)
+    return {"git_commit": commit, "git_dirty": None if changes is None else bool(changes or added)}
 
 
 def _run_git(folder: Path, *arguments: str) -> str | None:

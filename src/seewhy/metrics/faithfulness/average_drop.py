@@ -8,7 +8,6 @@ from typing import Annotated, NamedTuple
 import torch
 from torch import Tensor
 
-from seewhy.core.errors import check_choice
 from seewhy.core.settings import OneOf
 from seewhy.core.types import Attributions
 from seewhy.explainers.completeness import CompleteExplainer, ScoreChange, measure_completeness
@@ -56,7 +55,6 @@ class MaskMetric(ImageMetric):
     def __init__(self, mask: Annotated[str, OneOf(MASKS)] = "soft") -> None:
         super().__init__()
         self.mask = "soft"
-        check_choice(f"metric.{self.name}.mask", mask, MASKS)
         self.mask = mask
 
     @property

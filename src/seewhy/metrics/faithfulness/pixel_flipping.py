@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from seewhy.core.errors import check_choice
 from seewhy.core.settings import Count
-from seewhy.explainers.baselines import BASELINES, Baseline
-from seewhy.metrics.base import SPACES, ImageMetric, MetricContext, Space, check_count
+from seewhy.explainers.baselines import Baseline
+from seewhy.metrics.base import ImageMetric, MetricContext, Space
 from seewhy.metrics.perturbation_curves import Curve, compute_target_curves
 
 
@@ -31,10 +30,6 @@ class CurveMetric(ImageMetric):
 
     def __init__(self, baseline: Baseline = "black", n_steps: Count = 50, space: Space = "probability") -> None:
         super().__init__()
-        key = f"metric.{self.name}"
-        check_choice(f"{key}.baseline", baseline, BASELINES)
-        check_count(f"{key}.n_steps", n_steps)
-        check_choice(f"{key}.space", space, SPACES)
         self.baseline, self.n_steps, self.space = baseline, n_steps, space
 
     @property

@@ -6,10 +6,9 @@ from functools import partial
 
 from torch import Tensor
 
-from seewhy.core.errors import check_choice
 from seewhy.core.random import seed_generator
 from seewhy.core.types import Images
-from seewhy.metrics.base import SPACES, ImageMetric, MetricContext, Shares, Space, check_shares
+from seewhy.metrics.base import ImageMetric, MetricContext, Shares, Space
 from seewhy.metrics.imputation import draw_noise, impute_images
 from seewhy.metrics.perturbation_curves import Curve, compute_target_curves
 
@@ -49,8 +48,6 @@ class Road(ImageMetric):
         space: Space = "probability",
     ) -> None:
         super().__init__()
-        check_shares("metric.road.shares", shares)
-        check_choice("metric.road.space", space, SPACES)
         self.shares, self.space = tuple(shares), space
 
     @property

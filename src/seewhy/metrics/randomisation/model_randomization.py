@@ -8,11 +8,11 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from seewhy.core.errors import UserError, check_choice
+from seewhy.core.errors import UserError
 from seewhy.core.random import seed_generator
 from seewhy.core.settings import Count, CountFrom2, OneOf
 from seewhy.core.types import Attributions, Classes
-from seewhy.metrics.base import Draws, ImageMetric, MetricContext, check_count
+from seewhy.metrics.base import Draws, ImageMetric, MetricContext
 from seewhy.metrics.randomisation.randomized_network import RandomizedNetwork
 from seewhy.metrics.similarity import compare_with_maps
 
@@ -34,7 +34,6 @@ class RandomizationMetric(ImageMetric):
     variant_of = "model_randomization"
 
     def __init__(self, n_draws: int, columns: tuple[str, ...] = ()) -> None:
-        check_count(f"metric.{self.name}.n_draws", n_draws)
         self.draw_columns = tuple(f"draw_{number}" for number in range(1, n_draws + 1))
         self.columns = (*columns, *self.draw_columns)
         super().__init__()
@@ -119,9 +118,6 @@ class LayerRandomization(RandomizationMetric):
     def __init__(
         self, order: Annotated[str, OneOf(ORDERS)] = "cascading", n_layers: Count | None = 8, n_draws: Count = 1
     ) -> None:
-        check_choice("metric.model_randomization.order", order, ORDERS)
-        if n_layers is not None and n_layers < 1:
-            raise UserError(f"metric.model_randomization.n_layers={n_layers} must be null (all) or at least 1")
         self.order, self.n_layers = order, n_layers
         self.step_columns = tuple(f"step_{number}" for number in range(1, (n_layers or 0) + 1))
         super().__init__(n_draws, self.step_columns)
@@ -195,7 +191,6 @@ class EfficientModelRandomization(RandomizationMetric):
 
     def __init__(self, n_bins: CountFrom2 = 100, n_draws: Count = 5) -> None:
         super().__init__(n_draws, ("entropy",))
-        check_count("metric.efficient_model_randomization.n_bins", n_bins, least=2)
         self.n_bins = n_bins
 
     @property

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from seewhy.core.errors import UserError
 from seewhy.core.random import seed_generator
 from seewhy.core.settings import Count, Share
-from seewhy.metrics.base import ImageMetric, MetricContext, check_count
+from seewhy.metrics.base import ImageMetric, MetricContext
 
 
 class MaxSensitivity(ImageMetric):
@@ -36,9 +35,6 @@ class MaxSensitivity(ImageMetric):
 
     def __init__(self, n_samples: Count = 10, radius: Share = 0.02) -> None:
         super().__init__()
-        check_count("metric.max_sensitivity.n_samples", n_samples)
-        if not 0 < radius <= 1:
-            raise UserError(f"metric.max_sensitivity.radius={radius} must be above 0 and at most 1, such as 0.02")
         self.n_samples, self.radius = n_samples, radius
 
     @property
