@@ -72,35 +72,6 @@ def join_runs(runs: Sequence[Run]) -> list[JoinedRuns]:
     return sorted(joined, key=lambda group: group.model)
 
 
-def group_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Group the runs that explained the same images, true classes and target policy.
-
-    Args:
-        runs: Of any models.
-
-    Returns:
-        The groups by a title: their models, with the number of images and the targets where models have several groups.
-    """
-    groups: dict[tuple[object, ...], list[Run]] = {}
-    for run in sorted(runs, key=lambda run: str(run.folder)):
-        labels = tuple(zip(run.images.index, run.images["label"], strict=True))
-        groups.setdefault((run.record["explainer"].get("target"), labels), []).append(run)
-    details: list[Callable[[list[Run]], str]] = [
-        lambda group: " and ".join(sorted({run.model[0] for run in group})),
-        lambda group: f"{len(group[0].images)} images",
-        lambda group: f"target {group[0].record['explainer'].get('target')}",
-        lambda group: group[0].folder.name,
-    ]
-    titles = [""] * len(groups)
-    for detail in details:
-        if len(set(titles)) < len(titles) or titles == [""]:
-            titles = [
-                ", ".join(filter(None, (title, detail(group))))
-                for title, group in zip(titles, groups.values(), strict=True)
-            ]
-    return dict(zip(titles, groups.values(), strict=True))
-
-
 def _join_group(model: str, runs: Sequence[Run], facts: dict[str, MetricFact]) -> JoinedRuns:
     check_same_answers(runs)
     labels = label_explainers(runs)

@@ -13,13 +13,13 @@ from seewhy.core.disclosure import print_error, print_line
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder, name_files
 from seewhy.plots.canvas import encode_figure
-from seewhy.report.comparison import Comparison, compare_runs, group_runs, join_runs
+from seewhy.report.comparison import Comparison, compare_runs, join_runs
 from seewhy.report.html.content import PageContent, build_page_content
 from seewhy.report.html.render import IndexEntry, render_index, render_page
 from seewhy.report.leaderboard import build_leaderboard_table, draw_leaderboard
 from seewhy.report.ranks import NO_RANK, draw_pareto, draw_ranks
 from seewhy.report.results import write_results
-from seewhy.report.runs import Run, UnusedRun, find_runs
+from seewhy.report.runs import Run, UnusedRun, find_runs, group_runs
 from seewhy.report.sheets import write_sheets
 from seewhy.runs.console import TextConsole
 from seewhy.statistics.schema import write_metric_facts
