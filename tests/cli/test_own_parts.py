@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
 from conftest import ROOT
@@ -14,6 +15,7 @@ from seewhy.cli.config import compose
 from seewhy.cli.instantiate import build_object, check_own_code, check_targets, is_trusted
 from seewhy.cli.own_configs import find_registered_folders, register_folders
 from seewhy.cli.resume import build_resume_command, prepend_earlier_overrides, select_repeated
+from seewhy.cli.suggestions import explain_mistake
 from seewhy.core.errors import UserError
 from seewhy.runs.journal import Journal
 
@@ -150,3 +152,16 @@ def test_code_of_a_run_is_named_again_to_resume_it(tmp_path: Path, monkeypatch: 
     assert given == [overrides[0], *overrides[2:], "model.build=mynet:MyNet", f"hydra.run.dir='{tmp_path}'"]
     command = build_resume_command("explain", "out", [*overrides, "trust_config=true"], ["conf"])
     assert command.endswith("resume=out --config-dir conf model.build=mynet:MyNet trust_config=true")
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        ("callbacks: mine", "+callbacks=mine: callbacks is chosen already; list all of them: 'callbacks=[...,mine]'"),
+        ("explainer: rise", "+explainer=rise: explainer is chosen already; write explainer=rise, without the +"),
+    ],
+)
+def test_a_choice_that_is_added_to_another_is_answered(choice: str, words: str) -> None:
+    group = choice.partition(":")[0]
+    error = ConfigCompositionException(f"Multiple values for {group}. To override a value use 'override {choice}'")
+    assert str(explain_mistake(error, ROOT / "configs", "explain")) == words

@@ -64,6 +64,13 @@ def explain_mistake(error: Exception, configs: Path, task: str) -> UserError:
     group = re.match(r"Could not override '(.+?)'\. No match in the defaults list", str(error))
     if group:
         return UserError(f"{group.group(1)}= is a group that {task} does not have; +{group.group(1)}= adds it")
+    twice = re.match(r"Multiple values for (\S+)\. To override a value use 'override \S+: (.+)'", str(error))
+    if twice:
+        name, choice = twice.groups()
+        fix = (
+            f"list all of them: '{name}=[...,{choice}]'" if name in SEVERAL else f"write {name}={choice}, without the +"
+        )
+        return UserError(f"+{name}={choice}: {name} is chosen already; {fix}")
     if str(error).startswith("Ambiguous value"):
         return _describe_ambiguous(error, [path.name for path in configs.iterdir() if path.is_dir()])
     lines = [str(error).strip(), str(cause).split("\n")[0] if cause and str(cause) not in str(error) else ""]
