@@ -173,7 +173,8 @@ def fake_run(
         np.save(folder / "attributions" / f"{image}.npy", np.arange(4.0).reshape(2, 2) + place)
     (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
     (folder / "predictions.csv").write_text(
-        "image,path,predicted,probability,target\na,a.png,hen,0.75,hen\nb,b.png,hog,0.5,hog\n"
+        "image,path,predicted,probability,target,target_probability\n"
+        "a,a.png,hen,0.75,hen,0.75\nb,b.png,hog,0.5,hog,0.5\n"
     )
     (folder / "metrics.json").write_text("{}")
 
