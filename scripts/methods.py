@@ -32,7 +32,12 @@ MODELS = (
 )
 CHEAP = {"n_masks": 200, "n_samples": 10}
 """Fewer samples than the yaml says: enough to see whether a method works."""
-FEW = {"occlusion": {"window": 16, "stride": 16}, "score_cam": {"channels": 32}, "kernel_shap": {"n_samples": 200}}
+FEW = {
+    "occlusion": {"window": 16, "stride": 16},
+    "score_cam": {"channels": 32},
+    "kernel_shap": {"n_samples": 200},
+    "shapley_value_sampling": {"n_segments": 8},
+}
 """The same for methods whose passes depend on other fields, or that need more samples than CHEAP allows."""
 SMALL = {"vgg16": 64}
 """Pixels of the image for networks that are slow and not tied to a size."""

@@ -145,8 +145,10 @@ def explain(classifier: Any, explainer: Any) -> Tensor | str:
         explainer = dataclasses.replace(explainer, layer=activations[-1])
     generator = torch.Generator().manual_seed(1)
     image = torch.rand(1, facts.channels, *facts.shape, generator=generator)
+    with torch.no_grad():
+        target = classifier(image).argmax(1)  # of another class a rectified map may rightly be empty
     try:
-        attributed: Tensor = explainer(classifier, image, torch.tensor([len(facts.classes) - 1]))
+        attributed: Tensor = explainer(classifier, image, target)
     except Incompatible as refusal:
         return str(refusal)
     return attributed[0]

@@ -23,6 +23,7 @@ CHEAP = {"n_steps": 4, "n_samples": 4, "n_masks": 16, "n_segments": 6}
 REFUSED = {
     "attention_gradient": "computes no attention",
     "attention_rollout": "computes no attention",
+    "le_grad": "computes no attention",
 }
 """Methods that refuse a network of convolutions, with any outputs; no other may."""
 
@@ -40,7 +41,7 @@ def maps_of(explainer: Explainer, classifier: Classifier, images: Tensor, target
 
 def explainer_of(path: Path) -> Explainer:
     root: Any = OmegaConf.create({"seed": 0, "probe_batch_size": 5, "explainer": OmegaConf.load(path)})
-    for config in (root.explainer, root.explainer.get("explainer") or {}):
+    for config in (root.explainer, root.explainer.get("explainer") or {}, root.explainer.get("options") or {}):
         for key, value in CHEAP.items():
             if key in config and isinstance(config[key], int):
                 config[key] = value

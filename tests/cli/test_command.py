@@ -76,7 +76,10 @@ def test_the_page_shows_the_choices_and_the_keys_of_what_is_chosen() -> None:
         ("explainer=gradcam", r"did you mean explainer=grad_cam\?"),
         ("explainer=gradcam++", r"did you mean explainer=grad_cam_plus_plus\?"),
         ("explainer=ig", r"did you mean explainer=integrated_gradients\?"),
-        ("explainer=shap", r"did you mean explainer=gradient_shap or explainer=kernel_shap\?"),
+        (
+            "explainer=shap",
+            r"did you mean explainer=deep_lift_shap or explainer=gradient_shap or explainer=kernel_shap\?",
+        ),
         ("explainer=saliency,lime", r"only one explainer is taken; .*: -m explainer=saliency,lime$"),
         ("model=vgg16,squeezenet", r"only one model is taken; .*: -m model=vgg16,squeezenet$"),
         ("model=resnet50", r"did you mean model=timm model\.name=resnet50\?"),

@@ -1,6 +1,7 @@
 """Every method on images of one, four and thirteen channels and of rectangles: against twins of known maps."""
 
 import dataclasses
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 from explainer_checks import YAMLS, explainer_of
 from seewhy.core.errors import UserError
 from seewhy.core.types import Targets
-from seewhy.explainers.gradient_shap import GradientShap
+from seewhy.explainers.gradient_shap import ExpectedGradients, GradientShap
 from seewhy.explainers.occlusion import Occlusion
 from seewhy.explainers.xrai import Xrai
 from seewhy.models.classifier import Classifier, Passes
@@ -21,29 +22,46 @@ SHAPE = (24, 40)
 TARGETS = torch.tensor([1, 3])
 NOISY = {"noise_tunnel", "smooth_grad", "ig_smooth_grad", "ig_smooth_grad_sq", "ig_var_grad", "gradient_shap"}
 """Noise is drawn for each channel: more channels draw other noise."""
-PER_CHANNEL = {"saliency", "guided_ig", "lrp"}
-"""The largest of three channels, an order of the features or a rule on single weights is not that of their sum."""
-DRAWN = {"random", "rise", "noise_tunnel", "smooth_grad", "ig_smooth_grad", "ig_smooth_grad_sq", "ig_var_grad"}
+PER_CHANNEL = {"saliency", "guided_ig", "lrp", "full_grad", "expected_gradients"}
+"""The largest of three channels, an order of the features, a rule on single weights, an absolute value or photographs of
+other colours are not that of their sum."""
+DRAWN = {
+    *("random", "rise", "hsic", "expected_gradients"),
+    *("noise_tunnel", "smooth_grad", "ig_smooth_grad", "ig_smooth_grad_sq", "ig_var_grad"),
+}
 """What is drawn for rows and columns is no other drawing with columns and rows."""
-SEGMENTED = {"lime", "kernel_shap", "xrai"}
+SEGMENTED = {"lime", "kernel_shap", "xrai", "feature_ablation", "shapley_value_sampling"}
 """Superpixels grow row by row."""
 
 every_explainer = pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
 
 
 def network_for(path: Path, channels: int = 3) -> Classifier:
-    return shaped_vit(channels) if path.stem.startswith("attention") else shaped_cnn(channels, SHAPE)
+    return shaped_vit(channels) if reads_attention(path) else shaped_cnn(channels, SHAPE)
+
+
+def reads_attention(path: Path) -> bool:
+    return path.stem.startswith("attention") or path.stem == "le_grad"
 
 
 def explain(path: Path, classifier: Classifier, images: Tensor) -> Tensor:
     explainer = explainer_of(path)
     if isinstance(explainer, Xrai):
         explainer = dataclasses.replace(explainer, scales=(50,))
-    with same_draws():
+    with same_draws(), tempfile.TemporaryDirectory() as folder:
+        if isinstance(explainer, ExpectedGradients):
+            save_baselines(Path(folder), images)
+            explainer = dataclasses.replace(explainer, baseline_files=folder)
         maps = explainer(classifier, images, TARGETS)
     assert maps.shape == (2, *classifier.facts.shape)
     assert bool(maps.isfinite().all())
     return maps
+
+
+def save_baselines(folder: Path, like: Tensor) -> None:
+    """Two pictures of as many channels, of which the first are the same whatever their number."""
+    for number, picture in enumerate(images_of(13, (like.shape[2], like.shape[3]), seed=1)[:, : like.shape[1]]):
+        np.save(folder / f"{number}.npy", (picture * 255).round().byte().permute(1, 2, 0).numpy())
 
 
 @every_explainer
@@ -52,7 +70,7 @@ def test_channels_that_the_network_ignores_change_no_map(path: Path, channels: i
     classifier = network_for(path)
     images = images_of(channels, classifier.facts.shape)
     maps = explain(path, ignore_further_channels(classifier, channels), images)
-    if path.stem not in NOISY | {"guided_ig"}:
+    if path.stem not in NOISY | {"guided_ig", "full_grad"}:  # features in order; stretched over all channels
         assert bool(maps.any())
         torch.testing.assert_close(maps, explain(path, classifier, images[:, :3]), rtol=1e-6, atol=1e-9)
 
@@ -66,7 +84,7 @@ def test_a_grey_image_has_the_map_of_its_three_equal_channels(path: Path) -> Non
         torch.testing.assert_close(maps, explain(path, classifier, grey.expand(-1, 3, -1, -1)), rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("path", [each for each in YAMLS if "attention" not in each.stem], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [each for each in YAMLS if not reads_attention(each)], ids=lambda path: path.stem)
 def test_a_transposed_image_has_the_transposed_map(path: Path) -> None:
     classifier, images = shaped_cnn(4, SHAPE), images_of(4, SHAPE)
     maps = explain(path, transpose(classifier), images.mT.contiguous())
@@ -76,7 +94,7 @@ def test_a_transposed_image_has_the_transposed_map(path: Path) -> None:
 
 @every_explainer
 def test_every_map_covers_an_image_of_96_by_160_pixels(path: Path) -> None:
-    classifier = shaped_vit(3, (96, 160)) if path.stem.startswith("attention") else shaped_cnn(3, (96, 160))
+    classifier = shaped_vit(3, (96, 160)) if reads_attention(path) else shaped_cnn(3, (96, 160))
     maps = explain(path, classifier, images_of(3, (96, 160)))
     assert bool(maps[:, :, 96:].any()) and bool(maps[:, :, :96].any())
 

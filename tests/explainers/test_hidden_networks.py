@@ -20,8 +20,9 @@ from seewhy.models.classifier import Classifier
 from tiny import classifier_of
 
 INSIDE = set(
-    "attention_gradient attention_rollout deconvolution deep_lift eigen_cam expert grad_cam grad_cam_plus_plus "
-    "guided_backprop guided_grad_cam layer_cam libra_grad lrp score_cam".split()
+    "ablation_cam attention_gradient attention_rollout deconvolution deep_lift deep_lift_shap eigen_cam expert full_grad "
+    "grad_cam grad_cam_plus_plus guided_backprop guided_grad_cam hires_cam internal_influence layer_cam le_grad "
+    "libra_grad lrp score_cam".split()
 )
 """Every method that reads more of a network than its outputs and gradients."""
 TARGETS = torch.tensor([1, 3])

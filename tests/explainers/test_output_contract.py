@@ -18,7 +18,8 @@ NONLINEAR = frozenset(
         *("centre", "edges", "random"),  # never ask the network
         "eigen_cam",  # asks for no class
         *("saliency", "smooth_grad", "ig_smooth_grad_sq", "ig_var_grad"),  # absolute values or squares
-        *("grad_cam", "grad_cam_plus_plus", "layer_cam", "score_cam", "guided_grad_cam"),  # rectified
+        *("grad_cam", "grad_cam_plus_plus", "hires_cam", "layer_cam", "score_cam", "ablation_cam"),  # rectified
+        *("guided_grad_cam", "full_grad", "hsic"),  # rectified; absolute values; a dependence without a sign
         *("guided_backprop", "deconvolution"),  # rectify signals on their way
         "expert",  # takes the unit with the most influence
         "guided_ig",  # walks along the gradient

@@ -52,7 +52,7 @@ class Placed(nn.Module):
         return place(from_zero(maps), self.case)
 
 
-def grad_cam(name: str) -> Maps:
+def grad_cam(name: str, options: Callable[[Case], dict[str, Any]] = lambda case: {}) -> Maps:
     """A class of pytorch_grad_cam by name."""
 
     def maps(case: Case) -> Tensor:
@@ -64,7 +64,7 @@ def grad_cam(name: str) -> Maps:
         with (
             contextlib.redirect_stderr(io.StringIO()),
             patch.object(torch.nn, "UpsamplingBilinear2d", lambda size: Placed(case)),
-            getattr(library, name)(case.plain, [module], reshape_transform=reshape(case)) as cam,
+            getattr(library, name)(case.plain, [module], reshape_transform=reshape(case), **options(case)) as cam,
         ):
             original = cam.get_cam_image
 
@@ -90,6 +90,61 @@ def pytorch_score_cam(case: Case) -> Tensor:
 
     with patch.object(ScoreCAM, "get_cam_weights", enlarging):
         return at_image_size(grad_cam("ScoreCAM"))(case)
+
+
+def ablation_cam(case: Case) -> Tensor:
+    """Channels at 0 (theirs: -1e7 where activations can be negative), in the patches alone, not divided by the score."""
+    from pytorch_grad_cam.ablation_layer import AblationLayer
+
+    class Zeroing(AblationLayer):
+        def set_next_batch(self, input_batch_index: int, activations: Tensor, num_channels_to_ablate: int) -> None:
+            self.activations = torch.stack([activations[input_batch_index]] * num_channels_to_ablate)
+
+        def __call__(self, features: Tensor) -> Tensor:
+            for row, channel in enumerate(self.indices[: len(self.activations)]):
+                if reshape(case):
+                    self.activations[row, 1:, int(channel)] = 0
+                else:
+                    self.activations[row, int(channel)] = 0
+            return self.activations
+
+    with patch.object(np, "float32", np.float64):
+        small = grad_cam("AblationCAM", lambda case: {"ablation_layer": Zeroing()})(case)
+    with torch.no_grad():
+        scores = case.plain(case.images).gather(1, case.targets[:, None])
+    return enlarged(small * scores[:, :, None], case)
+
+
+def full_grad(case: Case) -> Tensor:
+    """Its sum over the layers, each enlarged to where it looks, before the sum is stretched to [0, 1]."""
+    import pytorch_grad_cam.fullgrad_cam as peer
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    network = case.plain.network
+    size = (case.images.shape[2], case.images.shape[3])
+    kinds = (nn.Conv2d, nn.BatchNorm2d)
+    names = [name for name, module in network.named_modules() if type(module) in kinds and module.bias is not None]
+    layers = iter(["", *names])
+
+    def scale(values: np.ndarray, target_size: object) -> np.ndarray:
+        maps = torch.from_numpy(values)
+        low, high = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
+        maps = (maps - low) / torch.where(high > low, high - low, 1.0)
+        name = next(layers)
+        if name:
+            maps = require_grid(case.classifier, name, size).enlarge(maps.flatten(0, 1)).unflatten(0, maps.shape[:2])
+        return maps.numpy()
+
+    with (
+        contextlib.redirect_stderr(io.StringIO()),
+        patch.object(peer, "scale_accross_batch_and_channels", scale),
+        patch.object(peer.FullGrad, "aggregate_multi_layers", lambda self, maps: maps[:, 0]),
+        peer.FullGrad(network, []) as cam,
+    ):
+        found = cam(
+            case.plain.normalised(case.images), [ClassifierOutputTarget(int(target)) for target in case.targets]
+        )
+    return torch.from_numpy(np.asarray(found))
 
 
 def at_image_size(maps: Maps) -> Maps:

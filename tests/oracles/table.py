@@ -15,8 +15,9 @@ from oracles import cam_maps, captum_maps, pair_maps, twin_maps, zennit_maps
 from oracles.networks import CNNS
 from oracles.row import Row, early, first, largest, pair_weights, total, up_to_a_factor
 from seewhy.explainers.attention import AttentionGradient, AttentionRollout
-from seewhy.explainers.cam import EigenCam, GradCam, GradCamPlusPlus, LayerCam, ScoreCam
+from seewhy.explainers.cam import AblationCam, EigenCam, GradCam, GradCamPlusPlus, HiresCam, LayerCam, ScoreCam
 from seewhy.explainers.deep_lift import DeepLift
+from seewhy.explainers.full_grad import FullGrad
 from seewhy.explainers.gradient import InputXGradient, Saliency
 from seewhy.explainers.gradient_shap import GradientShap
 from seewhy.explainers.guided_backprop import Deconvolution, GuidedBackprop, GuidedGradCam
@@ -167,6 +168,27 @@ CAMS = [
     ),
     Row(LayerCam(**B), "pytorch_grad_cam", cam_maps.at_image_size(cam_maps.grad_cam("LayerCAM")), EXACT),
     Row(LayerCam(**B), "torchcam", cam_maps.torchcam("LayerCAM"), EXACT),
+    Row(HiresCam(**B), "pytorch_grad_cam", cam_maps.at_image_size(cam_maps.grad_cam("HiResCAM")), EXACT),
+    Row(
+        AblationCam(**B),
+        "pytorch_grad_cam",
+        cam_maps.ablation_cam,
+        EXACT,
+        "theirs without its division by the score and its -1e7 in place of 0; layers with few channels",
+        ours=lambda case: AblationCam(layer=case.layer, **B)(case.classifier, case.images, case.targets),
+        case=early,
+    ),
+    Row(
+        FullGrad(rescale="channel", **B),
+        "pytorch_grad_cam",
+        cam_maps.full_grad,
+        EXACT,
+        "theirs before the whole is stretched, without its 1e-7, each layer where it looks",
+        {
+            "efficientnet_lite0": "theirs leaves out BatchNormAct2d, whose type is not nn.BatchNorm2d, and ReLU6",
+            "vit_tiny": "theirs knows convolutions and batch normalisations alone",
+        },
+    ),
     Row(
         EigenCam(**B),
         "pytorch_grad_cam",
@@ -273,6 +295,11 @@ NOT_COMPARED = {
 }
 
 WITHOUT_PEER = {
+    "captum": "the peer itself; closed forms, exact values and bounds in test_captum_adapter",
+    "shapley_value_sampling": "captum itself; every subset in test_captum_adapter",
+    "feature_ablation": "captum itself; linear network in test_captum_adapter",
+    "deep_lift_shap": "captum itself; the mean over baselines in test_captum_adapter",
+    "internal_influence": "captum itself; a linear layer in test_captum_adapter",
     "rise": "the peers have none for torch; loop over masks and closed forms in test_rise",
     "random": "a control; distribution in test_random",
     "edges": "a control; closed forms in test_edges",

@@ -339,6 +339,20 @@ LOOKED_AT = 32
 SAMPLES = find_resources("samples", "logbook/images")
 
 
+def find_samples(classes: Sequence[str], root: Path | None = None) -> Path:
+    """Find the sample images for a classifier.
+
+    Args:
+        classes: The names of its classes.
+        root: A folder of such folders; None: logbook/images.
+
+    Returns:
+        `cifar10/` for the CIFAR-10 classes, `photographs/` (ImageNet classes) for all others.
+    """
+    is_cifar = {name.casefold() for name in classes} == set(CIFAR10_CLASSES)
+    return (SAMPLES if root is None else root) / ("cifar10" if is_cifar else "photographs")
+
+
 @check_when_made("data")
 class Samples(Folder):
     """`cifar10/` for classifiers of the CIFAR-10 classes, `photographs/` (ImageNet classes) for all others.
@@ -359,10 +373,7 @@ class Samples(Folder):
         num_workers: Processes = 0,
         limit: ImageCount | None = None,
     ) -> None:
-        classes = {name.casefold() for name in facts.classes} if facts else set()
-        folder = (SAMPLES if root is None else Path(str(root))) / (
-            "cifar10" if classes == set(CIFAR10_CLASSES) else "photographs"
-        )
+        folder = find_samples(facts.classes if facts else (), SAMPLES if root is None else Path(str(root)))
         if not folder.is_dir():
             raise UserError(
                 f"the sample images are not in {folder}: set data.root to logbook/images of the project, "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, NoReturn
 
 import torch
 from annotated_types import Ge, Lt
@@ -278,14 +278,29 @@ def read_out(steps: list[Tensor], tokens: TokenGrid | None, explainer: str) -> A
         Incompatible: If there is no step, or the tokens are no grid.
     """
     if not steps:
-        raise Incompatible(f"{explainer} needs a transformer, and this network computes no attention; {INSTEAD}")
-    if tokens is None or min(tokens.grid.cells) < 2:
-        raise Incompatible(
-            f"{explainer}: {steps[0].shape[-1]} tokens are no grid of patches that each look at a point of their own; "
-            f"{INSTEAD}"
-        )
+        raise_without_attention(explainer)
+    tokens = require_patches(tokens, steps[-1].shape[-1], explainer)
     read = steps[-1].index_select(1, tokens.read.to(steps[-1].device)).mean(1, keepdim=True)
     for step in reversed(steps[:-1]):
         read = read @ step
-    patches = range(read.shape[-1]) if tokens.grid.order is None else tokens.grid.order
-    return tokens.grid.enlarge(read[:, 0, list(patches)].unflatten(1, tokens.grid.cells))
+    return enlarge_patches(read[:, 0], tokens.grid)
+
+
+def raise_without_attention(explainer: str) -> NoReturn:
+    """Raise Incompatible: the network computes no attention."""
+    raise Incompatible(f"{explainer} needs a transformer, and this network computes no attention; {INSTEAD}")
+
+
+def require_patches(tokens: TokenGrid | None, count: int, explainer: str) -> TokenGrid:
+    """Raise Incompatible where `count` tokens are no grid of at least 2x2 patches."""
+    if tokens is None or min(tokens.grid.cells) < 2:
+        raise Incompatible(
+            f"{explainer}: {count} tokens are no grid of patches that each look at a point of their own; {INSTEAD}"
+        )
+    return tokens
+
+
+def enlarge_patches(values: Tensor, grid: CellGrid) -> Attributions:
+    """Enlarge values of tokens [batch, tokens] to the image, bilinearly; class and register tokens are left out."""
+    patches = range(values.shape[1]) if grid.order is None else grid.order
+    return grid.enlarge(values[:, list(patches)].unflatten(1, grid.cells))

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from seewhy.core.errors import Incompatible
+from seewhy.core.errors import Incompatible, UserError
 from seewhy.core.settings import Count, Text
+from seewhy.core.tensors import widen
 from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.explainers.layer_signals import record_activation, record_activation_and_gradient
+from seewhy.explainers.rounding import bound_score_differences
 from seewhy.models.batched import BatchedEvaluator
-from seewhy.models.layers import find_cam_layer, require_grid
+from seewhy.models.layers import find_cam_layer, remember, require_grid
+from seewhy.models.tracing import trace_pass
 
 if TYPE_CHECKING:
     from seewhy.models.cell_grid import CellGrid
@@ -58,12 +61,17 @@ class CamLayer:
         """
         features, gradient = record_activation_and_gradient(self.classifier, self.module, images, targets)
         grids = self.grid.arrange(features), self.grid.arrange(gradient)
-        if self.grid.order is not None and bool(gradient.any()) and not bool(grids[1].any()):
+        if bool(gradient.any()):
+            self.check_counts(grids[1].any())
+        return grids
+
+    def check_counts(self, counts: Tensor) -> None:
+        """Raise Incompatible where the patches of a transformer do not count, but its class token alone."""
+        if self.grid.order is not None and not bool(counts):
             raise Incompatible(
                 f"behind layer {self.name!r} only the class token counts, so that the patches have no gradient; set "
                 f"explainer.layer={find_cam_layer(self.classifier, self.size)} or model.cam_layer to it"
             )
-        return grids
 
 
 def choose_layer(classifier: Classifier, size: tuple[int, int], name: str | None) -> str:
@@ -177,6 +185,19 @@ class LayerCam(GradientCam):
 
 
 @dataclass(frozen=True, kw_only=True)
+class HiresCam(GradientCam):
+    """ReLU(sum_k g_k * A_k), g = d score / d A, enlarged bilinearly: Grad-CAM without its average of the gradient.
+
+    Where the network behind the layer is linear in it, the sum over the cells is the score without its bias: a cell has
+    what it adds. Never negative; not normalised.
+    Draelos, Carin: Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural networks, 2020.
+    """
+
+    def _combine(self, features: Tensor, gradient: Tensor) -> Tensor:
+        return (gradient * features).sum(1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class EigenCam(Cam):
     """ReLU(A v), v = first principal component of the activations A [positions, channels], enlarged bilinearly.
 
@@ -237,6 +258,92 @@ class ScoreCam(Cam):
     def passes_per_image(self, **size: Any) -> tuple[int, int] | None:
         """One forward and one for each channel that is not constant; None where their number depends on the layer."""
         return None if self.channels is None else (self.channels + 1, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationCam(Cam):
+    """ReLU(sum_k (f - f_k) A_k), enlarged bilinearly; f_k is the score with channel k of the layer at 0 in all cells.
+
+    The paper divides by f, a factor of the whole map that would turn it over where the score is negative: left out. What
+    lies below the layer runs once for each image, unless something passes the layer by. Fact `floor`: what the rounding of
+    a difference of two scores makes of a value. Never negative; not normalised.
+    Desai, Ramaswamy: Ablation-CAM, WACV 2020.
+    """
+
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
+        layer = CamLayer(evaluator, images, self.layer)
+        coarse, floor = self._weigh(evaluator, layer, images, targets)
+        return AttributionResult(layer.grid.enlarge(coarse.relu()), floor=floor)
+
+    def _compute_coarse(self, evaluator: BatchedEvaluator, layer: CamLayer, images: Images, targets: Targets) -> Tensor:
+        return self._weigh(evaluator, layer, images, targets)[0]
+
+    def _weigh(
+        self, evaluator: BatchedEvaluator, layer: CamLayer, images: Images, targets: Targets
+    ) -> tuple[Tensor, Tensor]:
+        """(map [batch, rows, columns] before the ReLU, what rounding makes of its values [batch])."""
+        layout = layer.grid.layout
+
+        def read(rows: Tensor) -> tuple[Tensor, Tensor]:
+            output, logits = record_activation(layer.classifier, layer.module, images[rows])
+            return layout.divide(output), logits
+
+        outputs, logits = evaluator.run_passes(read, len(images), gradient=False)
+        features = layer.grid.arrange(layout.join(outputs))
+        rounding = bound_score_differences(layer.classifier, logits, targets, images)
+        upper = _UpperNetwork(layer, images, outputs, logits)
+        pairs = (features != 0).flatten(2).any(2).nonzero()
+        drops = features.new_zeros(features.shape[:2])
+        for rows in evaluator.split(len(pairs), gradient=False):
+            image, channel = pairs[rows].unbind(1)
+            ablated = upper(image, layer.grid.drop_channels(outputs[image], channel))
+            drops[image, channel] = targets[image].score(logits[image]) - targets[image].score(ablated)
+        layer.check_counts((drops.abs() > rounding[:, None]).any() | ~(features != 0).any())
+        return weigh_channels(features, drops), rounding * features.abs().sum(1).amax((1, 2))
+
+
+class _UpperNetwork:
+    """The network above a layer: for rows of images and changed outputs of the layer, the logits [n, classes].
+
+    Where everything from the image passes through the layer, one image runs through what lies below it for all rows;
+    else, and where the upper network takes the number of images from the lower one, each row runs as a whole.
+    """
+
+    def __init__(self, layer: CamLayer, images: Images, outputs: Tensor, logits: Tensor) -> None:
+        self.layer, self.images = layer, images
+        self.runs, self.is_cut = remember(layer.classifier, ("cut", layer.name, layer.size), self._find_cut)
+        if self.is_cut:
+            twice = torch.zeros(2, dtype=torch.int64, device=images.device)
+            try:
+                near = 1e-3 * float(logits.abs().max())
+                self.is_cut = torch.allclose(self(twice, outputs[twice]), logits[twice], rtol=1e-3, atol=near)
+            except (UserError, RuntimeError):
+                self.is_cut = False
+
+    def _find_cut(self) -> tuple[int, bool]:
+        """(runs of the layer in a pass, whether every path crosses its last one)."""
+        traced = trace_pass(self.layer.classifier, self.layer.size, self.layer.name)
+        return len(traced.outputs), traced.outputs[-1].node in traced.cuts
+
+    def __call__(self, image: Tensor, outputs: Tensor) -> Tensor:
+        """Compute logits of images with these indices [n], whose outputs of the layer, by images, are `outputs`."""
+        classifier, runs = self.layer.classifier, 0
+        replacement = self.layer.grid.layout.join(outputs)
+
+        def replace_last(module: nn.Module, arguments: object, own: Tensor) -> Tensor:
+            nonlocal runs
+            runs += 1
+            return replacement.to(own) if runs == self.runs else own
+
+        handle = self.layer.module.register_forward_hook(replace_last)
+        try:
+            with torch.no_grad():
+                run = (
+                    classifier.run_upper(self.images[:1], len(image)) if self.is_cut else classifier(self.images[image])
+                )
+                return widen(run)
+        finally:
+            handle.remove()
 
 
 def weigh_channels(features: Tensor, weights: Tensor) -> Tensor:

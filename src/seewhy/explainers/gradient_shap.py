@@ -12,11 +12,12 @@ import torch
 from annotated_types import MinLen
 from torch import Tensor
 
-from seewhy.core.errors import UnreadableImage, UserError
+from seewhy.core.errors import Incompatible, UnreadableImage, UserError
 from seewhy.core.facts import Facts
 from seewhy.core.random import seed_generator
 from seewhy.core.settings import Count, OneOf, PathText, Positive, Text, UnitInterval, refuse_unread
 from seewhy.core.types import Images, Targets
+from seewhy.data.folder import find_samples
 from seewhy.data.images import read_image
 from seewhy.data.labels import find_images
 from seewhy.data.loading import resize_and_crop, to_unit_range
@@ -78,6 +79,11 @@ class GradientShap(CompleteChannelExplainer):
         )
         return f"baseline={baseline}, n_samples={self.n_samples}, noise={self.noise}"
 
+    def _list_paths(self, facts: Facts) -> tuple[str, ...]:
+        """Where the images are that serve as baselines; none: the named baselines do."""
+        files = self.baseline_files
+        return () if files is None else (files,) if isinstance(files, str) else tuple(str(each) for each in files)
+
     def compute_change(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> ScoreChange:
         """Compute f(image) - mean f(b) over the baselines that were drawn; each different one passes once."""
         distribution = _Distribution(self, images, evaluator.classifier.facts)
@@ -99,12 +105,13 @@ class GradientShap(CompleteChannelExplainer):
         """Average over the samples, without measuring the completeness gap."""
         distribution = _Distribution(self, images, evaluator.classifier.facts)
         member, position = self._draw(images, len(distribution))
-        noise = ImageNoise(self.seed, images, "gradient_shap noise")
+        noise = ImageNoise(self.seed, images, "gradient_shap noise") if self.noise else None
         attributions = torch.zeros_like(images)
         for rows in evaluator.split(len(images) * self.n_samples, gradient=True):
             image, sample = rows // self.n_samples, rows % self.n_samples
             baselines = distribution(image, member[image, sample], sample)
-            difference = noise.draw(image).mul_(self.noise).add_(images[image]).sub_(baselines)
+            ends = images[image] if noise is None else noise.draw(image).mul_(self.noise).add_(images[image])
+            difference = ends.sub_(baselines)
             points = baselines + position[image, sample][:, None, None, None] * difference
             attributions.index_add_(0, image, difference * evaluator.compute_gradient(points, targets[image]))
         return attributions / self.n_samples
@@ -130,6 +137,53 @@ class GradientShap(CompleteChannelExplainer):
         return self.n_samples + 1 + different, self.n_samples
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExpectedGradients(GradientShap):
+    """Gradient SHAP over photographs: mean over samples of (x - b) * d score / d image at b + t (x - b), no noise.
+
+    b are images of a data set, each drawn equally often. Maps add up to f(image) - mean f(b) in expectation.
+    Erion, Janizek, Sturmfels, Lundberg, Lee: Improving performance of deep learning models with axiomatic attribution
+    priors and expected gradients, Nature Machine Intelligence 2021.
+
+    Args:
+        n_samples: Points of each image, from 1.
+        noise: As in `GradientShap`; published without.
+        baseline: Not used.
+        baseline_files: The images: a folder, a file, a pattern or a list of those, best of the training data; None: the
+            project's sample images.
+    """
+
+    n_samples: Count = 200
+    noise: UnitInterval = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.baseline != "black":
+            raise UserError(
+                f"explainer.baseline={self.baseline} is not used by expected_gradients: set explainer.baseline_files, or "
+                "take explainer=gradient_shap"
+            )
+
+    @property
+    def parameters(self) -> str:
+        """With the sample images where no files are named."""
+        return super().parameters.replace("baseline=black", "baseline=sample images")
+
+    def _list_paths(self, facts: Facts) -> tuple[str, ...]:
+        if self.baseline_files is not None:
+            return super()._list_paths(facts)
+        if facts.channels not in (1, 3):
+            raise Incompatible(
+                f"expected_gradients needs images of {facts.channels} channels as baselines, and the sample images have 3; "
+                "set explainer.baseline_files to images of your data"
+            )
+        return (str(find_samples(facts.classes)),)
+
+    def passes_per_image(self, **size: Any) -> tuple[int, int] | None:
+        """None: the number of different baselines depends on the files."""
+        return None
+
+
 class _Distribution:
     """The baselines of some images: members by number, random ones anew for every sample."""
 
@@ -137,9 +191,8 @@ class _Distribution:
         self.images = images
         self.seed = explainer.seed
         self.members: list[Tensor | str]
-        files = explainer.baseline_files
-        if files is not None:
-            paths = (files,) if isinstance(files, str) else tuple(files)
+        paths = explainer._list_paths(facts)
+        if paths:
             self.members = list(read_baselines(paths, facts, tuple(images.shape[2:])).to(images))
         else:
             self.members = [self._build_member(name) for name in explainer._names]

@@ -214,6 +214,22 @@ class CellGrid:
         kept[channels] = True
         return self.layout.join(torch.where(kept.view(sizes), divided, torch.zeros_like(divided)))
 
+    def drop_channels(self, divided: Tensor, channels: Tensor) -> Tensor:
+        """Copy the output of the layer, divided by images, with one channel of each image set to 0 in all cells.
+
+        Args:
+            divided: As `BatchLayout.divide` gives it.
+            channels: Int64 [images], as `arrange` counts them.
+
+        Returns:
+            The copy; what is no cell, such as a class token, stays as it was.
+        """
+        sizes = [1 if axis == 0 or axis in self.cell_axes else size for axis, size in enumerate(divided.shape)]
+        numbers = torch.arange(math.prod(sizes), device=divided.device).view(sizes)
+        cells = self.fill_cells(self.layout.join(torch.zeros_like(divided[:1])), 1.0)
+        chosen = numbers == channels.view(-1, *[1] * (divided.ndim - 1))
+        return divided.masked_fill(chosen & (self.layout.divide(cells) > 0), 0.0)
+
     def fill_cells(self, features: Tensor, value: float) -> Tensor:
         """Copy the output of the layer with a value in all cells.
 

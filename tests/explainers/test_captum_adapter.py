@@ -1,0 +1,268 @@
+"""Captum by name: closed forms, exact Shapley values, what is bounded, seeded, measured, refused and left behind."""
+
+import itertools
+import math
+from typing import Any
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from explainer_checks import assert_same, state_of
+from seewhy.core.errors import Incompatible, UserError
+from seewhy.core.types import Targets
+from seewhy.explainers.captum_adapter import Captum
+from seewhy.explainers.captum_methods import check_method, load_methods
+from seewhy.explainers.gradient import InputXGradient
+from seewhy.explainers.integrated_gradients import IntegratedGradients
+from seewhy.explainers.layer_signals import record_activation_and_gradient
+from seewhy.explainers.superpixels import segment_images
+from seewhy.models.classifier import Classifier
+from seewhy.models.layers import measure_grid, require_grid
+from tiny import classifier_of, linear_classifier, looked_over, random_images, small_cnn
+
+TARGETS = torch.tensor([3, 7])
+B = {"probe_batch_size": 5}
+
+
+def explain(method: str, classifier: Classifier | None = None, targets: Any = TARGETS, **settings: Any) -> Tensor:
+    classifier = classifier or small_cnn()
+    images = random_images(2, classifier.facts.shape[0])
+    return Captum(method=method, **{**B, **settings})(classifier, images, targets)
+
+
+def can_be_asked(name: str) -> bool:
+    try:
+        check_method(name)
+    except UserError:
+        return False
+    return True
+
+
+METHODS = [name for name in load_methods() if can_be_asked(name)]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_gives_a_map_alone_or_in_a_batch_and_leaves_nothing_behind(name: str) -> None:
+    if name in ("Lime", "KernelShap"):
+        pytest.importorskip("sklearn")
+    classifier, images = small_cnn(), random_images(2, 32)
+    options = {"n_samples": 3} if name in ("Lime", "KernelShap", "ShapleyValueSampling") else {}
+    explainer = Captum(method=name, options=options, n_segments=4, **B)
+    before = state_of(classifier)
+    attributes = {key: set(vars(module)) for key, module in classifier.named_modules()}
+    try:
+        maps = explainer(classifier, images, TARGETS)
+    except Incompatible as refused:
+        assert name in ("LRP", "LayerLRP") and "fails on this network" in str(refused)
+    else:
+        assert maps.shape == (2, 32, 32) and bool(maps.isfinite().all())
+        assert bool(maps.any()) or name == "Lime", "its lasso gives zeros of small scores"
+        torch.testing.assert_close(explainer(classifier, images[1:], TARGETS[1:]), maps[1:])
+        other = Captum(method=name, options=options, n_segments=4, probe_batch_size=64)
+        torch.testing.assert_close(other(classifier, images, TARGETS), maps, rtol=1e-6, atol=1e-10)
+    assert_same(before, state_of(classifier))
+    assert attributes == {key: set(vars(module)) for key, module in classifier.named_modules()}
+
+
+def test_gradients_are_ours() -> None:
+    classifier, images = small_cnn(), random_images(2, 32)
+    weights = torch.zeros(2, 10).double()
+    weights[:, 3], weights[:, 7] = 1.0, -0.5
+    for method, own in (("InputXGradient", InputXGradient()), ("IntegratedGradients", IntegratedGradients(n_steps=50))):
+        found = Captum(method=method, **B)(classifier, images, Targets(weights))
+        torch.testing.assert_close(found, own(classifier, images, Targets(weights)))
+
+
+def score_coalitions(
+    classifier: Classifier, image: Tensor, labels: Tensor, target: int
+) -> dict[tuple[int, ...], float]:
+    """The score with only some superpixels visible, for every subset."""
+    count = int(labels.max()) + 1
+    scores = {}
+    for size in range(count + 1):
+        for visible in itertools.combinations(range(count), size):
+            mask = torch.isin(labels, torch.tensor(visible, dtype=torch.int64))
+            with torch.no_grad():
+                scores[visible] = float(classifier((image * mask)[None])[0, target])
+    return scores
+
+
+def test_shapley_values_from_every_subset_spread_over_their_pixels() -> None:
+    classifier, images = small_cnn(), random_images(1, 32)
+    labels = segment_images(images, 4)[0][0]
+    count = int(labels.max()) + 1
+    scores = score_coalitions(classifier, images[0], labels, 3)
+    values = torch.zeros(count).double()
+    for order in itertools.permutations(range(count)):
+        for place, each in enumerate(order):
+            with_it, without = tuple(sorted(order[: place + 1])), tuple(sorted(order[:place]))
+            values[each] += (scores[with_it] - scores[without]) / math.factorial(count)
+    expected = (values / torch.bincount(labels.flatten()))[labels]
+    result = Captum(method="ShapleyValues", n_segments=4, **B).attribute(classifier, images, TARGETS[:1])
+    torch.testing.assert_close(result.maps[0], expected, rtol=1e-5, atol=1e-9)
+    assert float(result.facts["completeness_gap_relative"][0]) < 1e-6
+
+
+def test_feature_ablation_on_a_linear_network() -> None:
+    classifier, weights = linear_classifier(8)
+    images, targets = random_images(2, 8), torch.tensor([0, 2])
+    maps = Captum(method="FeatureAblation", n_segments=4, **B)(classifier, images, targets)
+    for image, target, found in zip(images, targets.tolist(), maps, strict=True):
+        labels = segment_images(image[None], 4)[0][0]
+        parts = torch.zeros(int(labels.max()) + 1).double()
+        parts.index_add_(0, labels.flatten(), (weights[target] * image).sum(0).flatten())
+        torch.testing.assert_close(found, parts[labels], rtol=1e-5, atol=1e-7)
+
+
+def test_sampled_shapley_values_add_up_and_belong_to_seed_and_image() -> None:
+    classifier, images = small_cnn(), random_images(2, 32)
+    explainer = Captum(method="ShapleyValueSampling", options={"n_samples": 3}, n_segments=6, **B)
+    torch.manual_seed(1)
+    result = explainer.attribute(classifier, images, TARGETS)
+    torch.manual_seed(2)
+    assert torch.equal(explainer(classifier, images, TARGETS), result.maps)
+    assert float(result.facts["completeness_gap_relative"].max()) < 1e-6
+    assert not torch.equal(
+        Captum(method="ShapleyValueSampling", options={"n_samples": 3}, n_segments=6, seed=1, **B)(
+            classifier, images, TARGETS
+        ),
+        result.maps,
+    )
+
+
+def test_deep_lift_shap_is_the_mean_over_the_baselines_and_complete() -> None:
+    classifier, images = small_cnn(), random_images(2, 32)
+    names = ("black", "white", "blurred")
+    result = Captum(method="DeepLiftShap", baseline=names, **B).attribute(classifier, images, TARGETS)
+    parts = [Captum(method="DeepLift", baseline=name, **B)(classifier, images, TARGETS) for name in names]
+    torch.testing.assert_close(result.maps, torch.stack(parts).mean(0))
+
+
+def test_internal_influence_on_a_path_where_the_layer_is_linear() -> None:
+    """The layer's gradient does not change along the path: it is that at the image, summed over the channels."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 2, 3, padding=1), nn.Flatten(), nn.Linear(128, 3)
+    )
+    classifier, images, targets = classifier_of(network, 8, 3), random_images(2, 8), torch.tensor([0, 2])
+    maps = Captum(method="InternalInfluence", layer="0", **B)(classifier, images, targets)
+    gradient = record_activation_and_gradient(classifier, network[0], images, Targets(targets))[1]
+    grid = require_grid(classifier, "0", (8, 8))
+    torch.testing.assert_close(maps, grid.enlarge(gradient.sum(1)), rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"method": "IntegratedGradients"},
+        {"method": "GradientShap", "options": {"n_samples": 12, "stdevs": 0.1}},
+        {"method": "ShapleyValueSampling", "options": {"n_samples": 2}, "n_segments": 6},
+        {"method": "DeepLiftShap", "baseline": ("black", "white", "grey")},
+        {"method": "LayerGradientShap", "options": {"n_samples": 7}},
+        {"method": "InternalInfluence"},
+        {"method": "Occlusion"},
+    ],
+    ids=lambda settings: settings["method"],
+)
+def test_no_more_images_are_in_the_network_than_allowed(settings: dict[str, Any]) -> None:
+    classifier, sizes = looked_over(small_cnn()), list[int]()
+    measure_grid(classifier, "relu2", (32, 32))
+    handle = classifier.network.fc1.register_forward_pre_hook(  # type: ignore[union-attr]
+        lambda module, arguments: sizes.append(len(arguments[0]))
+    )
+    Captum(**settings, **B)(classifier, random_images(2, 32), TARGETS)
+    handle.remove()
+    assert max(sizes) <= 5
+
+
+def build(activation: nn.Module) -> Classifier:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), activation, nn.Flatten(), nn.Linear(144, 3))
+    nn.init.normal_(network[0].weight, std=3.0)  # type: ignore[arg-type]
+    return classifier_of(network, 8, 3, cam_layer="1")
+
+
+def warn(classifier: Classifier, **settings: Any) -> list[str]:
+    explainer = Captum(**settings, **B).resolve(classifier, (8, 8))
+    result = explainer.attribute(classifier, random_images(2, 8), torch.tensor([0, 2]))
+    return explainer.list_warnings({key: float(values[0]) for key, values in result.facts.items()})
+
+
+@pytest.mark.parametrize("method", ["DeepLift", "DeepLiftShap"])
+def test_deep_lift_without_a_rule_is_warned_of(method: str) -> None:
+    (warning,) = warn(build(nn.ReLU6()), method=method)
+    assert warning.startswith(f"captum's {method}: completeness gap")
+    assert "no rule for ReLU6 on this network; explainer=deep_lift is exact here" in warning
+    assert not warn(build(nn.ReLU()), method=method)
+
+
+class Functional(nn.Module):
+    def forward(self, values: Tensor) -> Tensor:
+        return functional.relu(values)
+
+
+@pytest.mark.parametrize("method", ["GuidedBackprop", "Deconvolution"])
+def test_rectifiers_that_captum_does_not_see_are_warned_of(method: str) -> None:
+    assert not warn(build(nn.ReLU()), method=method)
+    (warning,) = warn(build(Functional()), method=method)
+    assert "changes nn.ReLU modules alone: the map differs by" in warning and "sees every rectifier" in warning
+    (warning,) = warn(build(nn.GELU()), method=method)
+    assert "refuses this network: take explainer=integrated_gradients" in warning
+
+
+def test_a_promise_that_options_take_back_is_not_measured() -> None:
+    classifier, images = small_cnn(), random_images(1, 32)
+    explainer = Captum(method="IntegratedGradients", options={"multiply_by_inputs": False}, **B)
+    assert not explainer.attribute(classifier, images, TARGETS[:1]).facts
+
+
+def test_tokens_that_captum_makes_no_map_of_are_refused() -> None:
+    torch.manual_seed(0)
+    classifier = classifier_of(timm.create_model("test_vit", img_size=64, num_classes=5), 64, 5)
+    with pytest.raises(Incompatible, match=r"LayerGradCam gives values of shape.*explainer=grad_cam"):
+        explain("LayerGradCam", classifier, torch.tensor([1, 3]))
+    assert bool(explain("LayerGradientXActivation", classifier, torch.tensor([1, 3]), layer="blocks.4").any())
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"method": "ShapleyValueSamplng"}, r"did you mean explainer.method=ShapleyValueSampling\?"),
+        ({"method": "os.system"}, "is no method of captum.attr"),
+        ({"method": "Attribution"}, "is no method of captum.attr"),
+        ({"method": "NoiseTunnel"}, "use explainer=noise_tunnel"),
+        ({"method": "NeuronConductance"}, "explains a neuron"),
+        ({"method": "FeaturePermutation"}, "neighbours: use explainer.method=FeatureAblation"),
+        ({"options": {"n_step": 3}}, r"explainer.options.n_step=3.*did you mean explainer.options.n_steps\?"),
+        (
+            {"method": "FeatureAblation", "options": {"n_samples": 3}},
+            "no option of captum's FeatureAblation; it has none",
+        ),
+        (
+            {"options": {"layer": 3}},
+            "no option of captum's IntegratedGradients; it has multiply_by_inputs, n_steps, method",
+        ),
+        ({"baseline": ("black", "white")}, "are several, and captum's IntegratedGradients takes one"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_one_sentence(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words) as caught:
+        Captum(**settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bad_value_of_an_option_is_one_sentence() -> None:
+    with pytest.raises(UserError, match="captum's IntegratedGradients fails on this network"):
+        explain("IntegratedGradients", options={"method": "simpson"})
+
+
+def test_names_and_parameters() -> None:
+    assert Captum().name == "captum" and Captum(method="DeepLiftShap").name == "deep_lift_shap"
+    explainer = Captum(method="ShapleyValueSampling", options={"n_samples": 10, "n_steps": None})
+    assert explainer.parameters == "method=ShapleyValueSampling, n_samples=10, baseline=black, n_segments=50"
+    assert Captum(options={"method": "riemann_left"}).parameters == (
+        "method=IntegratedGradients, options.method=riemann_left, baseline=black"
+    )
