@@ -51,7 +51,12 @@ Pair = Annotated[Sequence[Count], Len(2, 2)]
         (Annotated[Sequence[Word], MinLen(1)], [["sum"]], [[], ["a"]], "a list that is not empty, each max or sum"),
         (Pair, [[1, 2], (3, 4)], [[1], [1, 2, 3], [0, 1]], "a list of 2, each a whole number from 1 to 1,000,000"),
         (tuple[Share, Share], [[0.1, 0.2]], [[0.1], [0, 1]], "a list, each a number above 0 and at most 1"),
-        (Mapping[str, Count], [{"a": 1}], [{"a": 0}, [1]], "a mapping"),
+        (
+            Mapping[str, Count],
+            [{"a": 1}],
+            [{"a": 0}, [1]],
+            "a mapping, each value a whole number from 1 to 1,000,000",
+        ),
         (PathText, ["a", Path("b")], ["", 2024, 1.5, True, None], "a path"),
         (PathNumber, ["a", Path("b"), 2024], ["", -1, 1.5, True, None], "a path"),
         (Target, [0, "cat", True], [-1, "", 1.5, False], "a policy, a class index from 0 or a class name"),

@@ -20,6 +20,7 @@ from seewhy.core.files import RunFolder
 from seewhy.core.settings import Amount, Auto, PathText, ProbeBatchSize, Processes, Seed, Text, check_when_made
 from seewhy.core.types import Batch
 from seewhy.data.corruptions.attacks import Attack
+from seewhy.data.corruptions.base import Corruption
 from seewhy.data.corruptions.corrupter import Corrupter, count_workers
 from seewhy.explainers.base import Explainer
 from seewhy.metrics.base import ImageMetric
@@ -61,7 +62,7 @@ class Robustness(Callback):
 
     def __init__(
         self,
-        corruptions: Mapping[str, Any] | None,
+        corruptions: Mapping[str, Corruption | Attack] | None,
         explainer: Explainer,
         folder: Text,
         also: Mapping[str, Explainer] | None = None,

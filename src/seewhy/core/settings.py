@@ -360,7 +360,8 @@ def _describe_each(annotation: Any, limits: Sequence[Any] = ()) -> list[str]:
         return [_add_limits("null" if annotation is None else PLAIN[annotation], limits)]
     kind = origin or annotation
     if inspect.isclass(kind) and issubclass(kind, Mapping):
-        return ["a mapping"]
+        values = f", each value {describe(arguments[1])}" if arguments and arguments[1] is not Any else ""
+        return [f"a mapping{values}"]
     if inspect.isclass(kind) and issubclass(kind, Sequence):
         members = [each for each in arguments if each is not Ellipsis]
         inner = f", each {describe(members[0])}" if members and members[0] is not Any else ""
