@@ -43,7 +43,9 @@ def explainer_of(path: Path) -> Explainer:
     root: Any = OmegaConf.create({"seed": 0, "probe_batch_size": 5, "explainer": OmegaConf.load(path)})
     for config in (root.explainer, root.explainer.get("explainer") or {}, root.explainer.get("options") or {}):
         for key, value in CHEAP.items():
-            if key in config and isinstance(config[key], int):
+            if (
+                key in config and isinstance(config[key], int) and "distribution" not in config
+            ):  # an expert walks no path
                 config[key] = value
     return instantiate(root.explainer, _convert_="object")
 

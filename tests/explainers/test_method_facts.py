@@ -21,28 +21,38 @@ from seewhy.explainers.xrai import Xrai
 GRADIENTS = "integrated_gradients(baseline=black, n_steps=50, rule=gauss_legendre)"
 EXPERT = "reduction=mean, distribution=image, sign=positive, attribution=input_x_gradient"
 FACTS = {
+    "ablation_cam": (False, "layers", ""),
     "attention_gradient": (False, "operations", ""),
     "attention_rollout": (False, "operations", "discard_ratio=0.0"),
     "blur_ig": (True, "", "n_steps=100"),
+    "captum": (True, "", "method=IntegratedGradients, baseline=black"),
     "centre": (False, "", ""),
     "deconvolution": (True, "operations", "reduction=sum"),
     "deep_lift": (True, "operations", "baseline=black"),
+    "deep_lift_shap": (True, "operations", "method=DeepLiftShap, baseline=black+white+grey+blurred"),
     "edges": (False, "", ""),
     "eigen_cam": (False, "layers", "centred=True"),
+    "expected_gradients": (True, "", "baseline=sample images, n_samples=200, noise=0.0"),
     "expert": (True, "layers", EXPERT),
+    "feature_ablation": (True, "", "method=FeatureAblation, baseline=black, n_segments=50"),
+    "full_grad": (False, "operations", "rescale=layer"),
     "grad_cam": (False, "layers", ""),
     "grad_cam_plus_plus": (False, "layers", ""),
     "gradient_shap": (True, "", "baseline=black, n_samples=50, noise=0.0001"),
     "guided_backprop": (True, "operations", "reduction=sum"),
     "guided_grad_cam": (True, "operations", "reduction=sum"),
     "guided_ig": (True, "", "baseline=black, n_steps=200, fraction=0.25, max_distance=0.02, rule=trapezoid"),
+    "hires_cam": (False, "layers", ""),
+    "hsic": (False, "", "cells=8, n_masks=500, bandwidth=median, baseline=black"),
     "ig_smooth_grad": (True, "", f"explainer={GRADIENTS}, n_samples=10, noise=0.2, combine=mean"),
     "ig_smooth_grad_sq": (False, "", f"explainer={GRADIENTS}, n_samples=10, noise=0.2, combine=mean_of_squares"),
     "ig_var_grad": (False, "", f"explainer={GRADIENTS}, n_samples=10, noise=0.2, combine=variance"),
     "input_x_gradient": (True, "", ""),
     "integrated_gradients": (True, "", "baseline=black, n_steps=50, rule=gauss_legendre"),
+    "internal_influence": (True, "layers", "method=InternalInfluence, n_steps=50, baseline=black"),
     "kernel_shap": (True, "", "n_segments=50, n_samples=1000, baseline=black"),
     "layer_cam": (False, "layers", ""),
+    "le_grad": (False, "operations", "pooling=mean"),
     "libra_grad": (True, "operations", "over=input_x_gradient"),
     "lime": (True, "", "n_segments=50, n_samples=1000, kernel_width=0.25, alpha=1.0, baseline=black"),
     "lrp": (True, "operations", "rule=composite, epsilon=1e-06, gamma=0.25"),
@@ -52,12 +62,24 @@ FACTS = {
     "rise": (False, "", "n_masks=4000, cells=7, probability=0.5, space=probability"),
     "saliency": (False, "", "reduction=max"),
     "score_cam": (False, "layers", ""),
+    "shapley_value_sampling": (True, "", "method=ShapleyValueSampling, n_samples=25, baseline=black, n_segments=50"),
     "smooth_grad": (False, "", "n_samples=50, noise=0.15, reduction=max"),
     "xrai": (False, "", "n_steps=50, scales=(50, 100, 150, 250, 500, 1200)"),
 }
 """Of each yaml: whether negative values mean evidence against the target, `looks_inside`, `parameters`."""
 
-RECTIFIED = {"attention_gradient", "grad_cam", "grad_cam_plus_plus", "layer_cam", "rise", "score_cam", "xrai"}
+RECTIFIED = {
+    "ablation_cam",
+    "attention_gradient",
+    "grad_cam",
+    "grad_cam_plus_plus",
+    "hires_cam",
+    "layer_cam",
+    "le_grad",
+    "rise",
+    "score_cam",
+    "xrai",
+}
 """Those whose maps are not signed and yet evidence for the target, not magnitudes."""
 
 

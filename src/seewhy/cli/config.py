@@ -245,8 +245,8 @@ def check_settings(cfg: DictConfig, overrides: Sequence[str]) -> None:
     for group in ("callbacks", "logger"):
         for name, member in (plain.get(group) or {}).items():
             check_direction(member or {}, f"{group}.{name}")
-            _check_places(member or {}, f"{group}.{name}", str(plain["output"]))
-    if plain["task"] != "train":
+            _check_places(member or {}, f"{group}.{name}", str(plain.get("output")))
+    if plain.get("task", "train") != "train":
         _refuse_training_settings(overrides, plain["task"])
 
 

@@ -82,8 +82,9 @@ def describe_work(
 def _describe_cost(explainer: Explainer, facts: Facts, images: int, targets: int) -> str:
     size, classes = facts.size, len(facts.classes)
     cost = explainer.passes_per_image(size=size, classes=classes)
+    counted = f"{images:,} image{'s' if images != 1 else ''}"
     if cost is None:
-        return f"{images:,} images; the passes per image depend on the image"
+        return f"{counted}; the passes per image depend on the image"
     total, bound = (
         targets * images * (cost[0] + cost[1]),
         "at most " if getattr(explainer, "incremental", False) else "",
@@ -91,7 +92,7 @@ def _describe_cost(explainer: Explainer, facts: Facts, images: int, targets: int
     passes = f"{cost[0] + cost[1]:,} passes"
     shared = f", and {explainer.passes_per_call()} forward for each batch" if explainer.passes_per_call() else ""
     each = f" × {targets} targets" if targets > 1 else ""
-    return f"{images:,} image{'s' if images != 1 else ''}{each} × {bound}{passes} = {total:,} passes{shared}"
+    return f"{counted}{each} × {bound}{passes} = {total:,} passes{shared}"
 
 
 HIDDEN_FACTS = ("completeness_gap", "largest", "floor")
