@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,13 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from seewhy.cli.build import build_classifier, build_data, build_trainer
-from seewhy.cli.config import compose, find_config_folder
+from seewhy.cli.build import build_data, build_trainer
+from seewhy.cli.config import compose
 from seewhy.cli.instantiate import build_object
-from seewhy.cli.own_configs import find_registered_folders
+from seewhy.cli.load import choose_model, describe_type, load_classifier, load_named
 from seewhy.cli.program import quieten
 from seewhy.cli.suggestions import describe_unknown_key
-from seewhy.core.errors import UserError, find_nearest
+from seewhy.core.errors import UserError
 from seewhy.core.facts import Facts
 from seewhy.core.target_choice import describe_target, parse_targets
 from seewhy.core.types import Batch, Skipped
@@ -52,148 +51,6 @@ __all__ = ["ExplainedImage", "Explanations", "explain", "load_classifier"]
 
 ModelInput: TypeAlias = "str | Classifier | nn.Module"
 MetricInput: TypeAlias = "str | ImageMetric | Sequence[str | ImageMetric]"
-
-
-def load_classifier(
-    model: str | Classifier | nn.Module,
-    *,
-    classes: str | int | Sequence[str] | None = None,
-    size: int | Sequence[int] | None = None,
-    mean: float | Sequence[float] | None = None,
-    std: float | Sequence[float] | None = None,
-    channels: int | None = None,
-    display: Sequence[int] | None = None,
-    fit: str | None = None,
-    score: str | None = None,
-    threshold: float | None = None,
-    output: str | int | None = None,
-    weights: str | os.PathLike[str] | None = None,
-    overrides: Sequence[str] = (),
-) -> Classifier:
-    """Load a classifier once for many calls of `explain`.
-
-    Args:
-        model: A yaml of configs/model, a network of timm (`timm/resnet18`, `resnet18`), of torchvision
-            (`torchvision/resnet18`), of Hugging Face (`transformers/<folder or name>`) or of your own code (`mynet:MyNet`
-            with `weights=`); a torch.nn.Module that takes normalised images (used as it is, on its device; also a
-            LightningModule, a compiled module, TorchScript or an exported program); or a Classifier, which is returned.
-        classes: Class names, a file of them, or their number; None: those of the weights.
-        size: (height, width) of the input images in pixels, or one number for squares; None: that of the weights.
-        mean: The mean that is subtracted from images in [0, 1], per channel or one number for all; None: that of the
-            weights.
-        std: The standard deviation that images in [0, 1] are divided by, as `mean`.
-        channels: Of the input images; None: as many as `mean`, or as the weights take.
-        display: Numbers, from 1, of the channels that figures show as red, green and blue, or of the one shown as grey;
-            None: the first three, or the first of fewer.
-        fit: `crop` (pictures keep their proportions and are cut) or `squash` (both sides are resized); None: that of the
-            weights, or `crop`.
-        score: What the outputs mean: `softmax`, `sigmoid` (several labels an image), `binary` (one logit, two classes) or
-            `none` (values as they are); None: that of the weights, else `binary` for one class and `softmax` for more.
-        threshold: The probability above which a label of several is predicted; None: 0.5.
-        output: Key or position of the class scores where the network returns several things.
-        weights: As `model.weights=` of the command line; None: `auto`.
-        overrides: Those of the command line.
-
-    Returns:
-        The classifier, on the device of the trainer or of the given network.
-
-    Raises:
-        UserError: There is no such network (the message names the nearest), or a torch.nn.Module comes without
-            `classes`, `size`, `mean` or `std`.
-    """
-    from torch import nn
-
-    facts: dict[str, Any] = {"classes": classes, "size": size, "mean": mean, "std": std}
-    facts |= {"channels": channels, "display": display, "fit": fit}
-    facts |= {"score": score, "threshold": threshold, "output": output}
-    changed = [key for key, value in {**facts, "weights": weights}.items() if value is not None]
-    if isinstance(model, Classifier):
-        if changed:
-            raise UserError(f"{', '.join(changed)}: this classifier has its own; give the network to change them")
-        return model
-    if isinstance(model, nn.Module) or type(model).__name__ == "ExportedProgram":  # whose import is slow
-        if weights is not None:
-            raise UserError(f"weights={weights}: this network has its own; load them with network.load_state_dict")
-        return _wrap_network(model, **facts)  # type: ignore[arg-type]
-    if not isinstance(model, str):
-        raise UserError(f"model={_describe(model)}: give a name, a torch.nn.Module, or what load_classifier returned")
-    quieten()
-    facts |= {"weights": None if weights is None else os.fspath(weights)}
-    return _load_named(compose("explain", [*_choose_model(model), *overrides]), facts)
-
-
-def _load_named(cfg: DictConfig, changes: Mapping[str, Any]) -> Classifier:
-    """Load the classifier of a config on the device of its trainer; `changes` that are not None replace its settings."""
-    classifier = build_classifier(cfg, **{key: value for key, value in changes.items() if value is not None})
-    return classifier.to(build_trainer(cfg, logger=False).strategy.root_device)
-
-
-def _wrap_network(
-    network: nn.Module,
-    classes: str | int | Sequence[str] | None,
-    size: int | Sequence[int] | None,
-    mean: float | Sequence[float] | None,
-    std: float | Sequence[float] | None,
-    channels: int | None,
-    display: Sequence[int] | None,
-    fit: str | None,
-    score: str | None,
-    threshold: float | None,
-    output: str | int | None,
-) -> Classifier:
-    from seewhy.core.facts import read_size
-    from seewhy.models.contract import check_contract, settle_names, unify_weights
-    from seewhy.models.facts import check_threshold, expand_statistics, read_class_names
-    from seewhy.models.unwrapping import unwrap_network
-    from seewhy.models.weights import hash_weights
-
-    names = read_class_names(classes)
-    if (names is None and score != "none") or size is None or mean is None or std is None:
-        facts = {"classes": classes, "size": size, "mean": mean, "std": std}
-        missing = ", ".join(key for key, value in facts.items() if value is None)
-        raise UserError(
-            f"a network of your own needs {missing}: for example classes=10, size=224, mean=[0.485, 0.456, 0.406], "
-            "std=[0.229, 0.224, 0.225] (0 and 1 where the network takes images in [0, 1])"
-        )
-    names, meaning = settle_names(names, score)
-    (network, converted), statistics = (
-        unify_weights(unwrap_network(network)),
-        expand_statistics(channels, mean, std, None),
-    )
-    stated = Facts(names, read_size(size), **statistics, score=meaning)  # type: ignore[arg-type]
-    check_threshold(threshold, stated)
-    classifier = Classifier(
-        network,
-        stated.replace({"display": display, "fit": fit, "threshold": threshold, "output": output}),
-        name=getattr(network, "original_name", type(network).__name__),  # TorchScript keeps the name of the class
-        origin=", ".join(["given", *([converted] if converted else [])]),
-        weights_sha256=hash_weights(network),
-    )
-    parameter = next(network.parameters(), None)
-    return check_contract(classifier if parameter is None else classifier.to(parameter.device), score)
-
-
-def _choose_model(model: str) -> list[str]:
-    """Choose a network by name: the overrides of a yaml of configs/model, or of a network of timm or another source."""
-    folders = [find_config_folder(), *find_registered_folders().values()]
-    names = [path.stem for folder in folders for path in sorted((folder / "model").glob("*.yaml"))]
-    if model in names:
-        return [f"model={model}"]
-    source, slash, title = model.partition("/")
-    if slash and source in ("torchvision", "transformers"):
-        return [f"model={source}", f"model.name='{title}'"]
-    if re.fullmatch(r"[\w.]+:[\w.]+", model):
-        return ["model=own", f"model.build={model}"]
-    import timm
-
-    name = model.removeprefix("timm/")
-    if timm.is_model(name):
-        return ["model=timm", f"model.name={name}"]
-    near = find_nearest(model, names) if "/" not in model else []
-    near += [f"timm/{match}" for match in find_nearest(name, timm.list_models())]
-    raise UserError(
-        f"model={model!r} is neither one of {', '.join(names)} nor a network of timm; nearest: {', '.join(near) or 'none'}"
-    )
 
 
 def explain(
@@ -281,17 +138,13 @@ def explain(
         refuse_shuffling(images)
     results = Explanations()
     for each in models:
-        choices = _choose_model(each) if isinstance(each, str) else []
+        choices = choose_model(each) if isinstance(each, str) else []
         configs = _compose_methods(methods, metrics, parameters, [*choices, *shared])
-        classifier = _load_named(configs[0], facts) if choices else load_classifier(each, **facts)
+        classifier = load_named(configs[0], facts) if choices else load_classifier(each, **facts)
         results += _explain_all(classifier, configs, methods, (images, labels), target, metrics)
     if not results and results.skipped:
         raise UserError(f"no image could be explained; {results.skipped[0].path}: {results.skipped[0].reason}")
     return results
-
-
-def _describe(value: Any) -> str:
-    return value.__name__ + " (a class)" if isinstance(value, type) else type(value).__name__
 
 
 def _list_members(key: str, value: Any, kinds: Any) -> list[Any]:
@@ -303,7 +156,7 @@ def _list_members(key: str, value: Any, kinds: Any) -> list[Any]:
         if not isinstance(member, kinds):
             kind = "explainer" if key == "explainer" else "metric"
             made = f"{member.__name__}()" if isinstance(member, type) else "an object of a class of seewhy or your own"
-            raise UserError(f"{key}={_describe(member)}: give a name of configs/{kind}, or {made}")
+            raise UserError(f"{key}={describe_type(member)}: give a name of configs/{kind}, or {made}")
     return members
 
 

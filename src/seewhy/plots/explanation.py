@@ -37,15 +37,7 @@ from seewhy.plots.heatmaps import (
     paint_overlay_bar,
     to_rgb,
 )
-from seewhy.plots.text import (
-    LEADING,
-    MINUS,
-    format_number,
-    format_probability,
-    join_lines,
-    shorten,
-    wrap,
-)
+from seewhy.plots.text import LEADING, MINUS, format_number, format_probability, join_lines, shorten, wrap
 
 Lines: TypeAlias = list[tuple[str, str]]
 """Lines of (text, colour)."""
