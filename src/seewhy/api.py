@@ -70,6 +70,7 @@ def explain(
     score: str | None = None,
     threshold: float | None = None,
     output: str | int | None = None,
+    weights: str | os.PathLike[str] | None = None,
     seed: int = 0,
     probe_batch_size: int | str = "auto",
     overrides: Sequence[str] = (),
@@ -115,6 +116,7 @@ def explain(
         score: As in `load_classifier`.
         threshold: As in `load_classifier`.
         output: As in `load_classifier`.
+        weights: As in `load_classifier`; of several networks, load those that need it with `load_classifier`.
         seed: Of every random number.
         probe_batch_size: How many images are in the network at once, or `auto`.
         overrides: Further ones of the command line, such as `["data.limit=10", "trainer=cpu"]`.
@@ -130,12 +132,17 @@ def explain(
     quieten()
     facts: dict[str, Any] = {"classes": classes, "size": size, "mean": mean, "std": std}
     facts |= {"display": display, "fit": fit, "score": score, "threshold": threshold, "output": output}
+    facts |= {"weights": None if weights is None else os.fspath(weights)}
     shared = ["data=folder"] if images is not None and is_paths(images) else []
     shared += [f"seed={seed}", f"probe_batch_size={probe_batch_size}", *overrides]
     methods = _list_members("explainer", explainer, str | Explainer)
     models = _list_members("model", model, object)
     if len(models) > 1:
         refuse_shuffling(images)
+        if weights is not None:
+            raise UserError(
+                f"weights={weights}: of which network? Give what load_classifier(..., weights=) returns instead"
+            )
     results = Explanations()
     for each in models:
         choices = choose_model(each) if isinstance(each, str) else []

@@ -103,6 +103,16 @@ def test_a_loaded_classifier_serves_many_calls() -> None:
     assert made[0].target.index == 3
 
 
+def test_weights_are_given_to_explain_as_to_load_classifier() -> None:
+    image = np.full((32, 32, 3), 128, np.uint8)
+    shipped, random = (explain("cifar_cnn", image, "saliency", weights=word) for word in ("shipped", "random"))
+    loaded = explain(load_classifier("cifar_cnn", weights="random"), image, "saliency")
+    assert random[0].attribution.equal(loaded[0].attribution)
+    assert not random[0].attribution.equal(shipped[0].attribution)
+    with pytest.raises(UserError, match="weights=random: of which network"):
+        explain(["cifar_cnn", "vgg16_cifar"], image, "saliency", weights="random")
+
+
 def test_a_timm_network_is_found_by_its_name() -> None:
     options: dict[str, Any] = {"classes": 4, "size": 32, "weights": "random"}
     for name in ("resnet10t", "timm/resnet10t"):
