@@ -229,6 +229,20 @@ def test_a_fine_map_is_seen_in_its_overlay(signed: bool) -> None:
     np.testing.assert_allclose(middle, np.clip(means / compute_scale(torch.from_numpy(means)), -1, 1), atol=1e-6)
 
 
+@pytest.mark.parametrize("signed", [False, True])
+def test_single_pixel_speckle_is_fine_with_and_without_sign(signed: bool) -> None:
+    generator = np.random.default_rng(0)
+    strong = np.zeros((224, 224), np.float32)
+    strong[56:168, 56:168] = 1
+    gradient = generator.standard_normal((224, 224)).astype(np.float32) * (0.2 + 0.3 * strong)
+    speckle = np.clip(gradient if signed else np.abs(gradient), -1, 1)
+    assert choose_block(speckle) == 7
+    rows = np.linspace(0, 3, 224, dtype=np.float32)
+    smooth = np.abs(np.sin(rows[:, None]) * np.cos(rows))
+    assert choose_block(smooth) == 1
+    assert choose_block(np.full((224, 224), 0.5, np.float32)) == 1
+
+
 def test_a_coarse_or_small_map_is_left_as_it_is() -> None:
     coarse = np.zeros((224, 224), np.float32)
     coarse[:112, :112] = 1

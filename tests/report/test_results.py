@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,13 @@ import torch
 from PIL import Image
 
 from commands import composed, rows, width
+from figure_checks import assert_legible
 from seewhy.cli import tasks
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
 from seewhy.core.types import Explanation, Prediction, Target
-from seewhy.plots.grid import draw_matrix
+from seewhy.plots.grid import draw_grid, draw_matrix
+from seewhy.report import sheets
 from seewhy.report.results import COLUMNS, write_results
 from seewhy.report.runs import find_runs, read_record
 from seewhy.report.sheets import choose_images
@@ -91,7 +95,7 @@ def test_images_of_the_sheets_take_turns_between_classes(tmp_path: Path) -> None
     ]
     (folder / "predictions.csv").write_text("\n".join([text[0], *labelled]))
     (run,), _ = find_runs([str(tmp_path)])
-    assert choose_images(run) == [f"image_{n:04d}" for n in (0, 1, 2, 5, 6, 7)]
+    assert choose_images(run) == [f"image_{n:04d}" for n in (0, 5, 1, 6, 2, 7)]
 
 
 def test_a_sweep_of_models_and_methods_leaves_its_sheets(tmp_path: Path) -> None:
@@ -112,6 +116,29 @@ def test_a_sweep_of_models_and_methods_leaves_its_sheets(tmp_path: Path) -> None
     before = {path.name: path.read_bytes() for path in tmp_path.glob("*.png")}
     write_run_page(tmp_path)
     assert before == {path.name: path.read_bytes() for path in tmp_path.glob("*.png")}
+
+
+def test_a_sheet_holds_whole_images_of_different_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, explainer in enumerate(("saliency", "edges")):
+        few = ["trainer=cpu", "probe_batch_size=16", "logger=[]", "hydra.mode=RUN", "data.limit=6", "page=false"]
+        few += ["callbacks=[attribution,previews,tables]", "model=cifar_cnn", "model.weights=random"]
+        few += [
+            "target=[predicted,predicted - runner_up]",
+            f"explainer={explainer}",
+            f"output={tmp_path / f'{number}'}",
+        ]
+        tasks.execute(tasks.explain, composed("explain", few))
+    drawn = []
+    monkeypatch.setattr(
+        sheets, "draw_matrix", lambda rows, *rest: drawn.append((rows, *rest)) or draw_matrix(rows, *rest)
+    )
+    write_run_page(tmp_path)
+    ((rows, _, title),) = drawn
+    explained = [row[0] for row in rows]
+    assert [each.suffix.split("_-")[0] for each in explained] == ["predicted", "predicted"] * 3
+    assert len({each.image_name for each in explained}) == 3
+    assert len({each.prediction.label for each in explained}) == 3, "another class in each image"
+    assert title.endswith("3 of 6 images")
 
 
 # The drawing
@@ -138,6 +165,38 @@ def test_what_each_network_predicts_stands_above_its_map() -> None:
     words = [item.text for item in draw_matrix([cells], ["a", "b", "c"], "title").words]
     assert words.index("✓ cat 0.75") < words.index("not explained") < words.index("✗ dog 0.75")
     assert "true: cat" in words
+
+
+def test_a_long_contrast_stands_above_its_map_in_full() -> None:
+    contrast = "Greater Swiss Mountain dog - 0.5*water spaniel, Irish"
+    cells = [
+        replace(explain_cell(name), target=Target(-1, name, math.nan, "a - b")) for name in (contrast, "cat - dog")
+    ]
+    for row in (cells, cells[:1] * 2):
+        drawing = draw_matrix([row], ["one", "two"], "title")
+        assert contrast in " ".join(word.text for word in drawing.words)
+        assert_legible(drawing)
+
+
+def test_each_network_has_the_image_that_it_saw() -> None:
+    wide = replace(explain_cell("cat", "b"), image=torch.full((3, 8, 8), 0.25))
+    same = draw_matrix([[explain_cell("cat", "a"), explain_cell("cat", "b", peak=9)]], ["a", "b"], "title")
+    drawing = draw_matrix([[explain_cell("cat", "a"), wide]], ["a", "b"], "title")
+    assert not any("image of" in word.text for word in same.words)
+    (heading,) = (word for word in drawing.words if word.text == "image of b")
+    page = drawing.paint()
+    left, right = (int(page[-80, x, 0]) for x in (30, int(heading.x) + 10))
+    assert (left, right) == (128, 64)
+
+
+def test_a_sheet_says_that_maps_are_averaged_only_where_one_is() -> None:
+    def draw(attribution: torch.Tensor) -> str:
+        cell = replace(explain_cell("cat"), image=torch.full((3, 96, 96), 0.5), attribution=attribution)
+        return " ".join(w.text for page in (draw_matrix([[cell]], ["one"], "t"), draw_grid([cell])) for w in page.words)
+
+    speckle = torch.rand(96, 96, generator=torch.Generator().manual_seed(0))
+    assert draw(speckle).count("averaged over blocks") == 2
+    assert draw(torch.kron(torch.eye(2), torch.ones(48, 48))).count("averaged over blocks") == 0
 
 
 def test_an_empty_matrix_is_refused() -> None:

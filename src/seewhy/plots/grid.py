@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,9 +79,10 @@ def draw_grid(
     drawn = explanations[: max(0, maximum)]
     if not drawn or (columns is not None and columns < 1):
         raise UserError(f"a sheet needs at least one image and one column, not {len(drawn)} and {columns}")
-    tiles = [_draw_tile(explanation, colours, outlier_percent, strength) for explanation in drawn]
+    style = colours, outlier_percent, strength
+    tiles = [_draw_tile(explanation, *style) for explanation in drawn]
     wrong = any(explanation.prediction.correct is False for explanation in drawn)
-    grid = _choose_grid(tiles, columns, lines=3 if wrong else 2)
+    grid = _choose_grid([tile.pictures for tile in tiles], columns, lines=3 if wrong else 2)
     page = Page(max(NARROWEST, 2 * MARGIN + grid.columns * (grid.width + GAP) - GAP), RESOLUTION)
     room = page.points(page.width - 2 * MARGIN)
     y = page.lines(
@@ -89,23 +91,32 @@ def draw_grid(
     for number, (explanation, tile) in enumerate(zip(drawn, tiles, strict=True)):
         row, column = divmod(number, grid.columns)
         left = MARGIN + column * (grid.width + GAP)
-        _draw_cell(page, left, y + LINE_GAP + row * (grid.heading + grid.height + LINE_GAP), grid, explanation, tile)
+        top = y + LINE_GAP + row * (grid.heading + grid.height + LINE_GAP)
+        _draw_cell(page, left, top, grid, explanation, tile.pictures)
     y += LINE_GAP + grid.rows * (grid.heading + grid.height + LINE_GAP)
-    y = page.lines(MARGIN, y, _write_note(drawn, outlier_percent, room), NOTE, MUTED)
+    y = page.lines(MARGIN, y, _write_note(drawn, tiles, outlier_percent, room), NOTE, MUTED)
     return page.finish(y + MARGIN / 2)
+
+
+class Tile(NamedTuple):
+    """The original and, where the map can be drawn, the overlay, both at the size of the sheet."""
+
+    pictures: list[NDArray[np.float32]]
+    averaged: bool
+    """Whether the overlay is that of a fine map, averaged over blocks."""
 
 
 def _draw_tile(
     explanation: Explanation, colours: str, outlier_percent: float, strength: float, least: int = 96
-) -> list[NDArray[np.float32]]:
-    """The original and, where the map can be drawn, the overlay, both at the size of the sheet."""
+) -> Tile:
     scale = heatmaps.compute_scale(explanation.attribution, outlier_percent)
-    pictures = [heatmaps.to_rgb(explanation.picture)]
+    pictures, averaged = [heatmaps.to_rgb(explanation.picture)], False
     if scale:
         normalised, colour_map = normalise_map(explanation, scale, colours)
         smooth = heatmaps.average_fine_map(normalised)
+        averaged = smooth is not normalised
         pictures.append(heatmaps.blend_overlay(explanation.picture, smooth, colour_map, strength))
-    return [_resize(picture, least) for picture in pictures]
+    return Tile([_resize(picture, least) for picture in pictures], averaged)
 
 
 def _resize(picture: NDArray[np.float32], least: int) -> NDArray[np.float32]:
@@ -166,16 +177,17 @@ def _write_title(drawn: Sequence[Explanation], total: int, room: float) -> str:
     return shorten(classifier, room, TITLE, tail, bold=True) if measure_width(tail, TITLE, True) < room else tail[5:]
 
 
-def _write_note(drawn: Sequence[Explanation], outlier_percent: float, room: float) -> list[str]:
-    note = (
-        f"colour scale of each map clipped so that {outlier_percent:g} % of its attribution mass saturates; "
-        "fine maps are averaged over blocks of pixels"
-    )
+def _write_note(drawn: Sequence[Explanation], tiles: Iterable[Tile], outlier_percent: float, room: float) -> list[str]:
+    note = f"colour scale of each map clipped so that {outlier_percent:g} % of its attribution mass saturates"
+    if any(tile.averaged for tile in tiles):
+        note += "; fine maps are averaged over blocks of pixels"
     if any(explanation.warnings for explanation in drawn):
         note += "  ·  \N{WARNING SIGN} marks a map with a warning, which its own panel names"
     return wrap(note, room, NOTE)
 
 
+MOST_LINES = 4
+"""Lines of a target above a map, at most: contrasts of long names need several."""
 SIDE = 160
 """About what small images are enlarged to, in pixels, where methods or networks stand side by side."""
 
@@ -191,7 +203,7 @@ def draw_matrix(
     """Draw images side by side with their maps of several methods or networks.
 
     Above each map stands what is explained where that is not the same in the whole row, or what the network predicts where
-    networks differ.
+    networks differ. Where networks cut or scale an image differently, each has the image as it saw it beside its maps.
 
     Args:
         rows: For each image an explanation in every column; None where there is none. A row has at least one.
@@ -212,34 +224,56 @@ def draw_matrix(
         raise UserError("a sheet of methods or networks needs an explanation in each row")
     style = colours, outlier_percent, strength, SIDE
     tiles = [[None if each is None else _draw_tile(each, *style) for each in row] for row in rows]
-    shapes = [tile[0].shape for row in tiles for tile in row if tile]
+    shapes = [tile.pictures[0].shape for row in tiles for tile in row if tile]
     height, side = max(shape[0] for shape in shapes), max(shape[1] for shape in shapes)
-    page = Page(max(NARROWEST, 2 * MARGIN + (len(columns) + 1) * (side + GAP) - GAP), RESOLUTION)
+    own = [_has_own_image(tiles, number) for number in range(len(columns))]
+    places = [number + 1 + sum(own[: number + 1]) for number in range(len(columns))]
+    page = Page(max(NARROWEST, 2 * MARGIN + (places[-1] + 1) * (side + GAP) - GAP), RESOLUTION)
     room, cell = page.points(page.width - 2 * MARGIN), page.points(side)
     y = page.lines(MARGIN, MARGIN / 2, [shorten(title, room, TITLE, bold=True)], TITLE, weight="bold") + LINE_GAP
-    headings = [wrap(name, cell, LABEL, most=3) for name in columns]
+    headings = dict(zip(places, (wrap(name, cell, LABEL, most=3) for name in columns), strict=True))
+    headings |= {
+        place - 1: wrap(f"image of {name}", cell, LABEL, most=3)
+        for place, name, has_own in zip(places, columns, own, strict=True)
+        if has_own
+    }
     step = page.pixels(LEADING * LABEL)
-    y += step * max(map(len, headings))
-    for number, lines in enumerate(headings, 1):
+    y += step * max(map(len, headings.values()))
+    for number, lines in headings.items():
         page.lines(MARGIN + number * (side + GAP), y - step * len(lines), lines, LABEL, weight="bold")
     for row, explained, line in zip(rows, drawn, tiles, strict=True):
-        y += 2 * step + LINE_GAP
-        first, original = explained[0], next(tile for tile in line if tile)[0]
+        first, original = explained[0], next(tile for tile in line if tile).pictures[0]
         same = len({(each.target.name, each.classifier) for each in explained}) == 1
         label = f"true: {first.prediction.label}" if first.prediction.label else ""
         if same:
             label = _describe_target(first) + (f", {label}" if first.prediction.correct is False else "")
-        page.lines(
-            MARGIN, y - 2 * step - 3, [shorten(first.image_name, cell, LABEL), shorten(label, cell, LABEL)], LABEL
-        )
+        words = [shorten(first.image_name, cell, LABEL), *wrap(label, cell, LABEL, most=MOST_LINES)]
+        captions = [_write_caption(each, cell, not same) for each in row]
+        lines_above = max(2, len(words), *map(len, captions))
+        y += lines_above * step + LINE_GAP
+        page.lines(MARGIN, y - step * max(2, len(words)) - 3, words, LABEL)
         page.picture(MARGIN, y, original.shape[1], original.shape[0], original)
-        for number, (explanation, tile) in enumerate(zip(row, line, strict=True), 1):
-            _draw_map(page, MARGIN + number * (side + GAP), y, (height, side), explanation, tile, not same)
+        for number, (explanation, tile, caption) in enumerate(zip(row, line, captions, strict=True)):
+            x = MARGIN + places[number] * (side + GAP)
+            if own[number] and tile:
+                seen = tile.pictures[0]
+                page.picture(x - side - GAP, y, seen.shape[1], seen.shape[0], seen)
+            page.lines(x, y - step * len(caption) - 3, caption, LABEL, _colour_caption(explanation, not same))
+            _draw_map(page, x, y, (height, side), explanation, tile)
         y += height
-    y = page.lines(
-        MARGIN, y + LINE_GAP, _write_note([each for row in drawn for each in row], outlier_percent, room), NOTE, MUTED
-    )
+    shown = [tile for row in tiles for tile in row if tile]
+    note = _write_note([each for row in drawn for each in row], shown, outlier_percent, room)
+    y = page.lines(MARGIN, y + LINE_GAP, note, NOTE, MUTED)
     return page.finish(y + MARGIN / 2)
+
+
+def _has_own_image(tiles: Sequence[Sequence[Tile | None]], column: int) -> bool:
+    """Whether the image of a column is another than that of the columns before it, in any row."""
+    for row in tiles:
+        before, tile = [each for each in row[:column] if each], row[column]
+        if before and tile and not np.array_equal(before[-1].pictures[0], tile.pictures[0]):
+            return True
+    return False
 
 
 def _describe_target(explanation: Explanation) -> str:
@@ -249,29 +283,30 @@ def _describe_target(explanation: Explanation) -> str:
     return f"{mark}{target.name}{tail}"
 
 
+def _write_caption(explanation: Explanation | None, width: float, captioned: bool) -> list[str]:
+    """What is explained, where the row does not say it, and the sign of a warning."""
+    if explanation is None:
+        return []
+    words = _describe_target(explanation) if captioned else ""
+    return wrap(words + ("  \N{WARNING SIGN}" if explanation.warnings else ""), width, LABEL, most=MOST_LINES)
+
+
+def _colour_caption(explanation: Explanation | None, captioned: bool) -> str:
+    if explanation is None or not captioned or explanation.target.name != explanation.prediction.name:
+        return INK
+    return {True: RIGHT, False: WRONG, None: INK}[explanation.prediction.correct]
+
+
 def _draw_map(
-    page: Page,
-    x: float,
-    y: float,
-    shape: tuple[int, int],
-    explanation: Explanation | None,
-    tile: list[NDArray[np.float32]] | None,
-    captioned: bool,
+    page: Page, x: float, y: float, shape: tuple[int, int], explanation: Explanation | None, tile: Tile | None
 ) -> None:
-    """The overlay of one explanation, with what is explained above it where the row does not say it."""
-    room, step = page.points(shape[1]), page.pixels(LEADING * LABEL)
+    """The overlay of one explanation."""
     if explanation is None or tile is None:
         page.blank(x, y, shape[1], shape[0], "not explained", NOTE)
         return
-    words = _describe_target(explanation) if captioned else ""
-    tail = "  \N{WARNING SIGN}" if explanation.warnings else ""
-    colour = INK
-    if captioned and explanation.target.name == explanation.prediction.name:
-        colour = {True: RIGHT, False: WRONG, None: INK}[explanation.prediction.correct]
-    if words or tail:
-        page.lines(x, y - step - 3, [shorten(words, room, LABEL, tail)], LABEL, colour)
-    if len(tile) == 1:
-        height, width = tile[0].shape[:2]
+    if len(tile.pictures) == 1:
+        height, width = tile.pictures[0].shape[:2]
         page.blank(x, y, width, height, heatmaps.describe_flaw(explanation.attribution), NOTE)
     else:
-        page.picture(x, y, tile[1].shape[1], tile[1].shape[0], tile[1])
+        overlay = tile.pictures[1]
+        page.picture(x, y, overlay.shape[1], overlay.shape[0], overlay)

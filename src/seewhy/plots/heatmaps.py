@@ -273,6 +273,8 @@ VISIBLE = 0.25
 """From this share of the scale on a pixel of an overlay has a colour that can be seen."""
 FINE = 0.15
 """Below this share of blocks that can be seen from afar a map is fine: its overlay would be a grey photograph."""
+SPECKLED = 0.5
+"""Above this share of its variance within the blocks a map is fine too: single pixels that differ from their neighbours."""
 
 
 def choose_block(normalised: NDArray[np.float32]) -> int:
@@ -285,7 +287,12 @@ def choose_block(normalised: NDArray[np.float32]) -> int:
         The side of a block; 1 where the map is not fine, or so small that its pixels are large.
     """
     block = -(-max(normalised.shape) // CELLS)
-    return 1 if block < 3 or float((np.abs(_average_blocks(normalised, block)) >= VISIBLE).mean()) >= FINE else block
+    if block < 3:
+        return 1
+    size = np.abs(normalised).astype(np.float64)
+    means = _average_blocks(size, block).repeat(block, 0).repeat(block, 1)[: size.shape[0], : size.shape[1]]
+    speckled = np.square(size - means).mean() > SPECKLED * max(size.var(), 1e-9)
+    return block if speckled or (np.abs(_average_blocks(normalised, block)) >= VISIBLE).mean() < FINE else 1
 
 
 def average_fine_map(normalised: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -314,7 +321,7 @@ def average_fine_map(normalised: NDArray[np.float32]) -> NDArray[np.float32]:
     return smooth
 
 
-def _average_blocks(normalised: NDArray[np.float32], block: int) -> NDArray[np.float64]:
+def _average_blocks(normalised: NDArray[np.floating], block: int) -> NDArray[np.float64]:
     """Means over squares of `block` pixels; those at the right and lower edge are as large as the map leaves."""
     height, width = normalised.shape
     rows, columns = -(-height // block), -(-width // block)

@@ -67,16 +67,16 @@ def write_sheets(out: RunFolder, comparisons: Sequence[Comparison], runs: Sequen
 
 
 def choose_images(run: Run) -> list[str]:
-    """Choose the images of the sheets: the first of each class in turn.
+    """Choose the images of the sheets: the first of each class, then the second of each, and so on.
 
     Args:
         run: One of those on the same images.
 
     Returns:
-        The names of their explanations, in the order of the run: those of all targets of an image together.
+        The names of their explanations in that order: those of all targets of an image together.
     """
     rows = [(str(name), str(label)) for name, label in run.images["label"].items()]
-    images = [rows[position][0] for position in sorted(take_turns([label for _, label in rows])[:ROWS])]
+    images = [rows[position][0] for position in take_turns([label for _, label in rows])[:ROWS]]
     return [name for image in images for name in map(str, run.predictions.index) if name_image(name) == image]
 
 
@@ -116,11 +116,12 @@ def _write_pages(
     most = max(3, min(len(labels), COLUMNS))
     for page, start in enumerate(range(0, len(labels), COLUMNS), 1):
         chosen = labels[start : start + COLUMNS]
-        rows = [[columns[label].get(image) for label in chosen] for image in images]
-        rows = [row for row in rows if any(row)][:most]
-        if rows:
-            shown = len({each.image_name for row in rows for each in row if each is not None})
-            title = f"{name}  \N{MIDDLE DOT}  {shown} of {total:,} image{'s' if total > 1 else ''}"
+        rows = {image: [columns[label].get(image) for label in chosen] for image in images}
+        pictured = [image for image, row in rows.items() if any(row)]
+        shown = list(dict.fromkeys(map(name_image, pictured)))[:most]  # all targets of an image, or none of it
+        if shown:
+            title = f"{name}  \N{MIDDLE DOT}  {len(shown)} of {total:,} image{'s' if total > 1 else ''}"
+            sheet = draw_matrix([rows[image] for image in pictured if name_image(image) in shown], chosen, title)
             suffix = f"_{page}" if page > 1 else ""
-            paths.append(out.write_bytes(f"{file}{suffix}.png", encode_figure(draw_matrix(rows, chosen, title))))
+            paths.append(out.write_bytes(f"{file}{suffix}.png", encode_figure(sheet)))
     return paths

@@ -33,8 +33,9 @@ function rule(view, signed, strength) {
   return [table, (value) => place(table, signed ? Math.sign(value) : value, lowest), (value) => strength * Math.abs(value)];
 }
 
-// As plots/heatmaps.py: the overlay of a map with few visible blocks is averaged over them and scaled anew.
-const [CELLS, VISIBLE, FINE] = [32, 0.25, 0.15];
+// As plots/heatmaps.py: the overlay of a map with few visible blocks, or of single pixels that differ from their neighbours,
+// is averaged over blocks and scaled anew.
+const [CELLS, VISIBLE, FINE, SPECKLED] = [32, 0.25, 0.15, 0.5];
 
 function averageBlocks(map, block) {
   const [rows, columns] = [Math.ceil(map.height / block), Math.ceil(map.width / block)];
@@ -50,11 +51,26 @@ function averageBlocks(map, block) {
   return [rows, columns, sums.map((sum, i) => sum / counts[i])];
 }
 
+// Most of the variance of the magnitudes lies within the blocks, not between them.
+function isSpeckled(map, block) {
+  const values = map.values.map(Math.abs);
+  const [, columns, means] = averageBlocks({ ...map, values }, block);
+  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+  let [within, total] = [0, 0];
+  values.forEach((value, i) => {
+    const cell = Math.floor(Math.floor(i / map.width) / block) * columns + Math.floor((i % map.width) / block);
+    within += (value - means[cell]) ** 2;
+    total += (value - mean) ** 2;
+  });
+  return within > SPECKLED * Math.max(total, 1e-9 * values.length);
+}
+
 function blockOf(map) {
   const block = Math.ceil(Math.max(map.width, map.height) / CELLS);
   if (block < 3) return 1;
   const [, , means] = averageBlocks(map, block);
-  return means.filter((value) => Math.abs(value) >= VISIBLE).length >= FINE * means.length ? 1 : block;
+  const isSeen = means.filter((value) => Math.abs(value) >= VISIBLE).length >= FINE * means.length;
+  return isSeen && !isSpeckled(map, block) ? 1 : block;
 }
 
 function averaged(map) {
