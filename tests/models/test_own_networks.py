@@ -13,6 +13,7 @@ from seewhy.models.architectures import Timm
 from seewhy.models.build import build_classifier
 from seewhy.models.classifier import Classifier
 from seewhy.models.imported import Imported
+from seewhy.models.weights import save_weights
 
 SOURCE = """
 import torch
@@ -107,6 +108,20 @@ def test_weights_of_a_file_and_those_that_the_code_loads(module: str, tmp_path: 
     loaded = build(f"{module}:load", "built")
     assert loaded.network.head.bias.tolist() == [7, 7] and loaded.origin.startswith("as its code builds it")
     assert build(f"{module}:ready", "built").network.head.out_features == 4
+
+
+def test_what_the_weights_did_not_bring_may_be_wrong(module: str, tmp_path: Path) -> None:
+    state = build(f"{module}:MyNet").network.state_dict()
+    torch.save(state, tmp_path / "mine.pth")
+    raw = "model.mean and model.std (images go in as they are, in [0, 1])"
+    assert build(f"{module}:MyNet", "mine.pth").doubts == (raw, "the order of model.classes", "model.fit")
+    scaled = build(f"{module}:MyNet", "mine.pth", mean=0.5, std=0.25)
+    assert scaled.doubts[0] == "model.mean and model.std" and build(f"{module}:MyNet").doubts == ()
+    save_weights(scaled.network, scaled.facts, tmp_path / "whole.safetensors")
+    assert build(f"{module}:MyNet", "whole.safetensors", size=None).doubts == ()
+    classes = ["a", "b", "c"]
+    named = build(f"{module}:MyNet", "whole.safetensors", size=None, classes=classes)
+    assert named.doubts == ("the order of model.classes",)
 
 
 def test_programs_are_loaded_by_own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from seewhy.core.types import Prediction
 from seewhy.data.folder import SAMPLES
 from seewhy.models.classifier import Passes
 from seewhy.runs.batch_results import BatchResults, ImageResult
+from seewhy.runs.console import describe_accuracy, doubt_accuracy
 from seewhy.runs.journal import Journal
 from seewhy.runs.tables import Totals
+from tiny import linear_classifier
 
 
 @pytest.fixture
@@ -59,6 +62,53 @@ def test_label_accuracy_is_a_mean_over_images_and_leaves_out_the_unlabelled(tmp_
         "test/accuracy": 1 / 3,
         "test/label_accuracy": 1.75 / 3,
     }
+
+
+@pytest.mark.parametrize(
+    ("labels", "probability", "words"),
+    [
+        (["cat", "dog", "emu", ""], 0.5, "1 of 1 labelled images classified correctly (100.0 %)\n2 images have labels "
+         "that are no classes of this network, such as dog"),
+        (["dog"], 0.5, "1 image has a label that is no class of this network, dog"),
+        (["", ""], 0.5, ""),
+        (["dog"], float("nan"), ""),
+    ],
+)  # fmt: skip
+def test_labels_that_are_no_classes_are_counted(
+    labels: list[str], probability: float, words: str, tmp_path: Path
+) -> None:
+    journal, images = Journal(tmp_path), []
+    journal.begin({**PLAN, "batches": 1})
+    for number, label in enumerate(labels):
+        correct = True if label == "cat" else None
+        prediction = Prediction(0, "cat", probability, (("cat", 0.5),), label, correct)
+        images.append(ImageResult(str(number), "photo.png", prediction, None, ()))
+    journal.write(0, BatchResults(images, []))
+    assert describe_accuracy(Totals.read(journal)) == words
+
+
+@pytest.mark.parametrize(
+    ("labelled", "correct", "words"),
+    [
+        (
+            75,
+            15,
+            r"^15 of 75 correct is no better than guessing among 5 classes \(p = 0\.55\).*model\.mean, model\.fit$",
+        ),
+        (10, 4, r"p = 0\.12"),
+        (10, 5, ""),  # P(at least 5 of 10 at 1/5) = 0.0328
+        (9, 0, ""),
+        (10, 0, r"p = 1\.00"),
+    ],
+)
+def test_an_accuracy_like_chance_is_doubted(labelled: int, correct: int, words: str) -> None:
+    classifier = linear_classifier(classes=5)[0]
+    classifier.doubts = ("model.mean", "model.fit")
+    doubt = doubt_accuracy(Totals(labelled=labelled, correct=correct), classifier)
+    assert re.search(words, doubt) if words else doubt == ""
+    assert doubt_accuracy(Totals(labelled=75, correct=0, label_accuracies=[0.5]), classifier) == ""
+    classifier.doubts = ()
+    assert doubt_accuracy(Totals(labelled=75, correct=0), classifier) == ""
 
 
 def test_passes_and_seconds_are_summed_by_stage(totals: Totals) -> None:

@@ -17,7 +17,14 @@ from seewhy.core.files import RunFolder
 from seewhy.core.settings import Amount, Text, check_when_made
 from seewhy.core.target_choice import name_image
 from seewhy.models.classifier import Classifier
-from seewhy.runs.console import TextConsole, build_results_table, describe_accuracy, describe_work, list_caveats
+from seewhy.runs.console import (
+    TextConsole,
+    build_results_table,
+    describe_accuracy,
+    describe_work,
+    doubt_accuracy,
+    list_caveats,
+)
 from seewhy.runs.logged_results import (
     average_curves,
     average_values,
@@ -39,7 +46,7 @@ class Tables(JournalReader):
 
     def __init__(self, folder: Text) -> None:
         self.folder = RunFolder(Path(folder))
-        self.cut = ""
+        self.cut = self.doubt = ""
 
     def on_test_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         """Find out how much of the pictures is cut."""
@@ -48,16 +55,17 @@ class Tables(JournalReader):
 
     def write(self, trainer: Trainer, classifier: Classifier) -> None:
         """Write all three tables."""
+        self.doubt = doubt_accuracy(self.recorder.totals, classifier)
         write_tables(self.folder, self.recorder.journal)
 
     def record(self) -> dict[str, Any]:
         """Describe the images for the record of the run.
 
         Returns:
-            How many were read and skipped, and how much of them is cut.
+            How many were read and skipped, how much of them is cut, and why their accuracy may be no better than chance.
         """
-        cut = {"pictures_cut": self.cut} if self.cut else {}
-        return self.recorder.totals.describe_images() | cut
+        texts = {"pictures_cut": self.cut, "accuracy_warning": self.doubt}
+        return self.recorder.totals.describe_images() | {key: text for key, text in texts.items() if text}
 
 
 @check_when_made("callbacks.{}")
@@ -110,11 +118,11 @@ class Terminal(JournalUser):
         if figures is not None and figures.drawn < totals.explained_images:
             sentence = f"figures of {figures.drawn:,} of {totals.explained_images:,} images are drawn"
             self.console.print(f"{sentence}; callbacks.figures.limit=null draws all", soft_wrap=True)
-        if totals.labelled:
-            self.console.print(describe_accuracy(totals))
+        if accuracy := describe_accuracy(totals):
+            self.console.print(escape(accuracy), soft_wrap=True)
         self._print_scores(trainer)
-        for caveat in list_caveats(totals):
-            self.console.print(f"[yellow]{caveat}[/]")
+        for caveat in list_caveats(totals, pl_module):
+            self.console.print(f"[yellow]{escape(caveat)}[/]", soft_wrap=True)
 
     def _print_scores(self, trainer: Trainer) -> None:
         faithfulness = find_callback(trainer, Faithfulness)

@@ -86,11 +86,13 @@ def _print_accuracy(job: Job) -> None:
     """Print what a run without the callback that prints results would keep to itself."""
     from seewhy.callbacks.journaling import JournalRecorder, find_callback
     from seewhy.callbacks.results import Terminal
-    from seewhy.runs.console import describe_accuracy
+    from seewhy.runs.console import describe_accuracy, doubt_accuracy
 
     recorder = find_callback(job.trainer, JournalRecorder)
-    if recorder is not None and find_callback(job.trainer, Terminal) is None and recorder.totals.labelled:
-        _print_first(describe_accuracy(recorder.totals))
+    if recorder is not None and find_callback(job.trainer, Terminal) is None:
+        for text in (describe_accuracy(recorder.totals), doubt_accuracy(recorder.totals, job.classifier)):
+            if text:
+                _print_first(text)
 
 
 def _check_images(job: Job, explains: bool) -> None:
@@ -188,7 +190,7 @@ def _fit_and_test(job: Job, record: RunRecord, folder: Path) -> dict[str, Any]:
     best = getattr(job.trainer.checkpoint_callback, "best_model_path", "")
     if best:
         fit_weights(job.classifier.network, read_weights(Path(best))[0], best)
-    job.classifier.origin = "trained in this run"
+    job.classifier.origin, job.classifier.doubts = "trained in this run", ()
     job.classifier.weights_sha256 = hash_weights(job.classifier.network)
     save_weights(job.classifier.network, job.classifier.facts, folder / "weights.safetensors")
     job.trainer.test(job.classifier, job.data, verbose=False)

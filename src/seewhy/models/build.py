@@ -222,11 +222,24 @@ def build_classifier(
         renewed=renewed,
     )
     result.code_sha256 = architecture.hash_code()
+    result.doubts = (
+        () if source == "random" else _list_doubts(facts, settings, stored is not None or source in WORDS[1:3])
+    )
     for key, layer in (("cam_layer", cam_layer), ("influence_layer", influence_layer)):
         if layer is not None:
             with name_key(f"model.{key}={layer}"):
                 result.find_layer(layer)
     return check_contract(result, score)
+
+
+def _list_doubts(facts: Facts, settings: Mapping[str, Any], published: bool) -> tuple[str, ...]:
+    """The settings that may be wrong where trained weights answer like chance: all that the weights did not bring."""
+    raw = set(facts.mean) == {0.0} and set(facts.std) == {1.0}
+    statistics = "model.mean and model.std" + (" (images go in as they are, in [0, 1])" if raw else "")
+    words = {statistics: ("mean", "std"), "the order of model.classes": ("classes",), "model.fit": ("fit",)}
+    return tuple(
+        word for word, keys in words.items() if not published or any(settings[key] is not None for key in keys)
+    )
 
 
 def _count_outputs(network: nn.Module, facts: Facts) -> tuple[str, ...]:

@@ -69,6 +69,7 @@ class Classifier(LightningModule):
     Attributes:
         passes: How many images went through the network so far.
         code_sha256: Hash of the user's own code that built the network; empty where none did.
+        doubts: Settings that may be wrong if it answers like chance; none where its weights brought them all.
         folding: Its convolutions with what follows them.
         batch_sizes: Most images in one pass where `auto` chose it, by the kind of pass and the size of the images.
 
@@ -115,6 +116,7 @@ class Classifier(LightningModule):
         self.origin = origin
         self.weights_sha256 = weights_sha256
         self.code_sha256 = ""
+        self.doubts: tuple[str, ...] = ()
         self.cam_layer = cam_layer
         self.influence_layer = influence_layer
         self.optimization = optimization

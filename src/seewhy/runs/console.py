@@ -48,6 +48,9 @@ COLOURS = {True: "green", False: "red", None: "default"}
 """Of a prediction that is correct, wrong, or of which that is not known."""
 SHORTEST = 8
 """Characters of a name that stay, however narrow the terminal is."""
+FEWEST = 10
+"""Labelled images from which on an accuracy is compared with chance."""
+LEVEL = 0.05
 
 
 def describe_work(
@@ -143,14 +146,24 @@ def _list_cells(explanation: Explanation, same: bool, shown: bool, keys: Sequenc
 
 
 def describe_accuracy(totals: Totals) -> str:
-    """Describe how many labelled images are classified correctly.
+    """Describe how many labelled images are classified correctly, and how many labels are no classes of the network.
 
     Args:
-        totals: Of a run with at least one labelled image.
+        totals: Of a run.
 
     Returns:
-        One sentence.
+        One sentence for each, on lines of their own; empty where no image has a label.
     """
+    sentences = [_describe_share(totals)] if totals.labelled else []
+    if totals.foreign:
+        count = f"{totals.foreign:,} image{'s have labels' if totals.foreign > 1 else ' has a label'}"
+        words = "that are no classes" if totals.foreign > 1 else "that is no class"
+        example = f"such as {totals.foreign_label}" if totals.foreign > 1 else totals.foreign_label
+        sentences.append(f"{count} {words} of this network, {example}")
+    return "\n".join(sentences)
+
+
+def _describe_share(totals: Totals) -> str:
     share = f"{100 * totals.correct / totals.labelled:.1f} %"
     if totals.label_accuracies:
         each = 100 * sum(totals.label_accuracies) / len(totals.label_accuracies)
@@ -161,16 +174,45 @@ def describe_accuracy(totals: Totals) -> str:
     return f"{totals.correct:,} of {totals.labelled:,} labelled images classified correctly ({share})"
 
 
-def list_caveats(totals: Totals) -> list[str]:
+def doubt_accuracy(totals: Totals, classifier: Classifier) -> str:
+    """Doubt the settings of trained weights that answer like chance.
+
+    The exact binomial test of as many right answers or more by guessing, each class with the same probability.
+
+    Args:
+        totals: Of the run.
+        classifier: With the settings that its weights did not bring.
+
+    Returns:
+        What may be wrong; empty where the accuracy is better than chance at 5 %, below `FEWEST` labelled images, where
+        images may have several labels, and where the weights brought all settings.
+    """
+    classes = len(classifier.facts.classes)
+    if totals.labelled < FEWEST or totals.label_accuracies or not classifier.doubts:
+        return ""
+    from scipy.stats import binom
+
+    chance = float(binom.sf(totals.correct - 1, totals.labelled, 1 / classes))
+    if chance <= LEVEL:
+        return ""
+    return (
+        f"{totals.correct:,} of {totals.labelled:,} correct is no better than guessing among {classes:,} classes "
+        f"(p = {chance:.2f}), so the maps explain a network that may see other images than in its training: check "
+        f"{', '.join(classifier.doubts)}"
+    )
+
+
+def list_caveats(totals: Totals, classifier: Classifier) -> list[str]:
     """List what a reader of the results must know.
 
     Args:
         totals: Of the run.
+        classifier: That was tested.
 
     Returns:
-        One sentence each on maps with a warning and on images that were left out.
+        One sentence each on an accuracy like chance, on maps with a warning and on images that were left out.
     """
-    caveats = []
+    caveats = [doubt] if (doubt := doubt_accuracy(totals, classifier)) else []
     if totals.warned:
         caveats.append(f"{totals.warned} of {totals.explained} maps carry a warning: see their figures")
     if totals.skipped:

@@ -126,6 +126,8 @@ class Totals:
         warned: Whose map carries a warning.
         labelled: Whose true class the classifier knows.
         correct: Of the labelled, classified correctly.
+        foreign: Images whose label is no class of the classifier.
+        foreign_label: The first of their labels.
         label_accuracies: Of each labelled image that may have several labels, the share of labels told right.
         losses: Of each labelled image.
         passes: By stage of the work: attribution, metrics.
@@ -141,6 +143,8 @@ class Totals:
     warned: int = 0
     labelled: int = 0
     correct: int = 0
+    foreign: int = 0
+    foreign_label: str = ""
     label_accuracies: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     passes: dict[str, Passes] = field(default_factory=dict)
@@ -173,6 +177,10 @@ class Totals:
         self.warned += sum(bool(explanation.warnings) for explanation in explanations)
         self.labelled += len(verdicts)
         self.correct += sum(verdicts)
+        predictions = [image.prediction for image in results.images]  # without probabilities no label was looked up
+        foreign = [each.label for each in predictions if each.label and each.correct is None and each.probability >= 0]
+        self.foreign += len(foreign)
+        self.foreign_label = self.foreign_label or next(iter(foreign), "")
         shares = [image.prediction.label_accuracy for image in results.images]
         self.label_accuracies += [share for share in shares if share is not None]
         self.losses += [image.loss for image in results.images if image.loss is not None]

@@ -47,6 +47,7 @@ def list_model_facts(runs: Sequence[Run], comparison: Comparison) -> list[tuple[
         ("Accuracy on these images", _describe_accuracy(runs[0])),
         ("Images", f"{joined.images:,} explained"),
         ("Data", _describe_data(runs)),
+        ("Beware", _list_each(run.record.get("accuracy_warning") for run in runs)),
         ("Cut", _list_each(run.record.get("pictures_cut") for run in runs)),
         ("Target class", _describe_policy(joined.target)),
         ("Seed", _list_each(run.record.get("seed") for run in runs)),
