@@ -121,7 +121,8 @@ def build_explainers() -> dict[str, Any]:
     explainers = {}
     for path in sorted((ROOT / "configs" / "explainer").glob("*.yaml")):
         root: Any = OmegaConf.create({"seed": 0, "probe_batch_size": 8, "explainer": OmegaConf.load(path)})
-        for config in (root.explainer, root.explainer.get("explainer") or {}):
+        walks = "distribution" not in root.explainer  # an expert of one image walks no path
+        for config in (root.explainer, root.explainer.get("explainer") or {}) if walks else ():
             config.update({key: value for key, value in CHEAP.items() if isinstance(config.get(key), int)})
         explainers[path.stem] = instantiate(root.explainer, _convert_="object")
     return explainers
