@@ -36,6 +36,15 @@ class Odd(MyNet):
     def __init__(self, size, channels=3, num_classes=3):
         super().__init__(num_classes, size)
 
+class Grey(MyNet):
+    def __init__(self, in_channels=3, outputs=3):
+        super().__init__(outputs)
+        self.stem = nn.Conv2d(in_channels, WIDTH, 3)
+
+class Flat(nn.Sequential):
+    def __init__(self, channels=3):
+        super().__init__(nn.Flatten(), nn.Linear(256 * channels, 3))
+
 class Zoo:
     small = MyNet
 
@@ -124,6 +133,40 @@ def test_what_the_weights_did_not_bring_may_be_wrong(module: str, tmp_path: Path
     assert named.doubts == ("the order of model.classes",)
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "channels", "fix"),
+    [("Grey", {"in_channels": 1}, None, 1), ("Grey", {}, 1, 3), ("Grey", {"in_channels": 5}, 2, 5), ("Flat", {}, 1, 3)],
+)
+def test_the_channels_that_a_network_takes_are_named(
+    module: str, name: str, arguments: dict[str, int], channels: int | None, fix: int
+) -> None:
+    with pytest.raises(UserError, match=rf"takes images of {fix} channels?, not .*: set model\.channels={fix}, "):
+        build(f"{module}:{name}", arguments=arguments, channels=channels)
+    assert build(f"{module}:{name}", arguments=arguments, channels=fix).facts.channels == fix
+
+
+@pytest.mark.parametrize(
+    ("name", "stored", "arguments", "message"),
+    [
+        ("Grey", {"in_channels": 1}, {}, r"of 1 channel: .*; set model\.arguments\.in_channels=1 for the network and "
+         r"model\.channels=1, with"),
+        ("Grey", {"outputs": 7}, {}, r"for 7 classes: .*; set model\.arguments\.<name>=7 \(.*:Grey takes in_channels, "
+         r"outputs\)$"),
+        ("Odd", {"size": 4, "num_classes": 7}, {"size": 4}, r"set model\.classes=7, or to a list"),
+        ("Odd", {"size": 4, "num_classes": 7}, {"size": 4, "num_classes": 2}, r"set model\.arguments\.num_classes=7$"),
+        ("MyNet", {"width": 4}, {}, r"do not fit the network:\n.*(?s:(?!channels).)*$"),
+    ],
+)  # fmt: skip
+def test_weights_for_others_name_the_argument(
+    module: str, name: str, stored: dict[str, int], arguments: dict[str, int], message: str, tmp_path: Path
+) -> None:
+    channels = stored.get("in_channels")
+    network = build(f"{module}:{name}", arguments=stored, channels=channels).network
+    torch.save(network.state_dict(), tmp_path / "mine.pth")
+    with pytest.raises(UserError, match=message):
+        build(f"{module}:{name}", "mine.pth", arguments=arguments)
+
+
 def test_programs_are_loaded_by_own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = torch.export.export(nn.Sequential(nn.Flatten(), nn.Linear(48, 2)), (torch.rand(2, 3, 4, 4),))
     torch.export.save(program, tmp_path / "net.pt2")
@@ -145,7 +188,7 @@ def test_weights_are_asked_for(module: str, weights: str) -> None:
     ("name", "options", "message"),
     [
         ("MyNet", {"size": None}, r"model\.size is not known"),
-        ("MyNot", {}, "has no MyNot; it has MyNet, Counted, Odd, Zoo, load, fail, number"),
+        ("MyNot", {}, "has no MyNot; it has MyNet, Counted, Odd, Grey, Flat, Zoo, load, fail, number"),
         (
             "MyNet",
             {"threshold": 0.3},

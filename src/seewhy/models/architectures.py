@@ -83,6 +83,18 @@ class Architecture(ABC):
             if key in SETTINGS:
                 raise UserError(f"model.arguments.{key}: set {SETTINGS[key]} instead, which the network is built with")
 
+    def name_setting(self, key: str, options: Mapping[str, Any]) -> str:
+        """Name the setting that gives the network its number of classes or channels.
+
+        Args:
+            key: `classes` or `channels`.
+            options: Arguments of the constructor that were set.
+
+        Returns:
+            The setting as it is typed.
+        """
+        return f"model.{key}"
+
     def shorten_name(self, name: str) -> str:
         """Shorten the name of a network to what figures and tables call it.
 

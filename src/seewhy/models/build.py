@@ -196,13 +196,13 @@ def build_classifier(
         state = state | {name: network.state_dict()[name] for name in renewed}
         notes += prefixes + ([f"new head {', '.join(renewed)}"] if renewed else [])
     if state:
-        notes.append(fit_weights(network, state, origin, ema))
+        notes.append(fit_weights(network, state, origin, ema, lambda key: architecture.name_setting(key, options)))
     if ema is True and not any("average" in note and "not the" not in note for note in notes):
         raise UserError(f"model.ema=true: {origin} holds no moving average of the weights; set model.ema=auto")
     network, converted = unify_weights(network)
     origin += "".join(f", {note}" for note in (*notes, converted) if note)
     set_mode(network, training=False)
-    if size is not None:
+    if size is not None or architecture.loads_weights:  # the size of own code is from a file beside its weights
         _check_size(network, facts)
     if not facts.classes:
         names, meaning = settle_classes(_count_outputs(network, facts), score)
@@ -267,10 +267,24 @@ def _check_size(network: nn.Module, facts: Facts) -> None:
     """UserError where the network cannot take images of that size."""
     import torch
 
+    def takes(channels: int) -> bool:
+        try:
+            with torch.no_grad():
+                network(torch.zeros(1, channels, *facts.shape))
+        except (RuntimeError, ValueError, AssertionError):
+            return False
+        return True
+
     try:
         with torch.no_grad():
             network(torch.zeros(1, facts.channels, *facts.shape))
     except (RuntimeError, ValueError, AssertionError) as error:
+        first = next((each.in_channels for each in network.modules() if isinstance(each, torch.nn.Conv2d)), 1)
+        if fitting := [count for count in dict.fromkeys((first, 1, 3)) if count != facts.channels and takes(count)]:
+            raise UserError(
+                f"the network takes images of {fitting[0]} channel{'s' if fitting[0] > 1 else ''}, not {facts.channels}: "
+                f"set model.channels={fitting[0]}, and model.mean and model.std where they are lists"
+            ) from error
         reason = str(error).split("\n")[0] or type(error).__name__
         size = list(facts.size) if isinstance(facts.size, tuple) else facts.size
         raise UserError(f"model.size={size} does not suit the network ({reason}); null is its own size") from error

@@ -28,6 +28,8 @@ EXAMPLE = (
 )
 COUNTS = ("num_classes", "n_classes", "num_outputs", "num_labels")
 """Arguments by which networks are told how many outputs they have."""
+CHANNELS = ("channels", "in_channels", "in_chans", "num_channels", "n_channels", "input_channels")
+"""Arguments by which networks are told how many channels their images have."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,24 @@ class Imported(Architecture):
         Args:
             options: Its arguments.
         """
+
+    def name_setting(self, key: str, options: Mapping[str, Any]) -> str:
+        """Name the argument of the own code that gives the network its number of classes or channels.
+
+        Args:
+            key: `classes` or `channels`.
+            options: Its arguments that were set.
+
+        Returns:
+            The setting as it is typed; with `<name>` and all arguments where none is called like that.
+        """
+        names = list(_list_parameters(import_target(str(self.build))) or {})
+        known = COUNTS if key == "classes" else CHANNELS
+        name = next((name for name in names if name in known), None)
+        if name in COUNTS and name not in options:
+            return "model.classes"
+        takes = f" ({self.build} takes {', '.join(names) or 'no arguments: change its code'})"
+        return f"model.arguments.{name}" if name else f"model.arguments.<name>{takes}"
 
     def network(self, num_classes: int, size: int | tuple[int, int], channels: int = 3, /, **options: Any) -> nn.Module:
         """Build the network from `options`, and `num_classes` where it takes that and there are any.

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path, PosixPath
 from typing import Any, NamedTuple
 
@@ -291,7 +292,13 @@ def match_names(
     return fitting[wanted[0]], notes + ([f"prefix {wanted[0]} removed"] if wanted[0] else [])
 
 
-def fit_weights(network: nn.Module, state: dict[str, Tensor], origin: str, ema: bool | str = "auto") -> str:
+def fit_weights(
+    network: nn.Module,
+    state: dict[str, Tensor],
+    origin: str,
+    ema: bool | str = "auto",
+    name_setting: Callable[[str], str] = "model.{}".format,
+) -> str:
     """Load weights into a network.
 
     Args:
@@ -299,6 +306,7 @@ def fit_weights(network: nn.Module, state: dict[str, Tensor], origin: str, ema: 
         state: Tensors by their names in the network, perhaps behind a prefix; see `match_names`.
         origin: Where they come from, for the message.
         ema: As in `match_names`.
+        name_setting: Gives the setting of the number of `classes` or `channels` as it is typed, for the message.
 
     Returns:
         What was done to the names in words; empty where nothing was.
@@ -308,7 +316,7 @@ def fit_weights(network: nn.Module, state: dict[str, Tensor], origin: str, ema: 
     """
     expected = network.state_dict()
     state, notes = match_names(network, state, ema)
-    _check_names_and_shapes(expected, state, origin)
+    _check_names_and_shapes(expected, state, origin, name_setting)
     kinds = [
         f"{key} is {value.dtype} ({str(value.layout).removeprefix('torch.')})"
         for key, value in state.items()
@@ -349,7 +357,9 @@ def find_head(network: nn.Module, state: dict[str, Tensor], classes: int) -> lis
     return heads if len(heads) == len(others) else []
 
 
-def _check_names_and_shapes(expected: dict[str, Tensor], state: dict[str, Tensor], origin: str) -> None:
+def _check_names_and_shapes(
+    expected: dict[str, Tensor], state: dict[str, Tensor], origin: str, name_setting: Callable[[str], str]
+) -> None:
     missing = [key for key in expected if key not in state]
     unexpected = [key for key in state if key not in expected]
     shapes = [
@@ -357,11 +367,17 @@ def _check_names_and_shapes(expected: dict[str, Tensor], state: dict[str, Tensor
         for key in expected
         if key in state and state[key].shape != expected[key].shape
     ]
-    count = None if missing or unexpected else _find_class_count(expected, state)
-    if count is not None:
+    whole = not missing and not unexpected
+    if whole and (count := _find_count(expected, state, 0)) is not None:
+        setting = _set_count(name_setting("classes"), count)
+        names = ", or to a list or a text file of their names" if setting.startswith("model.classes=") else ""
+        raise UserError(f"the weights ({origin}) are for {count} classes: {shapes[0]}; set {setting}{names}")
+    if whole and len(shapes) == 1 and (count := _find_count(expected, state, 1)) is not None:
+        setting = _set_count(name_setting("channels"), count)
+        images = "" if setting.startswith("model.channels=") else f" for the network and model.channels={count}"
         raise UserError(
-            f"the weights ({origin}) are for {count} classes: {shapes[0]}; set model.classes={count}, or to a list or "
-            "a text file of their names"
+            f"the weights ({origin}) are for images of {count} channel{'s' if count > 1 else ''}: {shapes[0]}; set "
+            f"{setting}{images}, with their model.mean and model.std"
         )
     if missing or unexpected or shapes:
         report = [f"the weights ({origin}) do not fit the network:"]
@@ -370,18 +386,28 @@ def _check_names_and_shapes(expected: dict[str, Tensor], state: dict[str, Tensor
             + _list_examples("unexpected", unexpected)
             + _list_examples("other shape", shapes)
         )
-        if shapes and not missing and not unexpected:
-            report.append("for weights of images with another number of channels set model.channels, mean and std")
         raise UserError("\n".join(report))
 
 
-def _find_class_count(expected: dict[str, Tensor], state: dict[str, Tensor]) -> int | None:
-    """The number of classes of weights that differ from the network in that alone; None where they do otherwise."""
-    others = [key for key in expected if state[key].shape != expected[key].shape]
-    counts = {state[key].shape[0] for key in others if state[key].ndim} | {
-        -1 for key in others if not state[key].ndim or state[key].shape[1:] != expected[key].shape[1:]
-    }
-    return counts.pop() if len(counts) == 1 and -1 not in counts else None
+def _set_count(setting: str, count: int) -> str:
+    """A setting with its value in front of further words."""
+    key, space, words = setting.partition(" ")
+    return f"{key}={count}{space}{words}"
+
+
+def _find_count(expected: dict[str, Tensor], state: dict[str, Tensor], axis: int) -> int | None:
+    """The size along an axis of weights that differ from the network in that alone; None where they do otherwise.
+
+    Along axis 0 it is the number of classes, along axis 1 of a convolution that of channels.
+    """
+    pairs = [(expected[key].shape, state[key].shape) for key in expected if state[key].shape != expected[key].shape]
+    least = 1 if axis == 0 else 4
+    alike = all(
+        len(given) == len(needed) >= least and given[:axis] + given[axis + 1 :] == needed[:axis] + needed[axis + 1 :]
+        for needed, given in pairs
+    )
+    counts = {given[axis] for _, given in pairs} if alike else set()
+    return counts.pop() if len(counts) == 1 else None
 
 
 def _list_examples(title: str, rows: list[str]) -> list[str]:
