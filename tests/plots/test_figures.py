@@ -19,7 +19,7 @@ from seewhy.plots.canvas import encode_figure
 from seewhy.plots.explanation import draw_panel
 from seewhy.plots.grid import draw_grid
 from seewhy.plots.heatmaps import build_colour_map
-from seewhy.plots.text import clean_text, measure_width, shorten, wrap
+from seewhy.plots.text import clean_text, format_number, measure_width, shorten, wrap
 
 FILE_NAME = "f_" * 50
 PARAMETERS = ", ".join(f"parameter_{number}=value_{number}" for number in range(9))
@@ -111,6 +111,23 @@ def test_a_panel_says_what_it_shows():
         "⚠ take care",
     ):
         assert expected in text, expected
+
+
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize(
+    "shape", [(32, 32), (32, 96), (64, 64), (160, 192), (96, 128), (48, 400), (96, 400), (32, 400), (400, 96)]
+)
+@pytest.mark.parametrize("factor", [1.0, 1.234e-12])
+def test_the_labels_of_colour_bars_are_never_cut(shape, signed, factor):
+    values = torch.randn(*shape, generator=torch.Generator().manual_seed(0)) * factor
+    shown = explanation(image=torch.rand(3, *shape), attribution=values if signed else values.abs(), signed=signed)
+    figure = draw_panel(shown)
+    assert_legible(figure)
+    assert not any("…" in line or "per-pixel" in line for line in words(figure)), "a map may come from a coarse grid"
+    text = " ".join(words(figure))
+    scale = heatmaps.compute_scale(shown.attribution)
+    assert f"normalised attribution (1 = {format_number(scale)})" in text
+    assert "overlay, on black to white" in text
 
 
 @pytest.mark.parametrize(("correct", "mark"), [(True, "✓ true: dog"), (False, "✗ true: dog"), (None, "true: dog")])

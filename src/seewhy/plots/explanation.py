@@ -37,10 +37,10 @@ from seewhy.plots.heatmaps import (
     paint_overlay_bar,
     to_rgb,
 )
-from seewhy.plots.text import LEADING, MINUS, format_number, format_probability, join_lines, shorten, wrap
+from seewhy.plots.text import LEADING, MINUS, format_number, format_probability, join_lines, measure_width, wrap
 
-Lines: TypeAlias = list[tuple[str, str]]
-"""Lines of (text, colour)."""
+Lines: TypeAlias = list[tuple[str, str]]  # (text, colour)
+HEAT_MAP: Lines = [("heat map", INK), ("normalised attribution", MUTED)]
 MARKS = {True: "\N{CHECK MARK} ", False: "\N{BALLOT X} ", None: ""}
 DEFAULT_VIEWS = {True: ("heat_map", "overlay", "positive", "negative"), False: ("heat_map", "overlay")}
 """The views of a signed map, and of one that is never negative."""
@@ -95,8 +95,7 @@ def draw_views(
     """
     check_views(views)
     if not scale:
-        heading: Lines = [("heat map", INK), ("per-pixel attribution", MUTED)]
-        return [draw_original(explanation), Cell(heading, None, describe_flaw(explanation.attribution))]
+        return [draw_original(explanation), Cell(HEAT_MAP, None, describe_flaw(explanation.attribution))]
     names = views or DEFAULT_VIEWS[explanation.signed]
     return [draw_original(explanation), *(VIEWS[name](explanation, scale, colours, strength) for name in names)]
 
@@ -191,7 +190,7 @@ def normalise_map(explanation: Explanation, scale: float, colours: str) -> tuple
 
 def _draw_heat_map(explanation: Explanation, scale: float, colours: str, strength: float) -> Cell:
     normalised, colour_map = normalise_map(explanation, scale, colours)
-    return Cell([("heat map", INK), ("per-pixel attribution", MUTED)], colour_map.paint(normalised))
+    return Cell(HEAT_MAP, colour_map.paint(normalised))
 
 
 def _draw_overlay(explanation: Explanation, scale: float, colours: str, strength: float) -> Cell:
@@ -288,17 +287,18 @@ def draw_panel(
     bars = (BAR_SPACE + (BAR_SPACE + BAR if layers else 0)) if scale else 0
     page = Page(2 * MARGIN + len(cells) * (width + GAP) - GAP + bars)
     y = draw_cells(page, draw_header(page, [explanation]), cells, (height, width), BODY)
+    unwritten: list[str] = []
     if scale:
         ramp = normalise_map(explanation, scale, colours)[1]
         left = page.width - MARGIN - bars + GAP
         bar = ramp.paint(np.linspace(1, ramp.lowest, height)[:, None].repeat(BAR, axis=1))
-        _draw_colour_bar(
-            page, left, y - height, bar, ramp.lowest, f"normalised attribution (1 = {format_number(scale)})"
-        )
+        end = f"attribution (1 = {format_number(scale)})"
+        unwritten += _draw_colour_bar(page, left, y - height, bar, ramp.lowest, (f"normalised {end}", end))
         if layers:
             blended = paint_overlay_bar(ramp, (height, 2 * BAR), strength)
-            _draw_colour_bar(page, left + BAR_SPACE, y - height, blended, ramp.lowest, "overlay, on black to white")
-    y = _draw_caption(page, y + GAP / 2, explanation, scale, outlier_percent)
+            labels = "overlay, on black to white", "overlay"
+            unwritten += _draw_colour_bar(page, left + BAR_SPACE, y - height, blended, ramp.lowest, labels)
+    y = _draw_caption(page, y + GAP / 2, explanation, scale, outlier_percent, unwritten)
     return page.finish(draw_warnings(page, y, explanation.warnings) + MARGIN * 0.7)
 
 
@@ -384,21 +384,26 @@ def describe_target(target: Target) -> str:
     return f"{words} p={format_probability(target.probability)}" if has_one else words
 
 
-def _draw_colour_bar(page: Page, x: float, top: float, bar: Colours, lowest: int, label: str) -> None:
-    """A bar [height, width, 3] with its values, and what it is written upwards beside it."""
+def _draw_colour_bar(page: Page, x: float, top: float, bar: Colours, lowest: int, labels: tuple[str, str]) -> list[str]:
+    """A bar with its values and the first label that fits beside it; returns labels that the caption must hold instead."""
     height, width = bar.shape[:2]
+    halves = 0.5 * height / (1 - lowest) >= page.pixels(SMALL)
     page.picture(x, top, width, height, bar)
     for value in (1.0, 0.5, 0.0, -0.5, -1.0):
-        if value >= lowest:
+        if value >= lowest and (halves or value % 1 == 0) and (value or lowest == 0 or height > 3 * page.pixels(SMALL)):
             y = top + height * (1 - value) / (1 - lowest)
             page.box(x + width, y - 0.5, 6, 1, MUTED)
             page.text(x + width + 12, y + page.pixels(0.36 * SMALL), f"{value:g}".replace("-", MINUS), SMALL, MUTED)
-    words = shorten(label, page.points(height), SMALL)
-    page.text_upwards(x + width - BAR + BAR_SPACE - GAP, top + height / 2, words, SMALL, MUTED)
+    fitting = [label for label in labels if measure_width(label, SMALL) <= page.points(height)]
+    if fitting:
+        page.text_upwards(x + width - BAR + BAR_SPACE - GAP, top + height / 2, fitting[0], SMALL, MUTED)
+    return [] if fitting[:1] == [labels[0]] else [labels[0]]
 
 
-def _draw_caption(page: Page, y: float, explanation: Explanation, scale: float, outlier_percent: float) -> float:
-    sentences = []
+def _draw_caption(
+    page: Page, y: float, explanation: Explanation, scale: float, outlier_percent: float, unwritten: Sequence[str]
+) -> float:
+    sentences = [f"colour bars: {', '.join(unwritten)}"] if unwritten else []
     if scale:
         end = ("±" if explanation.signed else "") + format_number(scale)
         sentences.append(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.segment import Segment
@@ -14,7 +14,7 @@ from rich.text import Text
 
 from seewhy.core.disclosure import clean_message
 from seewhy.core.facts import Facts
-from seewhy.core.target_choice import describe_target, parse_targets
+from seewhy.core.target_choice import LABELS, describe_target, parse_targets
 from seewhy.core.types import Explanation
 from seewhy.plots.text import format_probability
 from seewhy.runs.tables import Totals
@@ -103,7 +103,10 @@ HIDDEN_FACTS = ("completeness_gap", "largest", "floor")
 
 
 def build_results_table(explanations: Sequence[Explanation], width: int = 100) -> Table:
-    """Build the table of the explained images. Numbers are never cut; names are where the terminal is narrow.
+    """Build the table of the explained images. Numbers are never cut.
+
+    Where the terminal is narrow a resolved target gives way to the one that was set, and names lose their middle: beginning
+    and end tell them apart.
 
     Args:
         explanations: At least one.
@@ -123,9 +126,14 @@ def build_results_table(explanations: Sequence[Explanation], width: int = 100) -
     names = [number for number, title in enumerate(titles) if title != "p"]
     titles += ["gap" if key == "completeness_gap_relative" else key.replace("_", " ") for key in keys]
     rows = [_list_cells(explanation, same, shown, keys) for explanation in explanations]
-    widths = [max(cell_len(cell) for cell in column) for column in zip(titles, *rows, strict=True)]
-    while sum(widths) + 2 * (len(widths) - 1) > width and max(widths[number] for number in names) > SHORTEST:
-        widths[max(names, key=lambda number: widths[number])] -= 1
+    widths = _fit_widths(titles, rows, names, width)
+    if "target" in titles:
+        column, space = titles.index("target"), widths[titles.index("target")]
+        for explanation, cells in zip(explanations, rows, strict=True):
+            if cell_len(cells[column]) > space and explanation.target.policy != LABELS:
+                cells[column] = explanation.target.policy
+        widths = _fit_widths(titles, rows, names, width)
+    rows = [[cut_middle(cell, space) for cell, space in zip(cells, widths, strict=True)] for cells in rows]
     for number, (title, space) in enumerate(zip(titles, widths, strict=True)):
         justify: Literal["left", "right"] = "left" if number in names else "right"
         table.add_column(title, justify=justify, overflow="ellipsis", no_wrap=True, min_width=space, max_width=space)
@@ -134,6 +142,37 @@ def build_results_table(explanations: Sequence[Explanation], width: int = 100) -
         styles |= dict.fromkeys(range(len(titles) - len(keys), len(titles)), "yellow") if explanation.warnings else {}
         table.add_row(*(Text(cell, style=styles.get(number, "")) for number, cell in enumerate(cells)))
     return table
+
+
+def _fit_widths(titles: Sequence[str], rows: Sequence[Sequence[str]], names: Sequence[int], width: int) -> list[int]:
+    """The widths of the columns: those of names give way, the widest first, to `SHORTEST` characters at least."""
+    widths = [max(cell_len(cell) for cell in column) for column in zip(titles, *rows, strict=True)]
+    while sum(widths) + 2 * (len(widths) - 1) > width and max(widths[number] for number in names) > SHORTEST:
+        widths[max(names, key=lambda number: widths[number])] -= 1
+    return widths
+
+
+def cut_middle(text: str, width: int) -> str:
+    """Put an ellipsis in place of the middle of a text that is too wide; two thirds of what stays are its end.
+
+    >>> cut_middle("Faces_easy__image_0004", 12)
+    'Fac…age_0004'
+
+    Args:
+        text: Any text.
+        width: Largest width in characters of the terminal, at least 1.
+
+    Returns:
+        A text of at most that width.
+    """
+    if cell_len(text) <= width:
+        return text
+    head, tail = set_cell_size(text, (width - 1) // 3).rstrip(), ""
+    for character in reversed(text):
+        if cell_len(head) + 1 + cell_len(character + tail) > width:
+            break
+        tail = character + tail
+    return f"{head}…{tail}"
 
 
 def _list_cells(explanation: Explanation, same: bool, shown: bool, keys: Sequence[str]) -> list[str]:
