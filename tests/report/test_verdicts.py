@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 from rich.console import Console
 
 from page_text import PageText
@@ -18,6 +19,7 @@ from seewhy.report.runs import find_runs
 from seewhy.report.write import write_run_page
 from seewhy.statistics.schema import MetricFact
 from seewhy.statistics.tests import compare_pairs, compare_with_control, correct_by_holm
+from sweep_folder import FACTS as ALL_FACTS
 from sweep_folder import QUALITY, write_run, write_sweep
 
 FACTS = {
@@ -218,3 +220,25 @@ def test_without_a_baseline_all_pairs_are_one_family(tmp_path: Path) -> None:
     comparison = build(tmp_path, {"rise": 2, "grad_cam": 1, "lime": 1})
     assert "over the 3 pairs;" in describe_families(comparison)
     assert comparison.describe_evidence(comparison.constructs[0]) == ""
+
+
+def test_legends_name_random_only_where_it_was_run(tmp_path: Path) -> None:
+    shifts = {"saliency": 0.0, "grad_cam": 0.5}
+    comparison = build(tmp_path / "without", shifts)
+    assert comparison.list_leaders("deletion") == ["grad_cam"]
+    page = write_run_page(tmp_path / "without").read_text()
+    chart = " ".join(text.get_text() for text in draw_leaderboard(comparison).findobj(Text))
+    for words in (page, write_table(comparison), chart):
+        assert "better than another method, and no method is significantly better" in re.sub(r"\s+", " ", words)
+        assert "better than random" not in words
+    assert "dashed line" not in chart
+    with_random = build(tmp_path / "with", {"random": 0.0, **shifts})
+    assert "better than random, and no method" in write_table(with_random)
+    assert "dashed line" in " ".join(text.get_text() for text in draw_leaderboard(with_random).findobj(Text))
+
+
+def test_a_page_without_scores_asks_for_no_baseline(tmp_path: Path) -> None:
+    write_run(tmp_path / "0", "grad_cam", {"coverage": [0.5] * 4}, images=4, facts={"coverage": ALL_FACTS["coverage"]})
+    page = write_run_page(tmp_path / "0").read_text()
+    assert "explainer=random" not in page
+    assert "Random baseline" not in page

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -33,7 +34,7 @@ MARK_STYLES: dict[str, dict[str, Any]] = {
 }
 """Marks of verdicts, told apart by shape and filling, not by colour alone."""
 MARK_WORDS = {
-    "best": "leads: better than random, and no method significantly better",
+    "best": "leads",
     "yes": "significantly better than random",
     "no": "n.s.: not significantly better than random",
     "worse": "significantly worse than random",
@@ -225,23 +226,27 @@ def draw_line(
     )
 
 
-def draw_legend(page: Chart, y: float, kinds: Iterable[str]) -> float:
+def draw_legend(
+    page: Chart, y: float, kinds: Iterable[str], changed: Mapping[str, str] = MappingProxyType({})
+) -> float:
     """Draw marks with their words on one line, broken where the page ends.
 
     Args:
         page: The chart.
         y: Top of the legend in pixels.
         kinds: Keys of `MARK_WORDS`.
+        changed: Words that stand instead of those of `MARK_WORDS`.
 
     Returns:
         The y below the legend.
     """
     x, step = float(MARGIN), page.pixels(LEADING * BODY)
     for kind in kinds:
-        width = page.pixels(measure_width(MARK_WORDS[kind], BODY)) + 60
+        words = changed.get(kind, MARK_WORDS[kind])
+        width = page.pixels(measure_width(words, BODY)) + 60
         if x + width > page.width - MARGIN and x > MARGIN:
             x, y = float(MARGIN), y + step
         draw_mark(page, x + 10, y + step / 2, kind)
-        page.text(x + 28, y + 0.75 * step, MARK_WORDS[kind], BODY)
+        page.text(x + 28, y + 0.75 * step, words, BODY)
         x += width
     return y + step

@@ -50,9 +50,8 @@ PANEL, GAP, ROW, LABELS = 330, 44, 36, 560
 WIDEST = 2600
 NOTE = (
     "Lines are 95 % intervals of the mean (bootstrap-t). Significant: sign-flip permutation test of the mean on the same "
-    "images, with p below 0.05 after Holm's correction for the comparisons with random of a score. The dashed line is the "
-    "mean of random. The number beside a method is its mean rank in the construct with its 95 % interval, 1 is best, by "
-    "which it is sorted; controls are grey."
+    "images, with p below 0.05 after Holm's correction for the comparisons of a score{control}. The number beside a method "
+    "is its mean rank in the construct with its 95 % interval, 1 is best, by which it is sorted; controls are grey."
 )
 
 
@@ -81,7 +80,8 @@ def draw_leaderboard(comparison: Comparison) -> Figure:
     columns = max(len(row) for each in rows for row in each)
     page = Chart(max(1300, 2 * MARGIN + labels + columns * (PANEL + GAP)))
     y = draw_heading(page, comparison)
-    y = draw_legend(page, y, _list_marks(comparison, names, metrics)) + 14
+    words = {"best": f"leads: {describe_leaders(comparison)}"}
+    y = draw_legend(page, y, _list_marks(comparison, names, metrics), words) + 14
     for construct, bands in zip(comparison.constructs, rows, strict=True):
         y = draw_construct(page, y, construct)
         for shown in bands:
@@ -90,7 +90,10 @@ def draw_leaderboard(comparison: Comparison) -> Figure:
             y = page.lines(
                 MARGIN, y, wrap(evidence, page.points(page.width - 2 * MARGIN), BODY, True), BODY, weight="bold"
             )
-    y = page.lines(MARGIN, y, wrap(NOTE, page.points(page.width - 2 * MARGIN), SMALL), SMALL, MUTED)
+    control = "" if comparison.joined.control is None else " with random. The dashed line is the mean of random"
+    y = page.lines(
+        MARGIN, y, wrap(NOTE.format(control=control), page.points(page.width - 2 * MARGIN), SMALL), SMALL, MUTED
+    )
     return page.finish(y + MARGIN * 0.6)
 
 
@@ -249,7 +252,7 @@ def build_leaderboard_table(comparison: Comparison, width: int = 100) -> Rendera
     if comparison.joined.control is None and metrics:
         parts.append(Text(NO_BASELINE, style="yellow"))
     if any(comparison.list_leaders(metric) for metric in metrics):
-        parts.append(Text(f"bold: {LEADING_WORDS}", style="dim"))
+        parts.append(Text(f"bold: {describe_leaders(comparison)}", style="dim"))
     if families := describe_families(comparison):
         parts.append(Text(families, style="dim"))
     notes = list_notes(comparison.summary[comparison.summary["metric"].isin(metrics)])
@@ -257,7 +260,19 @@ def build_leaderboard_table(comparison: Comparison, width: int = 100) -> Rendera
 
 
 NO_BASELINE = "no random baseline was run, so scores cannot be compared with chance"
-LEADING_WORDS = "significantly better than random, and no method is significantly better"
+
+
+def describe_leaders(comparison: Comparison) -> str:
+    """Describe what a leading method has shown: `random` is named only where it was run.
+
+    Args:
+        comparison: Of the explainers of one model.
+
+    Returns:
+        A phrase for the legends of tables and charts.
+    """
+    rival = "another method" if comparison.joined.control is None else "random"
+    return f"significantly better than {rival}, and no method is significantly better"
 
 
 def describe_families(comparison: Comparison) -> str:

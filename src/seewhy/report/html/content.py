@@ -20,7 +20,7 @@ from seewhy.report.html.gallery import Gallery, Method, build_gallery, list_gaps
 from seewhy.report.html.maps import build_data_url, compress_figure
 from seewhy.report.html.models import ModelPair, build_model_pairs
 from seewhy.report.html.verdict import Verdict, build_verdict, list_classes, rate_suspicion
-from seewhy.report.leaderboard import NO_BASELINE, describe_families, join_names, list_notes
+from seewhy.report.leaderboard import NO_BASELINE, describe_families, describe_leaders, join_names, list_notes
 from seewhy.report.runs import Run, UnusedRun, read_curves, read_skipped
 from seewhy.statistics.schema import list_draws
 
@@ -200,6 +200,7 @@ class ModelView:
         robust: Of the robustness runs.
         gallery: Images and maps.
         tests: The tests behind all verdicts, in a sentence.
+        leading: What bold values have shown; empty where none is bold.
         classes: Accuracy and confusions of each true class.
     """
 
@@ -219,6 +220,7 @@ class ModelView:
     robust: list[RobustnessView]
     gallery: Gallery
     tests: str = ""
+    leading: str = ""
     classes: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -331,6 +333,7 @@ def _build_model_view(
         robust=[view for method in methods if (view := build_robustness_view(method)) is not None],
         gallery=gallery,
         tests=describe_families(comparison),
+        leading=describe_leaders(comparison) if any(map(comparison.list_leaders, comparison.ranks)) else "",
         classes=list_classes(runs[0].images),
     )
 

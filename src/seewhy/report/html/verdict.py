@@ -70,8 +70,10 @@ def build_verdict(
         ("Accuracy", value, note),
         ("Images", f"{images:,}", "intervals are approximate" if images < 30 else "explained"),
         ("Warnings", str(maps), f"on {warned} image{'s' if warned != 1 else ''}" if maps else "no map carries one"),
-        ("Random baseline", "yes" if all(baselines) else "no", "" if all(baselines) else "add explainer=random,..."),
     ]
+    if any(comparison.ranks for comparison in comparisons):  # maps alone are compared with nothing
+        advice = "" if all(baselines) else "add explainer=random,..."
+        tiles.append(("Random baseline", "yes" if all(baselines) else "no", advice))
     return Verdict(sentences, tiles)
 
 
