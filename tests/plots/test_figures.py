@@ -20,6 +20,7 @@ from seewhy.plots.explanation import draw_panel
 from seewhy.plots.grid import draw_grid
 from seewhy.plots.heatmaps import build_colour_map
 from seewhy.plots.text import clean_text, format_number, measure_width, shorten, wrap
+from seewhy.report.explanations import ExplainedImage, Origin
 
 FILE_NAME = "f_" * 50
 PARAMETERS = ", ".join(f"parameter_{number}=value_{number}" for number in range(9))
@@ -230,3 +231,10 @@ def test_number_of_columns_is_kept():
 def test_an_empty_sheet_is_refused(count, columns):
     with pytest.raises(UserError, match="at least one image and one column"):
         draw_grid([explanation()] * count, columns=columns)
+
+
+def test_an_explanation_is_printed_on_one_line():
+    shown = explanation(name="cat", file="photo")
+    extended = ExplainedImage.of(shown, Origin({}, {}))
+    for each in (shown, extended):
+        assert repr(each) == "<photo: cat (predicted), integrated_gradients, 32 x 32>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -126,3 +127,21 @@ def test_the_page_has_the_section_where_there_are_two_models(sweep: Path) -> Non
     for folder in ("1", "2"):
         shutil.rmtree(sweep / folder)
     assert 'id="models"' not in write_run_page(sweep).read_text()
+
+
+def test_predictions_of_networks_with_other_classes_are_not_compared(sweep: Path) -> None:
+    for run, count in (("0", 10), ("1", 1000)):
+        path = sweep / run / "run.json"
+        record = json.loads(path.read_text())
+        record["model"]["classes"] = count
+        path.write_text(json.dumps(record))
+    (pair,) = build_pairs(sweep)
+    assert dict(pair.counts)["Predictions that changed"] == "not compared: 10 and 1000 classes"
+    assert not any(row["changed"] for row in pair.images)
+
+
+def test_the_correlation_stands_under_its_own_heading(sweep: Path) -> None:
+    html = write_run_page(sweep).read_text()
+    table = html[html.index('id="models-title"') :].partition("</table>")[0]
+    assert "correlation of the maps</th>" in table
+    assert "difference" not in table

@@ -89,6 +89,10 @@ class Explanation:
     suffix: str = ""
     """Which target of the image this is, at the end of `name`, where several are explained."""
 
+    def __repr__(self) -> str:
+        size = " x ".join(map(str, self.attribution.shape))
+        return f"<{self.image_name}: {self.target.name} ({self.target.policy}), {self.explainer}, {size}>"
+
     @property
     def image_name(self) -> str:
         """The name of the image: `name` without the target."""

@@ -66,7 +66,7 @@ class Origin:
         self.costs[stage] = Cost(forward + cost.forward, backward + cost.backward, seconds + cost.seconds)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ExplainedImage(Explanation):
     """One image with its prediction and one attribution map for one target, which draws itself."""
 
@@ -256,7 +256,7 @@ class Explanations(list[ExplainedImage]):
         Raises:
             UserError: It holds something, or there is nothing to save.
         """
-        from seewhy.core.files import RunFolder
+        from seewhy.core.files import RunFolder, name_files
 
         folder = Path(folder).expanduser()
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -267,7 +267,7 @@ class Explanations(list[ExplainedImage]):
         for number, group in enumerate(groups):
             origin = group[0].origin
             assert origin is not None
-            name = f"{number}_{origin.model['name']}_{origin.explainer['name']}".replace("/", "_")
+            (name,) = name_files([f"{number}_{origin.model['name']}_{origin.explainer['name']}"]).values()
             _write_run(RunFolder(folder / name if len(groups) > 1 else folder), origin, group, self.skipped)
         return folder
 

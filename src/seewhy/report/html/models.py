@@ -89,7 +89,8 @@ def _build_pair(one: Comparison, other: Comparison, shared: Sequence[tuple[Metho
     shown = next((pair for pair in shared if not pair[0].control), shared[0])
     similar = correlations[shown[0].label]
     answers = [each["predicted"].to_dict() for each in (first, second)]
-    changed = {image: answers[0][image] != answers[1][image] for image in images}
+    comparable = _count_classes(shared[0][0].run) == _count_classes(shared[0][1].run)
+    changed = {image: comparable and answers[0][image] != answers[1][image] for image in images}
     order = sorted(images, key=lambda image: (not changed[image], _last_if_nan(similar[image])))
     rows = _build_rows(order[:SHOWN], shown, similar, changed)
     return ModelPair(
@@ -136,12 +137,20 @@ def _correlate(pair: tuple[Method, Method], image: str) -> float:
     return compute_agreement([(values.numpy(), method.directed) for values, method in zip(fitted, pair, strict=True)])
 
 
+def _count_classes(run: Run) -> object:
+    """The number of classes of a network; None in a record that does not say it."""
+    return run.record["model"].get("classes")
+
+
 def _count_changes(one: Run, other: Run, explained: Sequence[str]) -> list[tuple[str, str]]:
     """What changed in the predictions, in words; `explained` are the explanations that both have."""
     first, second = one.images, other.images
     right = [[answer == "yes" for answer in each["correct"]] for each in (first, second)]
     changed = int((first["predicted"] != second["predicted"]).sum())
     counts = [("Predictions that changed", f"{changed:,} of {len(first):,}")]
+    numbers = _count_classes(one), _count_classes(other)
+    if numbers[0] != numbers[1]:
+        counts = [("Predictions that changed", f"not compared: {numbers[0]} and {numbers[1]} classes")]
     if all((each["correct"] != "").any() for each in (first, second)):
         known = [one != "" and other != "" for one, other in zip(first["correct"], second["correct"], strict=True)]
         total = sum(known)
