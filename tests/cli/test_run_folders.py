@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from conftest import ROOT
 from journals import PLAN
 from seewhy.cli.resume import prepend_earlier_overrides
+from seewhy.cli.run_folders import name_network
 from seewhy.core.errors import UserError
 from seewhy.runs.stored_json import VERSION
 
@@ -140,3 +142,19 @@ def test_a_place_that_cannot_be_is_one_sentence(
     told = capfd.readouterr().err
     assert (ended.value.code, told.count("error: "), "Traceback" in told) == (2, 1, False), told
     assert len(told) < 600 and not list(tmp_path.rglob("run.json"))
+
+
+@pytest.mark.parametrize(
+    ("choice", "setting", "words", "expected"),
+    [
+        ("own", "build", "mynet:MyNet", "mynet_MyNet"),
+        ("timm", "name", "resnet18", "resnet18"),
+        ("transformers", "name", "google/vit-base", "vit-base"),
+        ("own", "build", None, "own"),
+        ("timm", "name", "${oc.env:SECRET}", "timm"),
+        ("cifar_cnn", "name", "other", "cifar_cnn"),
+    ],
+)
+def test_a_run_folder_names_the_network(choice: str, setting: str, words: str | None, expected: str) -> None:
+    config = OmegaConf.create({"model": {setting: words}, "hydra": {"runtime": {"choices": {"model": choice}}}})
+    assert name_network(config, f"2026-01-01_00-00-00_{choice}_grad_cam") == f"2026-01-01_00-00-00_{expected}_grad_cam"

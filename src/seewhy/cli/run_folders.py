@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from seewhy.cli.program import list_overrides
 from seewhy.core.disclosure import print_error
 from seewhy.core.errors import UserError, shorten_path
+from seewhy.core.files import name_files
 from seewhy.core.signals import end_sweep_in_order, is_first_process
 from seewhy.runs.ownership import check_folder_is_free, check_folder_name, create_new_folder
 
@@ -71,7 +72,7 @@ def _claim(config: DictConfig, kind: str, task: str) -> Path:
         check_folder_name(name, key)
         folder = Path(name)
         if not named:
-            return create_new_folder(folder)
+            return create_new_folder(folder.with_name(name_network(config, folder.name)) if kind == "run" else folder)
         if kind == "run":
             check_folder_is_free(folder, task, list_overrides(config.hydra))
         elif folder.exists():
@@ -85,6 +86,31 @@ def _claim(config: DictConfig, kind: str, task: str) -> Path:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         _refuse(f"the folder {shorten_path(name)} cannot be used ({reason}); name another with {key}=")
+
+
+GENERAL = ("own", "torchvision", "timm", "transformers")
+"""Choices of a network that do not say which one it is."""
+
+
+def name_network(config: DictConfig, folder: str) -> str:
+    """Put the name of the network in place of a choice that stands for many.
+
+    Args:
+        config: The composed config, with Hydra's own part.
+        folder: The name of a run folder, with the choice between underscores.
+
+    Returns:
+        The name, safe for files; the same where the choice names the network, or where the name is a reference.
+    """
+    choice = config.hydra.runtime.choices.get("model")
+    if choice not in GENERAL:
+        return folder
+    settings: Any = OmegaConf.to_container(config.model, resolve=False)
+    words = settings.get("build") if choice == "own" else settings.get("name")
+    if not isinstance(words, str) or "${" in words or not Path(words).name:
+        return folder
+    (network,) = name_files([Path(words).name]).values()
+    return folder.replace(f"_{choice}_", f"_{network}_", 1)
 
 
 def _check_sweep_folder(folder: Path) -> None:
