@@ -1,5 +1,6 @@
 """Networks, explainers and metrics of the user's own: from a folder of configs, or from an installed package."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -165,3 +166,20 @@ def test_a_choice_that_is_added_to_another_is_answered(choice: str, words: str) 
     group = choice.partition(":")[0]
     error = ConfigCompositionException(f"Multiple values for {group}. To override a value use 'override {choice}'")
     assert str(explain_mistake(error, ROOT / "configs", "explain")) == words
+
+
+def test_a_class_that_is_not_there_is_answered_with_those_that_are(package: Path) -> None:
+    for name, source in (("broken", "1 / 0"), ("lacking", "import no_such_package"), ("typo", "class A(:")):
+        (package / f"ownparts_{name}.py").write_text(source)
+    importlib.invalidate_caches()
+    for target, words in (
+        ("ownparts.methods.Nope", r"ownparts.methods has no Nope; it has Mine$"),
+        ("ownparts.method.Mine", r"ownparts has no method.Mine; it has no class and no function$"),
+        ("ownpart.methods.Mine", r"there is no module 'ownpart'$"),
+        ("ownparts_broken.Mine", r"importing it failed: ZeroDivisionError: division by zero$"),
+        ("ownparts_lacking.Mine", r"it imports no_such_package, which is not installed$"),
+        ("ownparts_typo.Mine", r"importing it failed: SyntaxError: .*"),
+        ("seewhy.explainers.rise.Rize", r"seewhy.explainers.rise has no Rize; it has .*Rise"),
+    ):
+        with pytest.raises(UserError, match=rf"^explainer\._target_={target}: {words}"):
+            build_object(OmegaConf.create({"_target_": target}), "explainer")

@@ -175,7 +175,7 @@ def test_the_classifier_keeps_every_byte_also_after_an_error(metric: ImageMetric
             raise ZeroDivisionError
 
     failing = make_context(classifier, Broken(), context.attributions)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(UserError, match=r"explainer broken failed: ZeroDivisionError\n.* in _attribute: raise"):
         measured(copy.deepcopy(metric), failing)
     assert_same(before, state_of(classifier))
     assert parameters == [id(parameter) for parameter in classifier.parameters()]

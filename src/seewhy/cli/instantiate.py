@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import re
+import sys
 from collections import abc
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -42,6 +44,7 @@ FOREIGN = (
 """Modules of other projects whose classes may be named, by exactly this path and the name of the class."""
 FUNCTIONS = ("seewhy.models.build.build_classifier",)
 CLASS = re.compile(r"_?[A-Z]\w*")
+logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # what it logs it raises too
 
 
 def check_targets(config: Any, trusted: bool = False) -> None:
@@ -332,7 +335,7 @@ def _import_target(name: str, key: str) -> Callable[..., Any]:
     try:
         target = get_object(name)
     except Exception as error:
-        raise UserError(f"{key}._target_={name} cannot be imported ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{key}._target_={name}: {_describe_failed_import(name, error)}") from error
     package = name.split(".")[0]
     if is_trusted(name) and CLASS.fullmatch(name.rpartition(".")[2]):
         home = getattr(target, "__module__", "").split(".")[0]
@@ -341,6 +344,26 @@ def _import_target(name: str, key: str) -> Callable[..., Any]:
     if not callable(target):
         raise UserError(f"{key}._target_={name} is not a class")
     return target
+
+
+def _describe_failed_import(name: str, error: Exception) -> str:
+    """Why a dotted name could not be imported: no such module, one that fails, or one that has no such class."""
+    cause, parts = error.__cause__ or error, name.split(".")
+    if not all(parts) or len(parts) < 2:
+        return "write module.Class"
+    prefixes = [".".join(parts[:count]) for count in range(len(parts) - 1, 0, -1)]
+    module = next((prefix for prefix in prefixes if prefix in sys.modules), None)
+    absent = cause.name if isinstance(cause, ModuleNotFoundError) else None
+    if absent is not None and absent != name and not name.startswith(f"{absent}."):
+        return f"it imports {absent}, which is not installed"
+    if absent is None and not isinstance(cause, AttributeError):
+        return f"importing it failed: {type(cause).__name__}: {cause}"
+    if module is None:
+        return f"there is no module {absent!r}"
+    from seewhy.models.imported import list_builders
+
+    rest = name.removeprefix(f"{module}.")
+    return f"{module} has no {rest}; it has {list_builders(sys.modules[module])}"
 
 
 def _describe_unknown_setting(name: str, target: Callable[..., Any], settings: list[str], key: str) -> str:

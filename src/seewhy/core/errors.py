@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import errno
 import os
-from collections.abc import Iterable, Iterator
+import sys
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -90,6 +92,68 @@ def name_key(setting: str) -> Iterator[None]:
         yield
     except UserError as error:
         raise type(error)(f"{setting}: {error}") from error
+
+
+class OwnCodeFailure(UserError):
+    """The user's own explainer or metric raised something; the message ends with the last lines of that code."""
+
+
+FRAMES = 3
+"""Lines of own code in a message."""
+
+
+@contextmanager
+def name_own_code(what: str, *parts: object) -> Iterator[None]:
+    """Turn what own code raises into one sentence with the last lines of that code; this project's own faults pass.
+
+    Args:
+        what: The explainer or metric, as the sentence begins.
+        *parts: The object that is called, and those inside of it.
+
+    Raises:
+        OwnCodeFailure: A class of `parts` is not of this project, and the block raised something else than a UserError.
+    """
+    modules = {type(part).__module__ for part in parts}
+    packages = {module.partition(".")[0] for module in modules} - {"seewhy"}
+    files = {
+        getattr(sys.modules.get(module), "__file__", None) for module in modules if not module.startswith("seewhy.")
+    }
+    folders = {os.path.dirname(os.path.abspath(file)) for file in files if file}
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # own code raises what it likes
+        if not packages or (isinstance(error, OSError) and error.errno in FULL):
+            raise
+        frames = [
+            frame
+            for frame, scope in zip(
+                traceback.extract_tb(error.__traceback__), traceback.walk_tb(error.__traceback__), strict=True
+            )
+            if str(scope[0].f_globals.get("__name__")).partition(".")[0] in packages
+            or os.path.dirname(os.path.abspath(frame.filename)) in folders
+        ]
+        lines = [f"\n  {frame.filename}:{frame.lineno} in {frame.name}: {frame.line}" for frame in frames[-FRAMES:]]
+        reason = f"{type(error).__name__}: {error}".removesuffix(": ").split("\n")[0]
+        raise OwnCodeFailure(f"{what} failed: {reason}{''.join(lines)}") from error
+
+
+@contextmanager
+def name_images(names: Sequence[str]) -> Iterator[None]:
+    """Add the images of a batch to the message of own code that failed on them.
+
+    Args:
+        names: At least one.
+
+    Raises:
+        OwnCodeFailure: The same with the first image and the number of the others.
+    """
+    try:
+        yield
+    except OwnCodeFailure as error:
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        raise OwnCodeFailure(f"image {names[0]}{more}: {error}") from error.__cause__
 
 
 def check_choice(key: str, value: object, choices: Iterable[str]) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from seewhy.core.disclosure import mask_secrets
-from seewhy.core.errors import Incompatible, UserError, name_key
+from seewhy.core.errors import Incompatible, UserError, name_key, name_own_code
 from seewhy.core.settings import ProbeBatchSize, Seed, check_fields
 from seewhy.core.tensors import is_all_finite
 from seewhy.core.types import Attributions, Classes, Images, Targets
@@ -122,11 +122,30 @@ class Explainer(ABC):
         with torch.inference_mode(False), torch.no_grad(), classifier.frozen(), torch.random.fork_rng(devices=devices):
             copies = images.detach().to(torch.promote_types(images.dtype, classifier.mean.dtype), copy=True)
             evaluator = BatchedEvaluator(classifier, copies[0], self.probe_batch_size)
-            result = self._attribute(evaluator, copies, weights.clone()).settle()
+            parts = [each for each in vars(self).values() if isinstance(each, Explainer)]
+            with name_own_code(f"explainer {self.name}", self, *parts):
+                returned = self._attribute(evaluator, copies, weights.clone())
+            self._check_result(returned, copies)
+            result = returned.settle()
         maps = result.maps.detach().to(torch.float64 if copies.dtype == torch.float64 else torch.float32)
-        expected = (len(images), *images.shape[2:])
-        assert maps.shape == expected, f"{self.name} returned {tuple(maps.shape)} instead of {expected}"
         return dataclasses.replace(result, maps=maps)
+
+    def _check_result(self, result: object, images: Images) -> None:
+        """UserError where a method returned something else than a map and a number of each fact for each image."""
+        expected = [len(images), *images.shape[2:]]
+        maps = getattr(result, "maps", None)
+        if not isinstance(result, AttributionResult) or not isinstance(maps, Tensor):
+            form = type(result).__name__ if maps is None else f"AttributionResult({type(maps).__name__})"
+            raise UserError(f"explainer {self.name} must return AttributionResult(maps {expected}), not {form}")
+        if list(maps.shape) != expected:
+            raise UserError(
+                f"explainer {self.name} must return a map for each image, {expected} of [batch, height, width], not "
+                f"{list(maps.shape)}"
+            )
+        for key, values in result.facts.items():
+            if not isinstance(values, Tensor) or values.shape != (len(images),):
+                form = str(list(values.shape)) if isinstance(values, Tensor) else type(values).__name__
+                raise UserError(f"explainer {self.name}: its fact {key!r} must be a tensor [{len(images)}], not {form}")
 
     @abstractmethod
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:

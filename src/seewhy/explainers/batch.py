@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from seewhy.core.errors import name_images
 from seewhy.core.facts import Facts
 from seewhy.core.outputs import list_labels
 from seewhy.core.target_choice import SEPARATOR, choose, name_suffix, parse_targets
@@ -103,8 +104,9 @@ def explain_batch(
         skipped += [Skipped(batch.paths[row], reason) for row, reason in chosen.left_out]
         if not chosen.rows:
             continue
-        result = explainer.attribute(classifier, batch.images[chosen.rows], chosen.targets)
-        ties = measure_ties(explainer, classifier, batch.images[chosen.rows], chosen.targets, result.maps)
+        with name_images([batch.names[row] for row in chosen.rows]):
+            result = explainer.attribute(classifier, batch.images[chosen.rows], chosen.targets)
+            ties = measure_ties(explainer, classifier, batch.images[chosen.rows], chosen.targets, result.maps)
         for position, (row, target_of_image) in enumerate(zip(chosen.rows, chosen.described, strict=True)):
             suffix = ""
             if len(choices) > 1 or not choice.terms:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from seewhy.core.errors import UserError
+from seewhy.core.errors import UserError, name_own_code
 from seewhy.core.settings import OneOf, check_when_made
 from seewhy.core.tensors import find_finite_rows
 from seewhy.core.types import Attributions, Classes, Images, Targets
@@ -278,7 +278,8 @@ class ImageMetric(Metric):
         """
         shared = context or MetricContext(classifier, images, targets, attributions)
         devices = [images.device] if images.device.type == "cuda" else []
-        with torch.inference_mode(False), torch.no_grad(), classifier.frozen(), torch.random.fork_rng(devices=devices):
+        drawing, own_code = torch.random.fork_rng(devices=devices), name_own_code(f"metric {self.name}", self)
+        with torch.inference_mode(False), torch.no_grad(), classifier.frozen(), drawing, own_code:
             measured = self.measure(shared)
         for column in ("score", *self.columns):
             values = measured.get(column) if isinstance(measured, Mapping) else None

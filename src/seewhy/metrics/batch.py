@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from seewhy.core.errors import UserError
+from seewhy.core.errors import UserError, name_images
 from seewhy.core.target_choice import build_weights
 from seewhy.core.types import Batch, Explanation
 from seewhy.metrics.base import ImageMetric, MetricContext
@@ -101,8 +101,9 @@ def measure_batch(
     """
     batch = context.classifier, context.images, context.targets, context.attributions
     measured: dict[str, list[float]] = {}
-    for metric in metrics.values():
-        measured |= {column: values.tolist() for column, values in metric(*batch, context=context).items()}
+    with name_images([explanation.image_name for explanation in explanations]):
+        for metric in metrics.values():
+            measured |= {column: values.tolist() for column, values in metric(*batch, context=context).items()}
     return [
         dataclasses.replace(
             explanation, metrics={**explanation.metrics, **{name: values[row] for name, values in measured.items()}}

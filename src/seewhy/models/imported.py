@@ -202,7 +202,7 @@ def import_target(build: str) -> Callable[..., Any]:
     _check_origin(build, value, folder)
     for name in path.split("."):
         if not hasattr(value, name):
-            raise UserError(f"model.build={build}: {module_name} has no {path}; it has {_list_builders(value)}")
+            raise UserError(f"model.build={build}: {module_name} has no {path}; it has {list_builders(value)}")
         value = getattr(value, name)
     if not callable(value):
         raise UserError(f"model.build={build} is {type(value).__name__}, neither a class nor a function")
@@ -236,7 +236,15 @@ def _name_near_files(module: str) -> str:
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
-def _list_builders(holder: Any) -> str:
+def list_builders(holder: Any) -> str:
+    """List what can be called in a module, those defined there first.
+
+    Args:
+        holder: A module.
+
+    Returns:
+        At most twelve names.
+    """
     names = [name for name, value in vars(holder).items() if callable(value) and not name.startswith("_")]
     own = [name for name in names if getattr(vars(holder)[name], "__module__", "") == getattr(holder, "__name__", None)]
     return ", ".join((own or names)[:12]) or "no class and no function"
