@@ -69,7 +69,7 @@ def test_a_folder_gives_the_network_and_its_facts(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = network((images - mean) / std).logits
         torch.testing.assert_close(classifier(images), expected, rtol=1e-4, atol=1e-4)
-    assert classifier.origin == f"folder: transformers {tmp_path}"
+    assert classifier.origin == f"folder: transformers {tmp_path.name}"
 
 
 @needs_transformers

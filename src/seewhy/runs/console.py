@@ -92,10 +92,10 @@ def _describe_cost(explainer: Explainer, facts: Facts, images: int, targets: int
         targets * images * (cost[0] + cost[1]),
         "at most " if getattr(explainer, "incremental", False) else "",
     )
-    passes = f"{cost[0] + cost[1]:,} passes"
+    passes = f"{cost[0] + cost[1]:,} pass{'es' if cost[0] + cost[1] != 1 else ''}"
     shared = f", and {explainer.passes_per_call()} forward for each batch" if explainer.passes_per_call() else ""
     each = f" × {targets} targets" if targets > 1 else ""
-    return f"{counted}{each} × {bound}{passes} = {total:,} passes{shared}"
+    return f"{counted}{each} × {bound}{passes} = {total:,} pass{'es' if total != 1 else ''}{shared}"
 
 
 HIDDEN_FACTS = ("completeness_gap", "largest", "floor")
