@@ -25,7 +25,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
 
     parser = argparse.ArgumentParser(
         prog="python scripts/benchmark.py",
-        description="Time over floor, passes, memory and peers; writes logbook/benchmark.md and benchmark.csv.",
+        description="Time over floor, passes, memory and peers; writes benchmark.md and benchmark.csv.",
     )
     pace = parser.add_mutually_exclusive_group()
     pace.add_argument("--quick", action="store_true", help="some methods and metrics, small sizes (default)")
@@ -43,9 +43,13 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
         "--size", type=int, help="pixels (default: the model's own; 96 in a quick run without --models)"
     )
     parser.add_argument("--keep", action="store_true", help="rows of other parts that are in the folder stay there")
-    parser.add_argument("--folder", type=Path, default=ROOT / "logbook", help="where the page goes")
+    parser.add_argument(
+        "--folder", type=Path, help="of the page: logbook with --full or --keep, else logbook/outputs/benchmark"
+    )
     options = parser.parse_args(arguments)
     full = options.full
+    if options.folder is None:  # a quick look never replaces the whole page
+        options.folder = ROOT / "logbook" if full or options.keep else ROOT / "logbook" / "outputs" / "benchmark"
     if not full and not options.models and not options.size:
         options.size = 96
     options.models = options.models or ["efficientnet_lite0"]

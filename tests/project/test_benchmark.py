@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from benchmarking.clock import Spread, in_turn, ratio
-from benchmarking.command import main
+from benchmarking.command import ROOT, main, parsed
 from benchmarking.compare import peer_rows
 from benchmarking.floor import Floor, work
 from benchmarking.goals import goals
@@ -158,3 +158,9 @@ def test_the_lines_of_an_earlier_run_are_read_from_its_rows() -> None:
         Line("images", "saliency", [1, 3], [0.5, 1.5], [100.0, 100.0]),
         Line("steps", "rise", [7], [1.0], [50.0]),
     ]
+
+
+@pytest.mark.parametrize(("words", "folder"), [([], "outputs/benchmark"), (["--full"], ""), (["--keep"], "")])
+def test_a_quick_look_does_not_replace_the_whole_page(words: list[str], folder: str) -> None:
+    assert parsed(words).folder == ROOT / "logbook" / folder
+    assert parsed([*words, "--folder", "mine"]).folder == Path("mine")
