@@ -37,6 +37,9 @@ class SweepSummary(Callback):
     A method that a network does not allow (status `refused`) is an answer, not a failure.
     """
 
+    def __init__(self) -> None:
+        self.ended: set[Path] = set()  # records that need not be read again
+
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Forget which jobs an earlier attempt in the same folder refused."""
         self.started, self.jobs = time.time(), len(list_jobs(config))
@@ -46,10 +49,10 @@ class SweepSummary(Callback):
         """Print how many jobs have ended, and how long the others take if they are like those."""
         if config.hydra.mode != RunMode.MULTIRUN or not self.jobs:
             return
-        paths = [
-            path for path in Path(config.hydra.sweep.dir).glob("*/run.json") if path.stat().st_mtime > self.started
-        ]
-        ended = sum(_read_job(path)["status"] != "running" for path in paths)
+        for path in Path(config.hydra.sweep.dir).glob("*/run.json"):
+            if path not in self.ended and path.stat().st_mtime > self.started:
+                self.ended |= {path} if _read_job(path)["status"] != "running" else set()
+        ended = len(self.ended)
         if 0 < ended < self.jobs:
             taken = time.time() - self.started
             rest = _write_duration(taken / ended * (self.jobs - ended))

@@ -33,7 +33,7 @@ from seewhy.explainers.captum_methods import (
     seeded,
     takes,
 )
-from seewhy.explainers.completeness import ScoreChange, describe_completeness_gap, measure_completeness
+from seewhy.explainers.completeness import ScoreChange, describe_completeness_gap, measure_gap
 from seewhy.explainers.deep_lift import DeepLift
 from seewhy.explainers.guided_backprop import Deconvolution, GuidedBackprop
 from seewhy.explainers.occlusion import Occlusion
@@ -118,7 +118,7 @@ class Captum(Explainer):
         options = {("options.method" if key == "method" else key): value for key, value in self._chosen.items()}
         settings = {"method": self.method, **options}
         if takes(self.method, "baselines"):
-            settings["baseline"] = self.baseline if isinstance(self.baseline, str) else "+".join(self.baseline)
+            settings["baseline"] = "+".join(self._baselines)
         if takes(self.method, "feature_mask"):
             settings["n_segments"] = self.n_segments
         if self._has_layer and self.layer is not None:
@@ -136,6 +136,10 @@ class Captum(Explainer):
     def is_local(self) -> bool:  # type: ignore[override]
         """Whether captum differentiates at the image itself: with no baseline, and nothing covered."""
         return not takes(self.method, "baselines") and not takes(self.method, "perturbations_per_eval")
+
+    @property
+    def _baselines(self) -> tuple[Baseline, ...]:
+        return (self.baseline,) if isinstance(self.baseline, str) else tuple(self.baseline)
 
     @property
     def _has_layer(self) -> bool:
@@ -215,7 +219,7 @@ class Captum(Explainer):
         drawn, facts = torch.stack(maps), dict[str, Tensor]()
         if self._is_complete:
             change = self._compute_change(evaluator, images, targets)
-            facts = measure_completeness(torch.stack(sums)[:, None, None].to(images), change)
+            facts = measure_gap(torch.stack(sums).to(images).double(), change, images.dtype)
         if self.method in RECTIFIED:
             facts["difference_from_own"] = self._compare_with_own(evaluator, images, targets, drawn)
         return AttributionResult(drawn, facts)
@@ -227,7 +231,7 @@ class Captum(Explainer):
         classifier = evaluator.classifier
         perturbs = takes(self.method, "perturbations_per_eval")
         limit = evaluator.find_limit(gradient=not perturbs)
-        reads = takes(self.method, "model", "__init__") or layer is not None
+        reads = bool(self.looks_inside)
         score = Score(classifier, target, None if reads else limit)
         places = list_options(self.method)
         options: dict[str, dict[str, Any]] = {"__init__": {}, "attribute": {}}
@@ -292,8 +296,7 @@ class Captum(Explainer):
 
     def _build_baselines(self, image: Images) -> Images:
         """[baselines, channels, height, width] of one image."""
-        names = (self.baseline,) if isinstance(self.baseline, str) else self.baseline
-        return torch.cat([build_baselines(name, image, self.seed) for name in names])
+        return torch.cat([build_baselines(name, image, self.seed) for name in self._baselines])
 
     def _draw(self, classifier: Classifier, values: Tensor, image: Images, layer: str | None) -> Tensor:
         """[1, height, width] of what captum gave."""
@@ -318,10 +321,9 @@ class Captum(Explainer):
         scores, rounding = compute_scores_with_rounding(evaluator, images, targets)
         change = scores.double()
         if "LRP" not in self.method:
-            names = (self.baseline,) if isinstance(self.baseline, str) else self.baseline
-            for name in names:
+            for name in self._baselines:
                 baselines = torch.cat([build_baselines(name, image[None], self.seed) for image in images])
-                change = change - evaluator.compute_scores(baselines, targets).double() / len(names)
+                change = change - evaluator.compute_scores(baselines, targets).double() / len(self._baselines)
         return ScoreChange(change, rounding.double())
 
     def _compare_with_own(self, evaluator: BatchedEvaluator, images: Images, targets: Targets, maps: Tensor) -> Tensor:

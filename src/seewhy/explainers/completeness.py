@@ -163,11 +163,25 @@ def measure_completeness(maps: Attributions, change: ScoreChange) -> dict[str, T
     Returns:
         `completeness_gap`, in units of the score and with its sign, and `completeness_gap_relative`; float32 [batch] each.
     """
-    values = change.values.to(maps.device).double()
-    gap = maps.double().sum((1, 2)) - values
+    return measure_gap(maps.double().sum((1, 2)), change, maps.dtype)
+
+
+def measure_gap(sums: Tensor, change: ScoreChange, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Measure how far sums of attributions are from the change of the score, as `measure_completeness`.
+
+    Args:
+        sums: What each map adds up to, float64 [batch].
+        change: What it should add up to.
+        dtype: Of the result.
+
+    Returns:
+        `completeness_gap` and `completeness_gap_relative`, [batch] each.
+    """
+    values = change.values.to(sums)
+    gap = sums - values
     smallest = change.rounding.to(values).clamp_min(torch.finfo(values.dtype).tiny)
     relative = gap.abs() / values.abs().maximum(smallest)
-    return {"completeness_gap": gap.to(maps), "completeness_gap_relative": relative.to(maps)}
+    return {"completeness_gap": gap.to(dtype), "completeness_gap_relative": relative.to(dtype)}
 
 
 def describe_completeness_gap(relative_gap: float, tolerance: float) -> str | None:

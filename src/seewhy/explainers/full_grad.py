@@ -21,7 +21,7 @@ from seewhy.core.tensors import widen
 from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.explainers.cam import stretch
-from seewhy.explainers.completeness import describe_completeness_gap
+from seewhy.explainers.completeness import ScoreChange, describe_completeness_gap, measure_gap
 from seewhy.explainers.rounding import bound_score_differences
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.cell_grid import BatchLayout, CellGrid
@@ -93,12 +93,9 @@ class FullGrad(Explainer):
             return self._explain(classifier, images[rows], targets[rows])
 
         maps, shares, total, score, rounding = evaluator.run_passes(explain, len(images), gradient=True)
-        gap, smallest = total - score, rounding.clamp_min(torch.finfo(torch.float64).tiny)
-        facts = {
-            "completeness_gap": gap.to(maps),
-            "completeness_gap_relative": (gap.abs() / score.abs().maximum(smallest)).to(maps),
-            "input_share": (shares / torch.where(score == 0, smallest, score)).to(maps),
-        }
+        facts = measure_gap(total, ScoreChange(score, rounding), maps.dtype)
+        smallest = rounding.clamp_min(torch.finfo(torch.float64).tiny)
+        facts["input_share"] = (shares / torch.where(score == 0, smallest, score)).to(maps)
         return AttributionResult(maps, facts)
 
     def _explain(self, classifier: Classifier, images: Images, targets: Targets) -> tuple[Tensor, ...]:
