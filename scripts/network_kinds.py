@@ -113,19 +113,21 @@ KINDS: dict[str, tuple[Callable[[], nn.Module], dict[str, Any]]] = {
 }
 
 
-def build_explainers() -> dict[str, Any]:
-    """Every method of configs/explainer with few samples."""
+def build_explainer(path: Path, probe_batch_size: int = 8) -> Any:
+    """The method of a yaml of configs/explainer with few samples."""
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
-    explainers = {}
-    for path in sorted((ROOT / "configs" / "explainer").glob("*.yaml")):
-        root: Any = OmegaConf.create({"seed": 0, "probe_batch_size": 8, "explainer": OmegaConf.load(path)})
-        walks = "distribution" not in root.explainer  # an expert of one image walks no path
-        for config in (root.explainer, root.explainer.get("explainer") or {}) if walks else ():
+    root: Any = OmegaConf.create({"seed": 0, "probe_batch_size": probe_batch_size, "explainer": OmegaConf.load(path)})
+    for config in (root.explainer, root.explainer.get("explainer") or {}, root.explainer.get("options") or {}):
+        if config.get("distribution") != "image":  # an expert of one image walks no path
             config.update({key: value for key, value in CHEAP.items() if isinstance(config.get(key), int)})
-        explainers[path.stem] = instantiate(root.explainer, _convert_="object")
-    return explainers
+    return instantiate(root.explainer, _convert_="object")
+
+
+def build_explainers() -> dict[str, Any]:
+    """Every method of configs/explainer with few samples."""
+    return {path.stem: build_explainer(path) for path in sorted((ROOT / "configs" / "explainer").glob("*.yaml"))}
 
 
 def load(network: Any, **facts: Any) -> Any:

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from network_kinds import build_explainer
 from torch import Tensor
 
 from seewhy.core.errors import Incompatible
@@ -17,9 +16,6 @@ from seewhy.explainers.base import Explainer
 from seewhy.models.classifier import Classifier
 
 YAMLS = sorted((Path(__file__).parents[1] / "configs" / "explainer").glob("*.yaml"))
-CHEAP = {"n_steps": 4, "n_samples": 4, "n_masks": 16, "n_segments": 6}
-"""Smaller settings for the fields that only decide the cost."""
-
 REFUSED = {
     "attention_gradient": "computes no attention",
     "attention_rollout": "computes no attention",
@@ -40,14 +36,8 @@ def maps_of(explainer: Explainer, classifier: Classifier, images: Tensor, target
 
 
 def explainer_of(path: Path) -> Explainer:
-    root: Any = OmegaConf.create({"seed": 0, "probe_batch_size": 5, "explainer": OmegaConf.load(path)})
-    for config in (root.explainer, root.explainer.get("explainer") or {}, root.explainer.get("options") or {}):
-        for key, value in CHEAP.items():
-            if (
-                key in config and isinstance(config[key], int) and "distribution" not in config
-            ):  # an expert walks no path
-                config[key] = value
-    return instantiate(root.explainer, _convert_="object")
+    explainer: Explainer = build_explainer(path, probe_batch_size=5)
+    return explainer
 
 
 def state_of(classifier: Classifier) -> dict[str, Any]:
