@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help install check lint imports types test explain train robustness synthesize sweep report methods logbook benchmark tensorboard wheel oracle browser clean distclean
+.PHONY: help install check lint imports types test explain train robustness synthesize doctor sweep report methods logbook benchmark tensorboard wheel oracle browser clean distclean
 
 PYTHON ?= python3
 ARGS ?=
@@ -40,6 +40,9 @@ robustness: $(RUNTIME) ## measure predictions and explanations under corruption
 
 synthesize: $(RUNTIME) ## make fooling images or class visualizations
 	$(RUN) src/synthesize.py $(ARGS)
+
+doctor: $(RUNTIME) ## find out what is wrong with a classifier
+	$(RUN) src/doctor.py $(ARGS)
 
 sweep: $(RUNTIME) ## explain the same images with every method
 	$(RUN) src/explain.py -m 'explainer=glob(*)' $(ARGS)

@@ -18,6 +18,7 @@ TASKS = {
     "train": "train a classifier, test it, explain test images with it",
     "robustness": "how predictions and explanations change under corruption",
     "synthesize": "fooling images and class visualizations",
+    "doctor": "what is wrong with a classifier, tried on images",
     "report": "join the runs of a sweep into one comparison",
 }
 """Each task with what it does."""

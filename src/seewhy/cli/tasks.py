@@ -11,9 +11,9 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -35,6 +35,10 @@ from seewhy.core.signals import Stop, end_with_parent, handle_signals, is_first_
 from seewhy.runs.ownership import check_folder_is_free, check_folder_name, discard_beginnings, hold_folder, is_new
 from seewhy.runs.record import RunRecord
 from seewhy.runs.resume_check import ChangedRun, Shard, select_decisive
+
+if TYPE_CHECKING:
+    from seewhy.core.facts import Facts
+    from seewhy.core.types import Batch
 
 LOCAL_WORKER = "LokyProcess"
 """How joblib calls its processes, whose parent is the sweep; those of a scheduler have another."""
@@ -238,11 +242,44 @@ def synthesize(cfg: DictConfig, record: RunRecord) -> None:
     record.update(**job.collect_results(), **results, passes=passes)
 
 
+def examine(cfg: DictConfig, record: RunRecord) -> None:
+    """Try every usual mistake on a loaded classifier, and write what was found.
+
+    Args:
+        cfg: The composed config of `doctor`.
+        record: The record of the run, which is updated.
+    """
+    from seewhy.analyses.doctor.examination import examine as examine_classifier
+    from seewhy.analyses.doctor.report import write_examination
+    from seewhy.runs.console import TextConsole, describe_work
+
+    job = build_job(cfg)
+    _keep_batch_sizes(job, record)
+    record.update(**job.describe())
+    classifier = job.classifier
+    classifier.to(job.trainer.strategy.root_device)
+    TextConsole().print(describe_work(classifier), soft_wrap=True)
+
+    def read(facts: Facts) -> Iterator[Batch]:
+        data: Any = build_data(cfg, facts=facts)
+        data.prepare_data()
+        data.setup("test")
+        for batch in data.test_dataloader():
+            yield data.on_after_batch_transfer(batch.to(classifier.device), 0)
+
+    with job.trainer.precision_plugin.forward_context():
+        results = write_examination(
+            examine_classifier(classifier, read, cfg.probe_batch_size), classifier.name, Path(cfg.output)
+        )
+    record.update(**job.collect_results(), **results)
+
+
 TASKS: dict[str, Task] = {
     "explain": explain,
     "train": train,
     "robustness": explain,  # its callback compares with the clean images
     "synthesize": synthesize,
+    "doctor": examine,
     "report": report,
 }
 """The function of each command."""

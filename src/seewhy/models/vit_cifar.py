@@ -48,7 +48,7 @@ class ConvolutionalStem(nn.Module):
         return tokens
 
 
-class VitCifar(VisionTransformer):  # type: ignore[misc]  # timm's classes have no types
+class VitCifar(VisionTransformer):
     """Four transformer blocks of 128 channels on 8 x 8 tokens and a class token, for 32x32 images.
 
     While it is trained, a share of each image's tokens is left out: that costs less, and keeps the network from learning
