@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help install check lint imports types test explain train robustness synthesize doctor sweep report methods logbook benchmark tensorboard wheel oracle browser clean distclean
+.PHONY: help install check lint imports types test explain train robustness synthesize doctor compare sweep report methods logbook benchmark tensorboard wheel oracle browser clean distclean
 
 PYTHON ?= python3
 ARGS ?=
@@ -43,6 +43,9 @@ synthesize: $(RUNTIME) ## make fooling images or class visualizations
 
 doctor: $(RUNTIME) ## find out what is wrong with a classifier
 	$(RUN) src/doctor.py $(ARGS)
+
+compare: $(RUNTIME) ## find out whether two classifiers answer for the same reasons
+	$(RUN) src/compare.py $(ARGS)
 
 sweep: $(RUNTIME) ## explain the same images with every method
 	$(RUN) src/explain.py -m 'explainer=glob(*)' $(ARGS)

@@ -59,7 +59,7 @@ OWN_CODE = (
     "model.size=32",
     "model.weights=random",
 )
-TASKS = ("explain", "train", "robustness", "synthesize", "doctor", "report")
+TASKS = ("explain", "train", "robustness", "synthesize", "doctor", "compare", "report")
 
 
 class Trial(NamedTuple):

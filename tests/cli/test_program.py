@@ -34,7 +34,15 @@ def test_without_a_task_it_lists_the_tasks(
     monkeypatch.setattr(sys, "argv", ["seewhy", *words])
     __main__.main()
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[1] for line in lines] == ["explain", "train", "robustness", "synthesize", "doctor", "report"]
+    assert [line.split()[1] for line in lines] == [
+        "explain",
+        "train",
+        "robustness",
+        "synthesize",
+        "doctor",
+        "compare",
+        "report",
+    ]
     assert max(map(len, lines)) <= 80
 
 

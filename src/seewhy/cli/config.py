@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from hydra import compose as compose_config
 from hydra import initialize_config_dir
@@ -27,6 +27,7 @@ from seewhy.core.errors import UserError
 from seewhy.core.files import add_current_folder, find_resources
 from seewhy.core.settings import (
     Folder,
+    OneOf,
     PathNumber,
     ProbeBatchSize,
     Seed,
@@ -190,6 +191,11 @@ SETTINGS: dict[str, Any] = {
     "trust_config": bool,
     "runs": PathNumber | Sequence[PathNumber] | None,
     "faithfulness": Text | None,
+    "a": Text | None,
+    "b": Text | None,
+    "band": Text | None,
+    "cast": Annotated[str, OneOf(("float16", "bfloat16"))] | None,
+    "fail": bool,
 }
 """The keys at the top of the primary configs."""
 GROUPS = {

@@ -19,6 +19,7 @@ TASKS = {
     "robustness": "how predictions and explanations change under corruption",
     "synthesize": "fooling images and class visualizations",
     "doctor": "what is wrong with a classifier, tried on images",
+    "compare": "whether two classifiers answer for the same reasons",
     "report": "join the runs of a sweep into one comparison",
 }
 """Each task with what it does."""

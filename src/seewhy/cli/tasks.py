@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from seewhy.cli.build import Job, build_data, build_job
+from seewhy.cli.compare import FAILED, compare
 from seewhy.cli.config import check_settings
 from seewhy.cli.instantiate import build_object
 from seewhy.cli.own_configs import list_given_folders
@@ -280,6 +281,7 @@ TASKS: dict[str, Task] = {
     "robustness": explain,  # its callback compares with the clean images
     "synthesize": synthesize,
     "doctor": examine,
+    "compare": compare,
     "report": report,
 }
 """The function of each command."""
@@ -392,6 +394,8 @@ def _execute_with_record(task: Task, cfg: DictConfig, overrides: list[str], firs
             task(cfg, record)
             record.update(status="completed")
     except (KeyboardInterrupt, SystemExit) as stop:
+        if stop.args == (FAILED,):  # an answer, not an end before the end
+            raise
         raise SystemExit(_end_interrupted(cfg, record, _name_reason(stop)) if first else 0) from None
     except Exception as error:
         reason = describe_failed_write(error, folder)

@@ -1,0 +1,12 @@
+"""Whether two classifiers answer images for the same reasons: python src/compare.py --help."""
+
+import sys
+
+from seewhy.core import signals
+
+signals.exit_while_starting()
+
+from seewhy.cli.main import run_task
+
+if __name__ == "__main__":  # run_task calls @hydra.main; fish completes scripts that hold this word
+    run_task("compare", sys.argv[1:])
