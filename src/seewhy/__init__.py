@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from seewhy.api import Explanations, explain, load_classifier
     from seewhy.core.errors import UserError
     from seewhy.core.types import Explanation
+    from seewhy.report.loaded_run import load_run
 
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 """torch asks Linux for pages of 2 MB where a tensor is that large: without, a quarter of a pass with gradients goes into
@@ -25,7 +26,7 @@ clearing pages of 4 kB, more in large batches. Read when torch allocates for the
 
 __version__ = "0.1.0"
 
-__all__ = ["Explanation", "Explanations", "UserError", "explain", "load_classifier"]
+__all__ = ["Explanation", "Explanations", "UserError", "explain", "load_classifier", "load_run"]
 
 _HOMES = {
     "Explanation": "seewhy.core.types",
@@ -33,6 +34,7 @@ _HOMES = {
     "UserError": "seewhy.core.errors",
     "explain": "seewhy.api",
     "load_classifier": "seewhy.api",
+    "load_run": "seewhy.report.loaded_run",
 }
 
 

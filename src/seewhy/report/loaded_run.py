@@ -1,0 +1,189 @@
+"""A finished run in Python: its tables as pandas, its maps by name or as one lazy array."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from seewhy.core.errors import UserError
+from seewhy.report.merge_shards import find_shards
+from seewhy.report.runs import Run, read_curves, read_map, read_record, read_run, read_skipped
+
+TABLES = ("explanations", "metrics", "curves", "skipped")
+LISTED = 4
+"""Runs of a sweep that a message names."""
+
+
+class Maps(Mapping[str, NDArray[np.float32]]):
+    """The maps of a run by the name of the explanation; each is read when it is asked for, and none is kept.
+
+    >>> maps = Maps({})
+    >>> len(maps), list(maps)
+    (0, [])
+
+    Args:
+        folders: {name of the explanation: the run folder that holds its map}, in the order of the run.
+    """
+
+    def __init__(self, folders: Mapping[str, Path]) -> None:
+        self._folders = dict(folders)
+        self._names = list(self._folders)
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        """Read the map of an explanation.
+
+        Args:
+            name: As in the table.
+
+        Returns:
+            [height, width].
+
+        Raises:
+            KeyError: The run has no explanation of this name, or stored no map of it.
+            UserError: Its file is no map.
+        """
+        values = read_map(self._folders[name], name)
+        if values is None:
+            raise KeyError(f"{name}: the run stored no map of it (callbacks.attribution.save=false?)")
+        return values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @property
+    def array(self) -> LazyArray:
+        """All maps as one array [explanations, height, width] that reads what is indexed."""
+        return LazyArray(self, self._names)
+
+
+class LazyArray(Sequence[NDArray[np.float32]]):
+    """Maps as an array [n, height, width]: an index or a slice reads those maps, `numpy.asarray` all of them.
+
+    Args:
+        maps: By name.
+        names: Along the first axis.
+    """
+
+    def __init__(self, maps: Maps, names: Sequence[str]) -> None:
+        self._maps, self._names = maps, list(names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @overload
+    def __getitem__(self, index: int) -> NDArray[np.float32]: ...
+    @overload
+    def __getitem__(self, index: slice) -> NDArray[np.float32]: ...
+    def __getitem__(self, index: int | slice) -> NDArray[np.float32]:
+        """Read one map [height, width], or those of a slice [n, height, width].
+
+        Raises:
+            UserError: The maps of a slice have different sizes.
+        """
+        if not isinstance(index, slice):
+            return self._maps[self._names[index]]
+        read = [self._maps[name] for name in self._names[index]]
+        if len({each.shape for each in read}) > 1:
+            raise UserError("the maps have different sizes, so they are no array: take them by name")
+        return np.stack(read) if read else np.zeros((0, 0, 0), np.float32)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """All maps [n, height, width], in memory at once."""
+        return np.asarray(self[:], dtype=dtype)
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A run, or the shards of one, as `load_run` returns it.
+
+    Attributes:
+        folders: The run folder, or those of the shards.
+        record: run.json, of the first shard.
+        maps: The maps by name, read when they are asked for.
+    """
+
+    folders: tuple[Path, ...]
+    record: dict[str, Any]
+    maps: Maps
+    _runs: tuple[Run, ...]
+
+    def table(self, name: str = "explanations") -> pd.DataFrame:
+        """Read a table.
+
+        Args:
+            name: `explanations` (a row for each, by its name: label, prediction, target, and a column for each score),
+                `metrics` (a row for each score), `curves` (a row for each point), `skipped` (path and reason of the images
+                that were left out).
+
+        Returns:
+            The table; without rows where the run has none.
+
+        Raises:
+            UserError: There is no table of this name.
+        """
+        if name == "metrics":
+            return pd.concat([run.metrics for run in self._runs], ignore_index=True)
+        if name == "curves":
+            read = [curves for folder in self.folders if (curves := read_curves(folder)) is not None]
+            return pd.concat(read, ignore_index=True) if read else pd.DataFrame()
+        if name == "skipped":
+            rows = [row for folder in self.folders for row in read_skipped(folder)]
+            return pd.DataFrame(rows, columns=["path", "reason"])
+        if name != "explanations":
+            raise UserError(f"a run has no table {name!r}: take one of {', '.join(TABLES)}")
+        predictions = pd.concat([run.predictions for run in self._runs])
+        numbers = {
+            key: pd.to_numeric(predictions[key], errors="coerce") for key in ("probability", "target_probability")
+        }
+        predictions = predictions.assign(**numbers)
+        metrics = self.table("metrics")
+        if metrics.empty:
+            return predictions
+        scores = metrics.pivot_table(index="image", columns="metric", values="value", sort=False, dropna=False)
+        return predictions.join(scores)
+
+
+def load_run(folder: str | os.PathLike[str]) -> LoadedRun:
+    """Load a finished run of `explain`, or the shards of one.
+
+    Args:
+        folder: The run folder, or the folder that holds those of all shards.
+
+    Returns:
+        Its record, tables and maps; maps are read when they are asked for, so that a large run fits into memory.
+
+    Raises:
+        UserError: The folder holds no run, one that explained nothing, or several that are not the shards of one.
+    """
+    path = Path(folder).expanduser()
+    if (path / "run.json").is_file():
+        folders = [path]
+    else:
+        shards = find_shards([str(path)]) if path.is_dir() else []
+        folders = [shard.folder for shard in shards]
+        if not folders:
+            raise UserError(_describe_lack(path))
+    records = [read_record(each / "run.json") for each in folders]
+    if "explainer" not in records[0]:
+        raise UserError(f"{path} is a run of {records[0].get('task')}: load_run reads runs of explain")
+    runs = tuple(read_run(each, record) for each, record in zip(folders, records, strict=True))
+    places = {str(name): run.folder for run in runs for name in run.predictions.index}
+    return LoadedRun(tuple(folders), records[0], Maps(places), runs)
+
+
+def _describe_lack(path: Path) -> str:
+    below = sorted(each.parent.name for each in path.glob("*/run.json")) if path.is_dir() else []
+    if not below:
+        return f"{path} holds no run.json: give the folder of a run"
+    more = f" and {len(below) - LISTED} more" if len(below) > LISTED else ""
+    return f"{path} holds {len(below)} runs: load one of {', '.join(below[:LISTED])}{more}"

@@ -1,0 +1,77 @@
+"""A run that is loaded in Python has the tables and maps of its files, read when they are asked for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import seewhy
+from commands import Runner, rows
+from seewhy.core.errors import UserError
+from seewhy.report.loaded_run import load_run
+from seewhy.runs.attribution_files import read_attribution
+
+GIVEN = ("explainer=saliency", "metric=[deletion,sparseness]", "data.limit=5", "data.batch_size=2", "page=false")
+
+
+@pytest.fixture
+def folder(runner: Runner) -> Path:
+    return runner(*GIVEN)
+
+
+def test_tables_hold_what_the_files_hold(folder: Path) -> None:
+    run = seewhy.load_run(folder)
+    table, predictions = run.table(), {row["image"]: row for row in rows(folder / "predictions.csv")}
+    assert sorted(table.index) == sorted(predictions)
+    for name, row in table.iterrows():
+        assert row["predicted"] == predictions[str(name)]["predicted"]
+        assert row["probability"] == float(predictions[str(name)]["probability"])
+    written = {(row["image"], row["metric"]): float(row["value"]) for row in rows(folder / "metrics.csv")}
+    assert {(str(name), metric): table.loc[name, metric] for name, metric in written} == pytest.approx(written)
+    assert len(run.table("metrics")) == len(written)
+    assert len(run.table("curves")) == len(rows(folder / "curves.csv"))
+    assert run.table("skipped").empty
+    assert run.record["explainer"]["name"] == "saliency"
+    with pytest.raises(UserError, match="explanations, metrics, curves, skipped"):
+        run.table("scores")
+
+
+def test_maps_are_read_when_they_are_asked_for(folder: Path) -> None:
+    run = load_run(str(folder))
+    names = list(run.maps)
+    assert len(names) == 5
+    assert all(np.array_equal(run.maps[name], read_attribution(folder, name).numpy()) for name in names)
+    array = run.maps.array
+    assert np.array_equal(np.asarray(array), np.stack([run.maps[name] for name in names]))
+    assert np.array_equal(array[1:3], np.stack([run.maps[name] for name in names[1:3]]))
+    assert np.array_equal(array[-1], run.maps[names[-1]])
+    os.remove(folder / "attributions" / f"{names[0]}.npy")
+    assert array[1].shape == (32, 32)  # the others are still read
+    with pytest.raises(KeyError, match="stored no map"):
+        run.maps[names[0]]
+    with pytest.raises(KeyError):
+        run.maps["none"]
+
+
+def test_shards_are_one_run(runner: Runner, folder: Path, tmp_path: Path) -> None:
+    for number in (1, 2):
+        runner(*GIVEN, f"shard={number}/2", name=f"shards/{number}")
+    joined, whole = load_run(tmp_path / "shards"), load_run(folder)
+    assert len(joined.folders) == 2
+    pd.testing.assert_frame_equal(joined.table().sort_index(), whole.table().sort_index(), check_like=True)
+    assert all(np.array_equal(joined.maps[name], whole.maps[name]) for name in whole.maps)
+
+
+def test_what_is_no_run_is_one_sentence(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for path, words in (
+        (tmp_path / "empty", "no run.json"),
+        (tmp_path / "none", "no run.json"),
+        (tmp_path, "load one of run"),
+    ):
+        with pytest.raises(UserError, match=words):
+            load_run(path)
