@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -66,7 +66,7 @@ class Maps(Mapping[str, NDArray[np.float32]]):
         return LazyArray(self, self._names)
 
 
-class LazyArray(Sequence[NDArray[np.float32]]):
+class LazyArray:
     """Maps as an array [n, height, width]: an index or a slice reads those maps, `numpy.asarray` all of them.
 
     Args:
@@ -80,10 +80,6 @@ class LazyArray(Sequence[NDArray[np.float32]]):
     def __len__(self) -> int:
         return len(self._names)
 
-    @overload
-    def __getitem__(self, index: int) -> NDArray[np.float32]: ...
-    @overload
-    def __getitem__(self, index: slice) -> NDArray[np.float32]: ...
     def __getitem__(self, index: int | slice) -> NDArray[np.float32]:
         """Read one map [height, width], or those of a slice [n, height, width].
 
