@@ -237,7 +237,7 @@ def doubt_accuracy(totals: Totals, classifier: Classifier) -> str:
     return (
         f"{totals.correct:,} of {totals.labelled:,} correct is no better than guessing among {classes:,} classes "
         f"(p = {chance:.2f}), so the maps explain a network that may see other images than in its training: check "
-        f"{', '.join(classifier.doubts)}"
+        f"{', '.join(classifier.doubts)}; the command doctor with the same model and data tries each"
     )
 
 

@@ -239,7 +239,7 @@ def _check_preprocessing(
         if with_labels:
             gain = max(gains[each.name], other.accuracy - own.accuracy)
             return p[each.name] < LEVEL and gains[each.name] > 0 and gain >= GAIN
-        prepared = each.cause in (ways.NORMALISATION, ways.ORDER)
+        prepared = each.cause in (ways.NORMALISATION, ways.ORDER) and len(own.predicted) >= FEWEST
         return prepared and own.deviance > DIVERGED and other.deviance <= own.deviance / NEARER
 
     def rate(each: Alternative) -> float:
@@ -274,8 +274,11 @@ def _describe(
     if own.deviance == own.deviance:
         evidence += f", the divergence of the first statistics {own.deviance:.2g} becomes {other.deviance:.2g}"
     evidence += f" (p = {p[shown.name]:.2g})"
-    if not with_labels and (cause in (ways.SIZE, ways.CROP) or own.deviance != own.deviance):
-        return Check(cause, None, f"{evidence}; without labels this decides nothing")
+    few = len(own.predicted) < FEWEST
+    if not with_labels and (few or cause in (ways.SIZE, ways.CROP) or own.deviance != own.deviance):
+        return Check(
+            cause, None, f"{evidence}; {'so few images decide' if few else 'without labels this decides'} nothing"
+        )
     return Check(cause, shown is best, evidence, f"set {shown.setting}" if shown is best else "")
 
 

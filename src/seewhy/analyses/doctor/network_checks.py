@@ -171,7 +171,7 @@ def measure_feature_accuracy(features: Tensor, labels: NDArray[np.int64]) -> NDA
     Returns:
         1 where the nearest mean is that of its class, [n]; NaN for images without label or alone in their class.
     """
-    values = (features.double() - features.double().mean(0)) / (features.double().std(0) + 1e-9)
+    values = (features.double() - features.double().mean(0)) / (features.double().std(0, correction=0) + 1e-9)
     rows = nn.functional.normalize(values, dim=1).numpy()
     classes, counts = np.unique(labels[labels >= 0], return_counts=True)
     classes = classes[counts > 1]
