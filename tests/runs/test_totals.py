@@ -93,7 +93,7 @@ def test_labels_that_are_no_classes_are_counted(
         (
             75,
             15,
-            r"^15 of 75 correct is no better than guessing among 5 classes \(p = 0\.55\).*model\.mean, model\.fit$",
+            r"^15 of 75 correct is no better than guessing among 5 classes \(p = 0\.55\).*model\.mean, model\.fit; the command doctor",
         ),
         (10, 4, r"p = 0\.12"),
         (10, 5, ""),  # P(at least 5 of 10 at 1/5) = 0.0328
