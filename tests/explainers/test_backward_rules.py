@@ -11,7 +11,7 @@ from seewhy.core import tensors
 from seewhy.core.tensors import compute_in_blocks, compute_in_blocks_beside
 from seewhy.explainers._backward_rules.calls import Convolution, Dense, parse_elementwise
 from seewhy.explainers._backward_rules.deep_lift import ClampRescaleOp
-from seewhy.explainers._backward_rules.lrp import build_gamma_rule
+from seewhy.explainers._backward_rules.relevance_rules import build_gamma_rule
 from seewhy.explainers.deep_lift import DeepLift
 from seewhy.explainers.lrp import Lrp
 from tiny import random_images, small_cnn
@@ -105,7 +105,7 @@ def test_the_gamma_rule_is_the_loop_over_its_terms(signs: str) -> None:
     result = values @ weight.T + bias
     if signs in ("positive results", "positive"):
         signal = signal * (result > 0)
-    found = build_gamma_rule(0.25)(Dense(weight, bias), values, result, signal)
+    found = build_gamma_rule(0.25)(Dense(weight, bias), values, result, signal, None)
     terms = torch.cat([values[:, None] * weight, bias.expand(6, 5)[..., None]], 2).double()
     taken = terms * (1 + 0.25 * (terms.sign() == result.sign()[..., None]))
     relevance = taken[..., :-1] / taken.sum(2, keepdim=True) * (result * signal)[..., None]

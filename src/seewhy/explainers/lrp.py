@@ -10,12 +10,12 @@ from torch import Tensor
 from seewhy.core.settings import NonNegative, OneOf, refuse_unread
 from seewhy.core.types import Images, Targets
 from seewhy.explainers._backward_rules.balanced import AttentionRule
-from seewhy.explainers._backward_rules.lrp import (
+from seewhy.explainers._backward_rules.lrp import compute_relevance
+from seewhy.explainers._backward_rules.relevance_rules import (
     Rule,
     build_epsilon_rule,
     build_gamma_rule,
     build_z_plus_rule,
-    compute_relevance,
 )
 from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.models.batched import BatchedEvaluator
@@ -46,8 +46,10 @@ class Lrp(Explainer):
     `attn_lrp` and `cp_lrp` are for transformers, and for any other network as well. A normalisation takes its scale for a
     constant; a product of two activations gives half to each. In attention, `cp_lrp` takes the weights for constant, so that
     the values take everything; with `attn_lrp` values and weights take half each, and what the weights get goes through the
-    linear part of the softmax to queries and keys. Convolutions and dense layers use the gamma rule, with 0.25 and 0.05, or
-    the epsilon rule where gamma is 0. Tokens and positions that are the same for every image absorb their share.
+    linear part of the softmax to queries and keys. Convolutions and dense layers use the gamma rule, with 0.25 and 0.05 (the
+    middle of the grid that the authors' package tries on vit_b_16, no published optimum), or the epsilon rule where gamma is
+    0. A product with weights is a dense layer however it is written: `x @ W + b`, addmm, einsum. Tokens and positions that
+    are the same for every image absorb their share.
 
     Fact `conservation_gap_relative`: |sum of the map - score| / |score|. Relevance is conserved from layer to layer except
     for the share of the biases, which is absorbed, and of epsilon: a gap far from 0 is usual for networks with biases, and

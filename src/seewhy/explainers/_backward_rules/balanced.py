@@ -287,8 +287,7 @@ class BalancedMode(RuleMode):
         waiting = [result.grad_fn] if result.grad_fn is not None else []
         while waiting:
             node = waiting.pop()
-            if node not in self._visited:
-                self._visited.add(node)
+            if self.mark(node):
                 waiting += list_sources(node)
         return result
 
@@ -316,6 +315,8 @@ class BalancedMode(RuleMode):
             allowed = allowed or not activations or self._weighs(func, args)
         if not allowed:
             self.refuse("`sigmoid` as an activation")
+        for each in iterate_tensors(result):
+            self._accept(each)
         return self._add_gates(result)
 
     def _weighs(self, func: Any, args: tuple[Any, ...]) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -31,6 +31,7 @@ class Affine:
 
     weight: Tensor
     bias: Tensor | None
+    is_convolution: ClassVar[bool] = False
 
     @abstractmethod
     def apply(self, values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -78,6 +79,7 @@ class Convolution(Affine):
     padding: Any = 0
     dilation: Any = 1
     groups: int = 1
+    is_convolution: ClassVar[bool] = True
 
     def apply(self, values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """Evaluate the layer with other weights."""
@@ -105,8 +107,47 @@ class Convolution(Affine):
         return self.transpose(signal, torch.cat([*weights], 1), inputs).chunk(len(weights), 1)
 
 
+@dataclass(frozen=True)
+class Contraction(Affine):
+    """Any other product with weights, `call(values, weight)`: `x @ W`, einsum, other convolutions."""
+
+    call: Callable[[Tensor, Tensor], Tensor]
+
+    def apply(self, values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Evaluate the product with other weights."""
+        result = self.call(values, weight)
+        return result if bias is None else result + bias
+
+    def transpose(self, signal: Tensor, weight: Tensor, values: Tensor) -> Tensor:
+        """Carry a signal back: the gradient of the product."""
+        with torch.enable_grad():
+            leaf = values.detach().requires_grad_()
+            return torch.autograd.grad(self.call(leaf, weight), leaf, signal)[0]
+
+
+@dataclass(frozen=True)
+class OtherConvolution(Contraction):
+    """A convolution of another number of dimensions, a transposed one, or one with another padding on each side."""
+
+    is_convolution: ClassVar[bool] = True
+
+
+PRODUCTS = frozenset("__matmul__ __rmatmul__ bmm dot einsum inner matmul mm mv tensordot".split())
+"""Functions of two factors, as far as neither or one of them is written into."""
+ADDED_PRODUCTS = frozenset("addmm addmv baddbmm".split())
+"""Functions (b, x, y) -> beta b + alpha x y."""
+CONVOLUTIONS = {
+    getattr(functional, f"{name}{dimensions}d"): dimensions
+    for name in ("conv", "conv_transpose")
+    for dimensions in (1, 2, 3)
+}
+"""Functions (x, weight, bias, ...), each with the number of its dimensions; torch.conv2d is functional.conv2d."""
+CONVOLUTION_ARGUMENTS = ("stride", "padding", "dilation", "groups")
+"""Of conv2d, behind x, weight and bias."""
+
+
 def parse_affine(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Affine, Tensor] | None:
-    """Read a call of linear or conv2d.
+    """Read a call that multiplies an activation with weights: a linear layer, a convolution, `x @ W` in any spelling.
 
     Args:
         func: The torch function that is called.
@@ -116,20 +157,51 @@ def parse_affine(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
     Returns:
         (the layer, its input), or None for any other function and for weights that depend on the image.
     """
-    if func is functional.linear:
-        names: tuple[str, ...] = ("input", "weight", "bias")
-    elif func in (functional.conv2d, torch.conv2d):
-        names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-    else:
-        return None
+    if func is not functional.linear and func not in CONVOLUTIONS:
+        return _parse_product(func, args, kwargs)
+    names = ("input", "weight", "bias", *(() if func is functional.linear else CONVOLUTION_ARGUMENTS))
     call = dict(zip(names, args, strict=False)) | dict(kwargs)
     values, weight, bias = call.pop("input"), call.pop("weight"), call.pop("bias", None)
     if weight.requires_grad or (bias is not None and bias.requires_grad):
         return None
     if func is functional.linear:
         return Dense(weight, bias), values
-    layer = _resolve_padding(Convolution(weight, bias, **call))
-    return None if layer is None else (layer, values)
+    if func is functional.conv2d:
+        layer = _resolve_padding(Convolution(weight, bias, **call))
+        if layer is not None:
+            return layer, values
+    dimensions = CONVOLUTIONS[func]
+    further = [*args[3:]], {key: value for key, value in kwargs.items() if key not in ("input", "weight", "bias")}
+    beside = None if bias is None else bias.view(-1, *[1] * dimensions)
+    return OtherConvolution(weight, beside, lambda x, w: func(x, w, None, *further[0], **further[1])), values
+
+
+def _parse_product(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Affine, Tensor] | None:
+    """A product of an activation with something that is the same for every image."""
+    name = getattr(func, "__name__", "")
+    added = name in ADDED_PRODUCTS
+    offset = 1 if added or func is torch.einsum else 0
+    if not (added or name in PRODUCTS) or kwargs.get("out") is not None or len(args) < offset + 2:
+        return None
+    factors = args[offset : offset + 2]
+    varying = [index for index in (0, 1) if _needs_gradient(factors[index])]
+    constant = len(varying) == 1 and isinstance(factors[1 - varying[0]], Tensor)
+    if not constant or (func is torch.einsum and len(args) > 3) or (added and _needs_gradient(args[0])):
+        return None
+    index = varying[0]
+    options = {key: value for key, value in kwargs.items() if key not in ("beta", "alpha")}
+    alpha = kwargs.get("alpha", 1)
+
+    def multiply(values: Tensor, weight: Tensor) -> Tensor:
+        pair = (values, weight) if index == 0 else (weight, values)
+        if added:
+            product = pair[0] @ pair[1]
+            return product if alpha == 1 else product * alpha
+        result: Tensor = func(*args[:offset], *pair, *args[offset + 2 :], **options)
+        return result
+
+    bias = args[0] * kwargs.get("beta", 1) if added else None
+    return Contraction(factors[1 - index], bias, multiply), factors[index]
 
 
 def find_memory_format(values: Tensor) -> torch.memory_format:
@@ -161,6 +233,8 @@ class Elementwise:
     argument: Tensor
     function: Callable[[Tensor], Tensor]
     in_place: bool
+    is_uniform: bool = True
+    """Whether f is the same for every element: no argument has a number for each channel."""
 
     def find_clamp_bounds(self) -> tuple[float, float] | None:
         """(low, high) if the function is min(max(x, low), high) with one pair of bounds, else None."""
@@ -229,7 +303,8 @@ def parse_elementwise(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any
         in_place = bool(options.pop("inplace", False))
         if len(rest) >= spelling.flag:
             in_place = bool(rest.pop(spelling.flag - 1))
-    return Elementwise(spelling.name, argument, lambda values: spelling.pure(values, *rest, **options), in_place)
+    uniform = not any(isinstance(value, Tensor) and value.numel() > 1 for value in (*rest, *options.values()))
+    return Elementwise(spelling.name, argument, lambda x: spelling.pure(x, *rest, **options), in_place, uniform)
 
 
 def _needs_gradient(value: Any) -> bool:

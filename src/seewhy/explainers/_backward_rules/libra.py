@@ -30,7 +30,7 @@ class LibraMode(BalancedMode):
     def begin(self, network: nn.Module, args: object) -> None:
         """Begin a pass; the one before it is forgotten, and its graph with it."""
         self._running = True
-        self._visited.clear()
+        self._mark = object()
         self._gates.clear()
 
     def end(self, network: nn.Module, args: object, returned: object) -> None:

@@ -1,155 +1,57 @@
 """Layer-wise relevance propagation as a backward pass: the signal c of a tensor x stands for the relevance x * c.
 
 With this convention the gradient of many operations already carries relevance: structure (reshaping, sums, concatenation)
-hands it on, ReLU and max pooling give all of it to the inputs that made the result. What remains gets a rule: affine layers
-share the relevance of their outputs by a `Rule` (`AffineOp`); activations, gates, attention and normalisations have those of
-`balanced`. `RelevanceMode` sets these rules while the network runs and refuses everything else; `compute_relevance` is the
-front.
+hands it on, ReLU and max pooling give all of it to the inputs that made the result. What remains gets a rule: affine layers,
+with what follows them alone, share the relevance of their outputs by a `Rule` of `relevance_rules` (`AffineOp`); other
+activations, gates, attention and normalisations have those of `balanced`. `RelevanceMode` sets these rules while the network
+runs and refuses everything else; `compute_relevance` is the front.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 from torch.nn import functional
 
 from seewhy.core.errors import Incompatible
-from seewhy.core.tensors import compute_in_blocks, compute_in_blocks_beside, widen
+from seewhy.core.tensors import widen
 from seewhy.core.types import Images, Targets
-from seewhy.explainers._backward_rules.balanced import ARRANGING, AttentionRule, BalancedMode
-from seewhy.explainers._backward_rules.calls import Affine, Convolution, parse_affine
-from seewhy.explainers._backward_rules.rule_mode import RuleOp, SavedTensor, SavedTensors, apply_rule
+from seewhy.explainers._backward_rules.balanced import ARRANGING, GATES, AttentionRule, BalancedMode
+from seewhy.explainers._backward_rules.calls import (
+    SPELLINGS,
+    Affine,
+    Contraction,
+    Convolution,
+    Dense,
+    Elementwise,
+    parse_affine,
+    parse_elementwise,
+)
+from seewhy.explainers._backward_rules.relevance_rules import Activation, Rule, apply_bounded_rule
+from seewhy.explainers._backward_rules.rule_mode import (
+    WRITING_METHODS,
+    RuleOp,
+    SavedTensor,
+    SavedTensors,
+    apply_rule,
+    iterate_tensors,
+)
+from seewhy.models.fusion.chain import PRODUCTS, name_operation
+from seewhy.models.fusion.internals import count_writes, is_view
 
 if TYPE_CHECKING:
     from seewhy.models.classifier import Classifier
 
 
-Rule = Callable[[Affine, Tensor, Tensor, Tensor], Tensor]
-"""(layer, its input x, its result z, the signal c of z) -> the signal of x; z has the relevance r = z * c."""
-
-TINY = 1e-9
-"""Keeps a denominator of zero, whose numerator is zero as well, from giving NaN."""
-
-
-def build_epsilon_rule(epsilon: float) -> Rule:
-    """r_i = sum_j x_i w_ij / (z_j + epsilon sign(z_j)) r_j: absorbs what the bias and epsilon contribute."""
-
-    def compute_share(share: Tensor, result: Tensor, signal: Tensor) -> None:
-        size = result.abs()
-        torch.div(size, size + max(epsilon, TINY**2), out=share).mul_(signal)
-
-    def rule(layer: Affine, values: Tensor, result: Tensor, signal: Tensor) -> Tensor:
-        share = torch.empty_like(result)
-        compute_in_blocks(compute_share, share, result, signal)
-        return layer.transpose(share, layer.weight, values)
-
-    return rule
-
-
-def build_gamma_rule(gamma: float) -> Rule:
-    """The epsilon rule (epsilon = 0) with the terms x_i w_ij that have the sign of z_j taken (1 + gamma) times.
-
-    For inputs that are never negative and z_j > 0 this is w_ij + gamma max(w_ij, 0), as published. A term t has the sign
-    of z in (|t| + t sign(z)) / 2, so the denominator is |z| (1 + gamma / 2) + gamma / 2 (sum of all |t|).
-    """
-
-    def rule(layer: Affine, values: Tensor, result: Tensor, signal: Tensor) -> Tensor:
-        signed = bool(values.amin() < 0)
-        bias = None if layer.bias is None else layer.bias.abs()
-        share = layer.apply(values.abs() if signed else values, layer.weight.abs(), bias)
-        negative = [False]
-
-        def compute_share(total: Tensor, result: Tensor, signal: Tensor) -> None:
-            size = result.abs()
-            total.mul_(gamma / 2).add_(size, alpha=1 + gamma / 2).add_(TINY)
-            torch.div(size, total, out=total).mul_(signal)
-            negative[0] = negative[0] or _shares_negative(total, result)
-
-        compute_in_blocks(compute_share, share, result, signal)
-        return _transpose_boosted(layer, values, share, result if negative[0] else None, gamma, signed)
-
-    return rule
-
-
-def _shares_negative(share: Tensor, result: Tensor) -> bool:
-    """Whether a negative result has a share."""
-    negative = torch.ops.aten.hardtanh_backward(share, result, -torch.inf, 0)
-    return bool(negative.amax() != 0) or bool(negative.amin() != 0)
-
-
-def _transpose_boosted(
-    layer: Affine, values: Tensor, share: Tensor, result: Tensor | None, gamma: float, signed: bool
-) -> Tensor:
-    """Carry the shares back with the terms of the result's sign taken (1 + gamma) times.
-
-    With s the shares and T(s, W) for s carried back with the weights W, an input x gets
-    (1 + gamma / 2) T(s, W) + sign(x) gamma / 2 T(s sign(z), |W|). `result`: None where no negative one has a share.
-    """
-    plain, size = layer.weight * (1 + gamma / 2), layer.weight.abs().mul_(gamma / 2)
-    if result is None and not signed:
-        return layer.transpose(share, plain.add_(size), values)
-    if result is None:
-        rising, falling = layer.transpose_each(share, (plain + size, plain - size), values)
-        return torch.where(values < 0, falling, rising)
-    turned = torch.empty_like(share)
-    compute_in_blocks(_multiply_by_sign, turned, share, result)
-    if not signed:
-        return layer.transpose_sum((share, turned), (plain, size), values)
-    carried, extra = layer.transpose(share, plain, values), layer.transpose(turned, size, values)
-    compute_in_blocks(_add_signed, carried, extra, values)
-    return carried
-
-
-def _multiply_by_sign(turned: Tensor, share: Tensor, result: Tensor) -> None:
-    """The share times the sign of the result; where that is 0, so is the share."""
-    torch.mul(share, torch.sign(result), out=turned)
-
-
-def _add_signed(carried: Tensor, extra: Tensor, values: Tensor) -> None:
-    """carried + extra; carried - extra where the value is negative."""
-    carried.add_(torch.where(values < 0, -extra, extra))
-
-
-def build_z_plus_rule() -> Rule:
-    """r_i = sum_j (x_i w_ij)+ / sum_i (x_i w_ij)+ r_j: only what raises a unit receives relevance; biases are left out."""
-
-    def rule(layer: Affine, values: Tensor, result: Tensor, signal: Tensor) -> Tensor:
-        plus, minus = layer.weight.clamp(min=0), layer.weight.clamp(max=0)
-        signed = bool(values.amin() < 0)
-        if signed:
-            raising = layer.apply(values.clamp(min=0), plus) + layer.apply(values.clamp(max=0), minus)
-        else:
-            raising = layer.apply(values, plus)
-        share = (signal * result).div_(raising + TINY).mul_(raising > 0)
-        carried = layer.transpose(share, plus, values)
-        return torch.where(values < 0, layer.transpose(share, minus, values), carried) if signed else carried
-
-    return rule
-
-
-def apply_bounded_rule(
-    layer: Affine, values: Tensor, low: Tensor, high: Tensor, relevance: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """z^B rule for pixels between `low` and `high`: r_i = sum_j (x_i w_ij - l_i w+_ij - h_i w-_ij) / (sum over i) r_j.
-
-    Returns the factors of x, l and h, whose products add up to the relevance. `low` and `high` are the same for every
-    image.
-    """
-    plus, minus = layer.weight.clamp(min=0), layer.weight.clamp(max=0)
-    least = layer.apply(low[:1], plus) + layer.apply(high[:1], minus)
-    total = layer.apply(values, layer.weight)
-
-    def compute_signal(total: Tensor, relevance: Tensor, least: Tensor) -> None:
-        total.sub_(least).clamp_(min=0)
-        torch.div(relevance, total + TINY, out=relevance)
-        torch.ops.aten.threshold_backward.grad_input(relevance, total, 0, grad_input=relevance)
-
-    compute_in_blocks_beside(compute_signal, (total, relevance), (least,))
-    all_weights, positive = layer.transpose_each(relevance, (layer.weight, plus), values)
-    return all_weights, -positive, positive - all_weights
+MATRIX_PRODUCTS = frozenset(PRODUCTS) - {"Mul", "NativeBatchNorm", "Addcmul"}
+"""Operations with weights that are layers; what multiplies element by element shares nothing between inputs."""
+SUMS = frozenset("add __add__ __radd__ add_ __iadd__".split())
+"""Functions that add a bias to a product."""
 
 
 def compute_relevance(
@@ -208,6 +110,8 @@ class AffineOp(RuleOp):
     `result`: that of the layer where it is computed already.
     """
 
+    activation: Activation | None = None
+
     def __init__(self, layer: Affine, rule: Rule, tensors: SavedTensors, result: Tensor | None = None) -> None:
         self.layer = layer
         self.rule = rule
@@ -227,8 +131,66 @@ class AffineOp(RuleOp):
         """Apply the rule, or that for bounded pixels in the first layer."""
         result, *operands = (saved.take() for saved in self.saved)
         if len(operands) == 3:
-            return apply_bounded_rule(self.layer, operands[0], operands[1], operands[2], result * signal)
-        return (self.rule(self.layer, operands[0], result, signal),)
+            return apply_bounded_rule(self.layer, operands, result, signal, self.activation)
+        return (self.rule(self.layer, operands[0], result, signal, self.activation),)
+
+    def forget(self) -> None:
+        """Let go of what the way back needs: another operation has taken this one's place."""
+        for saved in self.saved:
+            saved.forget()
+
+
+class FollowedOp(AffineOp):
+    """A layer together with an activation or a constant sum behind it, which `run(z, in_place)` computes.
+
+    Neither y / z nor, with ReLU, z itself has to be kept. In place y is written into the memory of z, which is then the
+    first operand and gets no signal.
+    """
+
+    def __init__(
+        self, before: LastLayer, layer: Affine, activation: Activation | None, run: Run, in_place: bool
+    ) -> None:
+        super().__init__(layer, before.op.rule, before.op.tensors, before.output.detach())
+        self.activation = activation
+        self.run = run
+        self.in_place = in_place
+
+    def forward(self, *operands: Tensor) -> Tensor:
+        """Compute y. Operands: in place z; then those of the layer."""
+        values, self.result = self.result, None
+        assert values is not None
+        kept = None
+        if self.activation is not None and not self.activation.is_relu:
+            kept = values.clone() if self.in_place else values
+        if self.in_place:
+            values, *operands = operands  # type: ignore[assignment]
+        result = self.run(values, self.in_place)
+        self.saved = [self.tensors.save(each) for each in (result if kept is None else kept, *operands)]
+        return result
+
+    def backward(self, signal: Tensor) -> tuple[Tensor | None, ...]:
+        """Apply the rule of the layer."""
+        signals = super().backward(signal)
+        return (None, *signals) if self.in_place else signals
+
+
+class LastLayer(NamedTuple):
+    """The layer that ran last: what may follow it belongs to it."""
+
+    output: Tensor
+    op: AffineOp
+    operands: tuple[Tensor, ...]
+    writes: int | None
+    """How often its output had been written into: a residual sum in place makes something else of it."""
+
+    def is_in(self, args: object) -> bool:
+        """Whether its output, as it came out, is among the arguments of a call."""
+        is_there = any(each is self.output for each in iterate_tensors(args))
+        return is_there and count_writes(self.output) == self.writes
+
+
+Run = Callable[[Tensor, bool], Tensor]
+"""(z, in place or not) -> y."""
 
 
 class RelevanceMode(BalancedMode):
@@ -255,7 +217,9 @@ class RelevanceMode(BalancedMode):
         self.reached_image = False
         self._saved = SavedTensors()
         self._bounded: dict[int, tuple[Tensor, ...]] = {}
-        self._last: tuple[Tensor, Affine, tuple[Tensor, ...]] | None = None
+        self._last: LastLayer | None = None
+        self._is_fresh = False
+        """Whether nothing has read the result of the last layer yet."""
 
     def enter(self, normalised: Tensor) -> Tensor:
         """Make the network's input the leaf at which the relevance arrives."""
@@ -268,15 +232,32 @@ class RelevanceMode(BalancedMode):
 
     def call(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Run the function, with its rule if it needs one; what is saved of its operands stays as it is."""
+        last = self._last
+        follows = last is not None and last.is_in((args, *kwargs.values()))
+        op = self._follow(func, args, kwargs) if follows and torch.is_grad_enabled() else None
+        if op is not None:
+            if op.in_place and self._is_fresh:
+                last.op.forget()  # type: ignore[union-attr]
+            self._saved.copy_before(func, args, kwargs)
+            return self._run_following(op)
         self._saved.copy_before(func, args, kwargs)
-        return super().call(func, args, kwargs)
+        result = super().call(func, args, kwargs)
+        if follows and last is self._last and any(True for _ in iterate_tensors(result)):
+            self._is_fresh = False
+        return result
+
+    def visit(self, node: Node) -> None:
+        """Refuse a product with weights that ran unseen: it has no rule of its own."""
+        if name_operation(node) in MATRIX_PRODUCTS:
+            self.refuse_node(node)
+        super().visit(node)
 
     def run_with_rule(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Run a function of activations with another gradient; NotImplemented where it keeps its own."""
         layer = parse_affine(func, args, kwargs)
-        if layer is not None and layer[1].requires_grad:
+        if layer is not None and layer[1].requires_grad and not self._find_gates(args, kwargs):
             return self._run_affine(layer[0], self._bounded.get(id(layer[1]), (layer[1],)))
-        if func is functional.batch_norm and self._last is not None and args[0] is self._last[0]:
+        if func is functional.batch_norm and self._last is not None and self._last.is_in(args[:1]):
             return self._run_batch_norm(func, args, kwargs)
         result = super().run_with_rule(func, args, kwargs)
         if result is NotImplemented and args and id(args[0]) in self._bounded:
@@ -284,19 +265,58 @@ class RelevanceMode(BalancedMode):
         return result
 
     def _run_affine(self, layer: Affine, operands: tuple[Tensor, ...], result: Tensor | None = None) -> Tensor:
-        rule = self.rules[0] if isinstance(layer, Convolution) else self.rules[1]
-        output = apply_rule(AffineOp(layer, rule, self._saved, result), operands)
+        op = AffineOp(layer, self.rules[0] if layer.is_convolution else self.rules[1], self._saved, result)
+        output = apply_rule(op, operands)
         self.reached_image |= len(operands) == 3
-        self._last = output, layer, operands
+        self._last, self._is_fresh = LastLayer(output, op, operands, count_writes(output)), True
         return output
+
+    def _follow(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> FollowedOp | None:
+        """The last layer with the activation or bias that a call adds to it; None for any other call."""
+        last = self._last
+        assert last is not None
+        call = parse_elementwise(func, args, kwargs) if func in SPELLINGS else None
+        activation = self._find_activation(call) if call is not None else None
+        if call is not None and activation is not None:
+            return FollowedOp(last, last.op.layer, activation, activation.run, call.in_place)
+        name, layer = getattr(func, "__name__", ""), last.op.layer
+        in_place = name in WRITING_METHODS or name.endswith("add_")
+        if name not in SUMS or not isinstance(layer, Contraction) or len(args) != 2 or kwargs:
+            return None
+        bias = args[1] if args[0] is last.output else args[0]
+        if not isinstance(bias, Tensor) or bias.requires_grad or bias.squeeze().ndim > 1:  # positions are no bias
+            return None
+        if in_place and is_view(last.output):
+            return None
+        widened = replace(layer, bias=bias if layer.bias is None else layer.bias + bias)
+        return FollowedOp(last, widened, None, lambda z, writes: z.add_(bias) if writes else z + bias, in_place)
+
+    def _find_activation(self, call: Elementwise) -> Activation | None:
+        """The activation that may be one with the layer before it; None for gates and what is refused."""
+        if call.name in GATES or not call.is_uniform or (call.in_place and is_view(call.argument)):
+            return None
+        bounds = call.find_clamp_bounds()
+        if bounds is not None and bounds[0] == 0 < bounds[1]:
+            return Activation(call.function, bounds[1])
+        at_zero = call.function(call.argument.detach().new_zeros(1)).item()
+        return Activation(call.function, None) if at_zero == 0 else None
+
+    def _run_following(self, op: FollowedOp) -> Tensor:
+        """What follows a layer alone belongs to it: both have one rule."""
+        assert self._last is not None
+        output, _, operands, _ = self._last
+        result = apply_rule(op, (output, *operands) if op.in_place else operands)
+        self._last = LastLayer(result, op, operands, count_writes(result)) if op.activation is None else None
+        self._is_fresh = True
+        return result
 
     def _run_batch_norm(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
         """Batch normalisation right behind a layer belongs to it: the layer runs again, with its factors."""
         assert self._last is not None
-        raw, layer, operands = self._last
+        raw, (layer, operands) = self._last.output, (self._last.op.layer, self._last.operands)
         names = ("input", "mean", "var", "weight", "bias", "training", "momentum", "eps")
         call = dict(zip(names, args, strict=False)) | {key.removeprefix("running_"): kwargs[key] for key in kwargs}
-        if call.get("training"):
+        if call.get("training") or not isinstance(layer, Dense | Convolution):
             return func(*args, **kwargs)
         factor = (call["var"] + call.get("eps", 1e-5)).rsqrt()
         if call.get("weight") is not None:

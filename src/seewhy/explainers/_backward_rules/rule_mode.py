@@ -14,6 +14,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any
+from weakref import ReferenceType, ref
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,10 @@ WRITING_METHODS = frozenset(
 """Methods that write into their tensor, beside those whose name ends in one `_`."""
 
 
+MARK = "seewhy rule mode"
+"""Under this key a visited node bears the mark of the mode that visited it."""
+
+
 class RuleOp(ABC):
     """An operation with a backward rule of its own."""
 
@@ -56,7 +61,8 @@ class LocalRule(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, step: RuleOp, *operands: Tensor) -> Tensor:
         """Run the operation."""
-        ctx.step = step
+        ctx.step, ctx.operands = step, len(operands)
+        ctx.set_materialize_grads(False)
         result = step.forward(*operands)
         if result is operands[0]:
             ctx.mark_dirty(result)
@@ -64,7 +70,9 @@ class LocalRule(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *signals: Tensor) -> tuple[Tensor | None, ...]:
-        """Apply the operation's rule."""
+        """Apply the operation's rule; a result that nothing uses has no signal."""
+        if signals[0] is None:
+            return (None,) * (1 + ctx.operands)
         return None, *ctx.step.backward(signals[0])
 
 
@@ -92,7 +100,7 @@ class RuleMode(TorchFunctionMode):
         self.network = network
         self.method = method
         self.alternatives = alternatives
-        self._visited: set[Node] = set()
+        self._mark = object()
         self._names = {id(module): name for name, module in network.named_modules()}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
@@ -148,10 +156,17 @@ class RuleMode(TorchFunctionMode):
         waiting = [root] if root is not None else []
         while waiting:
             node = waiting.pop()
-            if node not in self._visited:
-                self._visited.add(node)
+            if self.mark(node):
                 self.visit(node)
                 waiting += list_sources(node)
+
+    def mark(self, node: Node) -> bool:
+        """Mark a node as visited, without keeping it and what it saved; False where it was already."""
+        marks: dict[str, object] = node.metadata  # type: ignore[assignment]  # torch declares a method
+        if marks.get(MARK) is self._mark:
+            return False
+        marks[MARK] = self._mark
+        return True
 
 
 def iterate_tensors(value: Any) -> Iterator[Tensor]:
@@ -177,7 +192,7 @@ def _find_calling_module() -> nn.Module | None:
 class SavedTensor:
     """An activation for the way back, by reference; copied only if a function is about to write into it."""
 
-    __slots__ = ("_value", "_version")
+    __slots__ = ("__weakref__", "_value", "_version")
 
     def __init__(self, value: Tensor) -> None:
         self._value: Tensor | None = value
@@ -192,6 +207,10 @@ class SavedTensor:
         """Take a copy before a function writes into the tensor."""
         if self._value is not None:
             self._value, self._version = self._value.clone(), None
+
+    def forget(self) -> None:
+        """Let go of the tensor: nobody will read it."""
+        self._value = None
 
     def take(self) -> Tensor:
         """Return the tensor and forget it."""
@@ -209,22 +228,27 @@ class SavedTensor:
 
 
 class SavedTensors:
-    """Activations of a forward pass, kept by reference until a function writes into their memory."""
+    """Activations of a forward pass, kept by reference until a function writes into their memory.
+
+    What no operation holds any more is let go.
+    """
 
     def __init__(self) -> None:
-        self._saved: dict[int, list[SavedTensor]] = {}
+        self._saved: dict[int, list[ReferenceType[SavedTensor]]] = {}
 
     def save(self, values: Tensor) -> SavedTensor:
         """Save the values as they are now."""
         saved = SavedTensor(values.detach())
-        self._saved.setdefault(_find_memory(values), []).append(saved)
+        self._saved.setdefault(_find_memory(values), []).append(ref(saved))
         return saved
 
     def copy_before(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Copy what is saved in the memory that a call, which has yet to run, writes into."""
         values = _find_written(func, args, kwargs)
-        for saved in () if values is None else self._saved.pop(_find_memory(values), ()):
-            saved.copy()
+        for each in () if values is None else self._saved.pop(_find_memory(values), ()):
+            saved = each()
+            if saved is not None:
+                saved.copy()
 
 
 def _find_written(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
