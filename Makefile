@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help install check lint imports types test explain train robustness synthesize doctor compare sweep report methods logbook benchmark tensorboard wheel oracle browser clean distclean
+.PHONY: help install check lint imports types test explain train robustness synthesize doctor compare sweep report methods logbook benchmark tensorboard wheel docs oracle browser clean distclean
 
 PYTHON ?= python3
 ARGS ?=
@@ -87,6 +87,11 @@ oracle: $(DEVELOPMENT) ## install the reference implementations that some tests 
 browser: $(DEVELOPMENT) ## install what the tests of report.html in a browser need (beside Chromium), and run them
 	@scripts/bootstrap "$(PYTHON)" '.[browser]'
 	$(RUN) -m pytest -m browser $(ARGS)
+
+docs: $(DEVELOPMENT) ## build the documentation as a site into build/docs (Sphinx)
+	@scripts/bootstrap "$(PYTHON)" '.[docs]'
+	$(RUN) -m sphinx -q -W --keep-going -c docs . build/docs $(ARGS)
+	@echo 'build/docs/index.html'
 
 wheel: $(DEVELOPMENT) ## build the package into dist/
 	@scripts/wheel $(RUN) dist

@@ -24,7 +24,7 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 """torch asks Linux for pages of 2 MB where a tensor is that large: without, a quarter of a pass with gradients goes into
 clearing pages of 4 kB, more in large batches. Read when torch allocates for the first time; set it to 0 to do without."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["Explanation", "Explanations", "UserError", "explain", "load_classifier", "load_run"]
 

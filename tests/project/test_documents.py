@@ -9,7 +9,7 @@ import pytest
 
 from conftest import ROOT
 
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 FOLDERS = ("configs", "docs", "logbook", "scripts", "src", "tests")
 ROOMS = sorted(path.name for path in (ROOT / "src" / "seewhy").iterdir() if (path / "__init__.py").is_file())
 
@@ -48,7 +48,7 @@ def resolves(name: str) -> bool:
     return False
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_what_a_document_names_is_there(document: Path) -> None:
     assert find_missing(document.read_text(), document.parent) == []
 

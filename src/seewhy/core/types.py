@@ -77,13 +77,13 @@ class Explanation:
     signed: bool
     """Whether negative values of the map mean evidence against the target."""
     classifier: str
-    """Network and weights in words, such as `mobilenetv3 (shipped: mobilenetv3.safetensors)`."""
+    """Network and weights in words, as in the captions."""
     facts: Mapping[str, float] = field(default_factory=dict)
     """Further numbers about this map, such as `completeness_gap_relative` or the `n_steps` used."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """What was measured of this map, such as `deletion`."""
     warnings: tuple[str, ...] = ()
-    """What a reader must know before trusting this map, such as `completeness gap 12 % is over 5 %`."""
+    """What a reader must know before trusting this map, such as `completeness gap 12 % exceeds the 5 % tolerance`."""
     display: tuple[int, ...] = ()
     """The channels that are shown, as in `Facts`."""
     suffix: str = ""

@@ -39,7 +39,7 @@ class AttributionResult:
         """Set maps to zero of which no value is above its floor.
 
         Returns:
-            The maps with the facts `floor`, the largest of each map, and `largest`, the largest |value| before.
+            The maps with the facts `floor`, the largest of each map, and `largest`, the largest absolute value before.
         """
         if self.floor is None:
             return self

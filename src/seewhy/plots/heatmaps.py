@@ -172,7 +172,7 @@ def to_array(map_or_image: Tensor) -> NDArray[np.floating]:
 def compute_scale(attribution: Tensor, outlier_percent: float = 2.0) -> float:
     """Compute the absolute value at which colours saturate (the rule of Captum's visualisation).
 
-    With |values| in rising order, it is the first one whose cumulative sum reaches (1 - outlier_percent / 100) of the
+    With |values| in ascending order, it is the first one whose cumulative sum reaches (1 - outlier_percent / 100) of the
     total: the top `outlier_percent` % of the attribution mass, not of the pixels, lies there or above.
 
     Args:

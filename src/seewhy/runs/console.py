@@ -207,8 +207,8 @@ def _describe_share(totals: Totals) -> str:
     if totals.label_accuracies:
         each = 100 * sum(totals.label_accuracies) / len(totals.label_accuracies)
         return (
-            f"all labels of {totals.correct:,} of {totals.labelled:,} images predicted right ({share}), {each:.1f} % of the "
-            "single labels (labels.csv)"
+            f"all labels of {totals.correct:,} of {totals.labelled:,} images predicted correctly ({share}), {each:.1f} % of "
+            "the single labels (labels.csv)"
         )
     return f"{totals.correct:,} of {totals.labelled:,} labelled images classified correctly ({share})"
 

@@ -23,7 +23,7 @@ from seewhy.models.classifier import Classifier
 
 
 class RunningTop:
-    """`values` [rows, k] in falling order and `columns` int64 [rows, k], k = min(count, columns seen so far)."""
+    """`values` [rows, k] in descending order and `columns` int64 [rows, k], k = min(count, columns seen so far)."""
 
     def __init__(self, rows: int, count: int) -> None:
         self.count = count

@@ -243,7 +243,7 @@ class RepresenterReport:
         data: The training set, whose pictures the figures show.
         images: Test images, float32 [m, channels, height, width] in [0, 1].
         names: Names of the test images.
-        targets: Explained class of each, int64 [m].
+        targets: Target class of each, int64 [m].
         labels: True class of each, int64 [m], -1 where it is unknown.
         predictions: What the classifier says of each.
         classes: Names of the classes.

@@ -351,7 +351,7 @@ def find_existing_maps(
     Args:
         outputs: Results of the batch, with `explanations` where another callback computed some.
         batch: The images.
-        targets: Explained class of the first images, int64 [n].
+        targets: Target class of the first images, int64 [n].
         explainers: Methods by name.
 
     Returns:

@@ -110,7 +110,7 @@ class Order(NamedTuple):
     values: Tensor
     """The pixels [..., n] as they were."""
     ascending: Tensor
-    """The valid ones in rising order, then infinity."""
+    """The valid ones in ascending order, then infinity."""
     ranks: Tensor
     """float64 [..., n]: the place of each pixel in that order from 0, ties sharing their mean."""
 
