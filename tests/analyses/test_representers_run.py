@@ -72,3 +72,15 @@ def test_data_without_a_training_set_is_refused(tmp_path: Path, capsys: pytest.C
     with pytest.raises(SystemExit):
         tasks.execute(tasks.explain, composed("explain", [*given, "hydra.mode=RUN"]))
     assert "callbacks=representers needs a training set, and data=samples has none" in capsys.readouterr().err
+
+
+def test_a_network_of_grey_images_has_points_of_grey_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cifar10, "read_part", few)
+    given = ["model=timm", "model.name=test_resnet", "model.size=32", "model.weights=random", "model.classes=cifar10"]
+    given += ["model.channels=1", "model.mean=[0.5]", "model.std=[0.5]", "data=cifar10", "data.validation=20"]
+    given += ["explainer=saliency", "callbacks=representers", "callbacks.attribution.limit=0", "probe_batch_size=64"]
+    given += ["callbacks.representers.limit=4", "callbacks.representers.pictures=1", "callbacks.representers.l2=1e-4"]
+    tasks.execute(tasks.explain, composed("explain", [*given, "trainer=cpu", f"output={tmp_path}", "hydra.mode=RUN"]))
+    facts = json.loads((tmp_path / "run.json").read_text())["representers"]
+    assert (facts["training_images"], facts["test_images"]) == (100, 4) and facts["identity_error"] < 1e-6
+    assert width(tmp_path / "figures" / "representers" / "points_cifar10_test_00000.png") > 800

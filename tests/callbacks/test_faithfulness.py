@@ -2,17 +2,21 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import RichProgressBar
+from rich.progress import Progress
 from torch.utils.data import DataLoader
 
 from seewhy.callbacks.attribution import Attribution
 from seewhy.callbacks.faithfulness import Faithfulness
-from seewhy.callbacks.results import Tables
+from seewhy.callbacks.results import Tables, Terminal
 from seewhy.core.errors import UserError
 from seewhy.core.types import Batch
 from seewhy.explainers.gradient import Saliency
@@ -114,3 +118,16 @@ def test_only_the_first_images_are_drawn_and_all_are_in_the_table(
     assert {image for image, *_ in drawn} == {"image0", "image1", "image2"}
     assert len(drawn) == (written.image != "image3").sum()
     assert set(written.image) == {f"image{row}" for row in range(4)}
+
+
+@pytest.mark.parametrize(("limit", "words"), [(None, "Explaining"), (0, "Testing")])
+def test_the_progress_bar_says_what_is_done(limit: int | None, words: str, tmp_path: Path) -> None:
+    bar = RichProgressBar()
+    bar.progress = Progress()  # type: ignore[assignment]
+    bar.test_progress_bar_id = bar.progress.add_task("Testing")  # type: ignore[union-attr]
+    callbacks = [Attribution(Saliency(), str(tmp_path), limit=limit), bar]
+    trainer: Any = SimpleNamespace(progress_bar_callback=bar, callbacks=callbacks)
+    Terminal(str(tmp_path)).on_test_batch_start(trainer, None, None, 0)
+    assert [task.description for task in bar.progress.tasks] == [words]  # type: ignore[union-attr]
+    trainer.progress_bar_callback = None
+    Terminal(str(tmp_path)).on_test_batch_start(trainer, None, None, 0)

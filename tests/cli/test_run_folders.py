@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from conftest import ROOT
@@ -157,4 +158,13 @@ def test_a_place_that_cannot_be_is_one_sentence(
 )
 def test_a_run_folder_names_the_network(choice: str, setting: str, words: str | None, expected: str) -> None:
     config = OmegaConf.create({"model": {setting: words}, "hydra": {"runtime": {"choices": {"model": choice}}}})
-    assert name_network(config, f"2026-01-01_00-00-00_{choice}_grad_cam") == f"2026-01-01_00-00-00_{expected}_grad_cam"
+    assert name_network(_root_=config) == expected
+
+
+def test_the_folders_of_a_sweep_name_the_network_unless_it_was_begun_without(tmp_path: Path) -> None:
+    sweep = {"mode": RunMode.MULTIRUN, "job": {"num": 3}, "sweep": {"dir": str(tmp_path)}}
+    node = {"runtime": {"choices": {"model": "timm"}}, **sweep}
+    config = OmegaConf.create({"model": {"name": "resnet18"}, "hydra": node})
+    assert name_network(_root_=config) == "resnet18"
+    (tmp_path / "3_timm_grad_cam").mkdir()
+    assert name_network(_root_=config) == "timm"

@@ -16,6 +16,7 @@ from seewhy.core.types import Targets
 from seewhy.explainers.captum_adapter import Captum
 from seewhy.explainers.captum_methods import check_method, load_methods
 from seewhy.explainers.gradient import InputXGradient
+from seewhy.explainers.guided_backprop import GuidedGradCam
 from seewhy.explainers.integrated_gradients import IntegratedGradients
 from seewhy.explainers.layer_signals import record_activation_and_gradient
 from seewhy.explainers.superpixels import segment_images
@@ -56,7 +57,8 @@ def test_every_method_gives_a_map_alone_or_in_a_batch_and_leaves_nothing_behind(
     try:
         maps = explainer(classifier, images, TARGETS)
     except Incompatible as refused:
-        assert name in ("LRP", "LayerLRP") and "fails on this network" in str(refused)
+        words = "explainer=guided_grad_cam" if name == "GuidedGradCam" else "fails on this network"
+        assert name in ("LRP", "LayerLRP", "GuidedGradCam") and words in str(refused)
     else:
         assert maps.shape == (2, 32, 32) and bool(maps.isfinite().all())
         assert bool(maps.any()) or name == "Lime", "its lasso gives zeros of small scores"
@@ -219,6 +221,52 @@ def test_a_promise_that_options_take_back_is_not_measured() -> None:
     assert not explainer.attribute(classifier, images, TARGETS[:1]).facts
 
 
+class OtherAxes(nn.Module):
+    """Layer `b` gives 8x8 cells behind which the channels stand, or an image's own shape turned and mirrored."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        last = kind == "channels last"
+        self.a = nn.Conv2d(3, 8, 3, 3) if last else nn.Conv2d(3, 3, 3, padding=1)
+        self.b = nn.Linear(8, 8) if last else nn.Conv2d(3, 3, 1)
+        self.head = nn.Linear(8 if last else 3, 8)
+        self.kind = kind
+
+    def forward(self, images: Tensor) -> Tensor:
+        values = self.a(images).permute(0, 2, 3, 1) if self.kind == "channels last" else self.a(images).mT.flip(2)
+        values = self.b(values).relu()
+        values = values if self.kind == "channels last" else values.permute(0, 2, 3, 1)
+        count = values.shape[1] * values.shape[2]
+        ramp = torch.arange(count).to(values).view(1, *values.shape[1:3], 1) / count
+        return self.head((values * ramp).mean((1, 2)))
+
+
+@pytest.mark.parametrize("kind", ["channels last", "turned"])
+def test_a_shape_that_happens_to_fit_is_no_map(kind: str) -> None:
+    """Values of a layer are drawn where its cells look, and those that captum makes of other axes are refused."""
+    classifier, images = classifier_of(OtherAxes(kind), 24, 8), random_images(1, 24)
+    grid = require_grid(classifier, "b", (24, 24))
+    module, targets = classifier.find_layer("b"), torch.tensor([3])
+    features, gradient = record_activation_and_gradient(classifier, module, images, Targets(targets))
+    own = grid.enlarge(grid.arrange(features * gradient).sum(1))
+    maps = Captum(method="LayerGradientXActivation", layer="b", **B)(classifier, images, targets)
+    torch.testing.assert_close(maps, own)
+    for method, words in (("LayerGradCam", "no map of this image"), ("GuidedGradCam", "explainer=guided_grad_cam")):
+        with pytest.raises(Incompatible, match=words):
+            Captum(method=method, layer="b", **B)(classifier, images, targets)
+
+
+def test_guided_grad_cam_of_a_layer_that_covers_the_image() -> None:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()]
+    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 8))
+    classifier, images = classifier_of(network, 16, 8), random_images(1, 16)
+    settings = {"layer": "4", "options": {"interpolate_mode": "bilinear"}}
+    maps = Captum(method="GuidedGradCam", **settings, **B)(classifier, images, torch.tensor([3]))
+    torch.testing.assert_close(maps, GuidedGradCam(layer="4", **B)(classifier, images, torch.tensor([3])))
+
+
 def test_tokens_that_captum_makes_no_map_of_are_refused() -> None:
     torch.manual_seed(0)
     classifier = classifier_of(timm.create_model("test_vit", img_size=64, num_classes=5), 64, 5)
@@ -244,6 +292,10 @@ def test_tokens_that_captum_makes_no_map_of_are_refused() -> None:
         (
             {"options": {"layer": 3}},
             "no option of captum's IntegratedGradients; it has multiply_by_inputs, n_steps, method",
+        ),
+        (
+            {"method": "LayerConductance", "options": {"attribute_to_layer_input": True}},
+            "attribute_to_layer_input=true: .*set explainer.layer to the module before it",
         ),
         ({"baseline": ("black", "white")}, "are several, and captum's IntegratedGradients takes one"),
     ],

@@ -19,7 +19,8 @@ from seewhy.core.facts import Facts
 from seewhy.core.types import Batch
 from seewhy.data.corruptions.attacks import FGSM, compute_loss_gradient
 from seewhy.explainers.batch import build_predictions, explain_batch
-from seewhy.explainers.gradient import Saliency
+from seewhy.explainers.gradient import InputXGradient, Saliency
+from seewhy.explainers.integrated_gradients import IntegratedGradients
 from seewhy.explainers.occlusion import Occlusion
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
@@ -198,3 +199,46 @@ def test_a_corrupted_image_of_several_labels_flips_when_any_label_does() -> None
     same, flipped = (build_prediction_row(classifier.facts, clean, group, logits, 0, step) for step in range(2))
     assert (same["predicted"], same["flip"], same["correct"]) == ("cat, car", 0.0, 1.0)
     assert (flipped["predicted"], flipped["flip"], flipped["correct"]) == ("cat", 1.0, 0.0)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "log_softmax"])
+def test_a_probability_that_rounds_to_1_is_said_to_decide_the_map(kind: str) -> None:
+    """Behind a softmax of z_1 and z_2 the gradient is (1 - p)(w_1 - w_2); of p = 1 what is left is (p - 1) w_2."""
+
+    def build(scale: float) -> Classifier:
+        head = Head(2, lambda z: getattr(z * scale, kind)(1))
+        classifier = classifier_of(head, "softmax", ("no", "yes")).float()
+        classifier.facts = classifier.facts.replace({"gives_probabilities": kind == "softmax"})
+        return classifier
+
+    batch = batch_of(torch.tensor([-1]))._replace(images=random_images(1, SIZE).float())
+    weights = weights_of(build(1.0)).double()
+    odds = build(1.0).double().network.layer(batch.images.double().flatten(1))[0].detach()  # type: ignore[operator]
+    target, other = (1, 0) if odds[1] > odds[0] else (0, 1)
+    margin = float((odds[target] - odds[other]).abs())
+    exact, rounded = (weights[target] - weights[other]).sum(0), -weights[other].sum(0)
+    share = float((exact - rounded).norm() / torch.maximum(exact.norm(), rounded.norm()))
+    for explainer in (InputXGradient(), IntegratedGradients(n_steps=32), Occlusion()):
+        for scale, saturated in ((25 / margin, True), (5 / margin, False)):
+            classifier = build(scale)
+            with torch.inference_mode():  # as in the loop of a command
+                (explanation,) = explain_batch(classifier, batch, answer(classifier, batch), explainer, "predicted")[0]
+            said = [each for each in explanation.warnings if "so near 1 that single precision" in each]
+            assert len(said) == (saturated and isinstance(explainer, InputXGradient)), (explainer.name, scale)
+    classifier = build(25 / margin)
+    (signed,) = explain_batch(classifier, batch, answer(classifier, batch), Saliency(reduction="sum"), "predicted")[0]
+    assert any(f"rounding decides {100 * share:.0f} % of the map" in each for each in signed.warnings)
+    double = build(25 / margin).double()
+    (precise,) = explain_batch(double, batch, answer(double, batch), InputXGradient(), "predicted")[0]
+    assert not any("single precision" in each for each in precise.warnings)
+
+
+def test_a_network_that_double_precision_cannot_run_is_said_to_be_decided_by_rounding() -> None:
+    def saturate(outputs: Tensor) -> Tensor:
+        return torch.mm(outputs, torch.eye(2) * 1e4).softmax(1)  # single precision is written into it
+
+    classifier = classifier_of(Head(2, saturate), "softmax", ("no", "yes")).float()
+    classifier.facts = classifier.facts.replace({"gives_probabilities": True})
+    batch = batch_of(torch.tensor([-1]))._replace(images=random_images(1, SIZE).float())
+    explanations, _ = explain_batch(classifier, batch, answer(classifier, batch), Saliency(), "predicted")
+    assert any("rounding decides 100 % of the map" in each for each in explanations[0].warnings)

@@ -7,8 +7,13 @@ from torch import Tensor, nn
 from seewhy.core.types import Targets
 from seewhy.explainers.base import Explainer
 from seewhy.explainers.batch import find_warnings
+from seewhy.explainers.cam import ScoreCam
+from seewhy.explainers.captum_adapter import Captum
 from seewhy.explainers.completeness import ScoreChange, measure_completeness
 from seewhy.explainers.deep_lift import DeepLift
+from seewhy.explainers.full_grad import FullGrad
+from seewhy.explainers.gradient_shap import GradientShap
+from seewhy.explainers.hsic import Hsic
 from seewhy.explainers.integrated_gradients import GuidedIg, IntegratedGradients
 from seewhy.explainers.noise_tunnel import NoiseTunnel
 from seewhy.explainers.occlusion import Occlusion
@@ -29,7 +34,19 @@ METHODS: list[Explainer] = [
     GuidedIg(n_steps=4, tolerance=10, probe_batch_size=8),
     DeepLift(tolerance=10, probe_batch_size=8),
     Xrai(n_steps=4, probe_batch_size=8),
+    Hsic(cells=4, n_masks=40, bandwidth="distances", probe_batch_size=8),
+    FullGrad(probe_batch_size=8),
+    GradientShap(n_samples=8, noise=0, tolerance=10, probe_batch_size=8),
+    *(
+        Captum(method=method, n_segments=9, tolerance=10, probe_batch_size=8)
+        for method in ("IntegratedGradients", "DeepLift", "DeepLiftShap", "FeatureAblation", "Occlusion")
+    ),
+    Captum(method="ShapleyValueSampling", options={"n_samples": 4}, n_segments=9, tolerance=10, probe_batch_size=8),
 ]
+
+
+def name_method(explainer: Explainer) -> str:
+    return explainer.parameters.split(",")[0] if explainer.name == "captum" else explainer.name
 
 
 class Faint(nn.Module):
@@ -50,7 +67,7 @@ def single(share: float) -> Classifier:
     return classifier_of(Faint(share), 24, 3).float()
 
 
-@pytest.mark.parametrize("explainer", METHODS, ids=lambda each: each.name)
+@pytest.mark.parametrize("explainer", METHODS, ids=name_method)
 def test_differences_below_rounding_are_no_map_and_said_to_be_none(explainer: Explainer) -> None:
     images, targets = random_images(2, 24).float(), torch.tensor([1, 2])
     result = explainer.attribute(single(1e-7), images, targets)
@@ -62,7 +79,7 @@ def test_differences_below_rounding_are_no_map_and_said_to_be_none(explainer: Ex
     assert bool(precise.maps.flatten(1).any(1).all()), "double precision tells them from rounding"
 
 
-@pytest.mark.parametrize("explainer", METHODS, ids=lambda each: each.name)
+@pytest.mark.parametrize("explainer", METHODS, ids=name_method)
 def test_differences_above_rounding_stay(explainer: Explainer) -> None:
     images, targets = random_images(2, 24).float(), torch.tensor([1, 2])
     result = explainer.attribute(single(1e-2), images, targets)
@@ -102,3 +119,15 @@ def test_a_relative_gap_is_never_a_share_of_rounding() -> None:
     change = ScoreChange(torch.tensor([1e-9, 2.0]), torch.tensor([1e-3, 1e-3]))
     facts = measure_completeness(torch.full((2, 1, 1), 1e-4), change)
     assert facts["completeness_gap_relative"].tolist() == pytest.approx([0.1, 0.99995], rel=1e-4)
+
+
+def test_a_network_whose_score_no_channel_changes_has_no_map_of_scores() -> None:
+    images, targets = random_images(2, 24).float(), torch.tensor([1, 2])
+    explainer = ScoreCam(probe_batch_size=8)
+    result = explainer.attribute(single(1e-9), images, targets)
+    assert not bool(result.maps.any()) and result.facts["score_spread"].tolist() == [0, 0]
+    said = find_warnings(explainer, result.maps[0], {"score_spread": 0.0})
+    assert any("no channel changes the score by more than its rounding" in each for each in said)
+    clear = explainer.attribute(single(1.0), images, targets)
+    assert bool((clear.facts["score_spread"] > 0).all()) and bool(clear.maps.flatten(1).any(1).all())
+    assert not explainer.list_warnings({"score_spread": float(clear.facts["score_spread"][0])})

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from seewhy.core.tensors import is_out_of_memory
 from seewhy.models import batched
-from seewhy.models.batched import BatchedEvaluator, estimate_batch_size, find_batch_size, is_out_of_memory
+from seewhy.models.batched import BatchedEvaluator, estimate_batch_size, find_batch_size
 from seewhy.models.classifier import Classifier, Passes
 from tiny import classifier_of, random_images, small_cnn
 

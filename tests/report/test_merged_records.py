@@ -14,6 +14,7 @@ from journals import PLAN, batch_results, file_contents, write_batch
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
 from seewhy.report.merge_shards import LISTED, ShardRun, check_shards, find_shards, merge_shards
+from seewhy.runs import console
 from seewhy.runs.journal import Journal
 from seewhy.runs.resume_check import describe_differences, identify_run, select_decisive, select_shared
 
@@ -77,6 +78,17 @@ def test_the_record_of_the_whole_adds_up_all_shards(shards: list[ShardRun], tmp_
     }
     plan = Journal(tmp_path / "merged").read_plan()
     assert plan == {**PLAN, "shard": "1/1", "overrides": ["seed=0", "explainer.n_steps=8"]}
+
+
+def test_what_shards_say_of_accuracy_is_said_of_all_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "FEWEST", 5)  # of which the shards have 5 labelled images, 2 of them right
+    model, cut = {**RECORD["model"], "classes": 2, "doubts": ["model.mean"]}, "the centre crop leaves out 25 %"
+    for number in (1, 2, 3):
+        own = {"accuracy_warning": "of this shard"} if number == 2 else {}
+        write_shard(tmp_path / str(number), number, model=model, pictures_cut=cut, **own)
+    merged = merge_shards(find_shards([str(tmp_path)]), tmp_path / "merged")
+    assert merged["accuracy_warning"].startswith("2 of 5 correct is no better than guessing among 2 classes (p = 0.81)")
+    assert "check model.mean" in merged["accuracy_warning"] and merged["pictures_cut"] == cut
 
 
 def test_without_metrics_there_are_none_in_the_record(tmp_path: Path) -> None:

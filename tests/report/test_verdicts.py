@@ -13,6 +13,8 @@ from rich.console import Console
 
 from page_text import PageText
 from seewhy.report.comparison import Comparison, compare_runs, join_runs
+from seewhy.report.html.content import _describe_accuracy as describe_line
+from seewhy.report.html.verdict import _describe_accuracy as describe_tile
 from seewhy.report.leaderboard import build_leaderboard_table, describe_families, draw_leaderboard, find_mark
 from seewhy.report.ranks import draw_ranks
 from seewhy.report.runs import find_runs
@@ -242,3 +244,24 @@ def test_a_page_without_scores_asks_for_no_baseline(tmp_path: Path) -> None:
     page = write_run_page(tmp_path / "0").read_text()
     assert "explainer=random" not in page
     assert "Random baseline" not in page
+
+
+@pytest.mark.parametrize(
+    ("correct", "probability", "line", "tile"),
+    [
+        (["yes", "no", "", ""], "0.9", "50.0 % (1 of 2); 1 image has a label that is no class of this network, cat",
+         ("50.0 %", "1 of 2; 1 with other labels")),
+        (["", "", "", ""], "0.9", "3 images have labels that are no classes of this network, such as cat",
+         ("–", "no label is a class of the network")),
+        (["", "", "", ""], "", "", ("–", "no labels")),
+        (["yes", "yes", "no", ""], "0.9", "66.7 % (2 of 3)", ("66.7 %", "2 of 3")),
+    ],
+)  # fmt: skip
+def test_labels_that_are_no_classes_are_told_from_wrong_answers(
+    correct: list[str], probability: str, line: str, tile: tuple[str, str], tmp_path: Path
+) -> None:
+    """The last of four images has no label."""
+    run = find_runs([str(write_run(tmp_path, "saliency", images=4))])[0][0]
+    run.predictions["correct"], run.predictions["probability"] = correct, probability
+    run.predictions["label"] = ["cat", "cat", "cat", ""]
+    assert (describe_line(run), describe_tile(run)) == (line, tile)

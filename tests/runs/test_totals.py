@@ -19,7 +19,6 @@ from seewhy.runs.batch_results import BatchResults, ImageResult
 from seewhy.runs.console import describe_accuracy, doubt_accuracy
 from seewhy.runs.journal import Journal
 from seewhy.runs.tables import Totals
-from tiny import linear_classifier
 
 
 @pytest.fixture
@@ -93,7 +92,8 @@ def test_labels_that_are_no_classes_are_counted(
         (
             75,
             15,
-            r"^15 of 75 correct is no better than guessing among 5 classes \(p = 0\.55\).*model\.mean, model\.fit; the command doctor",
+            r"^15 of 75 correct is no better than guessing among 5 classes \(p = 0\.55\).*model\.mean, model\.fit; the "
+            "command doctor",
         ),
         (10, 4, r"p = 0\.12"),
         (10, 5, ""),  # P(at least 5 of 10 at 1/5) = 0.0328
@@ -102,13 +102,11 @@ def test_labels_that_are_no_classes_are_counted(
     ],
 )
 def test_an_accuracy_like_chance_is_doubted(labelled: int, correct: int, words: str) -> None:
-    classifier = linear_classifier(classes=5)[0]
-    classifier.doubts = ("model.mean", "model.fit")
-    doubt = doubt_accuracy(Totals(labelled=labelled, correct=correct), classifier)
+    doubts = ("model.mean", "model.fit")
+    doubt = doubt_accuracy(Totals(labelled=labelled, correct=correct), 5, doubts)
     assert re.search(words, doubt) if words else doubt == ""
-    assert doubt_accuracy(Totals(labelled=75, correct=0, label_accuracies=[0.5]), classifier) == ""
-    classifier.doubts = ()
-    assert doubt_accuracy(Totals(labelled=75, correct=0), classifier) == ""
+    assert doubt_accuracy(Totals(labelled=75, correct=0, label_accuracies=[0.5]), 5, doubts) == ""
+    assert doubt_accuracy(Totals(labelled=75, correct=0), 5, ()) == ""
 
 
 def test_passes_and_seconds_are_summed_by_stage(totals: Totals) -> None:

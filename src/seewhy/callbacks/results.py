@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import RichProgressBar
 from rich.markup import escape
 
 from seewhy.callbacks.attribution import Attribution
@@ -55,7 +56,7 @@ class Tables(JournalReader):
 
     def write(self, trainer: Trainer, classifier: Classifier) -> None:
         """Write all three tables."""
-        self.doubt = doubt_accuracy(self.recorder.totals, classifier)
+        self.doubt = doubt_accuracy(self.recorder.totals, len(classifier.facts.classes), classifier.doubts)
         write_tables(self.folder, self.recorder.journal)
 
     def record(self) -> dict[str, Any]:
@@ -101,6 +102,15 @@ class Terminal(JournalUser):
             self.console.print(f"[dim]{escape(cut)}[/]", soft_wrap=True)
         if self.recorder.finished_images:
             self.console.print(f"going on: {self.recorder.finished_images:,} of {images:,} images are done")
+
+    def on_test_batch_start(self, trainer: Trainer, *rest: object) -> None:
+        """Say in the progress bar what is done with the images; Lightning calls it `Testing`."""
+        bar: Any = trainer.progress_bar_callback
+        attribution = find_callback(trainer, Attribution)
+        explains = attribution is not None and attribution.limit != 0
+        if explains and isinstance(bar, RichProgressBar) and bar.progress is not None:
+            task: Any = bar.test_progress_bar_id
+            bar.progress.update(task, description="Explaining")
 
     def on_test_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         """Print the table of images, the scores and what a reader must know."""

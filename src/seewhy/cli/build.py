@@ -45,6 +45,7 @@ class Job:
                 "std": facts.std,
                 **({"display": facts.display} if facts.display else {}),
                 **({} if facts.fit == "crop" else {"fit": facts.fit}),
+                **({"doubts": list(self.classifier.doubts)} if self.classifier.doubts else {}),
             },
             "device": str(self.trainer.strategy.root_device),
             "threads": torch.get_num_threads(),

@@ -19,7 +19,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from seewhy.cli import help, resume, tasks
+from seewhy.cli import help, resume, run_folders, tasks
 from seewhy.cli.config import check_groups, defer_settings, find_config_folder, normalise_overrides
 from seewhy.cli.own_configs import register_folders
 from seewhy.cli.references import bound_references
@@ -61,6 +61,7 @@ def run_task(task: str, arguments: Sequence[str]) -> None:
         _exit_with(error)
     _share_sources()
     help.register_resolvers()
+    run_folders.register_network_name()
     bound_references()
     owner = os.getpid()
 

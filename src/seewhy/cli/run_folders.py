@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
@@ -72,7 +73,7 @@ def _claim(config: DictConfig, kind: str, task: str) -> Path:
         check_folder_name(name, key)
         folder = Path(name)
         if not named:
-            return create_new_folder(folder.with_name(name_network(config, folder.name)) if kind == "run" else folder)
+            return create_new_folder(folder)
         if kind == "run":
             check_folder_is_free(folder, task, list_overrides(config.hydra))
         elif folder.exists():
@@ -92,25 +93,35 @@ GENERAL = ("own", "torchvision", "timm", "transformers")
 """Choices of a network that do not say which one it is."""
 
 
-def name_network(config: DictConfig, folder: str) -> str:
-    """Put the name of the network in place of a choice that stands for many.
+def name_network(*, _root_: DictConfig) -> str:
+    """Name the network of a config for the folder of its run.
 
     Args:
-        config: The composed config, with Hydra's own part.
-        folder: The name of a run folder, with the choice between underscores.
+        _root_: The composed config, with Hydra's own part.
 
     Returns:
-        The name, safe for files; the same where the choice names the network, or where the name is a reference.
+        The choice of `model`; where that stands for many networks the name of the one, safe for files, unless it is a
+        reference, or the sweep was begun when its folders had the choice.
     """
-    choice = config.hydra.runtime.choices.get("model")
-    if choice not in GENERAL:
-        return folder
-    settings: Any = OmegaConf.to_container(config.model, resolve=False)
+    hydra = _root_.hydra
+    choice = str(hydra.runtime.choices.get("model"))
+    settings: Any = OmegaConf.to_container(_root_.get("model") or OmegaConf.create(), resolve=False)
     words = settings.get("build") if choice == "own" else settings.get("name")
-    if not isinstance(words, str) or "${" in words or not Path(words).name:
-        return folder
+    if choice not in GENERAL or not isinstance(words, str) or "${" in words or not Path(words).name:
+        return choice
+    is_job = hydra.get("mode") == RunMode.MULTIRUN and not OmegaConf.is_missing(hydra.job, "num")
+    if is_job and any(Path(str(hydra.sweep.dir)).glob(f"{hydra.job.num}_{choice}_*")):
+        return choice
     (network,) = name_files([Path(words).name]).values()
-    return folder.replace(f"_{choice}_", f"_{network}_", 1)
+    return network
+
+
+def register_network_name() -> None:
+    """Resolve ${network:}, which the names of folders hold."""
+    OmegaConf.register_new_resolver("network", name_network, replace=True)
+
+
+register_network_name()  # also in the processes of a launcher, which import the callback of this module
 
 
 def _check_sweep_folder(folder: Path) -> None:

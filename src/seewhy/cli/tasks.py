@@ -95,7 +95,8 @@ def _print_accuracy(job: Job) -> None:
 
     recorder = find_callback(job.trainer, JournalRecorder)
     if recorder is not None and find_callback(job.trainer, Terminal) is None:
-        for text in (describe_accuracy(recorder.totals), doubt_accuracy(recorder.totals, job.classifier)):
+        facts, doubts = job.classifier.facts, job.classifier.doubts
+        for text in (describe_accuracy(recorder.totals), doubt_accuracy(recorder.totals, len(facts.classes), doubts)):
             if text:
                 _print_first(text)
 

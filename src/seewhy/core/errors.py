@@ -95,7 +95,7 @@ def name_key(setting: str) -> Iterator[None]:
 
 
 class OwnCodeFailure(UserError):
-    """The user's own explainer or metric raised something; the message ends with the last lines of that code."""
+    """The user's own explainer, metric or network raised something; the message ends with the last lines of that code."""
 
 
 FRAMES = 3
@@ -113,30 +113,42 @@ def name_own_code(what: str, *parts: object) -> Iterator[None]:
     Raises:
         OwnCodeFailure: A class of `parts` is not of this project, and the block raised something else than a UserError.
     """
-    modules = {type(part).__module__ for part in parts}
-    packages = {module.partition(".")[0] for module in modules} - {"seewhy"}
-    files = {
-        getattr(sys.modules.get(module), "__file__", None) for module in modules if not module.startswith("seewhy.")
-    }
-    folders = {os.path.dirname(os.path.abspath(file)) for file in files if file}
+    modules = {module for part in parts if not (module := type(part).__module__).startswith("seewhy.")}
     try:
         yield
     except UserError:
         raise
     except Exception as error:  # own code raises what it likes
-        if not packages or (isinstance(error, OSError) and error.errno in FULL):
+        if not modules or (isinstance(error, OSError) and error.errno in FULL):
             raise
-        frames = [
-            frame
-            for frame, scope in zip(
-                traceback.extract_tb(error.__traceback__), traceback.walk_tb(error.__traceback__), strict=True
-            )
-            if str(scope[0].f_globals.get("__name__")).partition(".")[0] in packages
-            or os.path.dirname(os.path.abspath(frame.filename)) in folders
-        ]
-        lines = [f"\n  {frame.filename}:{frame.lineno} in {frame.name}: {frame.line}" for frame in frames[-FRAMES:]]
-        reason = f"{type(error).__name__}: {error}".removesuffix(": ").split("\n")[0]
-        raise OwnCodeFailure(f"{what} failed: {reason}{''.join(lines)}") from error
+        raise describe_own_failure(what, error, modules) from error
+
+
+def describe_own_failure(what: str, error: Exception, modules: Iterable[str]) -> OwnCodeFailure:
+    """Describe what own code raised.
+
+    Args:
+        what: The explainer, metric or network, as the sentence begins.
+        error: What was raised.
+        modules: Names of the modules of that code; what lies beside their files counts too.
+
+    Returns:
+        One sentence with the last lines of that code.
+    """
+    packages = {module.partition(".")[0] for module in modules}
+    files = {getattr(sys.modules.get(module), "__file__", None) for module in modules}
+    folders = {os.path.dirname(os.path.abspath(file)) for file in files if file}
+    frames = [
+        frame
+        for frame, (scope, _) in zip(
+            traceback.extract_tb(error.__traceback__), traceback.walk_tb(error.__traceback__), strict=True
+        )
+        if str(scope.f_globals.get("__name__")).partition(".")[0] in packages
+        or os.path.dirname(os.path.abspath(frame.filename)) in folders
+    ]
+    lines = [f"\n  {frame.filename}:{frame.lineno} in {frame.name}: {frame.line}" for frame in frames[-FRAMES:]]
+    reason = f"{type(error).__name__}: {error}".removesuffix(": ").split("\n")[0]
+    return OwnCodeFailure(f"{what} failed: {reason}{''.join(lines)}")
 
 
 @contextmanager

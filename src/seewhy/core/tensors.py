@@ -191,3 +191,16 @@ def _alike(values: Sequence[Tensor]) -> bool:
         all(each.is_contiguous() for each in values)
         or (values[0].ndim == 4 and all(each.is_contiguous(memory_format=torch.channels_last) for each in values))
     )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error of torch means that memory ran out, on any device.
+
+    Args:
+        error: What a pass raised.
+
+    Returns:
+        True where a smaller batch may fit.
+    """
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text

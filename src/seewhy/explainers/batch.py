@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from seewhy.core.errors import name_images
+from seewhy.core.errors import UserError, name_images
 from seewhy.core.facts import Facts
 from seewhy.core.outputs import list_labels
 from seewhy.core.target_choice import SEPARATOR, choose, name_suffix, parse_targets
@@ -24,6 +25,8 @@ FLAT = 0.25
 """Share of an image from which on its flat parts are looked into."""
 DECIDED = 0.05
 """Share of a map that rounding may decide."""
+NORMALISED = 1e-5
+"""A row of log-probabilities, the logarithm of whose sum is 0, is off by less in single precision."""
 NO_LABEL = "no label"
 """The words for a prediction in which no label is above the threshold."""
 
@@ -104,9 +107,14 @@ def explain_batch(
         skipped += [Skipped(batch.paths[row], reason) for row, reason in chosen.left_out]
         if not chosen.rows:
             continue
+        images, gradients = batch.images[chosen.rows], classifier.passes.backward
         with name_images([batch.names[row] for row in chosen.rows]):
-            result = explainer.attribute(classifier, batch.images[chosen.rows], chosen.targets)
-            ties = measure_ties(explainer, classifier, batch.images[chosen.rows], chosen.targets, result.maps)
+            result = explainer.attribute(classifier, images, chosen.targets)
+            saturated = find_saturated(classifier.facts, logits[chosen.rows])
+            if classifier.passes.backward == gradients:
+                saturated = torch.zeros_like(saturated)
+            ties = measure_ties(explainer, classifier, images, chosen.targets, result.maps)
+            limits = measure_saturation(explainer, classifier, images, chosen.targets, result.maps, saturated)
         for position, (row, target_of_image) in enumerate(zip(chosen.rows, chosen.described, strict=True)):
             suffix = ""
             if len(choices) > 1 or not choice.terms:
@@ -125,7 +133,7 @@ def explain_batch(
                 signed=explainer.signed,
                 classifier=f"{classifier.name} ({classifier.origin})",
                 facts=facts,
-                warnings=find_warnings(explainer, attribution, facts, ties[position]),
+                warnings=find_warnings(explainer, attribution, facts, ties[position], limits[position]),
                 display=classifier.facts.display,
                 suffix=suffix,
             )
@@ -178,8 +186,75 @@ def find_flat(images: Images) -> Tensor:
     return same.all(1).flatten(1).double().mean(1) >= FLAT
 
 
+def find_saturated(facts: Facts, logits: Tensor) -> Tensor:
+    """Find rows of probabilities, or of their logarithms, of which the largest is so near 1 that rounding decides the rest.
+
+    Behind a softmax the gradient holds 1 - p, which is rounded to multiples of half a unit of 1.
+
+    Args:
+        facts: Of the classifier.
+        logits: Its outputs [n, classes].
+
+    Returns:
+        Bool [n]: true where that rounding is more than the share `DECIDED` of 1 - p.
+    """
+    if facts.gives_probabilities:
+        likeliest = logits.amax(1)
+    elif facts.score == "softmax" and logits.shape[1] > 1:
+        normalised = logits.float().logsumexp(1).abs() <= NORMALISED
+        likeliest = logits.amax(1).exp() * normalised
+    else:
+        return torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
+    return 1 - likeliest <= torch.finfo(logits.dtype).eps / 2 / DECIDED
+
+
+def measure_saturation(
+    explainer: Explainer,
+    classifier: Classifier,
+    images: Images,
+    targets: Targets | Classes,
+    maps: Attributions,
+    saturated: Tensor,
+) -> list[float]:
+    """Measure how much of a map of gradients the precision of the outputs decides, by computing it in double precision.
+
+    Args:
+        explainer: The method.
+        classifier: The network.
+        images: Float [batch, channels, height, width] in [0, 1].
+        targets: A target for each image.
+        maps: What the method gave, [batch, height, width].
+        saturated: The images to look at, bool [batch].
+
+    Returns:
+        For each image the L2 distance of both maps as a share of the larger; 0 for all others.
+    """
+    shares, rows = [0.0] * len(images), saturated.nonzero().flatten()
+    if not len(rows) or classifier.mean.dtype == torch.float64:
+        return shares
+    device = "cpu" if images.device.type == "mps" else images.device
+    try:
+        options = {"cam_layer": classifier.cam_layer, "influence_layer": classifier.influence_layer, "fold": False}
+        with torch.inference_mode(False):
+            network = copy.deepcopy(classifier.network).to(device, torch.float64)
+            twin = Classifier(network, classifier.facts, name=classifier.name, **options)  # type: ignore[arg-type]
+            twin = twin.to(device)
+        chosen = Targets(Targets.of(targets).values[rows].to(device))
+        twins = explainer.attribute(twin.eval(), images[rows].to(device), chosen).maps
+    except (
+        RuntimeError,
+        TypeError,
+        UserError,
+    ):  # a network that cannot be copied, or has single precision written into it
+        return [float(each) for each in saturated.tolist()]
+    for row, first, precise in zip(rows.tolist(), maps[rows].double().to(device), twins.double(), strict=True):
+        largest = float(torch.maximum(first.norm(), precise.norm()))
+        shares[row] = float((first - precise).norm()) / largest if largest else 0.0
+    return shares
+
+
 def find_warnings(
-    explainer: Explainer, attribution: Tensor, facts: dict[str, float], ties: float = 0.0
+    explainer: Explainer, attribution: Tensor, facts: dict[str, float], ties: float = 0.0, saturation: float = 0.0
 ) -> tuple[str, ...]:
     """Find what a reader must know before trusting a map.
 
@@ -188,6 +263,7 @@ def find_warnings(
         attribution: Float [height, width].
         facts: Numbers about the map.
         ties: The share of it that `measure_ties` gave.
+        saturation: The share of it that `measure_saturation` gave.
 
     Returns:
         A sentence for each.
@@ -203,6 +279,12 @@ def find_warnings(
         warnings.append(
             f"rounding decides {100 * min(ties, 1):.0f} % of the map: where the picture is flat the values that the network "
             "compares are equal; explainer=smooth_grad averages over noisy copies, in which they are not"
+        )
+    if saturation > DECIDED:
+        warnings.append(
+            f"rounding decides {100 * min(saturation, 1):.0f} % of the map: the probability is so near 1 that single "
+            "precision does not tell what is left; give the network without its last softmax or sigmoid, or in double "
+            "precision"
         )
     return (*warnings, *explainer.list_warnings(facts))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -231,7 +232,8 @@ class ScoreCam(Cam):
 
     H_k is A_k enlarged bilinearly to the image and stretched to [0, 1]; f is the score, whose value for the black
     image, subtracted in the paper, cancels in the softmax. Channels that are the same everywhere say nothing about
-    positions and weigh 0. Never negative; not normalised.
+    positions and weigh 0. Never negative; not normalised. Fact `score_spread`: how far the scores f(image * H_k) and
+    f(image) are apart; where that is rounding, the weights say nothing of the network, and the map counts as zero.
     Wang et al.: Score-CAM, CVPR Workshops 2020; few channels: FasterScore-CAM (Li, 2020).
 
     Args:
@@ -241,10 +243,37 @@ class ScoreCam(Cam):
 
     channels: Count | None = None
 
+    def list_warnings(self, facts: Mapping[str, float]) -> list[str]:
+        """List scores that do not depend on the channels.
+
+        Args:
+            facts: Those of one map.
+
+        Returns:
+            At most one sentence.
+        """
+        if facts["score_spread"]:
+            return []
+        return ["no channel changes the score by more than its rounding, so that the map would not depend on the score"]
+
+    def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
+        layer = CamLayer(evaluator, images, self.layer)
+        coarse, spread = self._weigh(evaluator, layer, images, targets)
+        maps = layer.grid.enlarge(coarse.relu()).masked_fill((spread == 0)[:, None, None], 0.0)
+        return AttributionResult(maps, {"score_spread": spread})
+
     def _compute_coarse(self, evaluator: BatchedEvaluator, layer: CamLayer, images: Images, targets: Targets) -> Tensor:
-        """The masked images of all channels and images fill the batches."""
-        (features,) = evaluator.run_passes(
-            lambda rows: layer.read_features(images[rows])[:1], len(images), gradient=False
+        return self._weigh(evaluator, layer, images, targets)[0]
+
+    def _weigh(
+        self, evaluator: BatchedEvaluator, layer: CamLayer, images: Images, targets: Targets
+    ) -> tuple[Tensor, Tensor]:
+        """(map [batch, rows, columns] before the ReLU, spread of the scores [batch], 0 where it is rounding).
+
+        The masked images of all channels and images fill the batches.
+        """
+        features, logits = evaluator.run_passes(
+            lambda rows: layer.read_features(images[rows]), len(images), gradient=False
         )
         pairs = select_varied_channels(features, self.channels)
         scores = features.new_full(features.shape[:2], -torch.inf)
@@ -253,7 +282,13 @@ class ScoreCam(Cam):
             # pixels that no cell depends on count as its smallest value, whatever that is
             masks = stretch(layer.grid.enlarge(stretch(features[image, channel])))
             scores[image, channel] = evaluator.compute_scores(images[image] * masks[:, None], targets[image])
-        return weigh_channels(features, scores.softmax(1).nan_to_num(0.0))
+        own = targets.score(logits)[:, None].to(scores)
+        spread = torch.cat([scores, own], 1).amax(1) - torch.cat(
+            [torch.where(scores.isfinite(), scores, own), own], 1
+        ).amin(1)
+        rounding = bound_score_differences(layer.classifier, logits, targets, images)
+        coarse = weigh_channels(features, scores.softmax(1).nan_to_num(0.0))
+        return coarse, torch.where(spread > rounding, spread, 0.0)
 
     def passes_per_image(self, **size: Any) -> tuple[int, int] | None:
         """One forward and one for each channel that is not constant; None where their number depends on the layer."""

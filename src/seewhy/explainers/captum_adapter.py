@@ -18,6 +18,7 @@ from seewhy.core.errors import Incompatible, UserError
 from seewhy.core.facts import select_display
 from seewhy.core.random import seed_generator
 from seewhy.core.settings import Count, Positive, Text
+from seewhy.core.tensors import is_out_of_memory
 from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.explainers.baselines import Baseline, build_baselines
@@ -26,6 +27,7 @@ from seewhy.explainers.captum_methods import (
     Score,
     check_method,
     check_options,
+    is_of_layer,
     is_of_network,
     leaving_nothing,
     list_options,
@@ -33,13 +35,14 @@ from seewhy.explainers.captum_methods import (
     seeded,
     takes,
 )
-from seewhy.explainers.completeness import ScoreChange, describe_completeness_gap, measure_gap
+from seewhy.explainers.completeness import ScoreChange, describe_completeness_gap, measure_gap, share_rounding
 from seewhy.explainers.deep_lift import DeepLift
 from seewhy.explainers.guided_backprop import Deconvolution, GuidedBackprop
 from seewhy.explainers.occlusion import Occlusion
 from seewhy.explainers.rounding import compute_scores_with_rounding
 from seewhy.explainers.superpixels import segment_images
-from seewhy.models.batched import BatchedEvaluator, is_out_of_memory
+from seewhy.models.batched import BatchedEvaluator
+from seewhy.models.cell_grid import BatchLayout
 from seewhy.models.classifier import Classifier
 from seewhy.models.layers import remember, require_grid
 from seewhy.models.tracing import draw_noise
@@ -216,13 +219,16 @@ class Captum(Explainer):
             values = self._run(evaluator, images[rows], targets[rows], name, mask)
             sums.append(values.double().sum())
             maps.append(self._draw(classifier, values, images[rows], name)[0])
-        drawn, facts = torch.stack(maps), dict[str, Tensor]()
+        drawn, facts, floor = torch.stack(maps), dict[str, Tensor](), None
         if self._is_complete:
             change = self._compute_change(evaluator, images, targets)
             facts = measure_gap(torch.stack(sums).to(images).double(), change, images.dtype)
+            floor = share_rounding(drawn, change.rounding)
+        elif takes(self.method, "perturbations_per_eval"):  # differences of scores
+            floor = compute_scores_with_rounding(evaluator, images, targets)[1]
         if self.method in RECTIFIED:
             facts["difference_from_own"] = self._compare_with_own(evaluator, images, targets, drawn)
-        return AttributionResult(drawn, facts)
+        return AttributionResult(drawn, facts, floor)
 
     def _run(
         self, evaluator: BatchedEvaluator, image: Images, target: Targets, layer: str | None, mask: Tensor | None
@@ -300,17 +306,25 @@ class Captum(Explainer):
 
     def _draw(self, classifier: Classifier, values: Tensor, image: Images, layer: str | None) -> Tensor:
         """[1, height, width] of what captum gave."""
-        if values.shape == image.shape:
-            return values.sum(1)
         size = (image.shape[2], image.shape[3])
-        if layer is not None:
-            grid = require_grid(classifier, layer, size)
-            if values.shape[2:] == grid.cells and values.shape[1] == 1:  # summed over the channels, as LayerGradCam's
-                return grid.enlarge(values[:, 0])
-            try:
+        grid = None if layer is None else require_grid(classifier, layer, size)
+        is_plain = grid is not None and (grid.layout, grid.cell_axes, grid.order) == (BatchLayout(), (3, 4), None)
+        if self.method == "GuidedGradCam":  # captum weighs the second axis and stretches the others over the image
+            if grid is not None and is_plain and grid.rows.fits and grid.columns.fits:
+                return values.sum(1)
+            raise Incompatible(
+                f"captum's GuidedGradCam stretches the map of layer {layer!r} over the image, and its cells do not lie so; "
+                "use explainer=guided_grad_cam, which draws it where they look"
+            )
+        elif self.method == "LayerGradCam":
+            if grid is not None and is_plain:
+                return grid.enlarge(values.sum(1))
+        elif grid is None or not is_of_layer(self.method):
+            if values.shape == image.shape:
+                return values.sum(1)
+        else:
+            with contextlib.suppress(RuntimeError, IndexError):
                 return grid.enlarge(grid.arrange(values).sum(1))
-            except (RuntimeError, IndexError):
-                pass
         raise Incompatible(
             f"captum's {self.method} gives values of shape {list(values.shape)}, which are no map of this image; use "
             "explainer=grad_cam, which reads the tokens of any layer"

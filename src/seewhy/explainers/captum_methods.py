@@ -106,9 +106,15 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
         options: By name; None: captum's default.
 
     Raises:
-        UserError: The method has no such option; the message names the nearest, or all that it has.
+        UserError: The method has no such option (the message names the nearest, or all that it has), or a map could not be
+            drawn with it.
     """
     possible = list_options(name)
+    if options.get("attribute_to_layer_input"):
+        raise UserError(
+            "explainer.options.attribute_to_layer_input=true: it is measured where outputs of a layer look, not its inputs; "
+            "set explainer.layer to the module before it"
+        )
     for option, value in options.items():
         if value is not None and option not in possible:
             near = find_nearest(option, possible, 1)
@@ -229,3 +235,15 @@ def leaving_nothing(network: nn.Module) -> Iterator[None]:
                     own[key] = value
         for parameter, gradient in gradients:
             parameter.grad = gradient
+
+
+def is_of_layer(name: str) -> bool:
+    """Tell whether the values of a method have the shape of a layer's output.
+
+    Args:
+        name: Of a class of captum.attr.
+
+    Returns:
+        True for captum's layer attributions; others that name a layer give values for the image.
+    """
+    return any(base.__name__ == "LayerAttribution" for base in load_methods()[name].__mro__)

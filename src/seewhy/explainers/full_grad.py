@@ -57,7 +57,8 @@ class FullGrad(Explainer):
 
     Facts: x . df/dx and all b . df/dy add up to the score; `completeness_gap` is by how much they do not (operations that
     hide their derivative), `completeness_gap_relative` that as a share of the score, and `input_share` what x . df/dx is
-    of it.
+    of it. Where all that is drawn adds up to less than the score's rounding, the map counts as zero: `largest` is the
+    largest |term|, `floor` its share of the rounding.
     Srinivas, Fleuret: Full-gradient representation for neural network visualization, NeurIPS 2019.
 
     Args:
@@ -92,19 +93,22 @@ class FullGrad(Explainer):
         def explain(rows: Tensor) -> tuple[Tensor, ...]:
             return self._explain(classifier, images[rows], targets[rows])
 
-        maps, shares, total, score, rounding = evaluator.run_passes(explain, len(images), gradient=True)
+        maps, shares, total, score, rounding, sizes, largest = evaluator.run_passes(explain, len(images), gradient=True)
         facts = measure_gap(total, ScoreChange(score, rounding), maps.dtype)
         smallest = rounding.clamp_min(torch.finfo(torch.float64).tiny)
         facts["input_share"] = (shares / torch.where(score == 0, smallest, score)).to(maps)
-        return AttributionResult(maps, facts)
+        facts["largest"] = largest.to(maps)
+        facts["floor"] = (rounding * torch.where(sizes > 0, largest / sizes, 1.0)).to(maps)
+        return AttributionResult(maps.masked_fill((sizes <= rounding)[:, None, None], 0.0), facts)
 
     def _explain(self, classifier: Classifier, images: Images, targets: Targets) -> tuple[Tensor, ...]:
-        """(maps, x . df/dx, sum of all terms, score, rounding of the score)."""
+        """(maps, x . df/dx, sum of all terms, score, its rounding, sum and largest of all |terms| that are drawn)."""
         decomposition = decompose(classifier, images, targets)
         source, terms = decomposition.input_term, decomposition.terms
         maps = self._process(source)
         input_share = source.double().sum((1, 2, 3))
         total = input_share.clone()
+        sizes, largest = _measure_sizes(source)
         places = find_places(classifier, (images.shape[2], images.shape[3]), terms)
         for call, term in terms.items():
             layout, grid = places.get(call, (None, None))
@@ -113,8 +117,11 @@ class FullGrad(Explainer):
             total += (term if layout is None else layout.divide(term)).double().flatten(1).sum(1)
             if grid is not None and min(grid.cells) > 1:
                 maps = maps + grid.enlarge(self._process(grid.arrange(term)))
+                size, peak = _measure_sizes(grid.arrange(term))
+                sizes, largest = sizes + size, torch.maximum(largest, peak)
         rounding = bound_score_differences(classifier, decomposition.logits, targets, images)
-        return maps, input_share, total, targets.score(decomposition.logits).double(), rounding.double()
+        score = targets.score(decomposition.logits).double()
+        return maps, input_share, total, score, rounding.double(), sizes, largest
 
     def _process(self, terms: Tensor) -> Tensor:
         """Sum over the channels of psi, [n, channels, rows, columns] -> [n, rows, columns]."""
@@ -124,6 +131,12 @@ class FullGrad(Explainer):
         elif self.rescale == "layer":
             values = stretch(values.flatten(1, 2)).view_as(values)
         return values.sum(1)
+
+
+def _measure_sizes(terms: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum and largest of the absolute values of each image, float64 [n]."""
+    values = terms.double().abs().flatten(1)
+    return values.sum(1), values.amax(1)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from seewhy.core.errors import UserError
-from seewhy.core.tensors import widen
+from seewhy.core.tensors import is_out_of_memory, widen
 from seewhy.core.types import Classes, Images, Targets
 
 if TYPE_CHECKING:
@@ -175,19 +175,6 @@ def _run_pass(classifier: Classifier, images: Tensor, gradient: bool) -> None:
 def _synchronise(image: Tensor) -> None:
     if image.device.type == "cuda":
         torch.cuda.synchronize(image.device)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error of torch means that memory ran out, on any device.
-
-    Args:
-        error: What a pass raised.
-
-    Returns:
-        True where a smaller batch may fit.
-    """
-    text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text
 
 
 def name_measurement(classifier: Classifier, image: Tensor, gradient: bool) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
-from seewhy.core.errors import Incompatible, UserError
+from seewhy.core.errors import Incompatible, UserError, name_images
 from seewhy.core.facts import Facts
 from seewhy.core.outputs import expand_binary
 from seewhy.core.settings import LearningRate, OneOf, Penalty, check_fields
@@ -29,6 +29,7 @@ from seewhy.models.unwrapping import (
     find_hidden_names,
     has_visible_layers,
     interpret,
+    name_own_network,
     set_mode,
     unwrap_network,
 )
@@ -246,7 +247,7 @@ class Classifier(LightningModule):
         for parameter in trainable:
             parameter.requires_grad_(False)
         try:
-            with interpret():
+            with interpret(), name_own_network(self.name, self.network):
                 yield
         finally:
             for module, mode in modes.items():
@@ -276,7 +277,7 @@ class Classifier(LightningModule):
         """Compute the logits of a batch for the callbacks, which log test/loss and test/accuracy."""
         if not len(batch.images):
             return {"logits": batch.images.new_zeros(0, len(self.facts.classes))}
-        with self.frozen():
+        with name_images(batch.names), self.frozen():
             return {"logits": self(batch.images)}
 
     def _loss(self, batch: Batch, stage: str) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from seewhy.core.errors import UserError
 from seewhy.core.outputs import settle_classes
-from seewhy.models.batched import is_out_of_memory
+from seewhy.core.tensors import is_out_of_memory
 from seewhy.models.read_outputs import read_outputs
 
 if TYPE_CHECKING:

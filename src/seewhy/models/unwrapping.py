@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import traceback
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.autograd.function import BackwardCFunction
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from seewhy.core.errors import UserError
+from seewhy.core.errors import UserError, describe_own_failure
+from seewhy.core.tensors import is_out_of_memory
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -25,6 +28,9 @@ OPERATOR = type(torch.ops.aten.relu.default)
 INSTEAD = (
     "use saliency, integrated_gradients or occlusion, or give the network as the torch.nn.Module that it was made of"
 )
+
+LIBRARIES = ("builtins", "seewhy", "torch", "torchvision", "timm", "transformers")
+"""Packages whose modules are not the user's own."""
 
 
 def unwrap_network(network: nn.Module | ExportedProgram) -> nn.Module:
@@ -197,3 +203,47 @@ def _join(pieces: list[Any], count: int) -> Any:
     if isinstance(first, tuple | list):
         return tuple(_join([piece[index] for piece in pieces], count) for index in range(len(first)))
     return torch.cat(pieces)[:count]
+
+
+@contextlib.contextmanager
+def name_own_network(name: str, network: nn.Module) -> Iterator[None]:
+    """Turn what the user's own modules raise into one sentence with the last lines of their code.
+
+    What this project's hooks raise while a module calls them passes, as does memory that ran out.
+
+    Args:
+        name: Of the network.
+        network: It or its parts may be of the user's own classes.
+
+    Raises:
+        OwnCodeFailure: The block raised something else than a UserError in the forward, or the gradient, of such a module.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # own code raises what it likes
+        own = {id(part): type(part).__module__ for part in network.modules() if not _is_of_library(type(part))}
+        calls = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        owners = [_find_module(frame.f_locals.get("self"), own) for frame in calls]
+        modules = {module for module in owners if module}
+        inside = calls[max(number for number, module in enumerate(owners) if module) :] if modules else []
+        if not modules or is_out_of_memory(error) or any(_is_ours(frame.f_globals) for frame in inside):
+            raise
+        raise describe_own_failure(f"the network {name}", error, modules) from error
+
+
+def _is_of_library(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] in LIBRARIES
+
+
+def _is_ours(names: Mapping[str, Any]) -> bool:
+    return str(names.get("__name__")).startswith("seewhy.")
+
+
+def _find_module(caller: object, own: Mapping[int, str]) -> str | None:
+    """The Python module of an own part of the network, or of an own function whose gradient is computed."""
+    function = getattr(caller, "_forward_cls", None) if isinstance(caller, BackwardCFunction) else None
+    if function is not None and not _is_of_library(function):
+        return str(function.__module__)
+    return own.get(id(caller))

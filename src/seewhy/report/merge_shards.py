@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
 from seewhy.report.runs import find_records, read_record
-from seewhy.runs.console import TextConsole
+from seewhy.runs.console import TextConsole, doubt_accuracy
 from seewhy.runs.journal import FOLDER, Journal
 from seewhy.runs.logged_results import write_sheet
 from seewhy.runs.resume_check import Shard, describe_differences, select_shared
@@ -19,7 +19,7 @@ from seewhy.runs.scores import write_curves, write_scores
 from seewhy.runs.tables import Totals, write_tables
 from seewhy.statistics.schema import read_metric_facts
 
-COPIED = ("model", "device", "threads", "explainer", "attribution_form", "metrics", "sheet", "seed")
+COPIED = ("model", "device", "threads", "explainer", "attribution_form", "metrics", "sheet", "seed", "pictures_cut")
 """What the record of the whole run takes from that of its first shard."""
 
 
@@ -107,8 +107,11 @@ def merge_shards(shards: Sequence[ShardRun], folder: Path) -> dict[str, Any]:
     if "sheet" in first.record:
         write_sheet(out, journal, first.record["sheet"]["maximum"], first.record["sheet"]["style"])
     TextConsole().print(f"{len(shards)} shards merged: {totals.images:,} images", soft_wrap=True)
+    model = first.record["model"]
+    doubt = doubt_accuracy(totals, model.get("classes") or 0, model.get("doubts", ()))
     return {
         **{key: first.record[key] for key in COPIED if key in first.record},
+        **({"accuracy_warning": doubt} if doubt else {}),
         "task": "explain",
         "overrides": _drop_shard(first.plan["overrides"]),
         **({"logged": totals.average_losses()} if totals.losses else {}),

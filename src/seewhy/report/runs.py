@@ -57,6 +57,21 @@ class Run:
         names = self.predictions.index.map(name_image)
         return self.predictions.set_axis(names, axis=0)[~names.duplicated()]
 
+    def count_answers(self) -> tuple[int, int, list[str]]:
+        """Count right answers.
+
+        Returns:
+            (right answers, images whose label is a class of the network, labels of the others that have one); no label
+            counts where the network gives no probabilities, of which nothing is right or wrong.
+        """
+        images = self.images
+        answers = [answer for answer in images["correct"] if answer in ("yes", "no")]
+        rows = zip(
+            images["label"], images["correct"], pd.to_numeric(images["probability"], errors="coerce"), strict=True
+        )
+        others = [str(label) for label, answer, share in rows if label and answer not in ("yes", "no") and share >= 0]
+        return answers.count("yes"), len(answers), others
+
     @property
     def model(self) -> tuple[str, str]:
         """Name and hash of the weights."""

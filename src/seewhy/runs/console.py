@@ -195,10 +195,7 @@ def describe_accuracy(totals: Totals) -> str:
     """
     sentences = [_describe_share(totals)] if totals.labelled else []
     if totals.foreign:
-        count = f"{totals.foreign:,} image{'s have labels' if totals.foreign > 1 else ' has a label'}"
-        words = "that are no classes" if totals.foreign > 1 else "that is no class"
-        example = f"such as {totals.foreign_label}" if totals.foreign > 1 else totals.foreign_label
-        sentences.append(f"{count} {words} of this network, {example}")
+        sentences.append(describe_foreign_labels(totals.foreign, totals.foreign_label))
     return "\n".join(sentences)
 
 
@@ -213,21 +210,36 @@ def _describe_share(totals: Totals) -> str:
     return f"{totals.correct:,} of {totals.labelled:,} labelled images classified correctly ({share})"
 
 
-def doubt_accuracy(totals: Totals, classifier: Classifier) -> str:
+def describe_foreign_labels(count: int, example: str) -> str:
+    """Describe labels that are no classes of the network.
+
+    Args:
+        count: Images with such a label, at least 1.
+        example: The label of the first of them.
+
+    Returns:
+        One sentence.
+    """
+    images = f"{count:,} image{'s have labels' if count > 1 else ' has a label'}"
+    words = "that are no classes" if count > 1 else "that is no class"
+    return f"{images} {words} of this network, {'such as ' if count > 1 else ''}{example}"
+
+
+def doubt_accuracy(totals: Totals, classes: int, doubts: Sequence[str]) -> str:
     """Doubt the settings of trained weights that answer like chance.
 
     The exact binomial test of as many right answers or more by guessing, each class with the same probability.
 
     Args:
         totals: Of the run.
-        classifier: With the settings that its weights did not bring.
+        classes: Of the network.
+        doubts: Settings that its weights did not bring.
 
     Returns:
         What may be wrong; empty where the accuracy is better than chance at 5 %, below `FEWEST` labelled images, where
         images may have several labels, and where the weights brought all settings.
     """
-    classes = len(classifier.facts.classes)
-    if totals.labelled < FEWEST or totals.label_accuracies or not classifier.doubts:
+    if totals.labelled < FEWEST or totals.label_accuracies or not doubts:
         return ""
     from scipy.stats import binom
 
@@ -237,7 +249,7 @@ def doubt_accuracy(totals: Totals, classifier: Classifier) -> str:
     return (
         f"{totals.correct:,} of {totals.labelled:,} correct is no better than guessing among {classes:,} classes "
         f"(p = {chance:.2f}), so the maps explain a network that may see other images than in its training: check "
-        f"{', '.join(classifier.doubts)}; the command doctor with the same model and data tries each"
+        f"{', '.join(doubts)}; the command doctor with the same model and data tries each"
     )
 
 
@@ -251,7 +263,8 @@ def list_caveats(totals: Totals, classifier: Classifier) -> list[str]:
     Returns:
         One sentence each on an accuracy like chance, on maps with a warning and on images that were left out.
     """
-    caveats = [doubt] if (doubt := doubt_accuracy(totals, classifier)) else []
+    doubt = doubt_accuracy(totals, len(classifier.facts.classes), classifier.doubts)
+    caveats = [doubt] if doubt else []
     if totals.warned:
         caveats.append(f"{totals.warned} of {totals.explained} maps carry a warning: see their figures")
     if totals.skipped:

@@ -66,6 +66,7 @@ class Model(_Open):
     mean: list[float] = []
     display: list[str | int] | None = None
     fit: str = ""
+    doubts: list[str] = []
 
 
 class Style(_Closed):

@@ -16,13 +16,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from seewhy.core.errors import Incompatible
-from seewhy.core.tensors import widen
+from seewhy.core.tensors import is_out_of_memory, widen
 from seewhy.core.types import Images, Targets
 from seewhy.explainers._incremental.nodes import Node, Nodes, Padded, SlidingWindow, build_nodes
 from seewhy.explainers._incremental.plan import Group, Plan, build_plan, must_crop
 from seewhy.explainers._incremental.recording import Region, Span, Unrecordable, Value, record
 from seewhy.explainers.rounding import bound_score_differences
-from seewhy.models.batched import BatchedEvaluator, is_out_of_memory
+from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Passes
 
 Key = tuple[int, float]

@@ -22,6 +22,7 @@ from seewhy.report.html.models import ModelPair, build_model_pairs
 from seewhy.report.html.verdict import Verdict, build_verdict, list_classes, rate_suspicion
 from seewhy.report.leaderboard import NO_BASELINE, describe_families, describe_leaders, join_names, list_notes
 from seewhy.report.runs import Run, UnusedRun, read_curves, read_skipped
+from seewhy.runs.console import describe_foreign_labels
 from seewhy.statistics.schema import list_draws
 
 
@@ -157,9 +158,9 @@ def _describe_system(run: Run) -> str:
 
 
 def _describe_accuracy(run: Run) -> str:
-    answers = [value for value in run.images["correct"] if value in ("yes", "no")]
-    right = answers.count("yes")
-    return f"{100 * right / len(answers):.1f} % ({right:,} of {len(answers):,})" if answers else ""
+    right, answers, others = run.count_answers()
+    share = f"{100 * right / answers:.1f} % ({right:,} of {answers:,})" if answers else ""
+    return "; ".join(filter(None, (share, describe_foreign_labels(len(others), others[0]) if others else "")))
 
 
 def _describe_data(runs: Sequence[Run]) -> str:

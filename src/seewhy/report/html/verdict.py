@@ -14,7 +14,7 @@ from seewhy.plots.text import format_probability
 from seewhy.report.comparison import Comparison
 from seewhy.report.html.gallery import Gallery, Method
 from seewhy.report.leaderboard import NO_BASELINE, format_value, join_names
-from seewhy.report.runs import read_robustness
+from seewhy.report.runs import Run, read_robustness
 
 CONFIDENT = 0.5
 """From this probability on a wrong prediction is called confident."""
@@ -57,7 +57,7 @@ def build_verdict(
     for comparison, explainers in zip(comparisons, methods, strict=True):
         words = " ".join(filter(None, (_judge(comparison, explainers), *map(_judge_robustness, explainers))))
         sentences += [f"{comparison.joined.model}: {words}" if several else words]
-    accuracies = [_describe_accuracy(explainers[0].run.images) for explainers in methods]
+    accuracies = [_describe_accuracy(explainers[0].run) for explainers in methods]
     names = [comparison.joined.model for comparison in comparisons]
     value, note = (" / ".join(value for value, _ in accuracies), ", ".join(names)) if several else accuracies[0]
     warned = sum(
@@ -96,10 +96,12 @@ def _judge_robustness(method: Method) -> str:
     return words + (f", where maps of {method.label} correlate with the clean ones by {alike:.2f}." if alike else ".")
 
 
-def _describe_accuracy(predictions: pd.DataFrame) -> tuple[str, str]:
-    answers = [value for value in predictions["correct"] if value in ("yes", "no")]
-    right = answers.count("yes")
-    return (f"{100 * right / len(answers):.1f} %", f"{right:,} of {len(answers):,}") if answers else ("–", "no labels")
+def _describe_accuracy(run: Run) -> tuple[str, str]:
+    right, answers, others = run.count_answers()
+    if answers:
+        more = f"; {len(others):,} with other labels" if others else ""
+        return f"{100 * right / answers:.1f} %", f"{right:,} of {answers:,}{more}"
+    return "–", "no label is a class of the network" if others else "no labels"
 
 
 def _judge(comparison: Comparison, methods: Sequence[Method]) -> str:
