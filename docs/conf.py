@@ -8,7 +8,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "scripts")]
 
-from myst_parser.sphinx_ import MystParser  # noqa: E402
+from myst_parser.parsers.sphinx_ import MystParser  # noqa: E402
 
 from seewhy import __version__  # noqa: E402
 
