@@ -14,6 +14,7 @@ from seewhy import __version__  # noqa: E402
 
 project = "seewhy"
 author = "the seewhy authors"
+copyright = "the seewhy authors, Apache 2.0"
 release = version = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 
