@@ -179,7 +179,7 @@ def list_networks(arguments: argparse.Namespace) -> Iterator[tuple[Classifier, C
     def read_cifar(facts: Facts) -> CIFAR10:
         return CIFAR10(arguments.cifar10, facts.replace({"classes": facts.classes}), limit=arguments.images)
 
-    for name in ("cifar_cnn", "vgg16_cifar"):
+    for name in ("cifar_cnn", "vgg16_cifar", "vit_cifar"):
         yield load_classifier(name), read_cifar
     if arguments.squeezenet:
         known = load_classifier("squeezenet", weights=arguments.squeezenet)

