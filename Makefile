@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help install check lint imports types test explain train robustness synthesize doctor compare sweep report methods logbook benchmark tensorboard wheel docs oracle browser clean distclean
+.PHONY: help install check lint imports types test explain train robustness synthesize ground_truth doctor compare sweep report methods logbook benchmark tensorboard wheel docs oracle browser clean distclean
 
 PYTHON ?= python3
 ARGS ?=
@@ -25,7 +25,7 @@ endif
 
 help: ## show this list
 	@echo 'make <target> [ARGS="..."]: ARGS goes to the command, such as make explain ARGS="explainer=occlusion"'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z_-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
 
 install: $(DEVELOPMENT) ## create .venv with the pinned versions (PYTHON=python3.12: this interpreter; TORCH_INDEX=URL: torch from this index)
 
@@ -46,6 +46,9 @@ doctor: $(RUNTIME) ## find out what is wrong with a classifier
 
 compare: $(RUNTIME) ## find out whether two classifiers answer for the same reasons
 	$(RUN) src/compare.py $(ARGS)
+
+ground_truth: $(RUNTIME) ## judge explainers where the truth is known: networks trained on planted data
+	$(RUN) src/ground_truth.py $(ARGS)
 
 sweep: $(RUNTIME) ## explain the same images with every method
 	$(RUN) src/explain.py -m 'explainer=glob(*)' $(ARGS)

@@ -25,7 +25,7 @@ def main() -> None:
     arguments = sys.argv[1:]
     word = arguments[0] if arguments else "--help"
     if word in ("-h", "--help", "help"):
-        print("\n".join(f"seewhy {task:<11} {words}" for task, words in TASKS.items()))
+        print("\n".join(f"seewhy {task:<12} {words}" for task, words in TASKS.items()))
     elif word == "--version":
         from seewhy import __version__
 

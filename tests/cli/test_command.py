@@ -18,7 +18,7 @@ from seewhy.cli.config import CONFIGS, compose
 from seewhy.cli.main import with_one_message, wrap_message
 from seewhy.core.errors import find_nearest
 
-TASKS = ("explain", "train", "robustness", "synthesize", "doctor", "compare", "report")
+TASKS = ("explain", "train", "robustness", "synthesize", "ground_truth", "doctor", "compare", "report")
 ROOT = CONFIGS.parent
 
 
@@ -38,9 +38,10 @@ def test_the_page_fits_the_terminal_and_names_every_group(task: str, monkeypatch
     assert [line for line in shown.splitlines() if len(line) > 80] == []
     assert f"python src/{task}.py -sc install=bash" in shown
     assert "$" not in shown.replace('"$(', "")
-    listed = set(re.findall(r"^  ([a-z]+)=", shown, re.MULTILINE))
+    listed = set(re.findall(r"^  ([a-z_]+)=", shown, re.MULTILINE))
     defaults = OmegaConf.load(CONFIGS / f"{task}.yaml")["defaults"]
-    named = {str(next(iter(one))) for one in defaults if not isinstance(one, str)} - {"hydra", "override hydra/help"}
+    named = {str(next(iter(one))).partition("@")[0] for one in defaults if not isinstance(one, str)}
+    named -= {"hydra", "override hydra/help"}
     studies = [path for path in (CONFIGS / "experiment").glob("*.yaml") if f"src/{task}.py" in path.read_text()]
     assert listed >= (named if studies else named - {"experiment"})
     examples = re.findall(rf"^  python src/{task}\.py (.+)$", shown, re.MULTILINE)

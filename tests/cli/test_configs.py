@@ -49,7 +49,7 @@ def test_every_model_is_built_with_its_layers(model: str) -> None:
     built = instantiate(cfg.model, _convert_="object")
     assert built.name == cfg.model.name
     assert not any(module.training for module in built.network.modules())
-    assert len(built.facts.classes) == (10 if "cifar" in model else 1000)
+    assert len(built.facts.classes) == (10 if "seewhy" in str(cfg.model.architecture.get("build")) else 1000)
 
 
 def test_vgg16_is_built_without_drawing_its_weights() -> None:

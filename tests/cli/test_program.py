@@ -41,6 +41,7 @@ def test_without_a_task_it_lists_the_tasks(
         "synthesize",
         "doctor",
         "compare",
+        "ground_truth",
         "report",
     ]
     assert max(map(len, lines)) <= 80

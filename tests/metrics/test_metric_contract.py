@@ -37,6 +37,7 @@ CONSTRUCTS = {
     "average_drop": "faithfulness",
     "average_drop_binary_logit": "faithfulness",
     "average_drop_top_half": "faithfulness",
+    "average_precision": "localisation",
     "completeness": "faithfulness",
     "complexity": "complexity",
     "deletion": "faithfulness",

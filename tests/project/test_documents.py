@@ -18,9 +18,9 @@ def find_missing(text: str, folder: Path) -> list[str]:
     """Links, paths, dotted names and make targets of a document that lead nowhere."""
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
     missing = [link for link in links if not (folder / link).exists()]
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z_]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     missing += [
-        f"make {word}" for word in re.findall(r"(?:`|^ {4})make ([a-z]+)", text, re.MULTILINE) if word not in targets
+        f"make {word}" for word in re.findall(r"(?:`|^ {4})make ([a-z_]+)", text, re.MULTILINE) if word not in targets
     ]
     for path in re.findall(rf"(?<![\w/.-])((?:{'|'.join(FOLDERS)})/[\w./-]*\w)(?![\w*<{{])", text):
         written_by_a_run = path.startswith("logbook/outputs")

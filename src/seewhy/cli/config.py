@@ -26,6 +26,8 @@ from seewhy.cli.suggestions import describe_broken_reference, explain_mistake
 from seewhy.core.errors import UserError
 from seewhy.core.files import add_current_folder, find_resources
 from seewhy.core.settings import (
+    Count,
+    CountFrom2,
     Folder,
     OneOf,
     PathNumber,
@@ -40,17 +42,18 @@ from seewhy.core.settings import (
 
 CONFIGS = find_resources("configs", "configs")
 """The yaml files: those of an installed package, else those of the checkout."""
-EMPTIED = re.compile(r"(callbacks|logger|metric)=(\{\}|null)?")
+EMPTIED = re.compile(r"(callbacks|logger|metric|ground_truth)=(\{\}|null)?")
 """An override that empties a group which takes a list."""
 
 
-def normalise_overrides(overrides: Sequence[str]) -> list[str]:
+def normalise_overrides(overrides: Sequence[str], task: str = "") -> list[str]:
     """Read an empty group as "none of its choices": Hydra would merge {} into the default choice, and refuse null.
 
     An argument of the network is added where it is new: Hydra would ask for a + in front of it.
 
     Args:
         overrides: As typed.
+        task: Whose command it is; `ground_truth` takes a list of explainers.
 
     Returns:
         The overrides, with `<group>=[]` for `<group>={}`, `<group>=null` and `<group>=` of a group that takes a list, and
@@ -61,8 +64,49 @@ def normalise_overrides(overrides: Sequence[str]) -> list[str]:
     ['logger=[]', 'metric=[]', 'logger=csv', 'explainer={}', '++model.arguments.depth=3']
     """
     plain = [text for text in overrides if text.replace(" ", "") not in ("experiment=null", "experiment=")]
+    if task == "ground_truth":
+        names = sorted(path.stem for path in (CONFIGS / "explainer").glob("*.yaml"))
+        defaults: Any = OmegaConf.to_container(OmegaConf.load(CONFIGS / f"{task}.yaml"))
+        plain = list_explainers(plain, defaults["defaults"], names)
     normal = [f"{text.partition('=')[0]}=[]" if EMPTIED.fullmatch(text.replace(" ", "")) else text for text in plain]
     return [f"++{text}" if text.startswith("model.arguments.") else text for text in normal]
+
+
+WRAPPERS = ("captum", "noise_tunnel")
+"""Explainers that say nothing without the name of another."""
+
+
+def list_explainers(overrides: Sequence[str], defaults: Sequence[Any], choices: Sequence[str]) -> list[str]:
+    """Read `explainer=[a,b]` as what it means where several are judged: those, in the place of the default ones.
+
+    >>> list_explainers(["explainer=[rise]", "seed=1"], [{"explainer@explainers.lrp": "lrp"}], ["lrp", "rise"])
+    ['~explainer@explainers.lrp', '+explainer@explainers.rise=rise', 'seed=1']
+
+    Args:
+        overrides: As typed.
+        defaults: Of the primary config.
+        choices: Names of all explainers, which `explainer=all` takes but for those that need a setting of their own.
+
+    Returns:
+        The overrides that Hydra takes.
+    """
+    standing = [str(name) for entry in defaults if isinstance(entry, Mapping) for name in entry]
+    standing = [name for name in standing if name.startswith("explainer@")]
+    result: list[str] = []
+    for text in overrides:
+        key, _, value = text.partition("=")
+        if key.strip() != "explainer":
+            result.append(text)
+            continue
+        names = [name.strip() for name in value.strip("[] ").split(",") if name.strip()]
+        names = [name for name in choices if name not in WRAPPERS] if names == ["all"] else names
+        if not names or ("," in value and not value.startswith("[")):
+            raise UserError(f"{text}: give a list of explainers, such as 'explainer=[saliency,lrp]', or explainer=all")
+        wanted = [f"explainer@explainers.{name}" for name in dict.fromkeys(names)]
+        result += [f"~{name}" for name in standing if name not in wanted]
+        result += [f"+{name}={name.rpartition('.')[2]}" for name in wanted if name not in standing]
+        standing = wanted
+    return result
 
 
 def defer_settings(overrides: Sequence[str]) -> list[str]:
@@ -167,7 +211,7 @@ def compose(task: str, overrides: Sequence[str] = ()) -> DictConfig:
     outer, state.hydra = state.hydra, None
     try:
         with initialize_config_dir(str(folder), job_name=task, version_base="1.3"):
-            given = normalise_overrides(overrides)
+            given = normalise_overrides(overrides, task)
             check_groups(given)
             return compose_config(task, given)
     except HydraException as error:
@@ -196,6 +240,9 @@ SETTINGS: dict[str, Any] = {
     "band": Text | None,
     "cast": Annotated[str, OneOf(("float16", "bfloat16"))] | None,
     "fail": bool,
+    "networks": CountFrom2,
+    "images": Count,
+    "proof_images": Count,
 }
 """The keys at the top of the primary configs."""
 GROUPS = {
@@ -206,13 +253,15 @@ GROUPS = {
     "model": "seewhy.models.classifier.Classifier",
     "data": "lightning.pytorch.LightningDataModule",
     "optimization": "",
+    "ground_truth": "seewhy.analyses.ground_truth.base.GroundTruth",
+    "explainers": "seewhy.explainers.base.Explainer",
     "synthesis": "seewhy.analyses.synthesis.base.Synthesis",
     "callbacks": "lightning.pytorch.Callback",
     "logger": "lightning.pytorch.loggers.Logger",
     "trainer": "lightning.pytorch.Trainer",
 }
 """The groups and the class of what they describe, in the order in which they are checked: what others refer to first."""
-SEVERAL = ("metric", "also", "corruption", "callbacks", "logger")
+SEVERAL = ("metric", "also", "corruption", "callbacks", "logger", "ground_truth", "explainers")
 """Groups that hold several objects, each under its name."""
 OPTIONAL = ("callbacks", "logger")
 """Groups of which a member may be null: it is left out."""

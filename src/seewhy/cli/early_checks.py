@@ -152,7 +152,7 @@ def find_weights(cfg: DictConfig) -> None:
     Raises:
         UserError: They are missing.
     """
-    if "model" not in cfg or (cfg.task == "train" and cfg.model.weights == "auto"):
+    if "model" not in cfg or (cfg.task in ("train", "ground_truth") and cfg.model.weights == "auto"):
         return
     from seewhy.models.build import choose_origin
 

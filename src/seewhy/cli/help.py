@@ -46,7 +46,10 @@ def list_choices(task: str, cfg: DictConfig) -> str:
     Returns:
         One entry per group.
     """
-    current = {name.partition("@")[0]: value for name, value in cfg.hydra.runtime.choices.items()}
+    current: dict[str, Any] = {}
+    for name, value in cfg.hydra.runtime.choices.items():
+        group, _, package = name.partition("@")
+        current[group] = [*current.get(group, []), value] if package.startswith(f"{group}s.") else value
     entries = []
     for group in list_groups(task, cfg):
         files = [path for folder in list_folders(cfg.hydra) for path in sorted((folder / group).glob("*.yaml"))]
@@ -61,8 +64,8 @@ def list_choices(task: str, cfg: DictConfig) -> str:
 def list_groups(task: str, cfg: DictConfig) -> list[str]:
     """List the groups in the defaults of a primary config, and `corruption` where there is one."""
     primary: Any = OmegaConf.load(CONFIGS / f"{task}.yaml")
-    names = [str(next(iter(entry))) for entry in primary.defaults if isinstance(entry, DictConfig)]
-    groups = [name for name in names if "hydra" not in name]
+    names = [str(next(iter(entry))).partition("@")[0] for entry in primary.defaults if isinstance(entry, DictConfig)]
+    groups = list(dict.fromkeys(name for name in names if "hydra" not in name))
     return groups if "corruption" not in cfg else [*groups, "corruption"]
 
 
@@ -78,7 +81,7 @@ def list_keys(task: str, cfg: DictConfig) -> str:
     """
     entries = _list_explained(CONFIGS / f"{task}.yaml", cfg, "")
     for group in list_groups(task, cfg):
-        if group in KEYS_OF:
+        if group in KEYS_OF and group in cfg:
             name = f"{cfg.hydra.runtime.choices[group]}.yaml"
             folders = [folder for folder in list_folders(cfg.hydra) if (folder / group / name).is_file()]
             path = (folders or [CONFIGS])[0] / group / name

@@ -52,9 +52,10 @@ def run_task(task: str, arguments: Sequence[str]) -> None:
         ordered = order_flags(arguments)
         if "-sc" in ordered and "uninstall=bash" in ordered:
             return print(write_end_of_completion(Path(program[0]).name))
-        overrides = normalise_overrides(resume.prepend_earlier_overrides(ordered, task))
+        given = resume.prepend_earlier_overrides(ordered, task)
+        overrides = normalise_overrides(given, task)
         check_groups(overrides)
-        command = [*program, *overrides]
+        command = [*program, *normalise_overrides(given)]
         if {"-m", "--multirun"} & set(ordered):
             overrides = defer_settings(overrides)
     except UserError as error:

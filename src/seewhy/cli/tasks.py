@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from seewhy.cli.build import Job, build_data, build_job
 from seewhy.cli.compare import FAILED, compare
 from seewhy.cli.config import check_settings
+from seewhy.cli.ground_truth import run_ground_truth
 from seewhy.cli.instantiate import build_object
 from seewhy.cli.own_configs import list_given_folders
 from seewhy.cli.program import find_command, find_command_line, list_overrides, quieten
@@ -283,6 +284,7 @@ TASKS: dict[str, Task] = {
     "synthesize": synthesize,
     "doctor": examine,
     "compare": compare,
+    "ground_truth": run_ground_truth,
     "report": report,
 }
 """The function of each command."""
@@ -437,6 +439,8 @@ def _end_interrupted(cfg: DictConfig, record: RunRecord, reason: str) -> int:
     with contextlib.suppress(OSError):  # the disk may be full
         record.update(status="interrupted", reason=reason)
     print_error(f"\ninterrupted ({reason}); finished batches are in {cfg.output}")
+    if cfg.task == "ground_truth" and HydraConfig.get().mode == RunMode.RUN:
+        print_error(f"to resume: the same command with hydra.run.dir={cfg.output}")
     if cfg.task == "explain":
         hydra = HydraConfig.get()
         command = build_resume_command(cfg.task, cfg.output, list_overrides(hydra), list_given_folders(hydra))

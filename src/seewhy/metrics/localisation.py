@@ -124,3 +124,40 @@ class RelevanceRank(LocalisationMetric):
         room = size[:, 0] - above.sum(1)
         hits = (above & inside).sum(1) + room * (equal & inside).sum(1) / equal.sum(1)
         return hits.double() / size[:, 0], masks.double().mean((1, 2))
+
+
+class AveragePrecision(LocalisationMetric):
+    """Area under the precision-recall curve of the map as a detector of the mask's pixels.
+
+    The mean over the K pixels of the mask of the share of mask pixels among all pixels that rank as high or higher, in the
+    order of the signed attributions. Equal attributions are averaged over their orders: a constant map scores by chance.
+    Range 0 to 1, higher is better; the column `chance` is what a random order scores, (H + (K - 1) (N - H) / (N - 1)) / N
+    of N pixels, H being the sum of 1 / i up to N. Needs masks (UserError without); NaN for an image with an empty mask and
+    where a value is not finite.
+
+    Davis, Goadrich: The relationship between precision-recall and ROC curves, ICML 2006. Clark, Wilming, Haufe: XAI-TRIS,
+    Machine Learning 2024, measure explanations by such an area.
+    """
+
+    @property
+    def variant(self) -> str:
+        """What is ranked."""
+        return "signed attributions as scores of the mask's pixels; ties averaged over their orders"
+
+    def _compare(self, maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+        inside, values = masks.flatten(1), maps.flatten(1)
+        scores = torch.stack([_average_precision(*pair) for pair in zip(inside, values, strict=True)])
+        return scores, torch.stack([_average_precision(mask, torch.zeros_like(mask).float()) for mask in inside])
+
+
+def _average_precision(inside: Tensor, values: Tensor) -> Tensor:
+    """The expected average precision of the pixels [n] under random orders of equal ones; NaN without a pixel inside."""
+    order = values.argsort(descending=True)
+    sizes = values[order].unique_consecutive(return_counts=True)[1].double()
+    block = torch.arange(len(sizes), device=values.device).repeat_interleave(sizes.long())
+    hits = torch.zeros_like(sizes).index_add_(0, block, inside[order].double())
+    rank = torch.arange(1, len(values) + 1, dtype=torch.float64, device=values.device)
+    size, hit = sizes[block], hits[block]
+    earlier, above = (sizes.cumsum(0) - sizes)[block], (hits.cumsum(0) - hits)[block]
+    beside = (rank - earlier - 1) * (hit - 1) / (size - 1).clamp_min(1)
+    return (hit / size * (above + 1 + beside) / rank).sum() / inside.sum()

@@ -1,6 +1,8 @@
-"""Networks for the 32x32 images of CIFAR-10: that of the PyTorch tutorial, and VGG16 with batch normalisation."""
+"""Networks for the 32x32 images of CIFAR-10: that of the PyTorch tutorial, VGG16 with batch normalisation, dense ones."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -76,4 +78,31 @@ class VGG16Cifar(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Compute logits [batch, classes] of normalised images [batch, channels, height, width] of at least 32 pixels."""
         logits: Tensor = self.classifier(self.flatten(self.pool(self.features(images))))
+        return logits
+
+
+class DenseNetwork(nn.Module):
+    """Dense layers on all pixels: a linear network without hidden ones, whose attributions are known in closed form.
+
+    Args:
+        num_classes: Number of logits.
+        channels: Of the images.
+        side: Of the images in pixels.
+        hidden: Units of each hidden layer; 0: none, the network is linear.
+        layers: Hidden layers, where they have units.
+    """
+
+    def __init__(
+        self, num_classes: int = 10, channels: int = 3, side: int = 32, hidden: int = 0, layers: int = 2
+    ) -> None:
+        super().__init__()
+        sizes = [channels * side * side, *([hidden] * layers if hidden else [])]
+        inner: list[nn.Module] = []
+        for before, after in pairwise(sizes):
+            inner += [nn.Linear(before, after), nn.ReLU()]
+        self.network = nn.Sequential(nn.Flatten(), *inner, nn.Linear(sizes[-1], num_classes))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute logits [batch, classes] of normalised images [batch, channels, side, side]."""
+        logits: Tensor = self.network(images)
         return logits

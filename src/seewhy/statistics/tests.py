@@ -344,7 +344,14 @@ def compute_win_rate(gap: Values, better: Literal["higher", "lower"]) -> float:
 
 
 def note_too_few(n: int) -> str:
-    """Note that n pairs cannot reach p < 0.05; empty where they can."""
+    """Note that so few pairs cannot reach p < 0.05.
+
+    Args:
+        n: Pairs.
+
+    Returns:
+        A phrase; empty where they can.
+    """
     return f"n={n}: too few for a test" if n < FEWEST else ""
 
 

@@ -40,7 +40,7 @@ def render_page(content: PageContent, colours: str = NAMES[0]) -> str:
     Returns:
         The HTML.
     """
-    environment = _open_templates()
+    environment = open_templates()
     environment.filters |= {
         "short": _short,
         "p": _p,
@@ -48,19 +48,19 @@ def render_page(content: PageContent, colours: str = NAMES[0]) -> str:
         "percent": _percent,
         "chance": format_probability,
     }
-    script = "\n".join(_source(environment, name) for name in SCRIPTS)
+    script = "\n".join(read_source(environment, name) for name in SCRIPTS)
     page = environment.get_template("page.html").render(
         content=content,
         arrows=ARROWS,
         line_style=name_line_style,
-        style=Markup("\n".join(_source(environment, name) for name in STYLES)),
+        style=Markup("\n".join(read_source(environment, name) for name in STYLES)),
         script=Markup(script),
         digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
         facts=dump_script_json(
             {"models": [model.gallery.facts for model in content.models], **build_painting(colours)}
         ),
     )
-    return _remove_steering(page)
+    return remove_steering(page)
 
 
 class IndexEntry(NamedTuple):
@@ -89,16 +89,29 @@ def render_index(pages: Sequence[IndexEntry], unused: Sequence[UnusedRun] = ()) 
     Returns:
         The HTML.
     """
-    environment = _open_templates()
-    style = Markup("\n".join(_source(environment, name) for name in STYLES))
-    return _remove_steering(environment.get_template("index.html").render(pages=pages, unused=unused, style=style))
+    environment = open_templates()
+    style = Markup("\n".join(read_source(environment, name) for name in STYLES))
+    return remove_steering(environment.get_template("index.html").render(pages=pages, unused=unused, style=style))
 
 
-def _remove_steering(page: str) -> str:
+def remove_steering(page: str) -> str:
+    """Replace characters that no page may hold.
+
+    Args:
+        page: HTML.
+
+    Returns:
+        The HTML without characters that turn the direction of text.
+    """
     return STEERING.sub("\N{REPLACEMENT CHARACTER}", page)
 
 
-def _open_templates() -> Environment:
+def open_templates() -> Environment:
+    """Open the templates of the pages.
+
+    Returns:
+        An environment that escapes values and refuses unknown names.
+    """
     environment = Environment(loader=PackageLoader("seewhy.report", "page"), autoescape=True, undefined=StrictUndefined)
     environment.trim_blocks = environment.lstrip_blocks = True
     return environment
@@ -113,7 +126,16 @@ def _table(colours: str, kind: Kind) -> str:
     return np.rint(build_colour_map(colours, kind).table * 255).astype(np.uint8).tobytes().hex()
 
 
-def _source(environment: Environment, name: str) -> str:
+def read_source(environment: Environment, name: str) -> str:
+    """Read a file beside the templates.
+
+    Args:
+        environment: Of the templates.
+        name: Of the file.
+
+    Returns:
+        Its text.
+    """
     assert environment.loader is not None
     return environment.loader.get_source(environment, name)[0].strip()
 

@@ -1,0 +1,295 @@
+"""The certificate: which explainer is right where the truth is known, with intervals over images and networks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from seewhy.analyses.ground_truth.judge import CONTROLS, SCORES
+from seewhy.core.cells import quote_cell
+from seewhy.statistics.intervals import compute_mean_intervals, widen_by_draws
+from seewhy.statistics.tests import ALPHA, compute_sign_flip_p, correct_by_holm, note_too_few
+
+COLUMNS = (
+    *("ground_truth", "model", "explainer", "metric", "value", "low", "high", "chance", "edges", "p_chance", "p_edges"),
+    *("n_images", "n_networks", "used", "reason", "beats_chance", "beats_edges"),
+)
+FEWEST_NETWORKS = 2
+"""Networks below which a cell has no score: nothing is known of how much networks differ."""
+WORDS = {
+    "relevance_mass": "share of the attribution on the feature",
+    "average_precision": "area under the precision-recall curve",
+    "rank_share": "share of the largest values on the feature",
+    "pointing": "largest value on the feature",
+}
+
+
+class Cell(NamedTuple):
+    """What one explainer did on one network.
+
+    Attributes:
+        ground_truth: The setting.
+        explainer: The method.
+        seed: Of the network.
+        values: A row per image with `image`, the scores and their chances; None where there are none.
+        reason: Why there are none.
+        level: Whether the reason lies with the `network` or the `explainer`.
+    """
+
+    ground_truth: str
+    explainer: str
+    seed: int
+    values: pd.DataFrame | None
+    reason: str = ""
+    level: str = ""
+
+
+class Gap(NamedTuple):
+    """A difference over images and networks: its mean, the 95 % interval of it, and the images' means that are tested."""
+
+    value: float
+    low: float
+    high: float
+    images: np.ndarray
+
+
+def compute_gap(values: pd.DataFrame, seed: int = 0) -> Gap:
+    """Compute the mean of values that several networks have of the same images, for new images and new networks.
+
+    Args:
+        values: A row per image, a column per network; NaN where there is no value.
+        seed: Of the bootstrap.
+
+    Returns:
+        The mean over the images of their means over the networks; its interval over the images
+        (`compute_mean_intervals`), widened by the spread of the networks' means (`widen_by_draws`).
+    """
+    kept = values.dropna(how="all").dropna(axis=1, how="all").sort_index()
+    images = kept.mean(axis=1).to_numpy(dtype=float)
+    if not len(images):
+        return Gap(math.nan, math.nan, math.nan, images)
+    value = float(np.sort(images).mean())
+    interval = widen_by_draws(compute_mean_intervals([images], seed)[0], value, kept.mean(axis=0).to_numpy(dtype=float))
+    return Gap(value, interval.low, interval.high, images)
+
+
+def build_certificate(cells: Sequence[Cell], model: str, seed: int = 0) -> pd.DataFrame:
+    """Build the certificate of a model.
+
+    Args:
+        cells: Of all settings, explainers and networks.
+        model: The name of the architecture.
+        seed: Of the bootstrap and the sign flips.
+
+    Returns:
+        One row per setting, explainer and score, with `COLUMNS`. `value` is the mean over images and networks with its
+        interval for new ones of both. `p_chance` and `p_edges` test the differences from chance and from the control
+        `edges` on the same images (sign flips of the images' means over these networks), corrected by Holm for the
+        comparisons of that score in the run. `beats_chance` and `beats_edges` are yes where p < 0.05, the difference is
+        positive, and its interval over images and networks leaves out zero. Where fewer than two networks use the feature,
+        or the method was refused, there is no value but a reason.
+    """
+    groups: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault((cell.ground_truth, cell.explainer), []).append(cell)
+    rows: list[dict[str, Any]] = []
+    gaps: list[dict[str, Gap]] = []
+    for (setting, explainer), members in groups.items():
+        edges = groups.get((setting, "edges"), [])
+        for metric in SCORES:
+            row = {"ground_truth": setting, "model": model, "explainer": explainer, "metric": metric}
+            described, compared = _describe(members, edges, metric, explainer, seed)
+            rows.append(row | described)
+            gaps.append(compared)
+    for name in ("chance", "edges"):
+        _test(rows, gaps, name, seed)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _describe(
+    members: Sequence[Cell], edges: Sequence[Cell], metric: str, explainer: str, seed: int
+) -> tuple[dict[str, Any], dict[str, Gap]]:
+    """(the columns of a row, its differences from chance and from edges)."""
+    scored = [cell for cell in members if cell.values is not None]
+    used = [cell for cell in members if cell.level != "network"]
+    row: dict[str, Any] = {"used": len(used) >= FEWEST_NETWORKS, "n_images": 0, "n_networks": len(scored)}
+    if len(scored) < FEWEST_NETWORKS:
+        return row | {"reason": _give_reason(members, used)}, {}
+    values, chance = _spread(scored, metric), _spread(scored, f"{metric}_chance")
+    gap = compute_gap(values, seed)
+    row |= {"value": gap.value, "low": gap.low, "high": gap.high, "chance": float(chance.mean(axis=1).mean())}
+    row |= {"n_images": len(gap.images), "reason": _note_networks(members, used)}
+    compared = {"chance": compute_gap(values - chance, seed)}
+    beside = [cell for cell in edges if cell.values is not None]
+    if beside:
+        control = _spread(beside, metric)
+        row["edges"] = compute_gap(control, seed).value
+        if explainer != "edges":
+            compared["edges"] = compute_gap(values - control, seed)
+    return row, compared
+
+
+def _spread(cells: Iterable[Cell], column: str) -> pd.DataFrame:
+    """A row per image, a column per network."""
+    series = {cell.seed: cell.values.set_index("image")[column] for cell in cells if cell.values is not None}
+    return pd.DataFrame(series)
+
+
+def _give_reason(members: Sequence[Cell], used: Sequence[Cell]) -> str:
+    if len(used) < FEWEST_NETWORKS:
+        reasons = [f"network {cell.seed}: {cell.reason}" for cell in members if cell.level == "network"]
+        return f"{len(used)} of {len(members)} networks use the feature; {'; '.join(reasons)}"
+    return next((cell.reason for cell in members if cell.level == "explainer" and cell.reason), "too few networks")
+
+
+def _note_networks(members: Sequence[Cell], used: Sequence[Cell]) -> str:
+    left = [str(cell.seed) for cell in members if cell.level == "network"]
+    return f"without the networks {', '.join(left)}, which do not use the feature" if left else ""
+
+
+def _test(rows: list[dict[str, Any]], gaps: Sequence[Mapping[str, Gap]], name: str, seed: int) -> None:
+    """Add the corrected p and the verdict of the differences from chance or from edges."""
+    for metric in SCORES:
+        numbers = [number for number, row in enumerate(rows) if row["metric"] == metric and name in gaps[number]]
+        samples = [gaps[number][name].images for number in numbers]
+        p = compute_sign_flip_p(samples, seed)
+        p = np.where([bool(note_too_few(len(sample))) for sample in samples], np.nan, p) if samples else p
+        for number, value in zip(numbers, correct_by_holm(p), strict=True):
+            gap = gaps[number][name]
+            clear = gap.low > 0 or (gap.low == gap.high == gap.value > 0)
+            beats = "untested" if math.isnan(value) else "yes" if value < ALPHA and clear else "no"
+            rows[number] |= {f"p_{name}": value, f"beats_{name}": beats}
+
+
+def write_table(certificate: pd.DataFrame) -> bytes:
+    """Write a certificate as CSV.
+
+    Args:
+        certificate: See `build_certificate`.
+
+    Returns:
+        The bytes of the file; numbers with six digits, true and false in lower case.
+    """
+    table = certificate.copy()
+    table["used"] = table["used"].map({True: "true", False: "false"})
+    return table.map(quote_cell).to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
+
+
+def read_table(content: str) -> pd.DataFrame:
+    """Read a certificate.
+
+    Args:
+        content: Of the CSV file.
+
+    Returns:
+        The table with numbers and booleans.
+    """
+    import io
+
+    table = pd.read_csv(io.StringIO(content), keep_default_na=False, dtype=str)
+    numbers = [*COLUMNS[4:13]]
+    table[numbers] = table[numbers].apply(pd.to_numeric, errors="coerce")
+    table["used"] = table["used"] == "true"
+    return table
+
+
+def describe_finding(certificate: pd.DataFrame, metric: str = "relevance_mass") -> list[str]:
+    """Describe in words what a certificate shows, a sentence for each setting.
+
+    Args:
+        certificate: See `build_certificate`.
+        metric: The score that is named.
+
+    Returns:
+        The sentences.
+    """
+    sentences = []
+    for (setting, model), table in certificate[certificate["metric"] == metric].groupby(
+        ["ground_truth", "model"], sort=False
+    ):
+        methods = table[~table["explainer"].isin(CONTROLS)]
+        scored = methods[methods["value"].notna()]
+        if scored.empty:
+            reasons = "; ".join(dict.fromkeys(methods["reason"]))
+            sentences.append(f"**{setting}** on `{model}`: no score. {reasons}.")
+            continue
+        best = scored.sort_values(["value", "explainer"], ascending=[False, True]).iloc[0]
+        both = scored[(scored["beats_chance"] == "yes") & (scored["beats_edges"] == "yes")]
+        none = scored[scored["beats_chance"] != "yes"]
+        words = [
+            f"**{setting}** on `{model}`: `{best['explainer']}` is highest, {WORDS[metric]} {best['value']:.2f} "
+            f"(95 % interval {best['low']:.2f} to {best['high']:.2f}; chance {best['chance']:.2f}, edges "
+            f"{best['edges']:.2f}; {int(best['n_images'])} images, {int(best['n_networks'])} networks)",
+            f"{len(both)} of {len(scored)} methods beat both chance and edges{_list_names(both)}",
+        ]
+        if len(none):
+            words.append(f"not above chance{_list_names(none)}")
+        if (refused := methods[methods["value"].isna()]).shape[0]:
+            words.append(f"without a score{_list_names(refused)}")
+        sentences.append("; ".join(words) + ".")
+    return sentences
+
+
+def _list_names(table: pd.DataFrame) -> str:
+    names = ", ".join(f"`{name}`" for name in table["explainer"])
+    return f": {names}" if names else ""
+
+
+def write_page(certificate: pd.DataFrame, title: str, command: str, facts: Sequence[str] = ()) -> str:
+    """Write the certificate as Markdown.
+
+    Args:
+        certificate: See `build_certificate`.
+        title: Of the page.
+        command: That repeats the run.
+        facts: Further lines, such as seeds and seconds.
+
+    Returns:
+        The page: the finding in words, then method x kind of truth for every score.
+    """
+    lines = [f"# {title}", "", "Which explanation is right where the truth is known by construction.", ""]
+    lines += [f"    {command}", ""] if command else []
+    lines += [*(f"- {fact}" for fact in facts), "", "## Finding", ""]
+    lines += [f"- {sentence}" for sentence in describe_finding(certificate)]
+    lines += [
+        "",
+        "A value is the mean over images and networks, with its 95 % interval for new ones of both. **Bold** beats "
+        "chance and the edge detector; *italic* beats chance alone; plain beats neither: p < 0.05 by sign flips, Holm's "
+        "correction over the comparisons of the score in its run, and an interval of the difference over images and "
+        "networks that leaves out zero. `-` has no score; certificate.csv says why.",
+        "",
+    ]
+    for metric in SCORES:
+        lines += [f"## {metric.replace('_', ' ').capitalize()}: {WORDS[metric]}", ""]
+        lines += [*_write_matrix(certificate[certificate["metric"] == metric]), ""]
+    return "\n".join(lines)
+
+
+def _write_matrix(table: pd.DataFrame) -> list[str]:
+    settings = list(dict.fromkeys(zip(table["ground_truth"], table["model"], strict=True)))
+    lines = ["| method | " + " | ".join(f"{setting}, `{model}`" for setting, model in settings) + " |"]
+    lines += ["|---|" + "---|" * len(settings)]
+    for explainer in dict.fromkeys(table["explainer"]):
+        cells = []
+        for setting, model in settings:
+            rows = table[
+                (table["ground_truth"] == setting) & (table["model"] == model) & (table["explainer"] == explainer)
+            ]
+            cells.append(_write_value(rows.iloc[0]) if len(rows) else "")
+        lines.append(f"| `{explainer}` | " + " | ".join(cells) + " |")
+    chances = []
+    for setting, model in settings:
+        chance = table[(table["ground_truth"] == setting) & (table["model"] == model)]["chance"].mean()
+        chances.append("-" if math.isnan(chance) else f"{chance:.2f}")
+    return [*lines, "| chance | " + " | ".join(chances) + " |"]
+
+
+def _write_value(row: Any) -> str:
+    if math.isnan(row["value"]):
+        return "-"
+    mark = {("yes", "yes"): "**", ("yes", "no"): "*"}.get((row["beats_chance"], row["beats_edges"]), "")
+    return f"{mark}{row['value']:.2f}{mark} ({row['low']:.2f} to {row['high']:.2f})"

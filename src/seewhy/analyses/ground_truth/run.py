@@ -1,0 +1,276 @@
+"""Run a study of ground truth: train, prove, judge, cell by cell; what is done is not computed again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from seewhy.analyses.ground_truth.base import GroundTruth, Planted
+from seewhy.analyses.ground_truth.certificate import Cell, build_certificate
+from seewhy.analyses.ground_truth.judge import add_controls, judge_maps, name_columns
+from seewhy.analyses.ground_truth.networks import (
+    Proof,
+    describe_shares,
+    prepare_explained,
+    prove_use,
+    select_explained,
+    train_network,
+)
+from seewhy.analyses.ground_truth.pool import Pool
+from seewhy.core.disclosure import print_line
+from seewhy.core.errors import Incompatible, UserError
+from seewhy.core.files import RunFolder, name_files
+from seewhy.explainers.base import Explainer
+from seewhy.models.classifier import Classifier
+from seewhy.models.weights import fit_weights, read_weights, save_weights
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
+FOLDER = "cells"
+"""Of what is done, below the run folder."""
+LARGEST = 2**22
+"""Bytes of the largest file that is read."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is judged, and how its objects are built.
+
+    Attributes:
+        kinds: The kinds of planted data, by name.
+        explainers: The methods, by name.
+        build_classifier: From a kind and a seed to a classifier with random weights and its optimisation.
+        build_trainer: A trainer for one epoch.
+        build_pool: Reads the pictures of `data=` for a classifier; called once, and only where a kind needs them.
+        seed: Of the run; networks have this seed and those behind it.
+        networks: Networks of each kind that must use the feature.
+        images: Images that are explained with each.
+        proof_images: Test images of each probe of the proof.
+        plan: What decides the results beside these: what was done under another plan is computed again.
+    """
+
+    kinds: Mapping[str, GroundTruth]
+    explainers: Mapping[str, Explainer]
+    build_classifier: Callable[[GroundTruth, int], Classifier]
+    build_trainer: Callable[[], Trainer]
+    build_pool: Callable[[Classifier], Pool]
+    seed: int = 0
+    networks: int = 3
+    images: int = 100
+    proof_images: int = 200
+    plan: Mapping[str, Any] | None = None
+
+
+def run_study(study: Study, folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Train the networks of every kind, prove that they use the feature, and judge all explainers on them.
+
+    Every network and every cell (explainer, network) is a file of its own, whole or absent; one that is there is not
+    computed again. Of every kind as many networks are trained as are asked for, and up to as many again in the place of
+    those that do not use the feature, unless all of the first do not.
+
+    Args:
+        study: What is judged.
+        folder: The run folder.
+
+    Returns:
+        (the certificate, what the record says: the networks with their proofs, and how much was done before).
+    """
+    cells: list[Cell] = []
+    proofs: dict[str, list[dict[str, Any]]] = {}
+    counts = {"cells": 0, "cells_done_before": 0}
+    store = CellStore(RunFolder(folder), _digest(study.plan or {}))
+    explainers = add_controls(study.explainers, study.seed)
+    pools: list[Pool] = []
+    for name, given in study.kinds.items():
+        for setting, kind in _settle(name, given, study, pools).items():
+            for seed, classifier, proof in _train_networks(study, setting, kind, pools, store):
+                proofs.setdefault(setting, []).append({"seed": seed, **describe_shares(proof)})
+                _print_proof(setting, seed, proof)
+                if not proof.used:
+                    cells += [Cell(setting, each, seed, None, proof.reason, "network") for each in explainers]
+                    continue
+                judged, before = _judge_network(study, setting, kind, seed, classifier, explainers, pools, store)
+                cells += judged
+                counts["cells"] += len(judged)
+                counts["cells_done_before"] += before
+    model = study.build_classifier(next(iter(study.kinds.values())), study.seed).name
+    return build_certificate(cells, model, study.seed), {"networks": proofs, **counts}
+
+
+def _settle(name: str, kind: GroundTruth, study: Study, pools: list[Pool]) -> dict[str, GroundTruth]:
+    """The settings of a kind, with what the pictures decide."""
+    if not kind.needs_pictures:
+        return kind.list_settings(name)
+    if not pools:
+        pools.append(study.build_pool(study.build_classifier(kind, study.seed)))
+    return kind.fit_pool(pools[0]).list_settings(name)
+
+
+def _train_networks(
+    study: Study, setting: str, kind: GroundTruth, pools: list[Pool], store: CellStore
+) -> Iterator[tuple[int, Classifier, Proof]]:
+    """(seed, network, its proof) until enough use the feature, all of the first do not, or twice as many were tried."""
+    used = 0
+    for number in range(2 * study.networks):
+        if used >= study.networks or (number == study.networks and not used):
+            return
+        seed = study.seed + number
+        classifier, pool = study.build_classifier(kind, seed), pools[0] if kind.needs_pictures else None
+        name = f"{setting}_{seed}"
+        proof = store.read_network(name, classifier)
+        if proof is None:
+            fresh = study.build_classifier(kind, seed)  # what was read may have been put in halfway
+            classifier = train_network(fresh, study.build_trainer(), kind, seed, pool)
+            proof = prove_use(classifier, kind, study.proof_images, pool)
+            store.write_network(name, classifier, proof)
+        used += proof.used
+        yield seed, classifier, proof
+
+
+def _judge_network(
+    study: Study,
+    setting: str,
+    kind: GroundTruth,
+    seed: int,
+    classifier: Classifier,
+    explainers: Mapping[str, Explainer],
+    pools: list[Pool],
+    store: CellStore,
+) -> tuple[list[Cell], int]:
+    """(the cells of a network, how many of them were done before)."""
+    files = name_files(explainers)
+    read = {name: store.read_cell(f"{setting}_{seed}_{files[name]}") for name in explainers}
+    cells, before = [], sum(values is not None for values in read.values())
+    explained: Classifier | None = None
+    planted: Planted | None = None
+    numbers: list[int] = []
+    for name, explainer in explainers.items():
+        done = read[name]
+        if done is None:
+            if explained is None or planted is None:
+                explained = prepare_explained(classifier, kind)
+                numbers, planted = select_explained(
+                    explained, kind, study.images, pools[0] if kind.needs_pictures else None
+                )
+            done = _judge(explained, explainer, kind, planted, numbers)
+            store.write_cell(f"{setting}_{seed}_{files[name]}", done)
+        reason = str(done["reason"])
+        values = None if reason else pd.DataFrame({key: done[key] for key in ("image", *name_columns())})
+        cells.append(Cell(setting, name, seed, values, reason, "explainer"))
+    return cells, before
+
+
+def _judge(
+    classifier: Classifier, explainer: Explainer, kind: GroundTruth, planted: Planted, numbers: list[int]
+) -> dict[str, Any]:
+    """The values of a cell, or the reason why there are none."""
+    if not numbers:
+        return {"reason": "no test image was given the class of its feature"}
+    try:
+        return {"reason": "", "image": numbers, **judge_maps(classifier, explainer, kind, planted)}
+    except Incompatible as error:
+        return {"reason": f"refused: {error}"}
+
+
+def _print_proof(setting: str, seed: int, proof: Proof) -> None:
+    shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in proof.shares.items())
+    print_line(
+        f"{setting}, network {seed}: {'uses the feature' if proof.used else 'no score: ' + proof.reason} ({shares})"
+    )
+
+
+class CellStore:
+    """The files of what is done; one that was written under another plan, or cannot be read, does not count.
+
+    Args:
+        folder: The run folder.
+        plan: Digest of what decides the results.
+    """
+
+    def __init__(self, folder: RunFolder, plan: str) -> None:
+        self.folder, self.plan = folder, plan
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        try:
+            with self.folder.open(f"{FOLDER}/{name}.json") as file:
+                content = json.loads(file.read(LARGEST))
+        except (OSError, ValueError):
+            return None
+        return content if isinstance(content, dict) and content.get("plan") == self.plan else None
+
+    def _write(self, name: str, content: Mapping[str, Any]) -> None:
+        text = json.dumps({"plan": self.plan, **content}, allow_nan=True)
+        self.folder.write_bytes(f"{FOLDER}/{name}.json", text.encode())
+
+    def read_cell(self, name: str) -> dict[str, Any] | None:
+        """Read a cell.
+
+        Args:
+            name: Of the cell.
+
+        Returns:
+            Its values, or the reason for none; None where it is to be computed.
+        """
+        content = self._read(name)
+        if content is None or not isinstance(content.get("reason"), str):
+            return None
+        columns = [content.get(column) for column in ("image", *name_columns())]
+        sizes = {len(column) for column in columns if isinstance(column, list)}
+        whole = all(isinstance(column, list) for column in columns) and len(sizes) == 1
+        return content if content["reason"] or whole else None
+
+    def write_cell(self, name: str, values: Mapping[str, Any]) -> None:
+        """Write a cell.
+
+        Args:
+            name: Of the cell.
+            values: By column.
+        """
+        self._write(name, values)
+
+    def read_network(self, name: str, classifier: Classifier) -> Proof | None:
+        """Read the weights of a network into a classifier.
+
+        Args:
+            name: Of the network.
+            classifier: Of the same architecture; it takes the weights.
+
+        Returns:
+            Its proof; None where it is to be trained.
+        """
+        content = self._read(name)
+        path = self.folder.path / FOLDER / f"{name}.safetensors"
+        digest = self.folder.compute_digest(f"{FOLDER}/{name}.safetensors")
+        if content is None or not digest or digest != content.get("weights"):
+            return None
+        with suppress(KeyError, TypeError, UserError):
+            proof = Proof(content["n"], content["chance"], content["shares"], content["reason"])
+            fit_weights(classifier.network, read_weights(path)[0], str(path))
+            classifier.origin = "trained on planted data"
+            return proof
+        return None
+
+    def write_network(self, name: str, classifier: Classifier, proof: Proof) -> None:
+        """Write the weights of a network, and then its proof.
+
+        Args:
+            name: Of the network.
+            classifier: Trained.
+            proof: Of it.
+        """
+        (self.folder.path / FOLDER).mkdir(parents=True, exist_ok=True)
+        save_weights(classifier.network, classifier.facts, self.folder.path / FOLDER / f"{name}.safetensors")
+        digest = self.folder.compute_digest(f"{FOLDER}/{name}.safetensors")
+        self._write(name, {**describe_shares(proof), "weights": digest})
+
+
+def _digest(plan: Mapping[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(plan, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()

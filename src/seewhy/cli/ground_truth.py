@@ -1,0 +1,162 @@
+"""The task ground_truth: the objects of its config, the study, and the files of its certificate."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from seewhy.cli.build import build_classifier, build_data, build_trainer
+from seewhy.cli.instantiate import build_object
+from seewhy.core.disclosure import print_line
+from seewhy.core.errors import UserError
+from seewhy.core.files import RunFolder
+from seewhy.runs.record import RunRecord
+
+if TYPE_CHECKING:
+    from seewhy.analyses.ground_truth.base import GroundTruth
+    from seewhy.analyses.ground_truth.pool import Pool
+    from seewhy.models.classifier import Classifier
+
+TABLE, PAGE = "certificate.csv", "certificate.md"
+SMALL = 64
+"""Pixels up to which the sample images are those of CIFAR-10."""
+DECISIVE = ("ground_truth", "model", "data", "optimization", "seed", "images", "proof_images", "explainers")
+"""Settings that decide what is computed for a cell."""
+
+
+def run_ground_truth(cfg: DictConfig, record: RunRecord) -> None:
+    """Train networks on planted data, and judge explainers where the truth is known.
+
+    Args:
+        cfg: The composed config of `ground_truth`.
+        record: The record of the run, which is updated.
+
+    Raises:
+        UserError: No kind or no explainer is chosen, or a setting does not fit.
+    """
+    if not cfg.ground_truth:
+        raise UserError("ground_truth=[]: name at least one kind of planted data, such as ground_truth=[suppressor]")
+    import torch
+
+    if cfg.threads is not None:
+        os.environ.setdefault("OMP_NUM_THREADS", str(cfg.threads))
+        torch.set_num_threads(cfg.threads)
+    from seewhy.analyses.ground_truth.certificate import describe_finding
+    from seewhy.analyses.ground_truth.run import run_study
+
+    study = build_study(cfg)
+    certificate, facts = run_study(study, Path(cfg.output))
+    model = str(certificate["model"].iloc[0])
+    record.update(architecture=model, threads=torch.get_num_threads(), **facts)
+    lines = [
+        f"networks: {cfg.networks} of each kind, seeds from {cfg.seed}; {cfg.images} images explained with each",
+        f"seewhy {record.content['versions'].get('seewhy')}, commit {str(record.content.get('git_commit', ''))[:12]}, "
+        f"{record.seconds():.0f} seconds on {torch.get_num_threads()} threads",
+    ]
+    write_files(Path(cfg.output), certificate, _find_command(), lines)
+    for sentence in describe_finding(certificate):
+        print_line(sentence.replace("*", ""))
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        join_certificates(Path(HydraConfig.get().sweep.dir))
+
+
+def build_study(cfg: DictConfig) -> Any:
+    """Build what is judged from a config.
+
+    Args:
+        cfg: The composed config of `ground_truth`.
+
+    Returns:
+        A `seewhy.analyses.ground_truth.run.Study`.
+    """
+    from seewhy.analyses.ground_truth.pool import MARGIN, build_pool
+    from seewhy.analyses.ground_truth.run import Study
+    from seewhy.core.types import CIFAR10_CLASSES
+
+    kinds = {str(name): build_object(each, f"ground_truth.{name}", "object") for name, each in cfg.ground_truth.items()}
+    explainers = {str(name): build_object(each, f"explainers.{name}") for name, each in cfg.explainers.items()}
+    optimization = build_object(cfg.optimization, "optimization")
+    chosen = {key: cfg.model.get(key) for key in ("mean", "std")}
+
+    def build_network(kind: GroundTruth, seed: int) -> Classifier:
+        options: dict[str, Any] = {"classes": list(kind.classes), "seed": seed, "optimization": optimization}
+        options["weights"] = "random" if cfg.model.weights == "auto" else str(cfg.model.weights)
+        if kind.statistics is not None and not any(value is not None for value in chosen.values()):
+            count = cfg.model.get("channels") or 3
+            options |= dict(zip(("mean", "std"), ([value] * count for value in kind.statistics), strict=True))
+        return build_classifier(cfg, new_head=True, **options)
+
+    def read_pool(classifier: Classifier) -> Pool:
+        height, width = (round(MARGIN * side) for side in classifier.facts.shape)
+        changes: dict[str, Any] = {"size": (height, width), "crop": 1.0}
+        if max(height, width) <= SMALL:
+            changes["classes"] = CIFAR10_CLASSES  # of data=samples
+        return build_pool(build_data(cfg, facts=classifier.facts.replace(changes)))
+
+    def make_trainer() -> Any:
+        off = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar"), False)
+        return build_trainer(cfg, max_epochs=1, callbacks=[], default_root_dir=cfg.output, **off)
+
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    plan = {key: plain[key] for key in DECISIVE}
+    return Study(
+        kinds,
+        explainers,
+        build_network,
+        make_trainer,
+        read_pool,
+        seed=cfg.seed,
+        networks=cfg.networks,
+        images=cfg.images,
+        proof_images=cfg.proof_images,
+        plan=plan,
+    )
+
+
+def write_files(folder: Path, certificate: Any, command: str, facts: Sequence[str] = ()) -> None:
+    """Write certificate.csv, certificate.md and report.html.
+
+    Args:
+        folder: The run folder, or that of a sweep.
+        certificate: The table.
+        command: That repeats the run.
+        facts: Lines about the run.
+    """
+    from seewhy.analyses.ground_truth.certificate import write_page, write_table
+    from seewhy.report.html.ground_truth import render_certificate
+
+    out, title = RunFolder(folder), "Ground truth"
+    out.write_bytes(TABLE, write_table(certificate))
+    out.write_bytes(PAGE, write_page(certificate, title, command, facts).encode())
+    out.write_bytes("report.html", render_certificate(certificate, title, command, facts).encode())
+    print_line(f"certificate: {folder / PAGE}")
+
+
+def join_certificates(folder: Path) -> None:
+    """Join the certificates of the jobs of a sweep that have ended, in the folder of the sweep.
+
+    Args:
+        folder: Of the sweep.
+    """
+    import pandas as pd
+
+    from seewhy.analyses.ground_truth.certificate import read_table
+
+    tables = [read_table(path.read_text()) for path in sorted(folder.glob(f"*/{TABLE}"))]
+    if tables:
+        write_files(folder, pd.concat(tables, ignore_index=True), _find_command())
+
+
+def _find_command() -> str:
+    """Find the command as it was typed, without the place of its folder."""
+    from seewhy.cli.program import find_command_line
+
+    words = [word for word in find_command_line() if not word.startswith(("hydra.", "output="))]
+    return shlex.join(words)

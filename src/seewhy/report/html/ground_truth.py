@@ -1,0 +1,96 @@
+"""The certificate of ground truth as a page, and as a section of the page of runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from markupsafe import Markup
+
+from seewhy.analyses.ground_truth.certificate import WORDS, describe_finding
+from seewhy.analyses.ground_truth.judge import SCORES
+from seewhy.report.html.render import STYLES, open_templates, read_source, remove_steering
+
+MARKS = {("yes", "yes"): "both", ("yes", "no"): "chance"}
+"""What a value beats: chance and edges, or chance alone."""
+
+
+@dataclass(frozen=True)
+class CertificateView:
+    """A certificate as tables of methods and kinds of truth.
+
+    Args:
+        finding: A sentence for each setting.
+        settings: (setting, model) of each column.
+        tables: For each score its name, its words, and a row for each method: its name and a cell for each setting with the
+            value, the interval and what it beats, or the reason for none.
+    """
+
+    finding: list[str]
+    settings: list[tuple[str, str]]
+    tables: list[tuple[str, str, list[tuple[str, list[tuple[str, str, str]]]]]]
+
+
+def build_certificate_view(certificate: pd.DataFrame) -> CertificateView:
+    """Build the tables of a certificate.
+
+    Args:
+        certificate: See `seewhy.analyses.ground_truth.certificate.build_certificate`.
+
+    Returns:
+        The view.
+    """
+    settings = list(dict.fromkeys(zip(certificate["ground_truth"], certificate["model"], strict=True)))
+    rows = {
+        (row["ground_truth"], row["model"], row["explainer"], row["metric"]): row for _, row in certificate.iterrows()
+    }
+    tables = []
+    for metric in SCORES:
+        lines = [
+            (explainer, [_fill(rows.get((*setting, explainer, metric))) for setting in settings])
+            for explainer in dict.fromkeys(certificate["explainer"])
+        ]
+        chances = certificate[certificate["metric"] == metric].groupby(["ground_truth", "model"])["chance"].mean()
+        lines.append(("chance", [(_round(float(chances[setting])), "", "") for setting in settings]))
+        tables.append((metric.replace("_", " "), WORDS[metric], lines))
+    finding = [sentence.replace("*", "").replace("`", "") for sentence in describe_finding(certificate)]
+    return CertificateView(finding, settings, tables)
+
+
+def _fill(row: pd.Series | None) -> tuple[str, str, str]:
+    """(value, interval or reason, what it beats)."""
+    if row is None:
+        return "", "", ""
+    if math.isnan(row["value"]):
+        return "–", str(row["reason"]), "none"
+    interval = f"{_round(row['low'])} to {_round(row['high'])}"
+    return _round(row["value"]), interval, MARKS.get((row["beats_chance"], row["beats_edges"]), "")
+
+
+def _round(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.2f}"
+
+
+def render_certificate(certificate: pd.DataFrame, title: str, command: str = "", facts: Sequence[str] = ()) -> str:
+    """Render the page of a certificate, which asks nobody for anything.
+
+    Args:
+        certificate: See `seewhy.analyses.ground_truth.certificate.build_certificate`.
+        title: Of the page.
+        command: That repeats the run.
+        facts: Lines about the run.
+
+    Returns:
+        The HTML.
+    """
+    environment = open_templates()
+    page = environment.get_template("certificate.html").render(
+        title=title,
+        command=command,
+        facts=facts,
+        certificate=build_certificate_view(certificate),
+        style=Markup("\n".join(read_source(environment, name) for name in STYLES)),
+    )
+    return remove_steering(page)

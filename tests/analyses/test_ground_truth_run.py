@@ -1,0 +1,127 @@
+"""Whole runs of the command ground_truth: what they leave behind, how they are repeated and how they fail."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from test_ground_truth import judge_study, mean_scores
+
+from commands import composed
+from seewhy.analyses.ground_truth.certificate import COLUMNS
+from seewhy.analyses.ground_truth.tetrominoes import Tetrominoes
+from seewhy.cli import tasks
+from seewhy.cli.config import CONFIGS, compose
+from seewhy.core.errors import UserError
+from seewhy.report.html.ground_truth import build_certificate_view, render_certificate
+
+FEW = (
+    "model=linear",
+    "model.size=8",
+    "model.arguments.side=8",
+    "ground_truth=[suppressor]",
+    "images=6",
+    "proof_images=50",
+)
+EASY = (
+    "ground_truth.suppressor.steps=60",
+    "ground_truth.suppressor.accuracy=0.5",
+    "ground_truth.suppressor.follow=0.5",
+)
+
+
+def run(folder: Path, *overrides: str) -> None:
+    given = ["trainer=cpu", "networks=2", f"output={folder}", "hydra.mode=RUN", *overrides]
+    tasks.execute(tasks.TASKS["ground_truth"], composed("ground_truth", given))
+
+
+def test_a_run_leaves_a_certificate_and_is_repeated_from_its_cells(tmp_path: Path) -> None:
+    run(tmp_path / "run", *FEW, *EASY, "optimization.lr=0.03")
+    with (tmp_path / "run" / "certificate.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == COLUMNS
+    assert len(rows) == 11 * 4, "eight methods and three controls by four scores"
+    by_name = {(row["explainer"], row["metric"]): row for row in rows}
+    saliency = by_name["saliency", "relevance_mass"]
+    assert (saliency["model"], saliency["ground_truth"], saliency["n_networks"], saliency["used"]) == (
+        "linear",
+        "suppressor",
+        "2",
+        "true",
+    )
+    assert float(saliency["low"]) <= float(saliency["value"]) <= float(saliency["high"])
+    assert float(saliency["chance"]) == 0.125
+    cam = by_name["grad_cam", "pointing"]
+    assert cam["value"] == ""
+    assert cam["reason"].startswith("refused: ")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (record["status"], record["architecture"], record["cells_done_before"]) == ("completed", "linear", 0)
+    assert [network["used"] for network in record["networks"]["suppressor"]] == [True, True]
+    assert set(record["networks"]["suppressor"][0]["shares"]) >= {"with", "without", "inserted", "elsewhere"}
+    page = (tmp_path / "run" / "certificate.md").read_text()
+    assert "## Finding" in page
+    assert "| `grad_cam` | - |" in page
+    assert "Where the truth is known" in (tmp_path / "run" / "report.html").read_text()
+    before = (tmp_path / "run" / "certificate.csv").read_bytes()
+    run(tmp_path / "run", *FEW, *EASY, "optimization.lr=0.03")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["cells_done_before"] == record["cells"] == 22
+    assert (tmp_path / "run" / "certificate.csv").read_bytes() == before
+    with pytest.raises(SystemExit) as stopped:
+        run(tmp_path / "run", *FEW, *EASY, "optimization.lr=0.01")
+    assert stopped.value.code == 2
+
+
+def test_explainers_are_a_list_that_replaces_the_default_ones() -> None:
+    assert list(compose("ground_truth").explainers) == [
+        *(
+            "saliency",
+            "input_x_gradient",
+            "smooth_grad",
+            "integrated_gradients",
+            "deep_lift",
+            "lrp",
+            "grad_cam",
+            "occlusion",
+        )
+    ]
+    few = compose("ground_truth", ["explainer=[rise,lrp]", "explainers.rise.n_masks=7"])
+    assert sorted(few.explainers) == ["lrp", "rise"]
+    assert few.explainers.rise.n_masks == 7
+    assert list(compose("ground_truth", ["explainer=rise"]).explainers) == ["rise"]
+    every = {path.stem for path in (CONFIGS / "explainer").glob("*.yaml")} - {"captum", "noise_tunnel"}
+    assert set(compose("ground_truth", ["explainer=all"]).explainers) == every
+    assert list(compose("ground_truth", ["ground_truth=tag"]).ground_truth) == ["tag"]
+    with pytest.raises(UserError, match=r"explainer=rise,lrp: give a list of explainers"):
+        compose("ground_truth", ["explainer=rise,lrp"])
+    with pytest.raises(UserError, match=r"did you mean explainer=saliency\?|saliency"):
+        compose("ground_truth", ["explainer=[salency]"])
+
+
+def test_the_page_shows_what_a_value_beats() -> None:
+    table = judge_study()
+    view = build_certificate_view(table)
+    assert view.settings == [("patch", "net")]
+    name, _, lines = view.tables[0]
+    cells = dict(lines)
+    assert name == "relevance mass"
+    assert cells["right"] == [("0.60", "0.59 to 0.61", "both")]
+    assert cells["weak"] == [("0.30", "0.29 to 0.31", "chance")]
+    assert cells["refused"] == [("–", "refused: no <layers>", "none")]
+    assert cells["chance"] == [("0.20", "", "")]
+    html = render_certificate(table, "Ground truth", "make ground_truth", ["3 networks"])
+    assert "<strong>0.60</strong>" in html
+    assert "<em>0.30</em>" in html
+    assert "refused: no &lt;layers&gt;" in html
+    assert "<script" not in html
+
+
+@pytest.mark.slow
+def test_correlated_noise_draws_every_gradient_method_off_the_feature_as_published(tmp_path: Path) -> None:
+    """XAI-TRIS, 8x8: in the linear task precision falls from white to correlated backgrounds, with the paper's shares."""
+    white = Tetrominoes(background="white", alpha=0.18, steps=600)
+    correlated = Tetrominoes(background="correlated", alpha=0.0125, smoothing=3.0, steps=600)
+    scores = [mean_scores(kind, tmp_path / kind.background) for kind in (white, correlated)]
+    for method in ("saliency", "input_x_gradient", "integrated_gradients", "deep_lift", "lrp"):
+        assert scores[0][method] > scores[1][method] + 0.1, method
+        assert scores[0][method] > 0.5, method
