@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from seewhy.core.types import Batch
 from seewhy.explainers.base import Explainer
-from seewhy.explainers.batch import build_predictions, explain_batch
+from seewhy.explainers.batch import build_predictions, explain_batch, find_warnings
+from seewhy.explainers.cam import LayerCam
 from seewhy.explainers.gradient import InputXGradient, Saliency
 from seewhy.explainers.guided_backprop import GuidedBackprop
 from seewhy.explainers.integrated_gradients import IntegratedGradients
@@ -125,3 +126,13 @@ def test_flat_pictures_are_explained_once_more_only_where_that_may_matter() -> N
         explained, _ = explain_batch(classifier, batch, logits, explainer, 1)
         assert classifier.passes.backward - before == expected
         assert not any("rounding decides" in each for one in explained for each in one.warnings)
+
+
+def test_a_map_that_is_even_up_to_rounding_is_named() -> None:
+    even = torch.full((6, 6), 0.0026) * (1 + 1e-6 * torch.rand(6, 6, generator=torch.Generator().manual_seed(0)))
+    said = "the map is the same everywhere: it says nothing about where"
+    assert find_warnings(Saliency(), even, {}) == (said,)
+    assert find_warnings(Saliency(), even - 0.0026, {}) == ()  # small differences are a map where there is nothing else
+    (warning,) = find_warnings(LayerCam(layer="bn2"), even, {})
+    assert warning.startswith(said)
+    assert "set explainer.layer to an earlier one" in warning

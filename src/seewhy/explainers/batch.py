@@ -27,6 +27,8 @@ DECIDED = 0.05
 """Share of a map that rounding may decide."""
 NORMALISED = 1e-5
 """A row of log-probabilities, the logarithm of whose sum is 0, is off by less in single precision."""
+EVEN = 1e-5
+"""A spread of up to this share of the largest value is rounding of single precision: the map is the same everywhere."""
 NO_LABEL = "no label"
 """The words for a prediction in which no label is above the threshold."""
 
@@ -273,8 +275,10 @@ def find_warnings(
         warnings.append(f"the map has {int((~attribution.isfinite()).sum())} values that are not finite")
     elif not bool(attribution.any()):
         warnings.append(_describe_zero(facts))
-    elif attribution.numel() > 1 and bool((attribution == attribution.flatten()[0]).all()):
-        warnings.append("the map is the same everywhere: it says nothing about where")
+    elif attribution.numel() > 1 and _is_even(attribution):
+        layer = getattr(explainer, "layer", None)
+        earlier = f"; to layer {layer!r} every place may count the same: set explainer.layer to an earlier one"
+        warnings.append("the map is the same everywhere: it says nothing about where" + (earlier if layer else ""))
     if ties > DECIDED:
         warnings.append(
             f"rounding decides {100 * min(ties, 1):.0f} % of the map: where the picture is flat the values that the network "
@@ -287,6 +291,11 @@ def find_warnings(
             "precision"
         )
     return (*warnings, *explainer.list_warnings(facts))
+
+
+def _is_even(attribution: Tensor) -> bool:
+    """Whether a map has one value everywhere, up to the rounding of what was averaged and enlarged."""
+    return bool(attribution.max() - attribution.min() <= EVEN * attribution.abs().max())
 
 
 def _describe_zero(facts: dict[str, float]) -> str:

@@ -41,6 +41,10 @@ class Affine:
     def transpose(self, signal: Tensor, weight: Tensor, values: Tensor) -> Tensor:
         """Carry a signal of the outputs back to the inputs: W^T signal, with the shape and memory format of `values`."""
 
+    def fill_bias(self, value: float) -> Tensor:
+        """A bias of one value everywhere."""
+        return self.weight.new_full((len(self.weight),), value)
+
     def transpose_sum(self, signals: Sequence[Tensor], weights: Sequence[Tensor], values: Tensor) -> Tensor:
         """Sum of each signal carried back with its weight, as one product where the layer allows."""
         total = self.transpose(signals[0], weights[0], values)
@@ -112,6 +116,10 @@ class Contraction(Affine):
     """Any other product with weights, `call(values, weight)`: `x @ W`, einsum, other convolutions."""
 
     call: Callable[[Tensor, Tensor], Tensor]
+
+    def fill_bias(self, value: float) -> Tensor:
+        """A bias of one value everywhere, whatever the shape of the outputs."""
+        return self.weight.new_full((1,), value)
 
     def apply(self, values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """Evaluate the product with other weights."""

@@ -19,7 +19,7 @@ from torch.autograd.graph import Node
 from torch.nn import functional
 
 from seewhy.core.errors import Incompatible
-from seewhy.core.tensors import widen
+from seewhy.core.tensors import compute_in_blocks, widen
 from seewhy.core.types import Images, Targets
 from seewhy.explainers._backward_rules.balanced import ARRANGING, GATES, AttentionRule, BalancedMode
 from seewhy.explainers._backward_rules.calls import (
@@ -159,14 +159,22 @@ class FollowedOp(AffineOp):
         """Compute y. Operands: in place z; then those of the layer."""
         values, self.result = self.result, None
         assert values is not None
-        kept = None
-        if self.activation is not None and not self.activation.is_relu:
-            kept = values.clone() if self.in_place else values
+        kept = values
         if self.in_place:
             values, *operands = operands  # type: ignore[assignment]
-        result = self.run(values, self.in_place)
-        self.saved = [self.tensors.save(each) for each in (result if kept is None else kept, *operands)]
+        keeps_result = self.activation is None or self.activation.is_relu
+        if keeps_result or not self.in_place:
+            result = self.run(values, self.in_place)
+            kept = result if keeps_result else kept
+        else:
+            result, kept = values, torch.empty_like(values)
+            compute_in_blocks(self._copy_and_run, kept, result)
+        self.saved = [self.tensors.save(each) for each in (kept, *operands)]
         return result
+
+    def _copy_and_run(self, kept: Tensor, values: Tensor) -> None:
+        kept.copy_(values)
+        self.run(values, True)
 
     def backward(self, signal: Tensor) -> tuple[Tensor | None, ...]:
         """Apply the rule of the layer."""

@@ -38,35 +38,30 @@ class Activation:
             return values.clamp_(0, self.high) if in_place else values.clamp(0, self.high)
         return values.copy_(self.function(values)) if in_place else self.function(values)
 
-    def carry_back(self, signal: Tensor, values: Tensor) -> Tensor:
-        """Turn the signal of y into that of z, y / z times it; for elements in blocks."""
+    def read(self, values: Tensor) -> Tensor:
+        """Compute y of what was kept: of z, or of y itself for ReLU."""
         if self.is_relu:
-            return signal
-        if self.high is not None:
-            result, divisor = values.clamp(0, self.high), values.clamp(min=torch.finfo(values.dtype).tiny)
-        else:
-            result, divisor = self.function(values), values + (values == 0)
-        return result.div_(divisor).mul_(signal)
+            return values
+        return self.function(values) if self.high is None else values.clamp(0, self.high)
 
 
 Rule = Callable[[Affine, Tensor, Tensor, Tensor, Activation | None], Tensor]
 """(layer, its input x, its result z, the signal c, the activation behind z) -> the signal of x.
 
-c is the signal of z, or of the activated z where there is an activation; z has the relevance r = z c_z.
+c is the signal of y: of the activated z where there is an activation, else of z itself. z has the relevance r = y c.
 """
 
 TINY = 1e-9
 """Keeps a denominator of zero, whose numerator is zero as well, from giving NaN."""
 
 
-def _read_block(result: Tensor, signal: Tensor, activation: Activation | None) -> tuple[Tensor, Tensor]:
-    """(|z|, signal of z) of a block; of a rectified z 0 where it is negative, since nothing comes back there."""
+def _read_block(result: Tensor, activation: Activation | None) -> tuple[Tensor, Tensor]:
+    """(|z|, y) of a block; of a rectified z 0 where it is negative, since there y is 0."""
     if activation is None:
-        return result.abs(), signal
-    carried = activation.carry_back(signal, result)
+        return result.abs(), result
     if activation.high is None:
-        return result.abs(), carried
-    return result if activation.is_relu else result.clamp(min=0), carried
+        return result.abs(), activation.read(result)
+    return result if activation.is_relu else result.clamp(min=0), activation.read(result)
 
 
 def build_epsilon_rule(epsilon: float) -> Rule:
@@ -74,8 +69,12 @@ def build_epsilon_rule(epsilon: float) -> Rule:
 
     def rule(layer: Affine, values: Tensor, result: Tensor, signal: Tensor, activation: Activation | None) -> Tensor:
         def compute_share(share: Tensor, result: Tensor, signal: Tensor) -> None:
-            size, carried = _read_block(result, signal, activation)
-            torch.div(size, size + max(epsilon, TINY**2), out=share).mul_(carried)
+            size, active = _read_block(result, activation)
+            if activation is None:
+                active = size
+            elif activation.high is None:
+                active = active * torch.sign(result)
+            torch.div(active, size + max(epsilon, TINY**2), out=share).mul_(signal)
 
         share = torch.empty_like(result)
         compute_in_blocks(compute_share, share, result, signal)
@@ -93,19 +92,20 @@ def build_gamma_rule(gamma: float) -> Rule:
 
     def rule(layer: Affine, values: Tensor, result: Tensor, signal: Tensor, activation: Activation | None) -> Tensor:
         signed = bool(values.amin() < 0)
-        size = layer.weight.abs().mul_(gamma / 2)
-        bias = None if layer.bias is None else layer.bias.abs().mul_(gamma / 2)
+        size, bias = layer.weight.abs().mul_(gamma / 2), layer.fill_bias(TINY)
+        if layer.bias is not None:
+            bias = layer.bias.abs().mul_(gamma / 2).add_(TINY)
         share = layer.apply(values.abs() if signed else values, size, bias)
         rectified = activation is not None and activation.high is not None
         turned = share if rectified else torch.empty_like(share)
         negative = [False]
 
         def compute_share(total: Tensor, result: Tensor, signal: Tensor, turned: Tensor) -> None:
-            height, carried = _read_block(result, signal, activation)
-            total.add_(height, alpha=1 + gamma / 2).add_(TINY)
-            torch.div(height, total, out=total).mul_(carried)
+            height, active = _read_block(result, activation)
+            total.add_(height, alpha=1 + gamma / 2)
+            torch.div(active, total, out=turned).mul_(signal)
             if not rectified:
-                torch.mul(total, torch.sign(result), out=turned)  # where z is 0, so is the share
+                torch.mul(turned, torch.sign(result), out=total)
                 negative[0] = negative[0] or _shares_negative(total, result)
 
         compute_in_blocks(compute_share, share, result, signal, turned)
@@ -158,8 +158,7 @@ def build_z_plus_rule() -> Rule:
             share = layer.apply(values, plus)
 
         def compute_share(raising: Tensor, result: Tensor, signal: Tensor) -> None:
-            carried = signal if activation is None else activation.carry_back(signal, result)
-            ratio = (carried * result).div_(raising + TINY)
+            ratio = _read_block(result, activation)[1].mul(signal).div_(raising + TINY)
             torch.ops.aten.threshold_backward.grad_input(ratio, raising, 0, grad_input=raising)
 
         compute_in_blocks(compute_share, share, result, signal)
@@ -184,8 +183,7 @@ def apply_bounded_rule(
 
     def compute_share(total: Tensor, result: Tensor, signal: Tensor, least: Tensor) -> None:
         total.sub_(least).clamp_(min=0)
-        carried = signal if activation is None else activation.carry_back(signal, result)
-        ratio = (carried * result).div_(total + TINY)
+        ratio = _read_block(result, activation)[1].mul(signal).div_(total + TINY)
         torch.ops.aten.threshold_backward.grad_input(ratio, total, 0, grad_input=total)
 
     compute_in_blocks_beside(compute_share, (total, result, signal), (least,))

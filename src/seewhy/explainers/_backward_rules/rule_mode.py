@@ -105,8 +105,12 @@ class RuleMode(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
-        result = self.call(func, args, kwargs)
         name = getattr(func, "__name__", "")
+        if name == "__get__":  # the shape and the like, more often than anything else
+            result = func(*args, **kwargs)
+            if not isinstance(result, Tensor):
+                return result
+        result = self.call(func, args, kwargs)
         if name not in INDEPENDENT:
             self._refuse_hidden(name, result, args, kwargs)
             for tensor in iterate_tensors(result):
