@@ -15,7 +15,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
-from seewhy.core.types import CIFAR10_CLASSES
+from seewhy.core.facts import CIFAR10_CLASSES
 from seewhy.data.cifar10 import read_part
 from seewhy.data.images import read_image
 from seewhy.data.labels import find_images

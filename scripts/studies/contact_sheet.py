@@ -24,9 +24,12 @@ SIDE, GAP, MARGIN = 150, 8, 14
 TITLE, LABEL, RESOLUTION = 9.0, 7.5, 100
 OUTLIERS, STRENGTH = 10.0, 0.85
 """More saturated than a figure of its own: a tile is small."""
+COLOURS = "default"
+FOR, AGAINST = "orange", "blue"
+"""What the ends of these colours are called, for the class and against it."""
 NOTE = (
-    "Predicted class and probability above each image; every map has its own scale. Signed maps: red speaks for the class, "
-    "blue against it."
+    f"Predicted class and probability above each image; every map has its own scale. Signed maps: {FOR} speaks for the "
+    f"class, {AGAINST} against it."
 )
 
 
@@ -71,7 +74,7 @@ def _overlay(page: Page, x: float, top: float, image: torch.Tensor, attribution:
     if not scale:
         page.blank(x, top, SIDE, SIDE, heatmaps.describe_flaw(whole), LABEL)
         return
-    ramp = build_colour_map("default", "signed" if signed else "unsigned")
+    ramp = build_colour_map(COLOURS, "signed" if signed else "unsigned")
     normalised = heatmaps.normalise(small[0][0], scale, signed)
     page.picture(x, top, SIDE, SIDE, heatmaps.blend_overlay(torch.cat(small[1:]), normalised, ramp, STRENGTH))
 

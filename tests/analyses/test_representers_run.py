@@ -9,7 +9,7 @@ import torch
 
 from commands import composed, rows, width
 from seewhy.cli import tasks
-from seewhy.core.types import CIFAR10_CLASSES
+from seewhy.core.facts import CIFAR10_CLASSES
 from seewhy.data import cifar10
 
 

@@ -3,7 +3,6 @@
 import os
 import re
 import string
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
+import forked
 from seewhy import UserError
 from seewhy.cli import help
 from seewhy.cli.config import CONFIGS, compose
@@ -162,11 +162,8 @@ def test_every_script_runs_its_task() -> None:
 
 def test_completion_offers_the_choices(tmp_path: Path) -> None:
     """What the function that `-sc install=bash` defines asks for when Tab is pressed."""
-    import sys
-
     line = "python src/explain.py explainer=grad"
-    environment = {**os.environ, "COMP_LINE": line, "COMP_POINT": str(len(line))}
-    given = [sys.executable, str(ROOT / "src" / "explain.py"), "-sc", "query=bash"]
-    done = subprocess.run(given, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    place = {"COMP_LINE": line, "COMP_POINT": str(len(line))}
+    done = forked.run(ROOT, "src/explain.py", "-sc", "query=bash", **place)
     assert "explainer=grad_cam" in done.stdout.split(), done.stderr
     assert "explainer=gradient_shap" in done.stdout.split()

@@ -1,21 +1,18 @@
 """The commands as a person types them, from another directory."""
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[2] / "src"
+import forked
 
 
 def command(folder: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """The result of one command, given in `folder`, with an empty cache of weights."""
-    environment = {**os.environ, "TORCH_HOME": str(folder), "XDG_CACHE_HOME": str(folder), "COLUMNS": "200"}
-    given = [sys.executable, str(SOURCE / script), *arguments]
-    return subprocess.run(given, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    cache = {"TORCH_HOME": str(folder), "XDG_CACHE_HOME": str(folder)}
+    return forked.run(folder, str(forked.SOURCE / script), *arguments, **cache)
 
 
 def test_missing_weights_are_one_message(tmp_path: Path) -> None:

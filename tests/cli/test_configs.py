@@ -101,11 +101,17 @@ def test_every_experiment_on_a_loaded_model_composes_for_explaining(experiment: 
 @pytest.mark.parametrize("group", ["explainer", "metric", "corruption"])
 def test_every_choice_fits_its_own_declared_types(group: str) -> None:
     """As a command builds them: lists of a config are no lists of Python."""
-    for choice in choices(group):
-        several = group != "explainer"
-        cfg = composed("robustness", [f"{group}={[choice] if several else choice}".replace("'", ""), "hydra.mode=RUN"])
-        for name, config in cfg[group].items() if several else [(choice, cfg[group])]:
-            assert build_object(config, f"{group}.{name}"), name
+    lists = {"all", "study"} & set(choices(group))
+    single = set(choices(group)) - lists
+    every = [f"+{group}@every={choice}" for choice in sorted(single)]
+    if group == "explainer":
+        every = [f"+explainer@every.{choice}={choice}" for choice in sorted(single)]
+    built = composed("robustness", [*every, "hydra.mode=RUN"]).every
+    assert set(built) == single
+    for choice in sorted(lists):
+        built |= composed("robustness", [f"{group}=[{choice}]", "hydra.mode=RUN"])[group]
+    for name, config in built.items():
+        assert build_object(config, f"{group}.{name}"), name
 
 
 OWN_VALUES = {

@@ -16,17 +16,19 @@ BARE = "import hydra, lightning, sys, torch; print('loaded:', *sys.modules)"
 RUN = """
 import runpy, sys
 sys.argv = ["explain.py", *sys.argv[1:]]
-runpy.run_path("src/explain.py", run_name="__main__")
-print("loaded:", *sys.modules)
+try:
+    runpy.run_path("src/explain.py", run_name="__main__")
+finally:
+    print("loaded:", *sys.modules)
 """
 
 
-def loaded(code: str, *overrides: str) -> set[str]:
-    """The modules of a process that ran the code, which prints them in its last line."""
+def loaded(code: str, *overrides: str, ends: int = 0) -> set[str]:
+    """The modules of a process that ran the code, which prints them in its last line, and the code with which it ends."""
     command = [sys.executable, "-c", code, *overrides]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == ends, done.stderr
     return set(done.stdout.splitlines()[-1].split())
 
 
@@ -41,3 +43,14 @@ def test_a_saliency_run_without_metrics_loads_no_heavy_module(callbacks: str, ne
     assert "seewhy.explainers.gradient" in modules
     assert (modules - loaded(BARE)) & set(HEAVY) == needed
     assert "seewhy.metrics.faithfulness.road" not in modules
+
+
+@pytest.mark.parametrize("typo", ["explainer=salency", "explainer.windw=3", "explainer"])
+def test_a_typo_is_answered_before_torch_is_loaded(typo: str) -> None:
+    modules = loaded(RUN, typo, ends=2)
+    assert "seewhy.cli.main" in modules
+    assert not {"torch", "lightning", "numpy", *HEAVY} & modules
+
+
+def test_a_page_of_help_needs_no_torch() -> None:
+    assert not {"torch", "lightning", *HEAVY} & loaded(RUN, "--help")

@@ -2,8 +2,6 @@
 
 import importlib
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
 from conftest import ROOT
+from forked import SOURCE, run
 from seewhy.cli.config import compose
 from seewhy.cli.instantiate import build_object, check_own_code, check_targets, is_trusted
 from seewhy.cli.own_configs import find_registered_folders, register_folders
@@ -88,25 +87,19 @@ def test_a_package_without_its_folder_is_named(package: Path) -> None:
         find_registered_folders()
 
 
-def run(*words: str, folder: Path, site: Path) -> subprocess.CompletedProcess[str]:
-    paths = os.pathsep.join([str(ROOT / "src"), str(site)])
-    command = [sys.executable, "-m", "seewhy", "explain", *words]
-    environment = {**os.environ, "PYTHONPATH": paths}
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, env=environment)
-
-
 def test_the_command_treats_own_parts_as_ours(package: Path, tmp_path: Path) -> None:
     (tmp_path / "mynet_parts.py").write_text(NETWORK)
     (tmp_path / "conf" / "metric").mkdir(parents=True)
     target = "seewhy.metrics.complexity.Sparseness"
     (tmp_path / "conf" / "metric" / "spread.yaml").write_text(f"# Spread.\nspread:\n  _target_: {target}\n")
     words = ["--config-dir", "conf", "explainer=mine", "model=own", "model.build=mynet_parts:build"]
-    shown = run(*words, "--help", folder=tmp_path, site=package)
+    command, paths = ["-m", "seewhy", "explain", *words], f"{SOURCE}{os.pathsep}{package}"
+    shown = run(tmp_path, *command, "--help", PYTHONPATH=paths)
     assert shown.returncode == 0, shown.stderr
     assert "mine" in shown.stdout and "explainer.strength=2.0" in shown.stdout and "of the map" in shown.stdout
     few = ["metric=[spread]", "model.weights=random", "model.size=[24,32]", "model.arguments.width=5", "trainer=cpu"]
     few += ["data.limit=2", "logger=[]", "hydra.run.dir=out", "callbacks=numbers"]
-    done = run(*words, *few, folder=tmp_path, site=package)
+    done = run(tmp_path, *command, *few, PYTHONPATH=paths)
     assert done.returncode == 0, done.stderr
     assert "mine" in (tmp_path / "out" / "metrics.csv").read_text()
     page = (tmp_path / "out" / "report.html").read_text()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import forked
 from conftest import ROOT
 from seewhy import __main__, __version__
 from seewhy.cli import tasks
@@ -22,9 +23,7 @@ PYTHON = Path(sys.executable).name
 
 def seewhy(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """The result of `python -m seewhy`, given in a folder."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "200", **variables}
-    given = [sys.executable, "-m", "seewhy", *arguments]
-    return subprocess.run(given, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return forked.run(folder, "-m", "seewhy", *arguments, **variables)
 
 
 @pytest.mark.parametrize("words", [[], ["--help"]])
@@ -68,7 +67,9 @@ def test_the_version_is_that_of_the_package(
 
 
 def test_a_mistyped_task_is_answered_with_the_nearest(tmp_path: Path) -> None:
-    done = seewhy(tmp_path, "explian", "model=cifar_cnn")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    given = [sys.executable, "-m", "seewhy", "explian", "model=cifar_cnn"]
+    done = subprocess.run(given, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "there is no task 'explian'; did you mean seewhy explain?" in done.stderr
     assert seewhy(tmp_path, "explain", "explainer=salency").returncode == 2

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from conftest import ROOT
+import forked
 from seewhy.runs.ownership import discard_beginnings, is_new
 
 SMALL = ["model=cifar_cnn", "explainer=saliency", "data.limit=1", "trainer=cpu", "probe_batch_size=2"]
-
-
-def run(folder: Path, task: str, *overrides: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "src" / f"{task}.py"), *overrides]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "100"}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +23,7 @@ def run(folder: Path, task: str, *overrides: str) -> subprocess.CompletedProcess
 )
 def test_a_refused_command_leaves_no_file(tmp_path: Path, task: str, override: str, words: str) -> None:
     given = SMALL if task == "explain" else []
-    ended = run(tmp_path, task, *given, override)
+    ended = forked.run(tmp_path, str(forked.SOURCE / f"{task}.py"), *given, override)
     assert ended.returncode == 2, ended.stderr
     assert words in " ".join(ended.stderr.split()) and "Traceback" not in ended.stderr
     assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []

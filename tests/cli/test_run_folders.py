@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,22 +10,16 @@ import pytest
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from conftest import ROOT
+from forked import SOURCE, Command, run
 from journals import PLAN
 from seewhy.cli.resume import prepend_earlier_overrides
 from seewhy.cli.run_folders import name_network
 from seewhy.core.errors import UserError
 from seewhy.runs.stored_json import VERSION
 
+EXPLAIN = str(SOURCE / "explain.py")
 SMALL = ["model=cifar_cnn", "explainer=saliency", "data.limit=1", "trainer=cpu", "probe_batch_size=2", "logger=[]"]
 SMALL += ["callbacks=[attribution,tables]", "page=false"]
-
-
-def start(folder: Path, task: str, *overrides: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(ROOT / "src" / f"{task}.py"), *overrides]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, cwd=folder, env=environment, text=True, **pipes)  # type: ignore[call-overload]
 
 
 def test_the_folder_of_a_user_is_left_as_it_is(tmp_path: Path) -> None:
@@ -36,27 +28,25 @@ def test_the_folder_of_a_user_is_left_as_it_is(tmp_path: Path) -> None:
     diary.write_text("dear diary")
     before = sorted(tmp_path.rglob("*"))
     commands = [
-        start(tmp_path, "explain", *SMALL, "hydra.run.dir=mine"),
-        start(tmp_path, "explain", "-m", *SMALL, "explainer=saliency,random", "hydra.sweep.dir=mine"),
+        Command(tmp_path, EXPLAIN, *SMALL, "hydra.run.dir=mine"),
+        Command(tmp_path, EXPLAIN, "-m", *SMALL, "explainer=saliency,random", "hydra.sweep.dir=mine"),
     ]
     for command in commands:
-        _, error = command.communicate(timeout=300)
-        assert command.returncode == 2
-        assert error.startswith("error: the folder mine holds files that no") and "Traceback" not in error
+        ended = command.finish()
+        assert ended.returncode == 2
+        assert ended.stderr.startswith("error: the folder mine holds files that no") and "Traceback" not in ended.stderr
     assert sorted(tmp_path.rglob("*")) == before
     assert diary.read_text() == "dear diary"
 
 
 def test_two_commands_of_one_second_get_two_folders(tmp_path: Path) -> None:
     name = "hydra.run.dir=runs/same"
-    pair = [start(tmp_path, "explain", *SMALL, name) for _ in range(2)]
-    ends = [(*command.communicate(timeout=300), command.returncode) for command in pair]
-    refused = [error for _, error, code in ends if code]
+    pair = [Command(tmp_path, EXPLAIN, *SMALL, name) for _ in range(2)]
+    refused = [ended.stderr for ended in (command.finish() for command in pair) if ended.returncode]
     assert len(refused) <= 1 and all("being written by another run" in error for error in refused)
     assert json.loads((tmp_path / "runs" / "same" / "run.json").read_text())["status"] == "completed"
-    pair = [start(tmp_path, "explain", *SMALL) for _ in range(2)]
-    ends = [(*command.communicate(timeout=300), command.returncode) for command in pair]
-    assert [code for *_, code in ends] == [0, 0]
+    pair = [Command(tmp_path, EXPLAIN, *SMALL) for _ in range(2)]
+    assert [command.finish().returncode for command in pair] == [0, 0]
     assert len(list((tmp_path / "logbook" / "outputs" / "explain").glob("*/run.json"))) == 2
 
 
@@ -108,10 +98,9 @@ def test_a_plan_that_no_run_wrote_is_refused(tmp_path: Path, overrides: object) 
 def test_the_classes_of_a_plan_from_elsewhere_are_checked(tmp_path: Path) -> None:
     folder = plan(tmp_path / "sent", ["++callbacks.x={_target_: pandas.read_pickle, filepath_or_buffer: x.pkl}"])
     (folder / "run.json").write_text(json.dumps({"status": "completed", "task": "explain", "overrides": []}))
-    command = start(tmp_path, "explain", *SMALL, f"resume={folder}")
-    _, error = command.communicate(timeout=300)
-    assert command.returncode == 2
-    assert "pandas.read_pickle is outside what a config may call" in error
+    ended = run(tmp_path, EXPLAIN, *SMALL, f"resume={folder}")
+    assert ended.returncode == 2
+    assert "pandas.read_pickle is outside what a config may call" in ended.stderr
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from seewhy.core.errors import UserError
-from seewhy.core.facts import Facts
-from seewhy.core.types import CIFAR10_CLASSES
+from seewhy.core.facts import CIFAR10_CLASSES, Facts
 from seewhy.data import cifar10
 from seewhy.data.cifar10 import CIFAR10, TensorImages, augment, read_part
 

@@ -11,8 +11,7 @@ import torch
 from commands import CONFIGS, composed
 from corruption_checks import built, scene
 from seewhy.core.errors import UserError
-from seewhy.core.facts import Facts
-from seewhy.core.types import CIFAR10_CLASSES
+from seewhy.core.facts import CIFAR10_CLASSES, Facts
 from seewhy.data.cifar10 import TensorImages
 from seewhy.data.corruptions.attacks import Attack
 from seewhy.data.corruptions.base import Corruption

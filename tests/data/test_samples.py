@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from seewhy.core.errors import UserError
-from seewhy.core.facts import IMAGENET_MEAN, IMAGENET_STD, Facts
-from seewhy.core.types import CIFAR10_CLASSES, CIFAR10_MEAN, CIFAR10_STD
+from seewhy.core.facts import CIFAR10_CLASSES, CIFAR10_MEAN, CIFAR10_STD, IMAGENET_MEAN, IMAGENET_STD, Facts
 from seewhy.data.folder import SAMPLES, Samples
 from seewhy.data.images import read_image
 from seewhy.models.architectures import read_imagenet_classes

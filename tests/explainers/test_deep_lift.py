@@ -261,11 +261,11 @@ def test_rounding_does_not_decide_the_largest_position_of_a_flat_baseline(border
     assert float(multipliers[0].max()) > 1, "windows overlap"
 
 
-@pytest.mark.oracle
 @pytest.mark.parametrize("between", [nn.ReLU(), nn.MaxPool2d(2), nn.Sigmoid()])
 def test_captum_agrees_where_it_has_one_kind_of_nonlinearity(between: nn.Module) -> None:
     """Where a pool follows a rectifier captum 0.9 loses its rule for pools; mended, it agrees: oracles/table.py."""
-    attr = pytest.importorskip("captum.attr")
+    from captum import attr
+
     torch.manual_seed(0)
     features, curved = 36 if isinstance(between, nn.MaxPool2d) else 144, isinstance(between, nn.Sigmoid)
     network = nn.Sequential(nn.Conv2d(3, 4, 3), between, nn.Flatten(), nn.Linear(features, 10))

@@ -35,10 +35,10 @@ def test_bad_reduction() -> None:
         GuidedGradCam(reduction="mean")
 
 
-@pytest.mark.oracle
 def test_equal_to_captum_but_for_the_enlarging() -> None:
     """Captum stretches the map of Grad-CAM over the image; the layer's cells look at its inner pixels."""
-    attr = pytest.importorskip("captum.attr")
+    from captum import attr
+
     classifier, images, targets = small_cnn(), random_images(2, 32), torch.tensor([3, 7])
     peer = attr.GuidedBackprop(classifier.network)
     normalised = (images - classifier.mean) / classifier.std

@@ -1,6 +1,7 @@
 """Every method beside every peer that also has it: oracles/table.py says on which networks and how close."""
 
 import importlib.util
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,19 @@ from seewhy.core.errors import Incompatible
 from seewhy.explainers.cam import weigh_channels
 from tiny import double_by_default
 
-REFUSED = [(row, name) for row in TABLE for name, why in row.exceptions.items() if why.startswith("refused")]
+
+def pair(row: Row, network: str, far: bool = False) -> Any:
+    """Marked `oracle` for another package than captum, and for VGG16: it takes longest and has no layer of its own."""
+    return pytest.param(row, network, marks=[pytest.mark.oracle] * (far or network == "vgg16"))
+
+
+PAIRS = [pair(row, name, row.peer not in ("captum", "slow twin")) for row in TABLE for name in row.networks]
+REFUSED = {
+    (repr(row.method), name): pair(row, name)
+    for row in TABLE
+    for name, why in row.exceptions.items()
+    if why.startswith("refused")
+}
 
 
 def name_of(value: object) -> str:
@@ -32,8 +45,7 @@ def difference(found: Tensor, expected: Tensor) -> float:
     return float(((found - expected).abs().amax((1, 2)) / expected.abs().amax((1, 2))).max())
 
 
-@pytest.mark.oracle
-@pytest.mark.parametrize(("row", "network"), [(row, name) for row in TABLE for name in row.networks], ids=name_of)
+@pytest.mark.parametrize(("row", "network"), PAIRS, ids=name_of)
 def test_a_method_equals_its_peer(row: Row, network: str) -> None:
     if row.peer != "slow twin" and importlib.util.find_spec(row.peer) is None:
         pytest.skip(f"{row.peer} is not installed")
@@ -44,7 +56,7 @@ def test_a_method_equals_its_peer(row: Row, network: str) -> None:
     assert difference(found, expected) <= row.tolerance
 
 
-@pytest.mark.parametrize(("row", "network"), REFUSED, ids=name_of)
+@pytest.mark.parametrize(("row", "network"), REFUSED.values(), ids=name_of)
 def test_where_the_table_says_refused_the_method_refuses(row: Row, network: str) -> None:
     chosen = case(network)
     with pytest.raises(Incompatible, match=r"use "):

@@ -8,8 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from seewhy.core.errors import MissingWeights, UserError
-from seewhy.core.facts import Facts
-from seewhy.core.types import CIFAR10_CLASSES
+from seewhy.core.facts import CIFAR10_CLASSES, Facts
 from seewhy.models.architectures import Own, Timm, Torchvision
 from seewhy.models.build import build_classifier, choose_origin
 from seewhy.models.cifar_networks import CifarCNN

@@ -1,6 +1,7 @@
 """What other rooms, configs and users call says in its docstring what it takes and returns."""
 
 import ast
+import functools
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ NOTHING = ("None", "NoReturn", "Never", "Iterator[None]")
 Function = ast.FunctionDef
 
 
+@functools.cache
 def read_modules() -> dict[str, ast.Module]:
     """The syntax tree of each module of the package by its dotted name."""
     modules = {}
@@ -48,8 +50,10 @@ def read_modules() -> dict[str, ast.Module]:
     return modules
 
 
-MODULES = read_modules()
-CLASSES = {node.name: node for tree in MODULES.values() for node in tree.body if isinstance(node, ast.ClassDef)}
+@functools.cache
+def list_classes() -> dict[str, ast.ClassDef]:
+    """The classes of the package by name."""
+    return {node.name: node for tree in read_modules().values() for node in tree.body if isinstance(node, ast.ClassDef)}
 
 
 def room_of(module: str) -> str:
@@ -57,10 +61,11 @@ def room_of(module: str) -> str:
     return module.split(".")[1] if "." in module else ""
 
 
+@functools.cache
 def find_called() -> dict[str, set[str]]:
     """For each module the names that another room imports, that a config names, or that users call."""
     called: dict[str, set[str]] = defaultdict(set)
-    for importer, tree in MODULES.items():
+    for importer, tree in read_modules().items():
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("seewhy"):
                 for alias in node.names:
@@ -70,7 +75,7 @@ def find_called() -> dict[str, set[str]]:
     for path in (ROOT / "configs").rglob("*.yaml"):
         for module, name in re.findall(r"_target_: (seewhy[\w.]+)\.(\w+)", path.read_text()):
             called[module].add(name)
-    definitions = (node for node in MODULES["seewhy.api"].body if isinstance(node, Function | ast.ClassDef))
+    definitions = (node for node in read_modules()["seewhy.api"].body if isinstance(node, Function | ast.ClassDef))
     called["seewhy.api"] |= {node.name for node in definitions if not node.name.startswith("_")}
     return called
 
@@ -78,7 +83,7 @@ def find_called() -> dict[str, set[str]]:
 def resolve(module: str, alias: ast.alias, tree: ast.Module) -> Iterator[tuple[str, str]]:
     """(module, name) of an imported name; of an imported module, of each attribute that is used."""
     imported = f"{module}.{alias.name}"
-    if imported not in MODULES:
+    if imported not in read_modules():
         yield module, alias.name
         return
     attributes = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute))
@@ -152,8 +157,8 @@ def list_fields(node: ast.ClassDef) -> list[str]:
 
 def list_bases(node: ast.ClassDef) -> list[ast.ClassDef]:
     """All base classes within the package."""
-    names = [ast.unparse(base).split("[")[0] for base in node.bases]
-    bases = [CLASSES[name] for name in names if name in CLASSES and CLASSES[name] is not node]
+    names, classes = [ast.unparse(base).split("[")[0] for base in node.bases], list_classes()
+    bases = [classes[name] for name in names if name in classes and classes[name] is not node]
     return bases + [further for base in bases for further in list_bases(base)]
 
 
@@ -161,9 +166,9 @@ def find_incomplete(room: str) -> dict[str, list[str]]:
     """Each callable of a room that lacks sections, with what it lacks."""
     incomplete = {}
     for module, names in find_called().items():
-        if room_of(module) != room or module not in MODULES:
+        if room_of(module) != room or module not in read_modules():
             continue
-        for node in MODULES[module].body:
+        for node in read_modules()[module].body:
             if isinstance(node, Function) and node.name in names:
                 incomplete[f"{module}.{node.name}"] = check_function(node)
             elif isinstance(node, ast.ClassDef) and node.name in names:

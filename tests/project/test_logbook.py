@@ -1,5 +1,6 @@
 """From finished runs to pages: no number typed, none missing, nothing overwritten, everything in step."""
 
+import colorsys
 import json
 import re
 import shlex
@@ -17,7 +18,7 @@ from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 from PIL import Image
 from studies import study4
-from studies.contact_sheet import NOTE
+from studies.contact_sheet import AGAINST, COLOURS, FOR, NOTE
 from studies.found_runs import share
 from studies.front import read_front
 from studies.index import BEGIN, END, fronts, in_readme, index
@@ -399,7 +400,13 @@ def test_the_yaml_is_what_was_asked() -> None:
     assert sys.executable
 
 
-def test_the_caption_names_the_colours_as_they_are() -> None:
-    supports, opposes = (build_colour_map("default", "signed")(value) for value in (1.0, -1.0))
-    assert supports[0] > supports[2] and opposes[2] > opposes[0]
-    assert "red speaks for the class, blue against it" in NOTE
+HUES = {"red": (345, 370), "orange": (12, 45), "green": (80, 160), "blue": (200, 260)}
+"""Degrees that are called so; 360 and more are those from 0 on."""
+
+
+def test_the_caption_of_a_sheet_names_the_colours_of_its_maps() -> None:
+    ends = build_colour_map(COLOURS, "signed").table[[-1, 0]]
+    for name, colour in zip((FOR, AGAINST), ends.tolist(), strict=True):
+        hue, (low, high) = 360 * colorsys.rgb_to_hsv(*colour)[0], HUES[name]
+        assert low <= hue <= high or low <= hue + 360 <= high
+        assert name in NOTE

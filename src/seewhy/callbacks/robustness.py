@@ -19,6 +19,7 @@ from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
 from seewhy.core.settings import Amount, Auto, PathText, ProbeBatchSize, Processes, Seed, Text, check_when_made
 from seewhy.core.types import Batch
+from seewhy.core.words import count_noun
 from seewhy.data.corruptions.attacks import Attack
 from seewhy.data.corruptions.base import Corruption
 from seewhy.data.corruptions.corrupter import Corrupter, count_workers
@@ -151,7 +152,7 @@ class Robustness(Callback):
         summary = summarise_robustness(self._ordered(), self.reference, self.options["seed"], self._collect_facts())
         write_summary(self.folder, summary, self.differences)
         images = sum(row["corruption"] == CLEAN for row in self.rows)
-        title = f"{pl_module.name} ({pl_module.origin})  ·  {images:,} image{'s' if images > 1 else ''}"
+        title = f"{pl_module.name} ({pl_module.origin})  ·  {count_noun(images, 'image')}"
         names = list(self.explainers), list(self.metrics)
         written = write_figures(self.folder, summary, self.gallery, title, *names)
         log_summary(LoggerGroup(trainer.loggers), summary, self.folder.path, written)

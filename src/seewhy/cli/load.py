@@ -13,11 +13,12 @@ from seewhy.cli.own_configs import find_registered_folders
 from seewhy.cli.program import quieten
 from seewhy.core.errors import UserError, find_nearest
 from seewhy.core.facts import Facts
-from seewhy.models.classifier import Classifier
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
     from torch import nn
+
+    from seewhy.models.classifier import Classifier
 
 
 def load_classifier(
@@ -68,6 +69,8 @@ def load_classifier(
             `classes`, `size`, `mean` or `std`.
     """
     from torch import nn
+
+    from seewhy.models.classifier import Classifier
 
     facts: dict[str, Any] = {"classes": classes, "size": size, "mean": mean, "std": std}
     facts |= {"channels": channels, "display": display, "fit": fit}
@@ -121,6 +124,7 @@ def _wrap_network(
     output: str | int | None,
 ) -> Classifier:
     from seewhy.core.facts import read_size
+    from seewhy.models.classifier import Classifier
     from seewhy.models.contract import check_contract, settle_names, unify_weights
     from seewhy.models.facts import check_threshold, expand_statistics, read_class_names
     from seewhy.models.unwrapping import unwrap_network

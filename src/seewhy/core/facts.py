@@ -8,18 +8,22 @@ import math
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import Tensor
-from torch.nn import functional
+from typing import TYPE_CHECKING, Any
 
 from seewhy.core import outputs
 from seewhy.core.errors import Incompatible, UserError, check_choice
+from seewhy.core.words import count_noun
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """Of each channel of ImageNet's images in [0, 1]."""
+CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
+CIFAR10_STD = (0.2470, 0.2435, 0.2616)
+"""Of each channel of CIFAR-10's images in [0, 1]."""
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 LARGEST_SIZE = 8192
@@ -114,7 +118,7 @@ class Facts:
             A phrase such as `224 px`, `160 x 192 px` or `64 px, 4 channels`.
         """
         size = "{} x {}".format(*self.size) if isinstance(self.size, tuple) else str(self.size)
-        channels = "" if self.channels == 3 else f", {self.channels} channel{'s' if self.channels > 1 else ''}"
+        channels = "" if self.channels == 3 else f", {count_noun(self.channels, 'channel')}"
         return f"{size} px{channels}"
 
     @property
@@ -147,7 +151,7 @@ class Facts:
         Returns:
             [..., classes].
         """
-        return self.compute_probabilities(scores) if self.has_probabilities else torch.full_like(scores, math.nan)
+        return self.compute_probabilities(scores) if self.has_probabilities else scores.new_full(scores.shape, math.nan)
 
     def compute_losses(self, scores: Tensor, labels: Tensor) -> Tensor:
         """Compute the loss of each image; see `seewhy.core.outputs.compute_losses`.
@@ -172,6 +176,8 @@ class Facts:
         """
         if self.score != "sigmoid" or labels.ndim > 1:
             return labels
+        from torch.nn import functional
+
         marks = functional.one_hot(labels.clamp_min(0), len(self.classes))
         return marks.masked_fill((labels < 0)[:, None], -1)
 

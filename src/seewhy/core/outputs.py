@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import torch
-from torch import Tensor
-from torch.nn import functional
+from typing import TYPE_CHECKING
 
 from seewhy.core.errors import UserError, check_choice
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SCORES = ("softmax", "sigmoid", "binary", "none")
 """What the outputs of a network can mean.
@@ -28,6 +28,8 @@ def expand_binary(outputs: Tensor, gives_probabilities: bool) -> Tensor:
     Returns:
         (-z, z), or (1 - p, p), [n, 2].
     """
+    import torch
+
     return torch.cat([1 - outputs if gives_probabilities else -outputs, outputs], -1)
 
 
@@ -63,6 +65,9 @@ def compute_losses(scores: Tensor, labels: Tensor, meaning: str, gives_probabili
     Returns:
         [n], with its graph.
     """
+    import torch
+    from torch.nn import functional
+
     if meaning == "none":
         return -scores.gather(1, labels[:, None])[:, 0]
     if labels.ndim == 2:

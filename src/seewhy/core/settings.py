@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import inspect
 import math
-import re
 import sys
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -22,6 +21,7 @@ from annotated_types import Ge, Gt, Le, Len, Lt, MinLen, MultipleOf
 
 from seewhy.core.disclosure import clean_message
 from seewhy.core.errors import UserError, find_nearest
+from seewhy.core.words import write_snake_case
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def check_when_made(group: str) -> Callable[[Kind], Kind]:
             if type(self).__init__ is check_and_create:
                 made: Any = type(self)
                 declared = list_settings(made)
-                name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", made.__name__).lower()
+                name = write_snake_case(made.__name__)
                 for setting, value in signature.bind(self, *arguments, **options).arguments.items():
                     parameter = signature.parameters[setting]
                     if setting in declared and parameter.kind is not parameter.VAR_KEYWORD:

@@ -291,9 +291,3 @@ class Batch(NamedTuple):
         masks = None if self.masks is None else self.masks.to(device, **options)
         images, labels = self.images.to(device, **options), self.labels.to(device, **options)
         return self._replace(images=images, labels=labels, masks=masks)
-
-
-CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
-CIFAR10_STD = (0.2470, 0.2435, 0.2616)
-"""Of each channel of CIFAR-10's images in [0, 1]."""
-CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -16,9 +16,9 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from seewhy.core.errors import UserError
-from seewhy.core.facts import Facts
+from seewhy.core.facts import CIFAR10_CLASSES, Facts
 from seewhy.core.settings import BatchSize, ImageCount, PathText, Processes, Seed, check_when_made
-from seewhy.core.types import CIFAR10_CLASSES, Batch
+from seewhy.core.types import Batch
 from seewhy.data.corruptions.corrupter import Corrupter, limit_batch_size
 from seewhy.data.dataset import Corrupt, stack_versions
 from seewhy.data.loading import resize_and_crop, to_grey, to_unit_range

@@ -12,7 +12,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from seewhy.core.errors import UserError
-from seewhy.core.facts import IMAGENET_MEAN, IMAGENET_STD, Facts
+from seewhy.core.facts import CIFAR10_CLASSES, IMAGENET_MEAN, IMAGENET_STD, Facts
 from seewhy.core.files import find_resources, refuse_address
 from seewhy.core.settings import (
     BatchSize,
@@ -25,7 +25,8 @@ from seewhy.core.settings import (
     Seed,
     check_when_made,
 )
-from seewhy.core.types import CIFAR10_CLASSES, Batch
+from seewhy.core.types import Batch
+from seewhy.core.words import count_noun
 from seewhy.data.corruptions.corrupter import Corrupter, limit_batch_size
 from seewhy.data.dataset import ImageFiles, Item, collate, escape_path
 from seewhy.data.images import MAX_PIXELS, find_masks, read_picture_size
@@ -297,7 +298,7 @@ class Folder(LightningDataModule):
         """
         images, classes = len(self.items), len({item.label_name for item in self.items} - {""})
         of = f" of {classes} class{'es' if classes > 1 else ''}" if classes else ""
-        return f"{images} image{'s' if images != 1 else ''}{of} in {self._describe_roots()}"
+        return f"{count_noun(images, 'image')}{of} in {self._describe_roots()}"
 
     def describe_cut(self) -> str:
         """Describe how much of the pictures the centre crop leaves out because their proportions are not the image's.

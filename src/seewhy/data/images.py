@@ -19,6 +19,7 @@ from torch import Tensor
 from seewhy.core.errors import UnreadableImage, UserError
 from seewhy.core.facts import Facts
 from seewhy.core.files import refuse_address
+from seewhy.core.words import count_noun
 from seewhy.data.arrays import read_array, scale_values
 from seewhy.data.loading import resize_and_crop, to_grey
 
@@ -135,9 +136,7 @@ def _read_bands(image: Image.Image, channels: int) -> np.ndarray:
     if mode and image.has_transparency_data and plain:
         return np.ascontiguousarray(np.asarray(image.convert(mode)).transpose(2, 0, 1))
     count = len(image.getbands())
-    raise UnreadableImage(
-        f"it has {count} channel{'s' if count > 1 else ''} ({image.mode}), and the network takes {channels}"
-    )
+    raise UnreadableImage(f"it has {count_noun(count, 'channel')} ({image.mode}), and the network takes {channels}")
 
 
 def read_picture_size(path: Path) -> tuple[int, int] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from seewhy.core.errors import Incompatible, UserError, name_key, name_own_code
 from seewhy.core.settings import ProbeBatchSize, Seed, check_fields
 from seewhy.core.tensors import is_all_finite
 from seewhy.core.types import Attributions, Classes, Images, Targets
+from seewhy.core.words import write_snake_case
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.unwrapping import INSTEAD, describe_hidden, has_visible_layers
 
@@ -85,7 +85,7 @@ class Explainer(ABC):
     @property
     def name(self) -> str:
         """The method's name in snake case, as in its yaml."""
-        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(self).__name__).lower()
+        return write_snake_case(type(self).__name__)
 
     @property
     def parameters(self) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
@@ -20,6 +19,7 @@ from seewhy.core.random import seed_generator
 from seewhy.core.settings import Count, Positive, Text
 from seewhy.core.tensors import is_out_of_memory
 from seewhy.core.types import Images, Targets
+from seewhy.core.words import write_snake_case
 from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.explainers.baselines import Baseline, build_baselines
 from seewhy.explainers.cam import choose_layer
@@ -112,8 +112,7 @@ class Captum(Explainer):
     @property
     def name(self) -> str:
         """The name of its yaml where it has one of its own, else `captum`."""
-        snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", self.method).lower()
-        return snake if self.method in NAMED else "captum"
+        return write_snake_case(self.method) if self.method in NAMED else "captum"
 
     @property
     def parameters(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, TypeVar
@@ -18,6 +17,7 @@ from seewhy.core.errors import UserError, name_own_code
 from seewhy.core.settings import OneOf, check_when_made
 from seewhy.core.tensors import find_finite_rows
 from seewhy.core.types import Attributions, Classes, Images, Targets
+from seewhy.core.words import write_snake_case
 from seewhy.explainers.baselines import build_baselines
 from seewhy.models.batched import BatchedEvaluator
 
@@ -235,7 +235,7 @@ class ImageMetric(Metric):
     @property
     def name(self) -> str:
         """The metric's name in snake case, as in its yaml."""
-        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower()
+        return write_snake_case(type(self).__name__)
 
     @property
     def draws(self) -> Mapping[str, Draws]:

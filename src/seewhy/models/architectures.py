@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from seewhy.core.errors import UserError
-from seewhy.core.facts import Facts
+from seewhy.core.facts import CIFAR10_CLASSES, CIFAR10_MEAN, CIFAR10_STD, Facts
 from seewhy.core.settings import OneOf, Text
-from seewhy.core.types import CIFAR10_CLASSES, CIFAR10_MEAN, CIFAR10_STD
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

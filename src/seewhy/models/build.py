@@ -13,6 +13,7 @@ from seewhy.core.facts import FITS, INTERPOLATIONS, Facts
 from seewhy.core.files import refuse_address
 from seewhy.core.outputs import SCORES, settle_classes
 from seewhy.core.settings import Auto, OneOf, Pixels, Positive, Seed, Share, Text
+from seewhy.core.words import count_noun
 from seewhy.models.architectures import Architecture
 from seewhy.models.facts import check_threshold, gather_facts, read_class_names
 
@@ -282,7 +283,7 @@ def _check_size(network: nn.Module, facts: Facts) -> None:
         first = next((each.in_channels for each in network.modules() if isinstance(each, torch.nn.Conv2d)), 1)
         if fitting := [count for count in dict.fromkeys((first, 1, 3)) if count != facts.channels and takes(count)]:
             raise UserError(
-                f"the network takes images of {fitting[0]} channel{'s' if fitting[0] > 1 else ''}, not {facts.channels}: "
+                f"the network takes images of {count_noun(fitting[0], 'channel')}, not {facts.channels}: "
                 f"set model.channels={fitting[0]}, and model.mean and model.std where they are lists"
             ) from error
         reason = str(error).split("\n")[0] or type(error).__name__

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from seewhy.core.errors import UserError
 from seewhy.core.outputs import settle_classes
 from seewhy.core.tensors import is_out_of_memory
+from seewhy.core.words import count_noun
 from seewhy.models.read_outputs import read_outputs
 
 if TYPE_CHECKING:
@@ -226,8 +227,7 @@ def _settle_outputs(classifier: Classifier, outputs: Tensor, kind: str | None, s
         elif len(facts.classes) == 1:
             expected = "model.classes names 1 class"
         raise UserError(
-            f"the network has {count} output{'s' if count > 1 else ''}, but {expected}: name {count}, or set "
-            f"model.classes={count}"
+            f"the network has {count_noun(count, 'output')}, but {expected}: name {count}, or set model.classes={count}"
         )
     if kind is None or facts.score == "none":
         classifier.facts = facts.replace({"gives_probabilities": False})

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from seewhy.core.errors import UserError
-from seewhy.core.facts import Facts, read_size
+from seewhy.core.facts import CIFAR10_CLASSES, Facts, read_size
 from seewhy.core.files import refuse_address
 from seewhy.core.outputs import settle_classes
-from seewhy.core.types import CIFAR10_CLASSES
+from seewhy.core.words import count_noun
 from seewhy.models.architectures import Architecture, read_imagenet_classes
 from seewhy.models.companions import read_companion
 
@@ -106,7 +106,7 @@ def expand_statistics(
                 other, listed = next(((key, values) for key, values in given.items() if values is not None), ("", 0))
                 source = f"model.channels={count}" if channels is not None else f"model.{other}={listed}"
                 raise UserError(
-                    f"{source} is for {count} channel{'s' if count > 1 else ''}, and the {key} that comes with the weights "
+                    f"{source} is for {count_noun(count, 'channel')}, and the {key} that comes with the weights "
                     f"for {facts.channels}: set model.{key} too, one number for each channel or one for all"
                 )
             expanded[key] = None

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 INSTALL = "the Python package transformers is not installed; pip install 'seewhy[transformers]'"
 RESAMPLING = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 """Pillow's numbers in a processor's file."""
-PATTERNS = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
-"""The files that are read: no code, no pickle."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from seewhy.core.errors import UserError
+from seewhy.core.words import count_noun
 
 LOGITS = "logits"
 """The name under which networks of many libraries return their class scores."""
@@ -124,6 +125,6 @@ def _arrange(values: Tensor, images: int, outputs: int) -> Tensor:
         return values.reshape(shape)
     what = "a value for each position, as in segmentation" if values.ndim > 2 else "no row for each image"
     raise UserError(
-        f"the network returns {describe(values)} for {images} image{'s' if images > 1 else ''}: {what}; it must return "
+        f"the network returns {describe(values)} for {count_noun(images, 'image')}: {what}; it must return "
         "class scores [n, classes], so wrap it in a module that averages or selects them"
     )

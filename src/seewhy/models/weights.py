@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from seewhy.core.errors import UserError
 from seewhy.core.facts import Facts
+from seewhy.core.words import count_noun
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "params", "weights")
 """Keys under which training scripts commonly put the state dict."""
@@ -376,7 +377,7 @@ def _check_names_and_shapes(
         setting = _set_count(name_setting("channels"), count)
         images = "" if setting.startswith("model.channels=") else f" for the network and model.channels={count}"
         raise UserError(
-            f"the weights ({origin}) are for images of {count} channel{'s' if count > 1 else ''}: {shapes[0]}; set "
+            f"the weights ({origin}) are for images of {count_noun(count, 'channel')}: {shapes[0]}; set "
             f"{setting}{images}, with their model.mean and model.std"
         )
     if missing or unexpected or shapes:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from seewhy.core.errors import UserError
 from seewhy.core.types import Explanation
+from seewhy.core.words import count_noun
 from seewhy.plots import heatmaps
 from seewhy.plots.canvas import Drawing, Page
 from seewhy.plots.explanation import MARKS, normalise_map
@@ -170,7 +171,7 @@ def _draw_cell(
 def _write_title(drawn: Sequence[Explanation], total: int, room: float) -> str:
     classifier = ", ".join(dict.fromkeys(explanation.classifier for explanation in drawn))
     explainer = ", ".join(dict.fromkeys(explanation.explainer for explanation in drawn))
-    count = f"{total:,} image{'s' if total > 1 else ''}"
+    count = count_noun(total, "image")
     tail = f"  ·  first {len(drawn):,} of {count}" if total > len(drawn) else f"  ·  {count}"
     explainer = shorten(explainer, room / 2, TITLE, bold=True)
     tail = f"  ·  {explainer}{tail}"

@@ -17,6 +17,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from seewhy.core.errors import UserError
+from seewhy.core.words import count_noun
 
 Kind: TypeAlias = Literal["signed", "positive", "negative", "unsigned"]
 Colours: TypeAlias = NDArray[np.floating] | NDArray[np.uint8]
@@ -429,7 +430,7 @@ def describe_flaw(attribution: Tensor) -> str:
     array = to_array(attribution)
     for name, count in (("NaN", np.isnan(array).sum()), ("infinite", np.isinf(array).sum())):
         if count:
-            return f"the map has {count:,} {name} value{'s' if count > 1 else ''}"
+            return f"the map has {count_noun(count, f'{name} value')}"
     return "" if array.any() else "the map is zero everywhere"
 
 

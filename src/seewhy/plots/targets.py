@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from seewhy.core.types import Explanation
+from seewhy.core.words import count_noun
 from seewhy.plots import heatmaps
 from seewhy.plots.canvas import Drawing, Page
 from seewhy.plots.explanation import (
@@ -98,7 +99,7 @@ def draw_grid_of_targets(
     for explanation in explanations:
         rows.setdefault(explanation.image_name, {})[_name_column(explanation)] = explanation
     first = explanations[0]
-    count = f"{'the first ' if (total or 0) > len(explanations) else ''}{len(rows)} image{'s' if len(rows) > 1 else ''}"
+    count = f"{'the first ' if (total or 0) > len(explanations) else ''}{count_noun(len(rows), 'image')}"
     title = f"{first.classifier}  \N{MIDDLE DOT}  {first.explainer}  \N{MIDDLE DOT}  {count}"
     matrix = [[row.get(column) for column in columns] for row in rows.values()]
     return draw_matrix(matrix, columns, title, colours, outlier_percent, strength)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 from seewhy.core.errors import UserError
 from seewhy.core.types import Explanation, Skipped, Target
+from seewhy.core.words import count_noun
 from seewhy.plots.text import format_probability
 from seewhy.runs.attribution_files import AttributionFormat
 from seewhy.runs.batch_results import BatchResults, Cost, CurveRow, ImageResult
@@ -224,8 +225,7 @@ class Explanations(list[ExplainedImage]):
         names = list(dict.fromkeys(each.image_name for each in self))
         cells = [{each.image_name: each for each in group} for group in columns]
         rows = [[column.get(name) for column in cells] for name in names[:MOST_ROWS]]
-        count = f"{len(rows)} of {len(names)}" if len(names) > len(rows) else f"{len(names)}"
-        title = f"{count} image{'s' if len(names) > 1 else ''}"
+        title = (f"{len(rows)} of " if len(names) > len(rows) else "") + count_noun(len(names), "image")
         return draw_matrix(rows, _name_columns([group[0] for group in columns]), title, **style)
 
     def _group(self, by_target: bool = True) -> list[list[ExplainedImage]]:
@@ -300,7 +300,7 @@ class Explanations(list[ExplainedImage]):
         left_out = f", {len(self.skipped)} images skipped" if self.skipped else ""
         lines = [f"  {each.image_name}: {_describe_target(each.target)} ({each.explainer})" for each in self[:10]]
         lines += [f"  ... and {len(self) - 10} more"] if len(self) > 10 else []
-        return "\n".join([f"{len(self)} explanation{'s' if len(self) != 1 else ''}{left_out}", *lines])
+        return "\n".join([f"{count_noun(len(self), 'explanation')}{left_out}", *lines])
 
     def _repr_png_(self) -> bytes | None:
         from seewhy.plots.canvas import encode_figure

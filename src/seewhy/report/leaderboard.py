@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from seewhy.core.errors import UserError
+from seewhy.core.words import join_names
 from seewhy.plots.charts import (
     BODY,
     MARGIN,
@@ -387,19 +388,6 @@ def build_scores_table(summary: pd.DataFrame) -> RenderableType:
         )
         notes.append(Text(f"{subject}: {note}", style="yellow"))
     return Group(table, *notes)
-
-
-def join_names(names: Sequence[str]) -> str:
-    """Name the first three and count the others.
-
-    Args:
-        names: Any names.
-
-    Returns:
-        Such as: a, b, c and 2 more.
-    """
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{', '.join(names[:3])}{more}"
 
 
 def list_notes(summary: pd.DataFrame) -> list[str]:

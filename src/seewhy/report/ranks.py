@@ -10,6 +10,7 @@ from itertools import pairwise
 from matplotlib.figure import Figure
 
 from seewhy.core.errors import UserError
+from seewhy.core.words import count_noun
 from seewhy.plots.charts import (
     BLUE,
     BODY,
@@ -228,7 +229,7 @@ def build_standings(comparison: Comparison, metric: str | None = None) -> list[S
 
 def _rank_standing(construct: ConstructRanks) -> Standing:
     count = len(construct.counted)
-    words = f"{construct.title}: mean rank over {count} score{'s' if count > 1 else ''} (1 is best)"
+    words = f"{construct.title}: mean rank over {count_noun(count, 'score')} (1 is best)"
     names, values = construct.explainers, list(construct.mean_ranks.values())
     return Standing(words, names, values, [(math.nan, math.nan)] * len(names), True)
 

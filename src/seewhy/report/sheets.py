@@ -14,6 +14,7 @@ from PIL import Image
 from seewhy.core.files import RunFolder, name_files
 from seewhy.core.target_choice import name_image
 from seewhy.core.types import Explanation
+from seewhy.core.words import count_noun
 from seewhy.data.labels import take_turns
 from seewhy.plots.canvas import encode_figure
 from seewhy.plots.grid import draw_matrix
@@ -120,7 +121,7 @@ def _write_pages(
         pictured = [image for image, row in rows.items() if any(row)]
         shown = list(dict.fromkeys(map(name_image, pictured)))[:most]  # all targets of an image, or none of it
         if shown:
-            title = f"{name}  \N{MIDDLE DOT}  {len(shown)} of {total:,} image{'s' if total > 1 else ''}"
+            title = f"{name}  \N{MIDDLE DOT}  {len(shown)} of {count_noun(total, 'image')}"
             sheet = draw_matrix([rows[image] for image in pictured if name_image(image) in shown], chosen, title)
             suffix = f"_{page}" if page > 1 else ""
             paths.append(out.write_bytes(f"{file}{suffix}.png", encode_figure(sheet)))

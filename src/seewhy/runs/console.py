@@ -16,6 +16,7 @@ from seewhy.core.disclosure import clean_message
 from seewhy.core.facts import Facts
 from seewhy.core.target_choice import LABELS, describe_target, parse_targets
 from seewhy.core.types import Explanation
+from seewhy.core.words import count_noun
 from seewhy.plots.text import format_probability
 from seewhy.runs.tables import Totals
 
@@ -85,7 +86,7 @@ def describe_work(
 def _describe_cost(explainer: Explainer, facts: Facts, images: int, targets: int) -> str:
     size, classes = facts.size, len(facts.classes)
     cost = explainer.passes_per_image(size=size, classes=classes)
-    counted = f"{images:,} image{'s' if images != 1 else ''}"
+    counted = count_noun(images, "image")
     if cost is None:
         return f"{counted}; the passes per image depend on the image"
     total, bound = (

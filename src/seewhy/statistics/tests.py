@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
+from seewhy.core.words import count_noun
 from seewhy.statistics.intervals import Interval, Values, compute_mean_intervals, widen_by_draws
 
 LEVEL = 0.05
@@ -247,8 +248,8 @@ def name_family(tests: int, control: str | None, with_control: bool) -> str:
     if not tests:
         return ""
     if with_control:
-        return f"{tests} comparison{'s' if tests > 1 else ''} with {control}"
-    return f"{tests} {'other ' if control else ''}pair{'s' if tests > 1 else ''}"
+        return f"{count_noun(tests, 'comparison')} with {control}"
+    return count_noun(tests, "other pair" if control else "pair")
 
 
 def _test_means(samples: Sequence[Values], seed: int) -> NDArray[np.float64]:

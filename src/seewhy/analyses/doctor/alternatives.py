@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from seewhy.core.facts import IMAGENET_MEAN, IMAGENET_STD, Facts
-from seewhy.core.types import CIFAR10_MEAN, CIFAR10_STD, Batch, Images
+from seewhy.core.facts import CIFAR10_MEAN, CIFAR10_STD, IMAGENET_MEAN, IMAGENET_STD, Facts
+from seewhy.core.types import Batch, Images
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
 

@@ -89,7 +89,6 @@ class Refit:
     """alpha, float64 [n, classes] = (target - softmax) / (2 l2 n): weights = sum over i of alpha_i f_i."""
     gradient_norm: float
     gradient_limit: float
-    iterations: int
 
 
 def append_constant(features: Tensor) -> Tensor:
@@ -126,11 +125,11 @@ def refit_last_layer(features: Tensor, targets: Tensor, l2: float, tolerance: fl
     limit = 2 * l2 * tolerance / problem.longest
     weights = torch.zeros(targets.shape[1], features.shape[1] + 1, dtype=torch.float64)
     loss, gradient = problem.at(weights)
-    for iteration in range(most + 1):
+    for _ in range(most + 1):
         norm = float(gradient.norm())
         if norm <= limit:
             coefficients = (problem.targets - problem.softmax) / (2 * l2 * len(features))
-            return Refit(weights, coefficients, norm, limit, iteration)
+            return Refit(weights, coefficients, norm, limit)
         step = problem.newton_step(gradient, max(1e-3, min(0.1, norm**0.5)))
         slope, size = float((gradient * step).sum()), 1.0
         while size > 1e-10:

@@ -78,9 +78,6 @@ def _affine(sources: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack(matrices).to(sources), torch.stack(offsets).to(sources)
 
 
-MEASURES = ("spearman", "top10", "ssim")
-
-
 def measure_stability(
     clean: Attributions, corrupted: Tensor, signed: bool, valid: Tensor | None = None
 ) -> dict[str, Tensor]:

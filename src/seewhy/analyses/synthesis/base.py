@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from seewhy.core.facts import IMAGENET_MEAN, IMAGENET_STD
 from seewhy.core.files import RunFolder
 from seewhy.core.settings import ProbeBatchSize, Seed, check_fields
 from seewhy.core.types import Images
+from seewhy.core.words import write_snake_case
 from seewhy.data.loading import to_unit_range
 from seewhy.models.classifier import Classifier
 from seewhy.runs.loggers.backends import LoggerGroup
@@ -46,7 +46,7 @@ class Synthesis:
     @property
     def name(self) -> str:
         """The synthesis in snake case, as in its yaml."""
-        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower()
+        return write_snake_case(type(self).__name__)
 
     @property
     def parameters(self) -> dict[str, Any]:

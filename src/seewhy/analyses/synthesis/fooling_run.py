@@ -17,6 +17,7 @@ from seewhy.analyses.synthesis.summary import build_fooling_table, create_page, 
 from seewhy.core.facts import select_display
 from seewhy.core.targets import UNKNOWN, check_policy, choose_targets
 from seewhy.core.types import Batch, Skipped
+from seewhy.core.words import count_noun
 from seewhy.explainers.batch import build_predictions
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
@@ -100,7 +101,7 @@ def _headline(result: FooledImage) -> str:
     verdict = (
         f"taken for {result.answer}" if result.success else f"not taken for {result.target.name}: {result.outcome}"
     )
-    return f"{result.predicted.name} {verdict} after {result.steps} step{'' if result.steps == 1 else 's'}"
+    return f"{result.predicted.name} {verdict} after {count_noun(result.steps, 'step')}"
 
 
 def _numbers(result: FooledImage) -> list[str]:

@@ -18,6 +18,7 @@ from seewhy.core.errors import UserError
 from seewhy.core.facts import Facts
 from seewhy.core.random import derive_seed
 from seewhy.core.types import Corrupted
+from seewhy.core.words import count_noun
 from seewhy.data.loading import compute_resized_size, resize, resize_and_crop
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def check_channels(corruptions: Mapping[str, Corruption], channels: int) -> None
             reason = str(error).strip().split("\n")[0] or type(error).__name__
         if reason:
             raise UserError(
-                f"corruption={name} is not defined for pictures of {channels} channel{'s' if channels > 1 else ''} "
+                f"corruption={name} is not defined for pictures of {count_noun(channels, 'channel')} "
                 f"({reason}): leave it out"
             )
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from seewhy.core.words import write_snake_case
 from seewhy.models.fusion.convolution import Activation, can_fuse, convolve_fused, is_fusible, read_activation
 from seewhy.models.fusion.internals import count_writes, list_hooks, read_saved
 
@@ -268,7 +269,7 @@ def describe_operation(node: Node) -> str:
     Returns:
         The name in snake case.
     """
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name_operation(node)).lower()
+    return write_snake_case(name_operation(node))
 
 
 def list_sources(node: Node) -> list[Node]:

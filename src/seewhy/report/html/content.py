@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from seewhy.core.words import count_noun, join_names
 from seewhy.report.comparison import Comparison
 from seewhy.report.html import tables
 from seewhy.report.html.charts import (
@@ -20,7 +21,7 @@ from seewhy.report.html.gallery import Gallery, Method, build_gallery, list_gaps
 from seewhy.report.html.maps import build_data_url, compress_figure
 from seewhy.report.html.models import ModelPair, build_model_pairs
 from seewhy.report.html.verdict import Verdict, build_verdict, list_classes, rate_suspicion
-from seewhy.report.leaderboard import NO_BASELINE, describe_families, describe_leaders, join_names, list_notes
+from seewhy.report.leaderboard import NO_BASELINE, describe_families, describe_leaders, list_notes
 from seewhy.report.runs import Run, UnusedRun, read_curves, read_skipped
 from seewhy.runs.console import describe_foreign_labels
 from seewhy.statistics.schema import list_draws
@@ -119,7 +120,7 @@ def _describe_input(model: Mapping[str, Any]) -> str:
     size, channels = model["size"], len(model.get("mean", (0,) * 3))
     height, width = size if isinstance(size, list | tuple) else (size, size)
     words = [f"{height} x {width} pixels"]
-    words += [f"{channels} channel{'s' if channels > 1 else ''}"] if channels != 3 else []
+    words += [count_noun(channels, "channel")] if channels != 3 else []
     words += [f"shown: {', '.join(map(str, model['display']))}"] if model.get("display") else []
     words += [f"fit: {model['fit']}"] if model.get("fit") else []
     return ", ".join(words)
@@ -132,7 +133,7 @@ def _describe_gaps(comparison: Comparison, method: Method) -> tuple[float, str] 
         return None
     tolerance = method.run.record["explainer"]["tolerance"]
     names = join_names([f"{image} {100 * gap:.3g} %" for image, gap, _ in gaps])
-    count = f"{len(gaps)} image{'s' if len(gaps) > 1 else ''}"
+    count = count_noun(len(gaps), "image")
     return gaps[0][
         1
     ], f"{method.label}: completeness gap exceeds the {100 * tolerance:g} % tolerance on {count} ({names})"
@@ -144,7 +145,7 @@ def _list_each(values: Iterable[object]) -> str:
 
 def _describe_device(run: Run) -> str:
     device, threads = run.record.get("device", ""), run.record.get("threads")
-    return f"{device}, {threads} thread{'s' if threads != 1 else ''}" if device and threads else str(device)
+    return f"{device}, {count_noun(threads, 'thread')}" if device and threads else str(device)
 
 
 def _describe_commit(run: Run) -> str:
@@ -283,7 +284,7 @@ def build_page_content(
     title = f"{what} on {names[0] if len(names) == 1 else f'{len(names)} models'}"
     images = comparisons[0].joined.images
     policy = _describe_policy(comparisons[0].joined.target)
-    subtitle = f"{images:,} image{'s' if images != 1 else ''}, target class: {policy}"
+    subtitle = f"{count_noun(images, 'image')}, target class: {policy}"
     methods = [list_methods(comparison, group) for comparison, group in zip(comparisons, groups, strict=True)]
     for model, shown in zip(models, methods, strict=True):
         for row in model.gallery.facts["images"]:

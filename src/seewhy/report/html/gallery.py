@@ -231,8 +231,8 @@ def _describe_image(run: Run, image: str, encoded: Sequence[EncodedMap], concern
         "image": name_image(image),
         "policy": str(row.get("target_policy", "")),  # not in runs of earlier versions
         **{key: str(row[key]) for key in ("label", "predicted", "correct", "target")},
-        "probability": _read_number(row["probability"]),
-        "target_probability": _read_number(row["target_probability"]),
+        "probability": read_number(row["probability"]),
+        "target_probability": read_number(row["target_probability"]),
         "top": _read_top(row),
         "concerns": list(concerns),
         "flaws": [each.flaw for each in encoded],
@@ -250,7 +250,8 @@ def _read_top(row: Any) -> list[str]:
     return found
 
 
-def _read_number(text: object) -> float:
+def read_number(text: object) -> float:
+    """Read a cell as a number; NaN where it is empty."""
     return float(str(text)) if str(text) else math.nan
 
 

@@ -15,10 +15,11 @@ from torch.nn import functional
 
 from seewhy.core.target_choice import name_image
 from seewhy.core.types import Explanation
+from seewhy.core.words import count_noun
 from seewhy.plots import heatmaps
 from seewhy.plots.explanation import normalise_map
 from seewhy.report.comparison import Comparison
-from seewhy.report.html.gallery import Method
+from seewhy.report.html.gallery import Method, read_number
 from seewhy.report.html.maps import build_data_url, compute_agreement
 from seewhy.report.runs import Run, read_map
 from seewhy.report.sheets import read_explanations
@@ -163,18 +164,14 @@ def _count_changes(one: Run, other: Run, explained: Sequence[str]) -> list[tuple
     )
     gaps: dict[str, list[float]] = {}
     for name in explained:
-        gap = _read(chances[1][name]) - _read(chances[0][name])
+        gap = read_number(chances[1][name]) - read_number(chances[0][name])
         if targets[0][name] == targets[1][name] and not math.isnan(gap):  # a contrast has no probability
             gaps.setdefault(name_image(name), []).append(gap)
     if gaps:
         mean = np.mean([np.mean(each) for each in gaps.values()])
-        words = f"{mean:+.3f} on {len(gaps):,} image{'s' if len(gaps) > 1 else ''}"
+        words = f"{mean:+.3f} on {count_noun(len(gaps), 'image')}"
         counts.append(("Probability of the target, where it is the same", words))
     return counts
-
-
-def _read(text: object) -> float:
-    return float(str(text)) if str(text) else math.nan
 
 
 def _compare_scores(one: Comparison, other: Comparison, labels: Sequence[str], seed: int) -> list[dict[str, Any]]:
@@ -220,7 +217,7 @@ def _build_rows(
             both.append(
                 {
                     "predicted": str(row["predicted"]),
-                    "probability": _read(row["probability"]),
+                    "probability": read_number(row["probability"]),
                     "correct": str(row["correct"]),
                     "target": str(row["target"]),
                     "overlay": _paint(explanations[image]) if image in explanations else "",

@@ -10,10 +10,11 @@ from typing import Any
 import pandas as pd
 
 from seewhy.analyses.robustness.summary import CLEAN, read_means
+from seewhy.core.words import count_noun, join_names
 from seewhy.plots.text import format_probability
 from seewhy.report.comparison import Comparison
 from seewhy.report.html.gallery import Gallery, Method
-from seewhy.report.leaderboard import NO_BASELINE, format_value, join_names
+from seewhy.report.leaderboard import NO_BASELINE, format_value
 from seewhy.report.runs import Run, read_robustness
 
 CONFIDENT = 0.5
@@ -69,7 +70,7 @@ def build_verdict(
     tiles = [
         ("Accuracy", value, note),
         ("Images", f"{images:,}", "intervals are approximate" if images < 30 else "explained"),
-        ("Warnings", str(maps), f"on {warned} image{'s' if warned != 1 else ''}" if maps else "no map carries one"),
+        ("Warnings", str(maps), f"on {count_noun(warned, 'image')}" if maps else "no map carries one"),
     ]
     if any(comparison.ranks for comparison in comparisons):  # maps alone are compared with nothing
         advice = "" if all(baselines) else "add explainer=random,..."
@@ -109,10 +110,10 @@ def _judge(comparison: Comparison, methods: Sequence[Method]) -> str:
     n, metrics = comparison.joined.images, list(comparison.ranks)
     if not metrics:
         names = join_names([method.label for method in methods])
-        images = f"{n:,} image{'s' if n > 1 else ''}"
+        images = count_noun(n, "image")
         return f"{names} on {images}: maps alone; no score was measured, so nothing ranks methods."
     if len(methods) == 1 or (comparison.joined.control is None and comparison.pairwise.empty):
-        return f"{methods[0].label} was scored on {n:,} image{'s' if n > 1 else ''}; {NO_BASELINE}."
+        return f"{methods[0].label} was scored on {count_noun(n, 'image')}; {NO_BASELINE}."
     counted = [metric for construct in comparison.constructs for metric in construct.counted or construct.metrics[:1]]
     groups: dict[tuple[str, ...], list[str]] = {}
     for metric in counted:
