@@ -103,15 +103,16 @@ def test_every_choice_fits_its_own_declared_types(group: str) -> None:
     """As a command builds them: lists of a config are no lists of Python."""
     lists = {"all", "study"} & set(choices(group))
     single = set(choices(group)) - lists
-    every = [f"+{group}@every={choice}" for choice in sorted(single)]
     if group == "explainer":
         every = [f"+explainer@every.{choice}={choice}" for choice in sorted(single)]
-    built = composed("robustness", [*every, "hydra.mode=RUN"]).every
-    assert set(built) == single
-    for choice in sorted(lists):
-        built |= composed("robustness", [f"{group}=[{choice}]", "hydra.mode=RUN"])[group]
-    for name, config in built.items():
-        assert build_object(config, f"{group}.{name}"), name
+        composites = [composed("robustness", [*every, "hydra.mode=RUN"]).every]
+    else:
+        chosen = [",".join(sorted(single)), *lists]
+        composites = [composed("robustness", [f"{group}=[{names}]", "hydra.mode=RUN"])[group] for names in chosen]
+    assert set(composites[0]) == single
+    for composite in composites:
+        for name, config in composite.items():
+            assert build_object(config, f"{group}.{name}"), name
 
 
 OWN_VALUES = {
