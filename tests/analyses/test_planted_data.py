@@ -172,7 +172,7 @@ def test_pictures_that_do_not_suffice_are_named() -> None:
 
 
 def test_sample_pictures_are_dealt_to_both_parts() -> None:
-    from seewhy.core.types import CIFAR10_CLASSES
+    from seewhy.core.facts import CIFAR10_CLASSES
 
     read = build_pool(Samples(facts=Facts(CIFAR10_CLASSES, 40, (0.5,) * 3, (0.5,) * 3)))
     assert read.names == tuple(sorted(CIFAR10_CLASSES))

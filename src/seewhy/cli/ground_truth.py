@@ -78,7 +78,7 @@ def build_study(cfg: DictConfig) -> Any:
     """
     from seewhy.analyses.ground_truth.pool import MARGIN, build_pool
     from seewhy.analyses.ground_truth.run import Study
-    from seewhy.core.types import CIFAR10_CLASSES
+    from seewhy.core.facts import CIFAR10_CLASSES
 
     kinds = {str(name): build_object(each, f"ground_truth.{name}", "object") for name, each in cfg.ground_truth.items()}
     explainers = {str(name): build_object(each, f"explainers.{name}") for name, each in cfg.explainers.items()}
