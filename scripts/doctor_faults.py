@@ -23,7 +23,7 @@ from seewhy.analyses.doctor.alternatives import CROP, LABELS, NORMALISATION, ORD
 from seewhy.analyses.doctor.examination import NOTHING, examine
 from seewhy.api import load_classifier
 from seewhy.core.errors import UserError
-from seewhy.core.facts import Facts
+from seewhy.core.facts import IMAGENET_MEAN, IMAGENET_STD, Facts
 from seewhy.core.types import Batch
 from seewhy.data.cifar10 import CIFAR10
 from seewhy.data.folder import Folder
@@ -182,7 +182,7 @@ def list_networks(arguments: argparse.Namespace) -> Iterator[tuple[Classifier, C
     for name in ("cifar_cnn", "vgg16_cifar", "vit_cifar"):
         yield load_classifier(name), read_cifar
     if arguments.squeezenet:
-        known = load_classifier("squeezenet", weights=arguments.squeezenet)
+        known = load_classifier("squeezenet", weights=arguments.squeezenet, mean=IMAGENET_MEAN, std=IMAGENET_STD)
         yield known, lambda facts: Folder(arguments.photographs, facts, limit=arguments.images)
 
 
