@@ -118,10 +118,15 @@ def build_explainer(path: Path, probe_batch_size: int = 8) -> Any:
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
+    from seewhy.explainers.captum_methods import takes
+
     root: Any = OmegaConf.create({"seed": 0, "probe_batch_size": probe_batch_size, "explainer": OmegaConf.load(path)})
     for config in (root.explainer, root.explainer.get("explainer") or {}, root.explainer.get("options") or {}):
         if config.get("distribution") != "image":  # an expert of one image walks no path
-            config.update({key: value for key, value in CHEAP.items() if isinstance(config.get(key), int)})
+            cheap = {key: value for key, value in CHEAP.items() if isinstance(config.get(key), int)}
+            if "options" in config and not takes(config.method, "feature_mask"):  # captum's without superpixels
+                cheap.pop("n_segments", None)
+            config.update(cheap)
     return instantiate(root.explainer, _convert_="object")
 
 

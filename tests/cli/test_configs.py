@@ -11,8 +11,9 @@ from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 
 from commands import CONFIGS, composed
-from seewhy.cli.config import compose
-from seewhy.cli.instantiate import build_object
+from seewhy.cli.config import check_groups, compose
+from seewhy.cli.instantiate import build_object, check_arguments
+from seewhy.core.errors import UserError
 from seewhy.models.build import build_classifier
 
 
@@ -193,3 +194,17 @@ def test_every_yaml_starts_with_a_sentence_and_has_a_target(group: str) -> None:
         assert first.startswith("# "), path
         assert len(first) > 20, path
         assert "_target_" in OmegaConf.load(path), path
+
+
+@pytest.mark.parametrize(
+    ("group", "words"), [("metric", "a list of its choices: all, "), ("model", "one of its choices: ")]
+)
+def test_a_group_that_is_a_number_is_answered_with_what_it_takes(group: str, words: str) -> None:
+    with pytest.raises(UserError, match=f"{group}=3: {group} must be {words}"):
+        check_groups([f"{group}=3"])
+
+
+@pytest.mark.parametrize("setting", ["nesterov", "lr", "momentum", "weight_decay"])
+def test_an_optimiser_of_torch_has_ranges(setting: str) -> None:
+    with pytest.raises(UserError, match=rf"optimizer\.{setting}=word must be (a number|true or false)"):
+        check_arguments({"_target_": "torch.optim.SGD", setting: "word"}, "optimizer")

@@ -226,3 +226,8 @@ def test_the_lines_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert names["figure"].width > 500
     assert list(names["scores"].image) == [photograph.stem]
     assert {"deletion", "insertion"} <= set(names["scores"])
+
+
+def test_a_network_of_ones_own_needs_what_no_network_tells() -> None:
+    with pytest.raises(UserError, match="a network of your own needs size, std: for example classes=10"):
+        load_classifier(nn.Identity(), classes=3, mean=0.5)

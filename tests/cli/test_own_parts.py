@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,6 +88,26 @@ def test_a_package_without_its_folder_is_named(package: Path) -> None:
         find_registered_folders()
 
 
+@pytest.mark.parametrize(
+    ("code", "value", "words"),
+    [
+        ("1 / 0", "failing.configs", r"cannot be imported \(ZeroDivisionError: division by zero\)"),
+        ("class A(:", "failing.configs", r"cannot be imported \(SyntaxError: "),
+        ("import no_such_package", "failing.configs", "has no folder"),
+        ("", ".configs", "cannot be imported|has no folder"),
+        ("", "failing:configs", "has no folder"),
+    ],
+)
+def test_a_package_that_fails_is_named(package: Path, code: str, value: str, words: str) -> None:
+    (package / "failing").mkdir()
+    (package / "failing" / "__init__.py").write_text(code)
+    (package / "ownparts-1.0.dist-info" / "entry_points.txt").write_text(f"[seewhy.configs]\nfailing = {value}\n")
+    importlib.invalidate_caches()
+    find_registered_folders.cache_clear()
+    with pytest.raises(UserError, match=rf"failing = '{re.escape(value)}' .*({words})"):
+        find_registered_folders()
+
+
 def test_the_command_treats_own_parts_as_ours(package: Path, tmp_path: Path) -> None:
     (tmp_path / "mynet_parts.py").write_text(NETWORK)
     (tmp_path / "conf" / "metric").mkdir(parents=True)
@@ -144,8 +165,15 @@ def test_code_of_a_run_is_named_again_to_resume_it(tmp_path: Path, monkeypatch: 
         prepend_earlier_overrides([f"resume={tmp_path}"], "explain")
     given = prepend_earlier_overrides([f"resume={tmp_path}", "model.build=mynet:MyNet"], "explain")
     assert given == [overrides[0], *overrides[2:], "model.build=mynet:MyNet", f"hydra.run.dir='{tmp_path}'"]
-    command = build_resume_command("explain", "out", [*overrides, "trust_config=true"], ["conf"])
-    assert command.endswith("resume=out --config-dir conf model.build=mynet:MyNet trust_config=true")
+    sent = "logger.mlflow.tracking_uri=http://ours.example"
+    command = build_resume_command(
+        "explain", "out", [*overrides, "trust_config=true", sent, "logger=[mlflow]"], ["conf"]
+    )
+    assert command.endswith(f"resume=out --config-dir conf model.build=mynet:MyNet trust_config=true {sent}")
+    assert select_repeated([sent, "logger=[mlflow]", "~logger.csv"], tmp_path, [sent]) == [
+        "logger=[mlflow]",
+        "~logger.csv",
+    ]
 
 
 @pytest.mark.parametrize(

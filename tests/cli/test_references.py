@@ -198,3 +198,9 @@ def test_overrides_that_are_nested_deeply_are_one_sentence(
         run_task("explain", [override])
     told = capsys.readouterr().err
     assert (stop.value.code, told.count("error:"), "Traceback" in told) == (2, 1, False)
+
+
+def test_the_longer_of_two_secrets_is_masked_first() -> None:
+    remember_secret("USER", "alice")
+    remember_secret("LINE", "alice wonders")
+    assert mask_secrets("alice wonders; alice") == "${oc.env:LINE}; ${oc.env:USER}"

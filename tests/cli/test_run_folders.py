@@ -26,15 +26,24 @@ def test_the_folder_of_a_user_is_left_as_it_is(tmp_path: Path) -> None:
     diary = tmp_path / "mine" / "journal" / "2026" / "diary.txt"
     diary.parent.mkdir(parents=True)
     diary.write_text("dear diary")
+    (tmp_path / "sent").mkdir()
+    (tmp_path / "sent" / "multirun.yaml").symlink_to(diary)  # where Hydra writes the settings of a sweep
     before = sorted(tmp_path.rglob("*"))
     commands = [
-        Command(tmp_path, EXPLAIN, *SMALL, "hydra.run.dir=mine"),
-        Command(tmp_path, EXPLAIN, "-m", *SMALL, "explainer=saliency,random", "hydra.sweep.dir=mine"),
+        (Command(tmp_path, EXPLAIN, *SMALL, "hydra.run.dir=mine"), "mine holds files that no"),
+        (
+            Command(tmp_path, EXPLAIN, "-m", *SMALL, "explainer=saliency,random", "hydra.sweep.dir=mine"),
+            "mine holds files",
+        ),
+        (
+            Command(tmp_path, EXPLAIN, "-m", *SMALL, "explainer=saliency,random", "hydra.sweep.dir=sent"),
+            "sent holds a link",
+        ),
     ]
-    for command in commands:
+    for command, words in commands:
         ended = command.finish()
         assert ended.returncode == 2
-        assert ended.stderr.startswith("error: the folder mine holds files that no") and "Traceback" not in ended.stderr
+        assert ended.stderr.startswith(f"error: the folder {words}") and "Traceback" not in ended.stderr
     assert sorted(tmp_path.rglob("*")) == before
     assert diary.read_text() == "dear diary"
 

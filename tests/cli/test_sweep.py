@@ -6,10 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 from hydra.types import RunMode
+from omegaconf import OmegaConf
 from rich.console import Console
 
 from commands import composed
-from seewhy.cli import tasks
+from seewhy.cli import early_checks, tasks
 from seewhy.cli.early_checks import _find_lack_of_processors
 from seewhy.cli.sweep import SweepSummary, build_summary_table, find_varied_overrides
 from seewhy.core.errors import UserError
@@ -97,3 +98,14 @@ def test_jobs_that_no_node_can_run_are_refused(
     launcher = {"_target_": "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"}
     assert words in (found := _find_lack_of_processors(launcher | {"cpus_per_task": wanted}))  # type: ignore[arg-type]
     assert bool(found) == bool(words)
+
+
+def test_jobs_that_are_the_same_are_told_by_their_task(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(early_checks, "list_jobs", lambda config: [["explainer=saliency"]] * 2)
+    monkeypatch.setattr(early_checks, "_find_mistake", lambda config, job: "wrong")
+    config = OmegaConf.create({"task": "explain", "hydra": {"launcher": {}}})
+    with pytest.raises(SystemExit):
+        early_checks.EarlyChecks().on_multirun_start(config)
+    assert capsys.readouterr().err.splitlines()[1:] == ["  explain: wrong"] * 2

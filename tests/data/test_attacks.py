@@ -94,10 +94,12 @@ def test_mistakes_are_named() -> None:
     assert parse_number("8/255") == pytest.approx(8 / 255)
     for wrong in ("a", "1/0"):
         with pytest.raises(UserError, match="neither a number nor a fraction"):
+            parse_number(wrong)
+        with pytest.raises(UserError, match="each a number from 0 to 1 or a fraction"):
             FGSM([wrong])
-    with pytest.raises(UserError, match="must list numbers"):
+    with pytest.raises(UserError, match=r"corruption\.fgsm\.eps=.* must be a list that is not empty"):
         FGSM([])
-    with pytest.raises(UserError, match="n_steps=0"):
+    with pytest.raises(UserError, match=r"corruption\.pgd\.n_steps=0 must be"):
         PGD([0.1], n_steps=0)
 
 

@@ -164,10 +164,10 @@ def test_clouds_and_streaks() -> None:
 
 
 def test_mistakes_are_named() -> None:
-    with pytest.raises(UserError, match="needs a list"):
+    with pytest.raises(UserError, match=r"corruption\.levels=\[\] must be a list that is not empty"):
         Corruption([])
-    with pytest.raises(UserError, match="equal length"):
-        Corruption([albumentations.NoOp()], small=[])
+    with pytest.raises(UserError, match="2 levels and 1 small ones: give a list of equal length"):
+        Corruption([albumentations.NoOp()] * 2, small=[albumentations.NoOp()])
     with pytest.raises(UserError, match="levels 0 to 1"):
         Corruption([albumentations.NoOp()]).corrupt(scene(8, 8), 2, 0)
     with pytest.raises(UserError, match="workers=-1"):

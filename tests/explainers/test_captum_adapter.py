@@ -14,7 +14,7 @@ from explainer_checks import assert_same, state_of
 from seewhy.core.errors import Incompatible, UserError
 from seewhy.core.types import Targets
 from seewhy.explainers.captum_adapter import Captum
-from seewhy.explainers.captum_methods import check_method, load_methods
+from seewhy.explainers.captum_methods import check_method, leaving_nothing, load_methods, takes
 from seewhy.explainers.gradient import InputXGradient
 from seewhy.explainers.guided_backprop import GuidedGradCam
 from seewhy.explainers.integrated_gradients import IntegratedGradients
@@ -51,7 +51,8 @@ def test_every_method_gives_a_map_alone_or_in_a_batch_and_leaves_nothing_behind(
         pytest.importorskip("sklearn")
     classifier, images = small_cnn(), random_images(2, 32)
     options = {"n_samples": 3} if name in ("Lime", "KernelShap", "ShapleyValueSampling") else {}
-    explainer = Captum(method=name, options=options, n_segments=4, **B)
+    settings = {"method": name, "options": options, **({"n_segments": 4} if takes(name, "feature_mask") else {})}
+    explainer = Captum(**settings, **B)
     before = state_of(classifier)
     attributes = {key: set(vars(module)) for key, module in classifier.named_modules()}
     try:
@@ -63,7 +64,7 @@ def test_every_method_gives_a_map_alone_or_in_a_batch_and_leaves_nothing_behind(
         assert maps.shape == (2, 32, 32) and bool(maps.isfinite().all())
         assert bool(maps.any()) or name == "Lime", "its lasso gives zeros of small scores"
         torch.testing.assert_close(explainer(classifier, images[1:], TARGETS[1:]), maps[1:])
-        other = Captum(method=name, options=options, n_segments=4, probe_batch_size=64)
+        other = Captum(**settings, probe_batch_size=64)
         torch.testing.assert_close(other(classifier, images, TARGETS), maps, rtol=1e-6, atol=1e-10)
     assert_same(before, state_of(classifier))
     assert attributes == {key: set(vars(module)) for key, module in classifier.named_modules()}
@@ -306,9 +307,50 @@ def test_what_cannot_be_asked_for_is_one_sentence(settings: dict[str, Any], word
     assert "\n" not in str(caught.value)
 
 
-def test_a_bad_value_of_an_option_is_one_sentence() -> None:
-    with pytest.raises(UserError, match="captum's IntegratedGradients fails on this network"):
-        explain("IntegratedGradients", options={"method": "simpson"})
+@pytest.mark.parametrize(
+    ("method", "options", "words"),
+    [
+        ("IntegratedGradients", {"method": "simpson"}, "method=simpson must be gausslegendre, riemann_left, "),
+        ("IntegratedGradients", {"n_steps": 0}, "n_steps=0 must be a whole number from 1"),
+        ("IntegratedGradients", {"multiply_by_inputs": "no"}, "multiply_by_inputs=no must be true or false"),
+        ("Lime", {"n_samples": 1_000_000_007}, "n_samples=1000000007 must be a whole number from 1 to 1,000,000"),
+        ("GradientShap", {"stdevs": -1}, "stdevs=-1 must be a number from 0"),
+        ("DeepLift", {"eps": 0}, "eps=0 must be a number above 0"),
+        ("Saliency", {"abs": 2}, "abs=2 must be true or false"),
+        ("GuidedGradCam", {"interpolate_mode": "cubic"}, "interpolate_mode=cubic must be nearest, "),
+        ("Occlusion", {"sliding_window_shapes": [3, 4]}, r"sliding_window_shapes=\[3, ?4\] must be"),
+        (
+            "LayerGradCam",
+            {"attr_dim_summation": False},
+            "attr_dim_summation=False is no option of captum's LayerGradCam",
+        ),
+    ],
+)
+def test_a_bad_value_of_an_option_is_one_sentence(method: str, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=rf"^explainer\.options\.{words}"):
+        Captum(method=method, options=options)
+
+
+def test_lists_that_options_take_reach_captum() -> None:
+    settings = {"sliding_window_shapes": [3, 16, 16], "strides": [3, 16, 16]}
+    maps = explain("Occlusion", options=settings)
+    blocks = maps.unfold(1, 16, 16).unfold(2, 16, 16).flatten(3)
+    assert torch.equal(blocks.amin(-1), blocks.amax(-1)) and len(blocks[0].amax(-1).unique()) == 4
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        ("Saliency", {"baseline": "white"}),
+        ("IntegratedGradients", {"layer": "conv1"}),
+        ("DeepLiftShap", {"n_segments": 20}),
+        ("FeatureAblation", {"tolerance": 0.1}),
+        ("LayerGradCam", {"baseline": ("black", "white")}),
+    ],
+)
+def test_a_setting_that_the_method_does_not_read_is_refused(method: str, settings: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=rf"^explainer\.{next(iter(settings))}=.* is not read by {method}: leave it at"):
+        Captum(method=method, **settings)
 
 
 def test_names_and_parameters() -> None:
@@ -318,3 +360,20 @@ def test_names_and_parameters() -> None:
     assert Captum(options={"method": "riemann_left"}).parameters == (
         "method=IntegratedGradients, options.method=riemann_left, baseline=black"
     )
+
+
+def test_what_captum_would_leave_behind_is_taken_away() -> None:
+    network = small_cnn().network
+    kept = network.conv1.register_forward_hook(lambda module, inputs, output: None)  # type: ignore[union-attr]
+    first = nn.Parameter(torch.zeros(2))
+    network.register_parameter("first", first)
+    first.grad = torch.ones(2)
+    with pytest.raises(ZeroDivisionError), leaving_nothing(network):
+        network.conv1.register_forward_hook(lambda module, inputs, output: None)  # type: ignore[union-attr]
+        network.conv2.saved = 3  # type: ignore[union-attr]
+        first.grad = torch.zeros(2)
+        network.train()
+        raise ZeroDivisionError
+    assert list(network.conv1._forward_hooks) == [kept.id]  # type: ignore[union-attr]
+    assert not hasattr(network.conv2, "saved") and not network.conv2.training
+    assert torch.equal(first.grad, torch.ones(2))

@@ -38,9 +38,11 @@ METHODS: list[Explainer] = [
     FullGrad(probe_batch_size=8),
     GradientShap(n_samples=8, noise=0, tolerance=10, probe_batch_size=8),
     *(
-        Captum(method=method, n_segments=9, tolerance=10, probe_batch_size=8)
-        for method in ("IntegratedGradients", "DeepLift", "DeepLiftShap", "FeatureAblation", "Occlusion")
+        Captum(method=method, tolerance=10, probe_batch_size=8)
+        for method in ("IntegratedGradients", "DeepLift", "DeepLiftShap")
     ),
+    Captum(method="FeatureAblation", n_segments=9, probe_batch_size=8),
+    Captum(method="Occlusion", probe_batch_size=8),
     Captum(method="ShapleyValueSampling", options={"n_samples": 4}, n_segments=9, tolerance=10, probe_batch_size=8),
 ]
 

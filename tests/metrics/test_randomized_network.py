@@ -113,3 +113,9 @@ def test_parameters_beyond_the_cache_are_drawn_again_and_the_same(monkeypatch: p
     changed = cache.draw("stream", "first", 2 * original)
     torch.testing.assert_close(changed, 2 * first)
     assert cache.draw("stream", "first", 2 * original) is changed
+
+
+def test_a_copy_and_its_classifier_have_the_same_measured_batch_sizes() -> None:
+    classifier = small_cnn()
+    RandomizedNetwork(classifier, 1).copy.batch_sizes["forward"] = 6
+    assert classifier.batch_sizes == {"forward": 6}

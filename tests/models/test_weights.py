@@ -3,13 +3,14 @@
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
 from seewhy.core.errors import MissingWeights, UserError
 from seewhy.core.facts import CIFAR10_CLASSES, Facts
-from seewhy.models.architectures import Own, Timm, Torchvision
+from seewhy.models.architectures import Architecture, Own, Timm, Torchvision
 from seewhy.models.build import build_classifier, choose_origin
 from seewhy.models.cifar_networks import CifarCNN
 from seewhy.models.classifier import Classifier
@@ -252,6 +253,22 @@ def test_facts_of_timm_and_overrides() -> None:
     assert built(torch.rand(1, 3, built.facts.size, built.facts.size)).shape == (1, 4)
     with pytest.raises(UserError, match="nearest: resnet18"):
         Timm("resnet18x").facts()
+
+
+@pytest.mark.parametrize("architecture", [Timm("resnet1"), Torchvision("resnet1")], ids=["timm", "torchvision"])
+def test_four_names_like_an_unknown_one_are_told(architecture: Architecture) -> None:
+    with pytest.raises(UserError, match="nearest: resnet1") as caught:
+        architecture.facts()
+    assert len(str(caught.value).partition("nearest: ")[2].split(", ")) == 4
+
+
+@pytest.mark.parametrize("outputs", [0, 384, 512, 640, 768, 1024, 1152, 1280])
+def test_outputs_of_a_tower_of_images_and_texts_are_no_probabilities(
+    outputs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Timm, "_cfg", lambda self: timm.models.PretrainedCfg(num_classes=int(self.name)))
+    assert Timm(str(outputs)).facts().score == "none"
+    assert Timm(str(outputs + 1)).facts().score == "softmax"
 
 
 def test_class_lists(tmp_path: Path) -> None:

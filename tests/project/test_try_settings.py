@@ -5,9 +5,14 @@ import try_settings
 
 from seewhy.cli.config import compose, defer_settings
 from seewhy.cli.foreign import check_direction
+from seewhy.cli.instantiate import check_arguments
 from seewhy.core.errors import UserError
 from seewhy.core.settings import check_when_made
 from seewhy.data.cifar10 import CIFAR10
+from seewhy.data.corruptions.attacks import FGSM, PGD
+from seewhy.data.corruptions.base import Corruption
+from seewhy.data.corruptions.imagenet_c import GaussianNoise
+from seewhy.data.corruptions.imagenet_c_digital import JPEG
 from seewhy.explainers.expert import Expert
 from seewhy.explainers.gradient_shap import GradientShap
 from seewhy.explainers.integrated_gradients import IntegratedGradients
@@ -57,6 +62,15 @@ def test_a_setting_that_nothing_reads_is_refused(kind: type, settings: dict[str,
         (Infidelity, {"size": 2}, "metric.infidelity.size=2 must be a number above 0 and at most 1"),
         (CIFAR10, {"batch_size": True}, "data.batch_size=true must be a whole number from 1 to 65,536"),
         (Lrp, {"epsilon": -1}, "explainer.epsilon=-1 must be a number from 0 to 1,000,000"),
+        (GaussianNoise, {"lowest": -0.1}, "corruption.gaussian_noise.lowest=-0.1 must be a number from 0"),
+        (JPEG, {"quality": True}, "corruption.jpeg.quality=true must be a whole number from 1 to 100"),
+        (
+            PGD,
+            {"eps": ["8/255"], "step": 0},
+            "corruption.pgd.step=0 must be a number from 0 to 1 or a fraction such as 8/255, above 0",
+        ),
+        (FGSM, {"eps": [2]}, "corruption.fgsm.eps=[2] must be a list that is not empty"),
+        (Corruption, {"levels": [JPEG()], "moves_pixels": 1}, "corruption.moves_pixels=1 must be true or false"),
     ],
 )
 def test_an_object_made_in_python_is_checked_by_the_same_ranges(
@@ -66,6 +80,13 @@ def test_an_object_made_in_python_is_checked_by_the_same_ranges(
         kind(**settings)
     assert str(caught.value).count("must be") == 1
     assert words in str(caught.value)
+
+
+def test_the_levels_of_a_corruption_have_the_ranges_of_its_class() -> None:
+    level = {"_target_": "seewhy.data.corruptions.imagenet_c.GaussianNoise", "lowest": -0.1}
+    config = {"_target_": "seewhy.data.corruptions.base.Corruption", "levels": [level]}
+    with pytest.raises(UserError, match=r"corruption\.noise\.levels\.0\.lowest=-0\.1 must be a number from 0 to"):
+        check_arguments(config, "corruption.noise")
 
 
 def test_a_metric_of_the_users_own_is_checked_too() -> None:

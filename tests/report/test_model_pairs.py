@@ -145,3 +145,11 @@ def test_the_correlation_stands_under_its_own_heading(sweep: Path) -> None:
     table = html[html.index('id="models-title"') :].partition("</table>")[0]
     assert "correlation of the maps</th>" in table
     assert "difference" not in table
+
+
+def test_a_class_called_na_is_a_class(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "saliency", "saliency", images=3)
+    table = folder / "predictions.csv"
+    table.write_text(table.read_text().replace("cat", "NA"))
+    ((run,), _) = find_runs([str(folder)])
+    assert run.predictions[["label", "predicted", "target"]].stack().tolist() == ["NA"] * 9

@@ -137,3 +137,10 @@ def test_no_two_ticks_of_costs_read_the_same(costs: list[float]) -> None:
     labels = [label for _, label in build_cost_scale(costs, 0, 100).ticks(6)]
     assert len(labels) >= 1
     assert len(set(labels)) == len(labels)
+
+
+def test_a_label_with_room_lies_right_of_its_mark_at_its_height() -> None:
+    (box,) = place_labels([(100.0, 50.0)], [(40.0, 20.0)], Rectangle(0, 0, 400, 100), marker=12)
+    reach = box.left - 112
+    assert 0 < reach <= 10, "near, and off the mark"
+    assert box == Rectangle(112 + reach, 40, 152 + reach, 60)

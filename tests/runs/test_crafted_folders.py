@@ -20,6 +20,8 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from journals import PLAN, file_contents, write_batch
+from seewhy.cli.compare import _read_run
+from seewhy.cli.config import check_groups
 from seewhy.cli.main import run_task
 from seewhy.cli.resume import prepend_earlier_overrides
 from seewhy.core.errors import UserError
@@ -83,6 +85,13 @@ STORED = [
     "task=train",
     "model={architecture: {_target_: seewhy.models.imported.Imported, build: 'canary:main'}}",
     "model.architecture.build=canary:main",
+    "experiment=../../../sent/evil",
+    "+experiment@_global_='../../sent/evil'",
+    "metric=[deletion,../../sent/evil]",
+    "explainer/../../sent=evil",
+    "logger={x: {_target_: lightning.pytorch.loggers.MLFlowLogger, tracking_uri: 'http://evil.example'}}",
+    "logger.mlflow.tracking_uri=http://evil.example",
+    "logger.wandb.offline=false",
     "data.root=${oc.env:HOME}",
     "logger.csv.name=${oc.env:HOME}",
     "",
@@ -99,11 +108,38 @@ def test_a_stored_override_sets_nothing_but_what_a_run_computes(outside: Path, o
     Journal(outside / "sent").begin({**PLAN, "overrides": [override, "seed=1"]})
     try:
         repeated = prepend_earlier_overrides(["resume=sent"], "explain")
+        check_groups(repeated)
     except UserError as error:
         check_sentence(str(error))
-        assert any(words in str(error) for words in ("do not resume", "would run", "from your environment"))
+        refusals = (
+            "do not resume",
+            "would run",
+            "from your environment",
+            "where results are sent",
+            "not a path out of it",
+        )
+        assert any(words in str(error) for words in refusals)
     else:
         assert repeated == ["seed=1", "hydra.run.dir='sent'"]
+
+
+@pytest.mark.parametrize("name", ["canary:main", "canary.of.it:main", 3, None, ["a"]])
+def test_the_record_of_a_training_names_no_code(outside: Path, name: object) -> None:
+    write_run(outside / "sent", "saliency", images=2)
+    edit_record(outside / "sent", task="train", model={"name": name})
+    (outside / "sent" / "weights.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match=r"that code would run|is not the (run folder|record)") as caught:
+        _read_run(outside / "sent")
+    check_sentence(str(caught.value))
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "[]", '{"model": 3}', "\x00"])
+def test_a_record_that_is_none_names_no_network(outside: Path, content: str) -> None:
+    (outside / "sent").mkdir()
+    (outside / "sent" / "run.json").write_text(content)
+    with pytest.raises(UserError, match=r"run\.json") as caught:
+        _read_run(outside / "sent")
+    check_sentence(str(caught.value))
 
 
 FORMS: list[tuple[str, Any]] = [
@@ -456,6 +492,10 @@ CONFIGS = {
     "an object of yaml": "seed: !!python/object/apply:os.open [canary, 64]",
     "another task": "task: train",
     "a folder of a callback": "callbacks:\n  tables: {folder: home}",
+    "a profiler": "trainer: {profiler: {_target_: lightning.pytorch.profilers.SimpleProfiler, dirpath: home, filename: x}}",
+    "a name that climbs": "callbacks: {x: {_target_: lightning.pytorch.callbacks.ModelCheckpoint, filename: ../../x}}",
+    "a logger inside of a method": "explainer: {_target_: seewhy.explainers.captum_adapter.Captum, options: {abs: "
+    "{_target_: lightning.pytorch.loggers.CSVLogger, save_dir: home}}}",
     "the output in the folder of its user": "output: home",
     "a folder named by a reference": "hydra:\n  run: {dir: '${oc.env:NOBODY_SET_THIS}'}",
     "aliases": "a: &a [x, x, x, x, x, x, x, x, x, x]\n"

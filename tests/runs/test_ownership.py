@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from conftest import ROOT
 from seewhy.core.errors import UserError
 from seewhy.runs.journal import Journal
-from seewhy.runs.ownership import LOCK, check_folder_is_free, create_new_folder, hold_folder
+from seewhy.runs.ownership import LOCK, check_folder_is_free, create_new_folder, hold_folder, refuse_links
 
 
 def test_a_new_an_empty_and_a_just_created_folder_are_free(tmp_path: Path) -> None:
@@ -32,6 +33,27 @@ def test_a_folder_with_files_of_its_user_is_refused_by_name(tmp_path: Path, name
         check_folder_is_free(tmp_path, "explain")
     with pytest.raises(UserError, match=name.split("/")[0]):
         check_folder_is_free(tmp_path, "train", [])
+
+
+@pytest.mark.parametrize("name", [".hydra", ".hydra/config.yaml", "csv/metrics.csv", "run.json", "checkpoints", "loop"])
+def test_a_folder_with_a_link_out_of_it_is_refused(tmp_path: Path, name: str) -> None:
+    """Hydra, loggers and checkpoints would write through it."""
+    folder, victim = tmp_path / "sent", tmp_path / "victim"
+    (folder / name).parent.mkdir(parents=True)
+    record_of(folder, "train", [])
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(folder / name if name == "loop" else victim)
+    with pytest.raises(UserError, match=rf"holds a link out of it \({re.escape(name)}\).*nothing was changed"):
+        check_folder_is_free(folder, "train", [])
+    with pytest.raises(UserError, match=r"name another folder with hydra\.sweep\.dir="):
+        refuse_links(folder, "hydra.sweep.dir")
+
+
+def test_a_link_inside_of_a_folder_is_no_way_out(tmp_path: Path) -> None:
+    (tmp_path / "wandb" / "run-1").mkdir(parents=True)
+    (tmp_path / "wandb" / "latest-run").symlink_to("run-1")
+    record_of(tmp_path, "train", [])
+    check_folder_is_free(tmp_path, "train", [])
 
 
 def record_of(folder: Path, task: str, overrides: list[str]) -> None:

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -90,17 +90,31 @@ def select_products(files: dict[str, bytes | None]) -> dict[str, bytes | None]:
 
 
 class Disk:
-    """Stands in for the flush of each file: the n-th is the last, or finds no room."""
+    """Stands in for the calls that change a folder: the n-th kills the process, or from it on there is no room."""
 
     def __init__(self) -> None:
-        self.left, self.end = -1, "kill"
+        self.restart()
 
-    def flush(self, descriptor: int) -> None:
-        self.left -= 1
-        if self.left == -1:
-            if self.end == "kill":
-                raise Killed
-            self.left = 0
+    def restart(self, left: int = 10_000, end: str = "kill") -> None:
+        self.left, self.end, self.is_dead = left, end, False
+
+    def stand_in(self, name: str) -> Callable[..., Any]:
+        call = getattr(os, name)
+
+        def count(*arguments: Any, **options: Any) -> Any:
+            self.count(name, str(arguments[0]))
+            return None if name == "fsync" else call(*arguments, **options)
+
+        return count
+
+    def count(self, name: str, path: str) -> None:
+        if path.endswith(".lock"):  # the system frees it
+            return
+        self.left -= self.end == "kill" or name in ("fsync", "mkdir")
+        if self.is_dead or (self.left < 0 and self.end == "kill"):
+            self.is_dead = True
+            raise Killed
+        if self.left < 0 and name in ("fsync", "mkdir"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
@@ -114,10 +128,10 @@ class RunFolders(RuleBasedStateMachine):
 
     @initialize(random=RANDOM)
     def start_anew(self, random: Random) -> None:
-        """A run that ended, or that was killed at a write."""
+        """A run that ended, or that was killed at a call that changes the folder."""
         self.folder = Path(tempfile.mkdtemp(dir=self.base)) / "run"
         self.blocked, self.seed = False, random.randrange(2)
-        self.execute("explain", self.seed, random.choice([100, 100, random.randrange(20)]))
+        self.execute("explain", self.seed, random.choice([10_000, 10_000, random.randrange(70)]))
 
     def teardown(self) -> None:
         shutil.rmtree(self.folder.parent, ignore_errors=True)
@@ -125,7 +139,8 @@ class RunFolders(RuleBasedStateMachine):
     def execute(self, task: str, seed: int, left: int = 10_000, end: str = "kill") -> tuple[object, str]:
         """(exit code, what was printed as an error); `killed` for a process that was."""
         cfg, told = self.configs[task], io.StringIO()
-        cfg.output, cfg.seed, self.disk.left, self.disk.end = str(self.folder), seed, left, end
+        cfg.output, cfg.seed = str(self.folder), seed
+        self.disk.restart(left, end)
         work = explain_by_hand if task == "explain" else train_by_hand
         code: object = 0
         with contextlib.redirect_stderr(told), contextlib.redirect_stdout(io.StringIO()):
@@ -135,6 +150,7 @@ class RunFolders(RuleBasedStateMachine):
                 code = stop.code
             except Killed:
                 code = "killed"
+        self.disk.restart()
         return code, told.getvalue()
 
     @rule(task=st.sampled_from(["explain", "explain", "train"]), other=st.integers(0, 1))
@@ -160,10 +176,10 @@ class RunFolders(RuleBasedStateMachine):
 
     @rule(random=RANDOM)
     def run_into_an_end_and_go_on(self, random: Random) -> None:
-        """Killed, or out of room, at a write; sometimes a run of something else; then the run is given again."""
+        """Killed, or out of room, at a call that changes the folder; sometimes a run of something else; then given again."""
         before = read_files(self.folder)
         seed = self.seed ^ random.choice([0, 0, 1])
-        code, told = self.execute("explain", seed, random.randrange(20), random.choice(["kill", "kill", "full"]))
+        code, told = self.execute("explain", seed, random.randrange(70), random.choice(["kill", "kill", "full"]))
         assert code in (0, 2, 130, "killed")
         assert "Traceback" not in told
         if code == 2:
@@ -238,7 +254,9 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Ru
     }
     values: dict[str, Any] = {"base": tmp_path, "configs": configs, "disk": disk, "expected": {}}
     built = type("Machine", (RunFolders,), values)
-    with patch("seewhy.core.files.os.fsync", disk.flush):
+    with contextlib.ExitStack() as patches:
+        for name in ("fsync", "mkdir", "replace", "unlink", "rmdir"):
+            patches.enter_context(patch.object(os, name, disk.stand_in(name)))
         for task, seed in (("explain", 0), ("explain", 1), ("train", 0), ("train", 1)):
             whole = built()
             whole.folder = tmp_path / f"{task}_{seed}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from seewhy.cli.build import build_data, build_trainer
 from seewhy.cli.instantiate import build_object
 from seewhy.cli.load import load_classifier
 from seewhy.core.errors import UserError, name_key
+from seewhy.runs.stored_json import read_form
 
 if TYPE_CHECKING:
     from seewhy.core.facts import Facts
@@ -80,7 +80,8 @@ def _load(word: str, key: str, first: str | None) -> Classifier:
     path = Path(word).expanduser()
     with name_key(f"{key}={word}"):
         if path.is_dir():
-            return _load_run(path)
+            name, weights = _read_run(path)
+            return load_classifier(name, weights=weights)
         if path.suffix in SUFFIXES:
             if first is None:
                 raise UserError("a file of weights needs a network: give a=model/<name>, and the file as b")
@@ -89,21 +90,22 @@ def _load(word: str, key: str, first: str | None) -> Classifier:
         return load_classifier(word.removeprefix("model/"))
 
 
-def _load_run(folder: Path) -> Classifier:
-    name, weights = _read_run(folder)
-    return load_classifier(name, weights=weights)
-
-
 def _read_run(folder: Path) -> tuple[str, Path]:
-    """(name of the network, its weights) of the run folder of a training."""
+    """(name of the network, its weights) of the run folder of a training, which may come from somebody else."""
     weights = folder / "weights.safetensors"
     try:
-        content = json.loads((folder / "run.json").read_text())
-        name = content["model"]["name"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{folder} is not the run folder of a training: run.json of one names its network") from None
-    if not isinstance(name, str) or not weights.is_file():
+        name = read_form(folder / "run.json", "record").get("model", {}).get("name")
+    except FileNotFoundError:
+        name = None
+    if not isinstance(name, str):
+        raise UserError(f"{folder} is not the run folder of a training: run.json of one names its network")
+    if not weights.is_file():
         raise UserError(f"{folder} holds no weights.safetensors: give the run folder of a training that ended")
+    if ":" in name:
+        raise UserError(
+            f"{folder}: {name[:80]!a} builds its network, and that code would run: if you know and trust it, give it as a, "
+            f"and {weights} as b"
+        )
     return name, weights
 
 

@@ -12,14 +12,14 @@ from hydra import compose as compose_config
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, QuotedString
+from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
 from hydra.errors import HydraException
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from seewhy.cli.foreign import ELSEWHERE, TRAINING, check_direction
-from seewhy.cli.instantiate import check_own_code, check_setting, check_targets
+from seewhy.cli.instantiate import check_own_code, check_setting, check_targets, list_objects
 from seewhy.cli.own_configs import register_folders
 from seewhy.cli.references import bound_references, check_references
 from seewhy.cli.suggestions import describe_broken_reference, explain_mistake
@@ -151,7 +151,7 @@ def check_groups(overrides: Sequence[str]) -> None:
         overrides: As typed; what is no override is passed over.
 
     Raises:
-        UserError: A group is set to nothing, a number, true, false or a mapping.
+        UserError: A group is set to nothing, a number, true, false, a mapping, or a path that leads out of its folder.
     """
     groups = {path.name for path in CONFIGS.iterdir() if path.is_dir()} - {"hydra"}
     for text in overrides:
@@ -159,6 +159,13 @@ def check_groups(overrides: Sequence[str]) -> None:
         if override is None:
             continue
         group = override.key_or_group
+        if group.partition("/")[0] in groups | {"hydra"} and any(
+            ".." in re.split(r"[/\\]", word) for word in _list_words(override)
+        ):
+            raise UserError(
+                f"{text.strip()}: a choice is the name of a yaml in the folder {group.partition('/')[0]}, not a path out of "
+                "it; --config-dir names a folder of configs beside ours"
+            )
         if override.is_delete() or override.is_sweep_override():
             continue
         value = override.value()
@@ -172,6 +179,15 @@ def check_groups(overrides: Sequence[str]) -> None:
             continue
         several = "a list of its choices" if group in SEVERAL else "one of its choices"
         raise UserError(f"{text.strip()}: {group} must be {several}: {list_choices(group)}")
+
+
+def _list_words(override: Override) -> list[str]:
+    """The group of an override and the texts that it is set to, or varied over."""
+    value = override._value
+    values = value.list if isinstance(value, ChoiceSweep) else value if isinstance(value, list) else [value]
+    members = [each for value in values for each in (value if isinstance(value, list) else [value])]
+    texts = [each.text if isinstance(each, QuotedString) else each for each in members]
+    return [override.key_or_group, *(each for each in texts if isinstance(each, str))]
 
 
 def find_config_folder() -> Path:
@@ -263,6 +279,11 @@ GROUPS = {
 """The groups and the class of what they describe, in the order in which they are checked: what others refer to first."""
 SEVERAL = ("metric", "also", "corruption", "callbacks", "logger", "ground_truth", "explainers")
 """Groups that hold several objects, each under its name."""
+SPLITTING = ("label_noise", "validation", "test", "split_seed")
+"""Settings of data that decide what the training images are."""
+INFLUENCE = ("seewhy.callbacks.influence.Experts", "seewhy.callbacks.influence.Representers")
+"""Callbacks that look at the training images; one of the user's own may do so too."""
+OURS = ("seewhy", "lightning")
 OPTIONAL = ("callbacks", "logger")
 """Groups of which a member may be null: it is left out."""
 
@@ -297,34 +318,43 @@ def check_settings(cfg: DictConfig, overrides: Sequence[str]) -> None:
     for key in SETTINGS.keys() & plain.keys():
         check_value(key, plain[key], SETTINGS[key])
     _check_groups(plain)
-    for group in ("callbacks", "logger"):
-        for name, member in (plain.get(group) or {}).items():
-            check_direction(member or {}, f"{group}.{name}")
-            _check_places(member or {}, f"{group}.{name}", str(plain.get("output")))
+    for key, described in list_objects(plain):
+        if key.startswith(("callbacks.", "logger.")):
+            check_direction(described, key)
+        _check_places(described, key, str(plain.get("output")))
     if plain.get("task", "train") != "train":
-        _refuse_training_settings(overrides, plain["task"])
+        _refuse_training_settings(overrides, plain)
 
 
 def _check_places(member: Mapping[str, Any], key: str, output: str) -> None:
-    """Refuse a callback or logger that writes outside of the run folder, where files of something else may lie."""
+    """Refuse an object that writes outside of the run folder, where files of something else may lie."""
     inside = os.path.abspath(output)
-    for setting in ("folder", "dirpath", "save_dir"):
-        if member.get(setting) is None or member["_target_"] in ELSEWHERE:
+    for setting, below in (("folder", ()), ("dirpath", ("filename",)), ("save_dir", ("name", "version"))):
+        settings = [each for each in (setting, *below) if member.get(each) is not None]
+        is_folder = setting == "folder"
+        if not settings or settings[0] in ("name", "version") or member["_target_"] in ELSEWHERE:
             continue
-        parts = [member.get(each) for each in ("name", "version")] if setting == "save_dir" else []
-        place = os.path.abspath(os.path.join(str(member[setting]), *[str(part) for part in parts if part is not None]))
-        if (setting == "folder" and place != inside) or os.path.commonpath([place, inside]) != inside:
-            where = "the run folder" if setting == "folder" else "inside of the run folder"
-            written = write_value(member[setting])
-            raise UserError(f"{key}.{setting}={written} must be {where}; output= puts the whole run elsewhere")
+        if is_folder and not key.startswith("callbacks."):
+            continue
+        start = output if settings[0] in below else ""  # a folder of its own is not below the run folder
+        place = os.path.abspath(os.path.join(start, *(str(member[each]) for each in settings)))
+        if (is_folder and place != inside) or os.path.commonpath([place, inside]) != inside:
+            where = "the run folder" if is_folder else "inside of the run folder"
+            written = write_value(member[settings[0]])
+            raise UserError(f"{key}.{settings[0]}={written} must be {where}; output= puts the whole run elsewhere")
 
 
-def _refuse_training_settings(overrides: Sequence[str], task: str) -> None:
-    """Refuse what only a training reads, in a command that trains nothing."""
+def _refuse_training_settings(overrides: Sequence[str], plain: Mapping[str, Any]) -> None:
+    """Refuse what only a training reads, or callbacks that look at training images, in a command without either."""
+    members = [str((member or {}).get("_target_", "")) for member in (plain.get("callbacks") or {}).values()]
+    looks_at_training = any(target in INFLUENCE or target.partition(".")[0] not in OURS for target in members)
+    splits = looks_at_training or (plain.get("data") or {}).get("split") is not None
     for text in overrides:
         key, _, value = text.lstrip("+").partition("=")
-        if key.removeprefix("trainer.") in TRAINING and key.startswith("trainer."):
-            raise UserError(f"{key}={value} is read by train alone, not by {task}: leave it out")
+        group, _, name = key.partition(".")
+        if name in TRAINING.get(group, ()) or (group == "data" and name in SPLITTING and not splits):
+            also = ", or by callbacks=representers and callbacks=experts" if name in SPLITTING else ""
+            raise UserError(f"{key}={value} is read by train{also or ' alone'}, not by {plain['task']}: leave it out")
 
 
 def _drop_references(config: Any) -> Any:

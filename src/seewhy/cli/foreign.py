@@ -122,12 +122,15 @@ FOREIGN_SETTINGS: dict[str, dict[str, Any]] = {
 }
 """What is declared here replaces the annotation of the class; a class without that setting is not given it."""
 
-TRAINING = (
-    *("max_epochs", "min_epochs", "max_steps", "min_steps", "gradient_clip_val", "gradient_clip_algorithm"),
-    *("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval", "limit_train_batches"),
-    *("limit_val_batches", "overfit_batches", "num_sanity_val_steps"),
-)
-"""Settings of the trainer that are read while a network is trained."""
+TRAINING = {
+    "trainer": (
+        *("max_epochs", "min_epochs", "max_steps", "min_steps", "gradient_clip_val", "gradient_clip_algorithm"),
+        *("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval", "limit_train_batches"),
+        *("limit_val_batches", "overfit_batches", "num_sanity_val_steps"),
+    ),
+    "data": ("augmentation", "shift", "training_batch_size"),
+}
+"""Settings by group that are read while a network is trained, and only then."""
 
 
 def check_direction(config: Mapping[str, Any], key: str) -> None:

@@ -154,17 +154,33 @@ def find_targets(config: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     Yields:
         (key path, value) of each.
     """
+    for path, described in list_objects(config, key):
+        yield f"{path}._target_".lstrip("."), described["_target_"]
+
+
+def list_objects(config: Any, key: str = "") -> Iterator[tuple[str, Mapping[Any, Any]]]:
+    """List every object that nested mappings and sequences describe.
+
+    >>> [path for path, _ in list_objects({"a": [{"_target_": "x.Y", "z": {"_target_": "x.Z"}}]})]
+    ['a.0', 'a.0.z']
+
+    Args:
+        config: A config as plain containers.
+        key: The path of `config` itself.
+
+    Yields:
+        (key path, mapping with a `_target_`) of each.
+    """
     pairs: Any = ()
     if isinstance(config, Mapping):
         pairs = config.items()
+        if "_target_" in config:
+            yield key, config
     elif isinstance(config, Sequence) and not isinstance(config, str | bytes):
         pairs = enumerate(config)
     for name, value in pairs:
-        path = f"{key}.{name}" if key else str(name)
-        if name == "_target_":
-            yield path, value
-        else:
-            yield from find_targets(value, path)
+        if name != "_target_":
+            yield from list_objects(value, f"{key}.{name}" if key else str(name))
 
 
 def is_trusted(target: Any) -> bool:

@@ -33,19 +33,22 @@ def find_registered_folders() -> Mapping[str, Path]:
         Each folder by the package that holds it.
 
     Raises:
-        UserError: A package registers a folder that it does not have.
+        UserError: A package registers a folder that it does not have, or its own code fails.
     """
     folders = {}
     for entry in entry_points(group=GROUP):
+        reason = f"has no folder {entry.value}"
         try:
             spec = find_spec(entry.value)
         except ImportError:
             spec = None
+        except Exception as error:  # its own code runs
+            spec, reason = None, f"cannot be imported ({type(error).__name__}: {error})"
         places = list(spec.submodule_search_locations or ()) if spec else []
         if not places:
             raise UserError(
-                f"the installed package of the entry point {entry.name} = {entry.value!r} ({GROUP}) has no folder "
-                f"{entry.value}: mend or uninstall it"
+                f"the installed package of the entry point {entry.name} = {entry.value!r} ({GROUP}) {reason}: mend or "
+                "uninstall it"
             )
         folders[entry.value.partition(".")[0]] = Path(places[0])
     return folders

@@ -77,7 +77,7 @@ def select_repeated(stored: Sequence[str], folder: Path, given: Sequence[str] = 
 
     Raises:
         UserError: The plan holds something that is no override, a setting that no run stores there, or a value of the
-            environment that this command does not name again.
+            environment or a setting of a logger that this command does not name again.
     """
     repeated, typed = [], {_find_key(text) for text in given}
     for text in stored:
@@ -85,12 +85,14 @@ def select_repeated(stored: Sequence[str], folder: Path, given: Sequence[str] = 
         root = re.split(r"[./]", key)[0] if key else None
         if root in NOT_REPEATED or key in NOT_REPEATED:
             continue
-        if root in REPEATED and ENVIRONMENT in text and not _chooses_code(text, str(key)):
+        is_private = ENVIRONMENT in text and not _chooses_code(text, str(key))
+        if root in REPEATED and (is_private or _chooses_receiver(text, str(key))):
             if key in typed:
                 continue
+            asked = "takes a value from your environment" if is_private else "says where results are sent"
             raise UserError(
-                f"{RESUME}{folder}: {text[:80]!a} takes a value from your environment, which no folder may ask for: "
-                "add it to the command if you know and trust it"
+                f"{RESUME}{folder}: {text[:80]!a} {asked}, which no folder may ask for: add it to the command if you know "
+                "and trust it"
             )
         if root not in REPEATED or "${oc." in text or _chooses_code(text, str(key)):
             raise UserError(
@@ -114,6 +116,13 @@ def _chooses_code(override: str, key: str) -> bool:
     return key.startswith("model.architecture") or (key == "model" and isinstance(parse_value(override, key), dict))
 
 
+def _chooses_receiver(override: str, key: str) -> bool:
+    """Whether an override sets up a logger, which could then send what the run knows to a server of its own."""
+    return (key.startswith("logger.") and not override.startswith("~")) or (
+        key == "logger" and isinstance(parse_value(override, key), dict)
+    )
+
+
 def _check_own_code(stored: Sequence[str], given: Sequence[str], folder: Path) -> None:
     """UserError where code built the network of the run, and this command does not name it again."""
     builds = [parse_value(text, BUILD) for text in stored if _find_key(text) == BUILD]
@@ -130,14 +139,20 @@ def build_resume_command(task: str, folder: str, overrides: Sequence[str] = (), 
     Args:
         task: The task of the run.
         folder: Its run folder.
-        overrides: Those of its command; trust, code of one's own and values of the environment are not taken from a folder,
-            but typed again.
+        overrides: Those of its command; trust, code of one's own, loggers and values of the environment are not taken from
+            a folder, but typed again.
         folders: Those that it named with --config-dir or hydra.searchpath=.
 
     Returns:
         One line for a shell.
     """
-    again = [text for text in overrides if _find_key(text) in ("trust_config", BUILD) or ENVIRONMENT in text]
+    again = [
+        text
+        for text in overrides
+        if _find_key(text) in ("trust_config", BUILD)
+        or ENVIRONMENT in text
+        or _chooses_receiver(text, _find_key(text) or "")
+    ]
     plain = len(folders) == 1 and "://" not in folders[0]
     configs = ["--config-dir", *folders] if plain else [f"hydra.searchpath=[{','.join(folders)}]"] * bool(folders)
     return shlex.join([*find_command(task), f"{RESUME}{folder}", *configs, *again])

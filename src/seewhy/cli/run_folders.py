@@ -16,7 +16,7 @@ from seewhy.core.disclosure import print_error
 from seewhy.core.errors import UserError, shorten_path
 from seewhy.core.files import name_files
 from seewhy.core.signals import end_sweep_in_order, is_first_process
-from seewhy.runs.ownership import check_folder_is_free, check_folder_name, create_new_folder
+from seewhy.runs.ownership import check_folder_is_free, check_folder_name, create_new_folder, refuse_links
 
 
 class RunFolders(Callback):
@@ -128,6 +128,7 @@ def _check_sweep_folder(folder: Path) -> None:
     """Refuse a folder that holds something other than the jobs of a sweep."""
     if not folder.is_dir():
         raise UserError(f"the sweep folder {folder} is a file; name a folder with hydra.sweep.dir=")
+    refuse_links(folder, "hydra.sweep.dir")
     if any(folder.iterdir()) and not (folder / "multirun.yaml").is_file():
         raise UserError(
             f"the folder {folder} holds files that no sweep wrote; nothing was changed. Name a new or an empty folder with "

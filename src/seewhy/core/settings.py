@@ -232,8 +232,12 @@ def list_settings(target: Any) -> Mapping[str, Any]:
         bases = reversed(inspect.getmro(target))  # type: ignore[arg-type]
         owners = {name: vars(sys.modules[base.__module__]) for base in bases for name in inspect.get_annotations(base)}
     else:
-        function = inspect.unwrap(target.__init__ if inspect.isclass(target) else target)
-        owners = dict.fromkeys(parameters, getattr(function, "__globals__", {}))
+        names = getattr(inspect.unwrap(target), "__globals__", {})
+        if inspect.isclass(target):  # a metaclass, such as Albumentations', may have wrapped what its module wrote
+            owner = next(base for base in inspect.getmro(target) if "__init__" in vars(base))
+            written = inspect.unwrap(vars(owner)["__init__"])
+            names = getattr(written, "__globals__", {}) | vars(sys.modules[owner.__module__])
+        owners = dict.fromkeys(parameters, names)
     return {name: _resolve(each.annotation, owners.get(name, {})) for name, each in parameters.items()}
 
 

@@ -16,7 +16,7 @@ from seewhy.core.disclosure import mask_secrets
 from seewhy.core.errors import Incompatible, UserError
 from seewhy.core.facts import select_display
 from seewhy.core.random import seed_generator
-from seewhy.core.settings import Count, Positive, Text
+from seewhy.core.settings import Count, Positive, Text, refuse_unread
 from seewhy.core.tensors import is_out_of_memory
 from seewhy.core.types import Images, Targets
 from seewhy.core.words import write_snake_case
@@ -92,7 +92,7 @@ class Captum(Explainer):
     """
 
     method: Text = "IntegratedGradients"
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, bool | int | float | str | Sequence[int] | None] = field(default_factory=dict)
     layer: Text | None = None
     baseline: Baseline | Annotated[Sequence[Baseline], MinLen(1)] = "black"
     n_segments: Count = 50
@@ -102,6 +102,13 @@ class Captum(Explainer):
         super().__post_init__()
         check_method(self.method)
         check_options(self.method, self.options)
+        read = {
+            "layer": self._has_layer,
+            "baseline": takes(self.method, "baselines"),
+            "n_segments": takes(self.method, "feature_mask"),
+            "tolerance": self._is_complete or self.method in RECTIFIED,
+        }
+        refuse_unread(self, "explainer", [name for name, is_read in read.items() if not is_read], f"by {self.method}")
         if not isinstance(self.baseline, str):
             object.__setattr__(self, "baseline", tuple(self.baseline))
             if len(self.baseline) > 1 and not self.method.endswith(("DeepLiftShap", "GradientShap")):

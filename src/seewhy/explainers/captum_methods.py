@@ -8,16 +8,18 @@ import os
 import random
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from annotated_types import Len
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from seewhy.core.errors import UserError, find_nearest
+from seewhy.core.settings import Count, NonNegative, OneOf, Pixels, Positive, check_value
 from seewhy.core.tensors import widen
 from seewhy.core.types import Images, Targets
 from seewhy.models.classifier import Classifier
@@ -26,9 +28,24 @@ GIVEN = frozenset(
     "self kwargs forward_func model layer device_ids inputs target additional_forward_args baselines feature_mask "
     "layer_baselines layer_mask internal_batch_size perturbations_per_eval show_progress return_convergence_delta "
     "return_input_shape verbose custom_attribution_func grad_kwargs interpretable_model similarity_func perturb_func "
-    "perm_func".split()
+    "perm_func attr_dim_summation".split()
 )
-"""Arguments of captum that are no option: they come from the images, the target and the other settings, or are code."""
+"""Arguments of captum that are no option: they come from the images, the target and the other settings, or are code; or
+they change no map, which is summed over the channels in any case."""
+Sizes = Annotated[Sequence[Pixels], Len(3, 3)]
+OPTIONS: dict[str, Any] = {
+    "n_samples": Count,
+    "n_steps": Count,
+    "method": Annotated[
+        str, OneOf(("gausslegendre", *(f"riemann_{side}" for side in ("left", "right", "middle", "trapezoid"))))
+    ],
+    "stdevs": NonNegative,
+    "eps": Positive,
+    "interpolate_mode": Annotated[str, OneOf(("nearest", "nearest-exact", "bilinear", "bicubic", "area"))],
+    "sliding_window_shapes": Sizes,
+    "strides": Pixels | Sizes,
+}
+"""What options take; of others it is what captum declares, such as true or false."""
 UNFIT = {
     "NoiseTunnel": "wraps another method: use explainer=noise_tunnel",
     "LimeBase": "needs functions: use explainer.method=Lime",
@@ -99,15 +116,15 @@ def list_options(name: str) -> dict[str, str]:
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
-    """Check the names of options.
+    """Check the names of options and their values.
 
     Args:
         name: Of a class of captum.attr.
         options: By name; None: captum's default.
 
     Raises:
-        UserError: The method has no such option (the message names the nearest, or all that it has), or a map could not be
-            drawn with it.
+        UserError: The method has no such option (the message names the nearest, or all that it has), it takes no such value,
+            or a map could not be drawn with it.
     """
     possible = list_options(name)
     if options.get("attribute_to_layer_input"):
@@ -116,7 +133,12 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
             "set explainer.layer to the module before it"
         )
     for option, value in options.items():
-        if value is not None and option not in possible:
+        if value is None:
+            continue
+        if option in possible:
+            declared = inspect.signature(getattr(load_methods()[name], possible[option])).parameters[option].annotation
+            check_value(f"explainer.options.{option}", value, OPTIONS.get(option, declared))
+        else:
             near = find_nearest(option, possible, 1)
             hint = f"did you mean explainer.options.{near[0]}?" if near else f"it has {', '.join(possible) or 'none'}"
             raise UserError(f"explainer.options.{option}={value} is no option of captum's {name}; {hint}")

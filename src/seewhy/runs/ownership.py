@@ -72,6 +72,7 @@ def check_folder_is_free(folder: Path, task: str, overrides: Sequence[str] | Non
         return
     if not folder.is_dir():
         raise UserError(f"the run folder {folder} is a file; name a folder with hydra.run.dir=")
+    refuse_links(folder, "hydra.run.dir")
     names = sorted(path.name for path in folder.iterdir() if not _is_preliminary(path.name))
     if not names:
         return
@@ -99,6 +100,33 @@ def check_folder_is_free(folder: Path, task: str, overrides: Sequence[str] | Non
             f"the folder {folder} belongs to a run of {task} with other settings ({changed}); nothing was changed. Name "
             "another folder with hydra.run.dir="
         )
+
+
+def refuse_links(folder: Path, key: str) -> None:
+    """Refuse a folder with a link out of it, through which Hydra, a logger or a checkpoint would replace a file elsewhere.
+
+    Args:
+        folder: Of a run or a sweep.
+        key: The setting that names it.
+
+    Raises:
+        UserError: It holds such a link, at any depth.
+    """
+    home = folder.resolve()
+    for place, folders, files in os.walk(folder):
+        for path in (Path(place, name) for name in sorted((*folders, *files))):
+            if path.is_symlink() and not _leads_inside(path, home):
+                raise UserError(
+                    f"the folder {folder} holds a link out of it ({path.relative_to(folder)}), which no run writes; "
+                    f"nothing was changed. Remove the link, or name another folder with {key}="
+                )
+
+
+def _leads_inside(link: Path, home: Path) -> bool:
+    try:
+        return link.resolve().is_relative_to(home)
+    except (OSError, RuntimeError):  # a circle
+        return False
 
 
 def is_new(folder: Path) -> bool:

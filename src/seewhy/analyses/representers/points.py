@@ -232,7 +232,7 @@ def compute_representer_points(
     *,
     fit_to: str = "network",
     l2: float = 0.003,
-    least_pearson: float = 0.99,
+    least_pearson: float,
     count: int = 5,
     neighbours: int = 10,
     probe_batch_size: int | str = "auto",

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from seewhy.core.errors import UserError
 from seewhy.core.random import seed_generator
-from seewhy.core.settings import Count, Words
+from seewhy.core.settings import Count, Words, check_when_made
 from seewhy.core.tensors import widen
 from seewhy.core.types import Classes, Images
 from seewhy.models.batched import BatchedEvaluator
@@ -41,6 +41,7 @@ Strength = Annotated[
 PositiveStrength = Annotated[Strength, Predicate(parse_number), Words("above 0 and at most 1, such as 0.01 or 2/255")]
 
 
+@check_when_made("corruption.{}")
 class Attack(ABC):
     """Level k keeps every pixel within `eps[k - 1]` of the original and within [0, 1].
 
@@ -50,8 +51,6 @@ class Attack(ABC):
 
     def __init__(self, eps: Annotated[Sequence[Strength], MinLen(1)]) -> None:
         self.eps = [parse_number(value) for value in eps]
-        if not self.eps or min(self.eps) < 0:
-            raise UserError(f"eps={list(eps)} must list numbers from 0, such as [1/255, 8/255]")
 
     @abstractmethod
     def levels(self, evaluator: BatchedEvaluator, images: Images, classes: Classes, seed: int = 0) -> Iterator[Images]:
@@ -105,6 +104,7 @@ class FGSM(Attack):
         return 1, 1
 
 
+@check_when_made("corruption.{}")
 class PGD(Attack):
     """`n_steps` times: attacked = clip(attacked + step * sign(gradient), image - eps, image + eps), clipped to [0, 1].
 
@@ -126,8 +126,6 @@ class PGD(Attack):
         random_start: bool = False,
     ) -> None:
         super().__init__(eps)
-        if n_steps < 1:
-            raise UserError(f"n_steps={n_steps} must be at least 1")
         self.step = None if step is None else parse_number(step)
         self.n_steps = n_steps
         self.random_start = random_start

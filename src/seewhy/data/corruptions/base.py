@@ -12,6 +12,7 @@ from annotated_types import MinLen
 from numpy.typing import NDArray
 
 from seewhy.core.errors import UserError
+from seewhy.core.settings import check_when_made
 
 cv2.setNumThreads(0)  # the worker processes are the parallel part, and threads do not survive a fork
 
@@ -24,6 +25,7 @@ SMALL = 64
 Transform: TypeAlias = albumentations.BasicTransform | albumentations.BaseCompose
 
 
+@check_when_made("corruption")
 class Corruption:
     """A list of Albumentations transforms, the weakest first; level 1 is the first, level 0 the picture itself.
 
@@ -44,10 +46,8 @@ class Corruption:
         moves_pixels: bool = False,
         differs: str = "",
     ) -> None:
-        if not levels or (small is not None and len(small) != len(levels)):
-            raise UserError(
-                f"a corruption needs a list `levels`, and `small` of equal length: not {levels} and {small}"
-            )
+        if small is not None and len(small) != len(levels):
+            raise UserError(f"{len(levels)} levels and {len(small)} small ones: give a list of equal length")
         self.levels = list(levels)
         self.small = list(levels if small is None else small)
         self.moves_pixels = moves_pixels

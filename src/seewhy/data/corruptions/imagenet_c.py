@@ -18,7 +18,7 @@ from annotated_types import Ge, Le
 from numpy.typing import NDArray
 
 from seewhy.core.errors import UserError
-from seewhy.core.settings import NonNegative, Positive, Radius, UnitInterval
+from seewhy.core.settings import NonNegative, Positive, Radius, UnitInterval, check_when_made
 from seewhy.data.corruptions.patterns import draw_cloud, draw_plasma, enlarge, smear, swap_sides
 
 ICE = np.array([0.86, 0.94, 1.0], np.float32)
@@ -63,6 +63,7 @@ class DrawnTransform(albumentations.ImageOnlyTransform):
         return np.rint(np.clip(self.blend(img, drawn), 0, 1) * 255).astype(np.uint8)
 
 
+@check_when_made("corruption.{}")
 class GaussianNoise(DrawnTransform):
     """Value + d z with z from the standard normal distribution, for each value in [0, 1], clipped.
 
@@ -94,6 +95,7 @@ class GaussianNoise(DrawnTransform):
         return picture.astype(np.float32) / 255 + drawn
 
 
+@check_when_made("corruption.{}")
 class ShotNoise(DrawnTransform):
     """Poisson(photons * value) / photons for each value in [0, 1], clipped to 1.
 
@@ -122,6 +124,7 @@ class ShotNoise(DrawnTransform):
         return drawn / self.photons
 
 
+@check_when_made("corruption.{}")
 class ImpulseNoise(DrawnTransform):
     """Each value of each channel turns 0 or 1, with equal chance, with probability `amount`.
 
@@ -150,6 +153,7 @@ class ImpulseNoise(DrawnTransform):
         return np.where(drawn[0] < self.amount, drawn[1] < 0.5, picture.astype(np.float32) / 255)
 
 
+@check_when_made("corruption.{}")
 class MotionBlur(DrawnTransform):
     """Each pixel becomes a one-sided Gaussian mean along a line, at an angle from -45 to 45 degrees.
 
@@ -180,6 +184,7 @@ class MotionBlur(DrawnTransform):
         return smear((picture / 255).astype(np.float32), self.radius, self.sigma, float(drawn[0]))
 
 
+@check_when_made("corruption.{}")
 class ZoomBlur(albumentations.ImageOnlyTransform):
     """The mean of the picture and of its enlargements by 1, 1 + step, 1 + 2 step, ... below `largest`.
 
@@ -226,6 +231,7 @@ class ZoomBlur(albumentations.ImageOnlyTransform):
         return np.rint(swap_sides(turned) / (1 + len(factors))).astype(np.uint8)
 
 
+@check_when_made("corruption.{}")
 class Fog(DrawnTransform):
     """(picture + density * plasma) * m / (m + density), values in [0, 1], m the largest of the picture.
 
@@ -262,6 +268,7 @@ class Fog(DrawnTransform):
         return (values + self.density * drawn[..., None]) * largest / (largest + self.density)
 
 
+@check_when_made("corruption.{}")
 class Frost(DrawnTransform):
     """keep * picture + ice * crystals, values in [0, 1].
 
@@ -302,6 +309,7 @@ class Frost(DrawnTransform):
         return self.keep * picture.astype(np.float32) / 255 + self.ice * drawn[..., None] * ice
 
 
+@check_when_made("corruption.{}")
 class Snow(DrawnTransform):
     """keep * x + (1 - keep) * max(x, 1.5 * grey + 0.5) + flakes + flakes turned by 180 degrees, in [0, 1].
 

@@ -17,10 +17,11 @@ from annotated_types import Ge, Le
 from numpy.typing import NDArray
 from PIL import Image
 
-from seewhy.core.settings import Share, UnitInterval
+from seewhy.core.settings import Share, UnitInterval, check_when_made
 from seewhy.data.corruptions.imagenet_c import check_colours
 
 
+@check_when_made("corruption.{}")
 class Contrast(albumentations.ImageOnlyTransform):
     """Mean + factor * (value - mean), with the mean of each channel.
 
@@ -54,6 +55,7 @@ class Contrast(albumentations.ImageOnlyTransform):
         return changed.reshape(img.shape)  # OpenCV drops an axis of one channel
 
 
+@check_when_made("corruption.{}")
 class Pixelate(albumentations.ImageOnlyTransform):
     """Shrinks the picture to int(factor * side) pixels by Pillow's box filter and enlarges it again by the same filter.
 
@@ -90,6 +92,7 @@ class Pixelate(albumentations.ImageOnlyTransform):
         return changed[0] if img.shape[2] == 3 else np.stack(changed, 2)
 
 
+@check_when_made("corruption.{}")
 class JPEG(albumentations.ImageOnlyTransform):
     """Compresses and decompresses the picture with Pillow.
 
