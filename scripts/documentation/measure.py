@@ -20,6 +20,7 @@ COMPARED = ("grad_cam", "saliency", "edges", "random")
 METRICS_ON = "cifar_cnn"
 """Small, so that every metric takes seconds on all sample pictures of CIFAR-10."""
 FEWER: dict[str, dict[str, Any]] = {
+    "guided_ig": {"n_steps": 20, "check_rounding": "false"},
     "rise": {"n_masks": 500},
     "hsic": {"n_masks": 250},
     "lime": {"n_samples": 300},
@@ -29,7 +30,7 @@ FEWER: dict[str, dict[str, Any]] = {
     "blur_ig": {"n_steps": 50},
     "xrai": {"n_steps": 20},
     "shapley_value_sampling": {"n_segments": 10},
-    **{name: {"explainer.n_steps": 10} for name in ("ig_smooth_grad", "ig_smooth_grad_sq", "ig_var_grad")},
+    **{name: {"explainer.n_steps": 5} for name in ("ig_smooth_grad", "ig_smooth_grad_sq", "ig_var_grad")},
 }
 """Settings of the pictures that keep dear methods short; their pages say so."""
 SIDE = 168

@@ -104,7 +104,7 @@ def describe_cost(facts: dict[str, Any]) -> str:
         (forward, backward), fewer = facts["expected"], ""
     if not forward and not backward:
         return "none"
-    return f"{forward:g} forward" + (f" + {backward:g} backward" if backward else "") + fewer
+    return f"{forward:.4g} forward" + (f" + {backward:.4g} backward" if backward else "") + fewer
 
 
 def describe_sign(choice: Choice) -> str:
@@ -220,7 +220,8 @@ def write_methods_index(measured: dict[str, Any]) -> str:
         rows = []
         for choice in members:
             facts = measured.get(choice.name, {})
-            picture = f"![](pictures/{choice.name}.webp)" if "targets" in facts else "refused here: see its page"
+            lacks = "refused on the networks of this gallery" if "refused" in facts else "not drawn yet"
+            picture = f"![](pictures/{choice.name}.webp)" if "targets" in facts else lacks
             words = f"[`{choice.name}`]({choice.name}.md)<br>{escape(choice.summary)}<br>*{describe_cost(facts)}*"
             rows.append((words, picture))
         if rows:

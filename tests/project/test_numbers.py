@@ -46,7 +46,7 @@ def hours(forward: int, backward: int, threads: int = 2) -> str:
 
 
 Claim = tuple[str, str, Callable[[], tuple[str, ...]]]
-MODELS = ("cifar_cnn", "vgg16_cifar", "mobilenetv3")
+MODELS = ("cifar_cnn", "vgg16_cifar", "mobilenetv3", "vit_cifar")
 RATIOS = {
     r"than Captum's with its defaults \(([\d.]+) to ([\d.]+) times as fast": "never slower than Captum's defaults",
     r"than Quantus' \(([\d.]+) to ([\d.]+) times\)": "faster than Quantus on every other metric",

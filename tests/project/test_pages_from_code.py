@@ -8,6 +8,7 @@ import pytest
 import yaml
 from document import list_pages
 from documentation.choices import Choice, list_choices
+from documentation.measure import PICTURES, read_measured
 from documentation.pages import escape, find_family, write_method
 from documentation.settings import write_llms
 
@@ -40,6 +41,15 @@ def test_every_choice_has_its_page() -> None:
     for group, folder in (("explainer", "methods"), ("metric", "metrics")):
         names = {path.stem for path in (ROOT / "configs" / group).glob("*.yaml") if "_target_" in path.read_text()}
         assert {f"docs/{folder}/{name}.md" for name in names} <= set(PAGES)
+
+
+def test_every_method_is_pictured_or_says_why_not() -> None:
+    measured = read_measured()["methods"]
+    for name, choice in METHODS.items():
+        facts = measured.get(name, {})
+        assert facts.get("digest") == choice.digest, f"{name} is new or changed: {WRITE}"
+        assert (PICTURES / f"{name}.webp").is_file() != ("refused" in facts), name
+    assert sum(path.stat().st_size for path in PICTURES.iterdir()) < 3_000_000
 
 
 def test_a_page_holds_formula_settings_and_paper(tmp_path: Path) -> None:
