@@ -1,5 +1,7 @@
 """CIFAR-10 in memory: parts, split, augmentation."""
 
+import functools
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +24,25 @@ def binary(folder: Path, name: str, first: int) -> bytes:
     return content
 
 
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    import hashlib
-
-    folder = tmp_path / "cifar-10-batches-bin"
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """(the folder with the files, their sums)."""
+    folder = tmp_path_factory.mktemp("cifar10") / "cifar-10-batches-bin"
     folder.mkdir()
     sums = {name: hashlib.md5(binary(folder, name, number)).hexdigest() for number, name in enumerate(cifar10.MD5)}
-    monkeypatch.setattr(cifar10, "MD5", sums)
-    return tmp_path
+    return folder.parent, sums
+
+
+@pytest.fixture
+def root(files: tuple[Path, dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(cifar10, "MD5", files[1])
+    return files[0]
+
+
+@pytest.fixture
+def read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The 150 MB of the training part are read once for a test that sets it up several times."""
+    monkeypatch.setattr(cifar10, "read_part", functools.cache(read_part))
 
 
 def test_the_official_parts_never_mix(root: Path) -> None:
@@ -45,6 +57,7 @@ def test_the_official_parts_never_mix(root: Path) -> None:
     assert 5 not in set(data.training_part.pictures[:, 0, 0, 0].tolist())
 
 
+@pytest.mark.usefixtures("read_once")
 def test_the_split_follows_its_seed(root: Path) -> None:
     parts = []
     for seed in (0, 0, 1):
@@ -54,6 +67,7 @@ def test_the_split_follows_its_seed(root: Path) -> None:
     assert parts[0] == parts[1] != parts[2]
 
 
+@pytest.mark.usefixtures("read_once")
 def test_label_noise_gives_a_share_of_the_training_images_another_class(root: Path) -> None:
     clean, noisy, again = (CIFAR10(str(root), label_noise=share) for share in (0.0, 0.05, 0.05))
     for data in (clean, noisy, again):
@@ -71,11 +85,12 @@ def test_label_noise_gives_a_share_of_the_training_images_another_class(root: Pa
             CIFAR10(label_noise=share)
 
 
-def test_a_damaged_file_is_named(root: Path) -> None:
-    path = root / "cifar-10-batches-bin" / "test_batch.bin"
-    path.write_bytes(path.read_bytes()[:-1] + b"x")
+def test_a_damaged_file_is_named(root: Path, tmp_path: Path) -> None:
+    whole = (root / "cifar-10-batches-bin" / "test_batch.bin").read_bytes()
+    (tmp_path / "cifar-10-batches-bin").mkdir()
+    (tmp_path / "cifar-10-batches-bin" / "test_batch.bin").write_bytes(whole[:-1] + b"x")
     with pytest.raises(UserError, match=r"test_batch.bin is damaged: MD5"):
-        read_part(root, train=False)
+        read_part(tmp_path, train=False)
     with pytest.raises(UserError, match=r"data.root=.*nowhere"):
         read_part(root / "nowhere", train=False)
 
