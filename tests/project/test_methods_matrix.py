@@ -1,4 +1,4 @@
-"""The matrix of methods and networks, and the head of a network without one."""
+"""The matrix of methods and networks, the head of a network without one, and the page of transformers: what they say."""
 
 import importlib.util
 import sys
@@ -66,3 +66,30 @@ def test_a_head_is_fitted_to_features_of_any_scale() -> None:
     other, other_bias = script.fit_head(features * scale + shift, labels, 3)
     expected, found = features @ weight.T + bias, (features * scale + shift) @ other.T + other_bias
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+BOARD = """explainer,control,passes,morf_lerf,morf_lerf_low,morf_lerf_high,deletion,deletion_low,deletion_high
+lrp (rule=attn_lrp),False,2,0.3,0.2,0.4,0.2,0.1,0.3
+le_grad,False,2,0.5,0.4,0.6,0.3,0.2,0.4
+random,True,0,0.0,-0.1,0.1,0.5,0.4,0.6
+"""
+PAIRS = """metric,explainer,other,n,winner
+morf_lerf,lrp (rule=attn_lrp),le_grad,12,le_grad
+morf_lerf,lrp (rule=attn_lrp),random,12,lrp (rule=attn_lrp)
+deletion,le_grad,lrp (rule=attn_lrp),12,
+deletion,lrp (rule=attn_lrp),random,12,lrp (rule=attn_lrp)
+"""
+
+
+def test_the_page_says_what_the_tables_say(tmp_path: Path) -> None:
+    (tmp_path / "leaderboard.csv").write_text(BOARD)
+    (tmp_path / "pairwise.csv").write_text(PAIRS)
+    text = load_script("transformers_page").write_section("A network", tmp_path)
+    assert "12 images." in text
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    assert rows[0] == "| `le_grad` | 0.500 [0.400, 0.600] | 0.300 [0.200, 0.400] | 2 |"
+    assert rows[2].startswith("| `random` (control) |")
+    name = "`lrp (rule=attn_lrp)`"
+    second, first = f"{name} is at place 2 of 3; better beyond chance: `le_grad`", f"{name} is at place 1 of 3; better"
+    assert f"SRG: first is `le_grad`. {second}; it is better than 1 of 2." in text
+    assert f"deletion: first is {name}. {first} beyond chance: none; it is better than 1 of 2." in text
