@@ -53,9 +53,10 @@ def test_figures_are_drawn_construct_by_construct(comparison: Comparison) -> Non
         order = [drawn.index(title) for title in ("Faithfulness", "Robustness", "Complexity")]
         assert order == sorted(order)
         assert not {"Randomisation", "Localisation"} & set(drawn)
+    drawn = texts(draw_leaderboard(comparison))
     for construct in comparison.constructs:
         for rank in construct.mean_ranks.values():
-            assert any(text.startswith(f"{rank:.2f} [") for text in texts(draw_leaderboard(comparison)))
+            assert any(text.startswith(f"{rank:.2f} [") for text in drawn)
 
 
 def test_every_metric_is_drawn_with_its_direction(comparison: Comparison) -> None:
