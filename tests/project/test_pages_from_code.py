@@ -52,6 +52,14 @@ def test_every_method_is_pictured_or_says_why_not() -> None:
     assert sum(path.stat().st_size for path in PICTURES.iterdir()) < 3_000_000
 
 
+def test_every_metric_that_needs_no_masks_is_measured() -> None:
+    measured = read_measured()["metrics"]
+    for name, choice in METRICS.items():
+        facts = measured.get(name, {})
+        assert facts.get("digest") == choice.digest, f"{name} is new or changed: {WRITE}"
+        assert ("means" in facts) != choice.target.needs_masks, name
+
+
 def test_a_page_holds_formula_settings_and_paper(tmp_path: Path) -> None:
     path = tmp_path / "occlusion.yaml"
     path.write_text(
