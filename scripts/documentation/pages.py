@@ -206,7 +206,8 @@ def write_methods_index(measured: dict[str, Any]) -> str:
     sections = [
         WRITTEN,
         "# Methods",
-        "Every method of `configs/explainer`, on the same three photographs with the settings of its yaml. All "
+        "Every method of `configs/explainer`, on the same three photographs with the settings of its yaml (fewer "
+        "steps or samples where a page says so). All "
         "explain the "
         "prediction of EfficientNet-Lite0 or, where they need attention, of a small transformer. A page has the "
         "formula, the cost, what "
