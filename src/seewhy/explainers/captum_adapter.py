@@ -39,7 +39,7 @@ from seewhy.explainers.completeness import ScoreChange, describe_completeness_ga
 from seewhy.explainers.deep_lift import DeepLift
 from seewhy.explainers.guided_backprop import Deconvolution, GuidedBackprop
 from seewhy.explainers.occlusion import Occlusion
-from seewhy.explainers.rounding import compute_scores_with_rounding
+from seewhy.explainers.rounding import compute_scores_with_rounding, estimate_relative_rounding
 from seewhy.explainers.superpixels import segment_images
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.cell_grid import BatchLayout
@@ -218,12 +218,13 @@ class Captum(Explainer):
         if takes(self.method, "feature_mask"):
             pictures = select_display(images, classifier.facts.display)
             labels = segment_images(pictures, self.n_segments)[0]
-        maps, sums = [], []
+        maps, sums, sizes = [], [], []
         for row in range(len(images)):
             rows = torch.tensor([row], device=images.device)
             mask = None if labels is None else labels[rows]
             values = self._run(evaluator, images[rows], targets[rows], name, mask)
             sums.append(values.double().sum())
+            sizes.append(values.abs().sum())
             maps.append(self._draw(classifier, values, images[rows], name)[0])
         drawn, facts, floor = torch.stack(maps), dict[str, Tensor](), None
         if self._is_complete:
@@ -232,6 +233,11 @@ class Captum(Explainer):
             floor = share_rounding(drawn, change.rounding)
         elif takes(self.method, "perturbations_per_eval"):  # differences of scores
             floor = compute_scores_with_rounding(evaluator, images, targets)[1]
+        elif name is not None and is_of_layer(
+            self.method
+        ):  # in front of a normalisation channels may add up to nothing
+            cells = math.prod(require_grid(classifier, name, size).cells)
+            floor = torch.stack(sizes) / cells * estimate_relative_rounding(classifier, images)
         if self.method in RECTIFIED:
             facts["difference_from_own"] = self._compare_with_own(evaluator, images, targets, drawn)
         return AttributionResult(drawn, facts, floor)
