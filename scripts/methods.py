@@ -31,7 +31,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-SMALL = ["model.size=64", "model.arguments.img_size=64"]
+SMALL = ["model.size=64", "++model.arguments.img_size=64"]
 """A transformer for small images, which takes seconds instead of minutes."""
 NETWORKS: dict[str, list[str]] = {
     "cifar_cnn": ["model=cifar_cnn"],
@@ -47,11 +47,11 @@ NETWORKS: dict[str, list[str]] = {
     "deit_tiny distilled": ["model=timm", "model.name=deit_tiny_distilled_patch16_224", *SMALL],
     "vit_small registers": [
         *("model=timm", "model.name=vit_small_patch14_reg4_dinov2", "model.size=56"),
-        *("model.arguments.img_size=56", "model.classes=10"),
+        *("++model.arguments.img_size=56", "model.classes=10"),
     ],
-    "swin_tiny": ["model=timm", "model.name=swin_tiny_patch4_window7_224", *SMALL, "model.arguments.window_size=4"],
+    "swin_tiny": ["model=timm", "model.name=swin_tiny_patch4_window7_224", *SMALL, "++model.arguments.window_size=4"],
     "torchvision vit_b_16": [
-        *("model=torchvision", "model.name=vit_b_16", "model.size=64", "model.arguments.image_size=64")
+        *("model=torchvision", "model.name=vit_b_16", "model.size=64", "++model.arguments.image_size=64")
     ],
     "Hugging Face ViT": ["model=transformers", "model.name={folder}", "model.size=64"],
 }
