@@ -21,6 +21,7 @@ from torch import nn
 from seewhy.analyses.ground_truth import run
 from seewhy.analyses.ground_truth.base import GroundTruth, Planted
 from seewhy.analyses.ground_truth.certificate import (
+    SCORES,
     Cell,
     build_certificate,
     describe_finding,
@@ -28,7 +29,7 @@ from seewhy.analyses.ground_truth.certificate import (
     write_page,
     write_table,
 )
-from seewhy.analyses.ground_truth.judge import SCORES, build_controls, fit_explainer, judge_maps, name_columns
+from seewhy.analyses.ground_truth.judge import build_controls, fit_explainer, judge_maps, name_columns
 from seewhy.analyses.ground_truth.networks import Proof, prepare_explained, prove_use, select_explained
 from seewhy.analyses.ground_truth.pictures import DisconnectedCells, PictureGrid
 from seewhy.analyses.ground_truth.run import Study, run_study

@@ -8,12 +8,13 @@ import pytest
 from test_ground_truth import judge_study, mean_scores
 
 from commands import composed
-from seewhy.analyses.ground_truth.certificate import COLUMNS
+from seewhy.analyses.ground_truth.certificate import COLUMNS, write_table
 from seewhy.analyses.ground_truth.tetrominoes import Tetrominoes
 from seewhy.cli import tasks
 from seewhy.cli.config import CONFIGS, compose
 from seewhy.core.errors import UserError
-from seewhy.report.html.ground_truth import build_certificate_view, render_certificate
+from seewhy.report.html.ground_truth import build_certificate_view, select_certificate
+from seewhy.report.html.render import render_certificate
 
 FEW = (
     "model=linear",
@@ -114,6 +115,16 @@ def test_the_page_shows_what_a_value_beats() -> None:
     assert "<em>0.30</em>" in html
     assert "refused: no &lt;layers&gt;" in html
     assert "<script" not in html
+
+
+def test_the_page_of_runs_has_what_is_known_of_its_architectures(tmp_path: Path) -> None:
+    path = tmp_path / "certificate.csv"
+    assert select_certificate(["net"], path) is None
+    path.write_bytes(write_table(judge_study()))
+    assert select_certificate(["other"], path) is None
+    selected = select_certificate(["other", "net"], path)
+    assert selected is not None
+    assert selected.tables == build_certificate_view(judge_study()).tables
 
 
 @pytest.mark.slow

@@ -130,7 +130,7 @@ def write_files(folder: Path, certificate: Any, command: str, facts: Sequence[st
         facts: Lines about the run.
     """
     from seewhy.analyses.ground_truth.certificate import write_page, write_table
-    from seewhy.report.html.ground_truth import render_certificate
+    from seewhy.report.html.render import render_certificate
 
     out, title = RunFolder(folder), "Ground truth"
     out.write_bytes(TABLE, write_table(certificate))

@@ -18,6 +18,8 @@ KEYS_OF = ("synthesis", "model", "data", "explainer", "optimization")
 """The groups whose keys are listed."""
 COMMENTED = re.compile(r"^(\w+):[^#\n]*? +# (.+)$", re.MULTILINE)
 INDENT = 28
+LONGEST = 70
+"""Characters of what is chosen; of a longer list the first members are shown."""
 
 
 def register_resolvers() -> None:
@@ -57,7 +59,9 @@ def list_choices(task: str, cfg: DictConfig) -> str:
             files = [path for path in files if f"src/{task}.py" in path.read_text()]
         if files:
             value = current[group] if group in current else list(cfg.get(group) or [])  # the members of a list
-            entries.append(_format_entry(f"{group}={_format_value(value)}", ", ".join(path.stem for path in files)))
+            chosen = f"{group}={_format_value(value)}"
+            chosen = chosen if len(chosen) <= LONGEST else f"{chosen[:LONGEST].rpartition(',')[0]},...]"
+            entries.append(_format_entry(chosen, ", ".join(path.stem for path in files)))
     return "\n".join(entries)
 
 

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from seewhy.analyses.ground_truth.judge import CONTROLS, SCORES
 from seewhy.core.cells import quote_cell
 from seewhy.statistics.intervals import compute_mean_intervals, widen_by_draws
 from seewhy.statistics.tests import ALPHA, compute_sign_flip_p, correct_by_holm, note_too_few
@@ -20,12 +19,15 @@ COLUMNS = (
 )
 FEWEST_NETWORKS = 2
 """Networks below which a cell has no score: nothing is known of how much networks differ."""
+CONTROLS = ("random", "edges", "centre")
 WORDS = {
     "relevance_mass": "share of the attribution on the feature",
     "average_precision": "area under the precision-recall curve",
     "rank_share": "share of the largest values on the feature",
     "pointing": "largest value on the feature",
 }
+SCORES = tuple(WORDS)
+"""The scores of a certificate."""
 
 
 class Cell(NamedTuple):

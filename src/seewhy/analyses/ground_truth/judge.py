@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from seewhy.analyses.ground_truth.base import GroundTruth, Planted
+from seewhy.analyses.ground_truth.certificate import SCORES
 from seewhy.explainers.base import Explainer
 from seewhy.explainers.controls import Centre, Edges, Random
 from seewhy.metrics.base import MetricContext
@@ -21,14 +22,13 @@ from seewhy.metrics.localisation import (
 )
 from seewhy.models.classifier import Classifier
 
-SCORES: dict[str, type[LocalisationMetric]] = {
+METRICS: dict[str, type[LocalisationMetric]] = {
     "relevance_mass": RelevanceMass,
     "average_precision": AveragePrecision,
     "rank_share": RelevanceRank,
     "pointing": PointingGame,
 }
-"""The scores of a certificate."""
-CONTROLS = ("random", "edges", "centre")
+"""The metric behind each score."""
 BATCH = 20
 """Images that are explained at once."""
 
@@ -79,7 +79,7 @@ def judge_maps(
     Raises:
         Incompatible: The method would be wrong on this network.
     """
-    metrics = {name: build() for name, build in SCORES.items()}
+    metrics = {name: build() for name, build in METRICS.items()}
     height, width = planted.images.shape[2:]
     fitted = fit_explainer(explainer, kind).resolve(classifier, (height, width))
     for start in range(0, len(planted.images), BATCH):
@@ -127,7 +127,7 @@ def add_controls(explainers: Mapping[str, Explainer], seed: int) -> dict[str, Ex
     return controls | dict(explainers)
 
 
-def name_columns(scores: Sequence[str] = tuple(SCORES)) -> list[str]:
+def name_columns(scores: Sequence[str] = SCORES) -> list[str]:
     """Name the columns of the values of a cell.
 
     Args:

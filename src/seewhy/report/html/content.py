@@ -18,6 +18,7 @@ from seewhy.report.html.charts import (
     build_robustness_view,
 )
 from seewhy.report.html.gallery import Gallery, Method, build_gallery, list_gaps, list_methods
+from seewhy.report.html.ground_truth import CertificateView, select_certificate
 from seewhy.report.html.maps import build_data_url, compress_figure
 from seewhy.report.html.models import ModelPair, build_model_pairs
 from seewhy.report.html.verdict import Verdict, build_verdict, list_classes, rate_suspicion
@@ -239,6 +240,7 @@ class PageContent:
         pairs: Models side by side; none where there is one model.
         verdict: What stands first.
         citation: How the package is cited.
+        certificate: What is known of the architectures where the truth is known; None: nothing.
     """
 
     title: str
@@ -249,6 +251,7 @@ class PageContent:
     pairs: list[ModelPair] = field(default_factory=list)
     verdict: Verdict = field(default_factory=lambda: Verdict([], []))
     citation: str = ""
+    certificate: CertificateView | None = None
 
 
 def build_page_content(
@@ -293,7 +296,11 @@ def build_page_content(
     pairs = build_model_pairs(comparisons, methods, seed)
     version = str(runs[0].record.get("versions", {}).get("seewhy", ""))
     citation = f"seewhy {version}".strip() + ": explanations of image classifiers, and measurements of them. Software."
-    return PageContent(title, subtitle, models, list_unused_runs(unused), command, pairs, verdict, citation)
+    networks = dict.fromkeys(str(run.record["model"]["name"]) for run in runs if run.record.get("model"))
+    certificate = select_certificate(networks)
+    return PageContent(
+        title, subtitle, models, list_unused_runs(unused), command, pairs, verdict, citation, certificate
+    )
 
 
 def _select_runs(comparison: Comparison, runs: Sequence[Run]) -> list[Run]:

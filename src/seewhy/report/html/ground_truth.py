@@ -1,18 +1,19 @@
-"""The certificate of ground truth as a page, and as a section of the page of runs."""
+"""The certificate of ground truth as tables, for its own page and a section of the page of runs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
-from markupsafe import Markup
 
-from seewhy.analyses.ground_truth.certificate import WORDS, describe_finding
-from seewhy.analyses.ground_truth.judge import SCORES
-from seewhy.report.html.render import STYLES, open_templates, read_source, remove_steering
+from seewhy.analyses.ground_truth.certificate import SCORES, WORDS, describe_finding, read_table
+from seewhy.core.files import CHECKOUT
 
+CERTIFICATE = CHECKOUT / "logbook" / "certificate.csv"
+"""The certificate of the checkout."""
 MARKS = {("yes", "yes"): "both", ("yes", "no"): "chance"}
 """What a value beats: chance and edges, or chance alone."""
 
@@ -73,24 +74,18 @@ def _round(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.2f}"
 
 
-def render_certificate(certificate: pd.DataFrame, title: str, command: str = "", facts: Sequence[str] = ()) -> str:
-    """Render the page of a certificate, which asks nobody for anything.
+def select_certificate(networks: Iterable[str], path: Path = CERTIFICATE) -> CertificateView | None:
+    """Select what a certificate says of architectures.
 
     Args:
-        certificate: See `seewhy.analyses.ground_truth.certificate.build_certificate`.
-        title: Of the page.
-        command: That repeats the run.
-        facts: Lines about the run.
+        networks: Names of the architectures.
+        path: Of the table; where there is none nothing is known.
 
     Returns:
-        The HTML.
+        The view; None where the table has none of them.
     """
-    environment = open_templates()
-    page = environment.get_template("certificate.html").render(
-        title=title,
-        command=command,
-        facts=facts,
-        certificate=build_certificate_view(certificate),
-        style=Markup("\n".join(read_source(environment, name) for name in STYLES)),
-    )
-    return remove_steering(page)
+    if not path.is_file():
+        return None
+    table = read_table(path.read_text())
+    table = table[table["model"].isin(list(networks))]
+    return None if table.empty else build_certificate_view(table)

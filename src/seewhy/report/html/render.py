@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -17,6 +18,7 @@ from seewhy.plots.heatmaps import NAMES, Kind, build_colour_map
 from seewhy.plots.text import format_probability
 from seewhy.report.html.charts import name_line_style
 from seewhy.report.html.content import PageContent
+from seewhy.report.html.ground_truth import build_certificate_view
 from seewhy.report.html.maps import dump_script_json
 from seewhy.report.leaderboard import format_value
 from seewhy.report.runs import UnusedRun
@@ -92,6 +94,29 @@ def render_index(pages: Sequence[IndexEntry], unused: Sequence[UnusedRun] = ()) 
     environment = open_templates()
     style = Markup("\n".join(read_source(environment, name) for name in STYLES))
     return remove_steering(environment.get_template("index.html").render(pages=pages, unused=unused, style=style))
+
+
+def render_certificate(certificate: pd.DataFrame, title: str, command: str = "", facts: Sequence[str] = ()) -> str:
+    """Render the page of a certificate, which asks nobody for anything.
+
+    Args:
+        certificate: See `seewhy.analyses.ground_truth.certificate.build_certificate`.
+        title: Of the page.
+        command: That repeats the run.
+        facts: Lines about the run.
+
+    Returns:
+        The HTML.
+    """
+    environment = open_templates()
+    page = environment.get_template("certificate.html").render(
+        title=title,
+        command=command,
+        facts=facts,
+        certificate=build_certificate_view(certificate),
+        style=Markup("\n".join(read_source(environment, name) for name in STYLES)),
+    )
+    return remove_steering(page)
 
 
 def remove_steering(page: str) -> str:
