@@ -107,6 +107,7 @@ def test_the_page_shows_what_a_value_beats() -> None:
     cells = dict(lines)
     assert name == "relevance mass"
     assert cells["right"] == [("0.60", "0.59 to 0.61", "both")]
+    assert cells["edges"] == [("0.40", "0.39 to 0.41", "chance")]
     assert cells["weak"] == [("0.30", "0.29 to 0.31", "chance")]
     assert cells["refused"] == [("–", "refused: no <layers>", "none")]
     assert cells["chance"] == [("0.20", "", "")]

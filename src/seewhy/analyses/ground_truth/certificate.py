@@ -293,5 +293,5 @@ def _write_matrix(table: pd.DataFrame) -> list[str]:
 def _write_value(row: Any) -> str:
     if math.isnan(row["value"]):
         return "-"
-    mark = {("yes", "yes"): "**", ("yes", "no"): "*"}.get((row["beats_chance"], row["beats_edges"]), "")
+    mark = "" if row["beats_chance"] != "yes" else "**" if row["beats_edges"] == "yes" else "*"
     return f"{mark}{row['value']:.2f}{mark} ({row['low']:.2f} to {row['high']:.2f})"

@@ -14,8 +14,6 @@ from seewhy.core.files import CHECKOUT
 
 CERTIFICATE = CHECKOUT / "logbook" / "certificate.csv"
 """The certificate of the checkout."""
-MARKS = {("yes", "yes"): "both", ("yes", "no"): "chance"}
-"""What a value beats: chance and edges, or chance alone."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,8 @@ def _fill(row: pd.Series | None) -> tuple[str, str, str]:
     if math.isnan(row["value"]):
         return "–", str(row["reason"]), "none"
     interval = f"{_round(row['low'])} to {_round(row['high'])}"
-    return _round(row["value"]), interval, MARKS.get((row["beats_chance"], row["beats_edges"]), "")
+    beats = "" if row["beats_chance"] != "yes" else "both" if row["beats_edges"] == "yes" else "chance"
+    return _round(row["value"]), interval, beats
 
 
 def _round(value: float) -> str:
