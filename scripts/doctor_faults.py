@@ -23,7 +23,7 @@ from seewhy.analyses.doctor.alternatives import CROP, LABELS, NORMALISATION, ORD
 from seewhy.analyses.doctor.examination import NOTHING, examine
 from seewhy.api import load_classifier
 from seewhy.core.errors import UserError
-from seewhy.core.facts import IMAGENET_MEAN, IMAGENET_STD, Facts
+from seewhy.core.facts import IMAGENET_MEAN, Facts
 from seewhy.core.types import Batch
 from seewhy.data.cifar10 import CIFAR10
 from seewhy.data.folder import Folder
@@ -182,7 +182,7 @@ def list_networks(arguments: argparse.Namespace) -> Iterator[tuple[Classifier, C
     for name in ("cifar_cnn", "vgg16_cifar", "vit_cifar"):
         yield load_classifier(name), read_cifar
     if arguments.squeezenet:
-        known = load_classifier("squeezenet", weights=arguments.squeezenet, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+        known = load_classifier("squeezenet", weights=arguments.squeezenet, mean=IMAGENET_MEAN, std=[1 / 255] * 3)
         yield known, lambda facts: Folder(arguments.photographs, facts, limit=arguments.images)
 
 
@@ -223,7 +223,9 @@ def main() -> None:
     """Read the arguments, examine, print and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cifar10", help="folder with CIFAR-10")
-    parser.add_argument("--squeezenet", default="", help="weights of torchvision's squeezenet1_1")
+    parser.add_argument(
+        "--squeezenet", default="", help="weights of squeezenet1_1 for images from 0 to 255 less the mean of ImageNet"
+    )
     parser.add_argument("--photographs", default="", help="folder of photographs in folders of their ImageNet class")
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
