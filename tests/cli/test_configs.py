@@ -123,6 +123,7 @@ OWN_VALUES = {
     ("metric/average_drop_top_half", "mask"): "top_half",
     ("metric/infidelity_normalised", "normalised"): True,
     ("metric/model_randomization_independent", "order"): "independent",
+    **{(f"metric/srg_{remover}", "remover"): remover for remover in ("blur", "imputed", "mean", "noise", "white")},
     ("corruption/pgd_study", "step"): 0.02,
     ("corruption/elastic", "moves_pixels"): True,
     ("corruption/rotation", "moves_pixels"): True,

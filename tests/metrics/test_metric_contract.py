@@ -16,11 +16,13 @@ from seewhy.core.errors import Incompatible
 from seewhy.core.types import Targets
 from seewhy.explainers.integrated_gradients import IntegratedGradients
 from seewhy.metrics.base import ImageMetric, MetricContext
+from seewhy.metrics.faithfulness.removers import REMOVERS
 from seewhy.models.classifier import Passes
 from tiny import random_images, small_cnn
 
 FOLDER = Path(__file__).parents[2] / "configs" / "metric"
-YAMLS = sorted(path for path in FOLDER.glob("*.yaml") if path.stem != "all")
+GROUPS = ("all", "removers", "verdict")
+YAMLS = sorted(path for path in FOLDER.glob("*.yaml") if path.stem not in GROUPS)
 CHEAP = {"n_samples": 6, "n_layers": 2, "n_draws": 2, "n_steps": 6, "steps": 6}
 """Smaller settings for the fields that only decide the cost."""
 EXPLAINER = IntegratedGradients(n_steps=4, probe_batch_size=5)
@@ -42,6 +44,7 @@ CONSTRUCTS = {
     "complexity": "complexity",
     "deletion": "faithfulness",
     "efficient_model_randomization": "randomisation",
+    "f_fidelity": "faithfulness",
     "faithfulness_correlation": "faithfulness",
     "increase_in_confidence": "faithfulness",
     "infidelity": "faithfulness",
@@ -60,15 +63,23 @@ CONSTRUCTS = {
     "road": "faithfulness",
     "sensitivity_n": "faithfulness",
     "sparseness": "complexity",
+    "srg_black": "faithfulness",
+    "srg_blur": "faithfulness",
+    "srg_imputed": "faithfulness",
+    "srg_mean": "faithfulness",
+    "srg_noise": "faithfulness",
+    "srg_white": "faithfulness",
+    "stability": "robustness",
     "sufficiency_ordering": "faithfulness",
+    "sufficient_region": "faithfulness",
     "tpn": "faithfulness",
     "tps": "faithfulness",
 }
 """What each metric measures: values of different constructs are never averaged."""
 FORMS = {
     "average_drop": {"average_drop", "average_drop_binary_logit", "average_drop_top_half", "increase_in_confidence"},
-    "deletion": {"morf_lerf", "necessity_ordering", "road"},
-    "insertion": {"sufficiency_ordering"},
+    "deletion": {"f_fidelity", "morf_lerf", "necessity_ordering", "road"} | {f"srg_{remover}" for remover in REMOVERS},
+    "insertion": {"sufficiency_ordering", "sufficient_region"},
     "sensitivity_n": {"faithfulness_correlation"},
     "infidelity_normalised": {"infidelity", "infidelity_normalised"},
     "model_randomization": {
@@ -218,5 +229,8 @@ def test_every_metric_says_what_it_measures() -> None:
     assert {name for name, metric in metrics.items() if not metric.in_mean_rank} == UNRANKED
 
 
-def test_all_is_every_metric() -> None:
-    assert list(OmegaConf.load(FOLDER / "all.yaml").defaults) == [path.stem for path in YAMLS]
+def test_groups_name_their_metrics() -> None:
+    groups = {name: list(OmegaConf.load(FOLDER / f"{name}.yaml").defaults) for name in GROUPS}
+    assert groups["all"] == [path.stem for path in YAMLS]
+    assert groups["removers"] == [f"srg_{remover}" for remover in REMOVERS]
+    assert groups["verdict"] == ["completeness", "model_randomization", "removers", "stability"]

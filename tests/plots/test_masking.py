@@ -7,7 +7,13 @@ import torch
 from figure_checks import assert_legible, explanation, words
 from seewhy.core.errors import UserError
 from seewhy.plots.explanation import VIEWS, draw_panel, draw_views
-from seewhy.plots.heatmaps import apply_mask, compute_mask, compute_point_cloud
+from seewhy.plots.masks import (
+    apply_mask,
+    compute_mask,
+    compute_point_cloud,
+    find_sufficient_region,
+    outline_region,
+)
 
 
 def test_the_cloud_keeps_positive_values_over_the_threshold_and_changes_nothing() -> None:
@@ -58,3 +64,30 @@ def test_a_figure_names_the_expert_and_its_sign() -> None:
     facts = {"expert": 12.0, "influence": -0.25, "activation": 1.5, "passed_over": 0.0}
     text = " ".join(words(draw_panel(explanation(facts=facts))))
     assert "expert: unit 12, which speaks against the target" in text
+
+
+def test_a_sufficient_region_is_the_top_of_the_map_and_is_outlined() -> None:
+    values = torch.arange(32 * 32.0).reshape(32, 32)
+    shown = explanation(32, attribution=values, metrics={"sufficient_region": 0.25})
+    region = find_sufficient_region(shown)
+    assert region is not None
+    np.testing.assert_array_equal(region, values.numpy() >= 32 * 24)
+    grey = np.full((32, 32, 3), 0.4, np.float32)
+    drawn = outline_region(grey, region)
+    changed = np.zeros((32, 32), dtype=bool)
+    changed[24] = True
+    np.testing.assert_array_equal((drawn != grey).any(-1), changed)
+    assert (drawn[24] == 1).all()
+    assert (outline_region(grey + np.float32(0.4), region)[24] == 0).all()
+    assert any(
+        "outline: the top 25 % keep the prediction" in text
+        for text, _ in draw_views(shown, 1000.0, "default", 0.7, ["overlay"])[1].titles
+    )
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, float("nan"), 0.5])
+def test_no_region_is_drawn_where_there_is_none_or_its_order_is_chance(share: float) -> None:
+    values = torch.zeros(32, 32)
+    values[:4] = 1
+    assert find_sufficient_region(explanation(32, attribution=values, metrics={"sufficient_region": share})) is None
+    assert find_sufficient_region(explanation(32, attribution=values)) is None

@@ -181,7 +181,23 @@ class ResultsLogging(JournalUser):
         panels = {f"explanation/{name}": f"figures/{name}.png" for name in pictured}
         loggers.log_files(self.folder.path, TABLES, IMAGES | panels, step)
         loggers.log_config(self.folder.path)
+        self._log_verdict(loggers, trainer, pl_module)
         self._log_row(loggers, trainer, pl_module, average_values(values, names))
+
+    def _log_verdict(self, loggers: LoggerGroup, trainer: Trainer, classifier: Classifier) -> None:
+        """Log the six lines on the method as a table of texts; controls are in other runs, so some stay open."""
+        faithfulness, attribution = find_callback(trainer, Faithfulness), find_callback(trainer, Attribution)
+        if faithfulness is None or attribution is None or faithfulness.summary is None:
+            return
+        from seewhy.report.verdict import describe_cell, judge_alone, read_certificate
+
+        record, explainer = self.recorder.totals.describe_attributions(), attribution.explainer
+        cost = sum(record["passes_per_image"].values()), record["attribution_seconds"] / record["images_explained"]
+        tolerance = getattr(explainer, "tolerance", None)
+        lines = judge_alone(faithfulness.summary, explainer.name, classifier.name, tolerance, cost, read_certificate())
+        if lines:
+            rows = [{"line": each.line, "verdict": describe_cell(each), "meaning": each.sentence} for each in lines]
+            loggers.log_table("verdict", ("line", "verdict", "meaning"), rows)
 
     def _log_row(
         self, loggers: LoggerGroup, trainer: Trainer, classifier: Classifier, averages: dict[str, float]

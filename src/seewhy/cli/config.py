@@ -259,6 +259,7 @@ SETTINGS: dict[str, Any] = {
     "networks": CountFrom2,
     "images": Count,
     "proof_images": Count,
+    "certificate": Text | None,
 }
 """The keys at the top of the primary configs."""
 GROUPS = {

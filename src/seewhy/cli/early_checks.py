@@ -6,6 +6,7 @@ import copy
 import re
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
@@ -90,8 +91,18 @@ def check_config(config: DictConfig) -> None:
         check_task(whole, command)
         check_settings(whole, overrides)
         find_weights(whole)
+        _check_certificate(whole)
     except OmegaConfBaseException as error:
         raise describe_broken_reference(error) from error
+
+
+def _check_certificate(config: DictConfig) -> None:
+    """Refuse a certificate that is not there before a sweep of hours, at whose end it is read."""
+    path = config.get("certificate")
+    if path is not None and not Path(str(path)).is_file():
+        raise UserError(
+            f"certificate={path} is no file; give the certificate.csv of a ground_truth run, or leave it out"
+        )
 
 
 def _find_mistake(config: DictConfig, job: Sequence[str]) -> str:

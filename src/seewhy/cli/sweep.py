@@ -119,7 +119,7 @@ def _summarise(
     if config.task in PAGED and config.get("page") and any(record["status"] == "completed" for record in records):
         from seewhy.report.write import attempt_page, write_run_page
 
-        attempt_page(lambda: write_run_page(folder, config.seed))
+        attempt_page(lambda: write_run_page(folder, config.seed, config.get("certificate"), console))
     console.print(f"sweep folder: {folder}", soft_wrap=True)
 
 

@@ -219,8 +219,8 @@ def report(cfg: DictConfig, record: RunRecord) -> None:
     if shards:
         record.update(**merge_shards(shards, Path(cfg.output)))
         return
-    command = record.content["command"]
-    record.update(**write_report(runs, Path(cfg.output), cfg.seed, cfg.faithfulness, bool(cfg.page), command))
+    command, page = record.content["command"], bool(cfg.page)
+    record.update(**write_report(runs, Path(cfg.output), cfg.seed, cfg.faithfulness, page, command, cfg.certificate))
 
 
 def synthesize(cfg: DictConfig, record: RunRecord) -> None:
@@ -420,8 +420,9 @@ def _execute_with_record(task: Task, cfg: DictConfig, overrides: list[str], firs
         gc.collect()  # the next job of a sweep shall not find the data of this one in memory
     if first and single and record.content["task"] in PAGED and cfg.get("page"):
         from seewhy.report.write import attempt_page, write_run_page
+        from seewhy.runs.console import TextConsole
 
-        attempt_page(lambda: write_run_page(Path(cfg.output), cfg.seed))
+        attempt_page(lambda: write_run_page(Path(cfg.output), cfg.seed, cfg.get("certificate"), TextConsole()))
     if first:
         print_line(f"run folder: {cfg.output}")
 

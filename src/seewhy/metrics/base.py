@@ -124,6 +124,26 @@ class MetricContext:
         values = self.classifier.facts.compute_probabilities(logits) if space == "probability" else logits
         return (self.targets if rows is None else self.targets[rows]).score(values)
 
+    def decide(self, logits: Tensor, rows: Tensor | None = None) -> list[Hashable]:
+        """Read what the network predicts: what is equal is the same prediction.
+
+        Args:
+            logits: [n, classes] of versions of the images.
+            rows: int64 [n], the image of the batch that each row of `logits` belongs to; None where they are the batch.
+
+        Returns:
+            Of each row the likeliest class; where labels are independent, which of those that are explained are above the
+            threshold; where several classes are weighed, or outputs are no classes, the sign of the score.
+        """
+        facts, targets = self.classifier.facts, self.targets if rows is None else self.targets[rows]
+        weights = targets.expand(logits.shape[1])
+        if facts.score == "sigmoid":
+            above = (facts.compute_probabilities(logits) > facts.threshold) & (weights != 0)
+            return [tuple(row.nonzero()[:, 0].tolist()) for row in above]
+        classes, signs = logits.argmax(1).tolist(), (targets.score(logits) > 0).tolist()
+        single = ((weights != 0).sum(1) == 1) & (weights.amax(1) > 0) & (facts.score != "none")
+        return [each if alone else sign for each, sign, alone in zip(classes, signs, single.tolist(), strict=True)]
+
     def build_baseline(self, name: str) -> Images:
         """Build the baseline beside each image.
 

@@ -1,4 +1,4 @@
-"""Noisy linear imputation: hidden pixels become the weighted mean of their neighbours, with a little noise.
+"""Imputation: hidden pixels become the weighted mean of their neighbours, or what a coarser scale sees, with a little noise.
 
 Rong, Leemann, Borisov, Kasneci, Kasneci: A consistent and efficient evaluation strategy for attribution methods,
 ICML 2022.
@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csc_matrix
 from scipy.sparse.linalg import splu
 from torch import Tensor
+from torch.nn import functional
 
 from seewhy.core.tensors import map_in_threads
+from seewhy.core.types import Images
 
 NOISE = 0.01
 """Standard deviation of the noise, in units of the image range [0, 1], as published."""
@@ -72,6 +74,41 @@ def impute_images(images: Sequence[Tensor], hidden: Tensor, noises: Sequence[Ten
     for image, mask, values, noise in zip(filled, masks, solutions, noises, strict=True):
         image[:, mask] = (torch.from_numpy(values) + noise[:, mask]).clamp(0, 1)
     return filled.to(images[0])
+
+
+def pull_and_push(images: Images, hidden: Tensor, noises: Tensor) -> Images:
+    """Fill hidden pixels from the finest scale that sees a visible pixel, at the cost of a few blurs.
+
+    Pull: the image is halved again and again, each cell the mean of the visible pixels below it. Push: from the coarsest to
+    the finest, a cell without a visible pixel takes the bilinear enlargement of the coarser level. Then noise is added as in
+    `impute_image`. No image depends on another.
+
+    Gortler, Grzeszczuk, Szeliski, Cohen: The lumigraph, SIGGRAPH 1996.
+
+    Args:
+        images: float32 [n, channels, height, width] in [0, 1].
+        hidden: bool [n, height, width]; at least one pixel of each image must be visible.
+        noises: float32 [n, channels, height, width], of `draw_noise`.
+
+    Returns:
+        float32 [n, channels, height, width].
+    """
+    weight = (~hidden[:, None]).to(images)
+    levels = [(images * weight, weight)]
+    while max(levels[-1][0].shape[2:]) > 1:
+        levels.append(_halve(*levels[-1]))
+    filled = levels[-1][0]
+    for values, seen in reversed(levels[:-1]):
+        enlarged = functional.interpolate(filled, scale_factor=2.0, mode="bilinear", align_corners=False)
+        filled = torch.where(seen > 0, values, enlarged[..., : values.shape[2], : values.shape[3]])
+    return torch.where(hidden[:, None], (filled + noises.to(filled)).clamp(0, 1), images)
+
+
+def _halve(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """(mean of the seen cells, mean weight) of each two by two cells; beyond the border nothing is seen."""
+    padding = (0, values.shape[3] % 2, 0, values.shape[2] % 2)
+    total, share = (functional.avg_pool2d(functional.pad(each, padding), 2) for each in (values * weight, weight))
+    return torch.where(share > 0, total / share.clamp_min(1e-12), 0), share
 
 
 def _solve(image: NDArray[np.float64], hidden: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -16,6 +16,12 @@ from seewhy.core.tensors import iterate_runs
 from seewhy.core.types import Images
 from seewhy.metrics.base import SPACES, MetricContext
 
+NOISY_LINEAR = "noisy_linear"
+"""Stands for the baseline in the names of curves: hidden pixels are imputed from their neighbours."""
+PULL_PUSH = "pull_push"
+"""Stands for the baseline where they are filled from the finest scale that sees a visible pixel."""
+WITHOUT_PIXELS = {PULL_PUSH: "mean"}
+"""The baseline that an image becomes when nothing is left to impute from; other names are baselines themselves."""
 LOWER_BITS = 32
 """Bits of a sort key that hold the position of its value; the value itself lies above them."""
 
@@ -117,8 +123,8 @@ def _shuffle(context: MetricContext, image: Tensor) -> Tensor:
     return torch.randperm(image[0].numel(), generator=seed_generator(context.seed, image, "ties"))
 
 
-Point: TypeAlias = tuple[float, float]
-"""(logit, probability) of the target."""
+Point: TypeAlias = tuple[float, float, Hashable]
+"""(logit, probability) of the target, and what the network predicts (`MetricContext.decide`)."""
 Impute: TypeAlias = Callable[[MetricContext, Tensor, Tensor], Images]
 """Fills hidden pixels, given (context, rows of the batch [n], what is hidden bool [n, height, width])."""
 
@@ -187,6 +193,35 @@ def compute_curves(
     Returns:
         float64 [points, 2] on the CPU per image; NaN for maps that are not finite.
     """
+    scores = []
+    for visited, steps in zip(_visit_states(context, curve, counts, impute), counts, strict=True):
+        rows = [point[:2] for point in visited] or [(float("nan"),) * 2] * len(steps)
+        scores.append(torch.tensor(rows, dtype=torch.float64).view(-1, 2))
+    return scores
+
+
+def find_kept(
+    context: MetricContext, curve: Curve, counts: Sequence[Sequence[int]], impute: Impute | None = None
+) -> list[list[bool]]:
+    """Find after which counts of changed pixels the network still predicts what it predicts for the image.
+
+    Args:
+        context: The batch with its maps.
+        curve: Which pixels change, in which order.
+        counts: For each image the numbers of changed pixels.
+        impute: Fills hidden pixels; None takes them from the curve's baseline.
+
+    Returns:
+        One answer per count and image; none for maps that are not finite.
+    """
+    before, visited = context.decide(context.logits), _visit_states(context, curve, counts, impute)
+    return [[point[2] == prediction for point in points] for points, prediction in zip(visited, before, strict=True)]
+
+
+def _visit_states(
+    context: MetricContext, curve: Curve, counts: Sequence[Sequence[int]], impute: Impute | None
+) -> list[list[Point]]:
+    """The points of each image's curve; none for a map that is not finite."""
     ranking = rank_pixels(context)
     states = [
         [find_visible(curve, image, count, ranking) for count in steps] if ranking.finite[image] else []
@@ -194,13 +229,10 @@ def compute_curves(
     ]
     points = _measure_states(context, ranking, [state for steps in states for state in steps], impute)
     drawn = _drawn_points(context).setdefault(curve.label, {})
-    scores = []
     for image, (steps, visited) in enumerate(zip(counts, states, strict=True)):
         if visited:
             drawn |= {(image, count): points[state] for count, state in zip(steps, visited, strict=True)}
-        rows = [points[state] for state in visited] or [(float("nan"),) * 2] * len(steps)
-        scores.append(torch.tensor(rows, dtype=torch.float64).view(-1, 2))
-    return scores
+    return [[points[state] for state in visited] for visited in states]
 
 
 def compute_target_curves(
@@ -236,10 +268,22 @@ def collect_curves(context: MetricContext) -> list[CurvePoint]:
     """
     pixels = context.images[0, 0].numel()
     return [
-        CurvePoint(image, label, count / pixels, *point)
+        CurvePoint(image, label, count / pixels, *point[:2])
         for label, points in sorted(_drawn_points(context).items())
         for (image, count), point in sorted(points.items())
     ]
+
+
+def adopt_points(context: MetricContext, other: MetricContext, name: str) -> None:
+    """Add the points of the curves of another network on the same images to those of a batch.
+
+    Args:
+        context: The batch.
+        other: The same images and maps on the other network.
+        name: Of its curves, such as `in_domain_{}`.
+    """
+    for label, points in _drawn_points(other).items():
+        _drawn_points(context).setdefault(name.format(label), {}).update(points)
 
 
 def find_visible(curve: Curve, image: int, count: int, ranking: PixelRanking) -> VisiblePixels:
@@ -317,7 +361,8 @@ def _measure_states(
         if not (state.inside and state.stop - state.start in (0, pixels)):
             pending.append(state)
             continue
-        logits = context.logits if state.stop == pixels else context.compute_baseline_logits(state.baseline)
+        baseline = WITHOUT_PIXELS.get(state.baseline, state.baseline)
+        logits = context.logits if state.stop == pixels else context.compute_baseline_logits(baseline)
         row = torch.tensor([state.image], device=logits.device)
         points[state] = _read_points(context, logits[row], row)[0]
     for chunk in context.evaluator.split(len(pending), gradient=False):
@@ -330,4 +375,4 @@ def _measure_states(
 
 def _read_points(context: MetricContext, logits: Tensor, rows: Tensor) -> list[Point]:
     columns = [context.select_scores(logits, space, rows).tolist() for space in SPACES]
-    return list(zip(*columns, strict=True))
+    return list(zip(*columns, context.decide(logits, rows), strict=True))

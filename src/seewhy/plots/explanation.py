@@ -23,20 +23,18 @@ from seewhy.plots.heatmaps import (
     WRONG,
     ColourMap,
     Colours,
-    apply_mask,
     average_fine_map,
     blend_overlay,
     build_colour_map,
     choose_block,
     clip_negative,
     clip_positive,
-    compute_mask,
-    compute_point_cloud,
     describe_flaw,
     normalise,
     paint_overlay_bar,
     to_rgb,
 )
+from seewhy.plots.masks import apply_mask, compute_mask, compute_point_cloud, find_sufficient_region, outline_region
 from seewhy.plots.text import LEADING, MINUS, format_number, format_probability, join_lines, measure_width, wrap
 
 Lines: TypeAlias = list[tuple[str, str]]  # (text, colour)
@@ -195,9 +193,12 @@ def _draw_heat_map(explanation: Explanation, scale: float, colours: str, strengt
 
 def _draw_overlay(explanation: Explanation, scale: float, colours: str, strength: float) -> Cell:
     normalised, colour_map = normalise_map(explanation, scale, colours)
-    block = choose_block(normalised)
-    words = "opacity shows magnitude" + (f", averaged over {block} x {block} pixels" if block > 1 else "")
+    coarse = (block := choose_block(normalised)) > 1
+    words = "opacity shows magnitude" + (f", averaged over {block} x {block} pixels" if coarse else "")
     blended = blend_overlay(explanation.picture, average_fine_map(normalised), colour_map, strength)
+    if (region := find_sufficient_region(explanation)) is not None:
+        blended = outline_region(blended, region)
+        words += f"; outline: the top {100 * region.mean():.3g} % keep the prediction"
     return Cell([("overlay", INK), (words, MUTED)], blended)
 
 

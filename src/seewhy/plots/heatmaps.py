@@ -13,7 +13,6 @@ import torch
 from matplotlib.colors import LinearSegmentedColormap
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from seewhy.core.errors import UserError
@@ -156,8 +155,6 @@ def convert_oklab_to_srgb(lab: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055)
 
 
-REFERENCE = 112
-"""The blur of a mask is 2 pixels on an image of 224: this many blurs fit into its side."""
 PREVIEW_SIDE = 256
 LOSSLESS = 64
 """Up to this side a preview is stored exactly: artefacts of compression would show, and it is small anyway."""
@@ -347,75 +344,6 @@ def paint_overlay_bar(colour_map: ColourMap, size: tuple[int, int], strength: fl
     values = np.linspace(1, colour_map.lowest, height, dtype=np.float32)[:, None].repeat(width, axis=1)
     ground = torch.linspace(0, 1, width).expand(3, height, width)
     return blend_overlay(ground, values, colour_map, strength)
-
-
-def compute_point_cloud(attribution: Tensor, scale: float, threshold: float = 0.0) -> NDArray[np.float32]:
-    """Compute max(attribution, 0) / scale, and 0 wherever that is not over a threshold.
-
-    Args:
-        attribution: [height, width].
-        scale: Of `compute_scale`.
-        threshold: In [0, 1).
-
-    Returns:
-        float32 [height, width] in [0, 1].
-
-    Raises:
-        UserError: If `threshold` is out of range.
-    """
-    _check_share("threshold", threshold)
-    cloud = normalise(attribution, scale, signed=False)
-    return np.where(cloud > threshold, cloud, np.float32(0))
-
-
-def compute_mask(
-    attribution: Tensor, scale: float, threshold: float = 0.2, blur: float | None = None
-) -> NDArray[np.bool_]:
-    """Compute where the blurred point cloud is over a share of its peak.
-
-    The cloud is clipped at `scale` first, so that one outlying pixel does not decide the mask.
-
-    Args:
-        attribution: [height, width].
-        scale: Of `compute_scale`.
-        threshold: Share of the peak, in [0, 1).
-        blur: Standard deviation in pixels; None: 2 on an image of 224, in proportion for others, at least 1.
-
-    Returns:
-        bool [height, width]; nowhere true if nothing is positive.
-
-    Raises:
-        UserError: If `threshold` is out of range.
-    """
-    _check_share("threshold", threshold)
-    cloud = compute_point_cloud(attribution, scale)
-    sigma = max(1.0, min(cloud.shape) / REFERENCE) if blur is None else blur
-    smooth = gaussian_filter(cloud, sigma) if sigma else cloud
-    mask: NDArray[np.bool_] = smooth > threshold * smooth.max()
-    return mask
-
-
-def apply_mask(image: Tensor, mask: NDArray[np.bool_], background: float = 0.1) -> NDArray[np.float32]:
-    """Dim an image outside a mask.
-
-    Args:
-        image: [3, height, width] in [0, 1].
-        mask: bool [height, width].
-        background: Brightness outside the mask as a share of the image's, in [0, 1).
-
-    Returns:
-        float32 [height, width, 3].
-
-    Raises:
-        UserError: If `background` is out of range.
-    """
-    _check_share("background", background)
-    return to_rgb(image) * np.where(mask, np.float32(1), np.float32(background))[..., None]
-
-
-def _check_share(name: str, share: float) -> None:
-    if not 0 <= share < 1:
-        raise UserError(f"{name}={share:g} must be from 0 to below 1: it is a share of the largest value")
 
 
 def describe_flaw(attribution: Tensor) -> str:

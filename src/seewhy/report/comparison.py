@@ -31,9 +31,10 @@ class JoinedRuns:
         images: Number of images that every run explained, of one or several targets.
         target: The target policy.
         table: Columns image, explainer (the label of its run), metric and value.
-        explainers: A row per label, sorted: method, parameters, control (whether it is one), passes and seconds per
-            image, device, folder.
+        explainers: A row per label, sorted: method, parameters, control (whether it is one), tolerance (of the gap of a
+            complete method, else NaN), passes and seconds per image, device, folder.
         facts: Of the metrics that were measured.
+        network: The name of the architecture, as run.json has it.
     """
 
     model: str
@@ -42,6 +43,7 @@ class JoinedRuns:
     table: pd.DataFrame
     explainers: pd.DataFrame
     facts: dict[str, MetricFact]
+    network: str = ""
 
     @property
     def control(self) -> str | None:
@@ -86,6 +88,7 @@ def _join_group(model: str, runs: Sequence[Run], facts: dict[str, MetricFact]) -
         table,
         explainers.sort_index(),
         {metric: fact for metric, fact in facts.items() if metric in measured},
+        runs[0].model[0],
     )
 
 
@@ -96,6 +99,7 @@ def _describe_run(run: Run) -> dict[str, object]:
         "method": run.explainer,
         "parameters": run.record["explainer"].get("parameters", ""),
         "control": run.explainer in CONTROLS,
+        "tolerance": float("nan") if (tolerance := run.record["explainer"].get("tolerance")) is None else tolerance,
         "passes": float(sum(passes.values())) if passes else float("nan"),
         "seconds": seconds / images if seconds is not None else float("nan"),
         "device": str(run.record.get("device", "")),

@@ -13,6 +13,7 @@ from seewhy.core.disclosure import print_error, print_line
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder, name_files
 from seewhy.plots.canvas import encode_figure
+from seewhy.report.agreement import Agreement, measure_agreement, write_agreement
 from seewhy.report.comparison import Comparison, compare_runs, join_runs
 from seewhy.report.html.content import PageContent, build_page_content
 from seewhy.report.html.render import IndexEntry, render_index, render_page
@@ -21,6 +22,7 @@ from seewhy.report.ranks import NO_RANK, draw_pareto, draw_ranks
 from seewhy.report.results import write_results
 from seewhy.report.runs import Run, UnusedRun, find_runs, group_runs
 from seewhy.report.sheets import write_sheets
+from seewhy.report.verdict import Judgement, build_verdict_table, judge_methods, read_certificate, write_verdict
 from seewhy.runs.console import TextConsole
 from seewhy.statistics.schema import write_metric_facts
 
@@ -34,8 +36,9 @@ def write_report(
     faithfulness: str | None = None,
     page: bool = False,
     command: str = "",
+    certificate: str | None = None,
 ) -> dict[str, Any]:
-    """Compare runs: print the leaderboards, write tables, figures and sheets.
+    """Compare runs: print the leaderboards and the verdict, write tables, figures and sheets.
 
     Args:
         runs: Folders or glob patterns; the runs in and below them are compared.
@@ -44,17 +47,20 @@ def write_report(
         faithfulness: The metric of the Pareto plot; None: the mean rank in each construct.
         page: Whether report.html is written too.
         command: That the page names.
+        certificate: Table of the methods on planted data, for the verdict; None: the one of the checkout.
 
     Returns:
-        What the record of the report says: models, images, runs, unused.
+        What the record of the report says: models, images, runs, unused, and what is recommended on each model.
 
     Raises:
         UserError: If the runs cannot be compared, or `faithfulness` is no metric with a direction.
     """
     used, unused = find_runs(runs)
     comparisons = [compare_runs(joined, seed) for joined in join_runs(used)]
+    planted = read_certificate(certificate)
     out = RunFolder(folder)
     write_tables(out, comparisons)
+    judgements, agreements = _judge(comparisons, planted, seed)
     figures: dict[str, dict[str, bytes]] = {}
     undrawn: list[str] = []
     folders = name_files(comparison.joined.model for comparison in comparisons)
@@ -68,14 +74,36 @@ def write_report(
     write_results(out, [(run.folder, run.record) for run in used])
     write_sheets(out, comparisons, used)
     _print_comparisons(comparisons, unused, undrawn)
+    _tell_verdicts(out, judgements, agreements, TextConsole())
     if page:
-        attempt_page(lambda: write_page(out, comparisons, used, unused, figures, seed, command))
+        judged = judgements, agreements
+        attempt_page(lambda: write_page(out, comparisons, used, unused, figures, seed, command, *judged))
     return {
         "models": [comparison.joined.model for comparison in comparisons],
         "images": comparisons[0].joined.images,
         "runs": [str(run.folder) for run in used],
         "unused": [run._asdict() for run in unused],
-    }
+    } | ({"recommended": {each.model: each.recommendation.name for each in judgements}} if judgements else {})
+
+
+def _judge(
+    comparisons: Sequence[Comparison], certificate: pd.DataFrame, seed: int
+) -> tuple[list[Judgement], list[Agreement]]:
+    """Judge the methods of each model, and the metrics themselves."""
+    judged = [judge_methods(comparison, certificate) for comparison in comparisons]
+    agreements = [measure_agreement(comparison, seed) for comparison in comparisons]
+    return [each for each in judged if each is not None], agreements
+
+
+def _tell_verdicts(
+    out: RunFolder, judgements: Sequence[Judgement], agreements: Sequence[Agreement], console: TextConsole | None
+) -> None:
+    """Write the tables of verdict and agreement, and print the verdict."""
+    write_verdict(out, judgements)
+    write_agreement(out, agreements)
+    if console is not None:
+        for judgement in judgements:
+            console.print(build_verdict_table(judgement))
 
 
 def write_tables(out: RunFolder, comparisons: Sequence[Comparison]) -> None:
@@ -130,6 +158,8 @@ def write_page(
     figures: Mapping[str, Mapping[str, bytes]] | None = None,
     seed: int = 0,
     command: str = "",
+    judgements: Sequence[Judgement] = (),
+    agreements: Sequence[Agreement] = (),
 ) -> Path:
     """Write the page of runs that were compared.
 
@@ -141,17 +171,21 @@ def write_page(
         figures: {model: {file name: PNG}}.
         seed: Of the bootstrap.
         command: That made the report, where it was a command of its own.
+        judgements: The verdict on the methods of each model.
+        agreements: Of the metrics, for each model.
 
     Returns:
         The path of the page.
     """
-    content = build_page_content(comparisons, runs, unused, figures, seed, command)
+    content = build_page_content(comparisons, runs, unused, figures, seed, command, judgements, agreements)
     _locate_figures(content, out.path)
     return out.write_bytes(NAME, render_page(content).encode())
 
 
-def write_run_page(folder: Path, seed: int = 0) -> Path:
-    """Write the page of the finished runs in and below a folder, and of several runs the sheets.
+def write_run_page(
+    folder: Path, seed: int = 0, certificate: str | None = None, console: TextConsole | None = None
+) -> Path:
+    """Write the page of the finished runs in and below a folder, their verdict, and of several runs the sheets.
 
     Runs that explained different images or targets get a page for each group that can be compared, and report.html joins
     these.
@@ -159,6 +193,8 @@ def write_run_page(folder: Path, seed: int = 0) -> Path:
     Args:
         folder: Of a run or of a sweep, where the page is written.
         seed: Of the bootstrap.
+        certificate: Table of the methods on planted data, for the verdict; None: the one of the checkout.
+        console: Where the verdict is printed; None: nowhere.
 
     Returns:
         The path of the page.
@@ -166,13 +202,19 @@ def write_run_page(folder: Path, seed: int = 0) -> Path:
     Raises:
         UserError: If no runs can be compared.
     """
+    planted = read_certificate(certificate)
     runs, unused = find_runs([str(folder)])
     out, groups = RunFolder(folder), group_runs(runs)
     if len(groups) == 1:
         comparisons = [compare_runs(joined, seed) for joined in join_runs(runs)]
         write_sheets(out, comparisons, runs)
-        return write_page(out, comparisons, runs, unused, _draw_all(comparisons), seed)
-    pages = []
+        judgements, agreements = _judge(comparisons, planted, seed)
+        _tell_verdicts(out, judgements, agreements, console)
+        figures = _draw_all(comparisons)
+        return write_page(out, comparisons, runs, unused, figures, seed, "", judgements, agreements)
+    pages: list[IndexEntry] = []
+    all_judgements: list[Judgement] = []
+    all_agreements: list[Agreement] = []
     files = name_files(groups)
     for title, group in groups.items():
         name = f"report_{files[title]}.html"
@@ -181,10 +223,14 @@ def write_run_page(folder: Path, seed: int = 0) -> Path:
         except UserError as error:
             pages.append(IndexEntry(title, "", None, str(error)))
             continue
-        content = build_page_content(comparisons, group, (), _draw_all(comparisons), seed)
+        judgements, agreements = _judge(comparisons, planted, seed)
+        all_judgements, all_agreements = all_judgements + judgements, all_agreements + agreements
+        figures = _draw_all(comparisons)
+        content = build_page_content(comparisons, group, (), figures, seed, "", judgements, agreements)
         _locate_figures(content, out.path)
         out.write_bytes(name, render_page(content).encode())
         pages.append(IndexEntry(title, name, content))
+    _tell_verdicts(out, all_judgements, all_agreements, console)
     return out.write_bytes(NAME, render_index(pages, unused).encode())
 
 

@@ -10,10 +10,7 @@ from seewhy.core.random import seed_generator
 from seewhy.core.types import Images
 from seewhy.metrics.base import ImageMetric, MetricContext, Shares, Space
 from seewhy.metrics.imputation import draw_noise, impute_images
-from seewhy.metrics.perturbation_curves import Curve, compute_target_curves
-
-NOISY_LINEAR = "noisy_linear"
-"""Stands for the baseline in the names of curves: hidden pixels are imputed from their neighbours."""
+from seewhy.metrics.perturbation_curves import NOISY_LINEAR, Curve, compute_target_curves
 
 
 class Road(ImageMetric):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
 
 from seewhy.core.random import seed_generator
 from seewhy.core.settings import Count, Share
+from seewhy.core.types import Attributions, Images
 from seewhy.metrics.base import ImageMetric, MetricContext
 
 
@@ -47,19 +48,57 @@ class MaxSensitivity(ImageMetric):
 
     def measure(self, context: MetricContext) -> Mapping[str, Tensor]:
         """Compute the largest change; the explanations are made in batches filled across images and samples."""
-        explainer = context.require_explainer(self.name)
-        images, targets, maps = context.images, context.targets, context.attributions.double()
-        generators = [seed_generator(context.seed, image, "max sensitivity") for image in images]
-        changes = maps.new_empty(len(images) * self.n_samples)
-        for samples in context.evaluator.split(len(changes), gradient=True):
-            image = samples // self.n_samples
-            drawn = [self._draw(images.shape[1:], generators[number]) for number in image.tolist()]
-            noise = torch.stack(drawn).to(images)
-            noisy_maps = explainer(context.classifier, (images[image] + noise).clamp(0, 1), targets[image])
-            changes[samples] = (noisy_maps.double() - maps[image]).flatten(1).norm(dim=1)
-        norms = maps.flatten(1).norm(dim=1)
-        largest = changes.view(-1, self.n_samples).amax(1) / norms
+        maps = context.attributions.double()
+        noisy = explain_noisy_images(context, self.name, self.n_samples, self.radius)
+        changes = (noisy.double() - maps[:, None]).flatten(2).norm(dim=2)
+        largest = changes.amax(1) / maps.flatten(1).norm(dim=1)
         return {"score": largest.where(largest.isfinite(), torch.nan)}
 
-    def _draw(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
-        return self.radius * (2 * torch.rand(shape, generator=generator, dtype=torch.float32) - 1)
+
+def explain_noisy_images(context: MetricContext, metric: str, n_samples: int, radius: float) -> Attributions:
+    """Explain noisy copies of the images, once for all metrics with the same settings.
+
+    Args:
+        context: The batch.
+        metric: What needs the explainer, for the message without.
+        n_samples: Copies of each image.
+        radius: Largest noise, as a share of the range [0, 1].
+
+    Returns:
+        The maps [batch, samples, height, width], in the precision of the explainer.
+    """
+    explainer = context.require_explainer(metric)
+
+    def explain() -> Attributions:
+        parts = [
+            explainer(context.classifier, noisy, context.targets[image])
+            for _, image, noisy in iterate_noisy_images(context, n_samples, radius, gradient=True)
+        ]
+        return torch.cat(parts).unflatten(0, (-1, n_samples))
+
+    return context.compute_once(("maps of noisy images", n_samples, radius), explain)
+
+
+def iterate_noisy_images(
+    context: MetricContext, n_samples: int, radius: float, gradient: bool = False
+) -> Iterator[tuple[Tensor, Tensor, Images]]:
+    """Draw noisy copies of the images, filled across images and samples; the noise belongs to each image.
+
+    Args:
+        context: The batch.
+        n_samples: Copies of each image.
+        radius: Largest noise, uniform, as a share of the range [0, 1]; copies are clipped to it.
+        gradient: Whether they go through the network with gradients.
+
+    Yields:
+        (positions among all copies [n], the image of each [n], the copies [n, channels, height, width]).
+    """
+    images = context.images
+    generators = [seed_generator(context.seed, image, "max sensitivity") for image in images]
+    for samples in context.evaluator.split(len(images) * n_samples, gradient=gradient):
+        image = samples // n_samples
+        drawn = [
+            radius * (2 * torch.rand(images.shape[1:], generator=generators[number], dtype=torch.float32) - 1)
+            for number in image.tolist()
+        ]
+        yield samples, image, (images[image] + torch.stack(drawn).to(images)).clamp(0, 1)

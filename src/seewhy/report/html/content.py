@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seewhy.core.words import count_noun, join_names
+from seewhy.report.agreement import Agreement, describe_region, tabulate_matrix
 from seewhy.report.comparison import Comparison
 from seewhy.report.html import tables
 from seewhy.report.html.charts import (
@@ -24,6 +25,7 @@ from seewhy.report.html.models import ModelPair, build_model_pairs
 from seewhy.report.html.verdict import Verdict, build_verdict, list_classes, rate_suspicion
 from seewhy.report.leaderboard import NO_BASELINE, describe_families, describe_leaders, list_notes
 from seewhy.report.runs import Run, UnusedRun, read_curves, read_skipped
+from seewhy.report.verdict import Judgement
 from seewhy.runs.console import describe_foreign_labels
 from seewhy.statistics.schema import list_draws
 
@@ -205,6 +207,7 @@ class ModelView:
         tests: The tests behind all verdicts, in a sentence.
         leading: What bold values have shown; empty where none is bold.
         classes: Accuracy and confusions of each true class.
+        agreement: Taus between metrics, what one image less changes, sufficient regions; empty where there is none.
     """
 
     label: str
@@ -225,6 +228,7 @@ class ModelView:
     tests: str = ""
     leading: str = ""
     classes: list[dict[str, Any]] = field(default_factory=list)
+    agreement: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -261,6 +265,8 @@ def build_page_content(
     figures: Mapping[str, Mapping[str, bytes]] | None = None,
     seed: int = 0,
     command: str = "",
+    judgements: Sequence[Judgement] = (),
+    agreements: Sequence[Agreement] = (),
 ) -> PageContent:
     """Build the content of the page of finished runs.
 
@@ -271,6 +277,8 @@ def build_page_content(
         figures: {model: {file name: PNG}}.
         seed: Of the bootstrap.
         command: That made the report, where it was a command of its own.
+        judgements: Of the models whose methods were measured for a verdict.
+        agreements: Of the metrics, for each model.
 
     Returns:
         The content.
@@ -292,7 +300,9 @@ def build_page_content(
     for model, shown in zip(models, methods, strict=True):
         for row in model.gallery.facts["images"]:
             row["suspicion"], row["reasons"], row["suspect"] = rate_suspicion(row, shown)
-    verdict = build_verdict(comparisons, methods, [model.gallery for model in models])
+    for model, agreement in zip(models, agreements, strict=False):
+        model.agreement.update(_describe_agreement(agreement))
+    verdict = build_verdict(comparisons, methods, [model.gallery for model in models], judgements)
     pairs = build_model_pairs(comparisons, methods, seed)
     version = str(runs[0].record.get("versions", {}).get("seewhy", ""))
     citation = f"seewhy {version}".strip() + ": explanations of image classifiers, and measurements of them. Software."
@@ -301,6 +311,18 @@ def build_page_content(
     return PageContent(
         title, subtitle, models, list_unused_runs(unused), command, pairs, verdict, citation, certificate
     )
+
+
+def _describe_agreement(agreement: Agreement) -> dict[str, Any]:
+    """What the page shows of the agreement of metrics; empty where there is nothing."""
+    names, taus = tabulate_matrix(agreement)
+    content = {
+        "names": names,
+        "rows": list(zip(names, taus, strict=True)),
+        "ranks": agreement.ranks.to_dict("records"),
+        "regions": [describe_region(row) for _, row in agreement.regions.iterrows()],
+    }
+    return content if any(content.values()) else {}
 
 
 def _select_runs(comparison: Comparison, runs: Sequence[Run]) -> list[Run]:

@@ -22,7 +22,9 @@ from seewhy.report.html.ground_truth import build_certificate_view
 from seewhy.report.html.maps import dump_script_json
 from seewhy.report.leaderboard import format_value
 from seewhy.report.runs import UnusedRun
+from seewhy.statistics.recommendation import RULE
 from seewhy.statistics.schema import ARROWS
+from seewhy.statistics.verdict import LINES
 
 STYLES = ("base.css", "tables.css", "gallery.css", "viewer.css", "print.css")
 SCRIPTS = ("data.js", "paint.js", "gallery.js", "viewer.js", "document.js")
@@ -54,6 +56,8 @@ def render_page(content: PageContent, colours: str = NAMES[0]) -> str:
     page = environment.get_template("page.html").render(
         content=content,
         arrows=ARROWS,
+        lines=LINES,
+        rule=RULE,
         line_style=name_line_style,
         style=Markup("\n".join(read_source(environment, name) for name in STYLES)),
         script=Markup(script),

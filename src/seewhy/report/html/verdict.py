@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -16,6 +16,7 @@ from seewhy.report.comparison import Comparison
 from seewhy.report.html.gallery import Gallery, Method
 from seewhy.report.leaderboard import NO_BASELINE, format_value
 from seewhy.report.runs import Run, read_robustness
+from seewhy.report.verdict import Judgement
 
 CONFIDENT = 0.5
 """From this probability on a wrong prediction is called confident."""
@@ -34,14 +35,19 @@ class Verdict:
     Args:
         sentences: What the scores of each model show, with their evidence.
         tiles: (name, value, note) of accuracy, images, warnings and baseline.
+        judgements: Six lines on each method of each model that was measured for them, and what is recommended.
     """
 
     sentences: list[str]
     tiles: list[tuple[str, str, str]]
+    judgements: list[Judgement] = field(default_factory=list)
 
 
 def build_verdict(
-    comparisons: Sequence[Comparison], methods: Sequence[Sequence[Method]], galleries: Sequence[Gallery]
+    comparisons: Sequence[Comparison],
+    methods: Sequence[Sequence[Method]],
+    galleries: Sequence[Gallery],
+    judgements: Sequence[Judgement] = (),
 ) -> Verdict:
     """Build the verdict of a page.
 
@@ -49,6 +55,7 @@ def build_verdict(
         comparisons: Of each model.
         methods: The explainers of each model.
         galleries: Of each model.
+        judgements: Of the models whose methods were measured for them.
 
     Returns:
         The verdict.
@@ -75,7 +82,7 @@ def build_verdict(
     if any(comparison.ranks for comparison in comparisons):  # maps alone are compared with nothing
         advice = "" if all(baselines) else "add explainer=random,..."
         tiles.append(("Random baseline", "yes" if all(baselines) else "no", advice))
-    return Verdict(sentences, tiles)
+    return Verdict(sentences, tiles, list(judgements))
 
 
 def _judge_robustness(method: Method) -> str:
