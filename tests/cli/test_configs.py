@@ -102,7 +102,7 @@ def test_every_experiment_on_a_loaded_model_composes_for_explaining(experiment: 
 @pytest.mark.parametrize("group", ["explainer", "metric", "corruption"])
 def test_every_choice_fits_its_own_declared_types(group: str) -> None:
     """As a command builds them: lists of a config are no lists of Python."""
-    lists = {"all", "study"} & set(choices(group))
+    lists = {"all", "removers", "study", "verdict"} & set(choices(group))
     single = set(choices(group)) - lists
     if group == "explainer":
         every = [f"+explainer@every.{choice}={choice}" for choice in sorted(single)]

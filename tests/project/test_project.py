@@ -18,7 +18,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 CONSTRAINTS = (ROOT / "constraints.txt").read_text().splitlines()
 PINNED = {canonicalize_name(line.split("==")[0]): line.split("==")[1] for line in CONSTRAINTS}
-DOCUMENTED = dict(re.findall(r"^([a-z-]+):.*?## (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE))
+DOCUMENTED = dict(re.findall(r"^([a-z_-]+):.*?## (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 # A path below a folder that only one machine has, in a form that does not match its own source.
 MACHINE_PATH = re.compile(r"(?<![\w./~:$})-])/(?:home|root|Users|tmp|work|scratch)/[\w.-]|[A-Z]:\\Users\\")
@@ -77,7 +77,7 @@ def test_only_one_opencv_is_installed() -> None:
 
 
 def test_make_lists_every_target_with_its_line() -> None:
-    listed = dict(re.findall(r"^  ([a-z-]+) +(.+)$", make("--silent"), re.MULTILINE))
+    listed = dict(re.findall(r"^  ([a-z_-]+) +(.+)$", make("--silent"), re.MULTILINE))
     (phony,) = re.findall(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert listed == DOCUMENTED
     assert set(listed) == set(phony.split())
