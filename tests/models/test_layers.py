@@ -8,7 +8,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from seewhy.core.errors import Incompatible, UserError
+from seewhy.core.errors import Incompatible, OwnCodeFailure, UserError
 from seewhy.models.classifier import Classifier, find_layer
 from seewhy.models.layers import find_cam_layer, require_grid
 from tiny import classifier_of, linear_classifier, random_images, small_cnn
@@ -105,7 +105,7 @@ def test_no_hook_stays_after_an_error() -> None:
             raise ValueError("broken")
 
     network = Broken()
-    with pytest.raises(ValueError, match="broken"):
+    with pytest.raises(OwnCodeFailure, match="broken"):
         layer_of(network, 8)
     assert not network.convolution._forward_hooks
 

@@ -108,8 +108,8 @@ class Terminal(JournalUser):
         bar: Any = trainer.progress_bar_callback
         attribution = find_callback(trainer, Attribution)
         explains = attribution is not None and attribution.limit != 0
-        if explains and isinstance(bar, RichProgressBar) and bar.progress is not None:
-            task: Any = bar.test_progress_bar_id
+        task = bar.test_progress_bar_id if isinstance(bar, RichProgressBar) and bar.progress is not None else None
+        if explains and task is not None:  # a bar that refreshes rarely may have none yet
             bar.progress.update(task, description="Explaining")
 
     def on_test_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]

@@ -23,7 +23,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from seewhy.cli.build import Job, build_data, build_job
 from seewhy.cli.compare import FAILED, compare
-from seewhy.cli.config import check_settings
+from seewhy.cli.config import SPLITTING, check_settings
+from seewhy.cli.foreign import TRAINING
 from seewhy.cli.ground_truth import run_ground_truth
 from seewhy.cli.instantiate import build_object
 from seewhy.cli.own_configs import list_given_folders
@@ -169,7 +170,10 @@ def _find_explain_command(weights: Path, split: bool) -> str:
     if choices.get("experiment") not in (None, "null"):
         return ""
     repeated = [text for text in list_overrides(hydra) if re.match(r"\+*(model|data)\.", text)]
-    repeated = [text for text in repeated if not re.match(r"\+*(model\.(weights|classes)|data\.split)=", text)]
+    unread = "|".join((*TRAINING["data"], *(() if split else SPLITTING)))
+    repeated = [
+        text for text in repeated if not re.match(rf"\+*(model\.(weights|classes)|data\.(split|{unread}))=", text)
+    ]
     words = [f"model={choices['model']}", f"model.weights={weights}", f"data={choices['data']}", *repeated]
     return shlex.join([*find_command("explain"), *words, *(["data.split=test"] if split else [])])
 

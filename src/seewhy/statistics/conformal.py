@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from seewhy.core.errors import UserError
 from seewhy.statistics.intervals import LEVEL
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SIZES = "sufficient_region"
 """The metric whose values are calibrated: the least share of an image that keeps its prediction."""
@@ -161,6 +164,8 @@ def summarise_regions(values: pd.DataFrame, seed: int = 0, alphas: Sequence[floa
         A row per explainer and alpha, `REGION_COLUMNS`; without numbers where there are too few images, and the note says
         how many are needed.
     """
+    import pandas as pd  # slow, and figures need the name of the metric alone
+
     first, second = split_images([str(name) for name in values.index], seed)
     rows = []
     for explainer in values.columns:
