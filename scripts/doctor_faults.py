@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import argparse
 import copy
+import csv
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -173,7 +175,7 @@ FAULTS: dict[str, tuple[Plant | None, str]] = {
 """What is planted, and the diagnosis that is right."""
 
 
-def list_networks(arguments: argparse.Namespace) -> Iterator[tuple[Classifier, Callable[[Facts], object]]]:
+def list_networks(arguments: argparse.Namespace) -> Iterator[tuple[Classifier, Callable[[Facts], Any]]]:
     """Each network with the data module of its images for some facts."""
 
     def read_cifar(facts: Facts) -> CIFAR10:
@@ -186,22 +188,21 @@ def list_networks(arguments: argparse.Namespace) -> Iterator[tuple[Classifier, C
         yield known, lambda facts: Folder(arguments.photographs, facts, limit=arguments.images)
 
 
-def _reader(build: Callable[[Facts], object], names: tuple[str, ...]) -> Read:
-    """Images with the labels that they have whatever the classifier calls its classes."""
+def _reader(build: Callable[[Facts], Any], names: tuple[str, ...]) -> Read:
+    """Images with labels by name: where the names begin one output too early, so does the index of every label."""
 
     def read(facts: Facts) -> Iterator[Batch]:
-        data: object = build(facts)
+        data = build(facts)
         data.setup("test")
         for batch in data.test_dataloader():
-            if len(facts.classes) == 10:  # CIFAR-10 gives indices in its own order: as names, under the facts' names
-                labels = torch.tensor([facts.classes.index(names[label]) for label in batch.labels.tolist()])
-                batch = batch._replace(labels=labels)
+            if facts.classes != names:
+                batch = batch._replace(labels=(batch.labels - 1) % len(names))
             yield data.on_after_batch_transfer(batch, 0)
 
     return read
 
 
-def diagnose(classifier: Classifier, build: Callable[[Facts], object], fault: str, seed: int) -> str:
+def diagnose(classifier: Classifier, build: Callable[[Facts], Any], fault: str, seed: int) -> str:
     """Plant a fault in a copy of a network; the diagnosis, or "" where it cannot be planted."""
     plant, _ = FAULTS[fault]
     sick, names = copy.deepcopy(classifier), classifier.facts.classes
@@ -229,24 +230,49 @@ def main() -> None:
     parser.add_argument("--photographs", default="", help="folder of photographs in folders of their ImageNet class")
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--rows", type=Path, default=Path("doctor_faults.csv"), help="diagnoses; the command goes on there"
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parents[1] / "docs" / "doctor_faults.md")
     arguments = parser.parse_args()
     networks = list(list_networks(arguments))
-    lines = [f"| fault | right diagnosis | {' | '.join(each.name for each, _ in networks)} |"]
-    lines.append("|" + "---|" * (len(networks) + 2))
+    measured = _read_rows(arguments.rows)
+    with arguments.rows.open("a", newline="") as file:
+        for fault in FAULTS:
+            for classifier, build in networks:
+                key = classifier.name, fault
+                if key not in measured:
+                    measured[key] = diagnose(classifier, build, fault, arguments.seed)
+                    csv.writer(file).writerow([*key, measured[key]])
+                    file.flush()
+                print(f"{classifier.name}: {fault} -> {measured[key] or 'cannot be planted'}", flush=True)
+    text = write_table([classifier.name for classifier, _ in networks], measured, arguments.images, arguments.seed)
+    arguments.out.write_text(text)
+    print(text.splitlines()[2])
+
+
+def _read_rows(path: Path) -> dict[tuple[str, str], str]:
+    """{(network, fault): diagnosis} of an earlier call."""
+    if not path.is_file():
+        return {}
+    with path.open(newline="") as file:
+        return {(name, fault): found for name, fault, found in csv.reader(file)}
+
+
+def write_table(names: list[str], measured: Mapping[tuple[str, str], str], images: int, seed: int) -> str:
+    """The page: how many are right, and what was diagnosed where it is not what was planted."""
+    lines = [f"| fault | right diagnosis | {' | '.join(names)} |", "|" + "---|" * (len(names) + 2)]
     right = tried = 0
     for fault, (_, wanted) in FAULTS.items():
-        cells = []
-        for classifier, build in networks:
-            found = diagnose(classifier, build, fault, arguments.seed)
-            accepted = found in (wanted, REFUSED) and bool(found)
-            right, tried = right + accepted, tried + bool(found)
-            cells.append("-" if not found else "right" if found == wanted else found)
-            print(f"{classifier.name}: {fault} -> {found or 'cannot be planted'}", flush=True)
+        found = [measured[name, fault] for name in names]
+        right += sum(each in (wanted, REFUSED) for each in found)
+        tried += sum(bool(each) for each in found)
+        cells = ["-" if not each else "right" if each == wanted else each for each in found]
         lines.append(f"| {fault} | {wanted} | {' | '.join(cells)} |")
-    summary = f"{right} of {tried} diagnoses are right ({arguments.images} images each, seed {arguments.seed})."
-    arguments.out.write_text("\n".join([summary, "", *lines, ""]))
-    print(summary)
+    summary = (
+        f"{right} of {tried} diagnoses are right: {images} images each, seed {seed}, `python scripts/doctor_faults.py`."
+    )
+    return "\n".join([f"# Planted faults, and what the doctor says\n\n{summary}", "", *lines, ""])
 
 
 if __name__ == "__main__":
