@@ -268,13 +268,15 @@ def test_guided_grad_cam_of_a_layer_that_covers_the_image() -> None:
     torch.testing.assert_close(maps, GuidedGradCam(layer="4", **B)(classifier, images, torch.tensor([3])))
 
 
-def test_gradients_that_a_normalisation_lets_add_up_to_nothing_are_no_map() -> None:
+def test_gradients_that_a_normalisation_lets_add_up_to_nothing_are_refused() -> None:
     """Every path behind a block goes through a normalisation, which takes off what all channels have in common."""
     torch.manual_seed(0)
     classifier = classifier_of(timm.create_model("test_vit", img_size=64, num_classes=5), 64, 5)
     explainer = Captum(method="InternalInfluence", options={"n_steps": 3}, layer="blocks.2", **B)
-    result = explainer.attribute(classifier, random_images(1, 64), torch.tensor([1]))
-    assert not bool(result.maps.any()) and 0 < float(result.facts["largest"][0]) <= float(result.facts["floor"][0])
+    with pytest.raises(Incompatible, match=r"layer 'blocks.2' add up to nothing but rounding.*integrated_gradients"):
+        explainer.attribute(classifier, random_images(1, 64), torch.tensor([1]))
+    behind = Captum(method="InternalInfluence", options={"n_steps": 3}, layer="blocks.2.norm1", **B)
+    assert bool(behind(classifier, random_images(1, 64), torch.tensor([1])).any())
 
 
 def test_tokens_that_captum_makes_no_map_of_are_refused() -> None:

@@ -35,6 +35,8 @@ UNRUN = {
     "hydra.sweep.dir=FOLDER": "is tested in tests/runs",
     "experiment=": "needs CIFAR-10",
     "'callbacks=[train,robustness]'": "needs CIFAR-10",
+    "RUN_FOLDER": "needs two trainings; is tested in tests/analyses",
+    "pruned.safetensors": "needs weights; is tested in tests/analyses",
     "src/ground_truth.py": "trains for minutes; is tested in tests/analyses",
 }
 """Why a command is composed but not run."""

@@ -233,11 +233,16 @@ class Captum(Explainer):
             floor = share_rounding(drawn, change.rounding)
         elif takes(self.method, "perturbations_per_eval"):  # differences of scores
             floor = compute_scores_with_rounding(evaluator, images, targets)[1]
-        elif name is not None and is_of_layer(
-            self.method
-        ):  # in front of a normalisation channels may add up to nothing
+        elif name is not None and is_of_layer(self.method):
             cells = math.prod(require_grid(classifier, name, size).cells)
-            floor = torch.stack(sizes) / cells * estimate_relative_rounding(classifier, images)
+            total = torch.stack(sizes)
+            floor = total / cells * estimate_relative_rounding(classifier, images)
+            if bool(((drawn.flatten(1).abs().amax(1) <= floor) & (total > 0)).any()):
+                raise Incompatible(
+                    f"the channels of layer {name!r} add up to nothing but rounding under captum's {self.method}, as in front "
+                    "of a normalisation, which takes off what all channels have in common: set explainer.layer= to one "
+                    "behind it, or take explainer=integrated_gradients"
+                )
         if self.method in RECTIFIED:
             facts["difference_from_own"] = self._compare_with_own(evaluator, images, targets, drawn)
         return AttributionResult(drawn, facts, floor)

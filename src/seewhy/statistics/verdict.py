@@ -104,7 +104,9 @@ def judge_completeness(gap: Estimate, tolerance: float | None) -> Line:
     shown = _write_gap(gap) if _is(gap.mean) else ""
     if tolerance is None:
         misses = f"; its sum misses the change of the score by {_write_share(gap.mean)}" if _is(gap.mean) else ""
-        return Line(COMPLETE, "none", f"promises no sum, so there is no gap to hold it to{misses}", gap, "", "not promised")
+        return Line(
+            COMPLETE, "none", f"promises no sum, so there is no gap to hold it to{misses}", gap, "", "not promised"
+        )
     limit = f"the tolerance of {_write_share(tolerance)}"
     if not _is(gap.mean):
         return Line(COMPLETE, "none", "its gap was not measured", gap, limit)
