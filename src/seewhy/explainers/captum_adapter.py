@@ -239,8 +239,8 @@ class Captum(Explainer):
             floor = total / cells * estimate_relative_rounding(classifier, images)
             if bool(((drawn.flatten(1).abs().amax(1) <= floor) & (total > 0)).any()):
                 raise Incompatible(
-                    f"the channels of layer {name!r} add up to nothing but rounding under captum's {self.method}, as in front "
-                    "of a normalisation, which takes off what all channels have in common: set explainer.layer= to one "
+                    f"the channels of layer {name!r} add up to nothing but rounding under captum's {self.method}, as "
+                    "in front of a normalisation, which takes off what all have in common: set explainer.layer= to one "
                     "behind it, or take explainer=integrated_gradients"
                 )
         if self.method in RECTIFIED:
