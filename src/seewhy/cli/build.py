@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,11 @@ from seewhy.cli.instantiate import build_object
 from seewhy.models.build import choose_origin
 
 if TYPE_CHECKING:
+    import torch
     from lightning.pytorch import LightningDataModule, Trainer
 
+    from seewhy.core.facts import Facts
+    from seewhy.core.types import Batch
     from seewhy.models.classifier import Classifier
     from seewhy.runs.loggers.backends import LoggerGroup
 
@@ -50,6 +54,15 @@ class Job:
             "device": str(self.trainer.strategy.root_device),
             "threads": torch.get_num_threads(),
         }
+
+    def keep_batch_sizes(self, before: Mapping[str, Any]) -> None:
+        """Begin with the batch sizes that an earlier attempt in the same folder measured.
+
+        Args:
+            before: Its record.
+        """
+        sizes = before.get("probe_batch_sizes", {})
+        self.classifier.batch_sizes |= {kind: used[-1] for kind, used in sizes.items() if used}
 
     def open_loggers(self) -> LoggerGroup:
         """The loggers of the run, to be closed when it ends: `with job.open_loggers() as loggers`."""
@@ -139,6 +152,27 @@ def build_data(cfg: DictConfig, **options: Any) -> LightningDataModule:
     """
     data: LightningDataModule = build_object(cfg.data, "data", "object", _partial_=True)(**options)
     return data
+
+
+def read_test_images(cfg: DictConfig, device: torch.device) -> Callable[[Facts], Iterator[Batch]]:
+    """Prepare to read the test images of the group `data` as some facts ask for them, as often as needed.
+
+    Args:
+        cfg: The composed config of a task.
+        device: Where the batches go.
+
+    Returns:
+        Reads the batches for facts.
+    """
+
+    def read(facts: Facts) -> Iterator[Batch]:
+        data: Any = build_data(cfg, facts=facts)
+        data.prepare_data()
+        data.setup("test")
+        for batch in data.test_dataloader():
+            yield data.on_after_batch_transfer(batch.to(device), 0)
+
+    return read
 
 
 def build_trainer(cfg: DictConfig, **options: Any) -> Trainer:

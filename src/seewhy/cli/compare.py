@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from seewhy.cli.build import build_data, build_trainer
+from seewhy.cli.build import build_trainer, read_test_images
 from seewhy.cli.instantiate import build_object
 from seewhy.cli.load import load_classifier
 from seewhy.core.errors import UserError, name_key
 from seewhy.runs.stored_json import read_form
 
 if TYPE_CHECKING:
-    from seewhy.core.facts import Facts
-    from seewhy.core.types import Batch
     from seewhy.models.classifier import Classifier
     from seewhy.runs.record import RunRecord
 
@@ -58,13 +55,7 @@ def compare(cfg: DictConfig, record: RunRecord) -> None:
     words = f"{band.name} ({band.origin})" if band else f"a itself under noise of {NOISE} ({COPIES} copies an image)"
     record.update(a=_describe(first), b=_describe(second), band=words, device=str(device))
 
-    def read(facts: Facts) -> Iterator[Batch]:
-        data: Any = build_data(cfg, facts=facts)
-        data.prepare_data()
-        data.setup("test")
-        for batch in data.test_dataloader():
-            yield data.on_after_batch_transfer(batch.to(device), 0)
-
+    read = read_test_images(cfg, device)
     comparison = Comparison(first, second, explainer, words, cfg.seed)
     for pairs in compare_networks(first, second, explainer, read, band, cfg.seed):
         comparison.add(pairs)

@@ -11,7 +11,7 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from seewhy.cli.build import Job, build_data, build_job
 from seewhy.cli.compare import FAILED, compare
 from seewhy.cli.config import SPLITTING, check_settings
+from seewhy.cli.doctor import examine
 from seewhy.cli.foreign import TRAINING
 from seewhy.cli.ground_truth import run_ground_truth
 from seewhy.cli.instantiate import build_object
@@ -40,8 +41,7 @@ from seewhy.runs.record import RunRecord
 from seewhy.runs.resume_check import ChangedRun, Shard, select_decisive
 
 if TYPE_CHECKING:
-    from seewhy.core.facts import Facts
-    from seewhy.core.types import Batch
+    pass
 
 LOCAL_WORKER = "LokyProcess"
 """How joblib calls its processes, whose parent is the sweep; those of a scheduler have another."""
@@ -68,7 +68,7 @@ def explain(cfg: DictConfig, record: RunRecord) -> None:
     job = build_job(cfg)
     if job.trainer.world_size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN and "SLURM_NTASKS" not in os.environ:
         raise UserError("trainer=ddp starts the command again, so it cannot be in a sweep (-m) outside Slurm")
-    _keep_batch_sizes(job, record)
+    job.keep_batch_sizes(record.before)
     record.update(**job.describe(), **({"shard": str(shard)} if shard.total > 1 else {}))
     if cfg.task == "explain":
         from seewhy.callbacks.journaling import JournalRecorder
@@ -81,12 +81,6 @@ def explain(cfg: DictConfig, record: RunRecord) -> None:
     _print_accuracy(job)
     if shard.total == 1:  # a shard may hold nothing but what cannot be used
         _check_images(job, cfg.task == "explain")
-
-
-def _keep_batch_sizes(job: Job, record: RunRecord) -> None:
-    """Begin with the batch sizes that an earlier attempt in the same folder measured."""
-    sizes = record.before.get("probe_batch_sizes", {})
-    job.classifier.batch_sizes |= {kind: used[-1] for kind, used in sizes.items() if used}
 
 
 def _print_accuracy(job: Job) -> None:
@@ -135,7 +129,7 @@ def train(cfg: DictConfig, record: RunRecord) -> None:
     if cfg.model.classes is None:
         cfg.model.classes = _list_classes(cfg)
     job = build_job(cfg)
-    _keep_batch_sizes(job, record)
+    job.keep_batch_sizes(record.before)
     record.update(**job.describe())
     if hasattr(job.data, "describe_parts"):
         job.data.setup("fit")
@@ -239,7 +233,7 @@ def synthesize(cfg: DictConfig, record: RunRecord) -> None:
 
     synthesis = build_object(cfg.synthesis, "synthesis", "object")
     job = build_job(cfg)
-    _keep_batch_sizes(job, record)
+    job.keep_batch_sizes(record.before)
     record.update(**job.describe(), synthesis={"name": synthesis.name, **synthesis.parameters})
     job.classifier.to(job.trainer.strategy.root_device)
     with job.open_loggers() as loggers, job.trainer.precision_plugin.forward_context():
@@ -247,38 +241,6 @@ def synthesize(cfg: DictConfig, record: RunRecord) -> None:
         results = run_synthesis(synthesis, job.classifier, job.data, Output(Path(cfg.output), loggers))
     passes = {"forward": job.classifier.passes.forward, "backward": job.classifier.passes.backward}
     record.update(**job.collect_results(), **results, passes=passes)
-
-
-def examine(cfg: DictConfig, record: RunRecord) -> None:
-    """Try every usual mistake on a loaded classifier, and write what was found.
-
-    Args:
-        cfg: The composed config of `doctor`.
-        record: The record of the run, which is updated.
-    """
-    from seewhy.analyses.doctor.examination import examine as examine_classifier
-    from seewhy.analyses.doctor.report import write_examination
-    from seewhy.runs.console import TextConsole, describe_work
-
-    job = build_job(cfg)
-    _keep_batch_sizes(job, record)
-    record.update(**job.describe())
-    classifier = job.classifier
-    classifier.to(job.trainer.strategy.root_device)
-    TextConsole().print(describe_work(classifier), soft_wrap=True)
-
-    def read(facts: Facts) -> Iterator[Batch]:
-        data: Any = build_data(cfg, facts=facts)
-        data.prepare_data()
-        data.setup("test")
-        for batch in data.test_dataloader():
-            yield data.on_after_batch_transfer(batch.to(classifier.device), 0)
-
-    with job.trainer.precision_plugin.forward_context():
-        results = write_examination(
-            examine_classifier(classifier, read, cfg.probe_batch_size), classifier.name, Path(cfg.output)
-        )
-    record.update(**job.collect_results(), **results)
 
 
 TASKS: dict[str, Task] = {
