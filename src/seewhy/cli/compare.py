@@ -104,11 +104,14 @@ def _round_weights(classifier: Classifier, kind: Any, word: str) -> None:
     """Round every weight to a narrower type; it is computed with as before."""
     import torch
 
+    from seewhy.models.weights import hash_weights
+
     with torch.no_grad():
         for value in classifier.network.state_dict().values():
             if value.is_floating_point():
                 value.copy_(value.to(kind))
     classifier.origin += f", rounded to {word}"
+    classifier.weights_sha256 = hash_weights(classifier.network)
 
 
 def _describe(classifier: Classifier) -> dict[str, str]:
