@@ -42,7 +42,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--size", type=int, help="pixels (default: the model's own; 96 in a quick run without --models)"
     )
-    parser.add_argument("--keep", action="store_true", help="rows of other parts that are in the folder stay there")
+    parser.add_argument("--keep", action="store_true", help="other rows that are in the folder stay there")
     parser.add_argument(
         "--folder", type=Path, help="of the page: logbook with --full or --keep, else logbook/outputs/benchmark"
     )
@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
         os.environ["XDG_CACHE_HOME"] = cache  # the best batch sizes are found anew
         import torch
 
-        from benchmarking import machine, page, scaling, scaling_figure
+        from benchmarking import machine, methods, metrics, page, scaling, scaling_figure
 
         if options.threads:
             torch.set_num_threads(options.threads)
@@ -87,8 +87,8 @@ def main(arguments: list[str] | None = None) -> None:
             options.folder.mkdir(parents=True, exist_ok=True)
             file, table = options.folder / "benchmark.md", options.folder / "benchmark.csv"
             if options.keep:
-                made = {row.part for row in rows}
-                rows = [row for row in page.read_csv(table) if row.part not in made] + rows
+                names = {"method": methods.NAMES, "metric": [*metrics.NAMES, *metrics.SETS]}
+                rows = page.join(page.read_csv(table), rows, names)
             earlier = page.runs_before(file) if options.keep else []
             facts = machine.facts(options.device, time.perf_counter() - started, shlex.join(given))
             page.write_csv(table, rows)

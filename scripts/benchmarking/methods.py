@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from benchmarking.floor import work
-from benchmarking.over_floor import over_floor
+from benchmarking.over_floor import counted, over_floor
 from benchmarking.place import ROOT
 from benchmarking.row import Row, spread_cells
 from benchmarking.subject import Subject, explainer_named
@@ -42,6 +43,11 @@ def cheap(explainer: Explainer, quick: bool, nested: bool = False) -> Explainer:
         for key, count in most.items()
         if isinstance(getattr(explainer, key, None), int)
     }
+    if isinstance(options := getattr(explainer, "options", None), Mapping):  # Captum's own settings
+        changed["options"] = {
+            key: min(value, most[key]) if key in most and isinstance(value, int) else value
+            for key, value in options.items()
+        }
     if hasattr(explainer, "channels"):
         changed["channels"] = most["channels"]
     if hasattr(explainer, "incremental"):
@@ -52,14 +58,16 @@ def cheap(explainer: Explainer, quick: bool, nested: bool = False) -> Explainer:
 
 
 def images_for(explainer: Explainer, subject: Subject, budget: int) -> int:
-    """As many images as `budget` passes allow, from two to all."""
-    classes = len(subject.classifier.facts.classes)
+    """As many images as `budget` passes allow, from two to all; passes that nobody knows are counted on one image."""
+    classifier, classes = subject.classifier, len(subject.classifier.facts.classes)
     passes = explainer.passes_per_image(size=subject.images.shape[-1], classes=classes)
-    return (
-        len(subject.images)
-        if passes is None or not sum(passes)
-        else max(2, min(len(subject.images), budget // sum(passes)))
-    )
+    if passes is None:
+        with suppress(Incompatible):  # refused again, with its reason, where it is timed
+            spent = counted(classifier, lambda: explainer(classifier, subject.images[:1], subject.targets[:1]), 1)
+            passes = (spent.forward, spent.backward)
+    if passes is None or not sum(passes):
+        return len(subject.images)
+    return max(2, min(len(subject.images), budget // sum(passes)))
 
 
 def method_rows(

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from omegaconf import OmegaConf
+
 from benchmarking.over_floor import counted, over_floor
 from benchmarking.place import ROOT
 from benchmarking.row import Row, spread_cells
 from benchmarking.subject import Subject, explainer_named, metric_named
 from seewhy.metrics.base import ImageMetric, MetricContext
 
-NAMES = tuple(sorted(path.stem for path in (ROOT / "configs" / "metric").glob("*.yaml") if path.stem != "all"))
+FILES = sorted((ROOT / "configs" / "metric").glob("*.yaml"))
+NAMES = tuple(path.stem for path in FILES if path.stem in OmegaConf.load(path))  # the others are sets of these
+SETS = ("curves together", "all together")
 QUICK_NAMES = "deletion morf_lerf average_drop road infidelity max_sensitivity sparseness random_logit".split()
 """One of each kind, for a look in minutes."""
 CURVES = (
     "deletion insertion morf_lerf necessity_ordering sufficiency_ordering tpn tps average_drop increase_in_confidence"
 ).split()
 """Metrics that read the same perturbation curves, and those of one pass."""
-QUICK = {"n_steps": 10, "n_samples": 8, "n_layers": 2, "shares": (0.1, 0.5, 0.9)}
+QUICK = {"n_steps": 10, "n_samples": 8, "n_layers": 2, "shares": [0.1, 0.5, 0.9]}
 
 FEWEST, BUDGET = 4, 32
 """As many images as `BUDGET` forward passes allow: a metric of one pass for each image fills a batch, as in real use."""
@@ -26,19 +30,17 @@ FEWEST, BUDGET = 4, 32
 def built(name: str, quick: bool) -> ImageMetric:
     """The metric of the config, with fewer steps and samples where it must be quick."""
     metric = metric_named(name)
-    for key, value in QUICK.items() if quick else ():
-        if hasattr(metric, key):
-            setattr(metric, key, value)
-    return metric
+    fewer = {key: value for key, value in QUICK.items() if quick and hasattr(metric, key)}
+    return metric_named(name, *(f"++metric.{name}.{key}={value}" for key, value in fewer.items()))
 
 
 def sets(names: Sequence[str]) -> dict[str, Sequence[str]]:
     """Each metric alone, the curves together, and everything."""
     found: dict[str, Sequence[str]] = {name: (name,) for name in names}
     if set(CURVES) <= set(names):
-        found["curves together"] = CURVES
+        found[SETS[0]] = CURVES
     if len(names) == len(NAMES):
-        found["all together"] = NAMES
+        found[SETS[1]] = NAMES
     return found
 
 

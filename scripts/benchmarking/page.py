@@ -45,6 +45,26 @@ def read_csv(path: Path) -> list[Row]:
         return [Row.from_cells(cells) for cells in csv.DictReader(file)]
 
 
+def join(earlier: Sequence[Row], rows: Sequence[Row], names: Mapping[str, Sequence[str]]) -> list[Row]:
+    """Earlier rows of what was not measured again, and the new ones, in the order of parts, networks and names.
+
+    Args:
+        earlier: Of the page before.
+        rows: Measured now.
+        names: For a part the names that there are today, in their order; rows of others go.
+    """
+    again = {(row.part, row.model, row.name) for row in rows}
+    kept = [row for row in earlier if (row.part, row.model, row.name) not in again]
+    joined = [row for row in [*kept, *rows] if row.part not in names or row.name in names[row.part]]
+    parts, models = (list(dict.fromkeys(getattr(row, key) for row in joined)) for key in ("part", "model"))
+
+    def place(row: Row) -> tuple[int, int, int]:
+        number = names[row.part].index(row.name) if row.part in names else 0
+        return parts.index(row.part), models.index(row.model), number
+
+    return sorted(joined, key=place)
+
+
 def runs_before(path: Path) -> list[str]:
     """What an earlier page says of the runs that made it: commit, command and time."""
     return [line for line in path.read_text().splitlines() if line.startswith(RUN)] if path.is_file() else []

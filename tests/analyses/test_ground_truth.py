@@ -260,11 +260,12 @@ def test_a_certificate_says_who_beats_chance_and_edges() -> None:
         *make_cells("right", 0.6),
         *make_cells("weak", 0.3),
         *make_cells("wild", 0.6, spread=0.3),
+        *make_cells("varied", 0.6, spread=0.05),
         *make_cells("wrong", 0.1),
         *[Cell("patch", "refused", seed, None, "refused: no layers", "explainer") for seed in range(3)],
     ]
     table = build_certificate(cells, "net").set_index(["explainer", "metric"])
-    assert len(table) == 24
+    assert len(table) == 28
     row = table.loc[("right", "relevance_mass")]
     assert row["value"] == pytest.approx(0.6)
     assert (row["chance"], row["edges"]) == (pytest.approx(0.2), pytest.approx(0.4))
@@ -273,7 +274,9 @@ def test_a_certificate_says_who_beats_chance_and_edges() -> None:
     assert table.loc[("weak", "pointing"), ["beats_chance", "beats_edges"]].tolist() == ["yes", "no"]
     assert table.loc[("wrong", "pointing"), ["beats_chance", "beats_edges"]].tolist() == ["no", "no"]
     wild = table.loc[("wild", "relevance_mass")]
-    assert wild["high"] - wild["low"] == pytest.approx(2 * stats.t.ppf(0.975, 2) * 0.3 / 3**0.5, rel=0.01)
+    assert (wild["low"], wild["high"]) == (0, 1), "a share has no interval beyond 0 and 1"
+    varied = table.loc[("varied", "relevance_mass")]
+    assert varied["high"] - varied["low"] == pytest.approx(2 * stats.t.ppf(0.975, 2) * 0.05 / 3**0.5, rel=0.01)
     assert wild["p_chance"] < 0.05, "on these networks it is above chance ..."
     assert wild["beats_chance"] == "no", "... but a new one may not be"
     refused = table.loc[("refused", "pointing")]

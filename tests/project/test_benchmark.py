@@ -5,18 +5,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from benchmarking import metrics
 from benchmarking.clock import Spread, in_turn, ratio
 from benchmarking.command import ROOT, main, parsed
 from benchmarking.compare import peer_rows
 from benchmarking.floor import Floor, work
 from benchmarking.goals import goals
+from benchmarking.methods import cheap, images_for
 from benchmarking.metrics import metric_rows
 from benchmarking.page import read_csv
 from benchmarking.peers.peer import Peer, difference
 from benchmarking.row import Row
 from benchmarking.scaling import Line, lines_of
-from benchmarking.subject import Subject
+from benchmarking.subject import Subject, explainer_named
 
+from seewhy.explainers.captum_adapter import Captum
 from seewhy.explainers.gradient import Saliency
 from seewhy.explainers.integrated_gradients import IntegratedGradients
 from seewhy.models.classifier import Passes
@@ -65,8 +68,31 @@ def test_rows_of_other_parts_are_kept_on_request(tmp_path: Path) -> None:
     with (tmp_path / "benchmark.csv").open(newline="") as file:
         assert [row["name"] for row in csv.DictReader(file)] == ["saliency", "sparseness"]
     assert (tmp_path / "benchmark.md").read_text().count("- measured at commit") == 2
+    main([*few, "--parts", "methods", "--methods", "random", "--keep"])
+    names = [row.name for row in read_csv(tmp_path / "benchmark.csv")]
+    assert names == ["random", "saliency", "sparseness"], "one method measured again leaves the others"
     main([*few, "--parts", "metrics", "--metrics", "complexity"])
     assert [row.name for row in read_csv(tmp_path / "benchmark.csv")] == ["complexity"]
+
+
+def test_settings_of_captum_are_cut_down_and_passes_that_nobody_knows_are_counted() -> None:
+    explainer = cheap(explainer_named("shapley_value_sampling"), quick=True)
+    assert isinstance(explainer, Captum)
+    assert explainer.options == {"n_samples": 4}
+    small = subject()
+    assert images_for(explainer, small, 10**6) == 2
+    assert (
+        images_for(
+            explainer, Subject(small.classifier, random_images(8, 32), torch.zeros(8, dtype=torch.int64), "relu2"), 300
+        )
+        == 2
+    )
+
+
+def test_sets_of_metrics_are_no_metrics_and_fewer_layers_have_fewer_columns() -> None:
+    assert set(metrics.CURVES) < set(metrics.NAMES)
+    assert not {"all", "removers", "verdict"} & set(metrics.NAMES)
+    assert metrics.built("model_randomization_cascading", quick=True).columns[:2] == ("step_1", "step_2")
 
 
 def test_calls_are_made_in_turn() -> None:

@@ -89,11 +89,11 @@ def build_certificate(cells: Sequence[Cell], model: str, seed: int = 0) -> pd.Da
 
     Returns:
         One row per setting, explainer and score, with `COLUMNS`. `value` is the mean over images and networks with its
-        interval for new ones of both. `p_chance` and `p_edges` test the differences from chance and from the control
-        `edges` on the same images (sign flips of the images' means over these networks), corrected by Holm for the
-        comparisons of that score in the run. `beats_chance` and `beats_edges` are yes where p < 0.05, the difference is
-        positive, and its interval over images and networks leaves out zero. Where fewer than two networks use the feature,
-        or the method was refused, there is no value but a reason.
+        interval for new ones of both, cut off at 0 and 1. `p_chance` and `p_edges` test the differences from chance and
+        from the control `edges` on the same images (sign flips of the images' means over these networks), corrected by
+        Holm for the comparisons of that score in the run. `beats_chance` and `beats_edges` are yes where p < 0.05, the
+        difference is positive, and its interval over images and networks leaves out zero. Where fewer than two networks
+        use the feature, or the method was refused, there is no value but a reason.
     """
     groups: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
@@ -123,7 +123,8 @@ def _describe(
         return row | {"reason": _give_reason(members, used)}, {}
     values, chance = _spread(scored, metric), _spread(scored, f"{metric}_chance")
     gap = compute_gap(values, seed)
-    row |= {"value": gap.value, "low": gap.low, "high": gap.high, "chance": float(chance.mean(axis=1).mean())}
+    low, high = np.clip([gap.low, gap.high], 0, 1)  # scores are shares: nothing lies beyond, whatever the spread
+    row |= {"value": gap.value, "low": float(low), "high": float(high), "chance": float(chance.mean(axis=1).mean())}
     row |= {"n_images": len(gap.images), "reason": _note_networks(members, used)}
     compared = {"chance": compute_gap(values - chance, seed)}
     beside = [cell for cell in edges if cell.values is not None]
