@@ -1,5 +1,6 @@
 """A number of the documents that stands in a committed result equals it."""
 
+import csv
 import re
 from collections.abc import Callable, Iterator
 
@@ -45,6 +46,14 @@ def hours(forward: int, backward: int, threads: int = 2) -> str:
     return f"{float(f'{value:.2g}'):,.0f}" if value >= 10 else f"{value:.1f}"
 
 
+def count_recommended() -> tuple[str, ...]:
+    """Networks that the rule is right on, all of them, and those that the best fixed method is right on."""
+    rows = list(csv.DictReader((ROOT / "logbook" / "recommendation.csv").read_text().splitlines()))
+    preferred = [row["preferred"] for row in rows]
+    right = sum(row["recommended"] == row["preferred"] for row in rows)
+    return str(right), str(len(rows)), str(preferred.count("occlusion")), str(len(rows))
+
+
 Claim = tuple[str, str, Callable[[], tuple[str, ...]]]
 MODELS = ("cifar_cnn", "vgg16_cifar", "mobilenetv3", "vit_cifar")
 RATIOS = {
@@ -77,6 +86,8 @@ def list_claims() -> Iterator[Claim]:
     for words, passes in HOURS.items():
         row = words + r" \| ([\d.,]+) \| ([\d.,]+)"
         yield "docs/scale.md", row, lambda passes=passes: (hours(*passes), hours(*passes, threads=64))
+    words = r"average precision on (\d+) of (\d+) \(95 % interval .*?always taking `occlusion` on (\d+) of (\d+)"
+    yield "docs/verdict.md", words, count_recommended
 
 
 CLAIMS = list(list_claims())

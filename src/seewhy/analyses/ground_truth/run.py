@@ -86,11 +86,11 @@ def run_study(study: Study, folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]
     cells: list[Cell] = []
     proofs: dict[str, list[dict[str, Any]]] = {}
     counts = {"cells": 0, "cells_done_before": 0}
-    store = CellStore(RunFolder(folder), _digest(study.plan or {}))
+    store = CellStore(RunFolder(folder), digest_plan(study.plan or {}))
     explainers = add_controls(study.explainers, study.seed)
     pools: list[Pool] = []
     for name, given in study.kinds.items():
-        for setting, kind in _settle(name, given, study, pools).items():
+        for setting, kind in settle_kind(name, given, study, pools).items():
             for seed, classifier, proof in _train_networks(study, setting, kind, pools, store):
                 proofs.setdefault(setting, []).append({"seed": seed, **describe_shares(proof)})
                 _print_proof(setting, seed, proof)
@@ -105,8 +105,18 @@ def run_study(study: Study, folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]
     return build_certificate(cells, model, study.seed), {"networks": proofs, **counts}
 
 
-def _settle(name: str, kind: GroundTruth, study: Study, pools: list[Pool]) -> dict[str, GroundTruth]:
-    """The settings of a kind, with what the pictures decide."""
+def settle_kind(name: str, kind: GroundTruth, study: Study, pools: list[Pool]) -> dict[str, GroundTruth]:
+    """Settle what the pictures decide of a kind of planted data.
+
+    Args:
+        name: Of the kind.
+        kind: As its config says.
+        study: Whose pictures are read where the kind needs some.
+        pools: Of the pictures, empty at first; they are read once.
+
+    Returns:
+        The kind by setting, such as `tag_50`.
+    """
     if not kind.needs_pictures:
         return kind.list_settings(name)
     if not pools:
@@ -272,5 +282,13 @@ class CellStore:
         self._write(name, {**describe_shares(proof), "weights": digest})
 
 
-def _digest(plan: Mapping[str, Any]) -> str:
+def digest_plan(plan: Mapping[str, Any]) -> str:
+    """Compute the digest that tells what was computed under another plan.
+
+    Args:
+        plan: Of a study.
+
+    Returns:
+        16 hexadecimal digits.
+    """
     return hashlib.blake2b(json.dumps(plan, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
