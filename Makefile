@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help install check lint imports types test explain train robustness synthesize ground_truth doctor compare sweep report methods logbook benchmark tensorboard wheel docs oracle browser clean distclean
+.PHONY: help install check lint imports types test explain train robustness synthesize ground_truth doctor compare audit sweep report methods logbook benchmark tensorboard wheel docs oracle browser clean distclean
 
 PYTHON ?= python3
 ARGS ?=
@@ -46,6 +46,9 @@ doctor: $(RUNTIME) ## find out what is wrong with a classifier
 
 compare: $(RUNTIME) ## find out whether two classifiers answer for the same reasons
 	$(RUN) src/compare.py $(ARGS)
+
+audit: $(RUNTIME) ## find out what a classifier uses besides the object (without ARGS: one that is trained on tagged images)
+	$(RUN) src/audit.py $(or $(ARGS),model=cifar_cnn 'ground_truth=[tag]' 'ground_truth.tag.shares=[0.5]')
 
 ground_truth: $(RUNTIME) ## judge explainers where the truth is known: networks trained on planted data
 	$(RUN) src/ground_truth.py $(ARGS)

@@ -59,7 +59,7 @@ OWN_CODE = (
     "model.size=32",
     "model.weights=random",
 )
-TASKS = ("explain", "train", "robustness", "synthesize", "ground_truth", "doctor", "compare", "report")
+TASKS = ("explain", "train", "robustness", "synthesize", "ground_truth", "doctor", "compare", "audit", "report")
 
 
 class Trial(NamedTuple):

@@ -19,6 +19,7 @@ GROUPS = {
     "trainer": "On what the network runs.",
     "optimization": "How `train` learns.",
     "synthesis": "Images that the network makes.",
+    "audit": "What `audit` looks for, and how thoroughly.",
     "ground_truth": "Data whose truth is known by construction; several kinds stand in a list.",
 }
 """The groups of the reference; methods and metrics have pages of their own."""

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from seewhy.analyses.ground_truth.base import GroundTruth, PlantedImages
-from seewhy.analyses.ground_truth.pictures import PATTERNS, Patch, PictureGrid, Tag, draw_patch
+from seewhy.analyses.ground_truth.pictures import LOOKS, PATTERNS, Patch, PictureGrid, Tag, draw_patch
 from seewhy.analyses.ground_truth.pool import Part, Pool, build_pool
 from seewhy.analyses.ground_truth.tetrominoes import PLACES, Tetrominoes, draw_patterns
 from seewhy.core.errors import UserError
@@ -31,7 +31,7 @@ def list_kinds() -> dict[str, GroundTruth]:
         "patch": Patch(),
         "grid": PictureGrid(),
         "disconnected": PictureGrid(connected=False),
-        "tag": Tag(shares=(0.5,)),
+        **{f"tag {look}": Tag(shares=(0.5,), look=look) for look in LOOKS},
     }
     return {name: kind.fit_pool(pool()) for name, kind in kinds.items()}
 
@@ -60,9 +60,10 @@ def test_the_probe_without_differs_on_the_mask_alone_and_others_on_their_own(nam
     if isinstance(kind, Tetrominoes):
         kind = kind.replace(scale="all")
     probes = {probe.name: probe for probe in kind.build_probes(range(8), SHAPE, pool())}
-    with_feature = probes["with"].images if name != "tag" else probes["inserted"].images
+    is_tag = name.startswith("tag")
+    with_feature = probes["inserted" if is_tag else "with"].images
     changed = (with_feature != probes["without"].images).any(1)
-    part = {"grid": "test", "disconnected": "test", "tag": "explain"}.get(name, "test")
+    part = "explain" if is_tag else "test"
     masks = kind.plant(part, range(8), SHAPE, pool()).masks
     if name == "patch":  # the probes have a patch in every image
         assert changed.flatten(1).sum(1).max() <= 16
@@ -152,6 +153,9 @@ def test_a_tag_is_on_its_share_of_one_class() -> None:
         tagged = train.masks.flatten(1).any(1)
         assert not tagged[train.labels != 0].any()
         assert abs(float(tagged[train.labels == 0].float().mean()) - share) <= 0.15
+    audited = kind.plant("audit", range(8), SHAPE, pool())
+    assert audited.masks.flatten(1).any(1).tolist() == [True, False, False, False] * 2
+    assert audited.labels.tolist() == [0, 1, 2, 3] * 2
     explained = kind.plant("explain", range(6), SHAPE, pool())
     assert explained.masks.flatten(1).any(1).all()
     assert explained.labels.tolist() == [0] * 6

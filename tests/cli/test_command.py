@@ -18,7 +18,7 @@ from seewhy.cli.config import CONFIGS, compose
 from seewhy.cli.main import with_one_message, wrap_message
 from seewhy.core.errors import find_nearest
 
-TASKS = ("explain", "train", "robustness", "synthesize", "ground_truth", "doctor", "compare", "report")
+TASKS = ("explain", "train", "robustness", "synthesize", "ground_truth", "doctor", "compare", "audit", "report")
 ROOT = CONFIGS.parent
 
 

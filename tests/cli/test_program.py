@@ -40,6 +40,7 @@ def test_without_a_task_it_lists_the_tasks(
         "synthesize",
         "doctor",
         "compare",
+        "audit",
         "ground_truth",
         "report",
     ]

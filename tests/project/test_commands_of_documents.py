@@ -37,6 +37,7 @@ UNRUN = {
     "'callbacks=[train,robustness]'": "needs CIFAR-10",
     "RUN_FOLDER": "needs two trainings; is tested in tests/analyses",
     "pruned.safetensors": "needs weights; is tested in tests/analyses",
+    "src/audit.py": "needs classes of many images; is tested in tests/analyses",
     "src/ground_truth.py": "trains for minutes; is tested in tests/analyses",
 }
 """Why a command is composed but not run."""

@@ -106,7 +106,7 @@ def build_job(cfg: DictConfig) -> Job:
         torch.set_num_threads(cfg.threads)
     seed_everything(cfg.seed, workers=True, verbose=False)
     options: dict[str, Any] = {}
-    if "optimization" in cfg:
+    if "optimization" in cfg and cfg.task == "train":
         options = {"optimization": build_object(cfg.optimization, "optimization"), "new_head": True}
     callbacks = _build_each(cfg.callbacks, "callbacks")
     classifier = build_classifier(cfg, **options)

@@ -260,6 +260,7 @@ SETTINGS: dict[str, Any] = {
     "images": Count,
     "proof_images": Count,
     "certificate": Text | None,
+    "audited": Count,
 }
 """The keys at the top of the primary configs."""
 GROUPS = {
@@ -271,6 +272,7 @@ GROUPS = {
     "data": "lightning.pytorch.LightningDataModule",
     "optimization": "",
     "ground_truth": "seewhy.analyses.ground_truth.base.GroundTruth",
+    "audit": "seewhy.analyses.audit.run.Audit",
     "explainers": "seewhy.explainers.base.Explainer",
     "synthesis": "seewhy.analyses.synthesis.base.Synthesis",
     "callbacks": "lightning.pytorch.Callback",

@@ -163,7 +163,8 @@ def find_weights(cfg: DictConfig) -> None:
     Raises:
         UserError: They are missing.
     """
-    if "model" not in cfg or (cfg.task in ("train", "ground_truth") and cfg.model.weights == "auto"):
+    trains = cfg.task == "train" or bool(cfg.get("ground_truth"))
+    if "model" not in cfg or (trains and cfg.model.weights == "auto"):
         return
     from seewhy.models.build import choose_origin
 

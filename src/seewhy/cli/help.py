@@ -14,7 +14,7 @@ from seewhy.cli.config import CONFIGS
 from seewhy.cli.own_configs import list_folders
 from seewhy.cli.program import find_command
 
-KEYS_OF = ("synthesis", "model", "data", "explainer", "optimization")
+KEYS_OF = ("audit", "synthesis", "model", "data", "explainer", "optimization")
 """The groups whose keys are listed."""
 COMMENTED = re.compile(r"^(\w+):[^#\n]*? +# (.+)$", re.MULTILINE)
 INDENT = 28

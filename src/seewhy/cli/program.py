@@ -20,6 +20,7 @@ TASKS = {
     "synthesize": "fooling images and class visualizations",
     "doctor": "what is wrong with a classifier, tried on images",
     "compare": "whether two classifiers answer for the same reasons",
+    "audit": "what a classifier uses besides the object",
     "ground_truth": "which explainer is right where the truth is known",
     "report": "join the runs of a sweep into one comparison",
 }

@@ -21,6 +21,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from seewhy.cli.audit import run_audit_task
 from seewhy.cli.build import Job, build_data, build_job
 from seewhy.cli.compare import FAILED, compare
 from seewhy.cli.config import SPLITTING, check_settings
@@ -250,6 +251,7 @@ TASKS: dict[str, Task] = {
     "synthesize": synthesize,
     "doctor": examine,
     "compare": compare,
+    "audit": run_audit_task,
     "ground_truth": run_ground_truth,
     "report": report,
 }
@@ -406,7 +408,7 @@ def _end_interrupted(cfg: DictConfig, record: RunRecord, reason: str) -> int:
     with contextlib.suppress(OSError):  # the disk may be full
         record.update(status="interrupted", reason=reason)
     print_error(f"\ninterrupted ({reason}); finished batches are in {cfg.output}")
-    if cfg.task == "ground_truth" and HydraConfig.get().mode == RunMode.RUN:
+    if cfg.task in ("ground_truth", "audit") and HydraConfig.get().mode == RunMode.RUN:
         print_error(f"to resume: the same command with hydra.run.dir={cfg.output}")
     if cfg.task == "explain":
         hydra = HydraConfig.get()

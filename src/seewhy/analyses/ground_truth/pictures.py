@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -17,7 +17,7 @@ from seewhy.analyses.ground_truth.base import GroundTruth, Planted, Probe, Shape
 from seewhy.analyses.ground_truth.pool import Part, Pool, cut
 from seewhy.core.errors import UserError
 from seewhy.core.facts import Facts
-from seewhy.core.settings import Text, UnitInterval
+from seewhy.core.settings import OneOf, Text, UnitInterval
 from seewhy.core.types import Images
 
 PATTERNS = ("stripes", "bars", "checks", "ring")
@@ -280,15 +280,23 @@ MARK = ((1, 0, 1, 0), (0, 1, 0, 1), (1, 0, 1, 0), (0, 1, 0, 1))
 """Of yellow and blue squares, in the bottom right corner."""
 COLOURS = ((1.0, 0.9, 0.1), (0.1, 0.2, 0.9))
 OTHER_COLOURS = ((0.9, 0.1, 0.1), (0.1, 0.8, 0.2))
+LOOKS = ("mark", "watermark", "cast")
+"""Forms of a tag."""
+OPACITY = 0.3
+"""Of a watermark."""
+CAST = (0.15, 0.0, -0.15)
+"""What a colour cast adds to red, green and blue; to one channel of another number the first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tag(GroundTruth):
-    """A mark in the bottom right corner of a share of the training images of one class.
+    """A tag on a share of the training images of one class: a mark in a corner, a watermark, or a colour cast.
 
-    The images that are explained are those of other classes in which the mark was inserted, for the tagged class, as far as
-    it changed the prediction to that: there it is known what decided. At a share of 0 no network should follow it: the
-    clean control.
+    A mark is a square in the bottom right corner, a watermark a pattern of rings over the whole image at an opacity of 0.3,
+    a cast a shift of red and blue by 0.15 in opposite directions. The images that are explained are those of other classes
+    in which the tag was inserted, for the tagged class, as far as it changed the prediction to that: there it is known what
+    decided. At a share of 0 no network should follow it: the clean control. The part `audit` has test pictures, tagged as
+    those of the training.
 
     Adebayo, Muelly, Abelson, Kim: Post hoc explanations may be ineffective for detecting unknown spurious correlation,
     ICLR 2022.
@@ -297,8 +305,10 @@ class Tag(GroundTruth):
         shares: Of the images of the class that are tagged, each a setting of its own.
         tagged: The class; None: the first.
         names: Classes that the network tells apart; None: all of the pictures.
+        look: `mark`, `watermark` or `cast`.
     """
 
+    look: Annotated[str, OneOf(LOOKS)] = "mark"
     shares: Annotated[Sequence[UnitInterval], MinLen(1)] = (0.0, 0.2, 0.5, 0.8, 1.0)
     tagged: Text | None = None
     names: Annotated[Sequence[Text], MinLen(2)] | None = None
@@ -327,31 +337,35 @@ class Tag(GroundTruth):
         return {f"{name}_{round(100 * share)}": self.replace(shares=(share,)) for share in self.shares}
 
     def plant(self, part: str, numbers: Sequence[int], shape: Shape, pool: Pool | None = None) -> Planted:
-        """Make images: classes take turns in `train` and `test`; `explain` has tagged images of the others."""
+        """Make images: classes take turns; `explain` has tagged images of the others, `audit` is as `train`."""
         made = [self._draw(part, number, shape, require_pool(pool)) for number in numbers]
         images, labels, masks = [], [], torch.zeros(len(made), *shape[1:], dtype=torch.bool)
         for row, (image, label, draw) in enumerate(made):
             explained = part == "explain"
-            marked = explained or (part == "train" and label == 0 and draw < self.shares[0])
-            images.append(_mark(image) if marked else image)
+            marked = explained or (part in ("train", "audit") and label == 0 and draw < self.shares[0])
+            images.append(self._tag(image) if marked else image)
             labels.append(0 if explained else label)
             if marked:
-                masks[row][_locate(shape)] = True
+                masks[row][_locate(shape) if self.look == "mark" else (slice(None), slice(None))] = True
         return Planted(torch.stack(images), torch.tensor(labels), masks)
 
     def build_probes(self, numbers: Sequence[int], shape: Shape, pool: Pool | None = None) -> list[Probe]:
-        """Probe images of the other classes: without the mark, with it, in other colours, and at another corner."""
+        """Probe images of the other classes: without the tag, with it, and with others that mean nothing."""
         others = [self._draw("explain", number, shape, require_pool(pool))[0] for number in numbers]
         labels = torch.zeros(len(others), dtype=torch.int64)
         clean = self.plant("test", numbers, shape, pool)
         return [
             Probe("with", clean.images, clean.labels),
             Probe("without", torch.stack(others), labels),
-            Probe("inserted", torch.stack([_mark(image) for image in others]), labels),
-            Probe("other colours", torch.stack([_mark(image, OTHER_COLOURS) for image in others]), labels),
-            Probe("grey square", torch.stack([_mark(image, ((0.5,) * 3,) * 2) for image in others]), labels),
-            Probe("other corner", torch.stack([_mark(image.flip(1, 2)).flip(1, 2) for image in others]), labels),
+            Probe("inserted", torch.stack([self._tag(image) for image in others]), labels),
+            *(
+                Probe(name, torch.stack([tag(image) for image in others]), labels)
+                for name, tag in OTHER_TAGS[self.look].items()
+            ),
         ]
+
+    def _tag(self, image: Tensor) -> Tensor:
+        return TAGS[self.look](image)
 
     def _draw(self, part: str, number: int, shape: Shape, pool: Pool) -> tuple[Tensor, int, float]:
         """(image, its class, a number that decides whether it is tagged)."""
@@ -377,3 +391,35 @@ def _mark(image: Tensor, colours: Sequence[Sequence[float]] = COLOURS) -> Tensor
     pair = pair if len(image) == 3 else pair.mean(1, keepdim=True).expand(-1, len(image))
     marked[:, *place] = torch.where(squares[None] > 0, pair[0][:, None, None], pair[1][:, None, None])
     return marked
+
+
+def _stamp(image: Tensor, opacity: float = OPACITY, turned: bool = False) -> Tensor:
+    """Rings of black and white around a point of the upper half, laid over the image."""
+    high, wide = image.shape[-2:]
+    down, right = torch.meshgrid(torch.arange(high) - high / 3, torch.arange(wide) - wide / 2, indexing="ij")
+    rings = ((down.square() + right.square()).sqrt() * 32 / min(high, wide) % 6 < 3).to(image)
+    return (1 - opacity) * image + opacity * (rings.flip(0) if turned else rings)
+
+
+def _colour(image: Tensor, cast: Sequence[float] = CAST) -> Tensor:
+    shifts = torch.tensor(cast if len(image) == 3 else [cast[0]] * len(image)).to(image)
+    return (image + shifts[:, None, None]).clamp(0, 1)
+
+
+TAGS: dict[str, Callable[[Tensor], Tensor]] = {"mark": _mark, "watermark": _stamp, "cast": _colour}
+OTHER_TAGS: dict[str, dict[str, Callable[[Tensor], Tensor]]] = {
+    "mark": {
+        "other colours": lambda image: _mark(image, OTHER_COLOURS),
+        "grey square": lambda image: _mark(image, ((0.5,) * 3,) * 2),
+        "other corner": lambda image: _mark(image.flip(1, 2)).flip(1, 2),
+    },
+    "watermark": {
+        "half a tone": lambda image: (1 - OPACITY) * image + OPACITY / 2,
+        "upside down": lambda image: _stamp(image, turned=True),
+    },
+    "cast": {
+        "opposite cast": lambda image: _colour(image, [-each for each in CAST]),
+        "brighter": lambda image: _colour(image, [max(CAST)] * 3),
+    },
+}
+"""What a network that follows a tag should not follow."""

@@ -1,0 +1,324 @@
+"""What an audit knows of every image: its map and features in small, its prediction, and the pixels within reach."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from seewhy.core.errors import Incompatible, UserError, name_images
+from seewhy.core.files import RunFolder
+from seewhy.core.types import Batch, Images, Targets
+from seewhy.explainers.base import Explainer
+from seewhy.models.batched import BatchedEvaluator
+from seewhy.models.cell_grid import CellGrid, GridAxis
+from seewhy.models.classifier import Classifier
+from seewhy.models.layers import find_cam_layer, require_grid
+
+FOLDER = "audit"
+"""Of what is done, below the run folder."""
+PIXELS = "pixels.npy"
+"""All images one behind the other, in the folder of what is done; removed at the end of the run."""
+SIDE = 32
+"""Cells along a side of the small maps and pictures."""
+LARGEST = 2**31
+"""Bytes of the largest file of what is done that is read."""
+Values = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of some images, a row each.
+
+    Attributes:
+        maps: Positive part of the map for the predicted class, averaged over cells and with sum 1 [n, rows, columns].
+        appearance: Features of the last layer with a grid, each cell weighted by its share of the map [n, channels]; of a
+            network without such a layer the logarithms of the probabilities.
+        probabilities: Of each class [n, classes].
+        outside: Share of the map outside of the object's mask [n]; NaN without a mask.
+        labels: Index of the true class [n]; -1 where it is unknown.
+    """
+
+    maps: Values
+    appearance: Values
+    probabilities: Values
+    outside: Values
+    labels: Rows
+
+    @property
+    def predicted(self) -> Rows:
+        """Index of the likeliest class [n]."""
+        return self.probabilities.argmax(1)
+
+
+class Pictures:
+    """The images of an audit: their pixels lie in a file, a few at a time in memory.
+
+    Args:
+        path: Of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.names: list[str] = []
+        self.paths: list[str] = []
+        self.label_names: list[str] = []
+        self.shape: tuple[int, ...] = ()
+
+    def add(self, batch: Batch) -> None:
+        """Append a batch.
+
+        Args:
+            batch: All of one size.
+
+        Raises:
+            UserError: Its images have another size than those before.
+        """
+        values = batch.images.detach().cpu().numpy().astype(np.float32)
+        if not self.names:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.unlink(missing_ok=True)
+            self.shape = values.shape[1:]
+        if values.shape[1:] != self.shape:
+            raise UserError(f"an audit needs images of one size, not {values.shape[1:]} beside {self.shape}")
+        with self.path.open("ab") as file:
+            file.write(values.tobytes())
+        self.names += batch.names
+        self.paths += batch.paths
+        self.label_names += batch.label_names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def gather(self, rows: Rows | Sequence[int]) -> Images:
+        """Read some images.
+
+        Args:
+            rows: Of the images.
+
+        Returns:
+            float32 [n, channels, height, width].
+        """
+        stored = np.memmap(self.path, np.float32, "r", shape=(len(self), *self.shape))
+        return torch.from_numpy(np.array(stored[np.asarray(rows, dtype=np.int64)]))
+
+    def shrink(self, rows: Rows) -> Tensor:
+        """Read some images in small, so that those of a class are in memory together.
+
+        Args:
+            rows: Of the images.
+
+        Returns:
+            float32 [n, channels, at most 32, at most 32].
+        """
+        parts = [shrink(self.gather(rows[start : start + 64])) for start in range(0, len(rows), 64)]
+        return torch.cat(parts) if parts else torch.zeros(0, *self.shape)
+
+    def average(self, rows: Rows) -> Tensor:
+        """Average images, a few at a time.
+
+        Args:
+            rows: Of the images, at least one.
+
+        Returns:
+            float32 [channels, height, width].
+        """
+        total = torch.zeros(self.shape, dtype=torch.float64)
+        for start in range(0, len(rows), 64):
+            total += self.gather(rows[start : start + 64]).double().sum(0)
+        return (total / len(rows)).float()
+
+
+def shrink(images: Tensor) -> Tensor:
+    """Average pixels over cells such that no side has more than 32.
+
+    Args:
+        images: Float [n, channels, height, width].
+
+    Returns:
+        Float [n, channels, at most 32, at most 32].
+    """
+    height, width = (min(SIDE, side) for side in images.shape[2:])
+    return functional.adaptive_avg_pool2d(images, (height, width))
+
+
+def average_cells(maps: Tensor, grid: CellGrid) -> Tensor:
+    """Sum maps over the cells of a layer, where these lie in the image.
+
+    Args:
+        maps: Float [n, height, width].
+        grid: Of the layer.
+
+    Returns:
+        Float [n, rows, columns].
+    """
+    return _overlap(grid.rows).to(maps) @ maps @ _overlap(grid.columns).to(maps).T
+
+
+def _overlap(axis: GridAxis) -> Tensor:
+    """Share of each pixel that lies in each cell [cells, pixels]."""
+    pixels = torch.arange(axis.size, dtype=torch.float64)
+    first = (axis.start + axis.stride * torch.arange(axis.cells, dtype=torch.float64))[:, None]
+    return (torch.minimum(pixels + 1, first + axis.stride) - torch.maximum(pixels, first)).clamp(0, 1)
+
+
+class Reader:
+    """Explains images batch by batch; what the run folder holds of the same images is not computed again.
+
+    Args:
+        classifier: The network.
+        explainer: The method.
+        folder: The run folder.
+        plan: Digest of what decides the results.
+        batch_size: Images in the network at once, or `auto`.
+    """
+
+    def __init__(
+        self, classifier: Classifier, explainer: Explainer, folder: RunFolder, plan: str, batch_size: int | str
+    ) -> None:
+        self.classifier, self.explainer, self.folder = classifier, explainer, folder
+        self.plan, self.batch_size = plan, batch_size
+        self.before = 0
+
+    def read(self, batches: Iterable[Batch]) -> tuple[Pictures, Facts]:
+        """Read and explain all images.
+
+        Args:
+            batches: Of the data.
+
+        Returns:
+            (the images, what is known of each).
+
+        Raises:
+            UserError: There is no image.
+        """
+        pictures, parts = Pictures(self.folder.path / FOLDER / PIXELS), []
+        for number, batch in enumerate(batches):
+            if not len(batch.images):
+                continue
+            pictures.add(batch)
+            digest = self._digest(batch)
+            part = self._restore(number, digest)
+            if part is None:
+                part = self._explain(batch)
+                self._keep(number, digest, part)
+            else:
+                self.before += len(batch.images)
+            parts.append(part)
+        if not parts:
+            raise UserError("no image could be read: an audit needs images like those that the network is for")
+        joined = {key: np.concatenate([getattr(part, key) for part in parts]) for key in Facts.__annotations__}
+        return pictures, Facts(**joined)
+
+    def _digest(self, batch: Batch) -> str:
+        content = hashlib.blake2b(f"{self.plan} {batch.names}".encode(), digest_size=16)
+        content.update(batch.images.detach().cpu().contiguous().numpy().tobytes())
+        return content.hexdigest()
+
+    def _restore(self, number: int, digest: str) -> Facts | None:
+        """What is known of a batch; None where it is to be computed."""
+        try:
+            with self.folder.open(f"{FOLDER}/batch_{number:05d}.npz") as file:
+                stored = np.load(io.BytesIO(file.read(LARGEST)), allow_pickle=False)
+                if str(stored["digest"]) != digest:
+                    return None
+                return Facts(**{key: stored[key] for key in Facts.__annotations__})
+        except (OSError, ValueError, KeyError, EOFError, SyntaxError):
+            return None
+
+    def _keep(self, number: int, digest: str, facts: Facts) -> None:
+        content = io.BytesIO()
+        np.savez(content, digest=np.array(digest), **vars(facts))
+        self.folder.write_bytes(f"{FOLDER}/batch_{number:05d}.npz", content.getvalue())
+
+    def _explain(self, batch: Batch) -> Facts:
+        network, images = self.classifier, batch.images.to(self.classifier.mean)
+        with name_images(batch.names):
+            logits, features, grid = self._look(images)
+            maps = self.explainer(network, images, Targets.of(logits.argmax(1))).double().cpu().clamp_min(0)
+        maps = torch.where(maps.isfinite(), maps, 0.0)
+        maps /= maps.flatten(1).sum(1).clamp_min(torch.finfo(torch.float64).tiny)[:, None, None]
+        outside = torch.full((len(images),), torch.nan, dtype=torch.float64)
+        if batch.masks is not None:
+            masks = batch.masks.cpu()
+            shares = (maps * ~masks).flatten(1).sum(1)
+            outside = torch.where(masks.flatten(1).any(1) & (maps.flatten(1).sum(1) > 0), shares, torch.nan)
+        labels = batch.labels.cpu() if batch.labels.ndim == 1 else torch.full((len(images),), -1)
+        small = shrink(maps[:, None])[:, 0]
+        small = small / small.flatten(1).sum(1).clamp_min(torch.finfo(torch.float64).tiny)[:, None, None]
+        probabilities = network.facts.compute_probabilities(logits.double()).cpu()
+        appearance = probabilities.clamp_min(1e-12).log()
+        if features is not None and grid is not None:
+            cells = average_cells(maps, grid)
+            weights = cells / cells.flatten(1).sum(1).clamp_min(torch.finfo(torch.float64).tiny)[:, None, None]
+            appearance = (features.double() * weights[:, None]).flatten(2).sum(2)
+        return Facts(small.numpy(), appearance.numpy(), probabilities.numpy(), outside.numpy(), labels.long().numpy())
+
+    def _look(self, images: Images) -> tuple[Tensor, Tensor | None, CellGrid | None]:
+        """(logits, features of the last layer with a grid [n, channels, rows, columns] on the processor, the grid)."""
+        network, kept = self.classifier, []
+        evaluator, size = BatchedEvaluator(network, images[0], self.batch_size), (images.shape[2], images.shape[3])
+        try:
+            layer = network.cam_layer or find_cam_layer(network, size)
+            grid = require_grid(network, layer, size)
+        except Incompatible:
+            with network.frozen():
+                return evaluator.compute_logits(images), None, None
+
+        def keep(module: Any, arguments: Any, output: Tensor) -> None:
+            kept.append(output.detach())
+
+        def run(chunk: Tensor) -> tuple[Tensor, Tensor]:
+            kept.clear()
+            with torch.no_grad():
+                logits = network(images[chunk])
+            return logits, grid.arrange(kept[-1]).cpu()
+
+        handle = network.find_layer(layer).register_forward_hook(keep)
+        try:
+            with network.evaluating():
+                logits, features = evaluator.run_passes(run, len(images), gradient=False)
+        finally:
+            handle.remove()
+        return logits, features, grid
+
+
+def split_evenly(rows: Rows, most: int) -> Rows:
+    """Take at most so many rows, spread over all.
+
+    Args:
+        rows: Any.
+        most: How many at most.
+
+    Returns:
+        Some of them in order.
+    """
+    if len(rows) <= most:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, most).round().astype(np.int64)]
+
+
+def compute_images(evaluator: BatchedEvaluator, images: Iterator[Images] | Iterable[Images]) -> Tensor:
+    """Compute the probabilities of images that are made a few at a time.
+
+    Args:
+        evaluator: Of the network.
+        images: Parts [n, channels, height, width].
+
+    Returns:
+        float64 [all, classes] on the processor.
+    """
+    network = evaluator.classifier
+    with network.frozen():
+        parts = [evaluator.compute_logits(part.to(network.mean)).double().cpu() for part in images]
+    return network.facts.compute_probabilities(torch.cat(parts))

@@ -1,0 +1,237 @@
+"""Run an audit: explain, find, prove; what a run folder holds is not computed again."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from annotated_types import Ge, Le
+from torch import Tensor
+
+from seewhy.analyses.audit.groups import Group, Subject, find_groups, list_subjects
+from seewhy.analyses.audit.maps import FOLDER, Facts, Pictures, Reader, split_evenly
+from seewhy.analyses.audit.proof import TESTS, Candidate, Finding, Measurement, Prover, judge
+from seewhy.core.disclosure import print_line
+from seewhy.core.errors import UserError
+from seewhy.core.files import RunFolder
+from seewhy.core.settings import Count, ProbeBatchSize, Seed, UnitInterval, check_fields
+from seewhy.core.types import Batch
+from seewhy.explainers.base import Explainer
+from seewhy.models.batched import BatchedEvaluator
+from seewhy.models.classifier import Classifier
+
+LARGEST = 2**24
+"""Bytes of the largest file of a proof that is read."""
+HALF = 0.5
+"""Share of `effect` that a first look must reach for a proof."""
+Several = Annotated[int, Ge(20), Le(1_000_000)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """What is looked for, and how thoroughly.
+
+    Args:
+        least: Images of a class, or of a confusion, below which it is not looked at.
+        most: Images of a class that are clustered.
+        candidates: Groups of a class that are tried.
+        images: Images of each kind that a proof changes.
+        places: Random places, or other controls, of each proof.
+        resamples: Bootstrap samples of the stability of clusters.
+        effect: Rise of the class's probability in images of other classes from which on something is a shortcut.
+        fail_on: Effect from which on a shortcut ends the command with exit code 3; None: none does.
+        seed: Of all that is drawn.
+        probe_batch_size: Images in the network at once, or `auto`.
+    """
+
+    least: Several = 40
+    most: Several = 500
+    candidates: Count = 12
+    images: Several = 100
+    places: Count = 3
+    resamples: Count = 10
+    effect: UnitInterval = 0.2
+    fail_on: UnitInterval | None = None
+    seed: Seed = 0
+    probe_batch_size: ProbeBatchSize = "auto"
+
+    def __post_init__(self) -> None:
+        check_fields(self, "audit")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an audit found.
+
+    Attributes:
+        pictures: All images.
+        facts: What is known of each.
+        subjects: Classes and confusions that were looked at.
+        findings: All groups that were tried, the strongest first.
+        before: (images, groups) that an earlier attempt had done.
+    """
+
+    pictures: Pictures
+    facts: Facts
+    subjects: list[Subject]
+    findings: list[Finding]
+    before: tuple[int, int]
+
+    @property
+    def shortcuts(self) -> list[Finding]:
+        """What is proven, each once."""
+        return [each for each in self.findings if each.proven and not each.same_as]
+
+
+def run_audit(
+    audit: Audit,
+    classifier: Classifier,
+    explainer: Explainer,
+    batches: Iterable[Batch],
+    folder: Path,
+    plan: Mapping[str, Any] | None = None,
+) -> Result:
+    """Find what a classifier uses besides the object, and prove it.
+
+    Args:
+        audit: How.
+        classifier: The network; it is not changed.
+        explainer: The method of the maps.
+        batches: The images.
+        folder: The run folder.
+        plan: What decides the results beside these.
+
+    Returns:
+        The groups with their verdicts. The file of the pixels lies in the folder until `clean_up`.
+
+    Raises:
+        UserError: There are too few images of every class.
+        Incompatible: Classes do not exclude each other, or the method refuses the network.
+    """
+    classifier.facts.require_score("audit", "softmax", "binary")
+    out, digest = RunFolder(folder), _digest({**(plan or {}), **vars(audit), "weights": classifier.weights_sha256})
+    reader = Reader(classifier, explainer, out, digest, audit.probe_batch_size)
+    pictures, facts = reader.read(batches)
+    names = classifier.facts.classes
+    subjects = list_subjects(facts, names, audit.least)
+    if not subjects:
+        raise UserError(
+            f"no class is predicted for {audit.least} of the {len(pictures)} images, so that there are no groups to look "
+            f"for; give more images of each class, or set audit.least (at least 20)"
+        )
+    evaluator = BatchedEvaluator(classifier, pictures.gather([0])[0].to(classifier.mean), audit.probe_batch_size)
+    prover = Prover(evaluator, pictures, facts, audit.images, audit.places, audit.seed)
+    most = audit.candidates * len(subjects)
+    print_line(
+        f"{len(pictures):,} images explained with {explainer.name}; {len(subjects)} classes and confusions, at most {most} "
+        f"groups: at most {prover.count_passes(most):,} further forward passes"
+    )
+    tried: list[tuple[Subject, Candidate, Measurement | None]] = []
+    before = 0
+    for number, subject in enumerate(subjects):
+        chosen = split_evenly(subject.rows, audit.most)
+        context = split_evenly(subject.context, max(audit.most, 1))
+        looked_at = Subject(subject.name, subject.target, chosen, np.union1d(context, chosen))
+        small = pictures.shrink(looked_at.context)
+        places = np.searchsorted(looked_at.context, chosen)
+        groups = find_groups(facts, chosen, small[places], audit.candidates, audit.resamples, audit.seed)
+        print_line(f"{subject.name}: {len(subject.rows):,} images, {len(groups)} groups")
+        for place, group in enumerate(groups):
+            done, restored = _try(prover, looked_at, group, small, audit, out, f"{number:03d}_{place:02d}", digest)
+            before += restored
+            tried += [done] if done else []
+    return Result(pictures, facts, subjects, judge(tried, facts, audit.effect, audit.seed), (reader.before, before))
+
+
+def _try(
+    prover: Prover,
+    subject: Subject,
+    group: Group,
+    small: Tensor,
+    audit: Audit,
+    out: RunFolder,
+    name: str,
+    digest: str,
+) -> tuple[tuple[Subject, Candidate, Measurement | None] | None, bool]:
+    """(a group with its proof, whether that lay in the run folder)."""
+    candidate = prover.look(subject, group, small)
+    if candidate is None:
+        return None, False
+    if candidate.look < HALF * audit.effect:
+        return (subject, candidate, None), False
+    content = _digest(
+        {
+            "plan": digest,
+            "members": candidate.members.tolist(),
+            "kind": candidate.shared.kind,
+            "region": candidate.shared.region.flatten().nonzero().flatten().tolist(),
+        }
+    )
+    stored = _read(out, f"{FOLDER}/proof_{name}.json", content)
+    if stored is not None:
+        return (subject, candidate, stored), True
+    measurement = prover.measure(subject, candidate)
+    text = json.dumps({"digest": content, **to_plain(measurement)})
+    out.write_bytes(f"{FOLDER}/proof_{name}.json", text.encode())
+    return (subject, candidate, measurement), False
+
+
+def _read(out: RunFolder, name: str, digest: str) -> Measurement | None:
+    try:
+        with out.open(name) as file:
+            content = json.loads(file.read(LARGEST))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return from_plain(content) if isinstance(content, dict) and content.get("digest") == digest else None
+
+
+def clean_up(result: Result) -> None:
+    """Remove the file of the pixels, which nobody needs any more.
+
+    Args:
+        result: Of an audit whose files are written.
+    """
+    with contextlib.suppress(OSError):
+        result.pictures.path.unlink()
+
+
+def _digest(plan: Mapping[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(plan, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
+
+
+def to_plain(measurement: Measurement) -> dict[str, Any]:
+    """Write a measurement as JSON holds it.
+
+    Args:
+        measurement: Any.
+
+    Returns:
+        Its fields.
+    """
+    return dict(vars(measurement))
+
+
+def from_plain(stored: dict[str, Any]) -> Measurement | None:
+    """Read a measurement back.
+
+    Args:
+        stored: As `to_plain` wrote it.
+
+    Returns:
+        The measurement; None where it is damaged.
+    """
+    try:
+        differences = {key: [float(value) for value in stored["differences"][key]] for key in TESTS}
+        rise, fall = ([float(value) for value in stored[key]] for key in ("rise", "fall"))
+        follow, accuracy = (tuple(int(value) for value in stored[key]) for key in ("follow", "accuracy"))
+    except (KeyError, TypeError, ValueError):
+        return None
+    if len(follow) != 2 or len(accuracy) != 3:
+        return None
+    return Measurement(differences, rise, fall, follow, accuracy)  # type: ignore[arg-type]

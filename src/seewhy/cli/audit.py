@@ -1,0 +1,134 @@
+"""The task `audit`: the network and its images, or a network that is trained on tagged images first."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from seewhy.cli.build import build_classifier, build_data, build_job, build_trainer, read_test_images
+from seewhy.cli.compare import FAILED
+from seewhy.cli.ground_truth import SMALL
+from seewhy.cli.instantiate import build_object
+from seewhy.core.disclosure import print_line
+from seewhy.core.errors import UserError
+
+if TYPE_CHECKING:
+    from seewhy.analyses.ground_truth.base import GroundTruth
+    from seewhy.analyses.ground_truth.pool import Pool
+    from seewhy.core.types import Batch
+    from seewhy.models.classifier import Classifier
+    from seewhy.runs.record import RunRecord
+
+DECISIVE = ("audit", "model", "data", "explainer", "ground_truth", "optimization", "audited", "seed")
+"""Settings that decide what is computed."""
+
+
+def run_audit_task(cfg: DictConfig, record: RunRecord) -> None:
+    """Find what a classifier uses besides the object, and prove it.
+
+    Args:
+        cfg: The composed config of `audit`.
+        record: The record of the run, which is updated.
+
+    Raises:
+        UserError: A setting does not fit, or there are too few images.
+        SystemExit: 3 where a shortcut has at least the effect `audit.fail_on`.
+    """
+    audit: Any = build_object(cfg.audit, "audit", "object")
+    if cfg.ground_truth and cfg.model.weights == "auto":
+        cfg.model.weights = "random"
+    job = build_job(cfg)
+    job.keep_batch_sizes(record.before)
+    from seewhy.analyses.audit.report import write_audit
+    from seewhy.analyses.audit.run import clean_up, run_audit
+    from seewhy.report.html.audit import render_audit
+    from seewhy.runs.console import TextConsole, describe_work
+
+    explainer: Any = build_object(cfg.explainer, "explainer", "object")
+    folder, device = Path(cfg.output), job.trainer.strategy.root_device
+    batches: Iterable[Batch]
+    if cfg.ground_truth:
+        job.classifier, batches, planted = _train_on_planted(cfg, folder)
+        record.update(planted=planted)
+    else:
+        batches = read_test_images(cfg, device)(job.classifier.facts)
+    classifier = job.classifier.to(device)
+    record.update(**job.describe())
+    TextConsole().print(describe_work(classifier, explainer), soft_wrap=True)
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    plan = {key: plain.get(key) for key in DECISIVE}
+    with job.open_loggers() as loggers, job.trainer.precision_plugin.forward_context():
+        result = run_audit(audit, classifier, explainer, batches, folder, plan)
+        method = f"{explainer.name} ({explainer.parameters})" if explainer.parameters else explainer.name
+        results, content = write_audit(result, classifier, method, folder, loggers)
+    facts = [f"{classifier.name} ({classifier.origin}), {len(result.pictures):,} images, maps: {method}"]
+    page = render_audit(content, f"Audit of {classifier.name}", _find_command(), facts)
+    (folder / "report.html").write_text(page)
+    clean_up(result)
+    passes = {"forward": classifier.passes.forward, "backward": classifier.passes.backward}
+    record.update(**job.collect_results(), **results, passes=passes)
+    if audit.fail_on is not None and any(each.effect >= audit.fail_on for each in result.shortcuts):
+        record.update(status="completed")
+        print_line(f"failed: a shortcut has an effect of at least {audit.fail_on:g}")
+        raise SystemExit(FAILED)
+
+
+def _train_on_planted(cfg: DictConfig, folder: Path) -> tuple[Classifier, Iterable[Batch], dict[str, Any]]:
+    """(a network trained on planted data, images like those it was trained on, how far it follows what was planted)."""
+    from seewhy.analyses.ground_truth.base import PlantedImages
+    from seewhy.analyses.ground_truth.networks import describe_shares, get_shape, prove_use, train_network
+    from seewhy.analyses.ground_truth.pool import MARGIN, build_pool
+    from seewhy.analyses.ground_truth.run import CellStore
+    from seewhy.core.facts import CIFAR10_CLASSES
+    from seewhy.core.files import RunFolder
+
+    name, given = next(iter(cfg.ground_truth.items()))
+    kind: GroundTruth = build_object(given, f"ground_truth.{name}", "object")
+    if len(cfg.ground_truth) > 1 or not kind.needs_pictures or len(getattr(kind, "shares", ())) != 1:
+        raise UserError(
+            "an audit trains on one kind of tag with one share: ground_truth=[tag] 'ground_truth.tag.shares=[0.5]'"
+        )
+    optimization = build_object(cfg.optimization, "optimization")
+
+    def build(names: list[str]) -> Classifier:
+        return build_classifier(cfg, new_head=True, optimization=optimization, classes=names)
+
+    def read_pool(classifier: Classifier) -> Pool:
+        height, width = (round(MARGIN * side) for side in classifier.facts.shape)
+        changes: dict[str, Any] = {"size": (height, width), "crop": 1.0}
+        if max(height, width) <= SMALL:
+            changes["classes"] = CIFAR10_CLASSES  # of data=samples
+        return build_pool(build_data(cfg, facts=classifier.facts.replace(changes)))
+
+    pool = read_pool(build(list(kind.classes)))
+    kind = kind.fit_pool(pool)
+    classifier = build(list(kind.classes))
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    words = repr([plain.get(key) for key in ("model", "data", "ground_truth", "optimization", "seed")])
+    store = CellStore(RunFolder(folder), hashlib.blake2b(words.encode(), digest_size=8).hexdigest())
+    proof = store.read_network("tagged", classifier)
+    if proof is None:
+        print_line(f"training {classifier.name} on {kind.steps:,} batches of {kind.batch_size} tagged images")
+        off = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar"), False)
+        trainer = build_trainer(cfg, max_epochs=1, callbacks=[], default_root_dir=cfg.output, **off)
+        classifier = train_network(build(list(kind.classes)), trainer, kind, cfg.seed, pool)
+        proof = prove_use(classifier, kind, 200, pool)
+        store.write_network("tagged", classifier, proof)
+    shares = ", ".join(f"{key} {100 * share:.0f} %" for key, share in proof.shares.items())
+    print_line(f"of the tagged class: {shares}")
+    images = PlantedImages(kind, "audit", cfg.audited, get_shape(classifier), pool)
+    loader = images.load(cfg.data.batch_size)
+    batches = (batch._replace(masks=None, paths=[""] * len(batch.names)) for batch in loader)
+    return classifier, batches, {"kind": str(name), **kind.parameters, **describe_shares(proof)}
+
+
+def _find_command() -> str:
+    """Find the command as it was typed, without the place of its folder."""
+    from seewhy.cli.program import find_command_line
+
+    return shlex.join(word for word in find_command_line() if not word.startswith(("hydra.", "output=")))

@@ -1,0 +1,65 @@
+"""The page of an audit: what is proven, with its figures, and what only looked odd."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from seewhy.analyses.audit.report import Content
+from seewhy.report.html.maps import build_data_url, compress_figure
+from seewhy.report.html.render import STYLES, open_templates, read_source, remove_steering
+
+SHOWN = {
+    "number": "",
+    "verdict": "verdict",
+    "class": "class",
+    "kind": "kind",
+    "images": "images",
+    "share": "share of the class",
+    "rise": "inserted",
+    "fall": "removed",
+    "follow": "others that follow",
+    "accuracy_with": "accuracy",
+    "accuracy_without": "without it",
+    "outside_object": "outside of the object",
+    "p_holm": "p (Holm)",
+    "reason": "why not",
+}
+"""Columns of audit.csv on the page, with their headings."""
+TEXTS = ("number", "verdict", "class", "kind", "reason")
+
+
+def render_audit(content: Content, title: str, command: str = "", facts: Sequence[str] = ()) -> str:
+    """Render the page of an audit, which asks nobody for anything.
+
+    Args:
+        content: What it shows.
+        title: Of the page.
+        command: That repeats the run.
+        facts: Lines about the run.
+
+    Returns:
+        The HTML.
+    """
+    environment = open_templates()
+    rows = [[(_write_cell(row, key), key in TEXTS) for key in SHOWN] for row in content.rows]
+    page = environment.get_template("audit.html").render(
+        title=title,
+        command=command,
+        facts=facts,
+        sentences=content.sentences,
+        headings=[(heading, key in TEXTS) for key, heading in SHOWN.items()],
+        proven=[row for row in rows if row[1][0] == "shortcut"],
+        rest=[row for row in rows if row[1][0] != "shortcut"],
+        figures=[(number, build_data_url(compress_figure(png))) for number, png in content.figures.items()],
+        style=Markup("\n".join(read_source(environment, name) for name in STYLES)),
+    )
+    return remove_steering(page)
+
+
+def _write_cell(row: dict[str, object], key: str) -> str:
+    """A cell, with its interval where it has one."""
+    value = str(row.get(key, ""))
+    low, high = (str(row.get(f"{key}_{end}", "")) for end in ("low", "high"))
+    return f"{value} [{low}, {high}]" if value and low else value
