@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from commands import composed
-from seewhy.analyses.audit.groups import Group, Subject, compute_jaccard, embed, find_groups, list_subjects
+from seewhy.analyses.audit.groups import ALL, Group, Subject, compute_jaccard, embed, find_groups, list_subjects
 from seewhy.analyses.audit.interventions import (
     Cast,
     Pattern,
@@ -162,10 +162,23 @@ def test_what_the_folder_holds_is_not_computed_again_and_changed_images_are(tmp_
 
 def test_too_few_images_are_one_sentence(tmp_path: Path) -> None:
     images, labels, _ = make_images(0.0)
-    with pytest.raises(UserError, match=r"no class is predicted for 20 of the 30 images.*audit\.least"):
-        audit(make_network(0.0), images[::6], labels[::6], tmp_path)
+    with pytest.raises(UserError, match=r"there are 18 images, fewer than audit\.least=20"):
+        audit(make_network(0.0), images[::10], labels[::10], tmp_path)
     with pytest.raises(UserError, match="no image could be read"):
         audit(make_network(0.0), images[:0], labels[:0], tmp_path)
+
+
+def test_images_of_many_classes_are_looked_at_together_and_nothing_is_proven(tmp_path: Path) -> None:
+    images, labels, _ = make_images(0.5)
+    result = audit(make_network(30.0), images[::3], labels[::3], tmp_path, Audit(least=50, images=20, resamples=1))
+    assert [(each.name, each.target) for each in result.subjects] == [("all images", ALL)]
+    assert not result.shortcuts
+    assert {"of many classes" in each.reason or "at random places" in each.reason for each in result.findings} == {True}
+    matters = [each for each in result.findings if each.effects["removed"][1] > 0]
+    assert matters
+    assert all(list(each.effects) == ["removed"] and np.isnan(each.rise[0]) for each in result.findings)
+    assert len(describe(result, ["a", "b", "c"])) == 1 + len(matters)
+    assert result.findings[0].fall[0] > 0.2, "the object in the middle, or the corner"
 
 
 MEANS = Statistics(torch.full((3, 8, 8), 0.9), torch.full((3, 8, 8), 0.5), torch.full((3, 8, 8), 0.4))
@@ -391,7 +404,7 @@ def test_the_command_audits_a_network_as_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (("model=cifar_cnn",), "no class is predicted for 40 of the 60 images"),
+        (("model=cifar_cnn", "data.limit=30"), "there are 30 images, fewer than audit.least=40"),
         (("model=cifar_cnn", "audit.least=3"), "audit.least=3 must be"),
         (("model=cifar_cnn", "ground_truth=[tag]"), "one share"),
         (("model=cifar_cnn", "ground_truth=[suppressor]"), "one kind of tag"),

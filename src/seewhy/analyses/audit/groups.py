@@ -20,6 +20,8 @@ CELLS = 8
 """Cells along a side of a map as a position."""
 COMPONENTS = 10
 """Principal components that an embedding keeps."""
+ALL = -1
+"""Target of a subject of many classes: each image's own."""
 FEWEST = 8
 """Images of a group."""
 MOST_CLUSTERS = 8
@@ -39,7 +41,7 @@ class Subject:
 
     Attributes:
         name: In words.
-        target: Index of the class that is predicted.
+        target: Index of the class that is predicted; `ALL` where each image has its own.
         rows: Of the images.
         context: Of all images of the class, from which those outside of a group are taken.
     """
@@ -80,7 +82,8 @@ def list_subjects(facts: Facts, classes: Sequence[str], least: int) -> list[Subj
         least: Images of a subject.
 
     Returns:
-        First the predicted classes, then the confusions, each in the order of the classes.
+        First the predicted classes, then the confusions, each in the order of the classes; where no class has so many
+        images, all images together, if they are as many.
     """
     predicted, labels = facts.predicted, facts.labels
     subjects = []
@@ -93,6 +96,8 @@ def list_subjects(facts: Facts, classes: Sequence[str], least: int) -> list[Subj
             rows = np.flatnonzero((labels == label) & (predicted == target))
             if label != target and len(rows) >= least:
                 subjects.append(Subject(f"{true} taken for {name}", target, rows, np.flatnonzero(labels == label)))
+    if not subjects and len(labels) >= least:
+        subjects.append(Subject("all images", ALL, np.arange(len(labels)), np.arange(len(labels))))
     return subjects
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seewhy.analyses.audit.groups import FEWEST, Group, Subject, compute_jaccard, split_rows
+from seewhy.analyses.audit.groups import ALL, FEWEST, Group, Subject, compute_jaccard, split_rows
 from seewhy.analyses.audit.interventions import (
     Shared,
     choose_place,
@@ -64,7 +64,7 @@ class Measurement:
     """What was measured of a candidate, image by image.
 
     Attributes:
-        differences: For each of `TESTS` the differences, one an image.
+        differences: For each of `TESTS` the differences, one an image; for images of many classes the first alone.
         rise: Of the class's probability in images of others where it was inserted.
         fall: Of the class's probability in its own images where it was removed.
         follow: (images of others that then get the class, images).
@@ -92,7 +92,8 @@ class Finding:
         stability: Of the cluster.
         border: How much more of its mean map lies at the border than an even one has.
         outside: Mean share of its maps outside of the objects' masks; NaN without masks.
-        effects: For each of `TESTS` (mean, lower end, upper end); empty where a first look found nothing.
+        effects: For each of `TESTS` (mean, lower end, upper end); empty where a first look found nothing, and the first
+            alone where the images are of many classes.
         rise: (mean, lower, upper) of the class's probability in other images where it was inserted.
         fall: (mean, lower, upper) of its loss in its own where it was removed.
         follow: Share of other images that then get the class.
@@ -160,8 +161,8 @@ class Prover:
         Returns:
             Their rows.
         """
-        rows = np.flatnonzero((self.facts.predicted != target) & (self.facts.labels != target))
-        return np.random.default_rng((self.seed, target)).permutation(rows)
+        rows = np.flatnonzero((target == ALL) | (self.facts.predicted != target) & (self.facts.labels != target))
+        return np.random.default_rng((self.seed, target + 1)).permutation(rows)
 
     def look(self, subject: Subject, group: Group, small: Tensor) -> Candidate | None:
         """Look at each thing that a group may share, on a few images of other classes, and take the strongest.
@@ -174,6 +175,8 @@ class Prover:
         Returns:
             The candidate; None where no other class has images.
         """
+        if subject.target == ALL:
+            return self._place(subject, group)
         others = self.list_others(subject.target)
         few = others[: min(SCREENED, len(others) // 2)]
         if not len(few):
@@ -192,6 +195,13 @@ class Prover:
             if best is None or candidate.look > best.look:
                 best = candidate
         return best
+
+    def _place(self, subject: Subject, group: Group) -> Candidate:
+        """The place where the mean map of images of many classes lies, which can only be taken out of them."""
+        rows = subject.rows[group.members]
+        mask = choose_place(torch.from_numpy(self.facts.maps[rows].mean(0)), self.pictures.shape[1:])  # type: ignore[arg-type]
+        shared = measure_shared("place", mask, self.pictures, rows, rows, rows, self.seed)
+        return Candidate(group, rows, (len(rows), len(subject.rows)), shared, math.nan)
 
     def _build(
         self,
@@ -242,33 +252,38 @@ class Prover:
         """
         target, shared = subject.target, candidate.shared
         all_others = self.list_others(target)
-        others = all_others[min(SCREENED, len(all_others) // 2) :][: self.images]
-        rise, changed = self._measure_rise(others, target, shared, None)
-        random = np.mean([self._measure_rise(others, target, shared, draw)[0] for draw in range(self.places)], 0)
-        with_rest = self._change(others, lambda images, _: shared.insert_rest(images))
-        before = self.facts.probabilities
-        by_rest = with_rest[:, target].numpy() - before[others, target]
-        gains = changed.numpy() - before[others]
-        gains[:, target] = -np.inf
-        control = int(np.where(np.isfinite(gains), gains, -np.inf).mean(0).argmax())
         own = split_evenly(candidate.members, self.images)
         fall, without = self._measure_fall(own, all_others, target, shared, None)
         falls = np.mean(
             [self._measure_fall(own, all_others, target, shared, draw)[0] for draw in range(self.places)], 0
         )
-        labelled = self.facts.labels[own] >= 0
-        right = before[own].argmax(1) == self.facts.labels[own], without == self.facts.labels[own]
-        return Measurement(
+        labels, before = self.facts.labels[own], self.facts.probabilities
+        right = [(each == labels)[labels >= 0] for each in (before[own].argmax(1), without)]
+        removal = Measurement(
+            differences={REMOVED: (fall - falls).tolist()},
+            fall=fall.tolist(),
+            accuracy=(int(right[0].sum()), int(right[1].sum()), int((labels >= 0).sum())),
+        )
+        if target == ALL:
+            return removal
+        others = all_others[min(SCREENED, len(all_others) // 2) :][: self.images]
+        rise, changed = self._measure_rise(others, target, shared, None)
+        random = np.mean([self._measure_rise(others, target, shared, draw)[0] for draw in range(self.places)], 0)
+        with_rest = self._change(others, lambda images, _: shared.insert_rest(images))
+        by_rest = with_rest[:, target].numpy() - before[others, target]
+        gains = changed.numpy() - before[others]
+        gains[:, target] = -np.inf
+        control = int(np.where(np.isfinite(gains), gains, -np.inf).mean(0).argmax())
+        return replace(
+            removal,
             differences={
-                REMOVED: (fall - falls).tolist(),
+                **removal.differences,
                 BY_PLACE: (rise - random).tolist(),
                 BY_REST: (rise - by_rest).tolist(),
                 BY_CLASS: (rise - gains[:, control]).tolist(),
             },
             rise=rise.tolist(),
-            fall=fall.tolist(),
             follow=(int((changed.argmax(1) == target).sum()), len(others)),
-            accuracy=(int(right[0][labelled].sum()), int(right[1][labelled].sum()), int(labelled.sum())),
         )
 
     def _measure_fall(
@@ -285,8 +300,9 @@ class Prover:
         changed = [
             self._change(own, lambda images, rows, way=way: list_ways(images, rows)[way]) for way in range(count)
         ]  # type: ignore[misc]
-        mean = torch.stack([each[:, target] for each in changed]).mean(0).numpy()
-        return self.facts.probabilities[own, target] - mean, changed[0].argmax(1).numpy()
+        classes = np.full(len(own), target) if target != ALL else self.facts.predicted[own]
+        after = torch.stack(changed).mean(0).numpy()[np.arange(len(own)), classes]
+        return self.facts.probabilities[own, classes] - after, changed[0].argmax(1).numpy()
 
     def count_passes(self, groups: int) -> int:
         """Count the forward passes of so many groups, at most.
@@ -330,7 +346,10 @@ def judge(
     tests = dict(zip(samples, compute_sign_flip_p(list(samples.values()), seed), strict=True))
     p = np.ones(len(tried))
     for number in measured:
-        p[number] = max(float(tests[number, key]) if samples[number, key].mean() > 0 else 1.0 for key in TESTS)
+        p[number] = max(
+            float(tests[number, key]) if (number, key) in samples and samples[number, key].mean() > 0 else 1.0
+            for key in TESTS
+        )
     corrected = correct_by_holm(p)
     findings = [
         _describe(
@@ -338,13 +357,20 @@ def judge(
         )
         for number in range(len(tried))
     ]
-    findings.sort(key=lambda each: (not each.proven, -each.effect if each.effect == each.effect else math.inf))
+    findings.sort(key=_rate)
     return _join(findings)
+
+
+def _rate(finding: Finding) -> tuple[bool, float, float]:
+    """What is proven first, then by effect; what has none by what its removal costs."""
+    removed = finding.effects.get(REMOVED, (-math.inf,))[0]
+    return not finding.proven, -finding.effect if finding.effect == finding.effect else math.inf, -removed
 
 
 def _list_samples(measurement: Measurement | None) -> dict[str, list[float]]:
     assert measurement is not None
-    return {**measurement.differences, "rise": measurement.rise, "fall": measurement.fall}
+    samples = {**measurement.differences, "rise": measurement.rise, "fall": measurement.fall}
+    return {key: values for key, values in samples.items() if values}
 
 
 def _describe(
@@ -359,12 +385,12 @@ def _describe(
     effect: float,
 ) -> Finding:
     def read(key: str) -> tuple[float, float, float]:
-        if measurement is None:
-            return (math.nan,) * 3  # type: ignore[return-value]
+        if (number, key) not in samples:
+            return math.nan, math.nan, math.nan
         interval = intervals[number, key]
         return float(samples[number, key].mean()), float(interval.low), float(interval.high)
 
-    effects = {} if measurement is None else {key: read(key) for key in TESTS}
+    effects = {key: read(key) for key in TESTS if (number, key) in samples}
     reason = _find_reason(candidate, effects, p[1], effect)
     hits, whole = candidate.share
     outcomes = np.repeat([1.0, 0.0], [hits, whole - hits])
@@ -383,7 +409,7 @@ def _describe(
         border=candidate.group.border,
         outside=float(np.nanmean(outside)) if bool(np.isfinite(outside).any()) else math.nan,
         effects=effects,
-        rise=read("rise") if measurement else (candidate.look, math.nan, math.nan),
+        rise=read("rise") if effects else (candidate.look, math.nan, math.nan),
         fall=read("fall"),
         follow=follow[0] / follow[1] if follow[1] else math.nan,
         accuracy=(accuracy[0] / labelled, accuracy[1] / labelled),
@@ -401,6 +427,8 @@ def _find_reason(candidate: Candidate, effects: dict[str, tuple[float, float, fl
     if not effects:
         return f"a first look raised the probability by {candidate.look:.2f} more than a control: too little to go on"
     for key, words in TESTS.items():
+        if key not in effects:
+            return "its images are of many classes: what they share cannot be told from their objects"
         low = effects[key][1]
         if not low > 0:
             return words

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from seewhy.analyses.audit.groups import ALL
 from seewhy.analyses.audit.maps import split_evenly
 from seewhy.analyses.audit.proof import BY_CLASS, BY_PLACE, BY_REST, REMOVED, Finding
 from seewhy.analyses.audit.run import Result
@@ -152,6 +153,8 @@ def describe(result: Result, names: Sequence[str]) -> list[str]:
     """
     shortcuts, tried = result.shortcuts, len(result.findings)
     looked = f"{count_noun(tried, 'group')} of {len(result.subjects)} classes and confusions"
+    if result.subjects and result.subjects[0].target == ALL:
+        return _describe_places(result)
     if not shortcuts:
         return [f"no shortcut is proven: {looked} looked odd, without an effect that is the group's own"]
     sentences = [f"{count_noun(len(shortcuts), 'shortcut')} proven, of {looked}"]
@@ -170,6 +173,23 @@ def describe(result: Result, names: Sequence[str]) -> list[str]:
         if not math.isnan(each.outside):
             text += f"; {100 * each.outside:.0f} % of their maps lies outside of the object"
         sentences.append(text)
+    return sentences
+
+
+def _describe_places(result: Result) -> list[str]:
+    """Where the evidence of images of many classes lies, and what it costs to take it away."""
+    sentences = [
+        f"no shortcut can be proven: no class is predicted for enough of the {len(result.pictures):,} images. Places that "
+        "matter more than random ones of the same size:"
+    ]
+    for number, each in enumerate(result.findings, 1):
+        removed = each.effects.get(REMOVED, (0.0, 0.0, 0.0))
+        if removed[1] > 0:
+            where = f"{each.border:.1f} times as much of their maps at the border as an even map has"
+            sentences.append(
+                f"{number}. {_percent(each.share)} of the images ({each.source}; {where}): without the place they share the "
+                f"probability of their class falls by {_range(each.fall)}, {_range(removed)} more than at random places"
+            )
     return sentences
 
 

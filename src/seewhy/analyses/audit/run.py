@@ -14,7 +14,7 @@ import numpy as np
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from seewhy.analyses.audit.groups import Group, Subject, find_groups, list_subjects
+from seewhy.analyses.audit.groups import ALL, Group, Subject, find_groups, list_subjects
 from seewhy.analyses.audit.maps import FOLDER, Facts, Pictures, Reader, split_evenly
 from seewhy.analyses.audit.proof import TESTS, Candidate, Finding, Measurement, Prover, judge
 from seewhy.core.disclosure import print_line
@@ -122,11 +122,16 @@ def run_audit(
     subjects = list_subjects(facts, names, audit.least)
     if not subjects:
         raise UserError(
-            f"no class is predicted for {audit.least} of the {len(pictures)} images, so that there are no groups to look "
-            f"for; give more images of each class, or set audit.least (at least 20)"
+            f"there are {len(pictures)} images, fewer than audit.least={audit.least}: give more, best as many of each class, "
+            "or set audit.least (at least 20)"
         )
     evaluator = BatchedEvaluator(classifier, pictures.gather([0])[0].to(classifier.mean), audit.probe_batch_size)
     prover = Prover(evaluator, pictures, facts, audit.images, audit.places, audit.seed)
+    if subjects[0].target == ALL:
+        print_line(
+            f"no class is predicted for {audit.least} of the {len(pictures):,} images: they are looked at together, and "
+            "nothing can be proven"
+        )
     most = audit.candidates * len(subjects)
     print_line(
         f"{len(pictures):,} images explained with {explainer.name}; {len(subjects)} classes and confusions, at most {most} "
@@ -227,11 +232,11 @@ def from_plain(stored: dict[str, Any]) -> Measurement | None:
         The measurement; None where it is damaged.
     """
     try:
-        differences = {key: [float(value) for value in stored["differences"][key]] for key in TESTS}
+        differences = {key: [float(value) for value in values] for key, values in stored["differences"].items()}
         rise, fall = ([float(value) for value in stored[key]] for key in ("rise", "fall"))
         follow, accuracy = (tuple(int(value) for value in stored[key]) for key in ("follow", "accuracy"))
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         return None
-    if len(follow) != 2 or len(accuracy) != 3:
+    if len(follow) != 2 or len(accuracy) != 3 or not differences.keys() <= TESTS.keys():
         return None
     return Measurement(differences, rise, fall, follow, accuracy)  # type: ignore[arg-type]
