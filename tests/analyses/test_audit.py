@@ -24,9 +24,10 @@ from seewhy.analyses.audit.interventions import (
     refine_members,
 )
 from seewhy.analyses.audit.maps import Facts, Reader, average_cells
-from seewhy.analyses.audit.proof import TESTS, Candidate, Finding, Measurement, judge
+from seewhy.analyses.audit.proof import TESTS, Candidate, Measurement
 from seewhy.analyses.audit.report import COLUMNS, describe, write_row
 from seewhy.analyses.audit.run import Audit, Result, from_plain, run_audit, to_plain
+from seewhy.analyses.audit.verdict import Finding, judge
 from seewhy.cli import tasks
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder

@@ -14,8 +14,9 @@ from torch.nn import functional
 
 from seewhy.analyses.audit.groups import ALL
 from seewhy.analyses.audit.maps import split_evenly
-from seewhy.analyses.audit.proof import BY_CLASS, BY_PLACE, BY_REST, REMOVED, Finding
+from seewhy.analyses.audit.proof import BY_CLASS, BY_PLACE, BY_REST, REMOVED
 from seewhy.analyses.audit.run import Result
+from seewhy.analyses.audit.verdict import Finding
 from seewhy.analyses.synthesis.summary import create_page, enlarge_to
 from seewhy.core.facts import select_display
 from seewhy.core.files import RunFolder

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from seewhy.analyses.audit.groups import ALL, Group, Subject, find_groups, list_subjects
 from seewhy.analyses.audit.maps import FOLDER, Facts, Pictures, Reader, split_evenly
-from seewhy.analyses.audit.proof import TESTS, Candidate, Finding, Measurement, Prover, judge
+from seewhy.analyses.audit.proof import TESTS, Candidate, Measurement, Prover
+from seewhy.analyses.audit.verdict import Finding, judge
 from seewhy.core.disclosure import print_line
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
@@ -122,8 +123,8 @@ def run_audit(
     subjects = list_subjects(facts, names, audit.least)
     if not subjects:
         raise UserError(
-            f"there are {len(pictures)} images, fewer than audit.least={audit.least}: give more, best as many of each class, "
-            "or set audit.least (at least 20)"
+            f"there are {len(pictures)} images, fewer than audit.least={audit.least}: give more, best as many of each "
+            "class, or set audit.least (at least 20)"
         )
     evaluator = BatchedEvaluator(classifier, pictures.gather([0])[0].to(classifier.mean), audit.probe_batch_size)
     prover = Prover(evaluator, pictures, facts, audit.images, audit.places, audit.seed)
