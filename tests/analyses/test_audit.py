@@ -365,9 +365,10 @@ def run_command(folder: Path, *overrides: str) -> dict[str, object]:
 
 
 TRAINED = (
-    *("model=linear", "model.size=16", "model.arguments.side=16", "explainer=input_x_gradient", "optimization.lr=0.01"),
-    *("ground_truth=[tag]", "ground_truth.tag.shares=[0.5]", "ground_truth.tag.steps=100", "audited=400"),
-    *("audit.least=20", "audit.candidates=6", "audit.images=40", "audit.resamples=1"),
+    *("model=linear", "model.size=16", "model.arguments.side=16", "explainer=input_x_gradient", "optimization.lr=0.03"),
+    *("ground_truth=[tag]", "ground_truth.tag.shares=[0.5]", "ground_truth.tag.steps=100", "audited=180"),
+    *("ground_truth.tag.names=[airplane,frog,ship]", "audit.least=20", "audit.candidates=4", "audit.images=40"),
+    "audit.resamples=1",
 )
 
 
@@ -387,7 +388,7 @@ def test_the_command_trains_on_tagged_images_finds_the_tag_and_fails_where_it_is
     with (tmp_path / "run" / "files_to_check.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) >= int(first["images"])
     assert (tmp_path / "run" / "figures" / "group_01.png").stat().st_size > 1000
-    assert "1 shortcut proven" in (tmp_path / "run" / "audit.md").read_text()
+    assert "shortcut proven" in (tmp_path / "run" / "audit.md").read_text()
     page = (tmp_path / "run" / "report.html").read_text()
     assert "What it uses besides the object" in page
     assert "<script" not in page

@@ -59,7 +59,7 @@ def run_audit_task(cfg: DictConfig, record: RunRecord) -> None:
         batches = read_test_images(cfg, device)(job.classifier.facts)
     classifier = job.classifier.to(device)
     record.update(**job.describe())
-    TextConsole().print(describe_work(classifier, explainer), soft_wrap=True)
+    TextConsole().print(describe_work(classifier), soft_wrap=True)
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     plan = {key: plain.get(key) for key in DECISIVE}
     with job.open_loggers() as loggers, job.trainer.precision_plugin.forward_context():
