@@ -326,7 +326,7 @@ def choose_place(values: Tensor, size: tuple[int, int]) -> Tensor:
     Returns:
         bool [height, width].
     """
-    grid = [min(GRID, side) for side in values.shape]
+    grid = min(GRID, values.shape[0]), min(GRID, values.shape[1])
     cells = functional.adaptive_avg_pool2d(values[None, None].double(), grid)[0, 0].flatten()
     order = cells.argsort(descending=True, stable=True)
     held = cells[order].cumsum(0) / cells.sum().clamp_min(1e-12)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from seewhy.analyses.audit.interventions import (
     measure_shared,
     refine_members,
 )
-from seewhy.analyses.audit.maps import Facts, Pictures, Rows, Values, compute_images, split_evenly
+from seewhy.analyses.audit.maps import Facts, Pictures, Rows, Values, compute_images, shrink, split_evenly
 from seewhy.core.types import Images
 from seewhy.models.batched import BatchedEvaluator
 
@@ -155,7 +156,7 @@ class Prover:
     ) -> Candidate:
         lessened = None
         if mask is not None:
-            lessened = torch.nn.functional.adaptive_avg_pool2d(mask[None, None].float(), small.shape[2:])[0, 0] >= 0.5
+            lessened = shrink(mask[None, None].float())[0, 0] >= 0.5
         members, _ = refine_members(kind, places, small, lessened)
         outside = np.setdiff1d(np.arange(len(subject.context)), members)
         rest = subject.context[outside] if len(outside) >= FEWEST else others
@@ -233,13 +234,11 @@ class Prover:
         donors = np.resize(others, len(own))
         partner = dict(zip(own.tolist(), donors.tolist(), strict=True))
 
-        def list_ways(images: Images, rows: Rows) -> list[Images]:
-            return shared.remove(images, self.pictures.gather([partner[row] for row in rows.tolist()]), draw)
+        def change(images: Images, rows: Rows, way: int) -> Images:
+            return shared.remove(images, self.pictures.gather([partner[row] for row in rows.tolist()]), draw)[way]
 
-        count = len(list_ways(self.pictures.gather(own[:1]), own[:1]))
-        changed = [
-            self._change(own, lambda images, rows, way=way: list_ways(images, rows)[way]) for way in range(count)
-        ]  # type: ignore[misc]
+        ways = len(shared.remove(self.pictures.gather(own[:1]), self.pictures.gather(donors[:1]), draw))
+        changed = [self._change(own, partial(change, way=way)) for way in range(ways)]
         classes = np.full(len(own), target) if target != ALL else self.facts.predicted[own]
         after = torch.stack(changed).mean(0).numpy()[np.arange(len(own)), classes]
         return self.facts.probabilities[own, classes] - after, changed[0].argmax(1).numpy()

@@ -240,4 +240,4 @@ def from_plain(stored: dict[str, Any]) -> Measurement | None:
         return None
     if len(follow) != 2 or len(accuracy) != 3 or not differences.keys() <= TESTS.keys():
         return None
-    return Measurement(differences, rise, fall, follow, accuracy)  # type: ignore[arg-type]
+    return Measurement(differences, rise, fall, follow, accuracy)
