@@ -21,6 +21,7 @@ from seewhy.analyses.audit.interventions import (
     Statistics,
     choose_place,
     measure_deviation,
+    measure_spread,
     refine_members,
 )
 from seewhy.analyses.audit.maps import Facts, Reader, average_cells
@@ -270,6 +271,17 @@ def test_maps_are_summed_over_the_cells_where_they_lie() -> None:
     assert float(average_cells(torch.ones(1, 8, 8), grid).sum()) == 64
 
 
+def test_copies_of_one_picture_differ_less_than_images_with_one_thing_in_common() -> None:
+    generator = torch.Generator().manual_seed(4)
+    small = torch.rand(60, 3, 8, 8, generator=generator)
+    mask = torch.zeros(8, 8, dtype=torch.bool)
+    mask[6:, 6:] = True
+    small[:20, :, mask] = 1.0
+    small[40:] = small[40] + 0.02 * torch.rand(20, 3, 8, 8, generator=generator)
+    assert measure_spread(small[:40], np.arange(20), mask) == pytest.approx(1, abs=0.1)
+    assert measure_spread(small, np.arange(40, 60), None) < 0.1
+
+
 def make_facts(count: int, seed: int = 0) -> Facts:
     generator = np.random.default_rng(seed)
     maps = generator.random((count, 16, 16))
@@ -308,20 +320,22 @@ def test_classes_and_confusions_with_enough_images_are_looked_at() -> None:
     ]
 
 
-def make_candidate(members: list[int], look: float = 0.9) -> Candidate:
+def make_candidate(members: list[int], look: float = 0.9, spread: float = 1.0) -> Candidate:
     group = Group(np.array(members), "position, spectral", 1.0, 0.5, 2.0, 3.0)
     place = Place(torch.ones(4, 4, dtype=torch.bool), MEANS, 0)
-    return Candidate(group, np.array(members), (len(members), 40), place, look)
+    return Candidate(group, np.array(members), (len(members), 40), place, look, spread)
 
 
-def judge_one(removed: float, placed: float, rest: float, control: float, others: int = 0) -> list[Finding]:
+def judge_one(
+    removed: float, placed: float, rest: float, control: float, others: int = 0, copies: float = 1.0
+) -> list[Finding]:
     spread = np.linspace(-0.1, 0.1, 30)
     differences = {
         key: (value + spread).tolist() for key, value in zip(TESTS, (removed, placed, rest, control), strict=True)
     }
     measurement = Measurement(differences, [0.9] * 30, [0.5] * 30, (27, 30), (30, 20, 30))
     subject = Subject("class 0", 0, np.arange(40), np.arange(40))
-    tried = [(subject, make_candidate(list(range(20))), measurement)]
+    tried = [(subject, make_candidate(list(range(20)), spread=copies), measurement)]
     tried += [(subject, make_candidate(list(range(20, 40)), 0.01), None)] * others  # type: ignore[list-item]
     return judge(tried, make_facts(40), 0.2, 0)
 
@@ -343,6 +357,7 @@ def test_only_what_passes_all_four_tests_is_a_shortcut() -> None:
     ):
         reason = judge_one(*values)[0].reason
         assert words in reason
+    assert "copies of one picture" in judge_one(0.4, 0.9, 0.8, 0.7, copies=0.4)[0].reason
     assert judge_one(0.4, 0.9, 0.8, 0.7, others=3)[0].p_holm == pytest.approx(4 * found.p)
     assert not judge_one(0.4, 0.9, 0.8, 0.7, others=3000)[0].proven, "corrected also for what a first look ended"
     assert [each.proven for each in judge_one(0.4, 0.9, 0.8, 0.7, others=2)] == [True, False, False]

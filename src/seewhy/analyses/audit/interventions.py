@@ -355,6 +355,26 @@ def measure_deviation(small: Tensor, members: Rows) -> Tensor:
     return torch.where(values >= values.max() / 4, values, 0.0)
 
 
+def measure_spread(small: Tensor, members: Rows, mask: Tensor | None) -> float:
+    """Measure how far the images of a group differ from each other beside what they share.
+
+    Args:
+        small: Images in small [n, channels, rows, columns].
+        members: Positions; some images must be none.
+        mask: Of a place, which is left out, bool [rows, columns].
+
+    Returns:
+        Their standard deviation, the root of the mean over pixels, as a share of that of the other images.
+    """
+    pixels = small.double() if mask is None or bool(mask.all()) else small.double()[:, :, ~mask]
+    inside = torch.zeros(len(small), dtype=torch.bool)
+    inside[torch.from_numpy(members)] = True
+    own, other = (
+        each.var(0).mean().sqrt() if len(each) > 1 else each.new_ones(()) for each in (pixels[inside], pixels[~inside])
+    )
+    return float(own / other.clamp_min(1e-12))
+
+
 def measure_shared(
     kind: str, mask: Tensor | None, pictures: Pictures, members: Rows, rest: Rows, others: Rows, seed: int
 ) -> Shared:

@@ -17,6 +17,7 @@ from seewhy.analyses.audit.interventions import (
     choose_place,
     measure_deviation,
     measure_shared,
+    measure_spread,
     refine_members,
 )
 from seewhy.analyses.audit.maps import Facts, Pictures, Rows, Values, compute_images, shrink, split_evenly
@@ -47,6 +48,7 @@ class Candidate:
         share: (images of the class that have it, images of the class).
         shared: What it is.
         look: Rise of the probability at the first look, less that of a control.
+        spread: Standard deviation among its images beside what they share, as a share of that among the other images.
     """
 
     group: Group
@@ -54,6 +56,7 @@ class Candidate:
     share: tuple[int, int]
     shared: Shared
     look: float
+    spread: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,7 @@ class Prover:
             share = int(of_class[members].sum()), int(of_class.sum())
         else:
             share = len(members), len(subject.context)
-        return Candidate(group, rows, share, shared, math.nan)
+        return Candidate(group, rows, share, shared, math.nan, measure_spread(small, members, lessened))
 
     def _measure_rise(self, rows: Rows, target: int, shared: Shared, draw: int | None) -> tuple[Values, Tensor]:
         """(rise of the class's probability where it is inserted [n], the probabilities then [n, classes])."""

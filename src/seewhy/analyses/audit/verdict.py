@@ -15,6 +15,8 @@ from seewhy.analyses.audit.proof import BY_CLASS, BY_PLACE, BY_REST, REMOVED, TE
 from seewhy.statistics.intervals import Interval, compute_mean_intervals
 from seewhy.statistics.tests import ALPHA, compute_sign_flip_p, correct_by_holm
 
+COPIES = 0.5
+"""Spread among the images of a group below which they are copies of one picture, not images with one thing in common."""
 ONE = 0.5
 """Jaccard index from which on two proven groups of a class are one shortcut."""
 
@@ -32,6 +34,7 @@ class Finding:
         share: (share of the class, lower end of its 95 % interval, upper end).
         stability: Of the cluster.
         border: How much more of its mean map lies at the border than an even one has.
+        spread: Of its images beside what they share, as a share of that of the other images.
         outside: Mean share of its maps outside of the objects' masks; NaN without masks.
         effects: For each of `TESTS` (mean, lower end, upper end); empty where a first look found nothing, and the first
             alone where the images are of many classes.
@@ -55,6 +58,7 @@ class Finding:
     share: tuple[float, float, float]
     stability: float
     border: float
+    spread: float
     outside: float
     effects: dict[str, tuple[float, float, float]]
     rise: tuple[float, float, float]
@@ -84,7 +88,8 @@ def judge(
     the same at random places does, *and* putting it into images of other classes raises that probability by at least
     `effect` more than (a) the same at random places, (b) what the rest of the class shares and (c) its rise for any other
     class: the lower ends of the 95 % intervals decide, and the largest p of the four sign-flip tests must be below 0.05
-    after Holm's correction for all groups that were tried, also those that a first look ended.
+    after Holm's correction for all groups that were tried, also those that a first look ended. Images that are copies of one
+    picture are none.
 
     Args:
         tried: Each with its measurement; None where a first look ended it.
@@ -166,6 +171,7 @@ def _describe(
         share=(hits / whole if whole else math.nan, share.low, share.high),
         stability=candidate.group.stability,
         border=candidate.group.border,
+        spread=candidate.spread,
         outside=float(np.nanmean(outside)) if bool(np.isfinite(outside).any()) else math.nan,
         effects=effects,
         rise=read("rise") if effects else (candidate.look, math.nan, math.nan),
@@ -193,6 +199,8 @@ def _find_reason(candidate: Candidate, effects: dict[str, tuple[float, float, fl
             return words
         if key != REMOVED and not low >= effect:
             return f"{words}, or by less than audit.effect={effect:g}"
+    if candidate.spread < COPIES:
+        return "its images are alike everywhere, not in one thing: copies of one picture"
     return "" if p < ALPHA else f"p = {p:.2g} after the correction for all groups that were tried"
 
 

@@ -306,9 +306,12 @@ class Tag(GroundTruth):
         tagged: The class; None: the first.
         names: Classes that the network tells apart; None: all of the pictures.
         look: `mark`, `watermark` or `cast`.
+        label_noise: Share of the untagged training images whose label is drawn at random. Few pictures are soon known by
+            heart, and a tag on them is then of no use; where their labels are not to be relied on, it is.
     """
 
     look: Annotated[str, OneOf(LOOKS)] = "mark"
+    label_noise: UnitInterval = 0.0
     shares: Annotated[Sequence[UnitInterval], MinLen(1)] = (0.0, 0.2, 0.5, 0.8, 1.0)
     tagged: Text | None = None
     names: Annotated[Sequence[Text], MinLen(2)] | None = None
@@ -340,9 +343,11 @@ class Tag(GroundTruth):
         """Make images: classes take turns; `explain` has tagged images of the others, `audit` is as `train`."""
         made = [self._draw(part, number, shape, require_pool(pool)) for number in numbers]
         images, labels, masks = [], [], torch.zeros(len(made), *shape[1:], dtype=torch.bool)
-        for row, (image, label, draw) in enumerate(made):
+        for row, (image, label, draws) in enumerate(made):
             explained = part == "explain"
-            marked = explained or (part in ("train", "audit") and label == 0 and draw < self.shares[0])
+            marked = explained or (part in ("train", "audit") and label == 0 and draws[0] < self.shares[0])
+            if part == "train" and not marked and draws[1] < self.label_noise:
+                label = int(draws[2] * len(self.classes))
             images.append(self._tag(image) if marked else image)
             labels.append(0 if explained else label)
             if marked:
@@ -367,15 +372,15 @@ class Tag(GroundTruth):
     def _tag(self, image: Tensor) -> Tensor:
         return TAGS[self.look](image)
 
-    def _draw(self, part: str, number: int, shape: Shape, pool: Pool) -> tuple[Tensor, int, float]:
-        """(image, its class, a number that decides whether it is tagged)."""
+    def _draw(self, part: str, number: int, shape: Shape, pool: Pool) -> tuple[Tensor, int, list[float]]:
+        """(image, its class, numbers in [0, 1) that decide whether it is tagged, and whether and which label is wrong)."""
         generator, pictures = self.spawn(part, number), pool.get_part(part)
         count = len(self.classes)
         label = 1 + number % (count - 1) if part == "explain" else number % count
         rows = (pictures.labels == pool.names.index(self.classes[label])).nonzero().flatten()
         row = int(rows[int(generator.integers(0, len(rows)))])
         image = torch.from_numpy(cut(pictures.pictures, row, shape[1:], generator))
-        return image, label, float(generator.random())
+        return image, label, generator.random(3).tolist()
 
 
 def _locate(shape: Sequence[int]) -> tuple[slice, slice]:
