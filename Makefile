@@ -23,6 +23,9 @@ ifneq ($(strip $(UNREAD)),)
 $(error $(foreach name,$(UNREAD),$(name)=$(value $(name))) is read by no target; arguments of a command stand in ARGS: make $(firstword $(MAKECMDGOALS)) ARGS="$(strip $(foreach name,$(UNREAD),$(name)=$(value $(name))))")
 endif
 
+TAGGED = model=cifar_cnn 'ground_truth=[tag]' 'ground_truth.tag.shares=[0.5]' ground_truth.tag.label_noise=0.5 \
+	ground_truth.tag.steps=600 optimization.lr=0.01
+
 help: ## show this list
 	@echo 'make <target> [ARGS="..."]: ARGS goes to the command, such as make explain ARGS="explainer=occlusion"'
 	@awk -F ':.*## ' '/^[a-z_-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
@@ -48,7 +51,7 @@ compare: $(RUNTIME) ## find out whether two classifiers answer for the same reas
 	$(RUN) src/compare.py $(ARGS)
 
 audit: $(RUNTIME) ## find out what a classifier uses besides the object (without ARGS: one that is trained on tagged images)
-	$(RUN) src/audit.py $(or $(ARGS),model=cifar_cnn 'ground_truth=[tag]' 'ground_truth.tag.shares=[0.5]')
+	$(RUN) src/audit.py $(or $(ARGS),$(TAGGED))
 
 ground_truth: $(RUNTIME) ## judge explainers where the truth is known: networks trained on planted data
 	$(RUN) src/ground_truth.py $(ARGS)
