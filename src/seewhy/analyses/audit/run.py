@@ -117,6 +117,9 @@ def run_audit(
     """
     classifier.facts.require_score("audit", "softmax", "binary")
     out, digest = RunFolder(folder), _digest({**(plan or {}), **vars(audit), "weights": classifier.weights_sha256})
+    cost = explainer.passes_per_image(size=classifier.facts.size, classes=len(classifier.facts.classes))
+    each = "as many as its map needs" if cost is None else f"{cost[0] + 1} forward and {cost[1]} backward"
+    print_line(f"passes for each image: {each}")
     reader = Reader(classifier, explainer, out, digest, audit.probe_batch_size)
     pictures, facts = reader.read(batches)
     names = classifier.facts.classes
