@@ -48,9 +48,16 @@ VALUES: dict[str, Any] = {
     "false": False,
 }
 SMALL = ["model=cifar_cnn", "model.weights=random", "trainer=cpu", "logger=[]"]
+SMALL += ["a=model/cifar_cnn", "cast=float16"]
 """What a command is tried with beside the setting in question."""
-SINGLE = ("explainer", "model", "data", "optimization", "trainer", "synthesis")
-TASK_OF = {"synthesis": "synthesize", "optimization": "train", "corruption": "robustness"}
+SINGLE = ("explainer", "model", "data", "optimization", "trainer", "synthesis", "audit")
+TASK_OF = {
+    "synthesis": "synthesize",
+    "optimization": "train",
+    "corruption": "robustness",
+    "ground_truth": "ground_truth",
+    "audit": "audit",
+}
 NEEDS = {"transformers": "transformers", "wandb": "wandb", "mlflow": "mlflow"}
 """Choices that need a package which need not be installed."""
 OWN_CODE = (
@@ -72,6 +79,14 @@ class Trial(NamedTuple):
 
     def __str__(self) -> str:
         return " ".join([self.task, *self.overrides, f"{self.key}={self.label}"])
+
+
+def list_small(task: str) -> list[str]:
+    """List what a task is tried with beside the setting in question: what it has."""
+    content = read_yaml(CONFIGS / f"{task}.yaml")
+    names = {str(next(iter(entry))) for entry in content.pop("defaults") if isinstance(entry, dict)}
+    names |= {name for name, value in content.items() if not isinstance(value, dict)}
+    return [word for word in SMALL if word.partition("=")[0].partition(".")[0] in names]
 
 
 def list_keys(config: Any, prefix: str) -> Iterator[str]:
@@ -106,7 +121,7 @@ def list_trials() -> list[Trial]:
         for name, value in read_yaml(CONFIGS / f"{task}.yaml").items():
             if name not in ("defaults", "hydra") and not isinstance(value, dict):
                 trials += [Trial(task, (), name, label) for label in VALUES]
-    for group in (*SINGLE, "metric", "callbacks", "logger", "corruption"):
+    for group in (*SINGLE, "metric", "callbacks", "logger", "corruption", "ground_truth"):
         task = TASK_OF.get(group, "explain")
         for path in sorted((CONFIGS / group).glob("*.yaml")):
             choice, content = path.stem, read_yaml(path)
@@ -176,6 +191,14 @@ LEGAL: dict[str, str] = {
     r"callbacks\.learning_rate\.logging_interval=null": "the interval of the schedule",
     r"callbacks\.robustness\.also=null": "no further explainer",
     r"logger\.\w+\.(name=(word|empty|null)|version=(0|huge|word|null))": "folders inside of the run folder",
+    r"ground_truth\.\w+\.(accuracy|follow)=0": "nothing is asked of the networks",
+    r"ground_truth\.tag\.tagged=word": "looked up among the classes of the data",
+    r"audit\.effect=0|audit\.fail_on=0(\.5)?": "any effect that is beyond chance; a number inside of its range",
+    r"certificate=word": "a path; a sweep looks for it before anything is computed, a report reads it",
+    r"explainer\.options\.(multiply_by_inputs|abs|relu_attributions|attribute_to_layer_input)=(true|false)": "a switch",
+    r"explainer\.options\.\w+=null": "Captum's default",
+    r"model\.classes=null": "numbered like the outputs of the network",
+    r"explainer\.sigma=0": "not blurred",
     r"corruption\.\w+\.(small=null|differs=(word|empty))": "the levels of larger pictures; words for the table",
 }
 
@@ -214,9 +237,10 @@ def attempt(trial: Trial, folder: Path) -> tuple[str | None, Any]:
 
     current = None
     try:
-        small = [word for word in SMALL if word.split("=")[0] not in {each.split("=")[0] for each in trial.overrides}]
+        typed = {each.partition("=")[0] for each in trial.overrides}
+        small = [word for word in list_small(trial.task) if word.partition("=")[0] not in typed]
         small = [word for word in small if not (word == "model.weights=random" and "model" in trial.overrides[:1])]
-        given = [*(small if trial.task != "report" else []), *trial.overrides, f"output={folder}"]
+        given = [*small, *trial.overrides, f"output={folder}"]
         cfg = compose(trial.task, tuple(given))
         OmegaConf.set_struct(cfg, True)
         if trial.key:
@@ -276,6 +300,10 @@ def build(task: str, cfg: Any) -> None:
         mock.patch("lightning.pytorch.Trainer.test", autospec=True, side_effect=start_loop),
         mock.patch("lightning.pytorch.Trainer.fit", autospec=True, side_effect=start_loop),
         mock.patch("seewhy.analyses.synthesis.run.run_synthesis", side_effect=Reached),
+        mock.patch("seewhy.analyses.ground_truth.run.run_study", side_effect=Reached),
+        mock.patch("seewhy.cli.doctor.read_test_images", side_effect=Reached),
+        mock.patch("seewhy.cli.compare.read_test_images", side_effect=Reached),
+        mock.patch("seewhy.cli.audit.read_test_images", side_effect=Reached),
         contextlib.suppress(Reached),
     ):
         tasks.TASKS[task](cfg, record)

@@ -1,5 +1,7 @@
 """A bad value of any setting is one message with its key; what is accepted although it is odd has a reason."""
 
+from pathlib import Path
+
 import pytest
 import try_settings
 
@@ -13,6 +15,7 @@ from seewhy.data.corruptions.attacks import FGSM, PGD
 from seewhy.data.corruptions.base import Corruption
 from seewhy.data.corruptions.imagenet_c import GaussianNoise
 from seewhy.data.corruptions.imagenet_c_digital import JPEG
+from seewhy.explainers.captum_adapter import Captum
 from seewhy.explainers.expert import Expert
 from seewhy.explainers.gradient_shap import GradientShap
 from seewhy.explainers.integrated_gradients import IntegratedGradients
@@ -27,9 +30,17 @@ def test_a_sample_of_all_settings_with_bad_values(capsys: pytest.CaptureFixture[
     assert try_settings.main(["--sample", "36", "--seed", "3"]) == 0, capsys.readouterr().out
 
 
+@pytest.mark.parametrize("task", try_settings.TASKS)
+def test_what_a_trial_stands_on_is_accepted(task: str, tmp_path: Path) -> None:
+    """Else every refusal of the walk would be that of the setting beside it."""
+    message, _ = try_settings.attempt(try_settings.Trial(task, (), "output", "word"), tmp_path)
+    assert message is None
+
+
 def test_every_setting_is_in_the_walk() -> None:
     keys = {trial.key for trial in try_settings.list_trials()}
     assert {"seed", "data.limit", "metric.deletion.n_steps", "optimization.optimizer.lr", "logger.csv.version"} <= keys
+    assert {"ground_truth.patch.share", "audit.effect", "networks", "cast", "audited"} <= keys
     assert {"corruption.pgd.step", "synthesis.margin", "trainer.devices", "callbacks.terminal.rows"} <= keys
 
 
@@ -70,6 +81,7 @@ def test_a_setting_that_nothing_reads_is_refused(kind: type, settings: dict[str,
             "corruption.pgd.step=0 must be a number from 0 to 1 or a fraction such as 8/255, above 0",
         ),
         (FGSM, {"eps": [2]}, "corruption.fgsm.eps=[2] must be a list that is not empty"),
+        (Captum, {"options": {"abs": True, "n_steps": {"a": 1}}}, "explainer.options.n_steps={a: 1} must be true or"),
         (Corruption, {"levels": [JPEG()], "moves_pixels": 1}, "corruption.moves_pixels=1 must be true or false"),
     ],
 )

@@ -123,6 +123,10 @@ def check_value(key: str, value: object, annotation: Any) -> None:
         return
     if isinstance(value, list) and validate(tuple(value)):
         return
+    member = _find_member_type(annotation) if isinstance(value, Mapping) else None
+    if isinstance(value, Mapping) and member is not None:
+        for name, each in value.items():
+            check_value(f"{key}.{name}", each, member)  # the message names the setting, not all of the mapping
     hint = _suggest(key, value, list_words(annotation))
     if isinstance(value, int | float) and validate(str(value)):
         hint = f"; as text: {key}=\"'{write_value(value)}'\""
@@ -132,6 +136,17 @@ def check_value(key: str, value: object, annotation: Any) -> None:
     ):
         allowed = allowed.replace("a number", "a finite number")
     raise UserError(f"{key}={write_value(value)} must be {allowed}{hint}")
+
+
+def _find_member_type(annotation: Any) -> Any:
+    """The type of the values of a mapping that an annotation allows; None where it allows no mapping."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if inspect.isclass(origin) and issubclass(origin, Mapping) and len(arguments) == 2:
+        return arguments[1]
+    if origin is Annotated or _is_union(annotation):
+        members = [_find_member_type(each) for each in (arguments[:1] if origin is Annotated else arguments)]
+        return next((each for each in members if each is not None), None)
+    return None
 
 
 def _suggest(key: str, value: object, words: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from seewhy.analyses.ground_truth.base import GroundTruth, Planted, Probe, Shape
 from seewhy.analyses.ground_truth.pool import Part, Pool, cut
 from seewhy.core.errors import UserError
 from seewhy.core.facts import Facts
-from seewhy.core.settings import OneOf, Text, UnitInterval
+from seewhy.core.settings import OneOf, Share, Text, UnitInterval
 from seewhy.core.types import Images
 
 PATTERNS = ("stripes", "bars", "checks", "ring")
@@ -94,7 +94,7 @@ class Patch(GroundTruth):
         share: Of the shorter side of the image that a patch has as its side.
     """
 
-    share: UnitInterval = 0.25
+    share: Share = 0.25
 
     needs_pictures: ClassVar[bool] = True
 
