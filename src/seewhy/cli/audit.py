@@ -122,7 +122,7 @@ def _train_on_planted(cfg: DictConfig, folder: Path) -> tuple[Classifier, Iterab
     shares = ", ".join(f"{key} {100 * share:.0f} %" for key, share in proof.shares.items())
     print_line(f"of the tagged class: {shares}")
     images = PlantedImages(kind, "audit", cfg.audited, get_shape(classifier), pool)
-    loader = images.load(cfg.data.batch_size)
+    loader = images.load(100)
     batches = (batch._replace(masks=None, paths=[""] * len(batch.names)) for batch in loader)
     return classifier, batches, {"kind": str(name), **kind.parameters, **describe_shares(proof)}
 
