@@ -408,6 +408,12 @@ def test_the_command_trains_on_tagged_images_finds_the_tag_and_fails_where_it_is
     assert "What it uses besides the object" in page
     assert "<script" not in page
     assert not (tmp_path / "run" / "audit" / "pixels.npy").exists()
+    before = (tmp_path / "run" / "audit.csv").read_bytes()
+    with pytest.raises(SystemExit):
+        run_command(tmp_path / "run", *TRAINED, "audit.fail_on=0.25")
+    again = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (again["images_done_before"], again["passes"]["backward"]) == (180, 0)
+    assert (tmp_path / "run" / "audit.csv").read_bytes() == before
 
 
 def test_the_command_audits_a_network_as_it_is(tmp_path: Path) -> None:

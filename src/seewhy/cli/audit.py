@@ -86,6 +86,7 @@ def _train_on_planted(cfg: DictConfig, folder: Path) -> tuple[Classifier, Iterab
     from seewhy.analyses.ground_truth.run import CellStore
     from seewhy.core.facts import CIFAR10_CLASSES
     from seewhy.core.files import RunFolder
+    from seewhy.models.weights import hash_weights
 
     name, given = next(iter(cfg.ground_truth.items()))
     kind: GroundTruth = build_object(given, f"ground_truth.{name}", "object")
@@ -112,6 +113,7 @@ def _train_on_planted(cfg: DictConfig, folder: Path) -> tuple[Classifier, Iterab
     words = repr([plain.get(key) for key in ("model", "data", "ground_truth", "optimization", "seed")])
     store = CellStore(RunFolder(folder), hashlib.blake2b(words.encode(), digest_size=8).hexdigest())
     proof = store.read_network("tagged", classifier)
+    classifier.weights_sha256 = hash_weights(classifier.network)
     if proof is None:
         print_line(f"training {classifier.name} on {kind.steps:,} batches of {kind.batch_size} tagged images")
         off = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar"), False)
