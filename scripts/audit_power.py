@@ -42,7 +42,20 @@ from seewhy.models.classifier import Classifier
 
 ROOT = Path(__file__).resolve().parents[1]
 COLUMNS = (
-    *("model", "weights", "look", "share", "seed", "tagged", "steps", "audited", "effect", "accuracy", "follow"),
+    *(
+        "model",
+        "weights",
+        "look",
+        "share",
+        "seed",
+        "tagged",
+        "steps",
+        "audited",
+        "effect",
+        "resamples",
+        "accuracy",
+        "follow",
+    ),
     *("groups", "shortcuts", "rank", "share_found", "share_low", "share_high", "true_share", "jaccard", "found_effect"),
     *("alarms", "strongest_alarm", "train_seconds", "audit_seconds", "passes"),
 )
@@ -126,6 +139,7 @@ def run_job(options: argparse.Namespace, pool: Pool, look: str, share: float, se
         "steps": options.steps,
         "audited": options.audited,
         "effect": options.effect,
+        "resamples": audit.resamples,
         "accuracy": rates["with"],
         "follow": rates["inserted"],
         "groups": len(result.findings),
@@ -150,7 +164,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         return []
     with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+        return [{key: row.get(key, "") for key in COLUMNS} for row in csv.DictReader(file)]
 
 
 def write_page(rows: list[dict[str, str]]) -> str:

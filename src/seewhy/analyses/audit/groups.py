@@ -247,7 +247,7 @@ def cluster_ends(points: Values, seed: int) -> Labels:
     """
     labels = np.full(len(points), -1, dtype=np.int64)
     for number in range(min(AXES, points.shape[1])):
-        sides = KMeans(2, n_init=3, random_state=seed).fit_predict(points[:, [number]])
+        sides = KMeans(2, n_init=1, random_state=seed).fit_predict(points[:, [number]])
         smaller = int(np.bincount(sides, minlength=2).argmin())
         labels[(sides == smaller) & (labels < 0)] = number
     return labels

@@ -30,6 +30,8 @@ PIXELS = "pixels.npy"
 """All images one behind the other, in the folder of what is done; removed at the end of the run."""
 SIDE = 32
 """Cells along a side of the small maps and pictures."""
+REMEMBERED = 12
+"""Averages of images."""
 LARGEST = 2**31
 """Bytes of the largest file of what is done that is read."""
 Values = NDArray[np.float64]
@@ -74,6 +76,7 @@ class Pictures:
         self.paths: list[str] = []
         self.label_names: list[str] = []
         self.shape: tuple[int, ...] = ()
+        self._averages: dict[bytes, Tensor] = {}
 
     def add(self, batch: Batch) -> None:
         """Append a batch.
@@ -125,7 +128,7 @@ class Pictures:
         return torch.cat(parts) if parts else torch.zeros(0, *self.shape)
 
     def average(self, rows: Rows) -> Tensor:
-        """Average images, a few at a time.
+        """Average images, a few at a time; the last averages are remembered.
 
         Args:
             rows: Of the images, at least one.
@@ -133,10 +136,15 @@ class Pictures:
         Returns:
             float32 [channels, height, width].
         """
-        total = torch.zeros(self.shape, dtype=torch.float64)
-        for start in range(0, len(rows), 64):
-            total += self.gather(rows[start : start + 64]).double().sum(0)
-        return (total / len(rows)).float()
+        key = rows.tobytes()
+        if key not in self._averages:
+            total = torch.zeros(self.shape, dtype=torch.float64)
+            for start in range(0, len(rows), 64):
+                total += self.gather(rows[start : start + 64]).sum(0)
+            self._averages[key] = (total / len(rows)).float()
+            while len(self._averages) > REMEMBERED:
+                self._averages.pop(next(iter(self._averages)))
+        return self._averages[key]
 
 
 def shrink(images: Tensor) -> Tensor:

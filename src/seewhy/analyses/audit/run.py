@@ -56,7 +56,7 @@ class Audit:
     candidates: Count = 12
     images: Several = 100
     places: Count = 3
-    resamples: Count = 10
+    resamples: Count = 5
     effect: UnitInterval = 0.2
     fail_on: UnitInterval | None = None
     seed: Seed = 0
