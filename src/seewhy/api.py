@@ -20,6 +20,7 @@ from seewhy.cli.program import quieten
 from seewhy.cli.suggestions import describe_unknown_key
 from seewhy.core.errors import UserError
 from seewhy.core.facts import Facts
+from seewhy.core.precision import compute_in_full, doubt_speed, find_narrow_type, name_type
 from seewhy.core.target_choice import describe_target, parse_targets
 from seewhy.core.types import Batch, Skipped
 from seewhy.data.in_memory import (
@@ -41,6 +42,14 @@ from seewhy.metrics.batch import build_context, measure_batch, select_masks, sel
 from seewhy.models.classifier import Classifier, Passes
 from seewhy.report.explanations import ExplainedImage, Explanations, Origin
 from seewhy.runs.batch_results import Cost, CurveRow, collect_curve_rows
+from seewhy.runs.precision import (
+    COMPARED,
+    add_float32,
+    describe_precision,
+    read_compared,
+    summarise_precision,
+    warn_of_precision,
+)
 from seewhy.statistics.schema import collect_metric_facts
 
 if TYPE_CHECKING:
@@ -235,10 +244,14 @@ def _explain_all(
             skipped += batch.skipped
             if batch.names:
                 placed = batch.to(classifier.device)
-                with torch.inference_mode(), classifier.frozen():
+                with torch.inference_mode(), compute_in_full(classifier.device.type), classifier.frozen():
                     logits = classifier(placed.images)
                 for run in runs:
                     skipped += _explain_batch(classifier, placed, logits, run, target, cfg)
+        narrow = find_narrow_type(classifier.device.type)
+        if narrow is not None:
+            for run in runs:
+                _report_precision(run, name_type(narrow), doubt_speed(classifier.device.type))
     return Explanations((each for run in runs for each in run.explanations), dict.fromkeys(skipped))
 
 
@@ -250,9 +263,9 @@ def _explain_batch(
     with _record_cost(classifier, origin, "attribution"):
         explanations, left_out = explain_batch(classifier, batch, logits, explainer, target)
     rows: list[CurveRow] = []
+    options = {"seed": cfg.seed, "probe_batch_size": cfg.probe_batch_size}
     if metrics and explanations:
         metrics, _ = select_measurable(metrics, batch.masks is not None)
-        options = {"seed": cfg.seed, "probe_batch_size": cfg.probe_batch_size}
         with _record_cost(classifier, origin, "metrics"):
             masks = select_masks(batch, explanations)
             context = build_context(classifier, explanations, explainer, masks=masks, **options)
@@ -261,10 +274,24 @@ def _explain_batch(
         origin.facts = collect_metric_facts(metrics.values(), classifier.facts.has_probabilities)
         for metric in metrics.values():
             metric.reset()  # the explanations have the values
+    if find_narrow_type(batch.images.device.type) is not None and origin.images < COMPARED:
+        count = COMPARED - origin.images
+        run_again = batch.first(count), logits[:count], explainer, target, metrics
+        explanations = add_float32(explanations, classifier, *run_again, **options)
     origin.images += len({each.image_name for each in explanations})
     for each in explanations:
         kept.append(ExplainedImage.of(each, origin, (row for row in rows if row.image == each.name)))
     return left_out
+
+
+def _report_precision(run: _Run, dtype: str, doubt: str) -> None:
+    """Log what a shorter type changed of the first images, as a command prints it."""
+    compared, log = read_compared(run.explanations), logging.getLogger(__name__)
+    summary = summarise_precision(compared, dtype) if compared else None
+    if summary is not None:
+        log.info("%s: %s", run.explainer.name, describe_precision(summary))
+    for warning in filter(None, (warn_of_precision(summary) if summary else "", doubt)):
+        log.warning("%s: %s", run.explainer.name, warning)
 
 
 @contextmanager

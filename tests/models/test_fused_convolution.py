@@ -242,7 +242,9 @@ def test_a_result_that_is_written_over_later_is_not_kept_for_the_gradient() -> N
     both(classifier)
 
 
-def test_double_precision_and_autocast_are_computed_by_the_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_double_precision_and_other_types_than_those_of_autocast_are_computed_by_the_layers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     layer, activation = nn.Conv2d(3, 3, 1), read_activation(nn.ReLU())
     assert activation is not None
     values = torch.ones(1, 3, 4, 4)
@@ -251,6 +253,8 @@ def test_double_precision_and_autocast_are_computed_by_the_layers(monkeypatch: p
     assert not can_fuse(values[:0], layer.weight, activation)
     with torch.autocast("cpu", torch.bfloat16):
         assert not can_fuse(values, layer.weight, activation)
+        assert not can_fuse(values.bfloat16(), layer.weight, activation)
+    assert not can_fuse(values.bfloat16(), layer.weight.bfloat16(), activation)
     monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
     assert not can_fuse(values, layer.weight, activation)
     monkeypatch.undo()
@@ -304,3 +308,39 @@ def test_a_classifier_that_was_looked_over_can_be_sent_to_another_process() -> N
     again = pickle.loads(pickle.dumps(classifier))
     assert chains(again) == {"0": True}
     both(again)
+
+
+def test_under_autocast_convolutions_are_fused_in_bfloat16_and_float32_is_as_before() -> None:
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("oneDNN has no bfloat16 on this processor")
+    torch.manual_seed(0)
+    classifier = classifier_with(Blocks())
+    images = images_beside_no_kink(classifier, 2, SIZE).requires_grad_()
+    results = {}
+    for narrow in (False, True, False):
+        with torch.autocast("cpu", torch.bfloat16, enabled=narrow), classifier.frozen(), operations() as made:
+            logits = classifier(images)
+            (gradient,) = torch.autograd.grad(logits[:, 1].sum(), images)
+        assert FUSED in made and logits.dtype == gradient.dtype == torch.float32
+        if not narrow and False in results:
+            assert torch.equal(results[False][0], logits) and torch.equal(results[False][1], gradient)
+        results[narrow] = logits.detach(), gradient
+    assert not torch.equal(results[True][0], results[False][0])
+    for found, expected in zip(results[True], results[False], strict=True):
+        # a few layers, each rounded to 8 bits, and a gate that may stand on the other side of its kink
+        assert float((found - expected).norm() / expected.norm()) < 0.1
+
+
+def test_parameters_that_were_folded_under_autocast_are_folded_in_float32() -> None:
+    torch.manual_seed(0)
+    classifier = classifier_with(Blocks())
+    images = images_beside_no_kink(classifier, 2, SIZE)
+    with torch.no_grad(), classifier.frozen():
+        expected = classifier(images)
+    torch.manual_seed(0)
+    other = classifier_with(Blocks())
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16), other.frozen():
+        other(images)
+        with torch.autocast("cpu", enabled=False):
+            found = other(images)
+    assert torch.equal(found, expected) and chains(other) == chains(classifier)

@@ -58,6 +58,8 @@ class Attribution(JournalUser):
         """Refuse an unknown target before any image is read; settle what the explainer leaves to the network."""
         parse_targets(self.target, pl_module.facts.classes)
         self.explainer.check_names(pl_module)
+        with trainer.precision_plugin.forward_context():
+            self.explainer.check_precision(pl_module.device.type)
         self.explainer = self.explainer.resolve(pl_module, pl_module.facts.shape)
 
     def on_test_batch_end(  # type: ignore[override]

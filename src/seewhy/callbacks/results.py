@@ -14,6 +14,7 @@ from seewhy.callbacks.attribution import Attribution
 from seewhy.callbacks.faithfulness import Faithfulness
 from seewhy.callbacks.journaling import JournalReader, JournalUser, find_callback
 from seewhy.callbacks.pictures import Figures
+from seewhy.callbacks.precision import Precision
 from seewhy.core.files import RunFolder
 from seewhy.core.settings import Amount, Text, check_when_made
 from seewhy.core.target_choice import name_image
@@ -131,7 +132,11 @@ class Terminal(JournalUser):
         if accuracy := describe_accuracy(totals):
             self.console.print(escape(accuracy), soft_wrap=True)
         self._print_scores(trainer)
-        for caveat in list_caveats(totals, pl_module):
+        precision = find_callback(trainer, Precision)
+        results, warnings = ([], []) if precision is None else precision.list_lines()
+        for line in results:
+            self.console.print(escape(line), soft_wrap=True)
+        for caveat in (*list_caveats(totals, pl_module), *warnings):
             self.console.print(f"[yellow]{escape(caveat)}[/]", soft_wrap=True)
 
     def _print_scores(self, trainer: Trainer) -> None:

@@ -13,6 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from seewhy.cli.instantiate import build_object
+from seewhy.core.errors import UserError
 from seewhy.models.build import choose_origin
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from seewhy.core.types import Batch
     from seewhy.models.classifier import Classifier
     from seewhy.runs.loggers.backends import LoggerGroup
+
+
+PRECISIONS = ("bf16-mixed", "32-true")
+"""What Lightning calls the passes of precision=bfloat16, and its default."""
 
 
 @dataclass
@@ -184,6 +189,15 @@ def build_trainer(cfg: DictConfig, **options: Any) -> Trainer:
 
     Returns:
         The trainer.
+
+    Raises:
+        UserError: `precision` and `trainer.precision` say different things.
     """
+    if cfg.get("precision", "float32") != "float32":
+        if (given := cfg.trainer.get("precision", PRECISIONS[1])) not in PRECISIONS:
+            raise UserError(
+                f"precision={cfg.precision} and trainer.precision={given} contradict each other: leave one out"
+            )
+        options["precision"] = PRECISIONS[0]
     trainer: Trainer = build_object(cfg.trainer, "trainer", "all", **options)
     return trainer

@@ -243,6 +243,7 @@ SETTINGS: dict[str, Any] = {
     "seed": Seed,
     "target": TargetList,
     "probe_batch_size": ProbeBatchSize,
+    "precision": Annotated[str, OneOf(("float32", "bfloat16"))],
     "threads": Threads | None,
     "resume": PathNumber | None,
     "shard": Text | None,

@@ -88,6 +88,8 @@ class Explanation:
     """The channels that are shown, as in `Facts`."""
     suffix: str = ""
     """Which target of the image this is, at the end of `name`, where several are explained."""
+    float32: Mapping[str, float] | None = None
+    """What the map and its metrics are in float32, of the first explanations of a run in bfloat16."""
 
     def __repr__(self) -> str:
         size = " x ".join(map(str, self.attribution.shape))

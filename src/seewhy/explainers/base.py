@@ -13,6 +13,7 @@ from torch import Tensor
 
 from seewhy.core.disclosure import mask_secrets
 from seewhy.core.errors import Incompatible, UserError, name_key, name_own_code
+from seewhy.core.precision import find_narrow_type, name_type
 from seewhy.core.settings import ProbeBatchSize, Seed, check_fields
 from seewhy.core.tensors import is_all_finite
 from seewhy.core.types import Attributions, Classes, Images, Targets
@@ -74,6 +75,8 @@ class Explainer(ABC):
     """(forward, backward) passes of an image, where they do not depend on the parameters."""
     looks_inside: ClassVar[str] = ""
     """What a method reads beside outputs and gradients: `layers` (of modules), `operations` (every one), or nothing."""
+    needs_float32: ClassVar[str] = ""
+    """Why the method is refused under autocast; empty where it may compute in bfloat16."""
     is_local: ClassVar[bool] = False
     """Whether a map is made of gradients at the image itself, which rounding decides where the image is flat."""
     unprinted: ClassVar[frozenset[str]] = frozenset(("seed", "probe_batch_size"))
@@ -118,6 +121,7 @@ class Explainer(ABC):
         weights = Targets.of(targets)
         _check(classifier, images, weights)
         _check_visible(classifier, self)
+        self.check_precision(images.device.type)
         devices = [images.device] if images.device.type == "cuda" else []
         with torch.inference_mode(False), torch.no_grad(), classifier.frozen(), torch.random.fork_rng(devices=devices):
             copies = images.detach().to(torch.promote_types(images.dtype, classifier.mean.dtype), copy=True)
@@ -150,6 +154,23 @@ class Explainer(ABC):
     @abstractmethod
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         """The method itself; runs without gradients, on copies, with a frozen classifier."""
+
+    def check_precision(self, device: str) -> None:
+        """Refuse a method, or another inside of it, that rounding would decide in the type of autocast.
+
+        Args:
+            device: Kind of device, such as `cpu`.
+
+        Raises:
+            Incompatible: It is on, and the method needs float32.
+        """
+        narrow = find_narrow_type(device)
+        inner = [each for each in vars(self).values() if isinstance(each, Explainer)]
+        for each in (self, *inner):
+            if narrow is not None and each.needs_float32:
+                raise Incompatible(
+                    f"{each.name} is not computed in {name_type(narrow)}: {each.needs_float32}; set precision=float32"
+                )
 
     def check_names(self, classifier: Classifier) -> None:
         """Check what the settings name of a network, before any image is read: the layer, where the method has one.

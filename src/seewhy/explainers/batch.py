@@ -12,6 +12,7 @@ from torch import Tensor
 from seewhy.core.errors import UserError, name_images
 from seewhy.core.facts import Facts
 from seewhy.core.outputs import list_labels
+from seewhy.core.precision import find_narrow_type
 from seewhy.core.target_choice import SEPARATOR, choose, name_suffix, parse_targets
 from seewhy.core.targets import UNKNOWN
 from seewhy.core.types import Attributions, Batch, Classes, Explanation, Images, Prediction, Skipped, Targets
@@ -167,7 +168,9 @@ def measure_ties(
     rows = find_flat(images).nonzero().flatten() if explainer.is_local else images.new_zeros(0, dtype=torch.int64)
     if len(rows):
         signs = torch.randint(2, images.shape[1:], generator=torch.Generator().manual_seed(0)) * 2 - 1
-        nudged = images[rows] + signs.to(images) * estimate_relative_rounding(classifier, images)
+        narrow = find_narrow_type(images.device.type)
+        size = estimate_relative_rounding(classifier, images) if narrow is None else torch.finfo(narrow).eps
+        nudged = images[rows] + signs.to(images) * size
         twins = explainer.attribute(classifier, nudged, Targets.of(targets)[rows]).maps
         for row, first, twin in zip(rows.tolist(), maps[rows].double(), twins.double(), strict=True):
             largest = float(torch.maximum(first.norm(), twin.norm()))

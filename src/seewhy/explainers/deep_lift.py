@@ -35,6 +35,9 @@ class DeepLift(BaselineExplainer):
     """
 
     looks_inside: ClassVar[str] = "operations"
+    needs_float32: ClassVar[str] = (
+        "its multipliers are quotients of differences, which rounding decides where they are small"
+    )
 
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         baselines = self.build_baselines(images)

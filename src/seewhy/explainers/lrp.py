@@ -73,6 +73,7 @@ class Lrp(Explainer):
     dense_gamma: NonNegative = 0.05
 
     looks_inside: ClassVar[str] = "operations"
+    needs_float32: ClassVar[str] = "its rules divide by sums that cancel, so that relevance is not conserved"
     passes: ClassVar[tuple[int, int] | None] = (1, 1)
     is_local: ClassVar[bool] = True
 

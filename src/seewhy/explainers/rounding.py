@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from seewhy.core.precision import find_narrow_type
 from seewhy.core.types import Images, Targets
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ def estimate_relative_rounding(classifier: Classifier, images: Images) -> float:
 
     A sum of N terms in a precision of unit roundoff u = eps / 2 is off by about sqrt(N) u; a difference of two such sums by
     at most twice that, sqrt(N) eps. N adds up along the network: the inputs of a unit of every layer with weights, and
-    log2 of the number of an image's values for what is summed pairwise, as means and pools are.
+    log2 of the number of an image's values for what is summed pairwise, as means and pools are. Under autocast products are
+    added up in float32, and each layer rounds its weights, values and result to the shorter type: sqrt(3 layers) eps more.
     Higham, Mary: A new approach to probabilistic rounding error analysis, SIAM Journal on Scientific Computing 2019.
 
     Args:
@@ -28,14 +30,13 @@ def estimate_relative_rounding(classifier: Classifier, images: Images) -> float:
         images: Float [batch, channels, height, width]: their type is that of the arithmetic, unless autocast is on.
 
     Returns:
-        sqrt(N) eps.
+        sqrt(N) eps, and what autocast adds.
     """
-    device = images.device.type
-    narrowed = images.dtype == torch.float32 and torch.is_autocast_enabled(device)
-    eps = torch.finfo(torch.get_autocast_dtype(device) if narrowed else images.dtype).eps
     weights = [each for each in classifier.network.parameters() if each.ndim in (2, 4) and len(each)]
     terms = sum(each.numel() // len(each) for each in weights) + math.log2(max(2, images[0].numel()))
-    return math.sqrt(terms) * eps
+    narrow = find_narrow_type(images.device.type) if images.dtype == torch.float32 else None
+    layers = 0.0 if narrow is None else math.sqrt(3 * len(weights)) * torch.finfo(narrow).eps
+    return math.sqrt(terms) * torch.finfo(images.dtype).eps + layers
 
 
 def bound_score_differences(classifier: Classifier, logits: Tensor, targets: Targets, images: Images) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -14,6 +15,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from seewhy.core.errors import UserError, name_own_code
+from seewhy.core.precision import compute_in_full, find_narrow_type
 from seewhy.core.settings import OneOf, check_when_made
 from seewhy.core.tensors import find_finite_rows
 from seewhy.core.types import Attributions, Classes, Images, Targets
@@ -78,6 +80,16 @@ class MetricContext:
         self.seed = seed
         self.evaluator = BatchedEvaluator(classifier, self.images[0], probe_batch_size)
         self._results: dict[Hashable, Any] = {}
+
+    def renew(self) -> MetricContext:
+        """Build the same context without what was computed in it.
+
+        Returns:
+            The context.
+        """
+        options: dict[str, Any] = {"explainer": self.explainer, "masks": self.masks, "seed": self.seed}
+        batch = self.classifier, self.images, self.targets, self.attributions
+        return MetricContext(*batch, **options, probe_batch_size=self.evaluator.batch_size)
 
     def compute_once(self, key: Hashable, compute: Callable[[], Result]) -> Result:
         """Compute a result the first time that any metric asks for it, and cache it.
@@ -239,6 +251,8 @@ class ImageMetric(Metric):
     """Columns beside the score, such as ("coverage",); they are written as `<name>_<column>`."""
     outcomes: ClassVar[tuple[float, float] | None] = None
     """The two scores that an image can have, such as (0, 1); None: any number."""
+    needs_float32: ClassVar[bool] = False
+    """Whether the metric is measured in float32 also in a run in bfloat16: it is a small difference of scores."""
     needs_masks: ClassVar[bool] = False
     """Whether the metric compares maps with masks of the object."""
 
@@ -297,9 +311,13 @@ class ImageMetric(Metric):
             context: Of the same batch, so that several metrics share their passes.
         """
         shared = context or MetricContext(classifier, images, targets, attributions)
+        full = contextlib.ExitStack()
+        if self.needs_float32 and find_narrow_type(images.device.type) is not None:
+            shared = shared.renew()
+            full.enter_context(compute_in_full(images.device.type))
         devices = [images.device] if images.device.type == "cuda" else []
         drawing, own_code = torch.random.fork_rng(devices=devices), name_own_code(f"metric {self.name}", self)
-        with torch.inference_mode(False), torch.no_grad(), classifier.frozen(), drawing, own_code:
+        with full, torch.inference_mode(False), torch.no_grad(), classifier.frozen(), drawing, own_code:
             measured = self.measure(shared)
         for column in ("score", *self.columns):
             values = measured.get(column) if isinstance(measured, Mapping) else None

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.core.errors import Incompatible
+from seewhy.core.precision import compute_in_full
 from seewhy.core.types import Images
 from seewhy.models.band_responses import find_grid_by_responses, is_contradicted
 from seewhy.models.cell_grid import CellGrid, GridAxis
@@ -26,7 +27,7 @@ _MEASURED: WeakKeyDictionary[nn.Module, dict[object, Any]] = WeakKeyDictionary()
 
 
 def remember(classifier: Classifier, key: object, measure: Callable[[], Result]) -> Result:
-    """Measure something of a network once, not for every batch.
+    """Measure something of a network once, not for every batch, and in full precision.
 
     Args:
         classifier: The classifier, as long as whose network lives the result is kept.
@@ -38,7 +39,8 @@ def remember(classifier: Classifier, key: object, measure: Callable[[], Result])
     """
     measured = _MEASURED.setdefault(classifier.network, {})
     if key not in measured:
-        measured[key] = measure()
+        with compute_in_full(classifier.mean.device.type):
+            measured[key] = measure()
     result: Result = measured[key]
     return result
 

@@ -14,6 +14,7 @@ from seewhy.report.runs import find_records, read_record
 from seewhy.runs.console import TextConsole, doubt_accuracy
 from seewhy.runs.journal import FOLDER, Journal
 from seewhy.runs.logged_results import write_sheet
+from seewhy.runs.precision import read_compared, summarise_precision, warn_of_precision, write_precision
 from seewhy.runs.resume_check import Shard, describe_differences, select_shared
 from seewhy.runs.scores import write_curves, write_scores
 from seewhy.runs.tables import Totals, write_tables
@@ -112,6 +113,7 @@ def merge_shards(shards: Sequence[ShardRun], folder: Path) -> dict[str, Any]:
     return {
         **{key: first.record[key] for key in COPIED if key in first.record},
         **({"accuracy_warning": doubt} if doubt else {}),
+        **_merge_precision(out, journal, shards),
         "task": "explain",
         "overrides": _drop_shard(first.plan["overrides"]),
         **({"logged": totals.average_losses()} if totals.losses else {}),
@@ -120,6 +122,18 @@ def merge_shards(shards: Sequence[ShardRun], folder: Path) -> dict[str, Any]:
         **(totals.describe_metrics() if "metrics" in first.record else {}),
         "shards": [str(run.folder) for run in shards],
     }
+
+
+def _merge_precision(out: RunFolder, journal: Journal, shards: Sequence[ShardRun]) -> dict[str, Any]:
+    """What a shorter type changed on the first images, which lie in the first shard."""
+    dtypes = [run.record["precision"]["type"] for run in shards if "precision" in run.record]
+    compared = read_compared(journal.read_explanations()) if dtypes else []
+    if not compared:
+        return {"precision": {"type": dtypes[0]}} if dtypes else {}
+    write_precision(out, compared)
+    summary = summarise_precision(compared, dtypes[0])
+    warning = warn_of_precision(summary)
+    return {"precision": summary | ({"warning": warning} if warning else {})}
 
 
 def check_shards(shards: Sequence[ShardRun]) -> None:

@@ -82,7 +82,7 @@ class BatchResults:
         images: Those that could be read.
         skipped: Those that could not be read or explained, with the reason.
         curves: Points of all perturbation curves.
-        costs: By stage: `attribution`, `metrics`.
+        costs: By stage: `attribution`, `metrics`, `precision`.
         left_out: Metrics that need what the data lack.
         batch_sizes: Most images in one pass where that was measured, by the kind of pass.
         stored: Digest of each file that belongs to the batch, by its name in the run folder.
@@ -203,7 +203,7 @@ def record_cost(classifier: Classifier, outputs: dict[str, Any], stage: str) -> 
     Args:
         classifier: The network whose passes are counted.
         outputs: Those of a test step.
-        stage: `attribution` or `metrics`.
+        stage: `attribution`, `metrics` or `precision`.
 
     Yields:
         Nothing.
@@ -214,7 +214,7 @@ def record_cost(classifier: Classifier, outputs: dict[str, Any], stage: str) -> 
     outputs.setdefault("costs", {})[stage] = Cost(spent.forward, spent.backward, time.perf_counter() - start)
 
 
-OPTIONAL = frozenset(("labels", "true_labels", "label_accuracy", "display", "suffix", "weights"))
+OPTIONAL = frozenset(("labels", "true_labels", "label_accuracy", "display", "suffix", "weights", "float32"))
 """Fields of a prediction, a target and an explanation that the journal leaves out where they are not set."""
 
 

@@ -84,6 +84,28 @@ class Sheet(_Open):
     style: Style
 
 
+class Change(_Open):
+    """What a shorter type changes of a metric."""
+
+    float32: float | None
+    change: Amount | None
+    agreement: float | None
+
+
+class Narrowing(_Open):
+    """The shorter type in which a run computed, and what it changed on the explanations that were compared."""
+
+    type: str
+    explanations: Count = 0
+    rank_correlation: float | None = None
+    rank_correlation_least: float | None = None
+    top_overlap: float | None = None
+    top_overlap_least: float | None = None
+    metrics: dict[str, Change] = {}
+    warning: str = ""
+    slow: str = ""
+
+
 class Record(_Open):
     """run.json: what was run, on what, and how it ended."""
 
@@ -104,6 +126,7 @@ class Record(_Open):
     reason: str = ""
     earlier: list[dict[str, Any]] = []
     device: str = ""
+    precision: Narrowing | None = None
     explainer: Method | None = None
     model: Model | None = None
     sheet: Sheet | None = None

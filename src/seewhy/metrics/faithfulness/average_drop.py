@@ -176,6 +176,7 @@ class Completeness(ImageMetric):
     construct = "faithfulness"
     in_mean_rank = False
     higher_is_better = False
+    needs_float32 = True
     columns = ("relative", "change")
 
     @property

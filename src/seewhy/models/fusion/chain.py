@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from seewhy.core.precision import find_narrow_type
 from seewhy.core.words import write_snake_case
 from seewhy.models.fusion.convolution import Activation, can_fuse, convolve_fused, is_fusible, read_activation
 from seewhy.models.fusion.internals import count_writes, list_hooks, read_saved
@@ -58,6 +59,7 @@ class Chain:
         self.fused: Activation | None = None
         if is_fusible(convolution) and (self.inner is None or type(normalisation.drop) is nn.Identity):  # type: ignore[union-attr]
             self.fused = read_activation(self.inner if activation is None else activation)
+        self._narrowed: tuple[dict[str, Tensor | None], dict[str, Tensor | None]] = ({}, {})
         self._output: Tensor | None = None
         self._version: int | None = None
         self._activated = False
@@ -123,20 +125,34 @@ class Chain:
     def _convolve(self, values: Tensor) -> Tensor:
         if self._output is not None:
             raise NetworkChanged
-        weight = self.parameters["weight"]
+        narrow = find_narrow_type(values.device.type)
+        parameters = self.parameters if narrow is None else self._narrow(narrow)
+        values = values if narrow is None or values.dtype != torch.float32 else values.to(narrow)
+        weight = parameters["weight"]
         self._activated = self.fused is not None and weight is not None and can_fuse(values, weight, self.fused)
         if self._activated:
             assert self.fused is not None
-            output = convolve_fused(self.convolution, self.parameters, values, self.fused)
+            output = convolve_fused(self.convolution, parameters, values, self.fused)
         else:
-            output = self._convolve_alone(values)
+            output = self._convolve_alone(values, parameters)
         self._output, self._version = output, count_writes(output)
         return output
 
-    def _convolve_alone(self, values: Tensor) -> Tensor:
+    def _narrow(self, dtype: torch.dtype) -> dict[str, Tensor | None]:
+        """The parameters in the type of autocast, converted once for all passes with the same ones."""
+        source, narrowed = self._narrowed
+        if source is not self.parameters or narrowed["weight"].dtype != dtype:  # type: ignore[union-attr]
+            narrowed = {
+                key: each.to(dtype) if each is not None and each.dtype == torch.float32 else each
+                for key, each in self.parameters.items()
+            }
+            self._narrowed = self.parameters, narrowed
+        return narrowed
+
+    def _convolve_alone(self, values: Tensor, parameters: dict[str, Tensor | None]) -> Tensor:
         module = self.convolution
         own = module._parameters
-        module.__dict__["_parameters"] = self.parameters
+        module.__dict__["_parameters"] = parameters
         try:
             output: Tensor = type(module).forward(module, values)
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from seewhy.core.precision import find_narrow_type
 from seewhy.core.tensors import compute_in_blocks
 from seewhy.models.fusion.internals import is_fusion_supported, is_observed
 
@@ -76,8 +78,8 @@ def is_fusible(module: nn.Conv2d) -> bool:
 def can_fuse(values: Tensor, weight: Tensor, activation: Activation) -> bool:
     """Tell whether an activated convolution can be computed here and now.
 
-    It is where fusion is on (`is_fusion_supported`), the values are float32 on the CPU, their gradient, if one is asked
-    for, can be computed, and nobody looks at the single operations.
+    It is where fusion is on (`is_fusion_supported`), the values are float32 on the CPU, or bfloat16 while autocast computes
+    in it, their gradient, if one is asked for, can be computed, and nobody looks at the single operations.
 
     Args:
         values: Input [n, channels, height, width].
@@ -89,16 +91,23 @@ def can_fuse(values: Tensor, weight: Tensor, activation: Activation) -> bool:
     """
     return bool(
         values.device.type == "cpu"
-        and values.dtype == weight.dtype == torch.float32
+        and values.dtype == weight.dtype == (find_narrow_type("cpu") or torch.float32)
+        and (values.dtype == torch.float32 or (values.dtype == torch.bfloat16 and _has_bfloat16()))
         and values.ndim == 4
         and values.numel() > 0
         and (activation.backward is not None or not (values.requires_grad and torch.is_grad_enabled()))
         and AVAILABLE
         and is_fusion_supported()
         and torch.backends.mkldnn.enabled
-        and not torch.is_autocast_enabled("cpu")
         and not is_observed("knows_fused", activation)
     )
+
+
+@functools.cache
+def _has_bfloat16() -> bool:
+    """Whether oneDNN convolves in bfloat16 on this processor."""
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return supported is not None and bool(supported())
 
 
 def convolve_fused(
@@ -241,5 +250,8 @@ class _Fused(torch.autograd.Function):
         changed = ctx.step is not None and ctx.step.rule is not None
         signal = (ctx.step if changed else ctx.activation).backward(signals[0], result)
         geometry = stride, padding, dilation, False, [0, 0], groups
+        if groups > 1 and max(stride) > 1 and signal.dtype == torch.bfloat16:
+            # oneDNN has no fast way back through these: up to 40 times as long as in float32
+            signal, values, weight = signal.float(), values.float(), weight.float()
         gradient = torch.ops.aten.convolution_backward(signal, values, weight, None, *geometry, [True, False, False])
-        return gradient[0], None, None, None, None
+        return gradient[0].to(signals[0].dtype), None, None, None, None

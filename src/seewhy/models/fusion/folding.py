@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
+from seewhy.core.precision import compute_in_full
 from seewhy.models.fusion.chain import Chain, NetworkChanged, count_readers, fold_parameters
 from seewhy.models.fusion.convolution import read_activation
 from seewhy.models.fusion.internals import has_global_hooks, is_fusion_supported
@@ -63,7 +64,9 @@ class Folding:
             if self.chains is None:
                 self.chains = []
                 if any(_follows(module) for module in self.network.modules()):
-                    self._find(example())
+                    image = example()
+                    with compute_in_full(image.device.type):
+                        self._find(image)
             fold_parameters(self.chains)
 
     def copy_to(self, network: nn.Module) -> Folding:

@@ -27,6 +27,7 @@ from seewhy.report.leaderboard import NO_BASELINE, describe_families, describe_l
 from seewhy.report.runs import Run, UnusedRun, read_curves, read_skipped
 from seewhy.report.verdict import Judgement
 from seewhy.runs.console import describe_foreign_labels
+from seewhy.runs.precision import describe_precision
 from seewhy.statistics.schema import list_draws
 
 
@@ -53,6 +54,7 @@ def list_model_facts(runs: Sequence[Run], comparison: Comparison) -> list[tuple[
         ("Images", f"{joined.images:,} explained"),
         ("Data", _describe_data(runs)),
         ("Beware", _list_each(run.record.get("accuracy_warning") for run in runs)),
+        ("Precision", _list_each(map(_describe_precision, runs))),
         ("Cut", _list_each(run.record.get("pictures_cut") for run in runs)),
         ("Target class", _describe_policy(joined.target)),
         ("Seed", _list_each(run.record.get("seed") for run in runs)),
@@ -90,6 +92,8 @@ def list_cautions(comparison: Comparison, methods: Sequence[Method], gallery: Ga
     for run in (method.run for method in methods):
         if run.record.get("git_dirty"):
             cautions.append(f"{run.explainer}: the code had uncommitted changes when it ran")
+        if narrow := run.record.get("precision"):
+            cautions += [f"{run.explainer}: {narrow[key]}" for key in ("warning", "slow") if narrow.get(key)]
         if left := run.record.get("metrics_left_out"):
             cautions.append(f"{run.explainer}: needs object masks (data.masks=): {', '.join(dict.fromkeys(left))}")
     first = methods[0].run
@@ -149,6 +153,14 @@ def _list_each(values: Iterable[object]) -> str:
 def _describe_device(run: Run) -> str:
     device, threads = run.record.get("device", ""), run.record.get("threads")
     return f"{device}, {count_noun(threads, 'thread')}" if device and threads else str(device)
+
+
+def _describe_precision(run: Run) -> str:
+    """What a shorter type of number changed; empty of a run in float32."""
+    summary = run.record.get("precision") or {}
+    if not summary.get("explanations"):
+        return str(summary.get("type", ""))
+    return f"{run.explainer}: {describe_precision(summary)}"
 
 
 def _describe_commit(run: Run) -> str:
