@@ -36,7 +36,14 @@ def compute_in_full(device: str) -> torch.autocast:
 
 
 def name_type(dtype: torch.dtype) -> str:
-    """Name a type as settings do: `bfloat16`."""
+    """Name a type as settings do.
+
+    Args:
+        dtype: Such as `torch.bfloat16`.
+
+    Returns:
+        The name, such as `bfloat16`.
+    """
     return str(dtype).removeprefix("torch.")
 
 
