@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from seewhy.analyses.doctor.alternatives import CROP, LABELS, NORMALISATION, ORDER, SIZE, Read
+from seewhy.analyses.doctor.alternatives import CROP, LABELS, NORMALISATION, ORDER, SIZE
 from seewhy.analyses.doctor.examination import NOTHING, examine
 from seewhy.api import load_classifier
 from seewhy.core.errors import UserError
@@ -29,6 +29,7 @@ from seewhy.core.facts import IMAGENET_MEAN, Facts
 from seewhy.core.types import Batch
 from seewhy.data.cifar10 import CIFAR10
 from seewhy.data.folder import Folder
+from seewhy.data.loading import Reader
 from seewhy.models.classifier import Classifier
 from seewhy.models.contract import check_contract
 
@@ -188,7 +189,7 @@ def list_networks(arguments: argparse.Namespace) -> Iterator[tuple[Classifier, C
         yield known, lambda facts: Folder(arguments.photographs, facts, limit=arguments.images)
 
 
-def _reader(build: Callable[[Facts], Any], names: tuple[str, ...]) -> Read:
+def _reader(build: Callable[[Facts], Any], names: tuple[str, ...]) -> Reader:
     """Images with labels by name: where the names begin one output too early, so does the index of every label."""
 
     def read(facts: Facts) -> Iterator[Batch]:

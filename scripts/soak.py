@@ -20,7 +20,7 @@ from statistics import linear_regression
 from typing import NamedTuple
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
-PRODUCTS = ("*.csv", "*.npy", "*.npz", "metrics.json", "curves.png")
+PRODUCTS = ("*.csv", "*.npy", "*.npz", "*.safetensors", "metrics.json", "curves.png")
 FIXED = ["model=cifar_cnn", "callbacks=numbers", "trainer=cpu", "threads=1", "probe_batch_size=64", "logger=[]"]
 
 

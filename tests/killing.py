@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from forked import Command
 from seewhy.runs.journal import Journal
 
 SOURCE = Path(__file__).parents[1] / "src"
@@ -30,13 +31,14 @@ def start(folder: Path, script: str, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(process: subprocess.Popen[str], run: Path, more: int) -> None:
+def wait_for(process: subprocess.Popen[str] | Command, run: Path, more: int) -> None:
     """Until the run in a folder has finished so many batches more than it has now."""
     journal, end = Journal(run), time.monotonic() + LONGEST
     batches = len(journal.list_numbers()) + more
     while len(journal.list_numbers()) < batches:
         if process.poll() is not None or time.monotonic() > end:
-            raise AssertionError(f"the run ended before it was stopped: {process.communicate()}")
+            ended = process.finish() if isinstance(process, Command) else process.communicate()
+            raise AssertionError(f"the run ended before it was stopped: {ended}")
         time.sleep(0.02)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarking.place import ROOT
 from benchmarking.row import Row
 
-PARTS = ("methods", "metrics", "peers", "memory", "scaling", "start", "data", "adaptive", "below")
+PARTS = ("methods", "metrics", "peers", "memory", "scaling", "start", "data", "script", "adaptive", "below")
 LIBRARIES = ("captum", "cams", "saliency", "zennit", "quantus")
 
 
@@ -100,7 +100,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def measured(options: argparse.Namespace, floors: list[str]) -> Iterator[Row]:
     """All rows; each model's bare passes in words are added to `floors`."""
-    from benchmarking import adaptive, below, data_path, memory, methods, metrics, scaling, start
+    import torch
+
+    from benchmarking import adaptive, below, data_path, memory, methods, metrics, scaling, script, start
     from benchmarking.compare import peer_rows
     from benchmarking.floor import best_sizes, measured_floor, remember
     from benchmarking.subject import build
@@ -121,6 +123,9 @@ def measured(options: argparse.Namespace, floors: list[str]) -> Iterator[Row]:
             yield from metrics.metric_rows(subject, options.metrics, sizes, options.repeats, quick)
         if "peers" in options.parts:
             yield from peer_rows(subject, _peers(options, subject, sizes[1]), options.repeats)
+        if "script" in options.parts and model == options.models[0]:
+            threads = torch.get_num_threads()
+            yield from script.script_rows(subject.first(1), quick, 1 if quick else options.repeats, threads)
         if "adaptive" in options.parts and model == options.models[0]:
             yield from adaptive.adaptive_rows(subject.first(2 if quick else 4), sizes[1], 100 if quick else 600)
     if "below" in options.parts:

@@ -45,6 +45,7 @@ def goals(rows: Rows, device: str) -> list[Goal]:
         _all("start to first pass at most 1.3 x the imports alone", start, lambda r: r <= 1.3),
         _all("peak memory over settings flat within 10 %", _part(rows, "memory"), lambda r: r <= 1.1),
         _all("a run takes at most 1.15 x its network time", data, lambda r: r <= 1.15),
+        _all("less time than a plain script of Captum and matplotlib", _part(rows, "script"), lambda r: r > 1),
     ]  # fmt: skip
 
 

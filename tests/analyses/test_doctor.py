@@ -116,6 +116,29 @@ def test_nothing_is_found_in_a_healthy_network_which_stays_as_it_was(healthy: Cl
     assert result.accuracy == pytest.approx(38 / 60)
 
 
+def test_each_image_passes_once_for_each_alternative_and_its_layers_are_seen_then(
+    healthy: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the maps, which are left out here."""
+    passed: list[int] = []
+    answered: list[int] = []
+    original = examination.ways.answer_all
+
+    def answer(*given: object) -> dict[str, alternatives.Answers]:
+        answers = original(*given)  # type: ignore[arg-type]
+        answered.append(sum(len(each.predicted) for each in answers.values()))
+        return answers
+
+    monkeypatch.setattr(examination.ways, "answer_all", answer)
+    monkeypatch.setattr(examination, "_check_maps", lambda *given: [])
+    handle = healthy.network.register_forward_hook(lambda module, inputs, output: passed.append(len(output)))
+    result = examine(healthy, read, 16)
+    handle.remove()
+    assert [sum(passed)] == answered
+    assert next(each for each in result.checks if each.name == "dead layer").is_wrong is False
+    assert "class means of its inputs are right" in next(e for e in result.checks if e.name == "random head").evidence
+
+
 def test_shifted_labels_are_told_from_a_random_head(healthy: Classifier) -> None:
     found = examine(healthy, shift_labels, 16).diagnosis
     assert found is not None

@@ -25,7 +25,7 @@ from seewhy.analyses.ground_truth.certificate import (
     Cell,
     build_certificate,
     describe_finding,
-    read_table,
+    read_certificate,
     write_page,
     write_table,
 )
@@ -254,7 +254,7 @@ def judge_study() -> pd.DataFrame:
     )
 
 
-def test_a_certificate_says_who_beats_chance_and_edges() -> None:
+def test_a_certificate_says_who_beats_chance_and_edges(tmp_path: Path) -> None:
     cells = [
         *make_cells("edges", 0.4),
         *make_cells("right", 0.6),
@@ -282,10 +282,10 @@ def test_a_certificate_says_who_beats_chance_and_edges() -> None:
     refused = table.loc[("refused", "pointing")]
     assert math.isnan(refused["value"])
     assert (refused["used"], refused["reason"]) == (True, "refused: no layers")
-    text = write_table(table.reset_index())
-    assert read_table(text.decode())["value"].to_numpy() == pytest.approx(
-        table["value"].to_numpy(), nan_ok=True, rel=1e-5
-    )
+    (tmp_path / "certificate.csv").write_bytes(write_table(table.reset_index()))
+    read = read_certificate(tmp_path / "certificate.csv")
+    assert read["value"].to_numpy() == pytest.approx(table["value"].to_numpy(), nan_ok=True, rel=1e-5)
+    assert read["used"].tolist() == table["used"].tolist()
 
 
 def test_networks_that_do_not_use_the_feature_give_no_score() -> None:

@@ -1,6 +1,7 @@
 """Runs as a person starts them, killed at random moments."""
 
 import contextlib
+import os
 import random
 import signal
 import subprocess
@@ -12,8 +13,9 @@ from types import SimpleNamespace
 import pytest
 from omegaconf import OmegaConf
 
+from forked import Command
 from killed_runs import BUSY, GIVEN
-from killing import SOURCE, start, stop, wait_for
+from killing import SOURCE, wait_for
 from resuming import explain, images, products, record
 from seewhy.cli import tasks
 from seewhy.core.signals import Stop
@@ -21,18 +23,21 @@ from seewhy.core.signals import Stop
 
 def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     data, folder, moments = images(tmp_path / "data", 8), tmp_path / "a run", random.Random(0)
-    arguments = [*GIVEN, *BUSY, "data=folder", f"data.root={data}"]
-    process = start(tmp_path, "explain.py", *arguments, f"hydra.run.dir='{folder}'")
+    arguments = [*GIVEN, *BUSY, "data=folder", f"data.root={data}", f"hydra.run.dir='{folder}'"]
+    script, variables = str(SOURCE / "explain.py"), {"XDG_CACHE_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    process = Command(tmp_path, script, *arguments, **variables)
     wait_for(process, folder, 2)
     time.sleep(moments.random() / 10)
-    assert stop(process, signal.SIGKILL)[0] == -signal.SIGKILL
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.finish().returncode == -signal.SIGKILL
     assert record(folder)["status"] == "running"
-    process = start(tmp_path, "explain.py", f"resume={folder}")
+    process = Command(tmp_path, script, f"resume={folder}", **variables)
     wait_for(process, folder, 1)
     time.sleep(moments.random() / 10)
-    code, errors = stop(process, signal.SIGINT)
-    assert code == 130, errors
-    assert "explain.py 'resume=" in errors
+    os.killpg(process.pid, signal.SIGINT)
+    ended = process.finish()
+    assert ended.returncode == 130, ended.stderr
+    assert "explain.py 'resume=" in ended.stderr
     assert (record(folder)["status"], record(folder)["reason"]) == ("interrupted", "Ctrl-C")
     explain(folder, data, *BUSY)
     assert [one["status"] for one in record(folder)["earlier"]] == ["running", "interrupted"]  # type: ignore[attr-defined]

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import csv
+import threading
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from seewhy.core.errors import UserError
 from seewhy.core.facts import CIFAR10_CLASSES, CIFAR10_MEAN, CIFAR10_STD, IMAGENET_MEAN, IMAGENET_STD, Facts
 from seewhy.data.folder import SAMPLES, Samples
 from seewhy.data.images import read_image
+from seewhy.data.loading import read_ahead
 from seewhy.models.architectures import read_imagenet_classes
 
 IMAGENET = Facts(read_imagenet_classes(), 224, IMAGENET_MEAN, IMAGENET_STD, 0.875)
@@ -63,3 +66,37 @@ def test_each_file_has_one_label_and_each_photograph_a_licence(part: str) -> Non
 def test_another_root(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data\.root"):
         Samples(str(tmp_path), IMAGENET)
+
+
+def test_batches_are_read_in_order_one_ahead_and_no_further() -> None:
+    begun, second = list[tuple[int, bool]](), threading.Event()
+
+    def read() -> Iterator[int]:
+        for number in range(4):
+            begun.append((number, threading.current_thread() is threading.main_thread()))
+            if number == 1:
+                second.set()
+            yield number
+
+    batches = read_ahead(read())  # type: ignore[arg-type]
+    assert next(batches) == 0
+    assert second.wait(60)
+    assert begun == [(0, False), (1, False)]
+    assert list(batches) == [1, 2, 3]
+    assert list(read_ahead(iter(()))) == []
+
+
+def test_an_error_of_reading_comes_where_its_batch_would() -> None:
+    def read() -> Iterator[int]:
+        yield 0
+        raise ValueError("batch 1")
+
+    threads, batches = threading.active_count(), read_ahead(read())  # type: ignore[arg-type]
+    assert next(batches) == 0
+    with pytest.raises(ValueError, match="batch 1"):
+        next(batches)
+    assert threading.active_count() == threads
+    given = read_ahead(iter("abc"))  # type: ignore[arg-type]
+    assert next(given) == "a"
+    given.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == threads

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from page_text import PageText
+from seewhy.analyses.ground_truth.certificate import COLUMNS, read_certificate
 from seewhy.core.errors import UserError
 from seewhy.explainers.controls import Centre, Edges, Random
 from seewhy.explainers.gradient import Saliency
@@ -19,13 +20,11 @@ from seewhy.report.agreement import measure_agreement
 from seewhy.report.comparison import Comparison, compare_runs, join_runs
 from seewhy.report.runs import find_runs
 from seewhy.report.verdict import (
-    CERTIFICATE_COLUMNS,
     build_verdict_table,
     find_outcome,
     judge_alone,
     judge_methods,
     measure_lines,
-    read_certificate,
 )
 from seewhy.report.write import write_report, write_run_page
 from seewhy.statistics.schema import MetricFact
@@ -93,7 +92,9 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         for kind, model, name, value, used, reason in CERTIFICATE
     ]
-    pd.DataFrame(rows, columns=list(CERTIFICATE_COLUMNS)).to_csv(folder / "certificate.csv", index=False)
+    pd.DataFrame(rows, columns=list(COLUMNS[:-2])).reindex(columns=list(COLUMNS)).to_csv(
+        folder / "certificate.csv", index=False
+    )
     return folder
 
 
@@ -139,26 +140,36 @@ def test_the_lines_say_what_the_tables_say(sweep: Path, comparison: Comparison) 
     assert judgement.recommendation.name == "grad_cam"
 
 
-def test_a_report_and_a_sweep_write_and_show_it(sweep: Path, tmp_path: Path) -> None:
-    record = write_report([str(sweep)], tmp_path, page=True, certificate=str(sweep / "certificate.csv"))
+@pytest.fixture(scope="module")
+def report(sweep: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, object]]:
+    """(the folder of the report, its record)."""
+    folder = tmp_path_factory.mktemp("report")
+    return folder, write_report([str(sweep)], folder, page=True, certificate=str(sweep / "certificate.csv"))
+
+
+def test_a_report_and_a_sweep_write_and_show_it(sweep: Path, report: tuple[Path, dict[str, object]]) -> None:
+    folder, record = report
     assert record["recommended"] == {"efficientnet_lite0": "grad_cam"}
-    table = pd.read_csv(tmp_path / "verdict.csv").set_index(["explainer", "line"])
+    table = pd.read_csv(folder / "verdict.csv").set_index(["explainer", "line"])
     assert len(table) == 3 * 6
     assert set(table.loc["grad_cam", "recommended"]) == {"yes"}
-    page = PageText(tmp_path / "report.html")
+    page = PageText(folder / "report.html")
+    assert "xor, efficientnet_lite0" in page.text, "the certificate that was given, not the one of the checkout"
     cells = [cell for cell in page.cells if "data-light" in cell]
     assert [cell["data-light"] for cell in cells] == list(table["light"])
     assert "Use grad_cam, because its map is another one when all weights are random" in page.text
     assert "The rule: a method qualifies if" in page.text
     console = Console(width=200, file=io.StringIO())
     write_run_page(sweep, certificate=str(sweep / "certificate.csv"), console=console)  # type: ignore[arg-type]
-    assert (sweep / "verdict.csv").read_text() == (tmp_path / "verdict.csv").read_text()
+    assert (sweep / "verdict.csv").read_text() == (folder / "verdict.csv").read_text()
     told = " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
     assert "Use grad_cam, because" in told
     assert "● yes, 5 of 6" in told
 
 
-def test_metrics_agree_or_not_and_regions_are_calibrated(sweep: Path, comparison: Comparison, tmp_path: Path) -> None:
+def test_metrics_agree_or_not_and_regions_are_calibrated(
+    comparison: Comparison, report: tuple[Path, dict[str, object]]
+) -> None:
     agreement = measure_agreement(comparison)
     pairs = agreement.pairs.set_index(["metric", "other"])["tau"]
     assert pairs[("srg_black", "srg_blur")] == 1
@@ -174,10 +185,9 @@ def test_metrics_agree_or_not_and_regions_are_calibrated(sweep: Path, comparison
     assert ranks["r_oms_low"]["srg_black"] < expected < ranks["r_oms_high"]["srg_black"]
     assert len(agreement.regions) == 2 * len(METHODS)
     assert set(agreement.regions["n_calibration"]) == {20}
-    write_report([str(sweep)], tmp_path, page=True)
     for name in ("agreement", "rank_stability", "sufficient_region"):
-        assert set(pd.read_csv(tmp_path / f"{name}.csv")["model"]) == {"efficientnet_lite0"}
-    page = PageText(tmp_path / "report.html")
+        assert set(pd.read_csv(report[0] / f"{name}.csv")["model"]) == {"efficientnet_lite0"}
+    page = PageText(report[0] / "report.html")
     assert "grad_cam: the top" in page.text
     assert "Agreement of metrics" in page.text
 
@@ -213,6 +223,10 @@ def test_a_certificate_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other.csv").write_text("model,value\na,1\n")
     with pytest.raises(UserError, match="lacks ground_truth, explainer, metric"):
         read_certificate(tmp_path / "other.csv")
+    whole = pd.DataFrame([["a"] * len(COLUMNS)], columns=list(COLUMNS))
+    whole.to_csv(tmp_path / "edited.csv", index=False)
+    with pytest.raises(UserError, match=r"edited.csv: value 'a' is no number; it was edited or damaged"):
+        read_certificate(tmp_path / "edited.csv")
 
 
 def test_a_control_alone_or_a_table_in_the_terminal(comparison: Comparison) -> None:

@@ -99,10 +99,13 @@ def test_an_error_surfaces_while_more_is_added(tmp_path: Path) -> None:
 
 def test_other_files_take_their_turn_and_their_errors_surface(tmp_path: Path) -> None:
     folder, writer = RunFolder(tmp_path), BackgroundWriter(RunFolder(tmp_path))
-    written = [writer.run(lambda n=n: folder.write_bytes(f"{n}.txt", bytes([n]))) for n in range(3)]
+    written = [writer.run(f"{n}.txt", lambda n=n: bytes([n])) for n in range(3)]
     writer.finish()
-    assert [future.result().read_bytes() for future in written] == [b"\0", b"\1", b"\2"]
-    writer.run(lambda: folder.write_bytes("../out.txt", b""))
+    assert [future.result() for future in written] == [
+        (f"{n}.txt", folder.compute_digest(f"{n}.txt")) for n in range(3)
+    ]
+    assert [(tmp_path / f"{n}.txt").read_bytes() for n in range(3)] == [b"\0", b"\1", b"\2"]
+    writer.run("../out.txt", lambda: b"")
     with pytest.raises(ValueError, match="leads out"):
         writer.finish()
 
@@ -114,5 +117,7 @@ def test_a_batch_waits_for_its_previews(tmp_path: Path) -> None:
     previews.on_test_batch_end(None, None, outputs, None, 0)  # type: ignore[arg-type]
     (pending,) = outputs["pending"]
     previews.on_test_epoch_end(None, None)  # type: ignore[arg-type]
-    assert pending.result() == tmp_path / "images" / f"{shown.name}.webp"
-    assert pending.result().read_bytes() == encode_preview(shown.image)
+    name, digest = pending.result()
+    assert name == f"images/{shown.name}.webp"
+    assert (tmp_path / name).read_bytes() == encode_preview(shown.image)
+    assert digest == RunFolder(tmp_path).compute_digest(name)

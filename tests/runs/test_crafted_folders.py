@@ -258,6 +258,15 @@ def claim(shape: str, rest: bytes = b"", kind: str = "<f4") -> bytes:
     return b"\x93NUMPY\x01\x00\x76\x00" + header + b"\n" + rest
 
 
+def head(entry: Any, rest: bytes = b"", name: str = "a") -> bytes:
+    header = entry if isinstance(entry, bytes) else json.dumps({name: entry}).encode()
+    return len(header).to_bytes(8, "little") + header + rest
+
+
+def place(dtype: Any = "F32", shape: Any = (2, 2), offsets: Any = (0, 16)) -> dict[str, Any]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
+
+
 MAPS = {
     "a pickle": (".npy", pickle.dumps(Code())),
     "an array of objects": (".npy", store(np.array([Code()], dtype=object))),
@@ -284,6 +293,26 @@ MAPS = {
     "a zip that inflates": (".npz", pack(attribution=claim("(20000, 20000)", bytes(10_000_000)))),
     "half a zip": (".npz", pack(attribution=store(np.zeros((2, 2), np.float32)))[:90]),
     "no zip": (".npz", b"PK\x03\x04" + bytes(30)),
+    "no header": (".safetensors", b""),
+    "a header without end": (".safetensors", (2**62).to_bytes(8, "little") + b"{}"),
+    "a header that is no JSON": (".safetensors", head(b"{a}")),
+    "a header that is a list": (".safetensors", head(b"[1]")),
+    "a header nested without end": (".safetensors", head(b"[" * 100_000)),
+    "an entry that is none": (".safetensors", head(1)),
+    "values that are not there": (".safetensors", head(place(), bytes(8))),
+    "offsets before the values": (".safetensors", head(place(offsets=(-16, 0)), bytes(16))),
+    "offsets of something larger": (".safetensors", head(place(offsets=(0, 64)), bytes(64))),
+    "sides beyond all memory": (".safetensors", head(place(shape=(2**31, 2**31), offsets=(0, 2**64)), bytes(16))),
+    "three sides": (".safetensors", head(place(shape=(1, 2, 2)), bytes(16))),
+    "numbers of another type": (".safetensors", head(place("I32"), bytes(16))),
+    "text for sides": (".safetensors", head(place(shape="ab"), bytes(16))),
+    "half precision without a scale": (".safetensors", head(place("F16", offsets=(0, 8)), bytes(8))),
+    "a scale that is text": (
+        ".safetensors",
+        head(
+            json.dumps({"__metadata__": {"scales": '{"a": "b"}'}, "a": place("F16", offsets=(0, 8))}).encode(), bytes(8)
+        ),
+    ),
 }
 
 

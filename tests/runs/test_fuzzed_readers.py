@@ -21,7 +21,7 @@ from seewhy.data.images import read_image, read_mask, read_picture_size
 from seewhy.data.labels import find_images, read_class_cells
 from seewhy.models.facts import read_class_names
 from seewhy.models.weights import read_checkpoint
-from seewhy.report.runs import read_curves, read_record, read_robustness, read_run, read_skipped
+from seewhy.report.runs import read_curves, read_map, read_record, read_robustness, read_run, read_skipped
 from seewhy.runs.attribution_files import AttributionFormat, read_attribution
 from seewhy.runs.journal import Journal
 from seewhy.runs.stored_json import read_form
@@ -61,6 +61,8 @@ def write_map(folder: Path) -> None:
     (folder / "attributions").mkdir(parents=True)
     (folder / "attributions" / "a.npy").write_bytes(AttributionFormat().encode(values))
     (folder / "attributions" / "b.npz").write_bytes(AttributionFormat("float16", True).encode(values))
+    ((name, encode),) = AttributionFormat("float16", store="batches").list_files(0, {"c": values, "d": values})
+    (folder / name).write_bytes(encode())
 
 
 def write_tables(folder: Path) -> None:
@@ -116,6 +118,7 @@ READERS = {
     },
     "map": Reader("attributions/a.npy", lambda folder: read_attribution(folder, "a"), write_map),
     "packed-map": Reader("attributions/b.npz", lambda folder: read_attribution(folder, "b"), write_map),
+    "batch-of-maps": Reader("attributions/00000000.safetensors", lambda folder: read_map(folder, "c"), write_map),
 }
 
 

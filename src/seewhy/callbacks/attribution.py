@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from lightning.pytorch import Trainer
 
-from seewhy.callbacks.journaling import JournalUser
+from seewhy.callbacks.journaling import FileWriter
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
 from seewhy.core.settings import Amount, OneOf, TargetList, Text, check_when_made
@@ -16,13 +16,16 @@ from seewhy.core.types import Batch
 from seewhy.explainers.base import Explainer
 from seewhy.explainers.batch import explain_batch
 from seewhy.models.classifier import Classifier
-from seewhy.runs.attribution_files import DTYPES, AttributionFormat
+from seewhy.runs.attribution_files import DTYPES, STORES, AttributionFormat, BackgroundWriter
 from seewhy.runs.batch_results import record_cost
 from seewhy.runs.logged_results import describe_explainer
 
+WAITING = 128
+"""Files of a map each that may wait to be written; their number bounds the memory."""
+
 
 @check_when_made("callbacks.{}")
-class Attribution(JournalUser):
+class Attribution(FileWriter):
     """Adds `explanations` and `skipped` to each test batch's outputs, and stores the maps below attributions/.
 
     Args:
@@ -32,9 +35,10 @@ class Attribution(JournalUser):
         limit: Only images at the first positions of the data set are explained; None: all.
         dtype: Of the stored maps: float32 or float16.
         compressed: Whether the stored maps are compressed.
+        store: A file for each of the `images`, or of the `batches`; `none`: the tables alone are left.
 
     Raises:
-        UserError: If `limit` is negative or `dtype` another one.
+        UserError: If `limit` is negative, `dtype` or `store` another one, or files of batches are to be compressed.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class Attribution(JournalUser):
         limit: Amount | None = None,
         dtype: Annotated[str, OneOf(DTYPES)] = "float32",
         compressed: bool = False,
+        store: Annotated[str, OneOf(STORES)] = "images",
     ) -> None:
         if limit is not None and limit < 0:
             raise UserError(f"callbacks.attribution.limit={limit} must be 0 or more, or null for all images")
@@ -52,7 +57,8 @@ class Attribution(JournalUser):
         self.folder = RunFolder(Path(folder))
         self.target = target
         self.limit = limit
-        self.format = AttributionFormat(dtype, compressed)
+        self.format = AttributionFormat(dtype, compressed, store)
+        self.writer = BackgroundWriter(self.folder, WAITING if store == "images" else 2)
 
     def on_test_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         """Refuse an unknown target before any image is read; settle what the explainer leaves to the network."""
@@ -82,10 +88,9 @@ class Attribution(JournalUser):
             explanations, skipped = explain_batch(
                 pl_module, batch.first(count), outputs["logits"][:count], self.explainer, self.target
             )
-        for explanation in explanations:
-            name = self.format.name_file(explanation.name)
-            path = self.folder.write_bytes(name, self.format.encode(explanation.attribution))
-            outputs.setdefault("stored", []).append(path)
+        maps = {explanation.name: explanation.attribution for explanation in explanations}
+        files = self.format.list_files(self.recorder.find_number(batch_idx), maps)
+        outputs["pending"] = [self.writer.run(*file) for file in files]
         outputs["explanations"] = explanations
         outputs["skipped"] += skipped
 

@@ -7,6 +7,7 @@ import signal
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, wait
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ from seewhy.core.signals import Stop, install_handlers
 from seewhy.core.types import Batch
 from seewhy.data.loading import WholeBatches, partition
 from seewhy.models.classifier import Classifier
+from seewhy.runs.attribution_files import BackgroundWriter, StoredFile
 from seewhy.runs.batch_results import BatchResults, collect_batch_results
 from seewhy.runs.journal import Journal
 from seewhy.runs.resume_check import ChangedRun, Shard, check_same_plan
@@ -53,8 +55,9 @@ class JournalRecorder(Callback):
         """Of the batches in this process; None: all, in order."""
         self.begun = False
         """Whether the journal in the folder is that of this run."""
-        self._unwritten: deque[tuple[int, BatchResults, Sequence[Path], Sequence[Future[Path]]]] = deque()
-        """Batches that are done but for their figures."""
+        self._unwritten: deque[tuple[int, BatchResults, Sequence[Future[StoredFile]]]] = deque()
+        """Batches that are done but for their files."""
+        self._writer = BackgroundWriter(self.journal.folder)
         self._totals: Totals | None = None
 
     def setup(self, trainer: Trainer, pl_module: Classifier, stage: str) -> None:  # type: ignore[override]
@@ -138,6 +141,17 @@ class JournalRecorder(Callback):
             return batch_idx * size
         return self.batches[self.numbers[batch_idx]][0]
 
+    def find_number(self, batch_idx: int) -> int:
+        """Find the number in the data set of a batch of this loop.
+
+        Args:
+            batch_idx: Of the batch in this loop.
+
+        Returns:
+            Its number, which names its files.
+        """
+        return batch_idx if self.numbers is None else self.numbers[batch_idx]
+
     def on_test_batch_end(  # type: ignore[override]
         self,
         trainer: Trainer,
@@ -147,37 +161,42 @@ class JournalRecorder(Callback):
         batch_idx: int,
         *rest: int,
     ) -> None:
-        """Write the batch, which is finished from there on; while its figures are being drawn it waits for them."""
+        """Write the batch, which is finished from there on; while its files are being written it waits for them."""
         if self.numbers is not None and batch_idx >= len(self.numbers):
             return
-        number = batch_idx if self.numbers is None else self.numbers[batch_idx]
-        results, pictures = collect_batch_results(pl_module, outputs, batch), outputs.get("pending", [])
-        self._unwritten.append((number, results, outputs.get("stored", []), pictures))
-        while self._unwritten and all(future.done() for future in self._unwritten[0][3]):
+        results = collect_batch_results(pl_module, outputs, batch)
+        self._unwritten.append((self.find_number(batch_idx), results, outputs.get("pending", [])))
+        while self._unwritten and all(future.done() for future in self._unwritten[0][2]):
             self._write(*self._unwritten.popleft())
 
     def settle(self) -> None:
-        """Wait for figures that are still being drawn, and write their batches."""
-        while self._unwritten:
-            # the system never tells of a figure that was called off before it was begun: `wait` alone would not return
-            wait([future for future in self._unwritten[0][3] if not future.done()])
-            self._write(*self._unwritten.popleft())
+        """Wait for files that are still being written, and write their batches.
 
-    def _write(self, number: int, results: BatchResults, maps: Sequence[Path], pending: Sequence[Future[Path]]) -> None:
-        if any(future.cancelled() or future.exception() for future in pending):
-            return
-        folder = self.journal.folder
-        for path in (*maps, *(future.result() for future in pending)):
-            name = path.relative_to(folder.path).as_posix()
-            results.stored[name] = folder.compute_digest(name)
-        self.journal.write(number, results)
+        Raises:
+            OSError: An entry could not be written.
+        """
+        while self._unwritten:
+            # the system never tells of a file that was called off before it was begun: `wait` alone would not return
+            wait([future for future in self._unwritten[0][2] if not future.done()])
+            self._write(*self._unwritten.popleft())
+        self._writer.finish()
+
+    def _write(self, number: int, results: BatchResults, pending: Sequence[Future[StoredFile]]) -> None:
+        if not any(future.cancelled() or future.exception() for future in pending):
+            results.stored.update(future.result() for future in pending)
+            self._writer.submit(partial(self.journal.write, number, results))  # a flush takes a while
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
-        """Wait for the figures and the other processes, so that the tables hold the batches of all."""
+        """Wait for the files and the other processes, so that the tables hold the batches of all."""
         self.settle()
         trainer.strategy.barrier("journal")
         for name, value in self.totals.average_losses().items():
             pl_module.log(name, value, sync_dist=trainer.world_size > 1)
+
+    def on_exception(self, trainer: Trainer, pl_module: Classifier, exception: BaseException) -> None:  # type: ignore[override]
+        """Write what was finished before the error."""
+        with contextlib.suppress(OSError):
+            self.settle()
 
     @property
     def totals(self) -> Totals:
@@ -231,6 +250,22 @@ class JournalUser(Callback):
         """The callback that writes the journal, once the loop is set up."""
         assert self._recorder is not None
         return self._recorder
+
+
+class FileWriter(JournalUser):
+    """Writes files beside the loop; waits for them when it ends, and when it is broken off."""
+
+    writer: BackgroundWriter
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+        """Wait for the files, before anything is made of them."""
+        self.writer.finish()
+
+    def on_exception(self, trainer: Trainer, pl_module: Classifier, exception: BaseException) -> None:  # type: ignore[override]
+        """Finish the files of what was explained before the error."""
+        with contextlib.suppress(Exception):
+            self.writer.finish()
+        super().on_exception(trainer, pl_module, exception)
 
 
 class JournalReader(JournalUser):

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import Ge, Lt, MinLen
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Trainer
 
-from seewhy.callbacks.journaling import JournalReader
+from seewhy.callbacks.journaling import FileWriter, JournalReader
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
 from seewhy.core.settings import Amount, OneOf, Text, UnitInterval, check_when_made
@@ -22,27 +21,11 @@ from seewhy.plots.explanation import VIEWS, check_views
 from seewhy.plots.heatmaps import build_colour_map, encode_preview
 from seewhy.plots.targets import draw_targets
 from seewhy.runs.attribution_files import BackgroundWriter
-from seewhy.runs.logged_results import save_sheet_image, write_sheet
-
-
-class _Drawing(Callback):
-    """Waits for its pictures when the loop ends, and when it is broken off."""
-
-    writer: BackgroundWriter
-
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
-        """Wait for the pictures, before anything is made of them."""
-        self.writer.finish()
-
-    def on_exception(self, trainer: Trainer, pl_module: Classifier, exception: BaseException) -> None:  # type: ignore[override]
-        """Finish the pictures of what was explained before the error."""
-        with suppress(Exception):
-            self.writer.finish()
-        super().on_exception(trainer, pl_module, exception)
+from seewhy.runs.logged_results import encode_sheet_image, locate_sheet_image, write_sheet
 
 
 @check_when_made("callbacks.{}")
-class Figures(_Drawing, JournalReader):
+class Figures(FileWriter, JournalReader):
     """Draws figures/<image>.png and sheet.png beside the loop.
 
     Args:
@@ -104,7 +87,7 @@ class Figures(_Drawing, JournalReader):
                 draw = partial(draw_targets, targets, views=self.views, **self.style)
                 pending.append(self.writer.add(f"figures/{name}.png", draw))
             if self.count < self.maximum:
-                pending.append(self.writer.run(partial(save_sheet_image, self.folder, targets[0])))
+                pending.append(self.writer.run(locate_sheet_image(name), partial(encode_sheet_image, targets[0])))
             self.count += len(targets)
 
     def write(self, trainer: Trainer, classifier: Classifier) -> None:
@@ -126,7 +109,7 @@ class Figures(_Drawing, JournalReader):
 
 
 @check_when_made("callbacks.{}")
-class Previews(_Drawing):
+class Previews(FileWriter):
     """Writes images/<image>.webp for report.html, beside the loop; comes after the callback `attribution`.
 
     The page needs the image after resize and crop, also where the file is gone or there never was one.
@@ -143,8 +126,10 @@ class Previews(_Drawing):
         self, trainer: Trainer, pl_module: Classifier, outputs: dict[str, Any], batch: Batch, *rest: int
     ) -> None:
         """Write the explained images of one batch."""
-        for explanation in {each.image_name: each for each in outputs.get("explanations", [])}.values():
-            outputs.setdefault("pending", []).append(self.writer.run(partial(self._write, explanation)))
+        for name, explanation in {each.image_name: each for each in outputs.get("explanations", [])}.items():
+            written = self.writer.run(f"images/{name}.webp", partial(_encode_preview, explanation))
+            outputs.setdefault("pending", []).append(written)
 
-    def _write(self, explanation: Explanation) -> Path:
-        return self.folder.write_bytes(f"images/{explanation.image_name}.webp", encode_preview(explanation.picture))
+
+def _encode_preview(explanation: Explanation) -> bytes:
+    return encode_preview(explanation.picture)

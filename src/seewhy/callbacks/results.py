@@ -129,6 +129,9 @@ class Terminal(JournalUser):
         if figures is not None and figures.drawn < totals.explained_images:
             sentence = f"figures of {figures.drawn:,} of {totals.explained_images:,} images are drawn"
             self.console.print(f"{sentence}; callbacks.figures.limit=null draws all", soft_wrap=True)
+        attribution = find_callback(trainer, Attribution)
+        if explanations and attribution is not None and attribution.format.store == "none":
+            self.console.print("no map is stored (callbacks.attribution.store=none)", soft_wrap=True)
         if accuracy := describe_accuracy(totals):
             self.console.print(escape(accuracy), soft_wrap=True)
         self._print_scores(trainer)
@@ -194,7 +197,8 @@ class ResultsLogging(JournalUser):
         faithfulness, attribution = find_callback(trainer, Faithfulness), find_callback(trainer, Attribution)
         if faithfulness is None or attribution is None or faithfulness.summary is None:
             return
-        from seewhy.report.verdict import describe_cell, judge_alone, read_certificate
+        from seewhy.analyses.ground_truth.certificate import read_certificate
+        from seewhy.report.verdict import describe_cell, judge_alone
 
         record, explainer = self.recorder.totals.describe_attributions(), attribution.explainer
         cost = sum(record["passes_per_image"].values()), record["attribution_seconds"] / record["images_explained"]

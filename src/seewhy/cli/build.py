@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from seewhy.core.facts import Facts
     from seewhy.core.types import Batch
+    from seewhy.data.loading import Reader
     from seewhy.models.classifier import Classifier
     from seewhy.runs.loggers.backends import LoggerGroup
 
@@ -159,7 +160,7 @@ def build_data(cfg: DictConfig, **options: Any) -> LightningDataModule:
     return data
 
 
-def read_test_images(cfg: DictConfig, device: torch.device) -> Callable[[Facts], Iterator[Batch]]:
+def read_test_images(cfg: DictConfig, device: torch.device) -> Reader:
     """Prepare to read the test images of the group `data` as some facts ask for them, as often as needed.
 
     Args:

@@ -147,9 +147,9 @@ def join_certificates(folder: Path) -> None:
     """
     import pandas as pd
 
-    from seewhy.analyses.ground_truth.certificate import read_table
+    from seewhy.analyses.ground_truth.certificate import read_certificate
 
-    tables = [read_table(path.read_text()) for path in sorted(folder.glob(f"*/{TABLE}"))]
+    tables = [read_certificate(path) for path in sorted(folder.glob(f"*/{TABLE}"))]
     if tables:
         write_files(folder, pd.concat(tables, ignore_index=True), _find_command())
 

@@ -112,7 +112,7 @@ class RunFolder:
         except (OSError, ValueError):
             return ""
         with file:
-            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+            return hashlib.file_digest(file, _start_digest).hexdigest()
 
     def write_bytes(self, name: str, content: bytes) -> Path:
         """Write bytes.
@@ -162,6 +162,24 @@ class RunFolder:
             text.detach()
 
         return self.write(name, fill)
+
+
+def compute_digest(content: bytes) -> str:
+    """Compute the digest of the content of a file.
+
+    Args:
+        content: All its bytes.
+
+    Returns:
+        What `RunFolder.compute_digest` gives of the file.
+    """
+    digest = _start_digest()
+    digest.update(content)
+    return digest.hexdigest()
+
+
+def _start_digest() -> hashlib.blake2b:
+    return hashlib.blake2b(digest_size=16)
 
 
 def name_files(titles: Iterable[str]) -> dict[str, str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -15,6 +16,8 @@ from seewhy.core.errors import UserError
 from seewhy.core.facts import Facts
 from seewhy.core.types import Batch
 
+Reader: TypeAlias = Callable[[Facts], Iterable[Batch]]
+"""Reads the same images in batches, fitted to the size, crop and interpolation of some facts, as often as needed."""
 LARGEST_BATCH = 64
 """Images in a batch that is kept as a whole: what an interruption can cost."""
 
@@ -104,7 +107,23 @@ class WholeBatches:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        return iter(self.loader)
+        return iter(self.loader) if self.loader.num_workers else read_ahead(iter(self.loader))
+
+
+def read_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Read each batch in a thread while the one before it is being worked on.
+
+    Args:
+        batches: To be read in order.
+
+    Yields:
+        Each of them; an error of reading is raised where its batch would come.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="reading") as thread:
+        following = thread.submit(next, batches, None)
+        while (batch := following.result()) is not None:
+            following = thread.submit(next, batches, None)
+            yield batch
 
 
 def resize_and_crop(pictures: Tensor, facts: Facts) -> Tensor:

@@ -203,24 +203,20 @@ def _draw_overlay(explanation: Explanation, scale: float, colours: str, strength
 
 
 def _draw_positive(explanation: Explanation, scale: float, colours: str, strength: float) -> Cell:
-    values = clip_positive(explanation.attribution)
-    if not explanation.signed:
-        return Cell([("positive only", INK), UNSIGNED], None, "this method has no sign: see the heat map")
-    return _draw_sign("positive", "evidence for the target", values, scale, colours)
+    return _draw_sign(explanation, "positive", clip_positive(explanation.attribution), scale, colours)
 
 
 def _draw_negative(explanation: Explanation, scale: float, colours: str, strength: float) -> Cell:
-    values = clip_negative(explanation.attribution)
+    return _draw_sign(explanation, "negative", clip_negative(explanation.attribution), scale, colours)
+
+
+def _draw_sign(
+    explanation: Explanation, sign: Literal["positive", "negative"], values: Tensor, scale: float, colours: str
+) -> Cell:
     if not explanation.signed:
-        return Cell([("negative only", INK), UNSIGNED], None, "this method has no sign: see the heat map")
-    return _draw_sign("negative", "evidence against the target", values, scale, colours)
-
-
-UNSIGNED = ("values are never negative", MUTED)
-
-
-def _draw_sign(sign: Literal["positive", "negative"], meaning: str, values: Tensor, scale: float, colours: str) -> Cell:
-    titles = [(f"{sign} only", INK), (meaning, MUTED)]
+        titles = [(f"{sign} only", INK), ("values are never negative", MUTED)]
+        return Cell(titles, None, "this method has no sign: see the heat map")
+    titles = [(f"{sign} only", INK), (f"evidence {'for' if sign == 'positive' else 'against'} the target", MUTED)]
     if not values.any():
         return Cell(titles, None, f"no {sign} values")
     return Cell(titles, build_colour_map(colours, sign).paint(normalise(values, scale, signed=False)))

@@ -338,7 +338,7 @@ def _write_run(
     from seewhy.plots.heatmaps import encode_preview
     from seewhy.plots.targets import draw_targets
     from seewhy.runs.journal import Journal
-    from seewhy.runs.logged_results import save_sheet_image, write_sheet
+    from seewhy.runs.logged_results import encode_sheet_image, locate_sheet_image, write_sheet
     from seewhy.runs.record import read_installed_versions
     from seewhy.runs.scores import write_curves, write_scores
     from seewhy.runs.tables import Totals, write_tables
@@ -354,7 +354,7 @@ def _write_run(
     for name, targets in by_image.items():
         folder.write_bytes(f"images/{name}.webp", encode_preview(targets[0].picture))
         folder.write_bytes(f"figures/{name}.png", encode_figure(draw_targets(targets)))
-        save_sheet_image(folder, targets[0])
+        folder.write_bytes(locate_sheet_image(name), encode_sheet_image(targets[0]))
     share = len(by_image) / max(origin.images, 1)
     costs = {
         stage: Cost(round(cost.forward * share), round(cost.backward * share), cost.seconds * share)

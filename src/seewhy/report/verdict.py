@@ -17,9 +17,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from seewhy.analyses.ground_truth.certificate import COLUMNS
 from seewhy.core.cells import quote_cell
-from seewhy.core.errors import UserError
-from seewhy.core.files import CHECKOUT, RunFolder
+from seewhy.core.files import RunFolder
 from seewhy.core.types import Classes, Images
 from seewhy.explainers.base import Explainer
 from seewhy.metrics.base import ImageMetric, MetricContext
@@ -29,7 +29,6 @@ from seewhy.metrics.randomisation.model_randomization import ModelRandomization
 from seewhy.metrics.robustness.stability import Stability
 from seewhy.models.classifier import Classifier
 from seewhy.report.comparison import CONTROLS, Comparison, JoinedRuns, compare_runs
-from seewhy.report.runs import restore_table
 from seewhy.statistics.recommendation import Recommendation, recommend
 from seewhy.statistics.schema import collect_metric_facts
 from seewhy.statistics.verdict import (
@@ -47,11 +46,6 @@ from seewhy.statistics.verdict import (
 )
 
 NAME = "verdict.csv"
-CERTIFICATE = Path("logbook/certificate.csv")
-CERTIFICATE_COLUMNS = (
-    *("ground_truth", "model", "explainer", "metric", "value", "low", "high", "chance", "edges"),
-    *("p_chance", "p_edges", "n_images", "n_networks", "used", "reason"),
-)
 GAPS = ("completeness_gap_relative", "completeness_relative")
 """The relative gap: of methods that promise completeness, and as the metric `completeness` gives it for any."""
 ASKED = ("model_randomization", "stability", *(f"srg_{remover}" for remover in REMOVERS))
@@ -100,7 +94,7 @@ def judge_methods(comparison: Comparison, certificate: pd.DataFrame) -> Judgemen
 
     Args:
         comparison: Of the explainers of one model.
-        certificate: As `read_certificate` returns it.
+        certificate: As `seewhy.analyses.ground_truth.certificate.read_certificate` returns it.
 
     Returns:
         The verdict; None where nothing of what it needs was measured, or there are only controls.
@@ -154,7 +148,7 @@ def judge_alone(
         network: The architecture.
         tolerance: Of the completeness gap; None: it promises none.
         cost: Passes and seconds per image.
-        certificate: As `read_certificate` returns it.
+        certificate: As `seewhy.analyses.ground_truth.certificate.read_certificate` returns it.
 
     Returns:
         Six lines; none where nothing was measured that a verdict asks for. Whether a method beats the controls is open.
@@ -229,37 +223,6 @@ def find_outcome(comparison: Comparison, metric: str, name: str, other: str) -> 
     if row["winner"]:
         return "better" if row["winner"] == name else "worse"
     return "untested" if "too few" in str(row["note"]) else "n.s."
-
-
-def read_certificate(path: str | Path | None = None) -> pd.DataFrame:
-    """Read the certificate of the methods on planted data.
-
-    Args:
-        path: Of a certificate.csv; None: the one of the checkout.
-
-    Returns:
-        `CERTIFICATE_COLUMNS`, `used` as truth values; without rows where the checkout has none.
-
-    Raises:
-        UserError: If a file that was named is not there, or a column is missing.
-    """
-    file = CHECKOUT / CERTIFICATE if path is None else Path(path)
-    if not file.is_file():
-        if path is None:
-            return pd.DataFrame(columns=list(CERTIFICATE_COLUMNS))
-        raise UserError(
-            f"certificate={path} is no file; give the certificate.csv of a ground_truth run, or leave it out"
-        )
-    try:
-        texts = {"ground_truth": str, "model": str, "explainer": str, "metric": str, "used": str, "reason": str}
-        table = restore_table(pd.read_csv(file, dtype=texts, keep_default_na=False, na_values={"value": ["", "nan"]}))
-    except (ValueError, OverflowError) as error:
-        raise UserError(f"certificate={file} is no table: {str(error).splitlines()[0][:120]}") from None
-    if missing := [column for column in CERTIFICATE_COLUMNS if column not in table]:
-        raise UserError(
-            f"certificate={file} lacks {', '.join(missing)}; give the certificate.csv of a ground_truth run"
-        )
-    return table.assign(used=table["used"].str.lower().isin(("true", "yes", "1")))
 
 
 def write_verdict(out: RunFolder, judgements: Iterable[Judgement]) -> Path | None:
@@ -379,4 +342,4 @@ def measure_lines(
     joined = JoinedRuns(
         classifier.name, len(images), "true", pd.concat(tables, ignore_index=True), runs, facts, classifier.name
     )
-    return judge_methods(compare_runs(joined, seed), pd.DataFrame(columns=list(CERTIFICATE_COLUMNS)))
+    return judge_methods(compare_runs(joined, seed), pd.DataFrame(columns=list(COLUMNS)))

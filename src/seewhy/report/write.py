@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from seewhy.analyses.ground_truth.certificate import read_certificate
 from seewhy.core.cells import quote_cell
 from seewhy.core.disclosure import print_error, print_line
 from seewhy.core.errors import UserError
@@ -22,7 +23,7 @@ from seewhy.report.ranks import NO_RANK, draw_pareto, draw_ranks
 from seewhy.report.results import write_results
 from seewhy.report.runs import Run, UnusedRun, find_runs, group_runs
 from seewhy.report.sheets import write_sheets
-from seewhy.report.verdict import Judgement, build_verdict_table, judge_methods, read_certificate, write_verdict
+from seewhy.report.verdict import Judgement, build_verdict_table, judge_methods, write_verdict
 from seewhy.runs.console import TextConsole
 from seewhy.statistics.schema import write_metric_facts
 
@@ -76,7 +77,7 @@ def write_report(
     _print_comparisons(comparisons, unused, undrawn)
     _tell_verdicts(out, judgements, agreements, TextConsole())
     if page:
-        judged = judgements, agreements
+        judged = judgements, agreements, planted
         attempt_page(lambda: write_page(out, comparisons, used, unused, figures, seed, command, *judged))
     return {
         "models": [comparison.joined.model for comparison in comparisons],
@@ -160,6 +161,7 @@ def write_page(
     command: str = "",
     judgements: Sequence[Judgement] = (),
     agreements: Sequence[Agreement] = (),
+    certificate: pd.DataFrame | None = None,
 ) -> Path:
     """Write the page of runs that were compared.
 
@@ -173,11 +175,13 @@ def write_page(
         command: That made the report, where it was a command of its own.
         judgements: The verdict on the methods of each model.
         agreements: Of the metrics, for each model.
+        certificate: Of the methods on planted data; None: nothing is known.
 
     Returns:
         The path of the page.
     """
-    content = build_page_content(comparisons, runs, unused, figures, seed, command, judgements, agreements)
+    judged = judgements, agreements, certificate
+    content = build_page_content(comparisons, runs, unused, figures, seed, command, *judged)
     _locate_figures(content, out.path)
     return out.write_bytes(NAME, render_page(content).encode())
 
@@ -211,7 +215,7 @@ def write_run_page(
         judgements, agreements = _judge(comparisons, planted, seed)
         _tell_verdicts(out, judgements, agreements, console)
         figures = _draw_all(comparisons)
-        return write_page(out, comparisons, runs, unused, figures, seed, "", judgements, agreements)
+        return write_page(out, comparisons, runs, unused, figures, seed, "", judgements, agreements, planted)
     pages: list[IndexEntry] = []
     all_judgements: list[Judgement] = []
     all_agreements: list[Agreement] = []
@@ -226,7 +230,7 @@ def write_run_page(
         judgements, agreements = _judge(comparisons, planted, seed)
         all_judgements, all_agreements = all_judgements + judgements, all_agreements + agreements
         figures = _draw_all(comparisons)
-        content = build_page_content(comparisons, group, (), figures, seed, "", judgements, agreements)
+        content = build_page_content(comparisons, group, (), figures, seed, "", judgements, agreements, planted)
         _locate_figures(content, out.path)
         out.write_bytes(name, render_page(content).encode())
         pages.append(IndexEntry(title, name, content))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from typing import Any
 
 from seewhy.core.disclosure import mask_values
 from seewhy.core.errors import UserError
-from seewhy.core.files import RunFolder
+from seewhy.core.files import RunFolder, compute_digest
 from seewhy.core.types import Explanation
 from seewhy.runs.batch_results import BatchResults
 from seewhy.runs.resume_check import identify_run
@@ -106,7 +105,7 @@ class Journal:
         """
         content = {"batch": number, "run": self._identify(), **results.to_plain()}
         line = json.dumps(mask_values(content), separators=(",", ":")).encode()
-        self.folder.write_bytes(f"{FOLDER}/{number:08d}.json", line + b"\n" + _digest(line) + b"\n")
+        self.folder.write_bytes(f"{FOLDER}/{number:08d}.json", line + b"\n" + compute_digest(line).encode() + b"\n")
         self._whole.add(number)
 
     def read(self, number: int) -> BatchResults | None:
@@ -122,7 +121,7 @@ class Journal:
             with self.folder.open(f"{FOLDER}/{number:08d}.json") as file:
                 content = file.read()
             line, _, digest = content.removesuffix(b"\n").rpartition(b"\n")
-            if not line or digest != _digest(line):
+            if not line or digest != compute_digest(line).encode():
                 return None
             plain = parse_form(line, "entry")
             if (plain["batch"], plain["run"]) != (number, self._identify()):
@@ -189,10 +188,6 @@ class Journal:
         if self._run is None:
             self._run = identify_run(self.read_plan())
         return self._run
-
-
-def _digest(line: bytes) -> bytes:
-    return hashlib.blake2b(line, digest_size=16).hexdigest().encode()
 
 
 def _count_unread(results: BatchResults) -> int:

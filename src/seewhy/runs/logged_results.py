@@ -170,25 +170,35 @@ def _simplify(value: Any) -> str | float:
     return value if isinstance(value, str | float | int) and not isinstance(value, bool) else str(value).lower()
 
 
-def save_sheet_image(folder: RunFolder, explanation: Explanation) -> Path:
-    """Write the image that the sheet shows, in 8 bits, to journal/images/<image>.png.
+def locate_sheet_image(image: str) -> str:
+    """Locate the picture of an image that the sheet shows.
 
     Args:
-        folder: The run folder.
+        image: Its name.
+
+    Returns:
+        The path in the run folder.
+    """
+    return f"{FOLDER}/images/{image}.png"
+
+
+def encode_sheet_image(explanation: Explanation) -> bytes:
+    """Encode the image that the sheet shows, in 8 bits.
+
+    Args:
         explanation: With its image.
 
     Returns:
-        The path of the file.
+        The bytes of a PNG file.
     """
-    pixels = (explanation.picture.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    return folder.write_bytes(f"{FOLDER}/images/{explanation.image_name}.png", encode_png(pixels))
+    return encode_png((explanation.picture.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
 
 
 def write_sheet(folder: RunFolder, journal: Journal, maximum: int, style: Mapping[str, Any]) -> None:
     """Write sheet.png, where there is an image to show.
 
     Args:
-        folder: The run folder, with the images of `save_sheet_image` and the attribution files.
+        folder: The run folder, with the images of `encode_sheet_image` and the attribution files.
         journal: Of the run.
         maximum: The most images that are shown; those whose files are gone are left out.
         style: Keywords of `seewhy.plots.grid.draw_grid`.
@@ -205,7 +215,7 @@ def _read_pictured(folder: Path, journal: Journal, maximum: int) -> list[Explana
     pictured = []
     for explanation in islice(journal.read_explanations(), maximum):
         try:
-            with RunFolder(folder).open(f"{FOLDER}/images/{explanation.image_name}.png") as file:
+            with RunFolder(folder).open(locate_sheet_image(explanation.image_name)) as file:
                 pixels = np.array(Image.open(file).convert("RGB"))
             attribution = read_attribution(folder, explanation.name)
         except FileNotFoundError:

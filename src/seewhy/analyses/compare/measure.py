@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from seewhy.core.errors import UserError
-from seewhy.core.facts import Facts
 from seewhy.core.random import seed_generator
 from seewhy.core.types import Batch, Classes, Images, Targets
+from seewhy.data.loading import Reader
 from seewhy.explainers.base import Explainer
 from seewhy.metrics.similarity import compare_maps
 from seewhy.models.batched import BatchedEvaluator
@@ -22,7 +22,6 @@ from seewhy.models.classifier import Classifier
 from seewhy.statistics.intervals import compute_mean_intervals
 from seewhy.statistics.tests import compute_sign_flip_p
 
-Read = Callable[[Facts], Iterable[Batch]]
 MARGIN = 0.05
 """Rank correlation by which the agreement may stay below the band on average."""
 NOISE, COPIES = 0.02, 4
@@ -87,7 +86,7 @@ def compare_networks(
     first: Classifier,
     second: Classifier,
     explainer: Explainer,
-    read: Read,
+    read: Reader,
     band: Classifier | None = None,
     seed: int = 0,
 ) -> Iterator[list[Pair]]:

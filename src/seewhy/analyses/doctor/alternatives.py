@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from seewhy.analyses.doctor.network_checks import Inspection
 from seewhy.core.facts import CIFAR10_MEAN, CIFAR10_STD, IMAGENET_MEAN, IMAGENET_STD, Facts
 from seewhy.core.types import Batch, Images
+from seewhy.data.loading import Reader
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
 
-Read = Callable[[Facts], Iterable[Batch]]
-"""Reads the same images in batches, fitted to the size, crop and interpolation of some facts."""
 Values = NDArray[np.float64]
 
 STATISTICS: dict[str, tuple[Sequence[float], Sequence[float]]] = {
@@ -31,6 +31,8 @@ STATISTICS: dict[str, tuple[Sequence[float], Sequence[float]]] = {
 }
 """Normalisations that networks are trained with: (mean, std) of each channel, or one for all."""
 NORMALISATION, ORDER, SIZE, CROP, LABELS = "mean and std", "order of channels", "size", "crop", "order of labels"
+WATCHED = 32
+"""Images that pass at once while every layer is watched, where their number is not given."""
 LAYERS = 3
 """Batch normalisations, from the image on, whose statistics are compared."""
 
@@ -115,7 +117,11 @@ def list_alternatives(facts: Facts) -> list[Alternative]:
 
 
 def answer_all(
-    classifier: Classifier, read: Read, alternatives: Sequence[Alternative], batch_size: int | str = "auto"
+    classifier: Classifier,
+    read: Reader,
+    alternatives: Sequence[Alternative],
+    batch_size: int | str = "auto",
+    inspection: Inspection | None = None,
 ) -> dict[str, Answers]:
     """Let a network answer the same images under each alternative.
 
@@ -124,6 +130,7 @@ def answer_all(
         read: Reads the images; it is called once for each size and crop.
         alternatives: What to try; one that the network cannot take is left out.
         batch_size: Images in the network at once, or `auto`.
+        inspection: Watches the layers while the classifier as it is answers.
 
     Returns:
         The answers by the name of the alternative, in their order, and those of the classifier as it is under "".
@@ -143,7 +150,8 @@ def answer_all(
                     continue
                 try:
                     with classifier.evaluating(), torch.no_grad(), watches[each.name].watching():
-                        rows[each.name].append(_answer(classifier, each, batch, batch_size))
+                        looking = None if each.name else inspection
+                        rows[each.name].append(_answer(classifier, each, batch, batch_size, looking))
                 except (RuntimeError, ValueError, AssertionError):
                     if not each.name:
                         raise
@@ -180,11 +188,16 @@ def prepare(images: Images, own: Facts, other: Alternative) -> Images:
     return normalised * spread(own.std) + spread(own.mean)
 
 
-def _answer(classifier: Classifier, each: Alternative, batch: Batch, batch_size: int | str) -> tuple[Tensor, ...]:
+def _answer(
+    classifier: Classifier, each: Alternative, batch: Batch, batch_size: int | str, inspection: Inspection | None
+) -> tuple[Tensor, ...]:
     """(predicted, its probability, fit, correct, label) of a batch."""
     facts = classifier.facts
     images = prepare(batch.images.to(classifier.mean), facts, each)
-    scores = BatchedEvaluator(classifier, images[0], batch_size).compute_logits(images)
+    if inspection is None:
+        scores = BatchedEvaluator(classifier, images[0], batch_size).compute_logits(images)
+    else:
+        scores = inspection.compute_logits(classifier, images, batch_size if isinstance(batch_size, int) else WATCHED)
     probabilities = facts.compute_probabilities(scores).double()
     marks = facts.mark_labels(batch.labels.to(scores.device))
     known = (marks if marks.ndim == 1 else marks[:, 0]) >= 0

@@ -12,9 +12,10 @@ from scipy import stats
 
 from seewhy.analyses.doctor import alternatives as ways
 from seewhy.analyses.doctor import network_checks as checks
-from seewhy.analyses.doctor.alternatives import Alternative, Answers, Read
+from seewhy.analyses.doctor.alternatives import Alternative, Answers
 from seewhy.core.errors import Incompatible, UserError
 from seewhy.core.types import Batch
+from seewhy.data.loading import Reader
 from seewhy.explainers.cam import choose_layer
 from seewhy.models.classifier import Classifier
 from seewhy.statistics.tests import compute_sign_flip_p, correct_by_holm
@@ -83,7 +84,7 @@ class Examination:
         return NOTHING if found is None else f"{found.name}: {found.evidence}; {found.setting}"
 
 
-def examine(classifier: Classifier, read: Read, batch_size: int | str = "auto") -> Examination:
+def examine(classifier: Classifier, read: Reader, batch_size: int | str = "auto") -> Examination:
     """Examine a classifier: preprocessing, labels, weights, layers, probabilities and maps.
 
     Every alternative answers the same images. With labels one is a finding where it adds 5 points of accuracy, or of the
@@ -103,12 +104,13 @@ def examine(classifier: Classifier, read: Read, batch_size: int | str = "auto") 
         UserError: No image could be read.
     """
     alternatives = ways.list_alternatives(classifier.facts)
-    answers = ways.answer_all(classifier, read, alternatives, batch_size)
+    inspection = checks.Inspection()
+    answers = ways.answer_all(classifier, read, alternatives, batch_size, inspection)
     if "" not in answers:
         raise UserError("no image could be read: the doctor needs images like those that the network is for")
     own = answers[""]
     labelled = int(np.isfinite(own.correct).sum())
-    inspection, mapped, renewed = _inspect(classifier, read, batch_size)
+    mapped, renewed = _read_first(classifier, read), _renew_statistics(classifier, read)
     features = torch.cat(inspection.features) if inspection.features else None
     right = (
         np.full(len(own.labels), np.nan) if features is None else checks.measure_feature_accuracy(features, own.labels)
@@ -127,32 +129,32 @@ def examine(classifier: Classifier, read: Read, batch_size: int | str = "auto") 
     return Examination(listed, len(own.predicted), labelled, own.accuracy)
 
 
-def _inspect(
-    classifier: Classifier, read: Read, batch_size: int | str
-) -> tuple[checks.Inspection, list[Batch], Answers | None]:
-    """The layers while all images pass, the first images, and the answers with the statistics of each batch."""
-    inspection, correct, total = checks.Inspection(), 0.0, 0
-    mapped: list[Batch] = []
-    number = 0
-    initial = checks.keeps_initial_statistics(classifier.network)
+def _read_first(classifier: Classifier, read: Reader) -> list[Batch]:
+    """The first `MAPPED` images."""
+    first: list[Batch] = []
+    left = MAPPED
     for batch in _filled(read(classifier.facts)):
-        images = batch.images.to(classifier.mean)
-        for part in images.split(batch_size if isinstance(batch_size, int) else 32):
-            with classifier.evaluating(), torch.no_grad(), inspection.watching(classifier):
-                classifier(part)
-        if initial and batch.labels.ndim == 1:
+        first.append(batch.first(left))
+        left -= len(batch.images)
+        if left <= 0:
+            break
+    return first
+
+
+def _renew_statistics(classifier: Classifier, read: Reader) -> Answers | None:
+    """The answers with the statistics of each batch; None where the network collected some of its own."""
+    if not checks.keeps_initial_statistics(classifier.network):
+        return None
+    correct, total = 0.0, 0
+    for batch in _filled(read(classifier.facts)):
+        if batch.labels.ndim == 1:
             with classifier.evaluating(), torch.no_grad(), checks.with_batch_statistics(classifier.network):
-                predicted = classifier(images).argmax(1).cpu()
+                predicted = classifier(batch.images.to(classifier.mean)).argmax(1).cpu()
             known = batch.labels.cpu() >= 0
             correct += float((predicted[known] == batch.labels.cpu()[known]).sum())
             total += int(known.sum())
-        if number < MAPPED:
-            mapped.append(batch.first(MAPPED - number))
-            number += len(batch.images)
-    if not initial:
-        return inspection, mapped, None
     shares = np.full(1, correct / total if total else np.nan)
-    return inspection, mapped, Answers(np.zeros(1, np.int64), shares, shares, shares)
+    return Answers(np.zeros(1, np.int64), shares, shares, shares)
 
 
 def _filled(batches: Iterable[Batch]) -> Iterator[Batch]:

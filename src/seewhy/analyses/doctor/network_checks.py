@@ -14,7 +14,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from seewhy.core.errors import Incompatible
-from seewhy.core.tensors import blur_gaussian
+from seewhy.core.tensors import blur_gaussian, widen
 from seewhy.core.types import Images, Targets
 from seewhy.explainers.cam import GradCam
 from seewhy.models.batched import BatchedEvaluator
@@ -147,6 +147,23 @@ class Inspection:
                 self.head = list(rows)[-1]
                 if rows[self.head].ndim == 2:
                     self.features.append(rows[self.head])
+
+    def compute_logits(self, classifier: Classifier, images: Images, size: int) -> Tensor:
+        """Compute what the network says to images while its layers are watched.
+
+        Args:
+            classifier: The network.
+            images: [n, channels, height, width].
+            size: Images in the network at once.
+
+        Returns:
+            Its outputs [n, outputs].
+        """
+        outputs = []
+        for part in images.split(size):
+            with self.watching(classifier):
+                outputs.append(widen(classifier(part)))
+        return torch.cat(outputs)
 
     def find_dead_layer(self) -> str:
         """Find the first layer that gives the same for every image although it is given different things; empty: none."""

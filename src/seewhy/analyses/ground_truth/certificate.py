@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from seewhy.core.cells import quote_cell
+from seewhy.core.cells import quote_cell, restore_cell
+from seewhy.core.errors import UserError
+from seewhy.core.files import CHECKOUT
 from seewhy.statistics.intervals import compute_mean_intervals, widen_by_draws
 from seewhy.statistics.tests import ALPHA, compute_sign_flip_p, correct_by_holm, note_too_few
 
@@ -17,6 +20,10 @@ COLUMNS = (
     *("ground_truth", "model", "explainer", "metric", "value", "low", "high", "chance", "edges", "p_chance", "p_edges"),
     *("n_images", "n_networks", "used", "reason", "beats_chance", "beats_edges"),
 )
+NUMBERS = COLUMNS[4:13]
+"""Columns of numbers; an empty cell is no value."""
+CERTIFICATE = CHECKOUT / "logbook" / "certificate.csv"
+"""The certificate of the checkout."""
 FEWEST_NETWORKS = 2
 """Networks below which a cell has no score: nothing is known of how much networks differ."""
 CONTROLS = ("random", "edges", "centre")
@@ -182,22 +189,40 @@ def write_table(certificate: pd.DataFrame) -> bytes:
     return table.map(quote_cell).to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
 
 
-def read_table(content: str) -> pd.DataFrame:
+def read_certificate(path: str | Path | None = None) -> pd.DataFrame:
     """Read a certificate.
 
     Args:
-        content: Of the CSV file.
+        path: Of a certificate.csv; None: the one of the checkout.
 
     Returns:
-        The table with numbers and booleans.
-    """
-    import io
+        The table with `COLUMNS`, numbers as such and `used` as truth values; without rows where the checkout has none.
 
-    table = pd.read_csv(io.StringIO(content), keep_default_na=False, dtype=str)
-    numbers = [*COLUMNS[4:13]]
-    table[numbers] = table[numbers].apply(pd.to_numeric, errors="coerce")
-    table["used"] = table["used"] == "true"
-    return table
+    Raises:
+        UserError: A file that was named is not there, a column is missing, or a cell holds no number.
+    """
+    file = CERTIFICATE if path is None else Path(path)
+    if not file.is_file():
+        if path is None:
+            return pd.DataFrame(columns=list(COLUMNS))
+        raise UserError(
+            f"certificate={path} is no file; give the certificate.csv of a ground_truth run, or leave it out"
+        )
+    try:
+        table = pd.read_csv(file, keep_default_na=False, dtype=str).map(restore_cell)
+    except (ValueError, OverflowError) as error:
+        raise UserError(f"certificate={file} is no table: {str(error).splitlines()[0][:120]}") from None
+    if missing := [column for column in COLUMNS if column not in table]:
+        raise UserError(
+            f"certificate={file} lacks {', '.join(missing)}; give the certificate.csv of a ground_truth run"
+        )
+    for name in NUMBERS:
+        numbers = pd.to_numeric(table[name], errors="coerce")
+        wrong = table[name][numbers.isna() & ~table[name].isin(("", "nan"))]
+        if len(wrong):
+            raise UserError(f"certificate={file}: {name} {wrong.iloc[0][:40]!a} is no number; it was edited or damaged")
+        table[name] = numbers
+    return table.assign(used=table["used"].str.lower().isin(("true", "yes", "1")))
 
 
 def describe_finding(certificate: pd.DataFrame, metric: str = "relevance_mass") -> list[str]:

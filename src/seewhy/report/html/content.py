@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import pandas as pd
+
 from seewhy.core.words import count_noun, join_names
 from seewhy.report.agreement import Agreement, describe_region, tabulate_matrix
 from seewhy.report.comparison import Comparison
@@ -279,6 +281,7 @@ def build_page_content(
     command: str = "",
     judgements: Sequence[Judgement] = (),
     agreements: Sequence[Agreement] = (),
+    certificate: pd.DataFrame | None = None,
 ) -> PageContent:
     """Build the content of the page of finished runs.
 
@@ -291,6 +294,7 @@ def build_page_content(
         command: That made the report, where it was a command of its own.
         judgements: Of the models whose methods were measured for a verdict.
         agreements: Of the metrics, for each model.
+        certificate: Of the methods on planted data; None: nothing is known.
 
     Returns:
         The content.
@@ -319,10 +323,8 @@ def build_page_content(
     version = str(runs[0].record.get("versions", {}).get("seewhy", ""))
     citation = f"seewhy {version}".strip() + ": explanations of image classifiers, and measurements of them. Software."
     networks = dict.fromkeys(str(run.record["model"]["name"]) for run in runs if run.record.get("model"))
-    certificate = select_certificate(networks)
-    return PageContent(
-        title, subtitle, models, list_unused_runs(unused), command, pairs, verdict, citation, certificate
-    )
+    planted = None if certificate is None else select_certificate(networks, certificate)
+    return PageContent(title, subtitle, models, list_unused_runs(unused), command, pairs, verdict, citation, planted)
 
 
 def _describe_agreement(agreement: Agreement) -> dict[str, Any]:

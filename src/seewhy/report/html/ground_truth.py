@@ -5,15 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
-from seewhy.analyses.ground_truth.certificate import SCORES, WORDS, describe_finding, read_table
-from seewhy.core.files import CHECKOUT
-
-CERTIFICATE = CHECKOUT / "logbook" / "certificate.csv"
-"""The certificate of the checkout."""
+from seewhy.analyses.ground_truth.certificate import SCORES, WORDS, describe_finding
 
 
 @dataclass(frozen=True)
@@ -52,7 +47,7 @@ def build_certificate_view(certificate: pd.DataFrame) -> CertificateView:
             for explainer in dict.fromkeys(certificate["explainer"])
         ]
         chances = certificate[certificate["metric"] == metric].groupby(["ground_truth", "model"])["chance"].mean()
-        lines.append(("chance", [(_round(float(chances[setting])), "", "") for setting in settings]))
+        lines.append(("chance", [(_round(float(chances.get(setting, math.nan))), "", "") for setting in settings]))
         tables.append((metric.replace("_", " "), WORDS[metric], lines))
     finding = [sentence.replace("*", "").replace("`", "") for sentence in describe_finding(certificate)]
     return CertificateView(finding, settings, tables)
@@ -73,18 +68,15 @@ def _round(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.2f}"
 
 
-def select_certificate(networks: Iterable[str], path: Path = CERTIFICATE) -> CertificateView | None:
+def select_certificate(networks: Iterable[str], certificate: pd.DataFrame) -> CertificateView | None:
     """Select what a certificate says of architectures.
 
     Args:
         networks: Names of the architectures.
-        path: Of the table; where there is none nothing is known.
+        certificate: As `seewhy.analyses.ground_truth.certificate.read_certificate` returns it.
 
     Returns:
         The view; None where the table has none of them.
     """
-    if not path.is_file():
-        return None
-    table = read_table(path.read_text())
-    table = table[table["model"].isin(list(networks))]
+    table = certificate[certificate["model"].isin(list(networks))]
     return None if table.empty else build_certificate_view(table)
