@@ -129,6 +129,7 @@ def list_trials() -> list[Trial]:
                 continue  # every message would be that the package is missing
             content.pop("defaults", None)
             own = (f"{group}={choice}",) if group in SINGLE else (f"{group}=[{choice}]",)
+            own += ("explainer=saliency",) if choice in ("linear", "mlp") else ()  # they have no layer with a grid
             own += OWN_CODE if choice == "own" else ()
             if group == "callbacks":
                 task = "train" if set(content) & {"checkpoint", "early_stopping", "learning_rate"} else "explain"
@@ -154,11 +155,15 @@ def list_group_trials() -> list[Trial]:
 LEGAL: dict[str, str] = {
     r"(\w+\.)*(split_)?seed=(0|huge)": "any whole number up to 2**32 - 1",
     r"(callbacks|logger)\.\w+=null": "leaves it out",
-    r"output=word|data\.(root|labels|masks)=word": "a path; what it must hold is read later",
+    r"output=word|data\.(labels|masks)=word": "a path; what it must hold is read later",
+    r"data\.root=(word|0|huge|\[word\]|\[\])": "paths; one that is missing is named when the folder is read",
     r"runs=(0|huge|word|\[\]|\[word\])": "folders may be called so; one that is missing is named when it is read",
     r"faithfulness=word": "compared with the metrics of the runs",
     r"target=(0|true)|callbacks\.attribution\.target=(0|true)|explainer\.against=0": "a class index, the policy `true`",
     r"synthesis\.(target|classes)=(0|huge|word|true|\[word\])": "looked up among the classes of the network",
+    r"callbacks\.representers\.target=(0|huge|word|true)": "looked up among the classes of the network",
+    r"callbacks\.(figures|attribution)\.limit=null|callbacks\.robustness\.metrics=null": "all images; no metric",
+    r"corruption\.\w+\.step=null": "chosen from the strength",
     r"callbacks\.experts\.layer=word": "looked up among the layers of the network",
     r"(data|callbacks\.\w+)\.(limit|maximum|rows|images|pictures|explain|sheet_images)=huge": "more than there is: all",
     r"callbacks\.\w+\.(limit|maximum|rows|pictures|explain|sheet_images|workers)=0": "none; no further process",

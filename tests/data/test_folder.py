@@ -226,6 +226,12 @@ def test_links_do_not_hang_and_the_unusable_is_reported(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(("root", "words"), [(None, "is not set"), ([], "is not set"), (0, "=0 does not exist")])
+def test_no_folder_is_told_from_one_that_is_called_0(root: int | list[str] | None, words: str) -> None:
+    with pytest.raises(UserError, match=rf"data\.root.*{words}"):
+        Folder(root).setup()
+
+
 def test_what_cannot_be_found_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data\.root=\S+nowhere does not exist"):
         folder(str(tmp_path / "nowhere"))

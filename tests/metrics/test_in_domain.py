@@ -85,6 +85,11 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
         FFidelity(tmp_path / "other.safetensors").measure(build_context())
 
 
+def test_missing_weights_are_named_before_anything_is_computed() -> None:
+    with pytest.raises(UserError, match=r"metric\.f_fidelity\.weights=word: there is no such file"):
+        FFidelity("word")
+
+
 def test_masking_hides_up_to_a_share_of_the_training_images() -> None:
     torch.manual_seed(0)
     hidden = draw_hidden(torch.rand(400, 3, 32, 32), 0.5).float().mean((1, 2, 3))

@@ -24,6 +24,7 @@ from seewhy.explainers.xrai import Xrai
 from seewhy.metrics.complexity import Complexity
 from seewhy.metrics.faithfulness.infidelity import Infidelity
 from seewhy.metrics.faithfulness.pixel_flipping import Insertion
+from seewhy.models.cifar_networks import DenseNetwork
 
 
 def test_a_sample_of_all_settings_with_bad_values(capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,6 +82,7 @@ def test_a_setting_that_nothing_reads_is_refused(kind: type, settings: dict[str,
             "corruption.pgd.step=0 must be a number from 0 to 1 or a fraction such as 8/255, above 0",
         ),
         (FGSM, {"eps": [2]}, "corruption.fgsm.eps=[2] must be a list that is not empty"),
+        (DenseNetwork, {"side": 0}, "model.arguments.side=0 must be a whole number from 1 to 4,096"),
         (Captum, {"options": {"abs": True, "n_steps": {"a": 1}}}, "explainer.options.n_steps={a: 1} must be true or"),
         (Corruption, {"levels": [JPEG()], "moves_pixels": 1}, "corruption.moves_pixels=1 must be true or false"),
     ],

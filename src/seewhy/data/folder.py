@@ -151,7 +151,7 @@ class Folder(LightningDataModule):
         Raises:
             UserError: `root` is not set.
         """
-        if self.root is None or not self.root:
+        if self.root is None or (not isinstance(self.root, int) and not self.root):  # a folder may be called 0
             raise UserError("data.root is not set: give a folder, an image or a pattern, such as data.root=photographs")
         roots = list(self.root) if isinstance(self.root, Sequence) and not isinstance(self.root, str) else [self.root]
         for root in roots:

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Annotated
 
+from annotated_types import Ge, Le
 from torch import Tensor, nn
+
+from seewhy.core.settings import Count, check_when_made
+
+Side = Annotated[int, Ge(1), Le(4096)]
+Units = Annotated[int, Ge(0), Le(65_536)]
+Layers = Annotated[int, Ge(1), Le(1000)]
 
 
 class CifarCNN(nn.Module):
@@ -81,6 +89,7 @@ class VGG16Cifar(nn.Module):
         return logits
 
 
+@check_when_made("model.arguments")
 class DenseNetwork(nn.Module):
     """Dense layers on all pixels: a linear network without hidden ones, whose attributions are known in closed form.
 
@@ -90,10 +99,13 @@ class DenseNetwork(nn.Module):
         side: Of the images in pixels.
         hidden: Units of each hidden layer; 0: none, the network is linear.
         layers: Hidden layers, where they have units.
+
+    Raises:
+        UserError: An argument is out of range.
     """
 
     def __init__(
-        self, num_classes: int = 10, channels: int = 3, side: int = 32, hidden: int = 0, layers: int = 2
+        self, num_classes: Count = 10, channels: Count = 3, side: Side = 32, hidden: Units = 0, layers: Layers = 2
     ) -> None:
         super().__init__()
         sizes = [channels * side * side, *([hidden] * layers if hidden else [])]

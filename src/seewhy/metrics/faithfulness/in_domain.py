@@ -49,7 +49,7 @@ class FFidelity(ImageMetric):
         n_steps: Of the deletion curves.
 
     Raises:
-        UserError: If a setting is out of range, or the weights are those of another network.
+        UserError: If a setting is out of range, there is no such file, or the weights are those of another network.
     """
 
     construct = "faithfulness"
@@ -68,6 +68,11 @@ class FFidelity(ImageMetric):
         n_steps: Count = 50,
     ) -> None:
         super().__init__()
+        if weights is not None and not Path(weights).is_file():
+            raise UserError(
+                f"metric.f_fidelity.weights={weights}: there is no such file; give the weights.safetensors of "
+                "train.py experiment=in_domain, or null for the network as it is"
+            )
         self.weights, self.sizes, self.alpha, self.beta = weights, tuple(sizes), alpha, beta
         self.n_samples, self.baseline, self.n_steps = n_samples, baseline, n_steps
         self._tuned: list[tuple[str, Classifier]] = []  # a list, as a module would become part of the state
