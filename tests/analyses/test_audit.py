@@ -430,6 +430,7 @@ def test_the_command_audits_a_network_as_it_is(tmp_path: Path) -> None:
         (("model=cifar_cnn", "data.limit=30"), "there are 30 images, fewer than audit.least=40"),
         (("model=cifar_cnn", "audit.least=3"), "audit.least=3 must be"),
         (("model=cifar_cnn", "ground_truth=[tag]"), "one share"),
+        (("model=cifar_cnn", "optimization.lr=0.1"), "optimization.lr=0.1 is read where a network is trained"),
         (("model=cifar_cnn", "ground_truth=[suppressor]"), "one kind of tag"),
         (("model=cifar_cnn", "model.score=sigmoid"), "needs a network with model.score=softmax or binary"),
     ],

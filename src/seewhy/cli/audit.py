@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 DECISIVE = ("audit", "model", "data", "explainer", "ground_truth", "optimization", "audited", "seed")
 """Settings that decide what is computed."""
+TRAINING = ("optimization", "audited")
+"""What is read where a network is trained first."""
 
 
 def run_audit_task(cfg: DictConfig, record: RunRecord) -> None:
@@ -40,6 +42,11 @@ def run_audit_task(cfg: DictConfig, record: RunRecord) -> None:
         SystemExit: 3 where a shortcut has at least the effect `audit.fail_on`.
     """
     audit: Any = build_object(cfg.audit, "audit", "object")
+    unread = [text for text in record.content["overrides"] if text.lstrip("+").startswith(TRAINING)]
+    if unread and not cfg.ground_truth:
+        raise UserError(
+            f"{unread[0]} is read where a network is trained on tagged images first: add ground_truth=[tag], or leave it out"
+        )
     if cfg.ground_truth and cfg.model.weights == "auto":
         cfg.model.weights = "random"
     job = build_job(cfg)
