@@ -223,6 +223,7 @@ def test_a_cast_is_put_on_and_taken_off_and_its_control_points_elsewhere() -> No
     assert torch.allclose(given.mean((2, 3)) - GREY.mean((2, 3)), shifts.expand(6, -1), atol=1e-6)
     assert torch.allclose(given.flatten(2).std(2) / GREY.flatten(2).std(2), gains.expand(6, -1), atol=1e-5)
     assert torch.allclose(cast.remove(given, GREY)[0], GREY, atol=1e-6)
+    assert torch.equal(cast.remove(given, GREY, 0)[0], given), "held against the images as they are"
     moved = (cast.insert(GREY, 0) - GREY).mean((2, 3))[0]
     assert float(moved.norm()) == pytest.approx(float(shifts.norm()), abs=1e-5)
     assert abs(float(moved @ shifts)) < 0.7 * float(shifts.norm()) ** 2

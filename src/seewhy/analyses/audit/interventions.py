@@ -214,9 +214,11 @@ class Cast(Shared):
         return _recolour(images, self.rest_gains, self.rest_shifts)
 
     def remove(self, images: Images, donors: Images, draw: int | None = None) -> list[Images]:
-        """Shift each channel back."""
-        gains, shifts = self._turn(draw)
-        return [_recolour(images, 1 / gains, -shifts)]
+        """Shift each channel back, to what the rest of the class has; the control leaves the images as they are.
+
+        A shift in any other direction would take images further away from what the network has seen, and cost more.
+        """
+        return [images if draw is not None else _recolour(images, 1 / self.gains, -self.shifts)]
 
     @property
     def region(self) -> Tensor:
