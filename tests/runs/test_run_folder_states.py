@@ -243,8 +243,7 @@ class RunFolders(RuleBasedStateMachine):
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[RunFolders]]:
     """The machine with its configs and with what undisturbed runs leave."""
-    monkeypatch.setattr("seewhy.runs.record.read_git_state", lambda folder: {})
-    monkeypatch.setattr("seewhy.runs.record.read_installed_versions", dict)
+    monkeypatch.setattr("seewhy.runs.record.describe_process", dict)
     monkeypatch.setattr(tasks, "check_settings", lambda cfg, overrides: None)
     monkeypatch.setattr("seewhy.cli.tasks.gc.collect", lambda: 0)
     disk = Disk()

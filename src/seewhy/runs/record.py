@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -67,10 +68,7 @@ class RunRecord:
             "overrides": overrides,
             "seed": seed,
             "started": self.started.isoformat(timespec="seconds"),
-            **read_git_state(Path(__file__).parent),
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            "versions": read_installed_versions(),
+            **describe_process(),
         }
         if task == "explain" and self.before:
             self.content["earlier"] = _list_attempts(self.before)
@@ -112,6 +110,21 @@ def _list_attempts(before: dict[str, Any]) -> list[dict[str, Any]]:
     """When the run was begun before in the same folder, and how that ended; `running` where it was killed."""
     last = {key: before.get(key) for key in ("started", "seconds", "status")}
     return [*before.get("earlier", []), last]
+
+
+@functools.cache
+def describe_process() -> Mapping[str, Any]:
+    """Describe what runs: the code of a process is what its files were when it began, so they are looked at once.
+
+    Returns:
+        Commit, Python, platform and versions.
+    """
+    return {
+        **read_git_state(Path(__file__).parent),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": read_installed_versions(),
+    }
 
 
 def read_git_state(folder: Path) -> dict[str, Any]:

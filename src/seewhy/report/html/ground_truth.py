@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -38,7 +39,8 @@ def build_certificate_view(certificate: pd.DataFrame) -> CertificateView:
     """
     settings = list(dict.fromkeys(zip(certificate["ground_truth"], certificate["model"], strict=True)))
     rows = {
-        (row["ground_truth"], row["model"], row["explainer"], row["metric"]): row for _, row in certificate.iterrows()
+        (row["ground_truth"], row["model"], row["explainer"], row["metric"]): row
+        for row in certificate.to_dict("records")
     }
     tables = []
     for metric in SCORES:
@@ -53,7 +55,7 @@ def build_certificate_view(certificate: pd.DataFrame) -> CertificateView:
     return CertificateView(finding, settings, tables)
 
 
-def _fill(row: pd.Series | None) -> tuple[str, str, str]:
+def _fill(row: Mapping[Any, Any] | None) -> tuple[str, str, str]:
     """(value, interval or reason, what it beats)."""
     if row is None:
         return "", "", ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import math
 import re
@@ -45,13 +46,6 @@ def render_page(content: PageContent, colours: str = NAMES[0]) -> str:
         The HTML.
     """
     environment = open_templates()
-    environment.filters |= {
-        "short": _short,
-        "p": _p,
-        "precise": _precise,
-        "percent": _percent,
-        "chance": format_probability,
-    }
     script = "\n".join(read_source(environment, name) for name in SCRIPTS)
     page = environment.get_template("page.html").render(
         content=content,
@@ -135,14 +129,17 @@ def remove_steering(page: str) -> str:
     return STEERING.sub("\N{REPLACEMENT CHARACTER}", page)
 
 
+@functools.cache
 def open_templates() -> Environment:
-    """Open the templates of the pages.
+    """Open the templates of the pages, once in a process: to compile them takes longer than to fill them.
 
     Returns:
         An environment that escapes values and refuses unknown names.
     """
     environment = Environment(loader=PackageLoader("seewhy.report", "page"), autoescape=True, undefined=StrictUndefined)
     environment.trim_blocks = environment.lstrip_blocks = True
+    filters = {"short": _short, "p": _p, "precise": _precise, "percent": _percent, "chance": format_probability}
+    environment.filters |= filters
     return environment
 
 
