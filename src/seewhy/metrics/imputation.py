@@ -52,7 +52,15 @@ def impute_image(image: Tensor, hidden: Tensor, generator: torch.Generator) -> T
 
 
 def draw_noise(shape: torch.Size, generator: torch.Generator) -> Tensor:
-    """Draw what is added to the pixels of an image of this shape, hidden or not."""
+    """Draw what is added to the pixels of an image, hidden or not.
+
+    Args:
+        shape: Of the image, [channels, height, width].
+        generator: Of the image.
+
+    Returns:
+        float32 of that shape, normal with the standard deviation `NOISE`.
+    """
     return NOISE * torch.randn(shape, generator=generator, dtype=torch.float32)
 
 

@@ -87,7 +87,11 @@ class GridAxis:
         return GridAxis.of_centres(centres, self.size) or self
 
     def compute_centres(self) -> Tensor:
-        """Compute the centres of the cells in pixels, float64 [cells]; those beyond the image lie at its edge."""
+        """Compute the centres of the cells.
+
+        Returns:
+            float64 [cells] in pixels; those beyond the image lie at its edge.
+        """
         centres = self.start + self.stride * (torch.arange(self.cells, dtype=torch.float64) + 0.5) - 0.5
         return centres.clamp(0, self.size - 1)
 
