@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import math
@@ -19,6 +20,11 @@ COMPARED = ("grad_cam", "saliency", "edges", "random")
 """The maps that the metrics gallery measures: two methods and two controls."""
 METRICS_ON = "cifar_cnn"
 """Small, so that every metric takes seconds on all sample pictures of CIFAR-10."""
+JUDGED_ON = ("cifar_cnn", "vit_cifar")
+"""A method is judged on the first that it explains."""
+JUDGED = 30
+"""Sample pictures of CIFAR-10, each second one, on which methods are judged."""
+HELD_AGAINST = ("random", "edges", "centre")
 FEWER: dict[str, dict[str, Any]] = {
     "guided_ig": {"n_steps": 20, "check_rounding": "false"},
     "rise": {"n_masks": 500},
@@ -65,7 +71,18 @@ def measure_missing(again: Iterable[str] = ()) -> None:
                 continue
             print(f"{kind}: {choice.name}", flush=True)
             measured[kind][choice.name] = {"digest": choice.digest, **run(choice, networks)}
-            MEASURED.write_text(json.dumps(measured, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+            _write(measured)
+    for choice in list_choices("explainer"):
+        facts = measured["methods"][choice.name]
+        if choice.name in HELD_AGAINST or ("verdict" in facts and choice.name not in set(again)):
+            continue
+        print(f"verdict: {choice.name}", flush=True)
+        facts["verdict"] = _judge_method(choice)
+        _write(measured)
+
+
+def _write(measured: dict[str, Any]) -> None:
+    MEASURED.write_text(json.dumps(measured, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 @functools.cache
@@ -123,6 +140,48 @@ def _run_method(choice: Choice, networks: list[str]) -> dict[str, Any]:
             facts["gap"] = float(f"{max(gaps):.2g}")
         return facts
     return {"refused": refusals[-1], "networks": networks}
+
+
+def _judge_method(choice: Choice) -> dict[str, Any]:
+    """Judge a method beside the controls: each line but that of planted data, or the reason where all networks refuse it."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from seewhy.core.errors import UserError
+    from seewhy.data.folder import SAMPLES
+    from seewhy.report.verdict import describe_cell, measure_lines
+    from seewhy.statistics.verdict import PLANTED
+
+    pictures = [np.asarray(Image.open(path)) for path in sorted((SAMPLES / "cifar10").glob("*.png"))[::2][:JUDGED]]
+    images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
+    controls = {each.name: each.instance for each in list_choices("explainer") if each.name in HELD_AGAINST}
+    refusals = []
+    for network in (name for name in JUDGED_ON if _load(name)):
+        classifier = _load(network)
+        with torch.inference_mode():
+            targets = classifier(images).argmax(1).clone()
+        try:
+            judgement = measure_lines(classifier, controls | {choice.name: _shorten(choice)}, images, targets)
+        except UserError as error:
+            refusals.append(str(error))
+            continue
+        assert judgement is not None
+        lines = [line for line in judgement.lines[choice.name] if line.line != PLANTED]
+        rows = [{"line": line.line, "verdict": describe_cell(line), "meaning": line.sentence} for line in lines]
+        return {"network": network, "images": len(images), "lines": rows, "fewer": FEWER.get(choice.name, {})}
+    return {"refused": refusals[-1] if refusals else "no network of this gallery has weights"}
+
+
+def _shorten(choice: Choice) -> Any:
+    """The method with the settings of `FEWER`."""
+    changed: Any = choice.instance
+    for key, value in FEWER.get(choice.name, {}).items():
+        value = {"false": False}.get(value, value)
+        inner, _, name = key.rpartition(".")
+        part = dataclasses.replace(getattr(changed, inner) if inner else changed, **{name: value})
+        changed = dataclasses.replace(changed, **{inner: part}) if inner else part
+    return changed
 
 
 def _run_metric(choice: Choice, networks: list[str]) -> dict[str, Any]:

@@ -155,6 +155,7 @@ def write_method(choice: Choice, facts: dict[str, Any]) -> str:
         f"**Paper.** {escape(choice.paper)}" if choice.paper else "",
         "## Facts",
         write_table(("", ""), rows),
+        _write_verdict(choice, facts.get("verdict", {})),
         "On other networks: [methods and networks](../../logbook/methods.md), [kinds of networks](../networks.md). "
         "Measured scores "
         "beside random maps: `python src/explain.py -m explainer=random,"
@@ -163,6 +164,26 @@ def write_method(choice: Choice, facts: dict[str, Any]) -> str:
         write_settings(choice.settings, "explainer."),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _write_verdict(choice: Choice, verdict: dict[str, Any]) -> str:
+    """The six lines on a method, that of planted data from the certificate of the checkout; empty where none is known."""
+    from seewhy.analyses.ground_truth.certificate import read_certificate
+    from seewhy.report.verdict import describe_cell, judge_certificate
+
+    if "lines" not in verdict:
+        reason = verdict.get("refused")
+        return f"## Verdict\n\nNot judged: {escape(reason)}." if reason else ""
+    planted = judge_certificate(verdict["network"], choice.name, read_certificate())
+    lines = [*verdict["lines"]]
+    lines.insert(-1, {"line": planted.line, "verdict": describe_cell(planted), "meaning": planted.sentence})
+    rows = [tuple(escape(line[key]) for key in ("line", "verdict", "meaning")) for line in lines]
+    fewer = "".join(f", `explainer.{key}={value}`" for key, value in verdict["fewer"].items())
+    return (
+        f"## Verdict\n\nOn `{verdict['network']}` and {verdict['images']} sample pictures of CIFAR-10{fewer}; what a line "
+        "means: [which map may be believed](../verdict.md). On another network it can be another one: measure it with "
+        f"`metric=[verdict]`.\n\n{write_table(('line', 'verdict', 'meaning'), rows)}"
+    )
 
 
 def _name_network(facts: dict[str, Any]) -> str:

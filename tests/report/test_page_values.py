@@ -19,11 +19,11 @@ from seewhy.report.html.charts import (
     Chart,
     Line,
     build_curve_charts,
-    build_robustness_view,
     name_line_style,
 )
 from seewhy.report.html.gallery import Method
 from seewhy.report.html.maps import group_twins, relate_maps
+from seewhy.report.html.robustness import build_robustness_view
 from seewhy.report.runs import find_runs
 from seewhy.report.write import write_report, write_run_page
 from seewhy.statistics.schema import MetricFact
@@ -286,3 +286,10 @@ def test_runs_that_do_not_record_how_targets_were_chosen_have_a_page(tmp_path: P
     table.drop(columns="target_policy").to_csv(run / "predictions.csv", index=False)
     (model,) = PageText(write_run_page(tmp_path)).facts["models"]
     assert {image["policy"] for image in model["images"]} == {""}
+
+
+def test_no_two_parts_of_a_page_have_one_name(swept: Path) -> None:
+    html = (swept / "report.html").read_text()
+    ids = re.findall(r'\bid="([^"]+)"', html.split("<script>")[0])
+    assert sorted(ids) == sorted(set(ids))
+    assert set(re.findall(r'href="#([\w-]+)"', html)) <= set(ids)

@@ -1,5 +1,7 @@
 """Where the figures of a report put things."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -11,7 +13,8 @@ from seewhy.report.comparison import Comparison, compare_runs, join_runs
 from seewhy.report.leaderboard import draw_leaderboard
 from seewhy.report.ranks import build_standings, draw_pareto, draw_ranks, find_pareto_front
 from seewhy.report.runs import find_runs
-from sweep_folder import FACTS, write_sweep
+from seewhy.statistics.schema import MetricFact
+from sweep_folder import FACTS, write_run, write_sweep
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +148,17 @@ def test_a_label_with_room_lies_right_of_its_mark_at_its_height() -> None:
     reach = box.left - 112
     assert 0 < reach <= 10, "near, and off the mark"
     assert box == Rectangle(112 + reach, 40, 152 + reach, 60)
+
+
+def test_coverage_stands_beside_the_score_that_it_explains(tmp_path: Path) -> None:
+    facts = {"average_drop": FACTS["average_drop"], "average_drop_coverage": MetricFact(None, "kept", "faithfulness")}
+    for name, covered in (("random", 0.111), ("grad_cam", 0.622), ("rise", 0.333)):
+        values = {"average_drop": [0.1 * place for place in range(8)], "average_drop_coverage": [covered] * 8}
+        write_run(tmp_path / name, name, values, images=8, facts=facts)
+    figure = draw_leaderboard(compare_runs(join_runs(find_runs([str(tmp_path)])[0])[0]))
+    drawn = texts(figure)
+    assert next(text for text in drawn if text in ("coverage", "0.111", "0.622", "0.333")) == "coverage"
+    heights = {text.get_text(): text.get_position()[1] for text in figure.axes[0].texts}
+    for name, words in (("random", "0.111"), ("grad_cam", "0.622"), ("rise", "0.333")):
+        assert abs(heights[words] - heights[name]) < 6
+    assert overlaps(figure) == []

@@ -147,7 +147,8 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
 def test_the_pictures_are_in_the_blocks(made: Path, page: PageText) -> None:
     (model,) = page.facts["models"]
     for place in range(len(model["images"])):
-        photo, maps = page.json_of(f"block-0-{place}")
+        photo, maps, curves = page.json_of(f"block-0-{place}")
+        assert curves == []
         assert Image.open(io.BytesIO(base64.b64decode(photo))).size == (16, 16)
         assert len(maps) == 3
         for one in maps:
@@ -168,7 +169,7 @@ def test_two_models_stand_on_one_page(tmp_path: Path, monkeypatch: pytest.Monkey
     page = PageText(write_run_page(sweep))
     assert [one["model"] for one in page.facts["models"]] == ["efficientnet_lite0", "resnet50"]
     assert page.facts["models"][1]["images"][0]["flaws"] == ["no map was stored"]
-    assert page.json_of("block-1-5") == ["", [""]]
+    assert page.json_of("block-1-5") == ["", [""], []]
 
 
 def test_the_same_runs_give_the_same_bytes(made: Path, tmp_path: Path) -> None:

@@ -120,6 +120,7 @@ def test_each_run_is_one_row_of_the_hparams_tab(runs: dict[str, Path]) -> None:
         assert set(SESSION) <= tags(folder / "tensorboard")
         assert metadata.EXPERIMENT_TAG not in tags(folder / "tensorboard")
         chosen = start_of(found).hparams
+        assert start_of(found).group_name == f"{explainer}, cifar_cnn, {folder.parent.name}/{folder.name}"
         assert chosen["explainer"].string_value == explainer
         assert chosen["model"].string_value == "cifar_cnn"
         assert chosen["target"].string_value == "predicted"

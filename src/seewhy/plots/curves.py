@@ -108,9 +108,37 @@ def name_share(curve: str) -> str:
 
 def _sample_grid(table: pd.DataFrame) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
     """(shares of the common grid that an image reaches, the values of the images that reach each)."""
-    stack = resample_curves(table, choose_quantity(table))
+    return _keep_reached(resample_curves(table, choose_quantity(table)))
+
+
+def _keep_reached(stack: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
     reached = np.isfinite(stack).any(0)
     return GRID[reached], [column[np.isfinite(column)] for column in stack.T[reached]]
+
+
+def compute_difference_curve(
+    table: pd.DataFrame, control: pd.DataFrame, seed: int = 0
+) -> tuple[NDArray[np.float64], ...] | None:
+    """Average the difference of one curve from that of a control on the same images.
+
+    Args:
+        table: Rows of curves.csv of one curve.
+        control: Those of the control.
+        seed: Of the bootstrap.
+
+    Returns:
+        (shares, mean, low, high), each [shares], of the curve less the control's, image by image; None without an image
+        that both have.
+    """
+    quantity = choose_quantity(table)
+    curves, others = _resample(table, quantity), _resample(control, quantity)
+    shared = [image for image in curves if image in others]
+    if not shared:
+        return None
+    shares, samples = _keep_reached(np.array([curves[image] - others[image] for image in shared]))
+    intervals = compute_mean_intervals(samples, seed)
+    low, high = (np.array([getattr(interval, end) for interval in intervals]) for end in ("low", "high"))
+    return shares, np.array([sample.mean() for sample in samples]), low, high
 
 
 def resample_curves(table: pd.DataFrame, quantity: str) -> NDArray[np.float64]:
@@ -123,13 +151,17 @@ def resample_curves(table: pd.DataFrame, quantity: str) -> NDArray[np.float64]:
     Returns:
         float64 [images, 51]; NaN beyond the shares that an image reaches.
     """
+    return np.array(list(_resample(table, quantity).values()))
+
+
+def _resample(table: pd.DataFrame, quantity: str) -> dict[str, NDArray[np.float64]]:
     curves: dict[str, list[NDArray[np.float64]]] = {}
     for name, points in table.groupby("image"):
         points = points.sort_values("share")
         share, value = points["share"].to_numpy(), points[quantity].to_numpy()
         inside = (share[0] <= GRID) & (share[-1] >= GRID)
         curves.setdefault(name_image(str(name)), []).append(np.where(inside, np.interp(GRID, share, value), np.nan))
-    return np.array([each[0] if len(each) == 1 else np.mean(each, axis=0) for each in curves.values()])
+    return {image: each[0] if len(each) == 1 else np.mean(each, axis=0) for image, each in curves.items()}
 
 
 def _write_name(curve: str) -> str:

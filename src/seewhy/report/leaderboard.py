@@ -194,7 +194,11 @@ def _draw_panel(
     page: Chart, x: float, top: float, bottom: float, comparison: Comparison, names: list[str], metric: str
 ) -> None:
     cells = [comparison.get_mean(name, metric) for name in names]
-    scale = build_value_scale([value for cell in cells for value in cell], x, x + PANEL)
+    coverage = find_coverage(comparison, metric)
+    beside = page.pixels(measure_width("coverage", SMALL)) + 12 if coverage else 0
+    scale = build_value_scale([value for cell in cells for value in cell], x, x + PANEL - beside)
+    if coverage:
+        page.lines(x + PANEL, top - page.pixels(LEADING * SMALL) - 4, ["coverage"], SMALL, MUTED, ha="right")
     draw_line(page, [x, x + PANEL], [bottom, bottom], FRAME)
     step = page.pixels(LEADING * SMALL)
     for tick, label in scale.ticks(4):
@@ -206,8 +210,11 @@ def _draw_panel(
         draw_line(page, [x_control, x_control], [top, bottom], MUTED, 1.0, linestyle=(0, (4, 3)))
     for row, (name, (mean, low, high)) in enumerate(zip(names, cells, strict=True)):
         y = top + (row + 0.5) * ROW
+        if name in coverage:
+            words = format_value(coverage[name])
+            page.text(x + PANEL, y + page.pixels(0.36 * SMALL), words, SMALL, MUTED, ha="right")
         if not math.isfinite(mean):
-            page.text(x + PANEL / 2, y + page.pixels(0.36 * SMALL), "missing", SMALL, MUTED, ha="center")
+            page.text(x + (PANEL - beside) / 2, y + page.pixels(0.36 * SMALL), "missing", SMALL, MUTED, ha="center")
             continue
         kind = find_mark(comparison, name, metric)
         colour = MUTED if comparison.leaderboard["control"][name] else MARK_STYLES[kind]["color"]

@@ -276,6 +276,12 @@ def read_robustness(folder: Path) -> pd.DataFrame | None:
     return _read(folder / "robustness_summary.csv", types, MEANS)
 
 
+def read_robustness_images(folder: Path) -> pd.DataFrame | None:
+    """Read robustness.csv, a row for each image, corruption and level; None where there is none."""
+    types = {"image": str, "corruption": str, "flip": str}
+    return _read(folder / "robustness.csv", types, ("level",))
+
+
 def read_skipped(folder: Path) -> list[tuple[str, str]]:
     """Read (path, reason) of the images that could not be used."""
     table = _read(folder / "skipped.csv", {"path": str, "reason": str})

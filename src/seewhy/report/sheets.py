@@ -31,7 +31,8 @@ COLUMNS = 8
 def write_sheets(out: RunFolder, comparisons: Sequence[Comparison], runs: Sequence[Run]) -> list[Path]:
     """Write methods.png of each model with several runs, and models.png of each method that several models share.
 
-    The images are the same on all sheets: the first ones of each class in turn. Runs that kept no pictures
+    The images are the same on all sheets: the first ones of each class in turn; methods stand in the order of the
+    leaderboard, controls last. Runs that kept no pictures
     (`callbacks=numbers`) are left out.
 
     Args:
@@ -49,10 +50,10 @@ def write_sheets(out: RunFolder, comparisons: Sequence[Comparison], runs: Sequen
     images = choose_images(pictured[0])
     read = {str(run.folder): read_explanations(run.folder, images) for run in pictured}
     cells = {
-        (comparison.joined.model, str(label)): read[folder]
+        (comparison.joined.model, label): read[folder]
         for comparison in comparisons
-        for label, folder in comparison.joined.explainers["folder"].items()
-        if folder in read
+        for label in sorted(comparison.explainers, key=lambda label: bool(comparison.leaderboard["control"][label]))
+        if (folder := str(comparison.joined.explainers["folder"][label])) in read
     }
     paths = []
     for kind, axis in (("methods", 0), ("models", 1)):

@@ -127,7 +127,7 @@ def _judge(comparison: Comparison, name: str, names: Sequence[str], certificate:
         judge_network(*_hold_against(comparison, "model_randomization", name, blind)),
         judge_removers(outcomes, CONTROLS),
         judge_stability(*_hold_against(comparison, "stability", name, drawn)),
-        _judge_planted(comparison.joined.network, str(runs["method"][name]), certificate),
+        judge_certificate(comparison.joined.network, str(runs["method"][name]), certificate),
         judge_cost(float(passes[name]), float(runs["seconds"][name]), cheapest, float(passes.min())),
     ]
 
@@ -162,7 +162,7 @@ def judge_alone(
         judge_network(_estimate(summary, "model_randomization", method)),
         judge_removers(removers, CONTROLS),
         judge_stability(_estimate(summary, "stability", method)),
-        _judge_planted(network, method, certificate),
+        judge_certificate(network, method, certificate),
         judge_cost(*cost),
     ]
 
@@ -172,7 +172,17 @@ def _judge_completeness(summary: pd.DataFrame, name: str, tolerance: float | Non
     return judge_completeness(gaps[0] if gaps else Estimate(), tolerance)
 
 
-def _judge_planted(network: str, method: str, certificate: pd.DataFrame) -> Line:
+def judge_certificate(network: str, method: str, certificate: pd.DataFrame) -> Line:
+    """Judge a method by what is known of it where the truth is known.
+
+    Args:
+        network: The architecture.
+        method: The explainer.
+        certificate: As `seewhy.analyses.ground_truth.certificate.read_certificate` returns it.
+
+    Returns:
+        The line of planted data; open, with the command that measures it, where the certificate has no such rows.
+    """
     same = (certificate["model"] == network) & (certificate["explainer"] == method) & (certificate["metric"] == TRUTH)
     controls = ",".join((method, *CONTROLS))
     command = f"python src/ground_truth.py ground_truth=patch model={network} 'explainer=[{controls}]'"

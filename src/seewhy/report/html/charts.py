@@ -1,4 +1,4 @@
-"""Charts of the page as inline SVG, coloured by its style sheet, and its view of a robustness run."""
+"""Charts of the page as inline SVG, coloured by its style sheet."""
 
 from __future__ import annotations
 
@@ -11,20 +11,12 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup, escape
 
-from seewhy.analyses.robustness.figures import select_curve_quantities
-from seewhy.analyses.robustness.summary import CLEAN, select_levels
 from seewhy.plots.charts import Scale, build_value_scale
-from seewhy.plots.curves import compute_mean_curve, describe_quantity, name_share
-from seewhy.report.comparison import Comparison
+from seewhy.plots.curves import compute_difference_curve, compute_mean_curve, describe_quantity, name_share
+from seewhy.report.comparison import CONTROLS, Comparison
 from seewhy.report.constructs import ConstructRanks
-from seewhy.report.html import tables
-from seewhy.report.html.gallery import Method
-from seewhy.report.html.maps import build_data_url, compress_figure
-from seewhy.report.runs import list_sheets, read_figures, read_robustness
 
 WIDTH, HEIGHT = 340, 236
-SHEET_SIDE = 2400
-"""Largest side in pixels of a sheet on the page; the file beside it is larger."""
 LEFT, RIGHT, TOP, BOTTOM = 38, 10, 8, 34
 
 
@@ -55,12 +47,15 @@ class Line:
 class Chart:
     """Lines over one pair of axes: y from 0 to 1 where all lines stay inside, else as far as lines and bands go.
 
+    Differences have a line at 0, and y goes as far as lines and bands do.
+
     Args:
         title: Of the chart.
         x_label: Of the horizontal axis.
         lines: To draw.
         x_ticks: Largest number of ticks on the horizontal axis.
         quantity: What the vertical axis shows, in words.
+        differences: Whether the lines are differences, which are read from 0.
     """
 
     title: str
@@ -68,16 +63,22 @@ class Chart:
     lines: Sequence[Line]
     x_ticks: int = 6
     quantity: str = ""
+    differences: bool = False
 
     def svg(self) -> Markup:
         """Draw the chart, described in words for those who do not see it."""
         xs = [x for line in self.lines for x in line.x]
         means = [y for line in self.lines for y in line.y if math.isfinite(y)]
         ends = [end for line in self.lines for end in (*line.low, *line.high) if math.isfinite(end)]
-        ys = means + (ends if min(means, default=0) < 0 or max(means, default=1) > 1 else [])
         across = Scale(min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1, LEFT, WIDTH - RIGHT)
-        upwards = Scale(min([0.0, *ys]), max([1.0, *ys]), HEIGHT - BOTTOM, TOP)
+        if self.differences:
+            upwards = build_value_scale([0.0, *means, *ends], HEIGHT - BOTTOM, TOP)
+        else:
+            ys = means + (ends if min(means, default=0) < 0 or max(means, default=1) > 1 else [])
+            upwards = Scale(min([0.0, *ys]), max([1.0, *ys]), HEIGHT - BOTTOM, TOP)
         shapes = [_draw_axes(across, upwards, self.x_label, self.x_ticks)]
+        if self.differences:
+            shapes.append(Markup(f'<path class="zero" d="M{LEFT} {upwards(0):.1f}H{WIDTH - RIGHT}"/>'))
         shapes += [_draw_band(line, across, upwards) for line in self.lines if len(line.low)]
         shapes += [_draw_line(line, across, upwards) for line in self.lines]
         words = f"{self.title}: {', '.join(line.name for line in self.lines)}, over {self.x_label}"
@@ -139,23 +140,27 @@ LABELS, ROW = 132, 21
 
 
 @dataclass(frozen=True)
-class DifferenceChart:
-    """The differences of one score from random on the same images, with their 95 % intervals and verdicts.
+class IntervalChart:
+    """One value for each method with its 95 % interval and its verdict, such as the difference of a score from random.
 
     Args:
         metric: The score.
-        better: Which end of it is better; differences are turned so that the right is better.
-        rows: (method, difference, low, high, verdict, whether it is a control), in the order of the leaderboard.
+        better: Which end of it is better.
+        rows: (method, value, low, high, verdict, whether it is a control), in the order of the leaderboard.
+        words: What the horizontal axis shows.
+        ends: Values that the axis holds in any case.
     """
 
     metric: str
     better: str
     rows: Sequence[tuple[str, float, float, float, str, bool]]
+    words: str = "difference from random; right: better"
+    ends: Sequence[float] = (0.0,)
 
     def svg(self) -> Markup:
         """Draw the chart, described in words for those who do not see it."""
         height = TOP + ROW * len(self.rows) + 30
-        ends = [0.0, *(value for row in self.rows for value in row[1:4] if math.isfinite(value))]
+        ends = [*self.ends, *(value for row in self.rows for value in row[1:4] if math.isfinite(value))]
         across = build_value_scale(ends, LABELS, WIDTH - RIGHT)
         bottom = height - 30
         shapes = []
@@ -163,7 +168,7 @@ class DifferenceChart:
             shapes.append(_draw_rule(tick, tick, TOP, bottom))
             shapes.append(_draw_text(tick, bottom + 13, words, "middle"))
         zero = Markup(f'<path class="zero" d="M{across(0):.1f} {TOP}V{bottom}"/>')
-        label = _draw_text((LABELS + WIDTH - RIGHT) / 2, height - 3, "difference from random; right: better", "middle")
+        label = _draw_text((LABELS + WIDTH - RIGHT) / 2, height - 3, self.words, "middle")
         marks = [self._draw_row(row, TOP + ROW * (number + 0.5), across) for number, row in enumerate(self.rows)]
         said = "; ".join(
             f"{name} {value:.3g}, {VERDICTS.get(verdict, verdict)}" for name, value, _, _, verdict, _ in self.rows
@@ -171,7 +176,7 @@ class DifferenceChart:
         return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
             WIDTH,
             height,
-            f"{self.metric}, difference from random: {said}",
+            f"{self.metric}, {self.words.partition(';')[0]}: {said}",
             Markup("").join([*shapes, zero, label, *marks]),
         )
 
@@ -197,7 +202,7 @@ VERDICTS = {
 }
 
 
-def build_difference_charts(comparison: Comparison, construct: ConstructRanks) -> list[DifferenceChart]:
+def build_difference_charts(comparison: Comparison, construct: ConstructRanks) -> list[IntervalChart]:
     """Build one chart per score of a construct: how far each method is from random on the same images.
 
     Args:
@@ -222,8 +227,82 @@ def build_difference_charts(comparison: Comparison, construct: ConstructRanks) -
             is_control = bool(comparison.leaderboard["control"][name])
             rows.append((name, difference, low, high, comparison.get_verdict(name, metric), is_control))
         if any(math.isfinite(row[1]) for row in rows):
-            charts.append(DifferenceChart(metric, better, rows))
+            charts.append(IntervalChart(metric, better, rows))
     return charts
+
+
+SANITY = {
+    "model_randomization": "random weights",
+    "random_logit": "another class",
+    "stability": "small noise",
+}
+"""Scores that compare two maps of an image, and what was changed between them."""
+
+
+def build_sanity_strip(comparison: Comparison) -> list[IntervalChart]:
+    """Build one chart for each thing that was changed: how alike the maps stay, on one scale from 0 to 1.
+
+    Args:
+        comparison: Of the explainers of one model.
+
+    Returns:
+        The charts in the order of `SANITY`; none where no such score was measured.
+    """
+    charts = []
+    for metric, changed in SANITY.items():
+        if metric not in comparison.ranks:
+            continue
+        better = str(comparison.joined.facts[metric].better)
+        rows = [
+            (
+                name,
+                *comparison.get_mean(name, metric),
+                comparison.get_verdict(name, metric),
+                bool(comparison.leaderboard["control"][name]),
+            )
+            for name in comparison.explainers
+        ]
+        if any(math.isfinite(row[1]) for row in rows):
+            side = "left" if better == "lower" else "right"
+            charts.append(
+                IntervalChart(changed, better, rows, f"similarity of the two maps; {side}: better", (0.0, 1.0))
+            )
+    return charts
+
+
+def build_difference_curves(tables: Mapping[str, pd.DataFrame], control: str | None, seed: int = 0) -> list[Chart]:
+    """Build one chart per perturbation curve: how far each method is from random on the same images, with 95 % bands.
+
+    Args:
+        tables: {label: curves.csv}.
+        control: Label of `random`; None: it was not run.
+        seed: Of the bootstrap.
+
+    Returns:
+        The charts by name of the curve; none without a random baseline.
+    """
+    if control is None or control not in tables:
+        return []
+    charts = []
+    for name, others in tables[control].groupby("curve"):
+        lines = []
+        for number, (label, table) in enumerate(tables.items()):
+            rows = table[table["curve"] == name]
+            if label == control or rows.empty:
+                continue
+            difference = compute_difference_curve(rows, others, seed)
+            if difference is not None:
+                x, mean, low, high = (values.tolist() for values in difference)
+                lines.append(Line(label, number, x, mean, low, high, label in CONTROLS))
+        if lines:
+            title, quantity = write_curve_name(str(name)), describe_quantity(others)
+            charts.append(Chart(title, name_share(str(name)), lines, quantity=quantity, differences=True))
+    return charts
+
+
+def write_curve_name(curve: str) -> str:
+    """Write the name of a curve in words, such as `deletion / black`."""
+    return curve.replace("_", " ").replace("/", " / ")
 
 
 def build_curve_charts(tables: Mapping[str, pd.DataFrame], controls: Sequence[str], seed: int = 0) -> list[Chart]:
@@ -250,90 +329,50 @@ def build_curve_charts(tables: Mapping[str, pd.DataFrame], controls: Sequence[st
             shares, mean, low, high = (values.tolist() for values in compute_mean_curve(rows, seed))
             lines.append(Line(label, number, shares, mean, low, high, label in controls))
         quantity = describe_quantity(next(iter(tables.values())))
-        charts.append(Chart(name.replace("_", " ").replace("/", " / "), name_share(name), lines, quantity=quantity))
-    return charts
-
-
-def build_robustness_charts(summary: pd.DataFrame, explainers: Sequence[str]) -> list[Chart]:
-    """Build one chart per corruption: accuracy, confidence and stability of the maps over the levels, with 95 % bands.
-
-    Args:
-        summary: robustness_summary.csv.
-        explainers: Of the run.
-
-    Returns:
-        The charts by corruption.
-    """
-    quantities = select_curve_quantities(list(summary["quantity"].unique()), explainers)
-    table = select_levels(summary[summary["quantity"].isin(list(quantities))])
-    charts = []
-    for corruption in [str(name) for name in table["corruption"].unique() if name != CLEAN]:
-        lines = []
-        for number, (quantity, words) in enumerate(quantities.items()):
-            rows = table[table["corruption"].isin([CLEAN, corruption]) & (table["quantity"] == quantity)]
-            rows = rows.sort_values("level")
-            level, value, low, high = (rows[name].astype(float).tolist() for name in ("level", "value", "low", "high"))
-            lines.append(Line(words, number, level, value, low, high))
-        charts.append(Chart(corruption.replace("_", " "), "level (0: clean)", lines))
+        charts.append(Chart(write_curve_name(name), name_share(name), lines, quantity=quantity))
     return charts
 
 
 @dataclass(frozen=True)
-class RobustnessView:
-    """The robustness of one run.
+class ScatterChart:
+    """One dot for each image: the probability of its prediction, and how far the methods agree on it.
 
     Args:
-        explainer: Its label.
-        charts: By corruption.
-        heat: Tables of corruptions x levels.
-        errors: Over all levels, by corruption.
-        sheets: (words, data address) of pictures: those of the most severe level.
-        left_out: Number of sheets that are not on the page.
+        dots: (image, probability in [0, 1], agreement in [-1, 1], `yes`, `no` or nothing: whether the prediction is right).
     """
 
-    explainer: str
-    charts: list[Chart]
-    heat: list[dict[str, Any]]
-    errors: list[dict[str, Any]]
-    sheets: list[tuple[str, str]]
-    left_out: int = 0
+    dots: Sequence[tuple[str, float, float, str]]
+
+    def svg(self) -> Markup:
+        """Draw the chart, described in words for those who do not see it."""
+        across = Scale(0, 1, LEFT, WIDTH - RIGHT)
+        upwards = Scale(min(0.0, *(dot[2] for dot in self.dots)), 1, HEIGHT - BOTTOM, TOP)
+        shapes = [_draw_axes(across, upwards, "probability of the prediction", 6)]
+        for image, probability, agreement, correct in self.dots:
+            kind = {"yes": "right", "no": "wrong"}.get(correct, "")
+            shape = Markup(
+                '<circle class="dot {}" cx="{:.1f}" cy="{:.1f}" r="4" data-image="{}"><title>{}</title></circle>'
+            )
+            words = f"{image}: probability {probability:.3g}, agreement {agreement:.2f}"
+            shapes.append(shape.format(kind, across(probability), upwards(agreement), image, words))
+        words = f"agreement of the methods over the probability of the prediction, {len(self.dots)} images"
+        return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+            WIDTH, HEIGHT, words, Markup("").join(shapes)
+        )
 
 
-def build_robustness_view(method: Method) -> RobustnessView | None:
-    """Build charts, tables and sheets of a robustness run.
+def build_agreement_chart(images: Sequence[Mapping[str, Any]]) -> ScatterChart | None:
+    """Build the chart of probability and agreement.
 
     Args:
-        method: Whose run it is.
+        images: Rows of the gallery's facts.
 
     Returns:
-        The view; None for any other run.
+        The chart; None where fewer than two images have both.
     """
-    summary = read_robustness(method.run.folder)
-    if summary is None or summary.empty:
-        return None
-    explainers = list(method.run.record.get("robustness", {}).get("explainers", {method.run.explainer: ""}))
-    quantities = select_curve_quantities(list(summary["quantity"].unique()), explainers)
-    names = list_sheets(method.run.folder)
-    shown = [name for name in names if _read_level(name) == max(map(_read_level, names))]
-    sheets = read_figures(method.run.folder, shown)
-    return RobustnessView(
-        method.label,
-        build_robustness_charts(summary, explainers),
-        tables.build_heat_tables(summary, quantities),
-        tables.list_corruption_errors(summary),
-        [
-            (_describe_sheet(name), build_data_url(compress_figure(picture, SHEET_SIDE)))
-            for name, picture in sheets.items()
-        ],
-        len(names) - len(shown),
-    )
-
-
-def _read_level(sheet: str) -> int:
-    level = sheet.removeprefix("robustness/level_").removesuffix(".png").partition("_")[0]
-    return int(level) if level.isdigit() else 0
-
-
-def _describe_sheet(sheet: str) -> str:
-    level, _, explainer = sheet.removeprefix("robustness/level_").removesuffix(".png").partition("_")
-    return f"level {level}" + (f", maps of {explainer}" if explainer else ", images")
+    dots = [
+        (str(row["name"]), float(row["probability"]), float(row["agreement"]), str(row["correct"]))
+        for row in images
+        if math.isfinite(row["probability"]) and math.isfinite(row["agreement"])
+    ]
+    return ScatterChart(dots) if len(dots) > 1 else None

@@ -15,16 +15,21 @@ from seewhy.report.comparison import Comparison
 from seewhy.report.html import tables
 from seewhy.report.html.charts import (
     Chart,
-    RobustnessView,
+    IntervalChart,
+    ScatterChart,
+    build_agreement_chart,
     build_curve_charts,
     build_difference_charts,
-    build_robustness_view,
+    build_difference_curves,
+    build_sanity_strip,
 )
+from seewhy.report.html.classes import ClassTable, build_class_table
 from seewhy.report.html.gallery import Gallery, Method, build_gallery, list_gaps, list_methods
 from seewhy.report.html.ground_truth import CertificateView, select_certificate
 from seewhy.report.html.maps import build_data_url, compress_figure
 from seewhy.report.html.models import ModelPair, build_model_pairs
-from seewhy.report.html.verdict import Verdict, build_verdict, list_classes, rate_suspicion
+from seewhy.report.html.robustness import RobustnessView, build_robustness_view
+from seewhy.report.html.verdict import Verdict, build_verdict, rate_suspicion
 from seewhy.report.leaderboard import NO_BASELINE, describe_families, describe_leaders, list_notes
 from seewhy.report.runs import Run, UnusedRun, read_curves, read_skipped
 from seewhy.report.verdict import Judgement
@@ -215,12 +220,15 @@ class ModelView:
         variants: Definition and direction of each metric.
         methods: Explainers with their cost.
         charts: Perturbation curves.
+        apart: These curves as differences from random's.
+        sanity: How alike maps stay under random weights, for another class and with small noise.
+        scatter: Probability and agreement of each image.
         figures: {name: (words, data address)}.
         robust: Of the robustness runs.
         gallery: Images and maps.
         tests: The tests behind all verdicts, in a sentence.
         leading: What bold values have shown; empty where none is bold.
-        classes: Accuracy and confusions of each true class.
+        classes: Accuracy, confusions, mean scores and outliers of each true class.
         agreement: Taus between metrics, what one image less changes, sufficient regions; empty where there is none.
     """
 
@@ -241,8 +249,11 @@ class ModelView:
     gallery: Gallery
     tests: str = ""
     leading: str = ""
-    classes: list[dict[str, Any]] = field(default_factory=list)
+    classes: ClassTable = field(default_factory=ClassTable)
     agreement: dict[str, Any] = field(default_factory=dict)
+    apart: list[Chart] = field(default_factory=list)
+    sanity: list[IntervalChart] = field(default_factory=list)
+    scatter: ScatterChart | None = None
 
 
 @dataclass(frozen=True)
@@ -348,8 +359,8 @@ def _build_model_view(
     comparison: Comparison, runs: Sequence[Run], maps: int, figures: Mapping[str, bytes], seed: int
 ) -> ModelView:
     methods = list_methods(comparison, runs)
-    gallery = build_gallery(comparison, methods, maps)
     curves = {each.label: table for each in methods if (table := read_curves(each.run.folder)) is not None}
+    gallery = build_gallery(comparison, methods, maps, curves)
     draws = list_draws(comparison.joined.facts)
     facts = {
         metric: {"variant": fact.variant, "better": fact.better or ""}
@@ -379,7 +390,10 @@ def _build_model_view(
         gallery=gallery,
         tests=describe_families(comparison),
         leading=describe_leaders(comparison) if any(map(comparison.list_leaders, comparison.ranks)) else "",
-        classes=list_classes(runs[0].images),
+        classes=build_class_table(comparison, runs[0].images),
+        apart=build_difference_curves(curves, comparison.joined.control, seed),
+        sanity=build_sanity_strip(comparison),
+        scatter=build_agreement_chart(gallery.facts["images"]),
     )
 
 

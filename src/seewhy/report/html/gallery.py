@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from markupsafe import Markup
 
 from seewhy.core.target_choice import name_image
 from seewhy.explainers.completeness import describe_completeness_gap
+from seewhy.plots.curves import choose_quantity, describe_quantity, name_share
 from seewhy.plots.text import format_probability
 from seewhy.report.comparison import CONTROLS, Comparison
 from seewhy.report.html.maps import (
@@ -30,6 +32,11 @@ from seewhy.report.runs import Run, read_map, read_preview, read_warnings
 from seewhy.statistics.schema import list_draws
 
 GAP = "completeness_gap_relative"
+CURVE_VALUES = 1_000_000
+"""Values that all curves of a page may have, some five bytes each; of curves with more every k-th point is kept."""
+LEAST_POINTS = 11
+Curve = list[list[float]]
+"""[values], or [values, shares] where the shares are others than those of the page."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class Gallery:
 
     Args:
         facts: Explainers, metrics, images and their scores, ready for JSON.
-        blocks: Per image JSON of the preview and the maps, in base64.
+        blocks: Per image JSON of the preview and the maps, in base64, and of its own curves.
         flaws: (explainer, image, why its map cannot be drawn).
     """
 
@@ -71,19 +78,23 @@ class Method:
         return self.signed or self.rectified
 
 
-def build_gallery(comparison: Comparison, methods: Sequence[Method], maps: int) -> Gallery:
+def build_gallery(
+    comparison: Comparison, methods: Sequence[Method], maps: int, curves: Mapping[str, pd.DataFrame] | None = None
+) -> Gallery:
     """Build the gallery of one model.
 
     Args:
         comparison: Of its explainers.
         methods: In the order of the page.
         maps: Number of maps on the whole page, which share one budget of bytes.
+        curves: {label: curves.csv} of the methods that have one.
 
     Returns:
         The gallery.
     """
     images = [str(name) for name in methods[0].run.predictions.index]
     side = choose_map_side(_sample_maps(methods, images), maps)
+    drawn, own = collect_curves(curves or {}, [method.label for method in methods], maps)
     blocks, rows, flaws, pairs = [], [], [], []
     concerns = list_concerns(comparison, methods)
     gaps = {(method.label, image): gap for method in methods for image, gap, _ in list_gaps(comparison, method)}
@@ -92,7 +103,7 @@ def build_gallery(comparison: Comparison, methods: Sequence[Method], maps: int) 
         pairs.append(related)
         preview = next(filter(None, (read_preview(method.run.folder, image) for method in methods)), b"")
         maps_of_image = [encode_base64(each.picture) for each in encoded]
-        blocks.append(dump_script_json([encode_base64(preview), maps_of_image]))
+        blocks.append(dump_script_json([encode_base64(preview), maps_of_image, own.get(image, [])]))
         stored = [each for each in zip(methods, encoded, strict=True) if each[1] is not MISSING]
         flaws += [(method.label, image, each.flaw) for method, each in stored if each.flaw]
         rows.append(_describe_image(methods[0].run, image, encoded, concerns.get(image, [""] * len(methods))))
@@ -117,11 +128,52 @@ def build_gallery(comparison: Comparison, methods: Sequence[Method], maps: int) 
             for method in methods
         ],
         "twins": [[compared[position].label for position in group] for group in twins if len(group) > 1],
+        "curves": drawn,
         "metrics": _list_metrics(comparison),
         "images": rows,
         "scores": _collect_scores(comparison, images, [method.label for method in methods]),
     }
     return Gallery(facts, blocks, flaws)
+
+
+def collect_curves(
+    tables: Mapping[str, pd.DataFrame], labels: Sequence[str], maps: int
+) -> tuple[list[dict[str, Any]], dict[str, list[list[Curve | None]]]]:
+    """Collect the perturbation curves of single images.
+
+    Args:
+        tables: {label: curves.csv}.
+        labels: Of the methods, in the order of the page.
+        maps: Number of maps on the whole page, whose curves share one budget.
+
+    Returns:
+        (name, quantity, axis and shares of each curve, {image: for each curve and method its points, as in curves.csv}).
+    """
+    names = sorted({str(name) for table in tables.values() for name in table["curve"].unique()})
+    most = max(LEAST_POINTS, CURVE_VALUES // max(1, maps * len(names)))
+    drawn: list[dict[str, Any]] = [{"name": name, "axis": name_share(name), "shares": None} for name in names]
+    own: dict[str, list[list[Curve | None]]] = {}
+    for position, label in enumerate(labels):
+        if label not in tables:
+            continue
+        table = tables[label].sort_values(["image", "curve", "share"], kind="stable")
+        quantity = choose_quantity(table)
+        keys = table["image"].astype(str).to_numpy(), table["curve"].astype(str).to_numpy()
+        shares, values = (table[column].to_numpy(float) for column in ("share", quantity))
+        changes = np.flatnonzero((keys[0][1:] != keys[0][:-1]) | (keys[1][1:] != keys[1][:-1])) + 1
+        for start, end in zip([0, *changes], [*changes, len(table)], strict=True):
+            if start == end:
+                continue
+            chosen = start + np.unique(np.rint(np.linspace(0, end - start - 1, min(end - start, most))).astype(int))
+            number = names.index(keys[1][start])
+            x = [float(f"{share:.4g}") for share in shares[chosen]]
+            curve = drawn[number]
+            if curve["shares"] is None:
+                curve |= {"shares": x, "quantity": describe_quantity(table)}
+            row = own.setdefault(keys[0][start], [[None] * len(labels) for _ in names])
+            y = [float(f"{value:.4g}") for value in values[chosen]]
+            row[number][position] = [y] if x == curve["shares"] else [y, x]
+    return drawn, own
 
 
 MISSING = EncodedMap(b"", 0.0, "no map was stored")
@@ -256,12 +308,14 @@ def read_number(text: object) -> float:
 
 
 def _list_metrics(comparison: Comparison) -> list[dict[str, str]]:
-    """Those with a direction first, without the columns of single random networks."""
+    """Those that rank methods first, then others with a direction, without the columns of single random networks."""
     facts = comparison.joined.facts
+    counted = [name for construct in comparison.constructs for name in construct.counted]
     names = sorted(
-        set(comparison.joined.table["metric"]) - list_draws(facts),
+        set(comparison.joined.table["metric"]) - list_draws(facts) - set(counted),
         key=lambda name: (name not in comparison.ranks, name != GAP, name),
     )
+    names = [*counted, *names]
     return [{"name": name, "better": (facts[name].better or "") if name in facts else ""} for name in names]
 
 

@@ -15,6 +15,9 @@ from seewhy.report.constructs import ConstructRanks
 from seewhy.report.leaderboard import find_coverage, format_value, write_rank
 from seewhy.statistics.schema import ARROWS
 
+WIDE = 6
+"""Columns of a leaderboard; of a construct with more scores those in no mean rank stand in a table that unfolds."""
+
 
 def build_boards(comparison: Comparison) -> list[dict[str, Any]]:
     """Build the leaderboard of each construct, each cell with its interval as a bar.
@@ -23,8 +26,8 @@ def build_boards(comparison: Comparison) -> list[dict[str, Any]]:
         comparison: Of the explainers of one model.
 
     Returns:
-        Per construct its title and what its mean rank is over, columns of metrics with a direction, rows of explainers, the
-        verdicts that occur, whether there is a mean rank.
+        Per construct its title and what its mean rank is over, columns of metrics with a direction and how many of them are
+        shown at once, rows of explainers, the verdicts that occur, whether there is a mean rank.
     """
     return [_build_board(comparison, construct) for construct in comparison.constructs]
 
@@ -49,6 +52,7 @@ def _build_board(comparison: Comparison, construct: ConstructRanks) -> dict[str,
         "words": construct.describe(),
         "evidence": comparison.describe_evidence(construct),
         "columns": columns,
+        "shown": len(columns) if len(columns) <= WIDE else min(max(1, len(construct.counted)), WIDE),
         "rows": rows,
         "verdicts": {cell["beats"] for row in rows for cell in row["cells"]},
         "ranked": construct.is_ranked,
@@ -123,7 +127,7 @@ def build_pair_tables(comparison: Comparison) -> list[dict[str, Any]]:
             cells[other, first] = {**both, "wins": 1 - wins, "difference": -row["difference"]}
         if cells:
             fact = comparison.joined.facts[metric]
-            notes = sorted({note for note in pairs["note"] if note})
+            notes = sorted({part for note in pairs["note"] if note for part in str(note).split("; ")})
             head = {"metric": metric, "construct": construct.title, "arrow": ARROWS[fact.better]}
             families = comparison.list_families(metric)
             tables.append({**head, "names": construct.explainers, "cells": cells, "notes": notes, "families": families})

@@ -179,7 +179,8 @@ def _explain_no_leader(comparison: Comparison, metric: str) -> str:
     pairs = comparison.pairwise[(comparison.pairwise["metric"] == metric) & (comparison.pairwise["winner"] != "")]
     losses = pairs[(pairs["winner"] != pairs["explainer"]) & pairs["explainer"].isin(methods)]
     losses = pd.concat([losses, pairs[(pairs["winner"] != pairs["other"]) & pairs["other"].isin(methods)]])
-    beaters = [str(name) for name in dict.fromkeys(losses["winner"])]
+    beaten = set(pairs["explainer"].where(pairs["explainer"] != pairs["winner"], pairs["other"]))
+    beaters = [str(name) for name in dict.fromkeys(losses["winner"]) if name not in beaten]
     ours, theirs = "beats" if len(methods) == 1 else "beat", "is" if len(beaters) == 1 else "are"
     return f"no method leads: {_join(methods)} {ours} random, but {_join(beaters)} {theirs} better still"
 
@@ -222,30 +223,3 @@ def rate_suspicion(row: Mapping[str, Any], methods: Sequence[Method]) -> tuple[f
     found.sort(key=lambda each: -each[0])
     suspect = next((place for _, _, place in found if place is not None), None)
     return sum(weight for weight, _, _ in found), [words for _, words, _ in found], suspect
-
-
-def list_classes(predictions: pd.DataFrame) -> list[dict[str, Any]]:
-    """List the true classes, the least accurate first.
-
-    Args:
-        predictions: Of one model.
-
-    Returns:
-        Of each its name, number of images, accuracy, mean probability of the prediction and the commonest confusion; none
-        where no class is known.
-    """
-    known = predictions[predictions["correct"].isin(["yes", "no"])]
-    rows = []
-    for label, group in known.groupby("label"):
-        wrong = group[group["correct"] == "no"]["predicted"].value_counts()
-        chances = pd.to_numeric(group["probability"], errors="coerce")
-        rows.append(
-            {
-                "label": str(label),
-                "n": len(group),
-                "accuracy": float((group["correct"] == "yes").mean()),
-                "probability": float(chances.mean()) if chances.notna().any() else math.nan,
-                "confused": f"{wrong.index[0]} ({wrong.iloc[0]})" if len(wrong) else "",
-            }
-        )
-    return sorted(rows, key=lambda row: (row["accuracy"], -row["n"], row["label"]))

@@ -31,6 +31,11 @@ function pixels(image, width = image.naturalWidth, height = image.naturalHeight)
   return context.getImageData(0, 0, width, height);
 }
 
+// [preview, maps, curves] of one image.
+function block(model, image) {
+  return JSON.parse(document.getElementById(`block-${model}-${image}`).textContent);
+}
+
 // {photo: ImageData or null, maps: (explainer) => promise of normalised values or null} of one image, decoded once.
 function load(model, image) {
   const key = `${model}-${image}`;
@@ -40,7 +45,7 @@ function load(model, image) {
     decoded.set(key, known);
     return known;
   }
-  const [preview, maps] = JSON.parse(document.getElementById(`block-${key}`).textContent);
+  const [preview, maps] = block(model, image);
   const made = new Map();
   const entry = {
     photo: preview ? picture('webp', preview).then((drawn) => pixels(drawn)) : Promise.resolve(null),

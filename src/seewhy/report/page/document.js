@@ -59,7 +59,7 @@ function say() {
   $('strength').disabled = state.view !== 'overlay';
   $('agreement-said').textContent = `${$('agreement-low').value} to ${$('agreement-high').value}`.replaceAll('-', '−');
   for (const radio of document.getElementsByName('view')) radio.checked = radio.value === state.view;
-  $('scale').replaceChildren(...legend(state.view, model().explainers.filter((_, i) => !state.hidden.has(i))));
+  $('scale').replaceChildren(...legend(state.view, model().explainers.filter((one) => !state.hidden.has(one.name))));
 }
 
 function repaint() {
@@ -128,8 +128,11 @@ function viewAddress() {
   if ($('descending').getAttribute('aria-pressed') === 'true') view.set('order', 'descending');
   if (state.view !== 'overlay') view.set('view', state.view);
   if (state.page) view.set('page', state.page);
-  if ($('viewer').open) view.set('image', model().images[viewer.image].name);
-  if ($('viewer').open && viewer.one !== null) view.set('method', model().explainers[viewer.one].name);
+  if ($('viewer').open) {
+    view.set('image', there().images[viewer.image].name);
+    if (viewer.one !== null) view.set('method', there().explainers[viewer.one].name);
+    if (viewer.at !== state.model) view.set('of', viewer.at);
+  }
   return String(view);
 }
 
@@ -160,9 +163,59 @@ function readView() {
   state.page = page;
   refresh(false);
   $('gallery').scrollIntoView({ block: 'start' });
-  const image = model().images.findIndex((one) => one.name === view.get('image'));
-  const method = model().explainers.findIndex((one) => one.name === view.get('method'));
-  if (image >= 0) openViewer(image, method < 0 ? null : method);
+  openNamed(FACTS.models[view.get('of')] ? Number(view.get('of')) : state.model, view.get('image'), view.get('method'));
+}
+
+function openNamed(at, name, method) {
+  const image = model(at).images.findIndex((one) => one.name === name);
+  const explainer = model(at).explainers.findIndex((one) => one.name === method);
+  if (image >= 0) openViewer(image, explainer < 0 ? null : explainer, at);
+}
+
+// Panels as tabs; without scripts, and in print, they stand below each other.
+function wireTabs(box, number) {
+  const panels = [...box.children];
+  if (panels.length < 2) return;
+  const show = (chosen) => panels.forEach((panel, i) => {
+    panel.hidden = i !== chosen;
+    tabs[i].setAttribute('aria-selected', String(i === chosen));
+    tabs[i].tabIndex = i === chosen ? 0 : -1;
+  });
+  const tabs = panels.map((panel, i) => element('button', { type: 'button', role: 'tab', id: `tab-${number}-${i}`, 'aria-controls': `panel-${number}-${i}`, onclick: () => show(i) }, panel.dataset.title));
+  panels.forEach((panel, i) => {
+    Object.assign(panel, { id: `panel-${number}-${i}`, role: 'tabpanel' });
+    panel.setAttribute('aria-labelledby', tabs[i].id);
+  });
+  box.classList.add('wired');
+  box.before(element('div', { class: 'tablist', role: 'tablist', 'aria-label': box.dataset.label, onkeydown: (event) => {
+    const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!by) return;
+    const next = (tabs.indexOf(document.activeElement) + by + tabs.length) % tabs.length;
+    show(next);
+    tabs[next].focus();
+    event.preventDefault();
+  } }, ...tabs));
+  show(0);
+}
+
+// A click on the head of a column sorts the rows by it, the best first, and a second one turns the order.
+function wireColumns(board) {
+  const heads = [...board.querySelectorAll('thead th')];
+  heads.forEach((head, column) => {
+    if (!column) return;
+    const better = head.dataset.better === 'higher' ? -1 : 1;
+    const button = element('button', { type: 'button', class: 'link' });
+    button.append(...head.childNodes);
+    head.append(button);
+    button.addEventListener('click', () => {
+      const way = head.getAttribute('aria-sort') === (better > 0 ? 'ascending' : 'descending') ? -better : better;
+      for (const other of heads) other.removeAttribute('aria-sort');
+      head.setAttribute('aria-sort', way > 0 ? 'ascending' : 'descending');
+      const key = (row) => (row.cells[column].dataset.value ? way * Number(row.cells[column].dataset.value) : Infinity);
+      const body = board.tBodies[0];
+      body.append(...[...body.rows].sort((a, b) => key(a) - key(b) || 0));
+    });
+  });
 }
 
 function turn(pressed) {
@@ -208,12 +261,16 @@ function start() {
   for (const id of ['label', 'predicted', 'correct', 'metric', 'sort']) $(id).addEventListener('change', () => refresh());
   for (const id of ['search', 'agreement-low', 'agreement-high']) $(id).addEventListener('input', () => refresh());
   $('model').closest('label').hidden = FACTS.models.length < 2;
-  $('model').addEventListener('change', (event) => { state.model = Number(event.target.value); state.hidden.clear(); fillControls(); fillFocus(); refresh(); });
+  $('model').addEventListener('change', (event) => { state.model = Number(event.target.value); fillControls(); fillFocus(); refresh(); });
   $('descending').addEventListener('click', () => { turn($('descending').getAttribute('aria-pressed') !== 'true'); refresh(); });
   $('csv').addEventListener('click', downloadScores);
   $('link').addEventListener('click', () => copy($('link'), `${location.href.split('#')[0]}#${viewAddress() || 'gallery'}`));
   for (const button of document.querySelectorAll('[data-class]')) button.addEventListener('click', () => { $('label').value = `=${button.dataset.class}`; $('more').open = true; refresh(); $('gallery').scrollIntoView(); });
   for (const row of document.querySelectorAll('.board tbody tr')) row.querySelector('button')?.addEventListener('click', () => sortBy(row.dataset.explainer, row.closest('table').dataset.model));
+  for (const button of document.querySelectorAll('[data-open]')) button.addEventListener('click', () => openFirst(button.closest('table').dataset.model, button.dataset.open));
+  for (const dot of document.querySelectorAll('.scatter [data-image]')) dot.addEventListener('click', () => openNamed(Number(dot.closest('figure').dataset.model), dot.dataset.image));
+  document.querySelectorAll('.tabs').forEach(wireTabs);
+  document.querySelectorAll('.board').forEach(wireColumns);
   $('reset').addEventListener('click', reset);
   for (const button of document.querySelectorAll('.copy')) button.addEventListener('click', () => copy(button));
   addEventListener('beforeprint', () => { for (const one of document.querySelectorAll('details')) one.open = true; });
@@ -224,6 +281,12 @@ function start() {
   refresh();
   readView();
   wired = true;
+}
+
+// The first explanation of an image, with the map of the first method.
+function openFirst(label, image) {
+  const at = FACTS.models.findIndex((one) => one.model === label);
+  openNamed(at, model(at).images.find((one) => one.image === image)?.name, model(at).explainers[shownMethods(at)[0]]?.name);
 }
 
 // From a row of the leaderboard to the gallery, the worst images of this method first.

@@ -2,7 +2,7 @@
 const PER_PAGE = 12;
 const state = { model: 0, view: 'overlay', strength: FACTS.strength, page: 0, order: [], hidden: new Set() };
 const $ = (id) => document.getElementById(id);
-const model = () => FACTS.models[state.model];
+const model = (at = state.model) => FACTS.models[at];
 const painter = new IntersectionObserver((entries) => {
   for (const { isIntersecting, target } of entries) {
     if (isIntersecting) {
@@ -45,8 +45,8 @@ function fillControls() {
   $('agreement').hidden = $('agreement-note').hidden = images.every((image) => image.agreement === null);
   $('metric').closest('label').hidden = !metrics.length;
   $('methods-shown').hidden = explainers.length < 2;
-  $('methods').replaceChildren(...explainers.map((one, i) => element('label', {},
-    element('input', { type: 'checkbox', checked: !state.hidden.has(i), onchange: () => toggle(i) }), one.name)));
+  $('methods').replaceChildren(...explainers.map((one) => element('label', {},
+    element('input', { type: 'checkbox', checked: !state.hidden.has(one.name), onchange: () => toggle(one.name) }), one.name)));
 }
 
 function toggle(explainer) {
@@ -67,8 +67,8 @@ function matches(image) {
     && (free || (image.agreement !== null && image.agreement >= low && image.agreement <= high));
 }
 
-function score(image, explainer) {
-  const row = model().scores[$('metric').value];
+function score(image, explainer, at = state.model) {
+  const row = model(at).scores[$('metric').value];
   return row ? row[image][explainer] : null;
 }
 
@@ -102,44 +102,45 @@ function grouped(order) {
   return [...groups.values()];
 }
 
-function describe(image, explainer) {
-  const { name, target, target_probability: probability } = model().images[image];
-  const method = explainer === null ? 'image' : `${model().explainers[explainer].name}, ${MEANING[state.view]}`;
-  return `${name}: ${method}, target ${target}${probability === null ? '' : `, probability ${share(probability)}`}`;
+function describe(image, explainer, at = state.model) {
+  const { name, target, target_probability: probability } = model(at).images[image];
+  const method = explainer === null ? 'image' : `${model(at).explainers[explainer].name}, ${MEANING[state.view]}`;
+  return `${FACTS.models.length > 1 ? `${model(at).model}, ` : ''}${name}: ${method}, target ${target}${probability === null ? '' : `, probability ${share(probability)}`}`;
 }
 
-function thumb(image, explainer) {
-  const said = explainer === null ? null : score(image, explainer);
-  const name = explainer === null ? 'image' : model().explainers[explainer].name;
-  const button = element('button', { type: 'button', class: 'thumb', 'aria-label': `Open ${describe(image, explainer)}`, onclick: () => openViewer(image, explainer, button) },
-    element('canvas', { width: 1, height: 1, role: 'img', 'aria-label': describe(image, explainer) }));
-  const concern = explainer === null ? '' : model().images[image].concerns[explainer];
-  Object.assign(button, { image, explainer });
+function thumb(image, explainer, at = state.model) {
+  const said = explainer === null ? null : score(image, explainer, at);
+  const name = explainer === null ? 'image' : model(at).explainers[explainer].name;
+  const button = element('button', { type: 'button', class: 'thumb', 'aria-label': `Open ${describe(image, explainer, at)}`, onclick: () => openViewer(image, explainer, at) },
+    element('canvas', { width: 1, height: 1, role: 'img', 'aria-label': describe(image, explainer, at) }));
+  const concern = explainer === null ? '' : model(at).images[image].concerns[explainer];
+  Object.assign(button, { image, explainer, at });
   painter.observe(button);
-  const control = explainer !== null && model().explainers[explainer].control;
+  const control = explainer !== null && model(at).explainers[explainer].control;
   return element('figure', { class: control ? 'control' : null }, button, element('figcaption', {}, element('span', { class: 'method' }, name),
     said === null ? null : element('span', { class: 'score', 'data-value': said }, number(said))),
   concern ? element('p', { class: 'concern' }, `⚠ ${concern}`) : null);
 }
 
-function whyBlank(image, explainer) {
+function whyBlank(image, explainer, at) {
   if (explainer === null) return 'no picture was stored';
-  return model().images[image].flaws[explainer] || missing(state.view, model().explainers[explainer]) || 'no picture was stored';
+  return model(at).images[image].flaws[explainer] || missing(state.view, model(at).explainers[explainer]) || 'no picture was stored';
 }
 
 async function paintThumb(button) {
-  const drawn = await draw(button.firstChild, state.model, button.image, button.explainer, state.view, state.strength);
+  const drawn = await draw(button.firstChild, button.at, button.image, button.explainer, state.view, state.strength);
   button.classList.toggle('blank', !drawn);
-  const flaw = whyBlank(button.image, button.explainer);
+  const flaw = whyBlank(button.image, button.explainer, button.at);
   if (drawn) delete button.dataset.flaw;
   else button.dataset.flaw = flaw;
-  button.firstChild.setAttribute('aria-label', describe(button.image, button.explainer) + (drawn ? '' : `: ${flaw}`));
+  button.firstChild.setAttribute('aria-label', describe(button.image, button.explainer, button.at) + (drawn ? '' : `: ${flaw}`));
 }
 
 // The methods that are shown: controls last.
-function shownMethods() {
-  const every = model().explainers.map((_, i) => i).filter((i) => !state.hidden.has(i));
-  return every.sort((a, b) => model().explainers[a].control - model().explainers[b].control || a - b);
+function shownMethods(at = state.model) {
+  const { explainers } = model(at);
+  const every = explainers.map((_, i) => i).filter((i) => !state.hidden.has(explainers[i].name));
+  return every.sort((a, b) => explainers[a].control - explainers[b].control || a - b);
 }
 
 // One tab stop a card; the arrow keys move between its pictures.
@@ -156,23 +157,40 @@ function rove(card) {
   return card;
 }
 
+function sayPrediction({ correct, predicted, probability }) {
+  const verdict = { yes: ['right', '✓ '], no: ['wrong', '✗ '] }[correct] || ['', ''];
+  return element('span', { class: verdict[0] }, `${verdict[1]}${predicted} ${share(probability)}`);
+}
+
+// The same explanation of the other models, a row each.
+function otherModels(name) {
+  const others = FACTS.models.map((each, at) => [at, each.images.findIndex((one) => one.name === name)]);
+  return others.filter(([at, image]) => at !== state.model && image >= 0).flatMap(([at, image]) => [nameModel(at, image), thumbs(image, at)]);
+}
+
+function nameModel(at, image) {
+  const facts = model(at).images[image];
+  return element('p', { class: 'said of-model' }, element('b', {}, model(at).model), sayPrediction(facts),
+    facts.target === facts.predicted ? null : element('span', {}, sayTarget(image, at)));
+}
+
 function card(targets) {
   const facts = model().images[targets[0]];
   const alone = facts.name === facts.image;
-  const verdict = { yes: ['right', '✓ '], no: ['wrong', '✗ '] }[facts.correct] || ['', ''];
+  const many = FACTS.models.length > 1;
   const line = element('p', { class: 'said' },
-    element('span', { class: verdict[0] }, `${verdict[1]}${facts.predicted} ${share(facts.probability)}`),
-    facts.label && facts.correct !== 'yes' ? element('span', {}, `true: ${facts.label}`) : null,
-    alone && facts.target !== facts.predicted ? element('span', {}, sayTarget(targets[0])) : null,
+    many ? null : sayPrediction(facts),
+    facts.label && (many || facts.correct !== 'yes') ? element('span', {}, `true: ${facts.label}`) : null,
+    alone && !many && facts.target !== facts.predicted ? element('span', {}, sayTarget(targets[0])) : null,
     facts.top.length > 1 ? element('span', { class: 'top' }, `then ${facts.top.slice(1, 3).join(', ')}`) : null,
     ...(alone ? sayAgreement(targets[0]) : []));
   return rove(element('article', { class: 'card', 'data-image': facts.image },
     element('header', {}, element('h3', {}, facts.image), line),
-    ...targets.flatMap((image) => [alone ? null : element('p', { class: 'said target' }, element('span', {}, sayTarget(image)), ...sayAgreement(image)), thumbs(image)])));
+    ...targets.flatMap((image) => [alone ? null : element('p', { class: 'said target' }, element('span', {}, sayTarget(image)), ...sayAgreement(image)), many ? nameModel(state.model, image) : null, thumbs(image), ...(many ? otherModels(model().images[image].name) : [])])));
 }
 
-function sayTarget(image) {
-  const { name, image: whole, target, policy, target_probability: probability } = model().images[image];
+function sayTarget(image, at = state.model) {
+  const { name, image: whole, target, policy, target_probability: probability } = model(at).images[image];
   const how = name === whole || policy === target ? '' : ` (${policy})`;
   return `target: ${target}${how}${probability === null ? '' : ` ${share(probability)}`}`;
 }
@@ -183,9 +201,9 @@ function sayAgreement(image) {
     conflict ? element('span', { class: conflict.share > 0.6 ? 'conflict wrong' : 'conflict', 'data-value': conflict.share }, sayConflict(conflict)) : null];
 }
 
-function thumbs(image) {
-  const shown = shownMethods();
-  return element('div', { class: shown.length < 6 ? 'thumbs few' : 'thumbs' }, thumb(image, null), ...shown.map((i) => thumb(image, i)));
+function thumbs(image, at = state.model) {
+  const shown = shownMethods(at);
+  return element('div', { class: shown.length < 6 ? 'thumbs few' : 'thumbs', style: `--count: ${shown.length + 1}` }, thumb(image, null, at), ...shown.map((i) => thumb(image, i, at)));
 }
 
 function sayConflict({ share: part, of, in: other }) {

@@ -4,10 +4,10 @@ const TABLES = Object.fromEntries(Object.entries(FACTS.colours).map(([kind, hex]
   for (let i = 0; i < table.length; i += 1) table[i] = parseInt(hex.substr(2 * i, 2), 16);
   return [kind, table];
 }));
-const VIEWS = ['overlay', 'heat', 'positive', 'negative', 'original'];
+const VIEWS = ['overlay', 'heat', 'positive', 'negative', 'masked', 'original'];
 const MEANING = {
   overlay: 'map over the grey image', heat: 'map', positive: 'evidence for the class',
-  negative: 'evidence against the class', original: 'image',
+  negative: 'evidence against the class', masked: 'image where the map is large', original: 'image',
 };
 
 // Why a view has no picture for a method; nothing where it has one.
@@ -101,6 +101,40 @@ function averaged(map) {
   return { ...map, values };
 }
 
+// As plots/masks.py: where the blurred positive values are over a fifth of their peak the image shows, elsewhere it is dimmed.
+const [PEAK, DIMMED] = [0.2, 0.1];
+
+function blur(values, width, height, sigma) {
+  const reach = Math.floor(4 * sigma + 0.5);
+  const weights = Array.from({ length: 2 * reach + 1 }, (_, i) => Math.exp(-((i - reach) ** 2) / (2 * sigma * sigma)));
+  const total = weights.reduce((sum, weight) => sum + weight, 0);
+  const mirror = (at, count) => { const turned = ((at % (2 * count)) + 2 * count) % (2 * count); return turned < count ? turned : 2 * count - 1 - turned; };
+  const pass = (from, length, other, step, jump) => {
+    const made = new Float32Array(from.length);
+    const places = Array.from({ length }, (_, at) => weights.map((_, i) => step * mirror(at + i - reach, length)));
+    for (let line = 0; line < other; line += 1) {
+      for (let at = 0; at < length; at += 1) {
+        let sum = 0;
+        for (let i = 0; i < weights.length; i += 1) sum += weights[i] * from[line * jump + places[at][i]];
+        made[line * jump + at * step] = sum / total;
+      }
+    }
+    return made;
+  };
+  return pass(pass(values, height, width, width, 1), width, height, 1, width);
+}
+
+function maskPhoto(map, photo) {
+  const smooth = blur(map.values.map((value) => Math.max(value, 0)), map.width, map.height, Math.max(1, Math.min(map.width, map.height) / 112));
+  const limit = PEAK * smooth.reduce((most, value) => Math.max(most, value), 0);
+  const made = new ImageData(map.width, map.height);
+  smooth.forEach((value, i) => {
+    for (let channel = 0; channel < 3; channel += 1) made.data[4 * i + channel] = Math.round((value > limit ? 1 : DIMMED) * photo.data[4 * i + channel]);
+    made.data[4 * i + 3] = 255;
+  });
+  return made;
+}
+
 function colour(map, photo, view, signed, strength) {
   const made = new ImageData(map.width, map.height);
   const [table, where, opacity] = rule(view, signed, strength);
@@ -128,7 +162,7 @@ async function draw(canvas, model, image, explainer, view, strength) {
   if (canvas.ticket !== ticket) return true;
   const method = plain ? null : FACTS.models[model].explainers[explainer];
   const shown = map && !missing(view, method) ? (view === 'overlay' ? averaged(map) : map) : null;
-  const made = plain ? photo : shown && colour(shown, photo, view, method.signed, strength);
+  const made = plain ? photo : shown && (view === 'masked' ? photo && maskPhoto(shown, photo) : colour(shown, photo, view, method.signed, strength));
   if (!made) {
     canvas.width = canvas.height = 1;
     canvas.dataset.drawn = 'nothing';
@@ -156,6 +190,7 @@ function ramp(kind) {
 // The colours of a view with their meaning; those of an overlay over every ground from black (below) to white (above).
 function legend(view, explainers) {
   if (view === 'original') return [];
+  if (view === 'masked') return [element('span', {}, 'image where the map is large, dimmed elsewhere')];
   if (view === 'positive') return [bar('positive', '0', 'evidence for the class')];
   if (view === 'negative') return [bar('negative', '0', 'evidence against the class')];
   const make = view === 'overlay' ? overlayBar : bar;

@@ -64,12 +64,20 @@ class TensorBoard(RunLogger):
         """Log a session of the HPARAMS tab without a list of columns.
 
         TensorBoard then takes the columns from all runs together, so that runs with different parameters can be
-        compared; with the list of any of them it would show the columns of that run alone.
+        compared; with the list of any of them it would show the columns of that run alone. The row is named by what was
+        run, its folder last: the tab cuts long names at their end.
         """
+        from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
         from torch.utils.tensorboard.summary import hparams
 
         self.log_scalars(results, step)
         _, start, end = hparams(dict(parameters), {})
+        folder = Path(self.logger.log_dir).resolve().parent
+        what = [str(parameters[key]) for key in ("explainer", "explainers", "model") if key in parameters]
+        data = start.value[0].metadata.plugin_data
+        session = HParamsPluginData.FromString(data.content)
+        session.session_start_info.group_name = ", ".join([*what, f"{folder.parent.name}/{folder.name}"])
+        data.content = session.SerializeToString()
         for summary in (start, end):
             self.logger.experiment.file_writer.add_summary(summary, step)
 
