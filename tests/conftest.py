@@ -20,7 +20,7 @@ torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 ROOT = Path(__file__).resolve().parents[1]
 
-pytest_plugins = ("commands", "resuming")
+pytest_plugins = ("commands", "page_browser", "resuming")
 
 
 def is_local(address: Any) -> bool:

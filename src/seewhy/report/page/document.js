@@ -273,7 +273,7 @@ function start() {
   document.querySelectorAll('.board').forEach(wireColumns);
   $('reset').addEventListener('click', reset);
   for (const button of document.querySelectorAll('.copy')) button.addEventListener('click', () => copy(button));
-  addEventListener('beforeprint', () => { for (const one of document.querySelectorAll('details')) one.open = true; });
+  addEventListener('beforeprint', () => { for (const one of document.querySelectorAll('details:not(.appendix)')) one.open = true; });
   themes();
   wireViewer();
   fillControls();
