@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
+from torch import nn
+from torchvision import transforms
 
 from benchmarking.clock import Spread, ratio
 from benchmarking.data_path import pictures
@@ -33,7 +35,9 @@ def script_rows(subject: Subject, quick: bool, repeats: int, threads: int) -> It
             folder, network = Path(place) / "pictures", Path(place) / "network.pt"
             folder.mkdir()
             pictures(folder, count)
-            torch.save(plain_of(subject.classifier), network)
+            plain = plain_of(subject.classifier).cpu()
+            normalise = transforms.Normalize(plain.mean.flatten().tolist(), plain.std.flatten().tolist())
+            torch.save(nn.Sequential(normalise, plain.network), network)  # nothing of ours but perhaps the network
             script = [str(ROOT / "scripts" / "benchmarking" / "plain_script.py"), str(network), str(side), str(folder)]
             commands = {
                 "script": [*script, "{output}", method, *([str(window), str(stride)] if method == "occlusion" else [])],

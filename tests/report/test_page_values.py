@@ -268,6 +268,16 @@ def test_figures_are_named_from_the_page_and_no_other_folder_is(swept: Path, tmp
     assert all((one["folder"], one["below"]) == (one["name"], False) for one in model["explainers"])
 
 
+def test_the_page_knows_of_which_images_there_is_a_figure(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "rise", facts={"deletion": FACTS["deletion"]}, images=4)
+    (run / "figures").mkdir()
+    for expected, drawn in (([], ()), ([1, 3], (1, 3)), (None, range(4))):
+        for number in drawn:
+            (run / "figures" / f"{names(4)[number]}.png").write_bytes(b"")
+        (model,) = PageText(write_run_page(tmp_path)).facts["models"]
+        assert [one["drawn"] for one in model["explainers"]] == [expected]
+
+
 def test_a_report_of_very_many_scores_is_made_without_a_warning(
     tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:

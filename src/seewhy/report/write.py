@@ -239,11 +239,15 @@ def write_run_page(
 
 
 def _locate_figures(content: PageContent, place: Path) -> None:
-    """Name the folders of the runs as they lie from the page; by their name alone where they do not lie below it."""
-    for explainer in (each for model in content.models for each in model.gallery.facts["explainers"]):
-        folder = Path(explainer["folder"]).resolve()
-        explainer["below"] = folder.is_relative_to(place.resolve())
-        explainer["folder"] = folder.relative_to(place.resolve()).as_posix() if explainer["below"] else folder.name
+    """Name the folders of the runs as they lie from the page, else by their name alone, and the images with a figure."""
+    for gallery in (model.gallery.facts for model in content.models):
+        for explainer in gallery["explainers"]:
+            folder = Path(explainer["folder"]).resolve()
+            files = {path.name for path in (folder / "figures").glob("*.png")}
+            drawn = [number for number, row in enumerate(gallery["images"]) if f"{row['image']}.png" in files]
+            explainer["drawn"] = None if len(drawn) == len(gallery["images"]) else drawn
+            explainer["below"] = folder.is_relative_to(place.resolve())
+            explainer["folder"] = folder.relative_to(place.resolve()).as_posix() if explainer["below"] else folder.name
 
 
 def _draw_all(comparisons: Sequence[Comparison]) -> dict[str, dict[str, bytes]]:

@@ -41,7 +41,7 @@ function fillViewer() {
   const zoom = element('button', { type: 'button', id: 'zoom', onclick: () => { viewer.zoom = viewer.zoom >= 4 ? 1 : 2 * viewer.zoom; zoomStage(); } });
   const tools = element('div', { class: 'tools' }, zoom, element('button', { type: 'button', id: 'save', onclick: savePicture }, 'Save PNG'),
     element('button', { type: 'button', id: 'viewer-link', onclick: (event) => copy(event.target, `${location.href.split('#')[0]}#${viewAddress()}`) }, 'Copy link'),
-    method ? figureLink(method, facts.image) : null);
+    method ? figureLink(method, viewer.image, facts.image) : null);
   const focused = document.activeElement && document.activeElement.id;
   $('viewer').replaceChildren(
     element('header', {}, element('h3', { id: 'viewer-title' }, facts.image, FACTS.models.length > 1 ? element('span', { class: 'tag' }, there().model) : null),
@@ -71,8 +71,9 @@ function viewerScale() {
   return element('div', { class: 'scale', id: 'viewer-scale' }, strip, element('span', { id: 'viewer-grain' }));
 }
 
-// Beside the page where the run lies below it; elsewhere only its name.
-function figureLink({ folder, below }, name) {
+// Beside the page where the run lies below it; elsewhere only its name; nothing where none was drawn.
+function figureLink({ folder, below, drawn }, image, name) {
+  if (drawn && !drawn.includes(image)) return element('span', { class: 'note' }, 'no figure was drawn (callbacks.figures.limit=null draws all)');
   const words = `${folder === '.' ? '' : `${folder}/`}figures/${name}.png`;
   if (!below) return element('span', { class: 'note' }, `figure: ${words}`);
   return element('a', { href: words.split('/').map(encodeURIComponent).join('/'), target: '_blank', rel: 'noopener' }, 'Open figure');
