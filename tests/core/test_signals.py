@@ -55,6 +55,24 @@ with signals.handle_signals():
     assert (tmp_path / "ended").read_text() == f"{int(signal.SIGTERM)} True"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are looked at in /proc")
+def test_a_worker_of_joblib_that_has_no_job_ends_with_its_parent() -> None:
+    pytest.importorskip("joblib")
+    sweep = """
+signals.end_idle_workers_with_parent()
+from joblib import Parallel, delayed
+print(*Parallel(n_jobs=2, backend="loky")(delayed(os.getpid)() for _ in range(2)), flush=True)
+time.sleep(300)
+"""
+    with begin(sweep) as parent:
+        assert parent.stdout is not None
+        workers = {int(word) for word in parent.stdout.readline().split()}
+        assert parent.pid not in workers
+        parent.kill()
+        for process in workers:
+            wait_until_gone(process)
+
+
 def test_a_process_of_a_scheduler_does_not_end_with_a_stranger() -> None:
     alone = begin("signals.end_with_parent(1 if os.getppid() != 1 else 2); print(signals.Stop.parent)")
     assert alone.communicate() == ("None\n", "")

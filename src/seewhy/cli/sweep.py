@@ -21,6 +21,7 @@ from rich.table import Table
 from seewhy.cli.program import list_overrides
 from seewhy.core.disclosure import mask_secrets, print_error, print_line
 from seewhy.core.errors import UserError
+from seewhy.core.signals import end_idle_workers_with_parent
 from seewhy.runs.stored_json import read_form
 
 REFUSED_JOBS = "refused_jobs.txt"
@@ -41,9 +42,11 @@ class SweepSummary(Callback):
         self.ended: set[Path] = set()  # records that need not be read again
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Forget which jobs an earlier attempt in the same folder refused."""
+        """Forget which jobs an earlier attempt in the same folder refused, and let the workers end with this process."""
         self.started, self.jobs = time.time(), len(list_jobs(config))
         (Path(config.hydra.sweep.dir) / REFUSED_JOBS).unlink(missing_ok=True)
+        if "joblib" in str(config.hydra.launcher.get("_target_")):
+            end_idle_workers_with_parent()
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Print how many jobs have ended, and how long the others take if they are like those."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import functools
 import io
 import multiprocessing
 import os
@@ -131,6 +132,19 @@ def end_with_parent(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True, name="parent").start()
+
+
+def end_idle_workers_with_parent() -> None:
+    """Let the processes of joblib end with this one from their first moment on, also while they wait for a job.
+
+    One that reads a job whose sender was killed halfway through would wait for the rest for ever.
+    """
+    from joblib import parallel, register_parallel_backend
+
+    backend = parallel.BACKENDS["loky"]
+    if not isinstance(backend, functools.partial):
+        told = {"initializer": end_with_parent, "initargs": (os.getpid(),)}
+        register_parallel_backend("loky", functools.partial(backend, **told))
 
 
 def end_sweep_in_order(explain: Callable[[str], None]) -> None:
