@@ -67,17 +67,20 @@ def script_rows(subject: Subject, quick: bool, repeats: int, threads: int) -> It
             )  # fmt: skip
 
 
+LAUNCH = """import resource, subprocess, sys
+code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)"""
+"""A small process that begins the measured one: a child's peak is at least what its parent held when it began."""
+
+
 def _run(command: Sequence[str], threads: int) -> tuple[float, float]:
     """(seconds, peak of resident memory in MB) of a Python process, its start included."""
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": str(threads)}
+    launched = [sys.executable, "-c", LAUNCH, sys.executable, *command]
     start = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, *command], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    errors = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds, process.returncode = time.perf_counter() - start, os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{command[0]} ended with {process.returncode}: {errors[-500:]}")
-    return seconds, usage.ru_maxrss / 1024
+    done = subprocess.run(launched, env=environment, capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - start
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} ended with {done.returncode}: {done.stderr[-500:]}")
+    return seconds, int(done.stdout) / 1024
