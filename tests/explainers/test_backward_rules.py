@@ -11,7 +11,7 @@ from seewhy.core import tensors
 from seewhy.core.tensors import compute_in_blocks, compute_in_blocks_beside
 from seewhy.explainers._backward_rules.calls import Convolution, Dense, parse_elementwise
 from seewhy.explainers._backward_rules.deep_lift import ClampRescaleOp
-from seewhy.explainers._backward_rules.relevance_rules import build_gamma_rule
+from seewhy.explainers._backward_rules.relevance_rules import Activation, build_gamma_rule
 from seewhy.explainers.deep_lift import DeepLift
 from seewhy.explainers.lrp import Lrp
 from tiny import random_images, small_cnn
@@ -110,6 +110,31 @@ def test_the_gamma_rule_is_the_loop_over_its_terms(signs: str) -> None:
     taken = terms * (1 + 0.25 * (terms.sign() == result.sign()[..., None]))
     relevance = taken[..., :-1] / taken.sum(2, keepdim=True) * (result * signal)[..., None]
     torch.testing.assert_close((found * values).double(), relevance.sum(1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("gamma", [0.01, 0.05, 0.25])
+@pytest.mark.parametrize("rising", [False, True])
+@pytest.mark.parametrize("high", [0.5, torch.inf])
+def test_behind_a_rectifier_the_gamma_rule_is_the_loop_over_its_terms(high: float, rising: bool, gamma: float) -> None:
+    """Of y = min(max(z, 0), high); from y alone where the inputs are known to be positive and gamma is not tiny."""
+    generator = torch.Generator().manual_seed(2)
+    weight, bias = (torch.randn(*size, generator=generator, dtype=torch.float64) for size in ((5, 4), (5,)))
+    values, signal = (torch.rand(6, size, generator=generator, dtype=torch.float64) for size in (4, 5))
+    values[0] = 0
+    layer, rule = Dense(weight, bias, rising=rising), build_gamma_rule(gamma)
+    result = values @ weight.T + bias
+    active = result.clamp(0, high)
+    assert bool((result > high).any()) == (high < 1) and bool((result < 0).any())
+    from_result_alone = not rule.needs_argument(layer)
+    assert from_result_alone == (rising and gamma >= 0.05)
+    kept = active if from_result_alone or high == torch.inf else result
+    activation = Activation(torch.relu, torch.inf if from_result_alone else high)
+    found = rule(layer, values, kept, signal, activation)
+    terms = torch.cat([values[:, None] * weight, bias.expand(6, 5)[..., None]], 2)
+    taken = terms * (1 + gamma * (terms > 0))
+    share = torch.where(result > 0, active * signal / taken.sum(2), 0)
+    expected = (weight * (1 + gamma * (weight > 0)) * share[..., None]).sum(1)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize("geometry", [{}, {"stride": 2, "padding": 1}, {"dilation": (2, 1), "groups": 2}])

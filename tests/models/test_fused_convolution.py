@@ -341,7 +341,7 @@ def test_parameters_that_were_folded_under_autocast_are_folded_in_float32() -> N
     other = classifier_with(Blocks())
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16), other.frozen():
         other(images)
-        with torch.autocast("cpu", enabled=False):
+        with other.computing_in_full():
             found = other(images)
     assert torch.equal(found, expected) and chains(other) == chains(classifier)
 

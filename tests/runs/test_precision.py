@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from commands import Runner, rows
+from commands import CONFIGS, Runner, composed, rows
+from seewhy.cli.instantiate import build_object
 from seewhy.core.errors import Incompatible, UserError
 from seewhy.core.precision import compute_in_full, doubt_speed, find_narrow_type
 from seewhy.core.types import Explanation, Prediction, Target
@@ -19,6 +20,7 @@ from seewhy.explainers.lrp import Lrp
 from seewhy.explainers.noise_tunnel import NoiseTunnel
 from seewhy.metrics.base import MetricContext
 from seewhy.metrics.faithfulness.average_drop import Completeness
+from seewhy.metrics.similarity import compare_maps
 from seewhy.models.batched import name_measurement
 from seewhy.runs.precision import (
     compare_precisions,
@@ -146,9 +148,41 @@ def test_the_type_is_that_of_the_innermost_block_and_names_a_measurement() -> No
     classifier, image = small_cnn().float(), random_images(1, 32)[0].float()
     assert find_narrow_type("cpu") is None and " float32 " in name_measurement(classifier, image, True)
     with torch.autocast("cpu", BFLOAT16):
-        assert find_narrow_type("cpu") == BFLOAT16 and " torch.bfloat16 " in name_measurement(classifier, image, True)
-        with compute_in_full("cpu"):
-            assert find_narrow_type("cpu") is None
+        assert find_narrow_type("cpu") == BFLOAT16
+        with classifier.frozen():
+            assert find_narrow_type("cpu") is None, "autocast is for the network alone"
+            assert " torch.bfloat16 " in name_measurement(classifier, image, True)
+            with classifier.frozen():
+                assert classifier.narrow == BFLOAT16
+            with classifier.computing_in_full():
+                assert classifier.narrow is None
+        assert classifier.narrow is None
+        with compute_in_full("cpu"), classifier.frozen():
+            assert find_narrow_type("cpu") is None and classifier.narrow is None
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONFIGS / "explainer").glob("*.yaml")))
+def test_every_method_runs_in_bfloat16_or_says_why_not(name: str) -> None:
+    """Nothing but the network computes in it. Scores of random weights differ by less than its rounding: gradients agree."""
+    settings = {"rise": ["n_masks=40"], "hsic": ["n_masks=40"], "captum": ["method=Saliency"]}.get(name, [])
+    cfg = composed("explain", [f"explainer={name}", *(f"explainer.{each}" for each in settings)])
+    explainer = build_object(cfg.explainer, "explainer")
+    classifier, images, targets = small_cnn().float(), random_images(1, 32).float(), torch.tensor([1])
+    try:
+        full = explainer.attribute(classifier, images, targets).maps
+    except Incompatible:
+        return
+    with torch.autocast("cpu", BFLOAT16):
+        try:
+            found = explainer.attribute(classifier, images, targets).maps
+        except Incompatible as reason:
+            assert "precision=float32" in str(reason) and explainer.needs_float32
+            return
+    assert found.dtype == torch.float32 and bool(found.isfinite().all())
+    if name in ("edges", "random", "centre"):
+        assert torch.equal(found, full), "no pass, no change"
+    elif name in ("saliency", "input_x_gradient", "integrated_gradients", "blur_ig", "guided_backprop", "smooth_grad"):
+        assert float(compare_maps(full, found)) > 0.8
 
 
 FEW = ("data.limit=5", "data.batch_size=2", "metric=[deletion,completeness]", "callbacks=numbers")

@@ -70,6 +70,7 @@ class FullGrad(Explainer):
     tolerance: Positive = 0.01
 
     looks_inside: ClassVar[str] = "operations"
+    needs_float32: ClassVar[str] = "the biases of its layers are read as differences of their results"
     signed: ClassVar[bool] = False
     is_local: ClassVar[bool] = True
     passes: ClassVar[tuple[int, int] | None] = (1, 1)

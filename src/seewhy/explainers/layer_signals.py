@@ -36,8 +36,9 @@ def record_activation_with_graph(classifier: Classifier, layer: nn.Module, image
     """
     with torch.enable_grad(), _record(layer, differentiate=False) as outputs:
         classifier(images)
+        output = widen(_take_last(outputs))
     classifier.passes.backward += len(images)
-    return widen(_take_last(outputs))
+    return output
 
 
 def record_activation_and_gradient(

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from seewhy.core.precision import find_narrow_type
 from seewhy.core.types import Images, Targets
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ def estimate_relative_rounding(classifier: Classifier, images: Images) -> float:
     """
     weights = [each for each in classifier.network.parameters() if each.ndim in (2, 4) and len(each)]
     terms = sum(each.numel() // len(each) for each in weights) + math.log2(max(2, images[0].numel()))
-    narrow = find_narrow_type(images.device.type) if images.dtype == torch.float32 else None
+    narrow = classifier.narrow if images.dtype == torch.float32 else None
     layers = 0.0 if narrow is None else math.sqrt(3 * len(weights)) * torch.finfo(narrow).eps
     return math.sqrt(terms) * torch.finfo(images.dtype).eps + layers
 

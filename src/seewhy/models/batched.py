@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from seewhy.core.errors import UserError
-from seewhy.core.precision import find_narrow_type
 from seewhy.core.tensors import is_out_of_memory, widen
 from seewhy.core.types import Classes, Images, Targets
 
@@ -191,7 +190,7 @@ def name_measurement(classifier: Classifier, image: Tensor, gradient: bool) -> s
     """
     parameters = sum(parameter.numel() for parameter in classifier.parameters())
     device = torch.cuda.get_device_name(image.device) if image.device.type == "cuda" else image.device.type
-    autocast = str(find_narrow_type(image.device.type) or "float32")
+    autocast = str(classifier.narrow or "float32")
     words = [classifier.name, parameters, tuple(image.shape), device, torch.get_num_threads(), os.cpu_count()]
     words += [
         torch.__version__,

@@ -76,6 +76,7 @@ class Classifier(LightningModule):
         doubts: Settings that may be wrong if it answers like chance; none where its weights brought them all.
         folding: Its convolutions with what follows them.
         batch_sizes: Most images in one pass where `auto` chose it, by the kind of pass and the size of the images.
+        narrow: The type of autocast in which the network computes while it is frozen; None: that of its weights.
 
     Args:
         network: Takes normalised images. Of a wrapper or a compiled module the module inside is taken, see
@@ -132,6 +133,7 @@ class Classifier(LightningModule):
         self._read = functools.partial(read_outputs, outputs=facts.output_count, key=facts.output)
         self.folding = Folding(self.network, fold, self._read)
         self._depth = 0
+        self.narrow: torch.dtype | None = None
         is_double = any(parameter.dtype == torch.float64 for parameter in network.parameters())
         for buffer, values in (("mean", facts.mean), ("std", facts.std)):
             value = torch.tensor(values, dtype=torch.float64 if is_double else torch.float32).view(1, -1, 1, 1)
@@ -145,7 +147,7 @@ class Classifier(LightningModule):
             Incompatible: A gradient is asked for and there is none.
         """
         run = self.folding.run if self._depth else self._run_network
-        with choose_attention(images):
+        with self._computing(images):
             outputs = widen(run(self._normalise(images)))
         self.passes.forward += len(images)
         if outputs.requires_grad and not self.training:
@@ -170,7 +172,8 @@ class Classifier(LightningModule):
         Raises:
             UserError: The network returns something else.
         """
-        outputs = widen(self._read(self.network(self._normalise(image)), rows))
+        with self._computing(image):
+            outputs = widen(self._read(self.network(self._normalise(image)), rows))
         self.passes.forward += len(image)
         return self._score_classes(outputs)
 
@@ -225,17 +228,47 @@ class Classifier(LightningModule):
         """Hold evaluation mode and parameters without gradients inside the block; everything is as it was after it.
 
         Inside, convolutions compute the normalisations and activations behind them, with the weights at its beginning.
+        Autocast that is on around the outermost block is on inside of the network alone: what methods and metrics make of
+        its outputs and gradients is not rounded.
 
         Yields:
             Nothing.
         """
-        with self.evaluating():
+        device, narrow = self.mean.device.type, self.narrow
+        if not self._depth:
+            self.narrow = find_narrow_type(device)
+        with compute_in_full(device), self.evaluating():
             self._depth += 1
             try:
                 self.folding.refresh(self._example)
                 yield
             finally:
                 self._depth -= 1
+                self.narrow = narrow
+
+    @contextmanager
+    def computing_in_full(self) -> Iterator[None]:
+        """Compute in the type of the weights inside the block, whatever is on around it.
+
+        Yields:
+            Nothing.
+        """
+        narrow, self.narrow = self.narrow, None
+        try:
+            with compute_in_full(self.mean.device.type):
+                yield
+        finally:
+            self.narrow = narrow
+
+    @contextmanager
+    def _computing(self, images: Images) -> Iterator[None]:
+        """Switch autocast on for a pass, where the frozen classifier has a type for it."""
+        device = images.device.type
+        with (
+            nullcontext() if self.narrow is None else torch.autocast(device, self.narrow),
+            choose_attention(images),
+        ):
+            yield
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:

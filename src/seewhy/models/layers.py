@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.core.errors import Incompatible
-from seewhy.core.precision import compute_in_full
 from seewhy.core.types import Images
 from seewhy.models.band_responses import find_grid_by_responses, is_contradicted
 from seewhy.models.cell_grid import CellGrid, GridAxis
@@ -39,7 +38,7 @@ def remember(classifier: Classifier, key: object, measure: Callable[[], Result])
     """
     measured = _MEASURED.setdefault(classifier.network, {})
     if key not in measured:
-        with compute_in_full(classifier.mean.device.type):
+        with classifier.computing_in_full():
             measured[key] = measure()
     result: Result = measured[key]
     return result

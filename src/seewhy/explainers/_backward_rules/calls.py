@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 import torch
@@ -27,10 +27,14 @@ CLAMPS = frozenset("clamp clamp_max clamp_min clip hardtanh relu relu6".split())
 
 @dataclass(frozen=True)
 class Affine:
-    """A layer z = W x + b with its weight [outputs, ...] and bias [outputs] (or None)."""
+    """A layer z = W x + b with its weight [outputs, ...] and bias [outputs] (or None).
+
+    `rising`: no value of its input is negative, as is known without looking.
+    """
 
     weight: Tensor
     bias: Tensor | None
+    rising: bool = field(default=False, kw_only=True)
     is_convolution: ClassVar[bool] = False
 
     @abstractmethod

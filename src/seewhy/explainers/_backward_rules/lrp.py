@@ -9,6 +9,7 @@ runs and refuses everything else; `compute_relevance` is the front.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -163,6 +164,10 @@ class FollowedOp(AffineOp):
         if self.in_place:
             values, *operands = operands  # type: ignore[assignment]
         keeps_result = self.activation is None or self.activation.is_relu
+        if self.activation is not None and self.activation.high is not None and not keeps_result:
+            keeps_result = len(operands) == 3 or not self.rule.needs_argument(self.layer)
+            if keeps_result:
+                self.activation = replace(self.activation, high=math.inf)  # from here on y serves as z
         if keeps_result or not self.in_place:
             result = self.run(values, self.in_place)
             kept = result if keeps_result else kept
@@ -226,6 +231,8 @@ class RelevanceMode(BalancedMode):
         self._saved = SavedTensors()
         self._bounded: dict[int, tuple[Tensor, ...]] = {}
         self._last: LastLayer | None = None
+        self._rectified: tuple[Tensor, int | None] | None = None
+        """The result of the last rectifier, and how often it had been written into."""
         self._is_fresh = False
         """Whether nothing has read the result of the last layer yet."""
 
@@ -273,6 +280,8 @@ class RelevanceMode(BalancedMode):
         return result
 
     def _run_affine(self, layer: Affine, operands: tuple[Tensor, ...], result: Tensor | None = None) -> Tensor:
+        if self._rectified is not None and self._rectified[0] is operands[0]:
+            layer = replace(layer, rising=count_writes(operands[0]) == self._rectified[1])
         op = AffineOp(layer, self.rules[0] if layer.is_convolution else self.rules[1], self._saved, result)
         output = apply_rule(op, operands)
         self.reached_image |= len(operands) == 3
@@ -314,6 +323,8 @@ class RelevanceMode(BalancedMode):
         assert self._last is not None
         output, _, operands, _ = self._last
         result = apply_rule(op, (output, *operands) if op.in_place else operands)
+        if op.activation is not None and op.activation.high is not None:
+            self._rectified = result, count_writes(result)
         self._last = LastLayer(result, op, operands, count_writes(result)) if op.activation is None else None
         self._is_fresh = True
         return result

@@ -45,12 +45,30 @@ class Activation:
         return self.function(values) if self.high is None else values.clamp(0, self.high)
 
 
-Rule = Callable[[Affine, Tensor, Tensor, Tensor, Activation | None], Tensor]
+Share = Callable[[Affine, Tensor, Tensor, Tensor, Activation | None], Tensor]
 """(layer, its input x, its result z, the signal c, the activation behind z) -> the signal of x.
 
 c is the signal of y: of the activated z where there is an activation, else of z itself. z has the relevance r = y c.
 """
 
+
+@dataclass(frozen=True)
+class Rule:
+    """How a layer shares relevance, and whether it can do so from y alone where y is a rectified z."""
+
+    share: Share
+    needs_argument: Callable[[Affine], bool]
+    """Whether z itself is read; else a ReLU6, like a ReLU, keeps its result alone."""
+
+    def __call__(
+        self, layer: Affine, values: Tensor, result: Tensor, signal: Tensor, activation: Activation | None
+    ) -> Tensor:
+        """Share."""
+        return self.share(layer, values, result, signal, activation)
+
+
+FIRM = 0.05
+"""Gamma from which on the sum of the raised terms is far from rounding wherever z is positive."""
 TINY = 1e-9
 """Keeps a denominator of zero, whose numerator is zero as well, from giving NaN."""
 
@@ -80,23 +98,34 @@ def build_epsilon_rule(epsilon: float) -> Rule:
         compute_in_blocks(compute_share, share, result, signal)
         return layer.transpose(share, layer.weight, values)
 
-    return rule
+    return Rule(rule, lambda layer: True)
 
 
 def build_gamma_rule(gamma: float) -> Rule:
     """The epsilon rule (epsilon = 0) with the terms x_i w_ij that have the sign of z_j taken (1 + gamma) times.
 
     For inputs that are never negative and z_j > 0 this is w_ij + gamma max(w_ij, 0), as published. A term t has the sign
-    of z in (|t| + t sign(z)) / 2, so the denominator is |z| (1 + gamma / 2) + gamma / 2 (sum of all |t|).
+    of z in (|t| + t sign(z)) / 2, so the denominator is |z| (1 + gamma / 2) + gamma / 2 (sum of all |t|). Where inputs are
+    never negative and z is rectified that is the layer with the raised weights, and z itself is not needed.
     """
 
     def rule(layer: Affine, values: Tensor, result: Tensor, signal: Tensor, activation: Activation | None) -> Tensor:
-        signed = bool(values.amin() < 0)
+        signed = not layer.rising and bool(values.amin() < 0)
         size, bias = layer.weight.abs().mul_(gamma / 2), layer.fill_bias(TINY)
         if layer.bias is not None:
             bias = layer.bias.abs().mul_(gamma / 2).add_(TINY)
-        share = layer.apply(values.abs() if signed else values, size, bias)
         rectified = activation is not None and activation.high is not None
+        if rectified and not signed and gamma >= FIRM:
+            raised = size.add_(layer.weight, alpha=1 + gamma / 2)
+            bias = bias if layer.bias is None else bias.add_(layer.bias, alpha=1 + gamma / 2)
+            share = layer.apply(values, raised, bias)
+
+            def divide(total: Tensor, result: Tensor, signal: Tensor) -> None:
+                torch.div(_read_block(result, activation)[1], total.clamp_(min=TINY), out=total).mul_(signal)
+
+            compute_in_blocks(divide, share, result, signal)
+            return layer.transpose(share, raised, values)
+        share = layer.apply(values.abs() if signed else values, size, bias)
         turned = share if rectified else torch.empty_like(share)
         negative = [False]
 
@@ -111,7 +140,7 @@ def build_gamma_rule(gamma: float) -> Rule:
         compute_in_blocks(compute_share, share, result, signal, turned)
         return _transpose_boosted(layer, values, share, turned if negative[0] else None, size, gamma, signed)
 
-    return rule
+    return Rule(rule, lambda layer: not layer.rising or gamma < FIRM)
 
 
 def _shares_negative(share: Tensor, result: Tensor) -> bool:
@@ -151,7 +180,7 @@ def build_z_plus_rule() -> Rule:
 
     def rule(layer: Affine, values: Tensor, result: Tensor, signal: Tensor, activation: Activation | None) -> Tensor:
         plus, minus = layer.weight.clamp(min=0), layer.weight.clamp(max=0)
-        signed = bool(values.amin() < 0)
+        signed = not layer.rising and bool(values.amin() < 0)
         if signed:
             share = layer.apply(values.clamp(min=0), plus).add_(layer.apply(values.clamp(max=0), minus))
         else:
@@ -165,7 +194,7 @@ def build_z_plus_rule() -> Rule:
         carried = layer.transpose(share, plus, values)
         return torch.where(values < 0, layer.transpose(share, minus, values), carried) if signed else carried
 
-    return rule
+    return Rule(rule, lambda layer: False)
 
 
 def apply_bounded_rule(
