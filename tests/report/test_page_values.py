@@ -303,3 +303,6 @@ def test_no_two_parts_of_a_page_have_one_name(swept: Path) -> None:
     ids = re.findall(r'\bid="([^"]+)"', html.split("<script>")[0])
     assert sorted(ids) == sorted(set(ids))
     assert set(re.findall(r'href="#([\w-]+)"', html)) <= set(ids)
+    regions = re.findall(r'role="region" aria-label="([^"]+)"', html)
+    landmarks = [name.lower() for name in [*regions, *re.findall(r"<h2[^>]*>(.*?)</h2>", html)]]
+    assert sorted(landmarks) == sorted(set(landmarks))
