@@ -1,6 +1,7 @@
 """A measured run: what lies in its folder, and what it costs."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,7 +32,9 @@ from seewhy.runs.journal import Journal
 from tiny import random_images, small_cnn
 
 
-def run(folder: Path, metrics: dict[str, ImageMetric], batch_size: int = 2, masks: bool = False) -> Faithfulness:
+def run(
+    folder: Path, metrics: dict[str, ImageMetric], batch_size: int = 2, masks: bool = False, score: str = "softmax"
+) -> Faithfulness:
     images = random_images(4, 32)
 
     def gather(rows: list[int]) -> Batch:
@@ -46,7 +49,9 @@ def run(folder: Path, metrics: dict[str, ImageMetric], batch_size: int = 2, mask
     callbacks = [Attribution(explainer, str(folder)), measuring, Tables(str(folder))]
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
     trainer = Trainer(callbacks=callbacks, **quiet)
-    trainer.test(small_cnn(), DataLoader(range(4), batch_size, collate_fn=gather), verbose=False)
+    classifier = small_cnn()
+    classifier.facts = replace(classifier.facts, score=score)
+    trainer.test(classifier, DataLoader(range(4), batch_size, collate_fn=gather), verbose=False)
     return measuring
 
 
@@ -88,6 +93,17 @@ def test_metrics_that_need_masks_are_left_out_without_any(tmp_path: Path) -> Non
     assert set(pd.read_csv(tmp_path / "with" / "summary.csv").metric) >= {"pointing_game", "sparseness"}
     with pytest.raises(UserError, match=r"pointing_game cannot be measured without masks: give data\.masks"):
         select_measurable({"pointing_game": PointingGame()}, masked=False)
+
+
+@pytest.mark.parametrize(("score", "read"), [("softmax", "probability"), ("none", "output value")])
+def test_record_and_directions_say_what_of_the_outputs_is_read(score: str, read: str, tmp_path: Path) -> None:
+    record = run(tmp_path, {"deletion": Deletion(n_steps=2)}, score=score).record()
+    directions = json.loads((tmp_path / "metrics.json").read_text())
+    for words in (record["metrics"]["deletion"], directions["deletion"]["variant"]):
+        assert [word in words for word in ("probability", "output value")] == [
+            read == "probability",
+            read != "probability",
+        ]
 
 
 def test_passes_of_metrics_are_counted_apart(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 
 from commands import CONFIGS, composed
+from seewhy.cli import tasks
 from seewhy.cli.config import check_groups, compose
 from seewhy.cli.instantiate import build_object, check_arguments
 from seewhy.core.errors import UserError
@@ -203,6 +204,19 @@ def test_every_yaml_starts_with_a_sentence_and_has_a_target(group: str) -> None:
 def test_a_group_that_is_a_number_is_answered_with_what_it_takes(group: str, words: str) -> None:
     with pytest.raises(UserError, match=f"{group}=3: {group} must be {words}"):
         check_groups([f"{group}=3"])
+
+
+def test_arguments_by_position_are_checked_where_they_stand() -> None:
+    config = {"_target_": "seewhy.explainers.gradient.Saliency", "_args_": [{"_target_": "torch.optim.SGD", "lr": -1}]}
+    with pytest.raises(UserError, match=r"explainer\._args_\.0\.lr=-1 must be"):
+        check_arguments(config, "explainer")
+
+
+@pytest.mark.parametrize("shard", ["3/2", "0/2", "two"])
+def test_a_shard_that_is_none_is_refused_before_anything_is_built(shard: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "build_job", lambda cfg: pytest.fail("the network was built"))
+    with pytest.raises(UserError, match=f"shard={shard}"):
+        tasks.explain(OmegaConf.create({"shard": shard}), None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("setting", ["nesterov", "lr", "momentum", "weight_decay"])

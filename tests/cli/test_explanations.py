@@ -19,6 +19,7 @@ from seewhy.data.folder import SAMPLES
 from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.explainers.gradient import Saliency
 from seewhy.metrics.base import ImageMetric, MetricContext
+from seewhy.plots.targets import draw_grid_of_targets
 from seewhy.report.write import write_report
 from tiny import linear_classifier
 
@@ -107,7 +108,15 @@ def test_metric_objects_measure_beside_named_ones(several: Explanations) -> None
 
 def test_the_table_names_network_method_and_parameters(several: Explanations) -> None:
     table = several.table()
-    assert list(table.columns[:4]) == ["image", "model", "explainer", "parameters"]
+    named = ["image", "model", "explainer", "parameters", "label", "predicted", "probability"]
+    assert list(table.columns[:10]) == [*named, "target", "target_policy", "target_probability"]
+    first, prediction, target = table.iloc[0], several[0].prediction, several[0].target
+    assert list(first[named[4:]]) == [prediction.label, prediction.name, prediction.probability]
+    assert list(first[["target", "target_policy", "target_probability"]]) == [
+        prediction.name,
+        "predicted",
+        target.probability,
+    ]
     assert table.groupby(["model", "explainer"]).size().to_dict() == {
         (network, method): 3 for network in ("cifar_cnn", "vgg16_cifar") for method in ("saliency", "brightness")
     }
@@ -184,6 +193,15 @@ def test_a_selection_of_one_method_is_one_run(several: Explanations, tmp_path: P
     assert [row["image"] for row in rows(folder / "predictions.csv")] == ["airplane_0003", "cat_0000"]
     record = json.loads((folder / "run.json").read_text())
     assert record["passes_per_image"] == {"forward": 1.0, "backward": 1.0}
+    plan = json.loads((folder / "journal" / "plan.json").read_text())
+    assert (plan["images"], plan["batches"], plan["shard"]) == (2, 1, "1/1")
+
+
+def test_targets_of_an_image_are_one_group_unless_they_are_told_apart() -> None:
+    explained = explain("cifar_cnn", FILES[:2], "saliency", ["predicted", "runner_up"], **QUICK)
+    assert [len(group) for group in explained._group()] == [2, 2]
+    assert [len(group) for group in explained._group(by_target=False)] == [4]
+    assert explained._draw().words == draw_grid_of_targets(explained).words
 
 
 def test_the_page_is_one_file(several: Explanations, tmp_path: Path) -> None:
@@ -246,6 +264,7 @@ def test_labels_of_files_are_a_list_or_a_table(tmp_path: Path) -> None:
         ),
         (("cifar_cnn", FILES, "saliency", "predicted", Unnamed()), {}, r"Unnamed\.measure must return .*, not Tensor"),
         (("cifar_cnn", FILES, ["saliency", "rise"]), {"n_mask": 5}, r"explainer\.n_mask"),
+        (("cifar_cnn", FILES, ["rise", "saliency"]), {"n_mask": 5}, r"explainer\.n_mask.*n_masks"),
         (("cifar_cnn", FILES), {"labels": [0, 1]}, "labels has 2 values for 3 images"),
         (("cifar_cnn", FILES), {"labels": "nowhere.csv"}, "data.labels=nowhere.csv: there is no such file"),
         (("cifar_cnn", "https://example.org/a.jpg"), {}, "nothing is fetched from the network"),

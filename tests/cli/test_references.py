@@ -119,6 +119,13 @@ def test_masked_values_are_told_apart_by_a_digest() -> None:
     assert told != mask_values(f"{SECRET} ", digest=True)
 
 
+@pytest.mark.parametrize("names", [("PART", "TOKEN"), ("TOKEN", "PART")])
+def test_a_secret_that_holds_another_is_masked_as_a_whole(names: tuple[str, str]) -> None:
+    for name in names:
+        remember_secret(name, {"TOKEN": SECRET, "PART": SECRET.rpartition("-")[2]}[name])
+    assert mask_secrets(f"key={SECRET}, battery") == "key=${oc.env:TOKEN}, ${oc.env:PART}"
+
+
 def test_messages_steer_no_terminal() -> None:
     told = clean_message("a\x1b[2J\r\x07b\u202ec\u2066\x9bd\ne\u00e9\u732b")
     assert told == "a\\x1b[2J\\r\\x07b\\u202ec\\u2066\\x9bd\ne\u00e9\u732b"

@@ -70,6 +70,24 @@ def test_every_method_gives_a_map_alone_or_in_a_batch_and_leaves_nothing_behind(
     assert attributes == {key: set(vars(module)) for key, module in classifier.named_modules()}
 
 
+def test_whatever_a_method_leaves_is_taken_away_also_after_an_error() -> None:
+    network = nn.Linear(2, 3)
+    network.register_buffer("kept", torch.zeros(1))
+    network.weight.grad = gradient = torch.ones(3, 2)
+    before = {key: dict(value) if isinstance(value, dict) else value for key, value in vars(network).items()}
+    with pytest.raises(ValueError, match="fails"), leaving_nothing(network):
+        network.register_forward_hook(lambda *given: None)
+        network.register_buffer("mask", torch.zeros(1))
+        network.eval()
+        vars(network)["saved"] = 1
+        del network.kept
+        network.weight.grad, network.bias.grad = None, torch.ones(3)
+        raise ValueError("fails")
+    assert vars(network) == before
+    assert network.weight.grad is gradient
+    assert network.bias.grad is None
+
+
 def test_gradients_are_ours() -> None:
     classifier, images = small_cnn(), random_images(2, 32)
     weights = torch.zeros(2, 10).double()

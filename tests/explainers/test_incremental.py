@@ -19,8 +19,16 @@ from seewhy.explainers._incremental.drops import (
     run_patches,
 )
 from seewhy.explainers._incremental.nodes import build_nodes
-from seewhy.explainers._incremental.plan import Plan, build_plan, find_cheapest_runs
-from seewhy.explainers._incremental.recording import ReceptiveField, Span, Unrecordable, record
+from seewhy.explainers._incremental.plan import (
+    MOVE_COST,
+    SPARSE_COST,
+    Plan,
+    _estimate_cost,
+    _estimate_whole_cost,
+    build_plan,
+    find_cheapest_runs,
+)
+from seewhy.explainers._incremental.recording import ReceptiveField, Region, Side, Span, Unrecordable, record
 from seewhy.explainers.occlusion import Occlusion, compute_positions
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Passes
@@ -385,3 +393,18 @@ def test_auto_takes_the_incremental_way_where_it_pays_and_falls_back_without_mem
 def test_other_choices_are_refused(value: object) -> None:
     with pytest.raises(UserError, match=r"explainer.incremental=.* must be true or false or auto"):
         Occlusion(incremental=value)  # type: ignore[arg-type]
+
+
+def test_the_costs_of_nodes_by_hand() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(6 * 4 * 6, 5))
+    nodes = build_nodes(record(network.eval(), torch.rand(1, 3, 8, 12).expand(5, -1, -1, -1).clone())[0])
+    number, pool = next((number, node) for number, node in enumerate(nodes) if node and node.shape == (6, 4, 6))
+    convolution = next(node for node in nodes if node and node.shape == (6, 8, 12))
+    values, head = 6 * 4 * 6, nodes[-1]
+    assert _estimate_whole_cost(pool, (6, 8, 12)) == values * (4 * SPARSE_COST + MOVE_COST)
+    assert _estimate_whole_cost(convolution, (3, 8, 12)) == 6 * 8 * 12 * (27 * SPARSE_COST + MOVE_COST)
+    assert head and _estimate_whole_cost(head, (values,)) == 5 * values + 5 * MOVE_COST
+    region = Region(Side(torch.tensor([0]), 2, 4), Side(torch.tensor([0]), 3, 6))
+    read = 2 * MOVE_COST * 6 * (4 * 6)  # of each channel the 4 x 6 values that 2 x 3 windows see
+    assert _estimate_cost(nodes, number, region, 7) == 6 * (2 * 3) * (4 * SPARSE_COST + MOVE_COST) + read
+    assert _estimate_cost(nodes, number, region.extend(), 7) == 7

@@ -51,6 +51,14 @@ def test_the_classifier_and_other_networks_are_never_touched() -> None:
     assert all(torch.equal(value, before[name]) for name, value in classifier.state_dict().items())
 
 
+def test_a_copy_is_called_and_batched_like_the_classifier() -> None:
+    classifier = small_cnn()
+    copied = RandomizedNetwork(classifier, 1).copy
+    assert copied.batch_sizes is classifier.batch_sizes, "what one of them measures holds for the other"
+    for key in ("facts", "name", "origin", "weights_sha256", "cam_layer", "influence_layer", "channels_last"):
+        assert getattr(copied, key) == getattr(classifier, key), key
+
+
 def test_a_copy_follows_parameters_and_modules_that_change() -> None:
     classifier = small_cnn()
     network = RandomizedNetwork(classifier, 1)

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from seewhy.core.errors import Incompatible
 from seewhy.explainers.cam import EigenCam, GradCam, LayerCam
-from seewhy.models.band_responses import Bands
+from seewhy.models.band_responses import FINEST, Bands, _group_cells, cut_bands
+from seewhy.models.cell_grid import BatchLayout
+from seewhy.models.grid_search import _search, find_layout
 from seewhy.models.layers import find_cam_layer, measure_grid
 from seewhy.models.receptive_fields import ReceptiveFields, join
 from tiny import classifier_of, random_images
@@ -283,3 +285,41 @@ def test_fields_of_a_sum_lie_between_those_of_its_terms() -> None:
     assert [float(plane) for plane in level.planes] == [10.0, 5.0, 7.0, 0.0]
     nearer = join([field(2.0, 10.0, 4.0), field(4.0, 12.0, 1.0)], (1, 1))
     assert [float(plane) for plane in nearer.planes] == [4.0, 12.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("owners", "layout"),
+    [
+        ([[0, 0], [1, 1]], BatchLayout(0, 1, True)),
+        ([[0, 1], [0, 1], [0, 1]], BatchLayout(1, 1, True)),
+        ([[0], [0], [1], [1]], BatchLayout(0, 2, True)),
+        ([[0], [1], [0], [1]], BatchLayout(0, 2, False)),
+        ([[-1], [1], [float("nan")], [1]], BatchLayout(0, 2, False)),
+        ([[0], [1], [0]], None),
+        ([[0, 0, 1, 1]] * 3, None),
+        ([[0], [1], [1], [0]], None),
+        ([[-1, float("nan")]] * 2, None),
+    ],
+)
+def test_the_elements_of_two_images_by_hand(owners: list[list[float]], layout: BatchLayout | None) -> None:
+    assert find_layout(torch.tensor(owners)) == layout
+
+
+@pytest.mark.parametrize(("apart", "cells"), [(0.0, (3, 4)), (0.05, (3, 4)), (2.0, None)])
+def test_channels_may_look_at_slightly_different_points(apart: float, cells: tuple[int, int] | None) -> None:
+    shift = apart * torch.arange(2.0)[:, None, None]
+    rows, columns = torch.meshgrid(4 * torch.arange(3.0) + 1.5, 4 * torch.arange(4.0) + 1.5, indexing="ij")
+    rows, columns = ((values + shift)[None] for values in (rows, columns))
+    grid = _search(rows, columns, torch.ones_like(rows, dtype=torch.bool), (12, 16), BatchLayout())
+    assert (grid and (grid.cells, grid.cell_axes)) == (cells and (cells, (2, 3)))
+    assert grid is None or grid.rows.stride == pytest.approx(4)
+
+
+def test_elements_that_answer_to_all_of_the_image_are_no_cells() -> None:
+    sides = cut_bands((16, 16), FINEST)
+    by_row = torch.eye(4).double().repeat_interleave(4, 0).repeat_interleave(4, 1)
+    by_column = torch.eye(4).double().repeat_interleave(4, 0).repeat(1, 4)
+    responses = [torch.cat([torch.full((16, 1), 0.25).double(), each], 1) for each in (by_row, by_column)]
+    grid = _group_cells(responses, sides, (1,), BatchLayout())
+    assert grid is not None
+    assert (grid.cells, grid.order, grid.rows.stride) == ((4, 4), tuple(range(1, 17)), 4.0)

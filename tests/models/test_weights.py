@@ -255,6 +255,13 @@ def test_facts_of_timm_and_overrides() -> None:
         Timm("resnet18x").facts()
 
 
+@pytest.mark.parametrize("architecture", [Own(CifarCNN), Torchvision("squeezenet1_1"), Timm("test_resnet")], ids=type)
+def test_images_have_three_channels_unless_others_are_named(architecture: Architecture) -> None:
+    for channels, given in ((3, ()), (1, (1,))):
+        network = architecture.network(2, 32, *given)
+        assert next(network.parameters()).shape[1] == channels
+
+
 @pytest.mark.parametrize("architecture", [Timm("resnet1"), Torchvision("resnet1")], ids=["timm", "torchvision"])
 def test_four_names_like_an_unknown_one_are_told(architecture: Architecture) -> None:
     with pytest.raises(UserError, match="nearest: resnet1") as caught:

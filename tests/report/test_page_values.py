@@ -3,6 +3,8 @@
 import io
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,7 @@ from seewhy.report.html.charts import (
     HEIGHT,
     TOP,
     Chart,
+    IntervalChart,
     Line,
     build_curve_charts,
     name_line_style,
@@ -24,6 +27,7 @@ from seewhy.report.html.charts import (
 from seewhy.report.html.gallery import Method
 from seewhy.report.html.maps import group_twins, relate_maps
 from seewhy.report.html.robustness import build_robustness_view
+from seewhy.report.html.verdict import _judge
 from seewhy.report.runs import find_runs
 from seewhy.report.write import write_report, write_run_page
 from seewhy.statistics.schema import MetricFact
@@ -116,6 +120,34 @@ def test_the_tiles_count_what_the_files_hold(page: PageText) -> None:
     assert re.search(rf"Images\s*{IMAGES}\s", html)
     assert re.search(r"Warnings\s*2\s*on 2 images", html)
     assert re.search(r"Random baseline\s*yes", html)
+
+
+@pytest.mark.parametrize(
+    ("leaders", "words"),
+    [
+        (["a"], "a leads on deletion"),
+        (["a", "b"], "a and b lead on deletion"),
+        (["a", "b", "c"], "a, b and c lead on d"),
+    ],
+)
+def test_several_leaders_lead(leaders: list[str], words: str) -> None:
+    joined = SimpleNamespace(images=30, control=None)
+    construct = SimpleNamespace(counted=["deletion"], metrics=["deletion"])
+    comparison: Any = SimpleNamespace(
+        joined=joined,
+        ranks={"deletion": None},
+        constructs=[construct],
+        pairwise=pd.DataFrame({"metric": ["deletion"]}),
+        explainers=["a", "b", "c"],
+        list_leaders=lambda metric: leaders,
+    )
+    methods: Any = [None] * 3
+    assert _judge(comparison, methods).startswith(words)
+
+
+def test_a_chart_of_intervals_has_its_numbers_below() -> None:
+    svg = str(IntervalChart("deletion", "lower", [("a", 0.5, 0.4, 0.6, "yes", False)]).svg())
+    assert re.findall(r'text-anchor="middle">(.*?)<', svg)[:-1] == ["0", "0.2", "0.4", "0.6"]
 
 
 def test_the_verdict_and_the_pictures_stand_before_all_else(swept: Path) -> None:

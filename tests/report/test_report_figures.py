@@ -1,6 +1,8 @@
 """Where the figures of a report put things."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from seewhy.core.errors import UserError
 from seewhy.plots.charts import Scale, build_cost_scale, build_value_scale
 from seewhy.plots.text import Rectangle, place_labels
 from seewhy.report.comparison import Comparison, compare_runs, join_runs
-from seewhy.report.leaderboard import draw_leaderboard
+from seewhy.report.leaderboard import draw_leaderboard, write_rank
 from seewhy.report.ranks import build_standings, draw_pareto, draw_ranks, find_pareto_front
 from seewhy.report.runs import find_runs
 from seewhy.statistics.schema import MetricFact
@@ -60,6 +62,14 @@ def test_figures_are_drawn_construct_by_construct(comparison: Comparison) -> Non
     for construct in comparison.constructs:
         for rank in construct.mean_ranks.values():
             assert any(text.startswith(f"{rank:.2f} [") for text in drawn)
+
+
+@pytest.mark.parametrize(
+    ("interval", "words"), [({"a": (1.9, 3.1)}, "2.50 [1.90, 3.10]"), ({"a": (np.nan, np.nan)}, "2.50"), ({}, "2.50")]
+)
+def test_a_rank_has_its_interval_where_there_is_one(interval: dict[str, tuple[float, float]], words: str) -> None:
+    construct: Any = SimpleNamespace(mean_ranks={"a": 2.5}, intervals=interval)
+    assert write_rank(construct, "a") == words
 
 
 def test_every_metric_is_drawn_with_its_direction(comparison: Comparison) -> None:

@@ -70,8 +70,8 @@ def test_csv_keeps_curves_pictures_tables_and_the_row(runs: dict[str, Path]) -> 
     drawn = scalars(events(folder.parent / "tensorboard"), "curves/deletion/black/probability")
     assert [x for x, _ in points] == [x for x, _ in drawn]
     assert [y for _, y in points] == pytest.approx([y for _, y in drawn], rel=1e-6)
-    assert rows(folder / "tables/summary.csv") == rows(folder.parent / "summary.csv")
-    assert rows(folder / "tables/predictions.csv") == rows(folder.parent / "predictions.csv")
+    for table in ("summary", "predictions", "metrics"):
+        assert rows(folder / f"tables/{table}.csv") == rows(folder.parent / f"{table}.csv")
     assert len(list((folder / "images/explanation").glob("*.jpg"))) == 1
     for name, whole in (("contact_sheet", "sheet"), ("curves", "curves")):
         size = (folder / "images" / f"{name}.jpg").stat().st_size

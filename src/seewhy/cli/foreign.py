@@ -42,7 +42,6 @@ OPTIMISER: dict[str, Any] = {
     "eps": Positive,
     "alpha": Momentum,
     "rho": UnitInterval,
-    "nesterov": bool,
 }
 SCHEDULE: dict[str, Any] = {
     "max_lr": Rates,

@@ -25,12 +25,6 @@ NORMALISATIONS = ("torch.nn.modules.batchnorm.BatchNorm2d", "timm.layers.norm_ac
 Read: TypeAlias = Callable[[Any, int], Tensor]
 
 
-def take_tensor(returned: Any, images: int) -> Tensor:
-    """What a network returns that returns its outputs alone."""
-    assert isinstance(returned, Tensor)
-    return returned
-
-
 class Folding:
     """The chains of a network; its modules and parameters are as they were outside of a pass.
 
@@ -46,9 +40,9 @@ class Folding:
         read: Reads the outputs from what the network returns, given that and the number of images.
     """
 
-    def __init__(self, network: nn.Module, enabled: bool = True, read: Read | None = None) -> None:
+    def __init__(self, network: nn.Module, enabled: bool, read: Read) -> None:
         self.network = network
-        self.read = read or take_tensor
+        self.read = read
         self.enabled = enabled and is_fusion_supported()
         self.chains: list[Chain] | None = None
 
