@@ -5,6 +5,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from hidden import script
 from seewhy.core.errors import Incompatible
 from seewhy.explainers._backward_rules.libra import balance_gradients
 from seewhy.explainers.cam import GradCam
@@ -98,3 +99,16 @@ def test_parameters_name_what_the_method_uses() -> None:
     network = draw_parameters(timm.create_model("test_vit", num_classes=5, img_size=32))
     resolved = LibraGrad(over="grad_cam").resolve(classifier_of(network, 32, 5), (32, 32))
     assert resolved.parameters.startswith("over=grad_cam, layer=")
+
+
+class Squares(nn.Module):
+    def forward(self, outputs: Tensor) -> Tensor:
+        return outputs * outputs
+
+
+def test_what_compiled_code_does_to_the_outputs_is_refused() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(48, 3)).double().requires_grad_(False)
+    image = random_images(1, 4).requires_grad_()
+    network.append(script(Squares()))
+    with balance_gradients(network), pytest.raises(Incompatible, match="no rule for `mul` of two activations"):
+        network(image)

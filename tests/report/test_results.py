@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from seewhy.cli import tasks
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
 from seewhy.core.types import Explanation, Prediction, Target
+from seewhy.plots.canvas import Drawing
 from seewhy.plots.grid import draw_grid, draw_matrix
 from seewhy.report import sheets
 from seewhy.report.results import COLUMNS, write_results
@@ -176,6 +178,14 @@ def test_a_long_contrast_stands_above_its_map_in_full() -> None:
         drawing = draw_matrix([row], ["one", "two"], "title")
         assert contrast in " ".join(word.text for word in drawing.words)
         assert_legible(drawing)
+
+
+@pytest.mark.parametrize("draw", [lambda cell: draw_matrix([[cell]], ["one"], "title"), lambda cell: draw_grid([cell])])
+def test_the_map_is_painted_over_the_grey_image_where_it_is(draw: Callable[[Explanation], Drawing]) -> None:
+    first, last = (draw(explain_cell("cat", peak=peak)).paint().astype(int) for peak in (0, 63))
+    corners = np.argwhere((first != last).any(2))[[0, -1]]
+    coloured = [int(np.ptp(page[row, column])) > 40 for page in (first, last) for row, column in corners]
+    assert coloured == [True, False, False, True]
 
 
 def test_each_network_has_the_image_that_it_saw() -> None:
