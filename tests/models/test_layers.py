@@ -9,8 +9,9 @@ import torchvision
 from torch import Tensor, nn
 
 from seewhy.core.errors import Incompatible, OwnCodeFailure, UserError
-from seewhy.models.classifier import Classifier, find_layer
+from seewhy.models.classifier import Classifier
 from seewhy.models.layers import find_cam_layer, require_grid
+from seewhy.models.unwrapping import find_layer
 from tiny import classifier_of, linear_classifier, random_images, small_cnn
 
 

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
-from seewhy.core.errors import Incompatible, UserError, name_images
+from seewhy.core.errors import Incompatible, name_images
 from seewhy.core.facts import Facts
 from seewhy.core.outputs import expand_binary
-from seewhy.core.precision import compute_in_full, find_narrow_type
+from seewhy.core.precision import choose_attention, compute_in_full, find_narrow_type
 from seewhy.core.settings import LearningRate, OneOf, Penalty, check_fields
 from seewhy.core.tensors import widen
 from seewhy.core.types import Batch, Images
@@ -30,6 +28,7 @@ from seewhy.models.unwrapping import (
     INSTEAD,
     describe_hidden,
     find_hidden_names,
+    find_layer,
     has_visible_layers,
     interpret,
     name_own_network,
@@ -346,48 +345,6 @@ class Classifier(LightningModule):
         fresh = [parameter for name, parameter in named if at_random or name in self.renewed]
         steps = int(self.trainer.estimated_stepping_batches)
         return self.optimization.configure([parameter for _, parameter in named], steps, fresh)
-
-
-def choose_attention(images: Images) -> AbstractContextManager[None]:
-    """Choose how attention is computed inside the block.
-
-    On processors the way back through torch's blockwise attention takes twice as long in bfloat16 as the plain products.
-
-    Args:
-        images: Those of the pass.
-
-    Returns:
-        The context, which changes nothing elsewhere.
-    """
-    narrow = images.device.type == "cpu" and find_narrow_type("cpu") is not None
-    return sdpa_kernel(SDPBackend.MATH) if narrow and torch.is_grad_enabled() else nullcontext()
-
-
-def find_layer(network: nn.Module, name: str) -> nn.Module:
-    """Find a submodule of a network by its name.
-
-    Args:
-        network: The network.
-        name: As in `named_modules`, such as `features.12`.
-
-    Returns:
-        The module.
-
-    Raises:
-        UserError: There is none; the message lists the nearest names.
-    """
-    modules = dict(network.named_modules())
-    modules.pop("", None)
-    if name in modules:
-        return modules[name]
-    near = difflib.get_close_matches(name, modules, n=3, cutoff=0.5)
-    convolutions = [key for key, module in modules.items() if isinstance(module, nn.Conv2d | nn.Linear)]
-    children = [key for key, _ in network.named_children()]
-    hint = f"nearest: {', '.join(near)}; " if near else ""
-    raise UserError(
-        f"the network has no layer {name!r}; {hint}its parts: {', '.join(children[-12:])}; "
-        f"its last convolutions and dense layers: {', '.join(convolutions[-8:])}"
-    )
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,13 @@
 
 A wrapper and a compiled module stand for the module inside of them, which is explained. Into TorchScript and into exported
 programs nobody can look: their outputs and gradients are those of the network, its layers and operations are out of reach.
+The layers of the others are found by their names.
 """
 
 from __future__ import annotations
 
 import contextlib
+import difflib
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -247,3 +249,30 @@ def _find_module(caller: object, own: Mapping[int, str]) -> str | None:
     if function is not None and not _is_of_library(function):
         return str(function.__module__)
     return own.get(id(caller))
+
+
+def find_layer(network: nn.Module, name: str) -> nn.Module:
+    """Find a submodule of a network by its name.
+
+    Args:
+        network: The network.
+        name: As in `named_modules`, such as `features.12`.
+
+    Returns:
+        The module.
+
+    Raises:
+        UserError: There is none; the message lists the nearest names.
+    """
+    modules = dict(network.named_modules())
+    modules.pop("", None)
+    if name in modules:
+        return modules[name]
+    near = difflib.get_close_matches(name, modules, n=3, cutoff=0.5)
+    convolutions = [key for key, module in modules.items() if isinstance(module, nn.Conv2d | nn.Linear)]
+    children = [key for key, _ in network.named_children()]
+    hint = f"nearest: {', '.join(near)}; " if near else ""
+    raise UserError(
+        f"the network has no layer {name!r}; {hint}its parts: {', '.join(children[-12:])}; "
+        f"its last convolutions and dense layers: {', '.join(convolutions[-8:])}"
+    )
