@@ -3,13 +3,17 @@
 import pytest
 import timm
 import torch
+from timm.layers import create_conv2d
 from torch import Tensor, nn
 from torch.nn import functional
 
 from seewhy.core.errors import Incompatible
 from seewhy.explainers._backward_rules.rule_mode import SavedTensors
+from seewhy.explainers.base import Explainer
+from seewhy.explainers.deep_lift import DeepLift
 from seewhy.explainers.gradient import Saliency
 from seewhy.explainers.guided_backprop import Deconvolution, GuidedBackprop
+from seewhy.explainers.lrp import Lrp
 from tiny import classifier_of, random_images, small_cnn
 
 
@@ -194,3 +198,25 @@ def test_captum_agrees_on_the_tutorial_network() -> None:
         torch.testing.assert_close(
             ours(probe_batch_size=4)(classifier, images, targets), expected, rtol=1e-4, atol=1e-7
         )
+
+
+@pytest.mark.parametrize(
+    "explainer", [GuidedBackprop(), Deconvolution(), Lrp(), DeepLift()], ids=lambda each: type(each).__name__
+)
+def test_strided_convolutions_with_more_border_behind_than_before_have_their_rules(explainer: Explainer) -> None:
+    """Their surplus is cut off the fused result, which rules must follow: EfficientNet-Lite0 and its like."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        create_conv2d(3, 8, 3, stride=2, padding="same"),
+        nn.BatchNorm2d(8),
+        nn.ReLU6(),
+        create_conv2d(8, 8, 3, stride=2, padding="same", depthwise=True),
+        nn.BatchNorm2d(8),
+        nn.ReLU6(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 3),
+    ).eval()
+    classifier = classifier_of(network, 32, 3).float()  # in double precision nothing is fused
+    maps = explainer(classifier, random_images(2, 32).float(), torch.tensor([0, 1]))
+    assert maps.abs().sum() > 0

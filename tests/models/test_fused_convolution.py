@@ -344,19 +344,3 @@ def test_parameters_that_were_folded_under_autocast_are_folded_in_float32() -> N
         with other.computing_in_full():
             found = other(images)
     assert torch.equal(found, expected) and chains(other) == chains(classifier)
-
-
-@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
-def test_the_gradient_behind_a_border_that_is_cut_off_lies_in_memory_as_the_map_does(
-    order: torch.memory_format,
-) -> None:
-    torch.manual_seed(0)
-    layer = create_conv2d(6, 6, 3, stride=2, padding="same").to(memory_format=order).requires_grad_(False)
-    leaves = torch.randn(2, 6, 8, 10).to(memory_format=order).requires_grad_()
-    result = convolve_fused(layer, dict(layer._parameters), leaves, read_activation(nn.ReLU()))  # type: ignore[arg-type]
-    seen: list[Tensor] = []
-    result.grad_fn.next_functions[0][0].register_prehook(lambda signals: seen.append(signals[0]))  # type: ignore[union-attr]
-    (found,) = torch.autograd.grad(result, leaves, torch.ones_like(result))
-    assert [each.is_contiguous(memory_format=order) for each in seen] == [True]
-    (expected,) = torch.autograd.grad(nn.functional.relu(layer(leaves)).sum(), leaves)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)

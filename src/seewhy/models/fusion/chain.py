@@ -252,7 +252,7 @@ STRUCTURAL = frozenset(
     "Movedim Narrow Neg Permute PixelShuffle PixelUnshuffle ReflectionPad2D Repeat ReplicationPad2D Reshape "
     "ReshapeAlias Roll Rsub Select Slice Split SplitWithSizes Squeeze Stack Sub Sum Swapaxes T ToCopy Transpose Unbind "
     "Unfold UnsafeSplit UnsafeView Unsqueeze UpsampleBicubic2D UpsampleBilinear2D UpsampleNearest2D "
-    "UpsampleNearestExact2D View Where _Cut".split()
+    "UpsampleNearestExact2D View Where".split()
 )
 """Operations that are linear in all of their operands together."""
 

@@ -141,8 +141,8 @@ def convolve_fused(
     if not any(cut):
         return result
     rows, columns = (slice(edge.cut, edge.cut + edge.results) for edge in edges)
-    cut_out: Tensor = _Cut.apply(result, rows, columns)
-    return cut_out
+    order = torch.contiguous_format if result.is_contiguous() else torch.channels_last
+    return result[:, :, rows, columns].contiguous(memory_format=order)
 
 
 class _Edge(NamedTuple):
@@ -225,25 +225,6 @@ class FusedRectifier:
 
         compute_in_blocks(compute, passed, signal, result)
         return passed
-
-
-class _Cut(torch.autograd.Function):
-    """A part of a map, whose gradient lies in memory as the map does; that of a slice is contiguous."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, rows: slice, columns: slice) -> Tensor:
-        """Copy the part."""
-        ctx.shape, ctx.part = values.shape, (..., rows, columns)
-        ctx.order = torch.contiguous_format if values.is_contiguous() else torch.channels_last
-        return values[ctx.part].contiguous(memory_format=ctx.order)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *signals: Tensor) -> tuple[Tensor | None, ...]:
-        """Put the signal where the part was, zeros around it."""
-        signal = torch.empty(ctx.shape, dtype=signals[0].dtype, device=signals[0].device, memory_format=ctx.order)
-        signal.zero_()[ctx.part] = signals[0]
-        return signal, None, None
 
 
 class _Fused(torch.autograd.Function):
