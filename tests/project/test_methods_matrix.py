@@ -41,14 +41,14 @@ def test_the_cheapest_exact_method_is_recommended_else_the_smallest_gap(matrix: 
 
 
 def test_the_matrix_of_a_shipped_network(matrix: ModuleType) -> None:
-    methods = ["attention_rollout", "deep_lift", "lrp", "random", "saliency"]
+    methods = ["attention_rollout", "deep_lift", "lrp", "random", "saliency", "full_grad"]
     column = matrix.measure("cifar_cnn", methods)
     words = [column[method].write() for method in methods]
     assert words[0] == "refused"
     assert words[1].startswith("exact (")
     assert words[2].startswith("absorbs ")
     assert words[2].endswith(" % (1+1)")
-    assert words[3:] == ["control", "map (1+1)"]
+    assert words[3:] == ["control", "map (1+1)", "map of exact terms (1+1)"]
     text = matrix.write_markdown({"cifar_cnn": column}, methods)
     assert "| **recommended** | `deep_lift` |" in text
     assert "- `attention_rollout` on cifar_cnn: METHOD needs a transformer" in text
