@@ -82,8 +82,6 @@ def write_page(
     about = {key: value for key, value in facts.items() if key not in ("commit", "command", "took", "machine")}
     run = f"{RUN} {facts['commit']} on {facts['machine']}: `{facts['command']}`, {facts['took']}"
     run += "".join(f"; {floor}" for floor in floors)
-        f"; {floor}" for floor in floors
-    )
     parts = [HEAD, *(f"- {key}: {value}" for key, value in about.items()), *earlier, run, ""]
     parts += ["## Goals", "", "| goal | | measured |", "|---|---|---|"]
     parts += [f"| {goal.wanted} | {goal.verdict} | {goal.found} |" for goal in goals(rows, device)]
