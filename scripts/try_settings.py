@@ -204,6 +204,7 @@ LEGAL: dict[str, str] = {
     r"explainer\.options\.\w+=null": "Captum's default",
     r"model\.classes=null": "numbered like the outputs of the network",
     r"explainer\.sigma=0": "not blurred",
+    r"model\.arguments\.hidden=0": "no hidden layer",
     r"corruption\.\w+\.(small=null|differs=(word|empty))": "the levels of larger pictures; words for the table",
 }
 

@@ -114,3 +114,9 @@ def test_a_field_that_a_subclass_declares_anew_is_checked_by_its_own_type() -> N
     with pytest.raises(UserError, match=r"group\.steps=4 must be a whole number from 5"):
         Derived(steps=4)
     assert list_settings(Derived)["unknown"] is Any
+
+
+def test_a_list_among_the_values_of_a_mapping_stands_for_a_tuple() -> None:
+    check_value("key", {"a": [], "b": [1, 2]}, Mapping[str, int | Sequence[int]])
+    with pytest.raises(UserError, match=r"^key=.* must be a mapping"):
+        check_value("key", {1: 2}, Mapping[str, int])

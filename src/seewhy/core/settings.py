@@ -127,6 +127,8 @@ def check_value(key: str, value: object, annotation: Any) -> None:
     if isinstance(value, Mapping) and member is not None:
         for name, each in value.items():
             check_value(f"{key}.{name}", each, member)  # the message names the setting, not all of the mapping
+        if all(isinstance(name, str) for name in value):
+            return  # a list among the values stands for a tuple there too
     hint = _suggest(key, value, list_words(annotation))
     if isinstance(value, int | float) and validate(str(value)):
         hint = f"; as text: {key}=\"'{write_value(value)}'\""
