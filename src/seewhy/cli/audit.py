@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from seewhy.cli.build import build_classifier, build_data, build_job, build_trainer, read_test_images
+from seewhy.cli.build import build_classifier, build_job, read_test_images
 from seewhy.cli.compare import FAILED
-from seewhy.cli.ground_truth import SMALL
+from seewhy.cli.ground_truth import build_quiet_trainer, read_pool
 from seewhy.cli.instantiate import build_object
+from seewhy.cli.program import find_shown_command
 from seewhy.core.disclosure import print_line
 from seewhy.core.errors import UserError
+from seewhy.core.files import RunFolder
 
 if TYPE_CHECKING:
     from seewhy.analyses.ground_truth.base import GroundTruth
-    from seewhy.analyses.ground_truth.pool import Pool
     from seewhy.core.types import Batch
     from seewhy.models.classifier import Classifier
     from seewhy.runs.record import RunRecord
@@ -74,8 +74,8 @@ def run_audit_task(cfg: DictConfig, record: RunRecord) -> None:
         method = f"{explainer.name} ({explainer.parameters})" if explainer.parameters else explainer.name
         results, content = write_audit(result, classifier, method, folder, loggers)
     facts = [f"{classifier.name} ({classifier.origin}), {len(result.pictures):,} images, maps: {method}"]
-    page = render_audit(content, f"Audit of {classifier.name}", _find_command(), facts)
-    (folder / "report.html").write_text(page)
+    page = render_audit(content, f"Audit of {classifier.name}", find_shown_command(), facts)
+    RunFolder(folder).write_bytes("report.html", page.encode())
     clean_up(result)
     passes = {"forward": classifier.passes.forward, "backward": classifier.passes.backward}
     record.update(**job.collect_results(), **results, passes=passes)
@@ -89,10 +89,7 @@ def _train_on_planted(cfg: DictConfig, folder: Path) -> tuple[Classifier, Iterab
     """(a network trained on planted data, images like those it was trained on, how far it follows what was planted)."""
     from seewhy.analyses.ground_truth.base import PlantedImages
     from seewhy.analyses.ground_truth.networks import describe_shares, get_shape, prove_use, train_network
-    from seewhy.analyses.ground_truth.pool import MARGIN, build_pool
     from seewhy.analyses.ground_truth.run import CellStore
-    from seewhy.core.facts import CIFAR10_CLASSES
-    from seewhy.core.files import RunFolder
     from seewhy.models.weights import hash_weights
 
     name, given = next(iter(cfg.ground_truth.items()))
@@ -106,14 +103,7 @@ def _train_on_planted(cfg: DictConfig, folder: Path) -> tuple[Classifier, Iterab
     def build(names: list[str]) -> Classifier:
         return build_classifier(cfg, new_head=True, optimization=optimization, classes=names)
 
-    def read_pool(classifier: Classifier) -> Pool:
-        height, width = (round(MARGIN * side) for side in classifier.facts.shape)
-        changes: dict[str, Any] = {"size": (height, width), "crop": 1.0}
-        if max(height, width) <= SMALL:
-            changes["classes"] = CIFAR10_CLASSES  # of data=samples
-        return build_pool(build_data(cfg, facts=classifier.facts.replace(changes)))
-
-    pool = read_pool(build(list(kind.classes)))
+    pool = read_pool(cfg, build(list(kind.classes)))
     kind = kind.fit_pool(pool)
     classifier = build(list(kind.classes))
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
@@ -123,9 +113,7 @@ def _train_on_planted(cfg: DictConfig, folder: Path) -> tuple[Classifier, Iterab
     classifier.weights_sha256 = hash_weights(classifier.network)
     if proof is None:
         print_line(f"training {classifier.name} on {kind.steps:,} batches of {kind.batch_size} tagged images")
-        off = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar"), False)
-        trainer = build_trainer(cfg, max_epochs=1, callbacks=[], default_root_dir=cfg.output, **off)
-        classifier = train_network(build(list(kind.classes)), trainer, kind, cfg.seed, pool)
+        classifier = train_network(build(list(kind.classes)), build_quiet_trainer(cfg), kind, cfg.seed, pool)
         proof = prove_use(classifier, kind, 200, pool)
         store.write_network("tagged", classifier, proof)
     shares = ", ".join(f"{key} {100 * share:.0f} %" for key, share in proof.shares.items())
@@ -134,10 +122,3 @@ def _train_on_planted(cfg: DictConfig, folder: Path) -> tuple[Classifier, Iterab
     loader = images.load(100)
     batches = (batch._replace(masks=None, paths=[""] * len(batch.names)) for batch in loader)
     return classifier, batches, {"kind": str(name), **kind.parameters, **describe_shares(proof)}
-
-
-def _find_command() -> str:
-    """Find the command as it was typed, without the place of its folder."""
-    from seewhy.cli.program import find_command_line
-
-    return shlex.join(word for word in find_command_line() if not word.startswith(("hydra.", "output=")))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from seewhy.cli.build import build_classifier, build_data, build_trainer
 from seewhy.cli.instantiate import build_object
+from seewhy.cli.program import find_shown_command
 from seewhy.core.disclosure import print_line
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
@@ -60,7 +61,7 @@ def run_ground_truth(cfg: DictConfig, record: RunRecord) -> None:
         f"seewhy {record.content['versions'].get('seewhy')}, commit {str(record.content.get('git_commit', ''))[:12]}, "
         f"{record.seconds():.0f} seconds on {torch.get_num_threads()} threads",
     ]
-    write_files(Path(cfg.output), certificate, _find_command(), lines)
+    write_files(Path(cfg.output), certificate, find_shown_command(), lines)
     for sentence in describe_finding(certificate):
         print_line(sentence.replace("*", ""))
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -76,9 +77,7 @@ def build_study(cfg: DictConfig) -> Any:
     Returns:
         A `seewhy.analyses.ground_truth.run.Study`.
     """
-    from seewhy.analyses.ground_truth.pool import MARGIN, build_pool
     from seewhy.analyses.ground_truth.run import Study
-    from seewhy.core.facts import CIFAR10_CLASSES
 
     kinds = {str(name): build_object(each, f"ground_truth.{name}", "object") for name, each in cfg.ground_truth.items()}
     explainers = {str(name): build_object(each, f"explainers.{name}") for name, each in cfg.explainers.items()}
@@ -93,31 +92,53 @@ def build_study(cfg: DictConfig) -> Any:
             options |= dict(zip(("mean", "std"), ([value] * count for value in kind.statistics), strict=True))
         return build_classifier(cfg, new_head=True, **options)
 
-    def read_pool(classifier: Classifier) -> Pool:
-        height, width = (round(MARGIN * side) for side in classifier.facts.shape)
-        changes: dict[str, Any] = {"size": (height, width), "crop": 1.0}
-        if max(height, width) <= SMALL:
-            changes["classes"] = CIFAR10_CLASSES  # of data=samples
-        return build_pool(build_data(cfg, facts=classifier.facts.replace(changes)))
-
-    def make_trainer() -> Any:
-        off = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar"), False)
-        return build_trainer(cfg, max_epochs=1, callbacks=[], default_root_dir=cfg.output, **off)
-
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     plan = {key: plain[key] for key in DECISIVE}
     return Study(
         kinds,
         explainers,
         build_network,
-        make_trainer,
-        read_pool,
+        partial(build_quiet_trainer, cfg),
+        partial(read_pool, cfg),
         seed=cfg.seed,
         networks=cfg.networks,
         images=cfg.images,
         proof_images=cfg.proof_images,
         plan=plan,
     )
+
+
+def read_pool(cfg: DictConfig, classifier: Classifier) -> Pool:
+    """Read the pictures of `data=`, with a margin that cuts are taken from.
+
+    Args:
+        cfg: A composed config with `data`.
+        classifier: Whose images are planted.
+
+    Returns:
+        The pictures.
+    """
+    from seewhy.analyses.ground_truth.pool import MARGIN, build_pool
+    from seewhy.core.facts import CIFAR10_CLASSES
+
+    height, width = (round(MARGIN * side) for side in classifier.facts.shape)
+    changes: dict[str, Any] = {"size": (height, width), "crop": 1.0}
+    if max(height, width) <= SMALL:
+        changes["classes"] = CIFAR10_CLASSES  # of data=samples
+    return build_pool(build_data(cfg, facts=classifier.facts.replace(changes)))
+
+
+def build_quiet_trainer(cfg: DictConfig) -> Any:
+    """Build a trainer for one epoch that writes nothing.
+
+    Args:
+        cfg: A composed config with `trainer`.
+
+    Returns:
+        A `lightning.pytorch.Trainer`.
+    """
+    off = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar"), False)
+    return build_trainer(cfg, max_epochs=1, callbacks=[], default_root_dir=cfg.output, **off)
 
 
 def write_files(folder: Path, certificate: Any, command: str, facts: Sequence[str] = ()) -> None:
@@ -151,12 +172,4 @@ def join_certificates(folder: Path) -> None:
 
     tables = [read_certificate(path) for path in sorted(folder.glob(f"*/{TABLE}"))]
     if tables:
-        write_files(folder, pd.concat(tables, ignore_index=True), _find_command())
-
-
-def _find_command() -> str:
-    """Find the command as it was typed, without the place of its folder."""
-    from seewhy.cli.program import find_command_line
-
-    words = [word for word in find_command_line() if not word.startswith(("hydra.", "output="))]
-    return shlex.join(words)
+        write_files(folder, pd.concat(tables, ignore_index=True), find_shown_command())

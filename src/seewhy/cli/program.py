@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 import warnings
 from pathlib import Path
@@ -34,6 +35,15 @@ def find_command_line() -> list[str]:
         Its words; repeated in the same folder they run the same command.
     """
     return [*_find_program(), *sys.argv[1:]]
+
+
+def find_shown_command() -> str:
+    """Find the running command for a page: as it was typed, without the place of its folder.
+
+    Returns:
+        One line.
+    """
+    return shlex.join(word for word in find_command_line() if not word.startswith(("hydra.", "output=")))
 
 
 def find_command(task: str) -> list[str]:
