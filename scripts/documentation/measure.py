@@ -22,8 +22,10 @@ METRICS_ON = "cifar_cnn"
 """Small, so that every metric takes seconds on all sample pictures of CIFAR-10."""
 JUDGED_ON = ("cifar_cnn", "vit_cifar")
 """A method is judged on the first that it explains."""
-JUDGED = 30
-"""Sample pictures of CIFAR-10, each second one, on which methods are judged."""
+JUDGED_EACH = (2, 5)
+"""A method is judged on each second of the sample pictures of CIFAR-10, a dear one on each fifth."""
+DEAR = 110
+"""Passes for a map, in the gallery, above which a method is dear: path methods of 50 steps are not."""
 HELD_AGAINST = ("random", "edges", "centre")
 FEWER: dict[str, dict[str, Any]] = {
     "guided_ig": {"n_steps": 20, "check_rounding": "false"},
@@ -77,7 +79,7 @@ def measure_missing(again: Iterable[str] = ()) -> None:
         if choice.name in HELD_AGAINST or ("verdict" in facts and choice.name not in set(again)):
             continue
         print(f"verdict: {choice.name}", flush=True)
-        facts["verdict"] = _judge_method(choice)
+        facts["verdict"] = _judge_method(choice, sum(facts.get("passes", ())))
         _write(measured)
 
 
@@ -142,35 +144,63 @@ def _run_method(choice: Choice, networks: list[str]) -> dict[str, Any]:
     return {"refused": refusals[-1], "networks": networks}
 
 
-def _judge_method(choice: Choice) -> dict[str, Any]:
-    """Judge a method beside the controls: each line but that of planted data, or the reason where all networks refuse it."""
+def _judge_method(choice: Choice, passes: float) -> dict[str, Any]:
+    """Judge a method beside the controls, by each line but that of planted data.
+
+    Args:
+        choice: Its yaml.
+        passes: For a map, where that is known; dear methods are judged on fewer images.
+
+    Returns:
+        Network, number of images, lines and changed settings; the reason where every network refuses the method.
+    """
+    from seewhy.core.errors import UserError
+    from seewhy.report.verdict import describe_cell, judge_measured
+    from seewhy.statistics.verdict import PLANTED
+
+    step, refusals = JUDGED_EACH[passes > DEAR], []
+    for network in (name for name in JUDGED_ON if _load(name)):
+        try:
+            measured = _measure_lines(network, choice, step)
+        except UserError as error:
+            refusals.append(str(error))
+            continue
+        beside = {name: _measure_control(network, name, step) for name in HELD_AGAINST}
+        judgement = judge_measured(_load(network), beside | {choice.name: measured})
+        assert judgement is not None
+        lines = [line for line in judgement.lines[choice.name] if line.line != PLANTED]
+        rows = [
+            {"line": line.line, "light": line.light, "verdict": describe_cell(line), "meaning": line.sentence}
+            for line in lines
+        ]
+        images = measured.table["image"].nunique()
+        return {"network": network, "images": images, "lines": rows, "fewer": FEWER.get(choice.name, {})}
+    return {"refused": refusals[-1] if refusals else "no network of this gallery has weights"}
+
+
+@functools.cache
+def _measure_control(network: str, name: str, step: int) -> Any:
+    """What the metrics say of a control, once for all methods."""
+    return _measure_lines(network, next(each for each in list_choices("explainer") if each.name == name), step)
+
+
+def _measure_lines(network: str, choice: Choice, step: int) -> Any:
+    """What the metrics of the verdict say of a method; its seconds, which are those of this machine, are left out."""
     import numpy as np
     import torch
     from PIL import Image
 
-    from seewhy.core.errors import UserError
     from seewhy.data.folder import SAMPLES
-    from seewhy.report.verdict import describe_cell, measure_lines
-    from seewhy.statistics.verdict import PLANTED
+    from seewhy.report.verdict import measure_method
 
-    pictures = [np.asarray(Image.open(path)) for path in sorted((SAMPLES / "cifar10").glob("*.png"))[::2][:JUDGED]]
+    classifier = _load(network)
+    pictures = [np.asarray(Image.open(path)) for path in sorted((SAMPLES / "cifar10").glob("*.png"))[::step]]
     images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
-    controls = {each.name: each.instance for each in list_choices("explainer") if each.name in HELD_AGAINST}
-    refusals = []
-    for network in (name for name in JUDGED_ON if _load(name)):
-        classifier = _load(network)
-        with torch.inference_mode():
-            targets = classifier(images).argmax(1).clone()
-        try:
-            judgement = measure_lines(classifier, controls | {choice.name: _shorten(choice)}, images, targets)
-        except UserError as error:
-            refusals.append(str(error))
-            continue
-        assert judgement is not None
-        lines = [line for line in judgement.lines[choice.name] if line.line != PLANTED]
-        rows = [{"line": line.line, "verdict": describe_cell(line), "meaning": line.sentence} for line in lines]
-        return {"network": network, "images": len(images), "lines": rows, "fewer": FEWER.get(choice.name, {})}
-    return {"refused": refusals[-1] if refusals else "no network of this gallery has weights"}
+    with torch.no_grad():
+        targets = classifier(images).argmax(1)
+    explainer = _shorten(choice).resolve(classifier, tuple(images.shape[2:]))
+    measured = measure_method(classifier, choice.name, explainer, images, targets)
+    return measured._replace(run=measured.run | {"seconds": math.nan})
 
 
 def _shorten(choice: Choice) -> Any:

@@ -166,24 +166,46 @@ def write_method(choice: Choice, facts: dict[str, Any]) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _write_verdict(choice: Choice, verdict: dict[str, Any]) -> str:
-    """The six lines on a method, that of planted data from the certificate of the checkout; empty where none is known."""
+def _list_lines(choice: Choice, verdict: dict[str, Any]) -> list[dict[str, str]]:
+    """The six lines on a method, that of planted data from the certificate of the checkout; none where none is known."""
     from seewhy.analyses.ground_truth.certificate import read_certificate
     from seewhy.report.verdict import describe_cell, judge_certificate
 
     if "lines" not in verdict:
+        return []
+    planted = judge_certificate(verdict["network"], choice.name, read_certificate())
+    row = {"line": planted.line, "light": planted.light, "verdict": describe_cell(planted), "meaning": planted.sentence}
+    return [*verdict["lines"][:-1], row, verdict["lines"][-1]]
+
+
+def _write_verdict(choice: Choice, verdict: dict[str, Any]) -> str:
+    from seewhy.report.verdict import SHAPES
+
+    lines = _list_lines(choice, verdict)
+    if not lines:
         reason = verdict.get("refused")
         return f"## Verdict\n\nNot judged: {escape(reason)}." if reason else ""
-    planted = judge_certificate(verdict["network"], choice.name, read_certificate())
-    lines = [*verdict["lines"]]
-    lines.insert(-1, {"line": planted.line, "verdict": describe_cell(planted), "meaning": planted.sentence})
-    rows = [tuple(escape(line[key]) for key in ("line", "verdict", "meaning")) for line in lines]
+    rows = [
+        (escape(line["line"]), f"{SHAPES[line['light']]} {escape(line['verdict'])}", escape(line["meaning"]))
+        for line in lines
+    ]
     fewer = "".join(f", `explainer.{key}={value}`" for key, value in verdict["fewer"].items())
     return (
-        f"## Verdict\n\nOn `{verdict['network']}` and {verdict['images']} sample pictures of CIFAR-10{fewer}; what a line "
-        "means: [which map may be believed](../verdict.md). On another network it can be another one: measure it with "
+        f"## Verdict\n\nOn `{verdict['network']}` and {verdict['images']} sample pictures of CIFAR-10{fewer}, beside "
+        "the controls "
+        "`random`, `edges` and `centre`; what a line means: [which map may be believed](../verdict.md). On another "
+        "network it can be another one: measure it with "
         f"`metric=[verdict]`.\n\n{write_table(('line', 'verdict', 'meaning'), rows)}"
     )
+
+
+def _write_lights(choice: Choice, verdict: dict[str, Any]) -> str:
+    """The short form of a verdict: a shape per line, in their order."""
+    from seewhy.report.verdict import SHAPES
+
+    lines = _list_lines(choice, verdict)
+    shapes = " ".join(SHAPES[line["light"]] for line in lines)
+    return f"<br>{shapes} on {verdict['images']} images" if lines else ""
 
 
 def _name_network(facts: dict[str, Any]) -> str:
@@ -224,6 +246,9 @@ def write_methods_index(measured: dict[str, Any]) -> str:
     Returns:
         Markdown.
     """
+    from seewhy.report.verdict import SHAPES
+    from seewhy.statistics.verdict import LINES, WORDS
+
     sections = [
         WRITTEN,
         "# Methods",
@@ -234,6 +259,9 @@ def write_methods_index(measured: dict[str, Any]) -> str:
         "formula, the cost, what "
         "the method reads of a network, its settings and its paper. Which one is faithful *on your network* is a "
         "measurement: [metrics](../metrics/index.md), [compare methods](../howto/compare.md).",
+        "Six signs are the [verdict](../verdict.md) on a method, on `cifar_cnn` or a small transformer and the sample "
+        f"pictures of CIFAR-10: {', '.join(LINES)}; {', '.join(f'{SHAPES[light]} {WORDS[light]}' for light in WORDS)}; "
+        "of the cost cheap, moderate, dear.",
         f"![{', '.join(PHOTOGRAPHS)}](pictures/photographs.webp)",
     ]
     choices = list_choices("explainer")
@@ -245,6 +273,7 @@ def write_methods_index(measured: dict[str, Any]) -> str:
             lacks = "refused on the networks of this gallery" if "refused" in facts else "not drawn yet"
             picture = f"![](pictures/{choice.name}.webp)" if "targets" in facts else lacks
             words = f"[`{choice.name}`]({choice.name}.md)<br>{escape(choice.summary)}<br>*{describe_cost(facts)}*"
+            words += _write_lights(choice, facts.get("verdict", {}))
             rows.append((words, picture))
         if rows:
             sections += [f"## {family}", write_table(("method, and its passes for an image", "maps"), rows)]

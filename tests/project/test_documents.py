@@ -53,6 +53,27 @@ def test_what_a_document_names_is_there(document: Path) -> None:
     assert find_missing(document.read_text(), document.parent) == []
 
 
+COMMAND = re.compile(
+    r" {0,3}(?:python (?:src|scripts)/|seewhy [a-z_]+ \S+=|make [a-z_]+(?:$| ARGS| {2})|pip install )\S*"
+)
+
+
+def find_bare_commands(text: str) -> list[str]:
+    """Lines that are a command but stand in no block of code, where they are run together as prose."""
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    return [line for line in prose.splitlines() if COMMAND.match(line)]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_command_stands_in_a_block_of_code(document: Path) -> None:
+    assert find_bare_commands(document.read_text()) == []
+
+
+def test_a_bare_command_is_noticed() -> None:
+    text = "# Train\n\nmake robustness      # minutes\n    python src/train.py\n\n```\npip install .\n```\nmake it so"
+    assert find_bare_commands(text) == ["make robustness      # minutes"]
+
+
 def test_what_is_missing_is_named() -> None:
     text = "[a](nowhere.md) `make everything` `src/seewhy/none.py` src/explain.py tests/<x>.py"
     text += " `seewhy.cli.none` `seewhy.explain`"

@@ -5,8 +5,20 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
+from scipy.stats import binomtest
 
 from conftest import ROOT
+from seewhy.analyses.audit.groups import ALIKE as SAME
+from seewhy.analyses.audit.proof import SCREENED
+from seewhy.analyses.compare.measure import MARGIN
+from seewhy.analyses.ground_truth.networks import BATCH
+from seewhy.analyses.ground_truth.pool import LARGEST as LARGEST_POOL
+from seewhy.data.loading import LARGEST_BATCH
+from seewhy.explainers.batch import DECIDED
+from seewhy.runs.precision import LEAST
+from seewhy.runs.scores import DRAWN
+from seewhy.statistics.intervals import RESAMPLES
+from seewhy.statistics.verdict import ALIKE, CHEAP, DEAR, INCOMPLETE, MOST_REMOVERS, PANEL
 
 BENCHMARK = (ROOT / "logbook" / "benchmark.md").read_text()
 DOCUMENTS = {
@@ -45,10 +57,10 @@ def read_pace() -> tuple[int, int]:
     return int(forward), int(gradient)
 
 
-def hours(forward: int, backward: int, threads: int = 2) -> str:
-    """What a million images take on so many threads, where two have the benchmark's pace."""
+def hours(forward: int, backward: int, threads: int = 2, share: float = 1) -> str:
+    """What a share of a million images takes on so many threads, where two have the benchmark's pace."""
     alone, gradient = read_pace()
-    value = 1e6 * (max(forward - backward, 0) / alone + backward / gradient) / 3600 * 2 / threads
+    value = share * 1e6 * (max(forward - backward, 0) / alone + backward / gradient) / 3600 * 2 / threads
     return f"{float(f'{value:.2g}'):,.0f}" if value >= 10 else f"{value:.1f}"
 
 
@@ -58,6 +70,28 @@ def count_recommended() -> tuple[str, ...]:
     preferred = [row["preferred"] for row in rows]
     right = sum(row["recommended"] == row["preferred"] for row in rows)
     return str(right), str(len(rows)), str(preferred.count("occlusion")), str(len(rows))
+
+
+def count_refusals() -> tuple[str, ...]:
+    """The interval of the rule's share of right answers in percent, and the `patch` networks without an answer."""
+    right, total = map(int, count_recommended()[:2])
+    low, high = binomtest(right, total).proportion_ci(0.95, method="wilsoncc")
+    rows = list(csv.DictReader((ROOT / "logbook" / "recommendation.csv").read_text().splitlines()))
+    patch = [row["recommended"] for row in rows if row["ground_truth"] == "patch"]
+    words = ("none", "one", "two", "three", "four")
+    return f"{100 * low:.0f}", f"{100 * high:.0f}", words[patch.count("none")], words[len(patch)]
+
+
+def read_training(model: str) -> tuple[str, str]:
+    """Minutes and threads of a training, as its card has them."""
+    card = (ROOT / "src/seewhy/weights" / f"{model}.md").read_text()
+    minutes, threads = re.search(r"- Training: (\d+) minutes on cpu with (\d) thread", card).groups()  # type: ignore[union-attr]
+    return minutes, {"1": "one thread", "2": "two threads"}[threads]
+
+
+def read_setting(choice: str, key: str) -> float:
+    """A number of a yaml file, wherever it stands in it."""
+    return float(re.search(rf"^ *{key}: ([\d._]+)", (ROOT / "configs" / choice).read_text(), re.MULTILINE)[1])  # type: ignore[index]
 
 
 Claim = tuple[str, str, Callable[[], tuple[str, ...]]]
@@ -93,6 +127,70 @@ def list_claims() -> Iterator[Claim]:
         yield "docs/scale.md", row, lambda passes=passes: (hours(*passes), hours(*passes, threads=64))
     words = r"average precision on (\d+) of (\d+) \(95 % interval .*?always taking `occlusion` on (\d+) of (\d+)"
     yield "docs/verdict.md", words, count_recommended
+    words = r"\(95 % interval (\d+) to (\d+) %\).*?on (\w+) of the (\w+) `patch` networks it recommends none"
+    yield "docs/verdict.md", words, count_refusals
+    for cost, passes in {r"hours of two threads: saliency": (1, 1), r"insertion at 50 steps": (101, 1)}.items():
+        row = cost + r" \| ([\d.,]+) \| ([\d.,]+) \| \|"
+        yield "docs/scale.md", row, lambda passes=passes: (hours(*passes, share=0.1), hours(*passes, share=100))
+    for experiment, model in {"cnn": "cifar_cnn", "vgg16": "vgg16_cifar"}.items():
+        row = rf"experiment=cifar10_{experiment} data.root=FOLDER # (\d+) minutes on (\w+ threads?)"
+        yield "docs/howto/train.md", row, lambda model=model: read_training(model)
+    yield "docs/howto/inner.md", r"([\d,]+) training and 1,000 test images", read_training_images
+    yield from list_limits()
+
+
+def read_training_images() -> tuple[str, ...]:
+    return tuple(re.findall(r"([\d,]+) training and", (ROOT / "src/seewhy/weights/cifar_cnn.md").read_text()))
+
+
+def list_limits() -> Iterator[Claim]:
+    """What prose says of limits that the code holds."""
+    gap, alike, most = f"{100 * INCOMPLETE:.0f}", f"{ALIKE:g}", str(MOST_REMOVERS)
+    limits: dict[str, dict[str, tuple[str, ...]]] = {
+        "docs/verdict.md": {
+            r"whole interval above (\d+) %": (gap,),
+            r"interval below ([\d.]+), and significantly below the control \| whole interval above ([\d.]+)": (
+                alike,
+                alike,
+            ),
+            r"interval above ([\d.]+), and significantly above the control \| whole interval below ([\d.]+)": (
+                alike,
+                alike,
+            ),
+            r"at least (\d) of (\d) \| a control significantly better under at least (\d)": (most, str(PANEL), most),
+            r"up to (\d+) passes \| above ([\d,]+) passes": (str(CHEAP), f"{DEAR:,}"),
+        },
+        "docs/trust.md": {r"say where more than (\d+) % of the map changes": (f"{100 * DECIDED:.0f}",)},
+        "docs/compare.md": {r"lies wholly below -([\d.]+),": (f"{MARGIN:g}",)},
+        "docs/precision.md": {r"where one agrees by less than ([\d.]+)": (f"{LEAST:g}",)},
+        "docs/audit.md": {
+            r"Jaccard index of ([\d.]+) are one": (f"{SAME:g}",),
+            r"a first look at (\d+) images": (str(SCREENED),),
+        },
+        "docs/ground_truth.md": {
+            r"at most ([\d,]+) of each part": (f"{LARGEST_POOL:,}",),
+            r"At most (\d+) images are in a network at once": (str(BATCH),),
+        },
+        "docs/scale.md": {
+            r"cut by position in the data set \(at most (\d+) images\)": (str(LARGEST_BATCH),),
+            r"at most (\d+)\), a map under each name": (str(LARGEST_BATCH),),
+            r"\(([\d,]+) resamples\)": (f"{RESAMPLES:,}",),
+            r"and the curves of the first ([\d,]+) images for `curves.png`": (f"{DRAWN:,}",),
+        },
+        "docs/run_folder.md": {
+            r"each of the first (\d+) explanations .* and the first (\d+) at a glance": tuple(
+                f"{read_setting('callbacks/figures.yaml', key):.0f}" for key in ("limit", "maximum")
+            )
+        },
+        "docs/howto/train.md": {
+            r"Of each class (\d+) % choose the best weights and (\d+) %": tuple(
+                f"{100 * read_setting('data/folder.yaml', key):.0f}" for key in ("validation", "test")
+            )
+        },
+    }
+    for document, claims in limits.items():
+        for words, stated in claims.items():
+            yield document, words, lambda stated=stated: stated
 
 
 CLAIMS = list(list_claims())
@@ -113,3 +211,28 @@ def test_every_method_in_a_shorter_time_means_every_row() -> None:
     """The sentence says `every method`: the goal holds in all of its rows."""
     assert re.search(r"never slower than Captum's defaults \| holds \|", BENCHMARK)
     assert re.search(r"faster than Quantus on every other metric that both have \| holds \|", BENCHMARK)
+
+
+TRAINED = {
+    re.search(r"experiment=(\w+)", path.read_text())[1]: path.stem  # type: ignore[index]
+    for path in sorted((ROOT / "src/seewhy/weights").glob("*.md"))
+    if "experiment=" in path.read_text()
+}
+
+
+@pytest.mark.parametrize("experiment", sorted(TRAINED))
+def test_the_cost_and_accuracy_of_an_experiment_are_those_of_its_card(experiment: str) -> None:
+    text = (ROOT / "configs" / "experiment" / f"{experiment}.yaml").read_text()
+    minutes, threads = read_training(TRAINED[experiment])
+    assert f"# cost:     {minutes} minutes on {threads}\n" in text
+    (accuracy,) = re.findall(r"# expected: test accuracy ([\d.]+)", text)
+    assert float(accuracy) == round(float(read_accuracy(TRAINED[experiment])) / 100, 2)
+
+
+def test_what_an_installation_takes_is_said_once() -> None:
+    """Minutes and gigabytes of the first command: README, getting started, Makefile."""
+    texts = [DOCUMENTS["README.md"], DOCUMENTS["docs/start.md"], (ROOT / "Makefile").read_text()]
+    for words in (r"(\d+ to \d+ minutes)", r"about ([\d.]+ GB)"):
+        stated = [set(re.findall(words, text)) for text in texts]
+        assert all(len(each) == 1 for each in stated), stated
+        assert len(set.union(*stated)) == 1, stated

@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 import yaml
 from document import list_pages
+from documentation import measure
 from documentation.choices import Choice, list_choices
 from documentation.measure import PICTURES, read_measured
-from documentation.pages import escape, find_family, write_method
+from documentation.pages import escape, find_family, write_method, write_methods_index
 from documentation.settings import write_llms
 
 import seewhy
 from conftest import ROOT
+from seewhy.statistics.verdict import LINES, PLANTED
 
 PAGES = list_pages()
 METHODS = {choice.name: choice for choice in list_choices("explainer")}
@@ -50,6 +52,53 @@ def test_every_method_is_pictured_or_says_why_not() -> None:
         assert facts.get("digest") == choice.digest, f"{name} is new or changed: {WRITE}"
         assert (PICTURES / f"{name}.webp").is_file() != ("refused" in facts), name
     assert sum(path.stat().st_size for path in PICTURES.iterdir()) < 3_000_000
+
+
+def test_a_verdict_is_that_of_the_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "JUDGED_EACH", (10, 20))
+    measure._measure_control.cache_clear()
+    verdict = measure._judge_method(METHODS["saliency"], 2)
+    rows = {line["line"]: line for line in verdict["lines"]}
+    assert (verdict["network"], verdict["images"], verdict["fewer"]) == ("cifar_cnn", 6, {})
+    assert list(rows) == [line for line in LINES if line != PLANTED], "that one is read from the certificate"
+    alone = measure._measure_lines("cifar_cnn", METHODS["saliency"], 10).table
+    expected = alone.loc[alone["metric"] == "stability", "value"].mean()
+    assert f", {expected:.2f}" in rows["stable"]["verdict"]
+    assert rows["cost"]["verdict"] == "cheap, 2 passes", "the seconds of a machine stand on no page"
+    assert measure._judge_method(METHODS["saliency"], 1000)["images"] == 3, "a dear method is judged on fewer"
+    measure._measure_control.cache_clear()
+
+
+def test_a_method_is_judged_on_the_first_network_that_it_explains(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "JUDGED_ON", ("cifar_cnn",))
+    refused = measure._judge_method(METHODS["attention_rollout"], 1)
+    assert "attention" in refused["refused"]
+    page = write_method(METHODS["attention_rollout"], {"verdict": refused})
+    assert "## Verdict\n\nNot judged: " in page
+
+
+def test_settings_of_the_pictures_reach_the_method() -> None:
+    assert measure._shorten(METHODS["rise"]).n_masks == measure.FEWER["rise"]["n_masks"]
+    assert measure._shorten(METHODS["guided_ig"]).check_rounding is False
+    assert measure._shorten(METHODS["ig_var_grad"]).explainer.n_steps == 5
+    for name, settings in measure.FEWER.items():
+        assert measure._shorten(METHODS[name]) != METHODS[name].instance, f"{name}: {settings}"
+
+
+def test_a_page_and_the_gallery_show_the_six_lines() -> None:
+    lines = [
+        {"line": line, "light": "green", "verdict": "yes, 0.3 [0.2, 0.4]", "meaning": f"{line} is shown"}
+        for line in LINES
+        if line != PLANTED
+    ]
+    verdict = {"network": "cifar_cnn", "images": 12, "lines": lines, "fewer": {"n_masks": 7}}
+    page = write_method(METHODS["occlusion"], {"verdict": verdict})
+    rows = re.findall(r"^\| ([a-z ]+) \| ([●▲■○]) ", page, re.MULTILINE)
+    assert [line for line, _ in rows] == list(LINES)
+    assert "12 sample pictures of CIFAR-10, `explainer.n_masks=7`, beside the controls" in page
+    assert "| cost | ● yes, 0.3 \\[0.2, 0.4\\] | cost is shown |" in page
+    planted = dict(rows)[PLANTED]
+    assert f"<br>● ● ● ● {planted} ● on 12 images" in write_methods_index({"occlusion": {"verdict": verdict}})
 
 
 def test_every_metric_that_needs_no_masks_is_measured() -> None:

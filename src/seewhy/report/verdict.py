@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -30,7 +30,7 @@ from seewhy.metrics.robustness.stability import Stability
 from seewhy.models.classifier import Classifier
 from seewhy.report.comparison import CONTROLS, Comparison, JoinedRuns, compare_runs
 from seewhy.statistics.recommendation import Recommendation, recommend
-from seewhy.statistics.schema import collect_metric_facts
+from seewhy.statistics.schema import MetricFact, collect_metric_facts
 from seewhy.statistics.verdict import (
     LINE_COLUMNS,
     LINES,
@@ -290,6 +290,105 @@ def describe_cell(line: Line) -> str:
     return f"{line.word}, {shown}" if shown else line.word
 
 
+class Measured(NamedTuple):
+    """What the metrics of the verdict say of one method on images in memory.
+
+    Attributes:
+        table: Columns image, metric and value.
+        run: Its row of `JoinedRuns.explainers`.
+        facts: Of the metrics.
+    """
+
+    table: pd.DataFrame
+    run: dict[str, Any]
+    facts: dict[str, MetricFact]
+
+
+def measure_method(
+    classifier: Classifier,
+    name: str,
+    explainer: Explainer,
+    images: Images,
+    targets: Classes,
+    seed: int = 0,
+    n_samples: int = 3,
+) -> Measured:
+    """Measure one method by what a verdict asks for.
+
+    Args:
+        classifier: The network.
+        name: What the method is called; `random`, `edges` and `centre` are controls.
+        explainer: The method.
+        images: float32 [n, channels, height, width] in [0, 1].
+        targets: int64 [n].
+        seed: Of the metrics.
+        n_samples: Noisy images of `stability`.
+
+    Returns:
+        A value per image and metric, and the cost of the maps.
+    """
+    metrics: list[ImageMetric] = [
+        Completeness(),
+        ModelRandomization(),
+        Stability(n_samples),
+        *(RemoverGain(remover) for remover in REMOVERS),
+    ]
+    before, started = copy.copy(classifier.passes), time.perf_counter()
+    maps = torch.cat(
+        [explainer(classifier, *pair) for pair in zip(images.split(BATCH), targets.split(BATCH), strict=True)]
+    )
+    spent, seconds = classifier.passes.since(before), time.perf_counter() - started
+    for part in zip(images.split(BATCH), targets.split(BATCH), maps.split(BATCH), strict=True):
+        context = MetricContext(classifier, *part, explainer=explainer, seed=seed)
+        for metric in metrics:
+            metric.update(classifier, *part, context=context)
+    tables = []
+    for metric in metrics:
+        for column, values in metric.compute().items():
+            labels = [f"{number:06d}" for number in range(len(values))]
+            tables.append(pd.DataFrame({"image": labels, "metric": column, "value": values.tolist()}))
+    tolerance = getattr(explainer, "tolerance", None)
+    run = {
+        "method": name,
+        "parameters": explainer.parameters,
+        "control": name in CONTROLS,
+        "tolerance": math.nan if tolerance is None else float(tolerance),
+        "passes": float(spent.forward + spent.backward) / len(images),
+        "seconds": seconds / len(images),
+        "device": str(images.device),
+        "folder": name,
+    }
+    facts = collect_metric_facts(metrics, classifier.facts.has_probabilities)
+    return Measured(pd.concat(tables, ignore_index=True), run, facts)
+
+
+def judge_measured(classifier: Classifier, measured: Mapping[str, Measured], seed: int = 0) -> Judgement | None:
+    """Judge methods that were measured on the same images.
+
+    Args:
+        classifier: The network.
+        measured: By name, with the controls `random`, `edges` and `centre` among them.
+        seed: Of bootstrap and tests.
+
+    Returns:
+        The verdict, whose line of planted data is open; None where there are only controls.
+    """
+    tables = [each.table.assign(explainer=name) for name, each in measured.items()]
+    table = pd.concat(tables, ignore_index=True)
+    runs = pd.DataFrame.from_dict({name: each.run for name, each in measured.items()}, orient="index")
+    facts = next(iter(measured.values())).facts
+    joined = JoinedRuns(
+        classifier.name,
+        table["image"].nunique(),
+        "true",
+        table,
+        runs.rename_axis("explainer").sort_index(),
+        facts,
+        classifier.name,
+    )
+    return judge_methods(compare_runs(joined, seed), pd.DataFrame(columns=list(COLUMNS)))
+
+
 def measure_lines(
     classifier: Classifier,
     explainers: Mapping[str, Explainer],
@@ -311,45 +410,8 @@ def measure_lines(
     Returns:
         The verdict, whose line of planted data is open; None where there are only controls.
     """
-    metrics: list[ImageMetric] = [
-        Completeness(),
-        ModelRandomization(),
-        Stability(n_samples),
-        *(RemoverGain(name) for name in REMOVERS),
-    ]
-    tables, costs = [], {}
-    for name, explainer in explainers.items():
-        before, started = copy.copy(classifier.passes), time.perf_counter()
-        maps = torch.cat(
-            [explainer(classifier, *pair) for pair in zip(images.split(BATCH), targets.split(BATCH), strict=True)]
-        )
-        spent = classifier.passes.since(before)
-        passes, seconds = float(spent.forward + spent.backward), time.perf_counter() - started
-        costs[name] = {
-            "method": name,
-            "parameters": explainer.parameters,
-            "control": name in CONTROLS,
-            "tolerance": float(tolerance)
-            if (tolerance := getattr(explainer, "tolerance", None)) is not None
-            else math.nan,
-            "passes": passes / len(images),
-            "seconds": seconds / len(images),
-            "device": str(images.device),
-            "folder": name,
-        }
-        for part in zip(images.split(BATCH), targets.split(BATCH), maps.split(BATCH), strict=True):
-            context = MetricContext(classifier, *part, explainer=explainer, seed=seed)
-            for metric in metrics:
-                metric.update(classifier, *part, context=context)
-        for metric in metrics:
-            for column, values in metric.compute().items():
-                labels = [f"{number:06d}" for number in range(len(values))]
-                table = pd.DataFrame({"image": labels, "value": values.tolist()})
-                tables.append(table.assign(explainer=name, metric=column))
-            metric.reset()
-    facts = collect_metric_facts(metrics, classifier.facts.has_probabilities)
-    runs = pd.DataFrame.from_dict(costs, orient="index").rename_axis("explainer").sort_index()
-    joined = JoinedRuns(
-        classifier.name, len(images), "true", pd.concat(tables, ignore_index=True), runs, facts, classifier.name
-    )
-    return judge_methods(compare_runs(joined, seed), pd.DataFrame(columns=list(COLUMNS)))
+    measured = {
+        name: measure_method(classifier, name, explainer, images, targets, seed, n_samples)
+        for name, explainer in explainers.items()
+    }
+    return judge_measured(classifier, measured, seed)
