@@ -332,14 +332,61 @@ def test_a_view_is_an_address(opened: Opener) -> None:
     tab.select_option("#sort", "name")
     tab.check('input[value="heat"]', force=True)
     tab.click("#descending")
-    expected, address = names(tab), tab.url
-    assert "view=heat" in address
-    other = opened()
-    other.evaluate("address => { location.hash = address.split('#')[1]; location.reload(); }", address)
-    other.wait_for_function("() => document.readyState === 'complete' && document.querySelector('.card')")
+    tab.select_option("#correct", "yes")
+    tab.locator("#methods-shown summary").click()
+    tab.locator("#methods input").nth(0).uncheck()
+    tab.locator("#strength").evaluate("one => { one.disabled = false; }")
+    tab.locator("#strength").fill("0.4")
+    tab.locator("#strength").dispatch_event("change")
+    tab.locator("[role=tab]").nth(1).click()
+    tab.locator('.board[data-construct="complexity"] thead th button').first.click()
+    board = '.board[data-construct="complexity"] tbody tr'
+    rows = [row.get_attribute("data-explainer") for row in tab.locator(board).all()]
+    state = "[state.view, state.strength, [...state.hidden], shownMethods(), $('sort').value, $('correct').value]"
+    expected, said, address = names(tab), tab.evaluate(state), tab.url
+    other = reopen(opened(), address)
     assert names(other) == expected
+    assert other.evaluate(state) == said
+    assert (said[0], said[1], len(said[2])) == ("heat", 0.4, 1)
     assert other.input_value("#metric") == "insertion"
-    assert other.is_checked('input[value="heat"]')
+    assert other.locator("#methods input").nth(0).is_checked() is False
+    assert [each.get_attribute("aria-selected") for each in other.locator("[role=tab]").all()] == ["false", "true"]
+    assert other.locator(board).first.is_visible()
+    assert [row.get_attribute("data-explainer") for row in other.locator(board).all()] == rows
+    assert other.url == address, "what was read is what is written"
+
+
+def test_an_address_of_the_methods_alone_leads_to_them(opened: Opener) -> None:
+    tab = opened()
+    tab.locator("[role=tab]").nth(1).click()
+    assert tab.url.endswith("#tab0=Complexity")
+    other = reopen(opened(), tab.url)
+    other.wait_for_function("() => Math.abs($('leaderboard').getBoundingClientRect().top) < 200")
+    other.locator("[role=tab]").nth(0).click()
+    assert "#" not in other.url, "the first view needs no address"
+
+
+def test_the_address_of_a_picture_holds_both_methods(opened: Opener) -> None:
+    tab = opened()
+    tab.locator(".card .thumb").nth(1).click()
+    for other, words in (("image", "the image"), ("2", tab.evaluate("model().explainers[2].name"))):
+        tab.select_option("#viewer-other", other)
+        again = reopen(opened(), tab.url)
+        again.wait_for_function("() => document.querySelector('#canvas-other')?.dataset.drawn")
+        assert again.inner_text(".side.right") == words
+        assert again.url == tab.url
+    tab.keyboard.press("Escape")
+    assert "image=" not in tab.url
+
+
+def reopen(tab: Any, address: str) -> Any:
+    """The same page as it comes up with this address."""
+    tab.evaluate("() => { window.before = true; }")
+    tab.evaluate("address => { location.hash = address.split('#')[1]; }", address)  # which loads the page anew
+    tab.wait_for_function(
+        "() => !window.before && document.readyState === 'complete' && document.querySelector('.card')"
+    )
+    return tab
 
 
 def test_a_method_without_a_sign_says_so(opened: Opener) -> None:

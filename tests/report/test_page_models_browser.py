@@ -93,8 +93,21 @@ def test_the_viewer_stays_with_the_model_of_its_picture(opened: Opener) -> None:
     other.evaluate("address => { location.hash = address.split('#')[1]; location.reload(); }", address)
     other.wait_for_function("() => document.readyState === 'complete' && document.querySelector('#viewer-title')")
     assert other.evaluate("[there().model, there().images[viewer.image].name]") == ["second_net", "image_0002"]
-    other.select_option("#model", "1", force=True)
+    other.keyboard.press("Escape")
+    other.select_option("#model", "1")
     assert other.locator(".card .of-model b").all_inner_texts()[:2] == ["second_net", "first_net"]
+
+
+def test_the_address_names_the_model(opened: Opener) -> None:
+    tab = opened()
+    tab.select_option("#model", "1")
+    said = lambda one: [each.inner_text() for each in one.locator(".look .said").all()]  # noqa: E731
+    assert any("dog" in words for words in said(tab)), "the second model is wrong on an image, which it shows first"
+    other = opened()
+    other.evaluate("address => { location.hash = address.split('#')[1]; location.reload(); }", tab.url)
+    other.wait_for_function("() => $('model').value === '1' && document.querySelector('.card')")
+    assert other.evaluate("model().model") == "second_net"
+    assert said(other) == said(tab)
 
 
 @pytest.mark.parametrize("width", [390, 1400])

@@ -122,15 +122,22 @@ function fillFocus() {
 // The view as the end of the address, so that it can be sent.
 const FIELDS = ['model', 'metric', 'sort', 'search', 'label', 'predicted', 'correct', 'agreement-low', 'agreement-high'];
 const START = {};
+const tabSets = [];
+const boards = [];
 function viewAddress() {
   const view = new URLSearchParams();
   for (const id of FIELDS) if ($(id).value !== START[id]) view.set(id, $(id).value);
   if ($('descending').getAttribute('aria-pressed') === 'true') view.set('order', 'descending');
   if (state.view !== 'overlay') view.set('view', state.view);
+  if (state.strength !== FACTS.strength) view.set('opacity', state.strength);
+  for (const name of state.hidden) view.append('hide', name);
   if (state.page) view.set('page', state.page);
+  tabSets.forEach(({ titles, chosen }, n) => { if (chosen()) view.set(`tab${n}`, titles[chosen()]); });
+  boards.forEach(({ sorted }, n) => { if (sorted.column) view.set(`rows${n}`, `${sorted.column} ${sorted.way > 0 ? 'ascending' : 'descending'}`); });
   if ($('viewer').open) {
     view.set('image', there().images[viewer.image].name);
     if (viewer.one !== null) view.set('method', there().explainers[viewer.one].name);
+    if (viewer.other !== 'none') view.set('beside', viewer.other === 'image' ? '' : nameOf(fromKey(viewer.other)));
     if (viewer.at !== state.model) view.set('of', viewer.at);
   }
   return String(view);
@@ -152,18 +159,31 @@ function readView() {
   if (view.has('model') && FACTS.models[view.get('model')]) {
     $('model').value = view.get('model');
     state.model = Number(view.get('model'));
-    fillControls();
   }
+  const names = FACTS.models.flatMap((each) => each.explainers.map((one) => one.name));
+  for (const name of view.getAll('hide')) if (names.includes(name)) state.hidden.add(name);
+  fillControls();
+  fillFocus();
   for (const id of FIELDS) if (view.has(id) && id !== 'model') $(id).value = view.get(id);
   for (const id of FIELDS) if ($(id).selectedIndex === -1) $(id).selectedIndex = 0;
   if (view.get('order') === 'descending') turn(true);
   if (VIEWS.includes(view.get('view'))) state.view = view.get('view');
+  if (Number(view.get('opacity')) >= 0 && Number(view.get('opacity')) <= 1 && view.has('opacity')) state.strength = Number(view.get('opacity'));
   $('more').open = ['search', 'label', 'predicted', 'correct', 'agreement-low', 'agreement-high'].some((id) => view.has(id));
+  $('methods-shown').open = state.hidden.size > 0;
+  tabSets.forEach(({ titles, show }, n) => { if (titles.includes(view.get(`tab${n}`))) show(titles.indexOf(view.get(`tab${n}`))); });
+  boards.forEach(({ heads, sort }, n) => {
+    const [column, way] = (view.get(`rows${n}`) || '').split(' ');
+    if (Number(column) in heads && Number(column) > 0) sort(Number(column), way === 'descending' ? -1 : 1);
+  });
   refresh();
   state.page = page;
   refresh(false);
-  $('gallery').scrollIntoView({ block: 'start' });
+  const above = [...view.keys()].every((key) => /^(tab|rows)\d+$/.test(key));
+  $(above ? 'leaderboard' : 'gallery').scrollIntoView({ block: 'start' });
   openNamed(FACTS.models[view.get('of')] ? Number(view.get('of')) : state.model, view.get('image'), view.get('method'));
+  const beside = there().explainers.findIndex((one) => one.name === view.get('beside'));
+  if ($('viewer').open && view.has('beside')) { viewer.other = beside < 0 ? 'image' : String(beside); fillViewer(); }
 }
 
 function openNamed(at, name, method) {
@@ -176,11 +196,15 @@ function openNamed(at, name, method) {
 function wireTabs(box, number) {
   const panels = [...box.children];
   if (panels.length < 2) return;
-  const show = (chosen) => panels.forEach((panel, i) => {
-    panel.hidden = i !== chosen;
-    tabs[i].setAttribute('aria-selected', String(i === chosen));
-    tabs[i].tabIndex = i === chosen ? 0 : -1;
-  });
+  const show = (chosen) => {
+    panels.forEach((panel, i) => {
+      panel.hidden = i !== chosen;
+      tabs[i].setAttribute('aria-selected', String(i === chosen));
+      tabs[i].tabIndex = i === chosen ? 0 : -1;
+    });
+    keepView();
+  };
+  tabSets.push({ titles: panels.map((panel) => panel.dataset.title), chosen: () => panels.findIndex((panel) => !panel.hidden), show });
   const tabs = panels.map((panel, i) => element('button', { type: 'button', role: 'tab', id: `tab-${number}-${i}`, 'aria-controls': `panel-${number}-${i}`, onclick: () => show(i) }, panel.dataset.title));
   panels.forEach((panel, i) => {
     Object.assign(panel, { id: `panel-${number}-${i}`, role: 'tabpanel' });
@@ -201,20 +225,24 @@ function wireTabs(box, number) {
 // A click on the head of a column sorts the rows by it, the best first, and a second one turns the order.
 function wireColumns(board) {
   const heads = [...board.querySelectorAll('thead th')];
+  const sorted = {};
+  const sort = (column, way) => {
+    Object.assign(sorted, { column, way });
+    for (const other of heads) other.removeAttribute('aria-sort');
+    heads[column].setAttribute('aria-sort', way > 0 ? 'ascending' : 'descending');
+    const key = (row) => (row.cells[column].dataset.value ? way * Number(row.cells[column].dataset.value) : Infinity);
+    const body = board.tBodies[0];
+    body.append(...[...body.rows].sort((a, b) => key(a) - key(b) || 0));
+    keepView();
+  };
+  boards.push({ heads, sorted, sort });
   heads.forEach((head, column) => {
     if (!column) return;
     const better = head.dataset.better === 'higher' ? -1 : 1;
     const button = element('button', { type: 'button', class: 'link' });
     button.append(...head.childNodes);
     head.append(button);
-    button.addEventListener('click', () => {
-      const way = head.getAttribute('aria-sort') === (better > 0 ? 'ascending' : 'descending') ? -better : better;
-      for (const other of heads) other.removeAttribute('aria-sort');
-      head.setAttribute('aria-sort', way > 0 ? 'ascending' : 'descending');
-      const key = (row) => (row.cells[column].dataset.value ? way * Number(row.cells[column].dataset.value) : Infinity);
-      const body = board.tBodies[0];
-      body.append(...[...body.rows].sort((a, b) => key(a) - key(b) || 0));
-    });
+    button.addEventListener('click', () => sort(column, head.getAttribute('aria-sort') === (better > 0 ? 'ascending' : 'descending') ? -better : better));
   });
 }
 
@@ -258,6 +286,7 @@ function start() {
   $('controls').addEventListener('submit', (event) => event.preventDefault());
   for (const radio of document.getElementsByName('view')) radio.addEventListener('change', () => { state.view = radio.value; repaint(); keepView(); });
   $('strength').addEventListener('input', (event) => strengthen(Number(event.target.value)));
+  $('strength').addEventListener('change', keepView);
   for (const id of ['label', 'predicted', 'correct', 'metric', 'sort']) $(id).addEventListener('change', () => refresh());
   for (const id of ['search', 'agreement-low', 'agreement-high']) $(id).addEventListener('input', () => refresh());
   $('model').closest('label').hidden = FACTS.models.length < 2;
@@ -281,6 +310,7 @@ function start() {
   refresh();
   readView();
   wired = true;
+  addEventListener('hashchange', () => { if (location.hash.includes('=')) location.reload(); });  // an address that was pasted
 }
 
 // The first explanation of an image, with the map of the first method.

@@ -23,9 +23,9 @@ function fillViewer() {
   const facts = there().images[viewer.image];
   const compared = viewer.other !== 'none';
   const step = (by, words, label) => element('button', { type: 'button', id: `step${by}`, 'aria-label': label, disabled: nextImage(by) < 0, onclick: () => stepImage(by) }, words);
-  const views = element('select', { id: 'viewer-view', onchange: (event) => { state.view = event.target.value; repaint(); fillViewer(); keepView(); } },
+  const views = element('select', { id: 'viewer-view', onchange: (event) => { state.view = event.target.value; repaint(); fillViewer(); } },
     ...VIEWS.map((view) => element('option', { value: view, selected: view === state.view }, { heat: 'heat map' }[view] || view)));
-  const strength = element('input', { type: 'range', min: 0, max: 1, step: 0.05, value: state.strength, 'aria-label': 'overlay opacity', oninput: (event) => { strengthen(Number(event.target.value)); $('viewer-scale')?.replaceWith(viewerScale()); paintViewer(); } });
+  const strength = element('input', { type: 'range', min: 0, max: 1, step: 0.05, value: state.strength, 'aria-label': 'overlay opacity', oninput: (event) => { strengthen(Number(event.target.value)); $('viewer-scale')?.replaceWith(viewerScale()); paintViewer(); }, onchange: keepView });
   const one = element('select', { id: 'viewer-one', onchange: (event) => { viewer.one = fromKey(event.target.value); fillViewer(); } }, ...methodOptions(keyOf(viewer.one), []));
   const other = element('select', { id: 'viewer-other', onchange: (event) => { viewer.other = event.target.value; fillViewer(); } }, ...methodOptions(viewer.other, [['none', 'none']]));
   const handle = compared ? element('input', { type: 'range', id: 'handle', class: 'handle', min: 0, max: 100, step: 1, value: 50, 'aria-label': 'border between the two pictures', oninput: slide }) : null;
@@ -58,6 +58,7 @@ function fillViewer() {
   else if ($('viewer').open) $('viewer').focus();
   paintViewer();
   if (compared) slide();
+  keepView();
 }
 
 // The colour bar of the picture with its values.
@@ -186,7 +187,6 @@ function stepImage(by) {
   if (next < 0) return;
   viewer.image = next;
   fillViewer();
-  keepView();
 }
 
 function stepMethod(by) {
