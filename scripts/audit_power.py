@@ -1,12 +1,14 @@
 """How often does the audit find a tag, and how often does it cry wolf: logbook/audit.csv and logbook/audit.md.
 
-usage: python scripts/audit_power.py CIFAR10_FOLDER [--seeds 3] [--clean 10] [--looks mark watermark cast]
-           [--shares 0.5 0.8 0.2] [--tuned] [--audited 2000] [--model cifar_cnn] [--table FILE] [--page FILE]
+usage: python scripts/audit_power.py CIFAR10_FOLDER [--seeds 10] [--clean 10] [--looks mark watermark cast]
+           [--shares 0.5 0.8 0.2] [--audited 2000] [--model cifar_cnn] [--weights random] [--explainer lrp]
+           [--given model.size=96 ...] [--steps 1200] [--table FILE] [--page FILE] [--keep FOLDER]
 
 Each line of the table is one network: trained on CIFAR-10's training images, of which a share of one class has the tag (or
 none), and audited on test images that are tagged alike. Lines that are there are not computed again, so that the script can
-be ended and begun again at any time. Which class is tagged changes with the seed. Networks begin at random, or, with
---tuned, with the shipped weights, which takes a third of the time.
+be ended and begun again at any time; with --keep the networks and their maps lie in a folder and a line that was deleted is
+audited again without a training. Which class is tagged changes with the seed. Networks begin at random, or with the weights
+that are given.
 """
 
 from __future__ import annotations
@@ -18,107 +20,151 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from lightning.pytorch import Trainer
-from torch import nn
+from torch import Tensor, nn
 
 from seewhy.analyses.audit.groups import compute_jaccard
 from seewhy.analyses.audit.run import Audit, clean_up, run_audit
-from seewhy.analyses.ground_truth.base import PlantedImages
-from seewhy.analyses.ground_truth.networks import get_shape, predict, train_network
+from seewhy.analyses.ground_truth.base import PlantedImages, Shape
+from seewhy.analyses.ground_truth.networks import Proof, get_shape, prove_use, train_network
 from seewhy.analyses.ground_truth.pictures import Tag
 from seewhy.analyses.ground_truth.pool import MARGIN, Pool, build_pool
+from seewhy.analyses.ground_truth.run import CellStore, digest_plan
 from seewhy.cli.build import build_classifier
 from seewhy.cli.config import compose
 from seewhy.cli.instantiate import build_object
 from seewhy.core.facts import CIFAR10_CLASSES
+from seewhy.core.files import RunFolder
 from seewhy.data.cifar10 import CIFAR10
 from seewhy.models.classifier import Classifier
+from seewhy.models.weights import hash_weights
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+class Job(NamedTuple):
+    """One network; what it holds are the first columns of its line."""
+
+    model: str
+    weights: str
+    size: int
+    look: str
+    share: float
+    seed: int
+    steps: int
+    audited: int
+    effect: float
+
+
 COLUMNS = (
-    *(
-        "model",
-        "weights",
-        "look",
-        "share",
-        "seed",
-        "tagged",
-        "steps",
-        "audited",
-        "effect",
-        "resamples",
-        "accuracy",
-        "follow",
-    ),
+    *(*Job._fields, "tagged", "explainer", "resamples", "accuracy", "follow"),
     *("groups", "shortcuts", "rank", "share_found", "share_low", "share_high", "true_share", "jaccard", "found_effect"),
     *("alarms", "strongest_alarm", "train_seconds", "audit_seconds", "passes"),
 )
-POOL = 20_000
-"""Training and test pictures that networks are trained on and audited with."""
+POOL, VALUES = 20_000, 2**28
+"""Training and test pictures that networks are trained on and audited with, at most, and so many pixels of each."""
+PROBED = 300
+"""Test images that tell whether a network follows the tag."""
 
 
-def list_jobs(options: argparse.Namespace) -> Iterator[tuple[str, float, int]]:
-    """List (look, share, seed), so that every kind has its first network before any has its second."""
-    for seed in range(max(options.seeds, options.clean)):
-        if seed < options.clean:
-            yield "none", 0.0, seed
-        if seed < options.seeds:
-            yield from ((look, share, seed) for share in options.shares for look in options.looks)
+Drawn = tuple[Tensor, int, list[float]]
 
 
-def train(options: argparse.Namespace, kind: Tag, pool: Pool, seed: int) -> Classifier:
-    """Train a network on tagged images, from random weights or from those that are shipped."""
-    cfg = compose("ground_truth", [f"model={options.model}", "optimization.lr=0.003", "optimization.lr_trained=0.001"])
+class SharedTag(Tag):
+    """A tag whose training pictures are remembered: those of one seed are the same for every look and share."""
+
+    drawn: ClassVar[dict[int, Drawn]] = {}
+    owner: ClassVar[tuple[Any, ...]] = ()
+
+    def _draw(self, part: str, number: int, shape: Shape, pool: Pool) -> Drawn:
+        if part != "train":
+            return super()._draw(part, number, shape, pool)
+        owner = (self.seed, self.tagged, shape, id(pool))
+        if SharedTag.owner != owner:
+            SharedTag.owner = owner
+            self.drawn.clear()
+        if number not in self.drawn:
+            image, label, draws = super()._draw(part, number, shape, pool)
+            self.drawn[number] = (image * 255).round().byte(), label, draws
+        image, label, draws = self.drawn[number]
+        return image.float() / 255, label, draws
+
+
+def list_jobs(options: argparse.Namespace, size: int) -> Iterator[Job]:
+    """List the networks: the first share with the clean ones, seed by seed, then the next share."""
+    weights = Path(options.weights).stem
+    rest = options.steps, options.audited, options.effect
+    for share in options.shares:
+        for seed in range(max(options.seeds, options.clean)):
+            if share == options.shares[0] and seed < options.clean:
+                yield Job(options.model, weights, size, "none", 0.0, seed, *rest)
+            if seed < options.seeds:
+                yield from (Job(options.model, weights, size, look, share, seed, *rest) for look in options.looks)
+
+
+def build_network(options: argparse.Namespace, kind: Tag, seed: int) -> Classifier:
+    """Build a network for the classes of tagged images, with random weights or with those that are given."""
+    given = [f"model={options.model}", "optimization.lr=0.003", "optimization.lr_trained=0.001", *options.given]
+    cfg = compose("ground_truth", given)
     optimization = build_object(cfg.optimization, "optimization")
-    made: dict[str, Any] = {"weights": options.weights, "classes": list(kind.classes), "seed": seed}
-    classifier = build_classifier(cfg, new_head=True, optimization=optimization, **made)
+    fixed: dict[str, Any] = {"weights": options.weights, "classes": list(kind.classes), "seed": seed}
+    classifier = build_classifier(cfg, new_head=True, optimization=optimization, **fixed)
     if options.weights == "shipped":
         head = [each for each in classifier.network.modules() if isinstance(each, nn.Linear)][-1]
         order = [CIFAR10_CLASSES.index(name) for name in kind.classes]
         for values in (head.weight, head.bias):
             values.data = values.data[order]
+    return classifier
+
+
+def train(options: argparse.Namespace, kind: Tag, pool: Pool, seed: int, store: CellStore) -> tuple[Classifier, Proof]:
+    """Train a network on tagged images and measure how far it follows them, or read what is stored."""
+    classifier = build_network(options, kind, seed)
+    proof = store.read_network("network", classifier)
+    if proof is not None:
+        classifier.weights_sha256 = hash_weights(classifier.network)
+        return classifier.cpu().eval(), proof
     off: dict[str, Any] = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar"), False)
     trainer = Trainer(accelerator="cpu", max_epochs=1, enable_model_summary=False, **off)
-    return train_network(classifier, trainer, kind, seed, pool)
+    classifier = train_network(build_network(options, kind, seed), trainer, kind, seed, pool)
+    proof = prove_use(classifier, kind, PROBED, pool)
+    store.write_network("network", classifier, proof)
+    return classifier, proof
 
 
-def run_job(options: argparse.Namespace, pool: Pool, look: str, share: float, seed: int) -> dict[str, Any]:
+def run_job(options: argparse.Namespace, pool: Pool, job: Job, folder: Path) -> dict[str, Any]:
     """Train and audit one network; the line of the table."""
     classes = pool.list_classes()
-    kind = Tag(
-        steps=options.steps,
-        seed=seed,
-        look="mark" if look == "none" else look,
-        shares=(share,),
-        tagged=classes[seed % len(classes)],
+    kind: Tag = SharedTag(
+        steps=job.steps,
+        seed=job.seed,
+        look="mark" if job.look == "none" else job.look,
+        shares=(job.share,),
+        tagged=classes[job.seed % len(classes)],
     )
     kind = kind.fit_pool(pool)  # type: ignore[assignment]
     start = time.perf_counter()
-    classifier = train(options, kind, pool, seed)
+    store = CellStore(RunFolder(folder), digest_plan({**job._asdict(), "given": options.given, **kind.parameters}))
+    classifier, proof = train(options, kind, pool, job.seed, store)
     trained = time.perf_counter() - start
     shape = get_shape(classifier)
-    probes = {probe.name: probe for probe in kind.build_probes(range(300), shape, pool)}
-    rates = {
-        name: float((predict(classifier, each.images).argmax(1) == each.labels).float().mean())
-        for name, each in probes.items()
-    }
-    cfg = compose("audit")
+    cfg = compose("audit", [f"explainer={options.explainer}"])
     explainer = build_object(cfg.explainer, "explainer", "object")
-    audit = Audit(effect=options.effect, seed=seed)
-    images = PlantedImages(kind, "audit", options.audited, shape, pool)
+    audit = Audit(effect=job.effect, seed=job.seed)
+    images = PlantedImages(kind, "audit", job.audited, shape, pool)
     batches = (batch._replace(masks=None) for batch in images.load(100))
-    truth = np.flatnonzero(kind.plant("audit", range(options.audited), shape, pool).masks.flatten(1).any(1).numpy())
+    truth = np.flatnonzero(kind.plant("audit", range(job.audited), shape, pool).masks.flatten(1).any(1).numpy())
     before = classifier.passes.forward
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        result = run_audit(audit, classifier, explainer, batches, Path(folder))
-        clean_up(result)
+    result = run_audit(audit, classifier, explainer, batches, folder)
+    clean_up(result)
     seconds = time.perf_counter() - start
     shortcuts = result.shortcuts
     right = [
@@ -130,18 +176,12 @@ def run_job(options: argparse.Namespace, pool: Pool, look: str, share: float, se
     alarms = [each for number, each in enumerate(shortcuts, 1) if number not in right]
     of_class = (result.facts.labels == 0).sum()
     return {
-        "model": options.model,
-        "weights": options.weights,
-        "look": look,
-        "share": share,
-        "seed": seed,
+        **job._asdict(),
         "tagged": kind.tagged,
-        "steps": options.steps,
-        "audited": options.audited,
-        "effect": options.effect,
+        "explainer": options.explainer,
         "resamples": audit.resamples,
-        "accuracy": rates["with"],
-        "follow": rates["inserted"],
+        "accuracy": proof.shares["with"],
+        "follow": proof.shares["inserted"],
         "groups": len(result.findings),
         "shortcuts": len(shortcuts),
         "rank": right[0] if right else "",
@@ -169,50 +209,57 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 def write_page(rows: list[dict[str, str]]) -> str:
     """Write power and false alarms in Markdown."""
-    from scipy import stats
 
     def count(hits: int, n: int) -> str:
         low, high = stats.binomtest(hits, n).proportion_ci(0.95, "wilson") if n else (0, 1)
         return f"{hits} of {n} [{100 * low:.0f}, {100 * high:.0f}] %"
+
+    def span(members: list[dict[str, str]], key: str, digits: int = 2) -> str:
+        values = [float(row[key]) for row in members if row[key]]
+        return f"{min(values):.{digits}f} to {max(values):.{digits}f}" if values else ""
 
     lines = [
         "# Does the audit find what is there, and only that?",
         "",
         "Networks were trained on CIFAR-10 with a tag on a share of the training images of one class, and audited on test "
         "images that are tagged alike (`python scripts/audit_power.py CIFAR10_FOLDER`; every network is a line of "
-        "[audit.csv](audit.csv)). A network *follows* the tag where at least half of 300 test images of other classes "
-        "become the tagged class when the tag is put on them: only there is it to be found. *Found*: the tag is the first "
-        "shortcut that the audit names. *Share*: the true share lies within the interval that the audit gives. "
-        "*Alarms*: runs that call something else a shortcut. Intervals are Wilson's, at 95 %.",
+        "[audit.csv](audit.csv)). The class changes with the seed. A network *follows* the tag where at least half of "
+        f"{PROBED} test images of other classes become the tagged class when the tag is put on them: only there is it to be "
+        "found. *Found first*: the tag is the first shortcut that the audit names, in those that follow it. *Share*: the "
+        "true share lies within the interval that the audit gives. *Effect*: what the audit says. *Alarms*: runs that "
+        "call something else a shortcut. Intervals are Wilson's, at 95 %.",
         "",
-        "| network | tag | on | networks | seeds | follow it | found first | found | share right | runs with alarms |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| network | tag | on | seeds | accuracy | follow it | found first | found | share right | effect | alarms |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    groups: dict[tuple[str, str, str], list[dict[str, str]]] = {}
+    groups: dict[tuple[str, str, float], list[dict[str, str]]] = {}
     for row in rows:
-        network = row["model"] + (", fine-tuned" if row["weights"] == "shipped" else "")
-        groups.setdefault((network, row["look"], row["share"]), []).append(row)
+        network = row["model"] + ("" if row["weights"] == "random" else ", fine-tuned")
+        network += "" if row["size"] == "32" else f" at {row['size']} px"
+        groups.setdefault((network, row["look"], float(row["share"])), []).append(row)
     for (model, look, share), members in sorted(groups.items()):
         seeds = ", ".join(sorted((row["seed"] for row in members), key=int))
         alarms = count(sum(int(row["alarms"]) > 0 for row in members), len(members))
+        accuracy = span(members, "accuracy")
         if look == "none":
-            lines.append(f"| {model} | none | | {len(members)} | {seeds} | | | | | {alarms} |")
+            lines.append(f"| {model} | none | | {seeds} | {accuracy} | | | | | | {alarms} |")
             continue
         follow = [row for row in members if float(row["follow"]) >= 0.5]
         found = [row for row in follow if row["rank"]]
         first = sum(row["rank"] == "1" for row in follow)
         right = sum(float(row["share_low"]) <= float(row["true_share"]) <= float(row["share_high"]) for row in found)
-        cells = [model, look, f"{100 * float(share):.0f} %", str(len(members)), seeds]
-        cells += [f"{len(follow)} of {len(members)}", count(first, len(follow)), f"{len(found)} of {len(follow)}"]
-        lines.append("| " + " | ".join([*cells, f"{right} of {len(found)}", alarms]) + " |")
-    if rows:
-        seconds = [float(row["audit_seconds"]) for row in rows]
-        lines += [
-            "",
-            f"An audit of {rows[0]['audited']} images took {min(seconds):.0f} to {max(seconds):.0f} seconds on a shared "
-            f"processor, and {min(int(row['passes']) for row in rows):,} to {max(int(row['passes']) for row in rows):,} "
-            "forward passes.",
-        ]
+        cells = [model, look, f"{100 * share:.0f} %", seeds, accuracy, f"{len(follow)} of {len(members)}"]
+        cells += [count(first, len(follow)), f"{len(found)} of {len(follow)}", f"{right} of {len(found)}"]
+        lines.append("| " + " | ".join([*cells, span(found, "found_effect"), alarms]) + " |")
+    models = sorted({(row["model"], row["size"], row["audited"], row["explainer"]) for row in rows})
+    lines.append("")
+    for model, size, audited, explainer in models:
+        members = [row for row in rows if (row["model"], row["size"], row["audited"]) == (model, size, audited)]
+        lines.append(
+            f"An audit of {model} with {audited} images of {size} pixels (`{explainer}`) took "
+            f"{span(members, 'audit_seconds', 0)} seconds of a shared processor and {span(members, 'passes', 0)} forward "
+            f"passes, its training {span(members, 'train_seconds', 0)} seconds for {members[0]['steps']} batches of 64.  "
+        )
     return "\n".join([*lines, ""])
 
 
@@ -220,33 +267,36 @@ def main() -> None:
     """Compute what is missing, and write the page after every network."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cifar10", type=Path)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--clean", type=int, default=10)
     parser.add_argument("--looks", nargs="+", default=["mark", "watermark", "cast"])
     parser.add_argument("--shares", nargs="+", type=float, default=[0.5, 0.8, 0.2])
-    parser.add_argument("--tuned", dest="weights", action="store_const", const="shipped", default="random")
-    parser.add_argument("--steps", type=int, default=None)
+    parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--audited", type=int, default=2000)
     parser.add_argument("--effect", type=float, default=Audit().effect)
     parser.add_argument("--model", default="cifar_cnn")
+    parser.add_argument("--weights", default="random")
+    parser.add_argument("--explainer", default="lrp")
+    parser.add_argument("--given", nargs="+", default=[])
     parser.add_argument("--table", type=Path, default=ROOT / "logbook" / "audit.csv")
     parser.add_argument("--page", type=Path, default=ROOT / "logbook" / "audit.md")
+    parser.add_argument("--keep", type=Path)
     options = parser.parse_args()
-    options.steps = options.steps or (500 if options.weights == "shipped" else 1500)
     rows = read_rows(options.table)
-    keys = ("model", "weights", "look", "share", "seed", "steps", "audited", "effect")
-    done = {tuple(row[key] for key in keys) for row in rows}
+    done = {tuple(row[key] for key in Job._fields) for row in rows}
+    side = get_shape(build_network(options, Tag(names=CIFAR10_CLASSES), 0))[-1]
     pool: Pool | None = None
-    for look, share, seed in list_jobs(options):
-        job = (options.model, options.weights, look, share, seed, options.steps, options.audited, options.effect)
+    for job in list_jobs(options, side):
         if tuple(map(str, job)) in done:
             continue
         if pool is None:
-            size = round(MARGIN * 32)
+            size = round(MARGIN * side)
             cfg = compose("audit", ["model=cifar_cnn", "data=cifar10", f"data.root={options.cifar10}"])
             facts = build_classifier(cfg).facts.replace({"size": (size, size), "crop": 1.0})
-            pool = build_pool(CIFAR10(str(options.cifar10), facts=facts), POOL)
-        row = run_job(options, pool, look, share, seed)
+            pool = build_pool(CIFAR10(str(options.cifar10), facts=facts), min(POOL, VALUES // (3 * size**2)))
+        with tempfile.TemporaryDirectory() as temporary:
+            name = "_".join(map(str, job[:-1]))
+            row = run_job(options, pool, job, Path(temporary) if options.keep is None else options.keep / name)
         rows.append({key: str(row[key]) for key in COLUMNS})
         print(" ".join(f"{key}={row[key]}" for key in COLUMNS), flush=True)
         options.table.parent.mkdir(parents=True, exist_ok=True)

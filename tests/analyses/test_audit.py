@@ -13,28 +13,28 @@ import torch
 from torch import Tensor, nn
 
 from commands import composed
-from seewhy.analyses.audit.groups import ALL, Group, Subject, compute_jaccard, embed, find_groups, list_subjects
-from seewhy.analyses.audit.interventions import (
-    Cast,
-    Pattern,
-    Place,
-    Statistics,
-    choose_place,
-    measure_deviation,
-    measure_spread,
-    refine_members,
+from seewhy.analyses.audit.groups import (
+    ALL,
+    Group,
+    Subject,
+    compute_jaccard,
+    embed,
+    find_groups,
+    list_subjects,
+    split_line,
 )
-from seewhy.analyses.audit.maps import Facts, Reader, average_cells
+from seewhy.analyses.audit.interventions import Place, Statistics
+from seewhy.analyses.audit.maps import APART, Facts, Reader, Rows
 from seewhy.analyses.audit.proof import TESTS, Candidate, Measurement
-from seewhy.analyses.audit.report import COLUMNS, describe, write_row
+from seewhy.analyses.audit.report import COLUMNS, describe, describe_masks, write_row
 from seewhy.analyses.audit.run import Audit, Result, from_plain, run_audit, to_plain
 from seewhy.analyses.audit.verdict import Finding, judge
 from seewhy.cli import tasks
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
 from seewhy.core.types import Batch
-from seewhy.explainers.gradient import InputXGradient
-from seewhy.models.cell_grid import BatchLayout, CellGrid, GridAxis
+from seewhy.explainers.base import Explainer
+from seewhy.explainers.gradient import InputXGradient, Saliency
 from seewhy.models.classifier import Classifier
 from tiny import classifier_of
 
@@ -152,14 +152,60 @@ def test_what_the_folder_holds_is_not_computed_again_and_changed_images_are(tmp_
     proofs = sum(bool(each.effects) for each in first.findings)
     assert proofs
     assert again.before == (len(images), proofs)
-    assert network.passes.backward == 0
+    assert (network.passes.forward, network.passes.backward) == (0, 0), "nor are the first looks"
     assert [write_row(1, each) for each in again.findings] == [write_row(1, each) for each in first.findings]
+    for file in (tmp_path / "audit").glob("look_*.json"):
+        file.write_text('{"looks": [true]}')
+    assert audit(make_network(30.0), images, labels, tmp_path, few).before == (len(images), proofs)
     images[0] = 1 - images[0]
     (tmp_path / "audit" / "batch_00001.npz").write_bytes(b"PK damaged")
-    assert audit(make_network(30.0), images, labels, tmp_path, few).before[0] == len(images) - 100
-    reader = Reader(make_network(31.0), InputXGradient(), RunFolder(tmp_path), "another plan", "auto")
-    reader.read(read(images, labels))
-    assert reader.before == 0
+    assert audit(make_network(30.0), images, labels, tmp_path, few).before == (len(images) - 100, 0)
+
+
+def test_another_network_method_label_or_mask_is_read_anew(tmp_path: Path) -> None:
+    images, labels, _ = make_images(0.5)
+    masks = torch.zeros(len(images), SIZE, SIZE, dtype=torch.bool)
+
+    def count(corner: float = 30.0, first: int = 0, side: int = 8, explainer: Explainer | None = None) -> int:
+        masks[:, :side, :side] = True
+        labels[0] = first
+        batches = (
+            batch._replace(masks=masks[start : start + 50])
+            for start, batch in zip(range(0, len(images), 50), read(images, labels), strict=True)
+        )
+        few = Audit(least=20, candidates=1, images=20, places=1, resamples=1)
+        return run_audit(few, make_network(corner), explainer or InputXGradient(), batches, tmp_path).before[0]
+
+    assert (count(), count()) == (0, len(images))
+    assert count(corner=31.0) == 0
+    assert count(corner=31.0, explainer=Saliency()) == 0
+    assert count(corner=31.0, explainer=Saliency(), first=1) == len(images) - 50
+    assert count(corner=31.0, explainer=Saliency(), first=1, side=9) == 0
+
+
+def test_masks_tell_what_the_object_and_what_the_rest_is_worth(tmp_path: Path) -> None:
+    """Half of the images of the first class have the corner, and the network takes nothing else for it."""
+    images, labels, marks = make_images(0.5)
+    network = make_network(30.0)
+    masks = torch.zeros(len(images), SIZE, SIZE, dtype=torch.bool)
+    masks[: EACH - 1, 4:12, 4:12] = True  # the last image of the class has no mask, nor have other classes
+    masks[1] = True
+    (batch,) = [Batch(images, labels, ["image"] * len(images), [""] * len(images), [""] * len(images), [], masks)]
+    facts = Reader(network, InputXGradient(), RunFolder(tmp_path), "plan", "auto").read([batch])[1]
+    assert APART[1:] == tuple(f"{what}_without_{which}" for what in ("fall", "changes") for which in ("object", "rest"))
+    assert np.isnan(facts.apart[[1, *range(EACH - 1, len(images))]]).all()
+    around, *falls = facts.apart[[0, *range(2, EACH - 1)]].T
+    assert around.tolist() == [0.75] * (EACH - 2)
+    marked = marks[[0, *range(2, EACH - 1)]].numpy()
+    assert np.abs(falls[0][marked]).max() < 0.01, "the corner says it all"
+    assert falls[1][marked].mean() > falls[1][~marked].mean() + 0.2, "without it, it is the colour in the middle again"
+    sentence = describe_masks(facts)[0]
+    assert sentence.startswith(f"{EACH - 2} images with a mask: ")
+    outside = facts.outside[np.isfinite(facts.apart).all(1)]
+    assert f"{100 * outside.mean():.0f} % [" in sentence
+    assert f"and {int(falls[2].sum())} images get another class" in sentence
+    assert sentence.endswith(f"and {int(falls[3].sum())}")
+    assert describe_masks(make_facts(20)) == []
 
 
 def test_too_few_images_are_one_sentence(tmp_path: Path) -> None:
@@ -183,106 +229,6 @@ def test_images_of_many_classes_are_looked_at_together_and_nothing_is_proven(tmp
     assert result.findings[0].fall[0] > 0.2, "the object in the middle, or the corner"
 
 
-MEANS = Statistics(torch.full((3, 8, 8), 0.9), torch.full((3, 8, 8), 0.5), torch.full((3, 8, 8), 0.4))
-GREY = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(1)) * 0.2 + 0.4
-
-
-def test_a_place_is_replaced_and_its_control_has_its_size_elsewhere() -> None:
-    mask = torch.zeros(8, 8, dtype=torch.bool)
-    mask[5:, 5:] = True
-    place = Place(mask, MEANS, 0)
-    inserted = place.insert(GREY)
-    assert bool((inserted[:, :, mask] == 0.9).all())
-    assert torch.equal(inserted[:, :, ~mask], GREY[:, :, ~mask])
-    as_far = place.insert_rest(GREY)[:, :, mask]
-    assert torch.allclose(as_far, torch.full_like(as_far, 0.9)), "0.4 + (0.5 - 0.4) * (0.9 - 0.4) / (0.5 - 0.4)"
-    control = (place.insert(GREY, 0) != GREY).any(1)[0]
-    assert int(control.sum()) == 9
-    assert int((control & mask).sum()) <= 1
-    imputed, given = place.remove(inserted, GREY.flip(0))
-    assert float((imputed[:, :, mask] - 0.5).abs().max()) < 0.15, "what lies around it, not the mark"
-    assert torch.equal(given[:, :, mask], GREY.flip(0)[:, :, mask])
-
-
-def test_a_pattern_is_added_and_taken_away_and_its_control_has_its_spectrum() -> None:
-    change = 0.1 * torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(2))
-    change -= change.mean((1, 2), keepdim=True)
-    pattern = Pattern(change, -change, 0)
-    assert torch.allclose(pattern.remove(pattern.insert(GREY), GREY)[0], GREY, atol=1e-6)
-    assert torch.allclose(pattern.insert_rest(GREY), (GREY - change).clamp(0, 1))
-    control = pattern.insert(torch.full((1, 3, 8, 8), 0.5), 0)[0] - 0.5
-    spectra = [torch.fft.rfft2(each.double())[:, :, 1:4].abs() for each in (control, change)]
-    assert torch.allclose(*spectra, atol=1e-5)
-    assert float((control - change).abs().max()) > 0.05
-
-
-def test_a_cast_is_put_on_and_taken_off_and_its_control_points_elsewhere() -> None:
-    gains, shifts = torch.tensor([1.2, 1.0, 0.8]), torch.tensor([0.1, 0.0, -0.1])
-    cast = Cast(gains, shifts, torch.ones(3), torch.tensor([0.0, 0.1, 0.0]), (8, 8), 0)
-    given = cast.insert(GREY)
-    assert torch.allclose(given.mean((2, 3)) - GREY.mean((2, 3)), shifts.expand(6, -1), atol=1e-6)
-    assert torch.allclose(given.flatten(2).std(2) / GREY.flatten(2).std(2), gains.expand(6, -1), atol=1e-5)
-    assert torch.allclose(cast.remove(given, GREY)[0], GREY, atol=1e-6)
-    assert torch.equal(cast.remove(given, GREY, 0)[0], given), "held against the images as they are"
-    moved = (cast.insert(GREY, 0) - GREY).mean((2, 3))[0]
-    assert float(moved.norm()) == pytest.approx(float(shifts.norm()), abs=1e-5)
-    assert abs(float(moved @ shifts)) < 0.7 * float(shifts.norm()) ** 2
-    assert bool(cast.region.all())
-
-
-@pytest.mark.parametrize("kind", ["place", "pattern", "cast"])
-def test_members_are_found_from_a_part_of_them(kind: str) -> None:
-    generator = torch.Generator().manual_seed(3)
-    small = 0.3 + 0.3 * torch.rand(80, 3, 16, 16, generator=generator)
-    mask = torch.zeros(16, 16, dtype=torch.bool)
-    mask[12:, 12:] = True
-    if kind == "place":
-        small[:40, :, mask] = 1.0
-    elif kind == "pattern":
-        small[:40] += 0.1 * (torch.arange(16) % 2)
-    else:
-        small[:40] += torch.tensor([0.1, 0.0, -0.1])[:, None, None]
-    start = np.r_[0:25, 45:50]  # two thirds of them, and a few that are none
-    members, where = refine_members(kind, start, small, mask)
-    assert members.tolist() == list(range(40))
-    assert float(where[:40].mean()) == pytest.approx(1)
-    assert float(where[40:].mean()) == pytest.approx(0, abs=1e-9)
-
-
-def test_the_place_is_where_the_mass_is_or_where_the_means_differ() -> None:
-    values = torch.zeros(16, 16)
-    values[0, :4], values[8, 8] = 1.0, 0.5
-    place = choose_place(values, (32, 32))
-    assert int(place.sum()) == 3 * 4, "three of 4.5 hold more than half; each cell has 2x2 pixels"
-    assert bool(place[:2, :8].any())
-    assert not bool(place[2:].any())
-    images = torch.rand(40, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    images[:20, :, 0, 7] = 0.0
-    deviation = measure_deviation(images, np.arange(20))
-    assert deviation.argmax() == 7
-    assert int(choose_place(torch.ones(16, 16), (32, 32)).sum()) == 256, "at most a quarter"
-
-
-def test_maps_are_summed_over_the_cells_where_they_lie() -> None:
-    axis = GridAxis(2, -2.0, 6.0, 8, (0, 8))
-    grid = CellGrid(BatchLayout(), (2, 3), None, axis, GridAxis(2, 0.0, 4.0, 8, (0, 8)))
-    maps = torch.zeros(1, 8, 8)
-    maps[0, 3, 1] = maps[0, 4, 7] = 1.0
-    assert average_cells(maps, grid)[0].tolist() == [[1.0, 0.0], [0.0, 1.0]]
-    assert float(average_cells(torch.ones(1, 8, 8), grid).sum()) == 64
-
-
-def test_copies_of_one_picture_differ_less_than_images_with_one_thing_in_common() -> None:
-    generator = torch.Generator().manual_seed(4)
-    small = torch.rand(60, 3, 8, 8, generator=generator)
-    mask = torch.zeros(8, 8, dtype=torch.bool)
-    mask[6:, 6:] = True
-    small[:20, :, mask] = 1.0
-    small[40:] = small[40] + 0.02 * torch.rand(20, 3, 8, 8, generator=generator)
-    assert measure_spread(small[:40], np.arange(20), mask) == pytest.approx(1, abs=0.1)
-    assert measure_spread(small, np.arange(40, 60), None) < 0.1
-
-
 def make_facts(count: int, seed: int = 0) -> Facts:
     generator = np.random.default_rng(seed)
     maps = generator.random((count, 16, 16))
@@ -290,7 +236,8 @@ def make_facts(count: int, seed: int = 0) -> Facts:
     maps /= maps.sum((1, 2), keepdims=True)
     probabilities = np.eye(2)[np.zeros(count, int)]
     labels = np.zeros(count, np.int64)
-    return Facts(maps, generator.random((count, 6)), probabilities, np.full(count, np.nan), labels)
+    apart = np.full((count, len(APART)), np.nan)
+    return Facts(maps, generator.random((count, 6)), probabilities, np.full(count, np.nan), labels, apart)
 
 
 def test_maps_in_a_corner_are_the_first_group() -> None:
@@ -309,10 +256,22 @@ def test_maps_in_a_corner_are_the_first_group() -> None:
     assert [each.members.tolist() for each in again] == [each.members.tolist() for each in groups]
 
 
+def test_numbers_are_split_where_they_differ_least_within() -> None:
+    assert split_line(np.array([5.0, 0.0, 4.0, 0.5, 0.2])).tolist() == [1, 0, 1, 0, 0]
+    values = np.random.default_rng(0).normal(size=30)
+    sides = split_line(values)
+
+    def within(labels: Rows) -> float:
+        return sum(float(values[labels == side].var() * (labels == side).sum()) for side in (0, 1))
+
+    cuts = np.sort(values)[:-1]
+    assert within(sides) == pytest.approx(min(within((values > cut).astype(np.int64)) for cut in cuts))
+
+
 def test_classes_and_confusions_with_enough_images_are_looked_at() -> None:
     probabilities = np.eye(3)[[0] * 30 + [1] * 25 + [2] * 5]
     labels = np.array([0] * 8 + [1] * 22 + [1] * 25 + [-1] * 5)
-    facts = Facts(np.ones((60, 2, 2)), np.ones((60, 1)), probabilities, np.ones(60), labels)
+    facts = Facts(np.ones((60, 2, 2)), np.ones((60, 1)), probabilities, np.ones(60), labels, np.ones((60, 5)))
     subjects = list_subjects(facts, ["a", "b", "c"], 20)
     assert [(each.name, each.target, len(each.rows), len(each.context)) for each in subjects] == [
         ("a", 0, 30, 30),
@@ -323,7 +282,8 @@ def test_classes_and_confusions_with_enough_images_are_looked_at() -> None:
 
 def make_candidate(members: list[int], look: float = 0.9, spread: float = 1.0) -> Candidate:
     group = Group(np.array(members), "position, spectral", 1.0, 0.5, 2.0, 3.0)
-    place = Place(torch.ones(4, 4, dtype=torch.bool), MEANS, 0)
+    means = Statistics(*(torch.full((3, 4, 4), value) for value in (0.9, 0.5, 0.4)))
+    place = Place(torch.ones(4, 4, dtype=torch.bool), means, 0)
     return Candidate(group, np.array(members), (len(members), 40), place, look, spread)
 
 

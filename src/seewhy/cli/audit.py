@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
     from seewhy.models.classifier import Classifier
     from seewhy.runs.record import RunRecord
 
-DECISIVE = ("audit", "model", "data", "explainer", "ground_truth", "optimization", "audited", "seed")
-"""Settings that decide what is computed."""
+DECISIVE = ("model", "data", "explainer", "ground_truth", "optimization", "audited", "seed")
+"""Settings that decide the maps."""
 TRAINING = ("optimization", "audited")
 """What is read where a network is trained first."""
 
@@ -89,7 +88,7 @@ def _train_on_planted(cfg: DictConfig, folder: Path) -> tuple[Classifier, Iterab
     """(a network trained on planted data, images like those it was trained on, how far it follows what was planted)."""
     from seewhy.analyses.ground_truth.base import PlantedImages
     from seewhy.analyses.ground_truth.networks import describe_shares, get_shape, prove_use, train_network
-    from seewhy.analyses.ground_truth.run import CellStore
+    from seewhy.analyses.ground_truth.run import CellStore, digest_plan
     from seewhy.models.weights import hash_weights
 
     name, given = next(iter(cfg.ground_truth.items()))
@@ -107,8 +106,8 @@ def _train_on_planted(cfg: DictConfig, folder: Path) -> tuple[Classifier, Iterab
     kind = kind.fit_pool(pool)
     classifier = build(list(kind.classes))
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    words = repr([plain.get(key) for key in ("model", "data", "ground_truth", "optimization", "seed")])
-    store = CellStore(RunFolder(folder), hashlib.blake2b(words.encode(), digest_size=8).hexdigest())
+    decisive = ("model", "data", "ground_truth", "optimization", "seed")
+    store = CellStore(RunFolder(folder), digest_plan({key: plain.get(key) for key in decisive}))
     proof = store.read_network("tagged", classifier)
     classifier.weights_sha256 = hash_weights(classifier.network)
     if proof is None:

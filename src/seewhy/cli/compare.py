@@ -50,7 +50,7 @@ def compare(cfg: DictConfig, record: RunRecord) -> None:
     second = (copy.deepcopy(first) if cfg.b is None else _load(cfg.b, "b", cfg.a)).to(device)
     band = None if cfg.band is None else _load(cfg.band, "band", cfg.a).to(device)
     if cfg.cast is not None:
-        _round_weights(second, getattr(torch, cfg.cast), cfg.cast)
+        round_weights(second, getattr(torch, cfg.cast), cfg.cast)
     explainer = build_object(cfg.explainer, "explainer", "object")
     words = f"{band.name} ({band.origin})" if band else f"a itself under noise of {NOISE} ({COPIES} copies an image)"
     record.update(a=_describe(first), b=_describe(second), band=words, device=str(device))
@@ -100,8 +100,14 @@ def _read_run(folder: Path) -> tuple[str, Path]:
     return name, weights
 
 
-def _round_weights(classifier: Classifier, kind: Any, word: str) -> None:
-    """Round every weight to a narrower type; it is computed with as before."""
+def round_weights(classifier: Classifier, kind: Any, word: str) -> None:
+    """Round every weight to a narrower type; it is computed with as before.
+
+    Args:
+        classifier: Whose weights are rounded in place.
+        kind: A floating-point type of torch.
+        word: Its name.
+    """
     import torch
 
     from seewhy.models.weights import hash_weights

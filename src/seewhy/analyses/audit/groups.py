@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.linalg import eigh
 from sklearn.cluster import HDBSCAN, KMeans
 from sklearn.decomposition import PCA
 from sklearn.neighbors import kneighbors_graph
@@ -183,6 +184,8 @@ def sharpen(pixels: Tensor) -> Tensor:
 
 
 def _reduce(points: Values) -> Values:
+    if not np.ptp(points, axis=0).any():  # as the maps of a linear network are: no direction is principal
+        return np.zeros((len(points), 1))
     count = min(COMPONENTS, *points.shape)
     return np.asarray(PCA(count, svd_solver="full").fit_transform(points))
 
@@ -212,8 +215,9 @@ def cluster_spectrally(points: Values, seed: int) -> Labels:
     graph = kneighbors_graph(points, min(NEIGHBOURS, len(points) - 1), include_self=True).toarray()
     graph = (graph + graph.T) / 2
     degree = graph.sum(1)
-    eigenvalues, vectors = np.linalg.eigh(graph / np.sqrt(degree[:, None] * degree[None]))
-    gaps = np.diff(1 - eigenvalues[::-1][: MOST_CLUSTERS + 1])
+    span = max(0, len(points) - MOST_CLUSTERS - 1), len(points) - 1
+    eigenvalues, vectors = eigh(graph / np.sqrt(degree[:, None] * degree[None]), subset_by_index=span)
+    gaps = np.diff(1 - eigenvalues[::-1])
     count = int(gaps[1:].argmax()) + 2 if len(gaps) > 1 else 2
     leading = vectors[:, -count:]
     leading = leading / np.maximum(np.linalg.norm(leading, axis=1), 1e-12)[:, None]
@@ -235,11 +239,11 @@ def cluster_by_density(points: Values, seed: int) -> Labels:
 
 
 def cluster_ends(points: Values, seed: int) -> Labels:
-    """Split the images in two along each of the first principal directions.
+    """Split the images in two along each of the first principal directions, as 2-means does.
 
     Args:
         points: [n, components], principal components.
-        seed: Of the starting points.
+        seed: Not used.
 
     Returns:
         Number of the smaller side of a direction that a point lies on [n]; -1 of those on none. The first direction comes
@@ -247,10 +251,27 @@ def cluster_ends(points: Values, seed: int) -> Labels:
     """
     labels = np.full(len(points), -1, dtype=np.int64)
     for number in range(min(AXES, points.shape[1])):
-        sides = KMeans(2, n_init=1, random_state=seed).fit_predict(points[:, [number]])
+        sides = split_line(points[:, number])
         smaller = int(np.bincount(sides, minlength=2).argmin())
         labels[(sides == smaller) & (labels < 0)] = number
     return labels
+
+
+def split_line(values: Values) -> Labels:
+    """Split numbers in two such that they differ least within both: 2-means on a line, exactly.
+
+    Args:
+        values: [n], at least two.
+
+    Returns:
+        0 for the lower and 1 for the upper ones [n].
+    """
+    order = np.argsort(values, kind="stable")
+    sums, counts = (values[order] - values.mean()).cumsum()[:-1], np.arange(1, len(values))
+    lower = int((sums**2 / counts + sums**2 / counts[::-1]).argmax()) + 1
+    sides = np.zeros(len(values), dtype=np.int64)
+    sides[order[lower:]] = 1
+    return sides
 
 
 METHODS: dict[str, Callable[[Values, int], Labels]] = {

@@ -11,10 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from seewhy.analyses.audit.groups import FEWEST, LARGEST_SHARE
-from seewhy.analyses.audit.maps import Pictures, Rows, split_evenly
-from seewhy.core.random import seed_generator
+from seewhy.analyses.audit.maps import Pictures, Rows, impute, split_evenly
 from seewhy.core.types import Images
-from seewhy.metrics.imputation import draw_noise, pull_and_push
 
 LARGEST_REGION = 0.25
 """Share of the image that a place may have."""
@@ -116,8 +114,7 @@ class Place(Shared):
     def remove(self, images: Images, donors: Images, draw: int | None = None) -> list[Images]:
         """Impute the place from what lies around it, and replace it by that of the donors."""
         mask = self._move(draw)
-        noises = torch.stack([draw_noise(each.shape, seed_generator(self.seed, each, "audit")) for each in images])
-        filled = pull_and_push(images, mask.expand(len(images), -1, -1), noises)
+        filled = impute(images, mask.expand(len(images), -1, -1), self.seed)
         return [filled, torch.where(mask, donors, images)]
 
     @property
@@ -245,7 +242,7 @@ def _recolour(images: Images, gains: Tensor, shifts: Tensor) -> Images:
 KINDS = ("place", "pattern", "cast")
 
 
-def refine_members(kind: str, members: Rows, small: Tensor, mask: Tensor | None = None) -> tuple[Rows, Tensor]:
+def refine_members(kind: str, members: Rows, features: Tensor) -> tuple[Rows, Tensor]:
     """Find the members of a group and what they share from each other, until both stay.
 
     An image is a member where its coordinate between the mean of the other images (0) and that of the group (1) is above a
@@ -255,19 +252,17 @@ def refine_members(kind: str, members: Rows, small: Tensor, mask: Tensor | None 
     Args:
         kind: `place`, `pattern` or `cast`.
         members: Positions in the images.
-        small: Images of the class in small [n, channels, rows, columns].
-        mask: Of a place, in small, bool [rows, columns].
+        features: Of the images of the class, by `compute_features` [n, features].
 
     Returns:
         (positions of the members, the coordinate of each image [n]). Where the members become too few or too many, those
         that were given.
     """
-    features = compute_features(kind, small, mask)
     start = members
     for _ in range(ROUNDS):
         coordinates = locate(features, members, kind == "cast")
         found = (coordinates > PRESENT).nonzero().flatten().numpy()
-        if not FEWEST <= len(found) <= LARGEST_SHARE * len(small):
+        if not FEWEST <= len(found) <= LARGEST_SHARE * len(features):
             return start, locate(features, start, kind == "cast")
         if len(found) == len(members) and bool((found == members).all()):
             break
@@ -306,16 +301,15 @@ def locate(features: Tensor, members: Rows, whitened: bool) -> Tensor:
     Returns:
         float64 [n].
     """
-    inside = torch.zeros(len(features), dtype=torch.bool)
-    inside[torch.from_numpy(members)] = True
-    first, second = features[inside], features[~inside]
-    direction = first.mean(0) - second.mean(0)
-    weights = direction
+    inside = torch.zeros(len(features), dtype=torch.float64)
+    inside[torch.from_numpy(members)] = 1
+    first, second = (each @ features / each.sum() for each in (inside, 1 - inside))
+    weights = direction = first - second
     if whitened:
-        centred = torch.cat([first - first.mean(0), second - second.mean(0)])
+        centred = features - torch.where(inside[:, None] > 0, first, second)
         covariance = centred.T @ centred / len(centred)
         weights = torch.linalg.solve(covariance + 1e-4 * torch.eye(len(covariance), dtype=covariance.dtype), direction)
-    return (features - second.mean(0)) @ weights / (direction @ weights).clamp_min(1e-12)
+    return (features @ weights - second @ weights) / (direction @ weights).clamp_min(1e-12)
 
 
 def choose_place(values: Tensor, size: tuple[int, int]) -> Tensor:
@@ -348,12 +342,8 @@ def measure_deviation(small: Tensor, members: Rows) -> Tensor:
     Returns:
         Squared difference of the means by the mean of both variances, the largest of the channels [rows, columns].
     """
-    pixels = small.double()
-    inside = torch.zeros(len(small), dtype=torch.bool)
-    inside[torch.from_numpy(members)] = True
-    first, second = pixels[inside], pixels[~inside]
-    variance = (first.var(0) + second.var(0)) / 2
-    values = ((first.mean(0) - second.mean(0)).square() / (variance + 1e-4)).amax(0)
+    (first, spread), (second, other) = _describe_sides(small, members)
+    values = ((first - second).square() / ((spread + other) / 2 + 1e-4)).amax(0)
     return torch.where(values >= values.max() / 4, values, 0.0)
 
 
@@ -368,13 +358,27 @@ def measure_spread(small: Tensor, members: Rows, mask: Tensor | None) -> float:
     Returns:
         Their standard deviation, the root of the mean over pixels, as a share of that of the other images.
     """
-    pixels = small.double() if mask is None or bool(mask.all()) else small.double()[:, :, ~mask]
-    inside = torch.zeros(len(small), dtype=torch.bool)
-    inside[torch.from_numpy(members)] = True
+    left = torch.ones(small.shape[2:], dtype=torch.bool) if mask is None or bool(mask.all()) else ~mask
+    sides = [variance[:, left].mean().sqrt() for _, variance in _describe_sides(small, members)]
     own, other = (
-        each.var(0).mean().sqrt() if len(each) > 1 else each.new_ones(()) for each in (pixels[inside], pixels[~inside])
+        each if count > 1 else torch.ones(())
+        for each, count in zip(sides, (len(members), len(small) - len(members)), strict=True)
     )
     return float(own / other.clamp_min(1e-12))
+
+
+def _describe_sides(small: Tensor, members: Rows) -> list[tuple[Tensor, Tensor]]:
+    """(mean, variance) of each pixel over the images of a group, and over the others, float64."""
+    pixels = small.double().flatten(1)
+    inside = torch.zeros(len(small), dtype=torch.float64)
+    inside[torch.from_numpy(members)] = 1
+    sides, squares = [], pixels.square()
+    for side in (inside, 1 - inside):
+        count = float(side.sum())
+        mean = side @ pixels / max(count, 1)
+        variance = (side @ squares - count * mean.square()).clamp_min(0) / max(count - 1, 1)
+        sides.append((mean.view(small.shape[1:]), variance.view(small.shape[1:])))
+    return sides
 
 
 def measure_shared(
@@ -404,7 +408,7 @@ def measure_shared(
             _centre(first - second) for first, second in ((means.members, means.rest), (means.rest, means.others))
         )
         return Pattern(change, usual * change.norm() / usual.norm().clamp_min(1e-12), seed)
-    spreads = [_measure_spreads(pictures, rows) for rows in (members, rest, others)]
+    spreads = [pictures.average_spreads(rows).clamp_min(1e-3) for rows in (members, rest, others)]
     shifts = (means.members - means.rest).mean((1, 2))
     usual = (means.rest - means.others).mean((1, 2))
     usual = usual * shifts.norm() / usual.norm().clamp_min(1e-12)
@@ -413,9 +417,3 @@ def measure_shared(
 
 def _centre(change: Tensor) -> Tensor:
     return change - change.mean((1, 2), keepdim=True)
-
-
-def _measure_spreads(pictures: Pictures, rows: Rows) -> Tensor:
-    """Mean standard deviation of each channel inside of an image [channels]."""
-    parts = [pictures.gather(rows[start : start + 64]).flatten(2).std(2) for start in range(0, len(rows), 64)]
-    return torch.cat(parts).mean(0).clamp_min(1e-3)

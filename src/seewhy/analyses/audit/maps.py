@@ -17,8 +17,10 @@ from torch.nn import functional
 
 from seewhy.core.errors import Incompatible, UserError, name_images
 from seewhy.core.files import RunFolder
+from seewhy.core.random import seed_generator
 from seewhy.core.types import Batch, Images, Targets
 from seewhy.explainers.base import Explainer
+from seewhy.metrics.imputation import draw_noise, pull_and_push
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.cell_grid import CellGrid, GridAxis
 from seewhy.models.classifier import Classifier
@@ -34,6 +36,9 @@ REMEMBERED = 12
 """Averages of images."""
 LARGEST = 2**31
 """Bytes of the largest file of what is done that is read."""
+APART = ("around", "fall_without_object", "fall_without_rest", "changes_without_object", "changes_without_rest")
+"""Share of the image outside of the mask; loss of the predicted class's probability where the object is imputed from the
+rest of the image, or the rest from the object; and whether another class is predicted then (1) or not (0)."""
 Values = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
@@ -49,6 +54,7 @@ class Facts:
         probabilities: Of each class [n, classes].
         outside: Share of the map outside of the object's mask [n]; NaN without a mask.
         labels: Index of the true class [n]; -1 where it is unknown.
+        apart: What the object's mask says beside `outside` [n, 5], in the order of `APART`; NaN without a mask.
     """
 
     maps: Values
@@ -56,6 +62,7 @@ class Facts:
     probabilities: Values
     outside: Values
     labels: Rows
+    apart: Values
 
     @property
     def predicted(self) -> Rows:
@@ -76,6 +83,7 @@ class Pictures:
         self.paths: list[str] = []
         self.label_names: list[str] = []
         self.shape: tuple[int, ...] = ()
+        self._spreads: list[Tensor] = []
         self._averages: dict[bytes, Tensor] = {}
 
     def add(self, batch: Batch) -> None:
@@ -96,6 +104,7 @@ class Pictures:
             raise UserError(f"an audit needs images of one size, not {values.shape[1:]} beside {self.shape}")
         with self.path.open("ab") as file:
             file.write(values.tobytes())
+        self._spreads.append(torch.from_numpy(values).flatten(2).std(2))
         self.names += batch.names
         self.paths += batch.paths
         self.label_names += batch.label_names
@@ -137,14 +146,29 @@ class Pictures:
             float32 [channels, height, width].
         """
         key = rows.tobytes()
-        if key not in self._averages:
+        average = self._averages.pop(key, None)
+        if average is None:
             total = torch.zeros(self.shape, dtype=torch.float64)
             for start in range(0, len(rows), 64):
                 total += self.gather(rows[start : start + 64]).sum(0)
-            self._averages[key] = (total / len(rows)).float()
-            while len(self._averages) > REMEMBERED:
+            average = (total / len(rows)).float()
+            while len(self._averages) >= REMEMBERED:
                 self._averages.pop(next(iter(self._averages)))
-        return self._averages[key]
+        self._averages[key] = average
+        return average
+
+    def average_spreads(self, rows: Rows) -> Tensor:
+        """Average how far the pixels of a channel spread inside of an image.
+
+        Args:
+            rows: Of the images, at least one.
+
+        Returns:
+            Mean standard deviation, float32 [channels].
+        """
+        if len(self._spreads) > 1:
+            self._spreads = [torch.cat(self._spreads)]
+        return self._spreads[0][torch.from_numpy(rows)].mean(0)
 
 
 def shrink(images: Tensor) -> Tensor:
@@ -189,14 +213,27 @@ class Reader:
         folder: The run folder.
         plan: Digest of what decides the results.
         batch_size: Images in the network at once, or `auto`.
+        seed: Of the noise of what is imputed.
     """
 
     def __init__(
-        self, classifier: Classifier, explainer: Explainer, folder: RunFolder, plan: str, batch_size: int | str
+        self,
+        classifier: Classifier,
+        explainer: Explainer,
+        folder: RunFolder,
+        plan: str,
+        batch_size: int | str,
+        seed: int = 0,
     ) -> None:
         self.classifier, self.explainer, self.folder = classifier, explainer, folder
-        self.plan, self.batch_size = plan, batch_size
+        self.plan, self.batch_size, self.seed = plan, batch_size, seed
         self.before = 0
+        self._all = hashlib.blake2b(digest_size=16)
+
+    @property
+    def digest(self) -> str:
+        """Digest of the plan and of all images that were read, with their labels and masks."""
+        return self._all.hexdigest()
 
     def read(self, batches: Iterable[Batch]) -> tuple[Pictures, Facts]:
         """Read and explain all images.
@@ -216,6 +253,7 @@ class Reader:
                 continue
             pictures.add(batch)
             digest = self._digest(batch)
+            self._all.update(digest.encode())
             part = self._restore(number, digest)
             if part is None:
                 part = self._explain(batch)
@@ -229,8 +267,9 @@ class Reader:
         return pictures, Facts(**joined)
 
     def _digest(self, batch: Batch) -> str:
-        content = hashlib.blake2b(f"{self.plan} {batch.names}".encode(), digest_size=16)
-        content.update(batch.images.detach().cpu().contiguous().numpy().tobytes())
+        content = hashlib.blake2b(f"{self.plan} {batch.names} {batch.masks is None}".encode(), digest_size=16)
+        for values in (batch.images, batch.labels, *([] if batch.masks is None else [batch.masks])):
+            content.update(values.detach().cpu().contiguous().numpy().tobytes())
         return content.hexdigest()
 
     def _restore(self, number: int, digest: str) -> Facts | None:
@@ -270,7 +309,27 @@ class Reader:
             cells = average_cells(maps, grid)
             weights = cells / cells.flatten(1).sum(1).clamp_min(torch.finfo(torch.float64).tiny)[:, None, None]
             appearance = (features.double() * weights[:, None]).flatten(2).sum(2)
-        return Facts(small.numpy(), appearance.numpy(), probabilities.numpy(), outside.numpy(), labels.long().numpy())
+        apart = self._take_apart(batch, probabilities)
+        values = (small, appearance, probabilities, outside, labels.long(), apart)
+        return Facts(*(each.numpy() for each in values))
+
+    def _take_apart(self, batch: Batch, probabilities: Tensor) -> Tensor:
+        """What happens to the prediction without the object and without the rest [n, 5], in the order of `APART`."""
+        apart = torch.full((len(batch.images), len(APART)), torch.nan, dtype=torch.float64)
+        if batch.masks is None:
+            return apart
+        masks, images = batch.masks.cpu(), batch.images.cpu()
+        rows = (masks.flatten(1).any(1) & ~masks.flatten(1).all(1)).nonzero().flatten()
+        if not len(rows):
+            return apart
+        masks, images, before = masks[rows], images[rows], probabilities[rows]
+        evaluator = BatchedEvaluator(self.classifier, images[0].to(self.classifier.mean), self.batch_size)
+        after = [compute_images(evaluator, [impute(images, hidden, self.seed)]) for hidden in (masks, ~masks)]
+        best = before.argmax(1)
+        falls = [(before - each).gather(1, best[:, None])[:, 0] for each in after]
+        changes = [(each.argmax(1) != best).double() for each in after]
+        apart[rows] = torch.stack([(~masks).flatten(1).double().mean(1), *falls, *changes], 1)
+        return apart
 
     def _look(self, images: Images) -> tuple[Tensor, Tensor | None, CellGrid | None]:
         """(logits, features of the last layer with a grid [n, channels, rows, columns] on the processor, the grid)."""
@@ -299,6 +358,21 @@ class Reader:
         finally:
             handle.remove()
         return logits, features, grid
+
+
+def impute(images: Images, hidden: Tensor, seed: int) -> Images:
+    """Fill hidden pixels from what lies around them.
+
+    Args:
+        images: float32 [n, channels, height, width] in [0, 1].
+        hidden: bool [n, height, width]; at least one pixel of each image must be visible.
+        seed: Of the noise.
+
+    Returns:
+        float32 [n, channels, height, width].
+    """
+    noises = torch.stack([draw_noise(each.shape, seed_generator(seed, each, "audit")) for each in images])
+    return pull_and_push(images, hidden, noises)
 
 
 def split_evenly(rows: Rows, most: int) -> Rows:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -15,6 +15,7 @@ from seewhy.analyses.audit.groups import ALL, FEWEST, Group, Subject, split_rows
 from seewhy.analyses.audit.interventions import (
     Shared,
     choose_place,
+    compute_features,
     measure_deviation,
     measure_shared,
     measure_spread,
@@ -48,6 +49,8 @@ class Candidate:
         share: (images of the class that have it, images of the class).
         shared: What it is.
         look: Rise of the probability at the first look, less that of a control.
+        looks: The same for everything that was looked at, of which this is the largest.
+        lessened: Of a place, its mask on the images in small.
         spread: Standard deviation among its images beside what they share, as a share of that among the other images.
     """
 
@@ -57,6 +60,8 @@ class Candidate:
     shared: Shared
     look: float
     spread: float = 1.0
+    looks: tuple[float, ...] = ()
+    lessened: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,8 @@ class Prover:
     ) -> None:
         self.evaluator, self.pictures, self.facts = evaluator, pictures, facts
         self.images, self.places, self.seed = images, places, seed
+        self._small: Tensor | None = None
+        self._features: dict[str, Tensor] = {}
 
     def list_others(self, target: int) -> Rows:
         """List the images that neither are nor seem to be of a class, in a random order.
@@ -108,13 +115,14 @@ class Prover:
         rows = np.flatnonzero((target == ALL) | (self.facts.predicted != target) & (self.facts.labels != target))
         return np.random.default_rng((self.seed, target + 1)).permutation(rows)
 
-    def look(self, subject: Subject, group: Group, small: Tensor) -> Candidate | None:
+    def look(self, subject: Subject, group: Group, small: Tensor, before: Sequence[float] = ()) -> Candidate | None:
         """Look at each thing that a group may share, on a few images of other classes, and take the strongest.
 
         Args:
             subject: Of the group.
             group: The group.
             small: The images of `subject.context` in small.
+            before: What the looks gave in an earlier attempt: then none is taken.
 
         Returns:
             The candidate; None where no other class has images.
@@ -131,14 +139,22 @@ class Prover:
         trials: list[tuple[str, Tensor | None]] = [("pattern", None), ("cast", None)]
         masks = [choose_place(mean, size), choose_place(measure_deviation(small, places), size)]  # type: ignore[arg-type]
         trials += [("place", mask) for number, mask in enumerate(masks) if not number or bool((mask != masks[0]).any())]
-        best: Candidate | None = None
-        for kind, mask in trials:
-            candidate = self._build(subject, group, small, places, kind, mask, others)
-            rises = [self._measure_rise(few, subject.target, candidate.shared, draw)[0] for draw in (None, 0)]
-            candidate = replace(candidate, look=float((rises[0] - rises[1]).mean()))
-            if best is None or candidate.look > best.look:
-                best = candidate
-        return best
+        looks = list(before)
+        if len(looks) != len(trials):
+            built = [self._build(subject, group, small, places, *trial, others) for trial in trials]
+            looks = self._glance([each.shared for each in built], few, subject.target)
+            candidate = built[int(np.argmax(looks))]
+        else:
+            candidate = self._build(subject, group, small, places, *trials[int(np.argmax(looks))], others)
+        spread = measure_spread(small, np.flatnonzero(np.isin(subject.context, candidate.members)), candidate.lessened)
+        return replace(candidate, look=max(looks), looks=tuple(looks), spread=spread)
+
+    def _glance(self, trials: Sequence[Shared], few: Rows, target: int) -> list[float]:
+        """The rise of each, less that of its control, on a few images."""
+        images = self.pictures.gather(few)
+        parts = (shared.insert(images, draw) for shared in trials for draw in (None, 0))
+        values = compute_images(self.evaluator, parts)[:, target].view(len(trials), 2, len(few))
+        return (values[:, 0] - values[:, 1]).mean(1).tolist()
 
     def _place(self, subject: Subject, group: Group) -> Candidate:
         """The place where the mean map of images of many classes lies, which can only be taken out of them."""
@@ -160,7 +176,7 @@ class Prover:
         lessened = None
         if mask is not None:
             lessened = shrink(mask[None, None].float())[0, 0] >= 0.5
-        members, _ = refine_members(kind, places, small, lessened)
+        members, _ = refine_members(kind, places, self._compute_features(kind, small, lessened))
         outside = np.setdiff1d(np.arange(len(subject.context)), members)
         rest = subject.context[outside] if len(outside) >= FEWEST else others
         shared = measure_shared(kind, mask, self.pictures, subject.context[members], rest, others, self.seed)
@@ -170,7 +186,17 @@ class Prover:
             share = int(of_class[members].sum()), int(of_class.sum())
         else:
             share = len(members), len(subject.context)
-        return Candidate(group, rows, share, shared, math.nan, measure_spread(small, members, lessened))
+        return Candidate(group, rows, share, shared, math.nan, lessened=lessened)
+
+    def _compute_features(self, kind: str, small: Tensor, mask: Tensor | None) -> Tensor:
+        """The features of a kind; those that do not depend on a mask are remembered for the images that were last."""
+        if mask is not None:
+            return compute_features(kind, small, mask)
+        if self._small is not small:
+            self._small, self._features = small, {}
+        if kind not in self._features:
+            self._features[kind] = compute_features(kind, small, None)
+        return self._features[kind]
 
     def _measure_rise(self, rows: Rows, target: int, shared: Shared, draw: int | None) -> tuple[Values, Tensor]:
         """(rise of the class's probability where it is inserted [n], the probabilities then [n, classes])."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from seewhy.analyses.audit.groups import ALL
-from seewhy.analyses.audit.maps import split_evenly
+from seewhy.analyses.audit.maps import APART, Facts, split_evenly
 from seewhy.analyses.audit.proof import BY_CLASS, BY_PLACE, BY_REST, REMOVED
 from seewhy.analyses.audit.run import Result
 from seewhy.analyses.audit.verdict import Finding
@@ -29,6 +29,7 @@ from seewhy.plots.masks import outline_region
 from seewhy.plots.text import wrap
 from seewhy.runs.console import TextConsole
 from seewhy.runs.loggers.base import RunLogger
+from seewhy.statistics.intervals import compute_mean_intervals
 
 RANGES = ("share", "rise", "fall", REMOVED, BY_PLACE, BY_REST, BY_CLASS)
 COLUMNS = (
@@ -48,7 +49,7 @@ COLUMNS = (
         "reason",
     ),
 )
-FILE_COLUMNS = ("number", "class", "image", "path", "label", "predicted", "probability")
+FILE_COLUMNS = ("number", "why", "class", "image", "path", "label", "predicted", "probability")
 EXAMPLES, ACROSS = 10, 5
 DRAWN = 6
 """Groups without an effect that are drawn too."""
@@ -103,7 +104,7 @@ def write_audit(
             figures[number] = encode_figure(draw_finding(number, each, result, classifier))
             out.write_bytes(name_figure(number), figures[number])
             loggers.log_image(f"audit/group_{number:02d}", figures[number])
-    sentences = describe(result, names)
+    sentences = [*describe(result, names), *describe_masks(result.facts)]
     lines = [
         f"# What {classifier.name} uses besides the object",
         "",
@@ -195,6 +196,33 @@ def _describe_places(result: Result) -> list[str]:
     return sentences
 
 
+def describe_masks(facts: Facts) -> list[str]:
+    """Describe what lies outside of the objects, and what it costs to take it away.
+
+    Args:
+        facts: Of all images.
+
+    Returns:
+        One sentence; none without masks.
+    """
+    masked = np.isfinite(facts.outside) & np.isfinite(facts.apart).all(1)
+    if not masked.any():
+        return []
+    outside, around, without_object, without_rest = (values[masked] for values in (facts.outside, *facts.apart.T[:3]))
+    changes = facts.apart[masked, 3:].sum(0).astype(int)
+    samples = [outside, outside / around, without_object, without_rest]
+    means = [
+        (float(values.mean()), float(interval.low), float(interval.high))
+        for values, interval in zip(samples, compute_mean_intervals(samples, 0), strict=True)
+    ]
+    return [
+        f"{count_noun(int(masked.sum()), 'image')} with a mask: {_percent(means[0])} of their maps lies outside of the "
+        f"object, {_range(means[1])} times as much as an even map has there. Where the object is imputed from the rest of "
+        f"the image, the probability of the predicted class falls by {_range(means[2])} and {changes[0]} images get another "
+        f"class; where the rest is imputed from the object, by {_range(means[3])} and {changes[1]}"
+    ]
+
+
 def write_row(number: int, finding: Finding) -> dict[str, Any]:
     """Write a group as a row of audit.csv.
 
@@ -253,25 +281,31 @@ def _write_table(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _list_files(result: Result, names: Sequence[str]) -> list[dict[str, Any]]:
-    """The images of the proven groups."""
-    pictures, facts, rows = result.pictures, result.facts, []
-    for number, each in enumerate(result.findings, 1):
-        if not each.proven or each.same_as:
-            continue
-        for row in each.members.tolist():
-            predicted = int(facts.predicted[row])
-            rows.append(
-                {
-                    "number": number,
-                    "class": each.subject,
-                    "image": pictures.names[row],
-                    "path": pictures.paths[row],
-                    "label": pictures.label_names[row],
-                    "predicted": names[predicted],
-                    "probability": f"{facts.probabilities[row, predicted]:.4f}",
-                }
-            )
-    return rows
+    """The images of the proven groups, and those that get another class without what lies around the object."""
+    pictures, facts = result.pictures, result.facts
+    listed: list[tuple[int | str, str, str, int]] = [
+        (number, "has what the group shares", each.subject, row)
+        for number, each in enumerate(result.findings, 1)
+        if each.proven and not each.same_as
+        for row in each.members.tolist()
+    ]
+    predicted = facts.predicted.tolist()
+    needed = np.flatnonzero(facts.apart[:, APART.index("changes_without_rest")] == 1).tolist()
+    why = "gets another class where all but the object is imputed"
+    listed += [("", why, names[predicted[row]], row) for row in needed]
+    return [
+        {
+            "number": number,
+            "why": words,
+            "class": subject,
+            "image": pictures.names[row],
+            "path": pictures.paths[row],
+            "label": pictures.label_names[row],
+            "predicted": names[predicted[row]],
+            "probability": f"{facts.probabilities[row, predicted[row]]:.4f}",
+        }
+        for number, words, subject, row in listed
+    ]
 
 
 def draw_finding(number: int, finding: Finding, result: Result, classifier: Classifier) -> Drawing:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from seewhy.analyses.audit.groups import ALL, Group, Subject, find_groups, list_
 from seewhy.analyses.audit.maps import FOLDER, Facts, Pictures, Reader, split_evenly
 from seewhy.analyses.audit.proof import TESTS, Candidate, Measurement, Prover
 from seewhy.analyses.audit.verdict import Finding, judge
+from seewhy.analyses.ground_truth.run import CellStore, digest_plan
 from seewhy.core.disclosure import print_line
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
@@ -27,8 +27,6 @@ from seewhy.explainers.base import Explainer
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
 
-LARGEST = 2**24
-"""Bytes of the largest file of a proof that is read."""
 HALF = 0.5
 """Share of `effect` that a first look must reach for a proof."""
 Several = Annotated[int, Ge(20), Le(1_000_000)]
@@ -106,7 +104,7 @@ def run_audit(
         explainer: The method of the maps.
         batches: The images.
         folder: The run folder.
-        plan: What decides the results beside these.
+        plan: What decides the maps beside these.
 
     Returns:
         The groups with their verdicts. The file of the pixels lies in the folder until `clean_up`.
@@ -116,11 +114,13 @@ def run_audit(
         Incompatible: Classes do not exclude each other, or the method refuses the network.
     """
     classifier.facts.require_score("audit", "softmax", "binary")
-    out, digest = RunFolder(folder), _digest({**(plan or {}), **vars(audit), "weights": classifier.weights_sha256})
+    out = RunFolder(folder)
+    method = {"method": explainer.name, "parameters": explainer.parameters}
+    digest = digest_plan({**(plan or {}), **method, "weights": classifier.weights_sha256, "seed": audit.seed})
     cost = explainer.passes_per_image(size=classifier.facts.size, classes=len(classifier.facts.classes))
     each = "as many as its map needs" if cost is None else f"{cost[0] + 1} forward and {cost[1]} backward"
     print_line(f"passes for each image: {each}")
-    reader = Reader(classifier, explainer, out, digest, audit.probe_batch_size)
+    reader = Reader(classifier, explainer, out, digest, audit.probe_batch_size, audit.seed)
     pictures, facts = reader.read(batches)
     names = classifier.facts.classes
     subjects = list_subjects(facts, names, audit.least)
@@ -131,6 +131,8 @@ def run_audit(
         )
     evaluator = BatchedEvaluator(classifier, pictures.gather([0])[0].to(classifier.mean), audit.probe_batch_size)
     prover = Prover(evaluator, pictures, facts, audit.images, audit.places, audit.seed)
+    tries = {"images": audit.images, "places": audit.places, "seed": audit.seed}
+    store = CellStore(out, digest_plan({"facts": reader.digest, **tries}), FOLDER)
     if subjects[0].target == ALL:
         print_line(
             f"no class is predicted for {audit.least} of the {len(pictures):,} images: they are looked at together, and "
@@ -142,8 +144,8 @@ def run_audit(
         f"groups: at most {prover.count_passes(most):,} further forward passes"
     )
     tried: list[tuple[Subject, Candidate, Measurement | None]] = []
-    before = 0
-    for number, subject in enumerate(subjects):
+    before, fresh = 0, set[str]()
+    for subject in subjects:
         chosen = split_evenly(subject.rows, audit.most)
         context = split_evenly(subject.context, max(audit.most, 1))
         looked_at = Subject(subject.name, subject.target, chosen, np.union1d(context, chosen))
@@ -151,53 +153,47 @@ def run_audit(
         places = np.searchsorted(looked_at.context, chosen)
         groups = find_groups(facts, chosen, small[places], audit.candidates, audit.resamples, audit.seed)
         print_line(f"{subject.name}: {len(subject.rows):,} images, {len(groups)} groups")
-        for place, group in enumerate(groups):
-            done, restored = _try(prover, looked_at, group, small, audit, out, f"{number:03d}_{place:02d}", digest)
+        for group in groups:
+            done, restored = _try(prover, looked_at, group, small, audit.effect, store, fresh)
             before += restored
             tried += [done] if done else []
     return Result(pictures, facts, subjects, judge(tried, facts, audit.effect, audit.seed), (reader.before, before))
 
 
 def _try(
-    prover: Prover,
-    subject: Subject,
-    group: Group,
-    small: Tensor,
-    audit: Audit,
-    out: RunFolder,
-    name: str,
-    digest: str,
+    prover: Prover, subject: Subject, group: Group, small: Tensor, effect: float, store: CellStore, fresh: set[str]
 ) -> tuple[tuple[Subject, Candidate, Measurement | None] | None, bool]:
-    """(a group with its proof, whether that lay in the run folder)."""
-    candidate = prover.look(subject, group, small)
+    """(a group with its proof, whether that lay in the run folder); `fresh` names the proofs of this attempt."""
+    rows = {"context": subject.context.tolist(), "members": subject.rows[group.members].tolist()}
+    name = f"look_{digest_plan({'target': subject.target, **rows})}"
+    before = _read_looks(store.read(name))
+    candidate = prover.look(subject, group, small, before)
     if candidate is None:
         return None, False
-    if candidate.look < HALF * audit.effect:
+    if candidate.looks and list(candidate.looks) != before:
+        store.write(name, {"looks": candidate.looks})
+    if candidate.look < HALF * effect:
         return (subject, candidate, None), False
-    content = _digest(
-        {
-            "plan": digest,
-            "members": candidate.members.tolist(),
-            "kind": candidate.shared.kind,
-            "region": candidate.shared.region.flatten().nonzero().flatten().tolist(),
-        }
-    )
-    stored = _read(out, f"{FOLDER}/proof_{name}.json", content)
+    shared = {
+        "kind": candidate.shared.kind,
+        "region": candidate.shared.region.flatten().nonzero().flatten().tolist(),
+        "members": candidate.members.tolist(),
+    }
+    name = f"proof_{digest_plan({'target': subject.target, 'context': rows['context'], **shared})}"
+    content = store.read(name)
+    stored = None if content is None else from_plain(content)
     if stored is not None:
-        return (subject, candidate, stored), True
+        return (subject, candidate, stored), name not in fresh
     measurement = prover.measure(subject, candidate)
-    text = json.dumps({"digest": content, **to_plain(measurement)})
-    out.write_bytes(f"{FOLDER}/proof_{name}.json", text.encode())
+    store.write(name, to_plain(measurement))
+    fresh.add(name)
     return (subject, candidate, measurement), False
 
 
-def _read(out: RunFolder, name: str, digest: str) -> Measurement | None:
-    try:
-        with out.open(name) as file:
-            content = json.loads(file.read(LARGEST))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return from_plain(content) if isinstance(content, dict) and content.get("digest") == digest else None
+def _read_looks(content: Mapping[str, Any] | None) -> list[float]:
+    looks = (content or {}).get("looks")
+    whole = isinstance(looks, list) and all(isinstance(each, float) and math.isfinite(each) for each in looks)
+    return looks if isinstance(looks, list) and whole else []
 
 
 def clean_up(result: Result) -> None:
@@ -208,10 +204,6 @@ def clean_up(result: Result) -> None:
     """
     with contextlib.suppress(OSError):
         result.pictures.path.unlink()
-
-
-def _digest(plan: Mapping[str, Any]) -> str:
-    return hashlib.blake2b(json.dumps(plan, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
 
 
 def to_plain(measurement: Measurement) -> dict[str, Any]:

@@ -377,7 +377,7 @@ class Tag(GroundTruth):
         generator, pictures = self.spawn(part, number), pool.get_part(part)
         count = len(self.classes)
         label = 1 + number % (count - 1) if part == "explain" else number % count
-        rows = (pictures.labels == pool.names.index(self.classes[label])).nonzero().flatten()
+        rows = np.flatnonzero(pictures.labels.numpy() == pool.names.index(self.classes[label]))
         row = int(rows[int(generator.integers(0, len(rows)))])
         image = torch.from_numpy(cut(pictures.pictures, row, shape[1:], generator))
         return image, label, generator.random(3).tolist()

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 FOLDER = "cells"
 """Of what is done, below the run folder."""
-LARGEST = 2**22
+LARGEST = 2**24
 """Bytes of the largest file that is read."""
 
 
@@ -171,7 +171,7 @@ def _judge_network(
                     explained, kind, study.images, pools[0] if kind.needs_pictures else None
                 )
             done = _judge(explained, explainer, kind, planted, numbers)
-            store.write_cell(f"{setting}_{seed}_{files[name]}", done)
+            store.write(f"{setting}_{seed}_{files[name]}", done)
         reason = str(done["reason"])
         values = None if reason else pd.DataFrame({key: done[key] for key in ("image", *name_columns())})
         cells.append(Cell(setting, name, seed, values, reason, "explainer"))
@@ -203,22 +203,37 @@ class CellStore:
     Args:
         folder: The run folder.
         plan: Digest of what decides the results.
+        inside: Name of the folder below it that holds the files.
     """
 
-    def __init__(self, folder: RunFolder, plan: str) -> None:
-        self.folder, self.plan = folder, plan
+    def __init__(self, folder: RunFolder, plan: str, inside: str = FOLDER) -> None:
+        self.folder, self.plan, self.inside = folder, plan, inside
 
-    def _read(self, name: str) -> dict[str, Any] | None:
+    def read(self, name: str) -> dict[str, Any] | None:
+        """Read what was written under a name.
+
+        Args:
+            name: Of the file, without its ending.
+
+        Returns:
+            The content; None where it is to be computed.
+        """
         try:
-            with self.folder.open(f"{FOLDER}/{name}.json") as file:
+            with self.folder.open(f"{self.inside}/{name}.json") as file:
                 content = json.loads(file.read(LARGEST))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         return content if isinstance(content, dict) and content.get("plan") == self.plan else None
 
-    def _write(self, name: str, content: Mapping[str, Any]) -> None:
+    def write(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write something under a name.
+
+        Args:
+            name: Of the file, without its ending.
+            content: What JSON can hold.
+        """
         text = json.dumps({"plan": self.plan, **content}, allow_nan=True)
-        self.folder.write_bytes(f"{FOLDER}/{name}.json", text.encode())
+        self.folder.write_bytes(f"{self.inside}/{name}.json", text.encode())
 
     def read_cell(self, name: str) -> dict[str, Any] | None:
         """Read a cell.
@@ -229,22 +244,13 @@ class CellStore:
         Returns:
             Its values, or the reason for none; None where it is to be computed.
         """
-        content = self._read(name)
+        content = self.read(name)
         if content is None or not isinstance(content.get("reason"), str):
             return None
         columns = [content.get(column) for column in ("image", *name_columns())]
         sizes = {len(column) for column in columns if isinstance(column, list)}
         whole = all(isinstance(column, list) for column in columns) and len(sizes) == 1
         return content if content["reason"] or whole else None
-
-    def write_cell(self, name: str, values: Mapping[str, Any]) -> None:
-        """Write a cell.
-
-        Args:
-            name: Of the cell.
-            values: By column.
-        """
-        self._write(name, values)
 
     def read_network(self, name: str, classifier: Classifier) -> Proof | None:
         """Read the weights of a network into a classifier.
@@ -256,9 +262,9 @@ class CellStore:
         Returns:
             Its proof; None where it is to be trained.
         """
-        content = self._read(name)
-        path = self.folder.path / FOLDER / f"{name}.safetensors"
-        digest = self.folder.compute_digest(f"{FOLDER}/{name}.safetensors")
+        content = self.read(name)
+        path = self.folder.path / self.inside / f"{name}.safetensors"
+        digest = self.folder.compute_digest(f"{self.inside}/{name}.safetensors")
         if content is None or not digest or digest != content.get("weights"):
             return None
         with suppress(KeyError, TypeError, UserError):
@@ -276,10 +282,10 @@ class CellStore:
             classifier: Trained.
             proof: Of it.
         """
-        (self.folder.path / FOLDER).mkdir(parents=True, exist_ok=True)
-        save_weights(classifier.network, classifier.facts, self.folder.path / FOLDER / f"{name}.safetensors")
-        digest = self.folder.compute_digest(f"{FOLDER}/{name}.safetensors")
-        self._write(name, {**describe_shares(proof), "weights": digest})
+        (self.folder.path / self.inside).mkdir(parents=True, exist_ok=True)
+        save_weights(classifier.network, classifier.facts, self.folder.path / self.inside / f"{name}.safetensors")
+        digest = self.folder.compute_digest(f"{self.inside}/{name}.safetensors")
+        self.write(name, {**describe_shares(proof), "weights": digest})
 
 
 def digest_plan(plan: Mapping[str, Any]) -> str:

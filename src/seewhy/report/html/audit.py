@@ -51,7 +51,8 @@ def render_audit(content: Content, title: str, command: str = "", facts: Sequenc
         sentences=content.sentences,
         headings=[(heading, key in TEXTS) for key, heading in SHOWN.items()],
         proven=[row for row in rows if row[1][0] == "shortcut"],
-        rest=[row for row in rows if row[1][0] != "shortcut"],
+        same=[row for row in rows if row[1][0].startswith("same as")],
+        rest=[row for row in rows if row[1][0] == "no effect"],
         figures=[(number, build_data_url(compress_figure(png))) for number, png in content.figures.items()],
         style=Markup("\n".join(read_source(environment, name) for name in STYLES)),
     )
