@@ -1,18 +1,19 @@
-"""How often the recommendation of a verdict is right: `python scripts/rule.py FOLDER... --output TABLE.csv`.
+"""How often the recommendation of a verdict is right: `python scripts/rule.py FOLDER... --lines LINES --output TABLE`.
 
 FOLDER is a run folder of `src/ground_truth.py`, made here. On each of its networks that uses what was planted, the methods
 are judged by the lines of the verdict, without that of planted data, and the rule recommends one, or none. The truth is the
 mean average precision of the same methods on the same network. Beside the rule stands the method that the truth prefers most
-often, chosen in hindsight. TABLE gets a row per network: what the rule recommends, what the truth prefers, and why.
+often, chosen in hindsight. TABLE gets a row per network: what the rule recommends, what the truth prefers, and why. LINES
+gets all lines; the same command goes on behind the last of them.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 from omegaconf import OmegaConf
@@ -21,64 +22,78 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from seewhy.analyses.ground_truth.judge import add_controls, fit_explainer
 from seewhy.analyses.ground_truth.networks import prepare_explained, select_explained
-from seewhy.analyses.ground_truth.run import CellStore, digest_plan, settle_kind
+from seewhy.analyses.ground_truth.run import settle_kind
 from seewhy.cli.ground_truth import build_study
 from seewhy.core.files import RunFolder, name_files
-from seewhy.report.verdict import measure_lines, tabulate_lines
+from seewhy.metrics.faithfulness.removers import REMOVERS
+from seewhy.report.verdict import judge_measured, measure_method, tabulate_lines
 from seewhy.statistics.recommendation import measure_rule, recommend
 from seewhy.statistics.verdict import TRUTH
 
-
-class Judged(NamedTuple):
-    """A planted network, judged by the truth and by the verdict."""
-
-    key: dict[str, str]
-    truth: list[dict[str, Any]]
-    lines: list[dict[str, Any]]
+KEYS = ("ground_truth", "model")
 
 
-def judge_networks(folder: Path, images: int) -> Iterator[Judged]:
+def judge_networks(
+    folder: Path, images: int, methods: Sequence[str] = (), done: Collection[tuple[str, str]] = ()
+) -> Iterator[pd.DataFrame]:
     """Judge the methods on every network of a run that uses what was planted.
 
     Args:
         folder: Of a run of ground_truth.
         images: That are explained with each network.
+        methods: Their names; empty: all of the run.
+        done: (ground_truth, model) of networks that are left out.
 
     Yields:
-        A network.
+        The lines of a network's methods, with `KEYS`, `truth` (the mean average precision over the images that all methods
+        were judged on) and `gain` (the mean symmetric relevance gain over the removers).
     """
     cfg: Any = OmegaConf.load(folder / ".hydra" / "config.yaml")
     cfg.output = str(folder)
-    study, pools = build_study(cfg), []
-    store = CellStore(RunFolder(folder), digest_plan(study.plan or {}))
-    explainers = add_controls(study.explainers, study.seed)
+    study, pools, out = build_study(cfg), [], RunFolder(folder)
+    chosen = {name: each for name, each in study.explainers.items() if not methods or name in methods}
+    explainers = add_controls(chosen, study.seed)
     files = name_files(explainers)
     for name, given in study.kinds.items():
         for setting, kind in settle_kind(name, given, study, pools).items():
             for seed in range(study.seed, study.seed + 2 * study.networks):
                 classifier = study.build_classifier(kind, seed)
-                proof = store.read_network(f"{setting}_{seed}", classifier)
-                if proof is None or not proof.used:
+                key = setting, f"{classifier.name} {seed}"
+                proof = study.open_network(kind, out).read_network(f"{setting}_{seed}", classifier)
+                if proof is None or not proof.used or key in done:
                     continue
-                key = {"ground_truth": setting, "model": f"{classifier.name} {seed}"}
-                truth = []
-                for method in explainers:
-                    cell = store.read_cell(f"{setting}_{seed}_{files[method]}")
-                    if cell and not cell["reason"]:
-                        value = float(pd.Series(cell[TRUTH], dtype=float).mean())
-                        truth.append({**key, "explainer": method, "metric": TRUTH, "value": value, "used": True})
+                cells = {
+                    method: study.open_cell(kind, method, out).read_cell(f"{setting}_{seed}_{files[method]}")
+                    for method in explainers
+                }
+                scores = {
+                    method: pd.Series(cell[TRUTH], cell["image"], dtype=float)
+                    for method, cell in cells.items()
+                    if cell and not cell["reason"]
+                }
+                truth = pd.DataFrame(scores).dropna().mean()
                 explained = prepare_explained(classifier, kind)
                 _, planted = select_explained(explained, kind, images, pools[0] if kind.needs_pictures else None)
                 shape = planted.images.shape[2:]
-                scored = {row["explainer"] for row in truth}
                 fitted = {
-                    method: fit_explainer(explainer, kind).resolve(explained, shape)
-                    for method, explainer in explainers.items()
-                    if method in scored
+                    method: fit_explainer(explainers[method], kind).resolve(explained, shape) for method in scores
                 }
-                judgement = measure_lines(explained, fitted, planted.images, planted.labels, seed)
-                if judgement is not None:
-                    yield Judged(key, truth, [{**key, **row} for row in tabulate_lines(judgement.lines)])
+                images_and_labels = planted.images, planted.labels
+                measured = {
+                    method: measure_method(explained, method, explainer, *images_and_labels, seed)
+                    for method, explainer in fitted.items()
+                }
+                judgement = judge_measured(explained, measured, seed)
+                if judgement is None:
+                    continue
+                lines = pd.DataFrame(tabulate_lines(judgement.lines)).assign(**dict(zip(KEYS, key, strict=True)))
+                gains = pd.Series({each: average_gain(measured[each].table) for each in judgement.lines})
+                yield lines.assign(truth=lines["explainer"].map(truth), gain=lines["explainer"].map(gains))
+
+
+def average_gain(table: pd.DataFrame) -> float:
+    """Average the symmetric relevance gain of a method over images and removers."""
+    return float(table[table["metric"].isin([f"srg_{remover}" for remover in REMOVERS])]["value"].mean())
 
 
 def main() -> None:
@@ -86,24 +101,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--images", type=int, default=24, help="explained with each network (default: %(default)s)")
+    parser.add_argument("--methods", nargs="*", default=(), help="default: all of the run")
+    parser.add_argument(
+        "--lines", type=Path, required=True, help="all lines; networks that it has are not judged again"
+    )
     parser.add_argument("--output", type=Path, required=True, help="the table")
     options = parser.parse_args()
-    truth: list[dict[str, Any]] = []
-    lines: list[dict[str, Any]] = []
-    rows = []
+    lines = (
+        pd.read_csv(options.lines, keep_default_na=False)
+        if options.lines.is_file()
+        else pd.DataFrame(columns=list(KEYS))
+    )
+    done = set(zip(*(lines[key] for key in KEYS), strict=True))
     for folder in options.folders:
-        for judged in judge_networks(folder, options.images):
-            truth, lines = truth + judged.truth, lines + judged.lines
-            choice = recommend(pd.DataFrame(judged.lines))
-            values = {row["explainer"]: row["value"] for row in judged.truth}
-            methods = {row["explainer"] for row in judged.lines}
-            best = max(sorted(methods), key=lambda name: values[name])
-            rows.append(
-                {**judged.key, "recommended": choice.name or "none", "preferred": best, "reason": choice.reason}
-            )
-            print(f"{judged.key['ground_truth']}, {judged.key['model']}: {choice.reason}; truth: {best}", flush=True)
-            pd.DataFrame(rows).to_csv(options.output, index=False, lineterminator="\n")
-    print(measure_rule(pd.DataFrame(truth), pd.DataFrame(lines)).describe())
+        for judged in judge_networks(folder, options.images, options.methods, done):
+            lines = pd.concat([lines, judged], ignore_index=True)
+            lines.to_csv(options.lines, index=False, lineterminator="\n")
+            print(f"{judged['ground_truth'].iloc[0]}, {judged['model'].iloc[0]}: judged", flush=True)
+    numbers = ["value", "low", "high", "truth", "gain"]
+    lines[numbers] = lines[numbers].apply(pd.to_numeric, errors="coerce")
+    rows = []
+    for key, group in lines.groupby(list(KEYS), sort=False):
+        choice = recommend(group)
+        best = group.sort_values(["truth", "explainer"], ascending=[False, True])["explainer"].iloc[0]
+        rows.append(dict(zip(KEYS, key, strict=True)) | {"recommended": choice.name or "none", "preferred": best})
+        rows[-1]["reason"] = choice.reason
+    pd.DataFrame(rows).to_csv(options.output, index=False, lineterminator="\n")
+    truth = lines.drop_duplicates([*KEYS, "explainer"]).assign(metric=TRUTH, used=True)
+    print(measure_rule(truth.assign(value=truth["truth"]), lines).describe())
 
 
 if __name__ == "__main__":

@@ -101,10 +101,9 @@ def test_explainers_are_a_list_that_replaces_the_default_ones() -> None:
 def test_the_page_shows_what_a_value_beats() -> None:
     table = judge_study()
     view = build_certificate_view(table)
-    assert view.settings == [("patch", "net")]
-    name, _, lines = view.tables[0]
+    name, _, model, settings, lines = view.tables[0]
     cells = dict(lines)
-    assert name == "relevance mass"
+    assert (name, model, settings) == ("relevance mass", "net", ["patch"])
     assert cells["right"] == [("0.60", "0.59 to 0.61", "both")]
     assert cells["edges"] == [("0.40", "0.39 to 0.41", "chance")]
     assert cells["weak"] == [("0.30", "0.29 to 0.31", "chance")]

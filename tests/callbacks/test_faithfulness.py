@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from rich.progress import Progress
 from torch.utils.data import DataLoader
@@ -21,12 +21,15 @@ from seewhy.callbacks.results import Tables, Terminal
 from seewhy.core.errors import UserError
 from seewhy.core.types import Batch
 from seewhy.explainers.gradient import Saliency
+from seewhy.explainers.noise_tunnel import SmoothGrad
 from seewhy.metrics.base import ImageMetric
-from seewhy.metrics.batch import select_measurable
+from seewhy.metrics.batch import LEAST, count_measured, is_measured, limit_images, select_measurable
 from seewhy.metrics.complexity import Sparseness
 from seewhy.metrics.faithfulness.necessity_sufficiency import NecessityOrdering
 from seewhy.metrics.faithfulness.pixel_flipping import Deletion
 from seewhy.metrics.localisation import PointingGame
+from seewhy.metrics.randomisation.model_randomization import ModelRandomization
+from seewhy.metrics.robustness.stability import Stability
 from seewhy.plots.curves import GRID, compute_mean_curve, draw_curves
 from seewhy.runs.journal import Journal
 from tiny import random_images, small_cnn
@@ -147,3 +150,99 @@ def test_the_progress_bar_says_what_is_done(limit: int | None, words: str, tmp_p
     assert [task.description for task in bar.progress.tasks] == [words]  # type: ignore[union-attr]
     trainer.progress_bar_callback = None
     Terminal(str(tmp_path)).on_test_batch_start(trainer, None, None, 0)
+
+
+@pytest.mark.parametrize(
+    ("passes", "cost", "count", "measured"),
+    [
+        (100, 0, 40, 40),
+        (100, 2, 40, 40),
+        (100, 2.5, 40, 40),
+        (100, 4, 40, 25),
+        (100, 7, 40, 14),
+        (100, 11, 40, 10),
+        (1, 9, 4, 4),
+    ],
+)
+def test_passes_pay_for_images_by_hand(passes: int, cost: float, count: int, measured: int) -> None:
+    assert limit_images(passes, cost, LEAST, count) == measured
+    metric = Stability(n_samples=2, passes=2 * passes)
+    assert count_measured(metric, cost, count) == measured
+    assert count_measured(Stability(n_samples=2), 1e9, count) == count, "no bound, every image"
+
+
+@pytest.mark.parametrize(("measured", "count"), [(10, 40), (13, 40), (40, 40), (3, 7), (1, 5)])
+def test_measured_images_are_spread_evenly_over_the_data(measured: int, count: int) -> None:
+    chosen = [position for position in range(count) if is_measured(position, measured, count)]
+    assert len(chosen) == measured
+    gaps = np.diff([-1, *chosen])
+    assert gaps.max() <= -(-count // measured)
+    if (measured, count) == (10, 40):
+        assert chosen == list(range(3, 40, 4))
+
+
+class Pictures(LightningDataModule):
+    """Random images in batches."""
+
+    def __init__(self, count: int, batch_size: int) -> None:
+        super().__init__()
+        self.images, self.size = random_images(count, 32), batch_size
+
+    def gather(self, rows: list[int]) -> Batch:
+        names = [f"image{row:02d}" for row in rows]
+        return Batch(self.images[rows], torch.full((len(rows),), -1), names, names, [""] * len(rows), [], None)
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(range(len(self.images)), self.size, collate_fn=self.gather)  # type: ignore[arg-type]
+
+
+def measure(folder: Path, batch_size: int, limit: int | None = None, **metrics: ImageMetric) -> Faithfulness:
+    explainer = SmoothGrad(n_samples=2, probe_batch_size=4)
+    measuring = Faithfulness(metrics, explainer, str(folder), probe_batch_size=4)
+    callbacks = [Attribution(explainer, str(folder), limit=limit), measuring, Tables(str(folder))]
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    Trainer(callbacks=callbacks, **quiet).test(small_cnn(), datamodule=Pictures(24, batch_size), verbose=False)
+    return measuring
+
+
+def test_a_dear_method_is_explained_again_on_fewer_images_and_the_tables_say_so(tmp_path: Path) -> None:
+    """SmoothGrad of two samples takes four passes: two noisy images each 8, so 96 passes pay for 12 of 24 images."""
+    few = Stability(n_samples=2, radius=1e-6, passes=96)
+    measuring = measure(tmp_path / "few", 5, stability=few, sparseness=Sparseness())
+    assert measuring.list_bounds() == [
+        "stability: on 12 of 24 images × 2 explanations × 4 passes = 96 passes (metric.stability.passes=96; "
+        "null measures all)"
+    ]
+    whole = measure(tmp_path / "all", 5, stability=Stability(n_samples=2, radius=1e-6), sparseness=Sparseness())
+    assert whole.list_bounds() == []
+    tables = [pd.read_csv(tmp_path / name / "metrics.csv").set_index(["metric", "image"]) for name in ("few", "all")]
+    values = [table["value"] for table in tables]
+    assert list(values[0]["stability"].index) == [f"image{row:02d}" for row in range(1, 24, 2)]
+    assert len(values[0]["sparseness"]) == len(values[1]["stability"]) == 24
+    pd.testing.assert_series_equal(values[0], values[1][values[0].index], rtol=1e-5)
+    summary = pd.read_csv(tmp_path / "few" / "summary.csv").set_index("metric")
+    assert (summary.loc["stability", "n"], summary.loc["stability", "failures"]) == (12, 0)
+    assert summary.loc["stability", "note"].startswith("on 12 of 24 images")
+    passes = [each.record()["metric_passes"] for each in (measuring, whole)]
+    assert passes[1]["backward"] == 24 * 2 * 2
+    assert passes[0]["backward"] == 12 * 2 * 2
+
+
+def test_which_images_are_measured_again_does_not_depend_on_batches_and_counts_those_explained(tmp_path: Path) -> None:
+    chosen = []
+    for batch_size in (1, 7, 24):
+        folder = tmp_path / str(batch_size)
+        measure(
+            folder,
+            batch_size,
+            22,
+            stability=Stability(1, passes=1),
+            model_randomization=ModelRandomization(1, passes=60),
+        )
+        table = pd.read_csv(folder / "metrics.csv")
+        chosen.append(
+            {metric: list(table[table.metric == metric].image) for metric in ("stability", "model_randomization")}
+        )
+    assert chosen[0] == chosen[1] == chosen[2]
+    assert [len(images) for images in chosen[0].values()] == [LEAST, 15]
+    assert max(chosen[0]["stability"]) == "image21", "spread over the images that are explained, up to the last"

@@ -80,7 +80,20 @@ def test_every_synthesis_experiment_composes(experiment: str) -> None:
     assert experiment.endswith(instantiate(cfg.synthesis, _convert_="object").name)
 
 
-@pytest.mark.parametrize("experiment", sorted(set(choices("experiment")) - set(SYNTHESES)))
+TRUTHS = [name for name in choices("experiment") if "src/ground_truth.py" in read_experiment(name)]
+
+
+@pytest.mark.parametrize("experiment", TRUTHS)
+def test_every_experiment_of_ground_truth_judges_every_method(experiment: str) -> None:
+    cfg = composed("ground_truth", [f"experiment={experiment}", "hydra.mode=RUN"])
+    head = read_experiment(experiment)
+    assert all(word in head for word in ("# command:", "# cost:", "# expected:", f"experiment={experiment}"))
+    assert set(cfg.explainers) == set(choices("explainer")) - {"captum", "noise_tunnel"}
+    kinds = {"patch", "suppressor", "multiplicative", "xor", "grid", "disconnected_grid", "tag"}
+    assert (set(cfg.ground_truth), cfg.networks) == (kinds, 3)
+
+
+@pytest.mark.parametrize("experiment", sorted(set(choices("experiment")) - set(SYNTHESES) - set(TRUTHS)))
 def test_every_experiment_composes_for_training(experiment: str) -> None:
     cfg = composed("train", [f"experiment={experiment}", "hydra.mode=RUN"])
     head = read_experiment(experiment)

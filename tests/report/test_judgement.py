@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
+from scipy import stats
 
 from page_text import PageText
 from seewhy.analyses.ground_truth.certificate import COLUMNS, read_certificate
@@ -89,12 +90,12 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
             3,
             used,
             reason,
+            "yes",
+            "yes" if kind == "patch" else "no",
         )
         for kind, model, name, value, used, reason in CERTIFICATE
     ]
-    pd.DataFrame(rows, columns=list(COLUMNS[:-2])).reindex(columns=list(COLUMNS)).to_csv(
-        folder / "certificate.csv", index=False
-    )
+    pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(folder / "certificate.csv", index=False)
     return folder
 
 
@@ -133,7 +134,7 @@ def test_the_lines_say_what_the_tables_say(sweep: Path, comparison: Comparison) 
         pairs = [[find_outcome(comparison, metric, name, control) for control in list(METHODS)[:3]] for metric in PANEL]
         assert lines[BEATS].estimate.mean == sum(each == ["better"] * 3 for each in pairs)
         mean, low, high = comparison.get_mean(name, "stability")
-        assert lines[STABLE].estimate == (mean, low, high)
+        assert lines[STABLE].estimate == (mean, low, high, 40, 40)
     assert "not on xor" in said["grad_cam"][PLANTED].sentence
     assert "accuracy does not fall to chance" in said["occlusion"][PLANTED].sentence
     assert "ground_truth=patch model=efficientnet_lite0" in said["saliency"][PLANTED].sentence
@@ -154,7 +155,9 @@ def test_a_report_and_a_sweep_write_and_show_it(sweep: Path, report: tuple[Path,
     assert len(table) == 3 * 6
     assert set(table.loc["grad_cam", "recommended"]) == {"yes"}
     page = PageText(folder / "report.html")
-    assert "xor, efficientnet_lite0" in page.text, "the certificate that was given, not the one of the checkout"
+    assert "Average precision on efficientnet_lite0" in page.text, (
+        "the certificate that was given, not the one of the checkout"
+    )
     cells = [cell for cell in page.cells if "data-light" in cell]
     assert [cell["data-light"] for cell in cells] == list(table["light"])
     assert "Use grad_cam, because its map is another one when all weights are random" in page.text
@@ -177,6 +180,18 @@ def test_metrics_agree_or_not_and_regions_are_calibrated(
     ranks = agreement.ranks.set_index("metric")
     assert ranks["first"]["srg_black"] == "occlusion"
     assert ranks["first_kept"]["srg_black"] == 1
+    means = {
+        name: [comparison.get_mean(method, name)[0] for method in ("grad_cam", "saliency", "occlusion")]
+        for name in PANEL
+    }
+    for name in PANEL:
+        taus = [stats.kendalltau(means[name], means[other]).statistic for other in PANEL if other != name]
+        assert ranks["tau_of_removers"][name] == pytest.approx(np.mean(taus)), name
+    assert (
+        ranks["tau_of_removers"]["srg_white"]
+        < ranks["tau_of_removers"]["srg_black"]
+        == pytest.approx((4 + stats.kendalltau(means["srg_black"], means["srg_white"]).statistic) / 5)
+    )
     table = comparison.joined.table.pivot_table(index="image", columns=["explainer", "metric"], values="value")[
         "random"
     ]
@@ -190,6 +205,9 @@ def test_metrics_agree_or_not_and_regions_are_calibrated(
     page = PageText(report[0] / "report.html")
     assert "grad_cam: the top" in page.text
     assert "Agreement of metrics" in page.text
+    row = ranks.loc["srg_black"]
+    shown = [f"{row[key]:.2f}" for key in ("tau_mean", "tau_least", "tau_of_removers")]
+    assert f"srg blackocclusion100 %{''.join(shown)}{expected:.3f}[" in "".join(page.text.split("\n")).replace("  ", "")
 
 
 def test_without_its_metrics_there_is_no_verdict(tmp_path: Path) -> None:

@@ -107,23 +107,30 @@ def test_removers_that_were_not_measured_or_not_held_against_anything() -> None:
     assert (one.light, one.shown) == ("yellow", "1 of 1"), "one remover is not four"
 
 
-def cells(*rows: tuple[str, float, float, float], used: bool = True) -> pd.DataFrame:
-    table = pd.DataFrame(rows, columns=["ground_truth", "value", "p_chance", "p_edges"])
-    return table.assign(chance=0.2, edges=0.4, used=used, reason="" if used else "falls to chance without it")
+def cells(*rows: tuple[str, float, str, str], used: bool = True) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=["ground_truth", "value", "beats_chance", "beats_edges"])
+    return table.assign(used=used, reason="" if used else "falls to chance without it")
 
 
 @pytest.mark.parametrize(
     ("table", "light", "words"),
     [
-        (cells(("patch", 0.9, 0.01, 0.01), ("xor", 0.6, 0.01, 0.04)), "green", "2 of 2 kinds"),
+        (cells(("patch", 0.9, "yes", "yes"), ("xor", 0.6, "yes", "yes")), "green", "2 of 2 kinds"),
         (
-            cells(("patch", 0.9, 0.01, 0.01), ("xor", 0.6, 0.01, 0.06)),
+            cells(("patch", 0.9, "yes", "yes"), ("xor", 0.6, "yes", "no")),
             "yellow",
             "1 of 2 kinds of planted truth; not on xor",
         ),
-        (cells(("patch", 0.3, 0.01, 0.01)), "red", "0 of 1 kinds"),
-        (cells(("patch", 0.39, 0.01, 0.8)), "yellow", "0 of 1 kinds"),
-        (cells(("patch", math.nan, math.nan, math.nan), used=False), "none", "falls to chance without it"),
+        (cells(("patch", 0.9, "yes", "yes"), ("xor", math.nan, "", "")), "green", "1 of 1 kinds"),
+        (cells(("patch", 0.3, "yes", "worse")), "red", "0 of 1 kinds"),
+        (cells(("patch", 0.3, "yes", "worse"), ("xor", 0.6, "yes", "no")), "yellow", "0 of 2 kinds"),
+        (cells(("patch", 0.39, "yes", "no")), "yellow", "0 of 1 kinds"),
+        (cells(("patch", math.nan, "", ""), used=False), "none", "falls to chance without it"),
+        (
+            cells(("patch", math.nan, "", "")).assign(reason="refused"),
+            "none",
+            "no kind of planted truth has a score (refused)",
+        ),
         (cells(), "none", "not tried: the command"),
     ],
 )

@@ -98,6 +98,9 @@ class Terminal(JournalUser):
             count = images if attribution.limit is None else min(images, attribution.limit)
             work = describe_work(pl_module, attribution.explainer, attribution.target, count)
         self.console.print(work, soft_wrap=True)
+        faithfulness = find_callback(trainer, Faithfulness)
+        for line in faithfulness.list_bounds() if faithfulness is not None else ():
+            self.console.print(f"[dim]{escape(line)}[/]", soft_wrap=True)
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         if cut := data.describe_cut() if hasattr(data, "describe_cut") else "":
             self.console.print(f"[dim]{escape(cut)}[/]", soft_wrap=True)

@@ -260,6 +260,8 @@ SETTINGS: dict[str, Any] = {
     "networks": CountFrom2,
     "images": Count,
     "proof_images": Count,
+    "passes": Count | None,
+    "pictures": Count,
     "certificate": Text | None,
     "audited": Count,
 }

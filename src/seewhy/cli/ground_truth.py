@@ -18,7 +18,9 @@ from seewhy.cli.program import find_shown_command
 from seewhy.core.disclosure import print_line
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
+from seewhy.core.words import count_noun
 from seewhy.runs.record import RunRecord
+from seewhy.runs.stored_json import read_form
 
 if TYPE_CHECKING:
     from seewhy.analyses.ground_truth.base import GroundTruth
@@ -28,8 +30,8 @@ if TYPE_CHECKING:
 TABLE, PAGE = "certificate.csv", "certificate.md"
 SMALL = 64
 """Pixels up to which the sample images are those of CIFAR-10."""
-DECISIVE = ("ground_truth", "model", "data", "optimization", "seed", "images", "proof_images", "explainers")
-"""Settings that decide what is computed for a cell."""
+DECISIVE = ("model", "data", "optimization", "seed", "pictures", "explainers")
+"""Settings that decide what is computed beside those of the study."""
 
 
 def run_ground_truth(cfg: DictConfig, record: RunRecord) -> None:
@@ -50,17 +52,21 @@ def run_ground_truth(cfg: DictConfig, record: RunRecord) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", str(cfg.threads))
         torch.set_num_threads(cfg.threads)
     from seewhy.analyses.ground_truth.certificate import describe_finding
+    from seewhy.analyses.ground_truth.judge import BATCH
     from seewhy.analyses.ground_truth.run import run_study
 
     study = build_study(cfg)
     certificate, facts = run_study(study, Path(cfg.output))
     model = str(certificate["model"].iloc[0])
-    record.update(architecture=model, threads=torch.get_num_threads(), **facts)
+    threads = count_noun(torch.get_num_threads(), "thread")
+    bound = "" if cfg.passes is None else f", at least {BATCH} where these cost more than {cfg.passes:,} passes"
     lines = [
-        f"networks: {cfg.networks} of each kind, seeds from {cfg.seed}; {cfg.images} images explained with each",
+        f"{model}: {cfg.networks} networks of each kind, seeds from {cfg.seed}; "
+        f"{cfg.images} images explained with each{bound}; "
         f"seewhy {record.content['versions'].get('seewhy')}, commit {str(record.content.get('git_commit', ''))[:12]}, "
-        f"{record.seconds():.0f} seconds on {torch.get_num_threads()} threads",
+        f"{facts['computing_seconds']:.0f} seconds of training and judging on {threads}"
     ]
+    record.update(architecture=model, threads=torch.get_num_threads(), certificate=lines, **facts)
     write_files(Path(cfg.output), certificate, find_shown_command(), lines)
     for sentence in describe_finding(certificate):
         print_line(sentence.replace("*", ""))
@@ -104,6 +110,7 @@ def build_study(cfg: DictConfig) -> Any:
         networks=cfg.networks,
         images=cfg.images,
         proof_images=cfg.proof_images,
+        passes=cfg.passes,
         plan=plan,
     )
 
@@ -118,14 +125,14 @@ def read_pool(cfg: DictConfig, classifier: Classifier) -> Pool:
     Returns:
         The pictures.
     """
-    from seewhy.analyses.ground_truth.pool import MARGIN, build_pool
+    from seewhy.analyses.ground_truth.pool import LARGEST, MARGIN, build_pool
     from seewhy.core.facts import CIFAR10_CLASSES
 
     height, width = (round(MARGIN * side) for side in classifier.facts.shape)
     changes: dict[str, Any] = {"size": (height, width), "crop": 1.0}
     if max(height, width) <= SMALL:
         changes["classes"] = CIFAR10_CLASSES  # of data=samples
-    return build_pool(build_data(cfg, facts=classifier.facts.replace(changes)))
+    return build_pool(build_data(cfg, facts=classifier.facts.replace(changes)), cfg.get("pictures", LARGEST))
 
 
 def build_quiet_trainer(cfg: DictConfig) -> Any:
@@ -170,6 +177,10 @@ def join_certificates(folder: Path) -> None:
 
     from seewhy.analyses.ground_truth.certificate import read_certificate
 
-    tables = [read_certificate(path) for path in sorted(folder.glob(f"*/{TABLE}"))]
-    if tables:
-        write_files(folder, pd.concat(tables, ignore_index=True), find_shown_command())
+    paths = sorted(folder.glob(f"*/{TABLE}"))
+    facts = [
+        str(line) for path in paths for line in read_form(path.parent / "run.json", "record").get("certificate") or ()
+    ]
+    if paths:
+        table = pd.concat([read_certificate(path) for path in paths], ignore_index=True)
+        write_files(folder, table, find_shown_command(), facts)

@@ -247,6 +247,11 @@ class ImageMetric(Metric):
     """Whether methods can be ranked by the score; the docstring says why not."""
     higher_is_better: bool | None
     """The direction of the score; None where neither end is better."""
+    explanations: int = 0
+    """How many explanations of an image are needed beside its map."""
+    passes: int | None = None
+    """Most passes that a run may spend on these: of a dear method fewer images are measured
+    (`seewhy.metrics.batch.limit_images`). None: all are."""
     columns: tuple[str, ...] = ()
     """Columns beside the score, such as ("coverage",); they are written as `<name>_<column>`."""
     outcomes: ClassVar[tuple[float, float] | None] = None

@@ -131,3 +131,53 @@ def select_measurable(metrics: Mapping[str, ImageMetric], masked: bool) -> tuple
             f"{', '.join(left_out)} cannot be measured without masks: give data.masks=FOLDER with data=folder"
         )
     return {name: metric for name, metric in metrics.items() if name not in left_out}, left_out
+
+
+LEAST = 10
+"""Images on which a metric is measured however much a method costs: with ten p < 0.05 can be reached after a correction for
+25 comparisons, and an interval is not called rough."""
+
+
+def count_measured(metric: ImageMetric, cost: float, count: int) -> int:
+    """Count the images of a run on which a metric is measured.
+
+    Args:
+        metric: Which may explain again, and may have a bound on the passes for that.
+        cost: Passes of one explanation of an image, times the targets of an image.
+        count: Images that are explained.
+
+    Returns:
+        All, where there is no bound; else as many as it pays for, at least `LEAST`.
+    """
+    return count if metric.passes is None else limit_images(metric.passes, metric.explanations * cost, LEAST, count)
+
+
+def is_measured(position: int, measured: int, count: int) -> bool:
+    """Whether an image is among those that a metric is measured on, which are spread evenly over the data.
+
+    It depends on these numbers alone, so that resumed, sharded and distributed runs measure the same images.
+
+    Args:
+        position: Of the image in the data, from 0.
+        measured: Images that are measured.
+        count: Images that are explained, at the positions 0 to count - 1.
+
+    Returns:
+        Of those positions true for exactly `measured`.
+    """
+    return (position + 1) * measured // count > position * measured // count
+
+
+def limit_images(passes: int, cost: float, least: int, count: int) -> int:
+    """Limit how many images a method is measured on by what it costs.
+
+    Args:
+        passes: That may be spent in all.
+        cost: Passes for one image.
+        least: Images that are measured however much they cost.
+        count: Images that there are.
+
+    Returns:
+        As many as the passes pay for, at least `least` and at most `count`.
+    """
+    return count if cost * count <= passes else min(count, max(least, int(passes // cost)))

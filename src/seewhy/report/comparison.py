@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ TOLERANCE = 0.02
 """Largest difference of a probability that another device or number of threads may make."""
 CONTROL = "random"
 CONTROLS = (CONTROL, "edges", "centre")
+ARCHITECTURE = re.compile(r"\+*model(=|\.(name|size|build|architecture|arguments)\b)")
+"""Settings that choose an architecture."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class JoinedRuns:
             complete method, else NaN), passes and seconds per image, device, folder.
         facts: Of the metrics that were measured.
         network: The name of the architecture, as run.json has it.
+        chosen: The settings that chose it, as they were typed, such as `model=timm model.name=resnet18`.
     """
 
     model: str
@@ -44,6 +48,7 @@ class JoinedRuns:
     explainers: pd.DataFrame
     facts: dict[str, MetricFact]
     network: str = ""
+    chosen: str = ""
 
     @property
     def control(self) -> str | None:
@@ -89,7 +94,25 @@ def _join_group(model: str, runs: Sequence[Run], facts: dict[str, MetricFact]) -
         explainers.sort_index(),
         {metric: fact for metric, fact in facts.items() if metric in measured},
         runs[0].model[0],
+        find_model_settings(runs[0].record.get("overrides") or (), runs[0].model[0]),
     )
+
+
+def find_model_settings(overrides: Sequence[str], network: str) -> str:
+    """Find the settings that choose an architecture, without weights and what else belongs to one run.
+
+    >>> find_model_settings(["model=timm", "model.name=resnet18", "seed=1", "model.weights=own.pt"], "resnet18")
+    'model=timm model.name=resnet18'
+
+    Args:
+        overrides: Of a command line.
+        network: The name of the architecture.
+
+    Returns:
+        They, for another command line; `model=` and the name where none was given.
+    """
+    chosen = [text for text in overrides if ARCHITECTURE.match(text)]
+    return shlex.join(chosen) if any(text.startswith("model=") for text in chosen) else f"model={network}"
 
 
 def _describe_run(run: Run) -> dict[str, object]:

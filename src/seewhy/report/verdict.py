@@ -127,7 +127,7 @@ def _judge(comparison: Comparison, name: str, names: Sequence[str], certificate:
         judge_network(*_hold_against(comparison, "model_randomization", name, blind)),
         judge_removers(outcomes, CONTROLS),
         judge_stability(*_hold_against(comparison, "stability", name, drawn)),
-        judge_certificate(comparison.joined.network, str(runs["method"][name]), certificate),
+        judge_certificate(comparison.joined.network, str(runs["method"][name]), certificate, comparison.joined.chosen),
         judge_cost(float(passes[name]), float(runs["seconds"][name]), cheapest, float(passes.min())),
     ]
 
@@ -172,20 +172,21 @@ def _judge_completeness(summary: pd.DataFrame, name: str, tolerance: float | Non
     return judge_completeness(gaps[0] if gaps else Estimate(), tolerance)
 
 
-def judge_certificate(network: str, method: str, certificate: pd.DataFrame) -> Line:
+def judge_certificate(network: str, method: str, certificate: pd.DataFrame, chosen: str = "") -> Line:
     """Judge a method by what is known of it where the truth is known.
 
     Args:
         network: The architecture.
         method: The explainer.
         certificate: As `seewhy.analyses.ground_truth.certificate.read_certificate` returns it.
+        chosen: The settings that choose the architecture in a command; empty: `model=` and its name.
 
     Returns:
         The line of planted data; open, with the command that measures it, where the certificate has no such rows.
     """
     same = (certificate["model"] == network) & (certificate["explainer"] == method) & (certificate["metric"] == TRUTH)
     controls = ",".join((method, *CONTROLS))
-    command = f"python src/ground_truth.py ground_truth=patch model={network} 'explainer=[{controls}]'"
+    command = f"python src/ground_truth.py ground_truth=patch {chosen or f'model={network}'} 'explainer=[{controls}]'"
     return judge_planted(certificate[same], command)
 
 
@@ -193,8 +194,9 @@ def _estimate(summary: pd.DataFrame, metric: str, name: str) -> Estimate:
     rows = summary[(summary["metric"] == metric) & (summary["explainer"] == name)]
     if rows.empty:
         return Estimate()
-    row = rows.iloc[0]
-    return Estimate(float(row["mean"]), float(row["low"]), float(row["high"]))
+    row, others = rows.iloc[0], summary[summary["explainer"] == name]
+    measured, explained = int(row["n"] + row["failures"]), int((others["n"] + others["failures"]).max())
+    return Estimate(float(row["mean"]), float(row["low"]), float(row["high"]), measured, explained)
 
 
 def _hold_against(comparison: Comparison, metric: str, name: str, control: str) -> tuple[Estimate, str, float, bool]:

@@ -123,13 +123,16 @@ def summarise_metrics(
         for (metric, *_), values in zip(groups, finite, strict=True)
     ]
     draws = {metric: pivot_draws(checked, fact) for metric, fact in facts.items() if fact.draws}
-    rows = []
+    images, rows = checked.groupby("explainer")["image"].nunique(), []
     intervals = compute_mean_intervals(finite, seed, outcomes)
     for (metric, explainer, values), defined, interval in zip(groups, finite, intervals, strict=True):
         if metric in draws and len(defined):
             means = [draw[explainer].mean() for draw in draws[metric] if explainer in draw]
             interval = widen_by_draws(interval, float(defined.mean()), means)
-        rows.append(_summarise(explainer, metric, values, defined, interval, facts.get(metric, NO_FACT)))
+        row = _summarise(explainer, metric, values, defined, interval, facts.get(metric, NO_FACT))
+        if len(values) < images[explainer]:
+            row["note"] = "; ".join(filter(None, (f"on {len(values)} of {images[explainer]} images", row["note"])))
+        rows.append(row)
     return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
 
 

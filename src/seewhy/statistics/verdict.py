@@ -12,8 +12,6 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import pandas as pd
 
-from seewhy.statistics.intervals import LEVEL
-
 Light: TypeAlias = Literal["green", "yellow", "red", "none"]
 """`green`: shown. `yellow`: partly, or not told apart. `red`: the opposite is shown. `none`: not measured, not promised."""
 LINES = ("complete", "follows the network", "beats the controls", "stable", "right on planted data", "cost")
@@ -41,15 +39,27 @@ class Estimate(NamedTuple):
         mean: The value.
         low: The lower end.
         high: The upper end.
+        images: That it was measured on.
+        of: Images that were explained; more than `images` where not all were measured.
     """
 
     mean: float = math.nan
     low: float = math.nan
     high: float = math.nan
+    images: int = 0
+    of: int = 0
 
     def __str__(self) -> str:
         ends = f" [{self.low:.2f}, {self.high:.2f}]" if math.isfinite(self.low) else ""
-        return f"{self.mean:.2f}{ends}"
+        return f"{self.mean:.2f}{ends}{self.describe_images()}"
+
+    def describe_images(self) -> str:
+        """Say on how many images it was measured.
+
+        Returns:
+            A phrase; empty where it was on all.
+        """
+        return f" on {self.images} of {self.of} images" if self.images < self.of else ""
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,7 @@ class Line:
             `LINE_COLUMNS`.
         """
         shown = self.shown or (str(self.estimate) if math.isfinite(self.estimate.mean) else "")
-        values = (explainer, self.line, *self.estimate, shown, self.held_against, self.light, self.sentence)
+        values = (explainer, self.line, *self.estimate[:3], shown, self.held_against, self.light, self.sentence)
         return dict(zip(LINE_COLUMNS, values, strict=True))
 
 
@@ -228,24 +238,22 @@ def judge_planted(cells: pd.DataFrame, command: str) -> Line:
         command: That makes a certificate, for the sentence where there is none.
 
     Returns:
-        Green where it beats chance and `edges` on every kind of truth, red where it is significantly worse than one of them
-        on more than half of the kinds, else yellow.
+        Green where it beats chance and `edges` on every kind of truth that has a score, red where it is significantly worse
+        than one of them on more than half of the kinds, else yellow; by the certificate's own `beats_chance` and
+        `beats_edges`, for new images and new networks.
     """
     against = "chance, edges"
-    used = cells[cells["used"].astype(bool)] if len(cells) else cells
+    used = cells[cells["used"].astype(bool) & pd.to_numeric(cells["value"]).notna()] if len(cells) else cells
     if not len(used):
         reasons = sorted({str(reason) for reason in cells["reason"]} - {"", "nan"}) if len(cells) else []
-        why = f"no network was shown to use what was planted ({'; '.join(reasons)})" if reasons else "not tried"
+        why = f"no kind of planted truth has a score ({'; '.join(reasons)})" if reasons else "not tried"
         return Line(PLANTED, "none", f"{why}: {command}", held_against=against)
-    numbers = used[["value", "chance", "edges", "p_chance", "p_edges"]].apply(pd.to_numeric, errors="coerce")
-    chance = (numbers["p_chance"] < 1 - LEVEL) & (numbers["value"] > numbers["chance"])
-    edges = (numbers["p_edges"] < 1 - LEVEL) & (numbers["value"] > numbers["edges"])
-    won, kinds = chance & edges, used["ground_truth"].astype(str)
+    beats = used[["beats_chance", "beats_edges"]]
+    won, kinds = (beats == "yes").all(axis=1), used["ground_truth"].astype(str)
     count = f"{int(won.sum())} of {len(used)} kinds of planted truth"
     failed = ", ".join(kinds[~won])
     words = f"better than chance and edges on {count}" + (f"; not on {failed}" if failed else "")
-    below = (numbers["p_chance"] < 1 - LEVEL) & (numbers["value"] < numbers["chance"])
-    below |= (numbers["p_edges"] < 1 - LEVEL) & (numbers["value"] < numbers["edges"])
+    below = (beats == "worse").any(axis=1)
     light: Light = "green" if won.all() else "red" if below.sum() > len(used) / 2 else "yellow"
     return Line(PLANTED, light, words, Estimate(float(won.sum())), against, f"{int(won.sum())} of {len(used)}")
 
@@ -277,7 +285,7 @@ def _is(value: float) -> bool:
 
 def _write_gap(gap: Estimate) -> str:
     ends = f" [{_write_share(gap.low)}, {_write_share(gap.high)}]" if _is(gap.low) else ""
-    return f"gap {_write_share(gap.mean)}{ends}"
+    return f"gap {_write_share(gap.mean)}{ends}{gap.describe_images()}"
 
 
 def _write_share(share: float) -> str:

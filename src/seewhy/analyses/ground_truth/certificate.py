@@ -15,6 +15,7 @@ from seewhy.core.errors import UserError
 from seewhy.core.files import CHECKOUT
 from seewhy.statistics.intervals import compute_mean_intervals, widen_by_draws
 from seewhy.statistics.tests import ALPHA, compute_sign_flip_p, correct_by_holm, note_too_few
+from seewhy.statistics.verdict import TRUTH
 
 COLUMNS = (
     *("ground_truth", "model", "explainer", "metric", "value", "low", "high", "chance", "edges", "p_chance", "p_edges"),
@@ -99,7 +100,8 @@ def build_certificate(cells: Sequence[Cell], model: str, seed: int = 0) -> pd.Da
         interval for new ones of both, cut off at 0 and 1. `p_chance` and `p_edges` test the differences from chance and
         from the control `edges` on the same images (sign flips of the images' means over these networks), corrected by
         Holm for the comparisons of that score in the run. `beats_chance` and `beats_edges` are yes where p < 0.05, the
-        difference is positive, and its interval over images and networks leaves out zero. Where fewer than two networks
+        difference is positive, and its interval over images and networks leaves out zero; worse where it is negative so;
+        untested where there are too few images; else no. Where fewer than two networks
         use the feature, or the method was refused, there is no value but a reason.
     """
     groups: dict[tuple[str, str], list[Cell]] = {}
@@ -170,8 +172,8 @@ def _test(rows: list[dict[str, Any]], gaps: Sequence[Mapping[str, Gap]], name: s
         p = np.where([bool(note_too_few(len(sample))) for sample in samples], np.nan, p) if samples else p
         for number, value in zip(numbers, correct_by_holm(p), strict=True):
             gap = gaps[number][name]
-            clear = gap.low > 0 or (gap.low == gap.high == gap.value > 0)
-            beats = "untested" if math.isnan(value) else "yes" if value < ALPHA and clear else "no"
+            clear = "yes" if gap.low > 0 else "worse" if gap.high < 0 else "no"
+            beats = "untested" if math.isnan(value) else clear if value < ALPHA else "no"
             rows[number] |= {f"p_{name}": value, f"beats_{name}": beats}
 
 
@@ -225,7 +227,7 @@ def read_certificate(path: str | Path | None = None) -> pd.DataFrame:
     return table.assign(used=table["used"].str.lower().isin(("true", "yes", "1")))
 
 
-def describe_finding(certificate: pd.DataFrame, metric: str = "relevance_mass") -> list[str]:
+def describe_finding(certificate: pd.DataFrame, metric: str = TRUTH) -> list[str]:
     """Describe in words what a certificate shows, a sentence for each setting.
 
     Args:
@@ -291,29 +293,42 @@ def write_page(certificate: pd.DataFrame, title: str, command: str, facts: Seque
         "networks that leaves out zero. `-` has no score; certificate.csv says why.",
         "",
     ]
+    lines += [*_write_counts(certificate), ""]
     for metric in SCORES:
         lines += [f"## {metric.replace('_', ' ').capitalize()}: {WORDS[metric]}", ""]
-        lines += [*_write_matrix(certificate[certificate["metric"] == metric]), ""]
+        for model, table in certificate[certificate["metric"] == metric].groupby("model", sort=False):
+            lines += [f"### {model}", "", *_write_matrix(table), ""]
     return "\n".join(lines)
 
 
-def _write_matrix(table: pd.DataFrame) -> list[str]:
-    settings = list(dict.fromkeys(zip(table["ground_truth"], table["model"], strict=True)))
-    lines = ["| method | " + " | ".join(f"{setting}, `{model}`" for setting, model in settings) + " |"]
-    lines += ["|---|" + "---|" * len(settings)]
-    for explainer in dict.fromkeys(table["explainer"]):
+def _write_counts(certificate: pd.DataFrame, metric: str = TRUTH) -> list[str]:
+    """The table of how many kinds of truth each method beats both, chance and edges, on; the most first."""
+    table = certificate[(certificate["metric"] == metric) & ~certificate["explainer"].isin(CONTROLS)]
+    models = list(dict.fromkeys(table["model"]))
+    rows = []
+    for explainer, group in table.groupby("explainer", sort=False):
+        scored = group[group["value"].notna()]
+        won = scored[(scored["beats_chance"] == "yes") & (scored["beats_edges"] == "yes")]
         cells = []
-        for setting, model in settings:
-            rows = table[
-                (table["ground_truth"] == setting) & (table["model"] == model) & (table["explainer"] == explainer)
-            ]
-            cells.append(_write_value(rows.iloc[0]) if len(rows) else "")
-        lines.append(f"| `{explainer}` | " + " | ".join(cells) + " |")
-    chances = []
-    for setting, model in settings:
-        chance = table[(table["ground_truth"] == setting) & (table["model"] == model)]["chance"].mean()
-        chances.append("-" if math.isnan(chance) else f"{chance:.2f}")
-    return [*lines, "| chance | " + " | ".join(chances) + " |"]
+        for model in models:
+            kinds = scored[scored["model"] == model]["ground_truth"]
+            named = ", ".join(won[won["model"] == model]["ground_truth"])
+            cells.append(f"{len(won[won['model'] == model])} of {len(kinds)}{': ' * bool(named)}{named}")
+        rows.append((-len(won), str(explainer), [cell if cell != "0 of 0" else "-" for cell in cells]))
+    lines = [f"## On which kinds a method beats chance and edges: {WORDS[metric]}", ""]
+    lines += ["| method | " + " | ".join(f"`{model}`" for model in models) + " |", "|---|" + "---|" * len(models)]
+    return [*lines, *(f"| `{name}` | " + " | ".join(cells) + " |" for _, name, cells in sorted(rows))]
+
+
+def _write_matrix(table: pd.DataFrame) -> list[str]:
+    """The table of one score on one model."""
+    settings = list(dict.fromkeys(table["ground_truth"]))
+    lines = ["| method | " + " | ".join(settings) + " |", "|---|" + "---|" * len(settings)]
+    for explainer, group in table.groupby("explainer", sort=False):
+        rows = {row["ground_truth"]: _write_value(row) for row in group.to_dict("records")}
+        lines.append(f"| `{explainer}` | " + " | ".join(rows.get(setting, "") for setting in settings) + " |")
+    means = [table[table["ground_truth"] == setting]["chance"].mean() for setting in settings]
+    return [*lines, "| chance | " + " | ".join("-" if math.isnan(mean) else f"{mean:.2f}" for mean in means) + " |"]
 
 
 def _write_value(row: Any) -> str:

@@ -41,12 +41,14 @@ class Proof:
         shares: For each probe the share of images that get the class which the feature would mean; where no class was
             meant, that of the most frequent class but the first.
         reason: Why the network does not count; empty where it uses the feature.
+        seconds: That training and proof took.
     """
 
     n: int
     chance: float
     shares: dict[str, float] = field(default_factory=dict)
     reason: str = ""
+    seconds: float = 0.0
 
     @property
     def used(self) -> bool:
@@ -246,4 +248,5 @@ def describe_shares(proof: Proof) -> dict[str, Any]:
         Its fields; shares rounded to six digits.
     """
     shares = {name: round(share, 6) for name, share in proof.shares.items() if not math.isnan(share)}
-    return {"n": proof.n, "chance": proof.chance, "shares": shares, "reason": proof.reason, "used": proof.used}
+    rest = {"reason": proof.reason, "used": proof.used, "seconds": proof.seconds}
+    return {"n": proof.n, "chance": proof.chance, "shares": shares, **rest}

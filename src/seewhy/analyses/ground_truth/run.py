@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from seewhy.analyses.ground_truth.base import GroundTruth, Planted
-from seewhy.analyses.ground_truth.certificate import Cell, build_certificate
+from seewhy.analyses.ground_truth.certificate import SCORES, Cell, build_certificate
 from seewhy.analyses.ground_truth.judge import add_controls, judge_maps, name_columns
 from seewhy.analyses.ground_truth.networks import (
     Proof,
@@ -54,7 +55,9 @@ class Study:
         networks: Networks of each kind that must use the feature.
         images: Images that are explained with each.
         proof_images: Test images of each probe of the proof.
-        plan: What decides the results beside these: what was done under another plan is computed again.
+        passes: Of one method on one network: what costs more explains fewer images, at least `judge.BATCH`; None: all.
+        plan: What decides the networks beside the kind; `explainers` holds the settings of each method. What was done
+            under another plan is computed again, and nothing else.
     """
 
     kinds: Mapping[str, GroundTruth]
@@ -66,7 +69,39 @@ class Study:
     networks: int = 3
     images: int = 100
     proof_images: int = 200
+    passes: int | None = None
     plan: Mapping[str, Any] | None = None
+
+    def open_network(self, kind: GroundTruth, folder: RunFolder) -> CellStore:
+        """Open the files of the networks of a kind.
+
+        Args:
+            kind: With its choices.
+            folder: The run folder.
+
+        Returns:
+            The store; other methods, images or kinds beside this one leave its networks valid.
+        """
+        return CellStore(folder, digest_plan(self._plan_network(kind)))
+
+    def open_cell(self, kind: GroundTruth, method: str, folder: RunFolder) -> CellStore:
+        """Open the files of the cells of a kind and a method.
+
+        Args:
+            kind: With its choices.
+            method: Its name.
+            folder: The run folder.
+
+        Returns:
+            The store; other methods beside this one leave its cells valid.
+        """
+        method_plan = ((self.plan or {}).get("explainers") or {}).get(method)
+        cell = {"images": self.images, "passes": self.passes, "explainer": method_plan}
+        return CellStore(folder, digest_plan(self._plan_network(kind) | cell))
+
+    def _plan_network(self, kind: GroundTruth) -> dict[str, Any]:
+        rest = {key: value for key, value in (self.plan or {}).items() if key != "explainers"}
+        return {**rest, "proof_images": self.proof_images, "kind": {"": type(kind).__name__, **kind.parameters}}
 
 
 def run_study(study: Study, folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -85,22 +120,24 @@ def run_study(study: Study, folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]
     """
     cells: list[Cell] = []
     proofs: dict[str, list[dict[str, Any]]] = {}
-    counts = {"cells": 0, "cells_done_before": 0}
-    store = CellStore(RunFolder(folder), digest_plan(study.plan or {}))
+    counts: dict[str, Any] = {"cells": 0, "cells_done_before": 0, "computing_seconds": 0.0}
+    out = RunFolder(folder)
     explainers = add_controls(study.explainers, study.seed)
     pools: list[Pool] = []
     for name, given in study.kinds.items():
         for setting, kind in settle_kind(name, given, study, pools).items():
-            for seed, classifier, proof in _train_networks(study, setting, kind, pools, store):
+            for seed, classifier, proof in _train_networks(study, setting, kind, pools, out):
                 proofs.setdefault(setting, []).append({"seed": seed, **describe_shares(proof)})
+                counts["computing_seconds"] += proof.seconds
                 _print_proof(setting, seed, proof)
                 if not proof.used:
                     cells += [Cell(setting, each, seed, None, proof.reason, "network") for each in explainers]
                     continue
-                judged, before = _judge_network(study, setting, kind, seed, classifier, explainers, pools, store)
+                judged, before, seconds = _judge_network(study, setting, kind, seed, classifier, explainers, pools, out)
                 cells += judged
                 counts["cells"] += len(judged)
                 counts["cells_done_before"] += before
+                counts["computing_seconds"] += seconds
     model = study.build_classifier(next(iter(study.kinds.values())), study.seed).name
     return build_certificate(cells, model, study.seed), {"networks": proofs, **counts}
 
@@ -125,10 +162,10 @@ def settle_kind(name: str, kind: GroundTruth, study: Study, pools: list[Pool]) -
 
 
 def _train_networks(
-    study: Study, setting: str, kind: GroundTruth, pools: list[Pool], store: CellStore
+    study: Study, setting: str, kind: GroundTruth, pools: list[Pool], out: RunFolder
 ) -> Iterator[tuple[int, Classifier, Proof]]:
     """(seed, network, its proof) until enough use the feature, all of the first do not, or twice as many were tried."""
-    used = 0
+    used, store = 0, study.open_network(kind, out)
     for number in range(2 * study.networks):
         if used >= study.networks or (number == study.networks and not used):
             return
@@ -137,9 +174,11 @@ def _train_networks(
         name = f"{setting}_{seed}"
         proof = store.read_network(name, classifier)
         if proof is None:
+            started = time.perf_counter()
             fresh = study.build_classifier(kind, seed)  # what was read may have been put in halfway
             classifier = train_network(fresh, study.build_trainer(), kind, seed, pool)
             proof = prove_use(classifier, kind, study.proof_images, pool)
+            proof = replace(proof, seconds=round(time.perf_counter() - started, 3))
             store.write_network(name, classifier, proof)
         used += proof.used
         yield seed, classifier, proof
@@ -153,15 +192,17 @@ def _judge_network(
     classifier: Classifier,
     explainers: Mapping[str, Explainer],
     pools: list[Pool],
-    store: CellStore,
-) -> tuple[list[Cell], int]:
-    """(the cells of a network, how many of them were done before)."""
+    out: RunFolder,
+) -> tuple[list[Cell], int, float]:
+    """(the cells of a network, how many of them were done before, the seconds that all of them took)."""
     files = name_files(explainers)
-    read = {name: store.read_cell(f"{setting}_{seed}_{files[name]}") for name in explainers}
+    stores = {name: study.open_cell(kind, name, out) for name in explainers}
+    read = {name: stores[name].read_cell(f"{setting}_{seed}_{files[name]}") for name in explainers}
     cells, before = [], sum(values is not None for values in read.values())
     explained: Classifier | None = None
     planted: Planted | None = None
     numbers: list[int] = []
+    seconds = 0.0
     for name, explainer in explainers.items():
         done = read[name]
         if done is None:
@@ -170,22 +211,30 @@ def _judge_network(
                 numbers, planted = select_explained(
                     explained, kind, study.images, pools[0] if kind.needs_pictures else None
                 )
-            done = _judge(explained, explainer, kind, planted, numbers)
-            store.write(f"{setting}_{seed}_{files[name]}", done)
-        reason = str(done["reason"])
+            started = time.perf_counter()
+            done = _judge(explained, explainer, kind, planted, numbers, study.passes)
+            done["seconds"] = round(time.perf_counter() - started, 3)
+            stores[name].write(f"{setting}_{seed}_{files[name]}", done)
+        reason, seconds = str(done["reason"]), seconds + float(done.get("seconds", 0))
         values = None if reason else pd.DataFrame({key: done[key] for key in ("image", *name_columns())})
         cells.append(Cell(setting, name, seed, values, reason, "explainer"))
-    return cells, before
+    return cells, before, seconds
 
 
 def _judge(
-    classifier: Classifier, explainer: Explainer, kind: GroundTruth, planted: Planted, numbers: list[int]
+    classifier: Classifier,
+    explainer: Explainer,
+    kind: GroundTruth,
+    planted: Planted,
+    numbers: list[int],
+    passes: int | None,
 ) -> dict[str, Any]:
     """The values of a cell, or the reason why there are none."""
     if not numbers:
         return {"reason": "no test image was given the class of its feature"}
     try:
-        return {"reason": "", "image": numbers, **judge_maps(classifier, explainer, kind, planted)}
+        values = judge_maps(classifier, explainer, kind, planted, passes)
+        return {"reason": "", "image": numbers[: len(values[SCORES[0]])], **values}
     except Incompatible as error:
         return {"reason": f"refused: {error}"}
 
@@ -268,7 +317,9 @@ class CellStore:
         if content is None or not digest or digest != content.get("weights"):
             return None
         with suppress(KeyError, TypeError, UserError):
-            proof = Proof(content["n"], content["chance"], content["shares"], content["reason"])
+            proof = Proof(
+                content["n"], content["chance"], content["shares"], content["reason"], content.get("seconds", 0.0)
+            )
             fit_weights(classifier.network, read_weights(path)[0], str(path))
             classifier.origin = "trained on planted data"
             return proof

@@ -62,6 +62,8 @@ class ModelRandomization(RandomizationMetric):
 
     Args:
         n_draws: Random networks, each one explanation of every image.
+        passes: Most passes of a run for these explanations: a dearer method is measured on fewer images, spread evenly over
+            the data and at least ten; null: on all.
 
     Raises:
         UserError: If there are none.
@@ -69,8 +71,9 @@ class ModelRandomization(RandomizationMetric):
 
     higher_is_better = False
 
-    def __init__(self, n_draws: Count = 5) -> None:
+    def __init__(self, n_draws: Count = 5, passes: Count | None = None) -> None:
         super().__init__(n_draws, ("signed",))
+        self.explanations, self.passes = n_draws, passes
 
     @property
     def variant(self) -> str:
@@ -182,6 +185,8 @@ class EfficientModelRandomization(RandomizationMetric):
     Args:
         n_bins: Of the histogram, from 2.
         n_draws: Random networks, each one explanation of every image.
+        passes: Most passes of a run for these explanations: a dearer method is measured on fewer images, spread evenly over
+            the data and at least ten; null: on all.
 
     Raises:
         UserError: If a setting is too small.
@@ -189,9 +194,9 @@ class EfficientModelRandomization(RandomizationMetric):
 
     higher_is_better = True
 
-    def __init__(self, n_bins: CountFrom2 = 100, n_draws: Count = 5) -> None:
+    def __init__(self, n_bins: CountFrom2 = 100, n_draws: Count = 5, passes: Count | None = None) -> None:
         super().__init__(n_draws, ("entropy",))
-        self.n_bins = n_bins
+        self.n_bins, self.explanations, self.passes = n_bins, n_draws, passes
 
     @property
     def variant(self) -> str:

@@ -28,6 +28,8 @@ class Stability(ImageMetric):
     Args:
         n_samples: Noisy images, each one explanation; those of `max_sensitivity` are shared where both settings agree.
         radius: Largest noise, as a share of the range [0, 1] of the image.
+        passes: Most passes of a run for these explanations: a dearer method is measured on fewer images, spread evenly over
+            the data and at least ten; null: on all.
 
     Raises:
         UserError: If a setting is out of range.
@@ -37,9 +39,10 @@ class Stability(ImageMetric):
     higher_is_better = True
     columns = ("kept",)
 
-    def __init__(self, n_samples: Count = 10, radius: Share = 0.02) -> None:
+    def __init__(self, n_samples: Count = 10, radius: Share = 0.02, passes: Count | None = None) -> None:
         super().__init__()
         self.n_samples, self.radius = n_samples, radius
+        self.explanations, self.passes = n_samples, passes
 
     @property
     def variant(self) -> str:

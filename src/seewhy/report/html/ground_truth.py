@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import pandas as pd
@@ -18,14 +19,12 @@ class CertificateView:
 
     Args:
         finding: A sentence for each setting.
-        settings: (setting, model) of each column.
-        tables: For each score its name, its words, and a row for each method: its name and a cell for each setting with the
-            value, the interval and what it beats, or the reason for none.
+        tables: For each score and model the score's name and words, the model, the settings, and a row for each method: its
+            name and a cell for each setting with the value, the interval and what it beats, or the reason for none.
     """
 
     finding: list[str]
-    settings: list[tuple[str, str]]
-    tables: list[tuple[str, str, list[tuple[str, list[tuple[str, str, str]]]]]]
+    tables: list[tuple[str, str, str, list[str], list[tuple[str, list[tuple[str, str, str]]]]]]
 
 
 def build_certificate_view(certificate: pd.DataFrame) -> CertificateView:
@@ -37,22 +36,22 @@ def build_certificate_view(certificate: pd.DataFrame) -> CertificateView:
     Returns:
         The view.
     """
-    settings = list(dict.fromkeys(zip(certificate["ground_truth"], certificate["model"], strict=True)))
     rows = {
         (row["ground_truth"], row["model"], row["explainer"], row["metric"]): row
         for row in certificate.to_dict("records")
     }
     tables = []
-    for metric in SCORES:
+    for metric, (model, part) in product(SCORES, certificate.groupby("model", sort=False)):
+        settings = list(dict.fromkeys(part["ground_truth"]))
         lines = [
-            (explainer, [_fill(rows.get((*setting, explainer, metric))) for setting in settings])
-            for explainer in dict.fromkeys(certificate["explainer"])
+            (explainer, [_fill(rows.get((setting, model, explainer, metric))) for setting in settings])
+            for explainer in dict.fromkeys(part["explainer"])
         ]
-        chances = certificate[certificate["metric"] == metric].groupby(["ground_truth", "model"])["chance"].mean()
+        chances = part[part["metric"] == metric].groupby("ground_truth")["chance"].mean()
         lines.append(("chance", [(_round(float(chances.get(setting, math.nan))), "", "") for setting in settings]))
-        tables.append((metric.replace("_", " "), WORDS[metric], lines))
+        tables.append((metric.replace("_", " "), WORDS[metric], str(model), settings, lines))
     finding = [sentence.replace("*", "").replace("`", "") for sentence in describe_finding(certificate)]
-    return CertificateView(finding, settings, tables)
+    return CertificateView(finding, tables)
 
 
 def _fill(row: Mapping[Any, Any] | None) -> tuple[str, str, str]:
