@@ -186,7 +186,11 @@ def _write_verdict(choice: Choice, verdict: dict[str, Any]) -> str:
         reason = verdict.get("refused")
         return f"## Verdict\n\nNot judged: {escape(reason)}." if reason else ""
     rows = [
-        (escape(line["line"]), f"{SHAPES[line['light']]} {escape(line['verdict'])}", escape(line["meaning"]))
+        (
+            escape(line["line"]),
+            f"{SHAPES[line['light']]} {escape(line['verdict'])}",
+            escape(re.sub(r"(python src/.*)", r"`\1`", line["meaning"])),
+        )
         for line in lines
     ]
     fewer = "".join(f", `explainer.{key}={value}`" for key, value in verdict["fewer"].items())

@@ -41,6 +41,7 @@ SIX = ("black", "white", "mean", "blur", "noise", "imputed")
         (Estimate(0.5, 0.05, 0.9), 0.01, "yellow", "by 50 %"),
         (Estimate(0.5, 0.2, 0.9), 0.01, "red", "by 50 %"),
         (Estimate(0.97, 0.9, 1.0), None, "none", "promises no sum"),
+        (Estimate(103.2, 90, 110), None, "none", "by 10,320 %"),
         (Estimate(), None, "none", "promises no sum"),
         (Estimate(), 0.01, "none", "not measured"),
     ],

@@ -289,4 +289,5 @@ def _write_gap(gap: Estimate) -> str:
 
 
 def _write_share(share: float) -> str:
-    return f"{100 * share:.3g} %"
+    percent = 100 * share
+    return f"{percent:,.0f} %" if percent >= 1000 else f"{percent:.3g} %"
