@@ -11,7 +11,7 @@ from torch.nn import functional
 from explainer_checks import assert_same, state_of
 from layer_twin import enlarged
 from seewhy.core.types import Targets
-from seewhy.explainers.full_grad import FullGrad
+from seewhy.explainers.full_grad import FullGrad, compute_bias, find_formula
 from seewhy.models.classifier import Classifier
 from shaped import shaped_vit
 from tiny import classifier_of, random_images, small_cnn
@@ -178,3 +178,57 @@ def test_batches_contrasts_and_passes() -> None:
     assert (classifier.passes.forward, classifier.passes.backward) == (3, 3)
     torch.testing.assert_close(FullGrad(probe_batch_size=2)(classifier, images, Targets(weights)), whole.maps)
     assert float(whole.facts["completeness_gap_relative"].max()) < 1e-9
+
+
+def build_calls() -> dict[str, tuple[Any, tuple[Any, ...], dict[str, Any]]]:
+    """Calls whose bias follows from a formula, with values at, between and beyond the bounds of rectifiers."""
+    generator = torch.Generator().manual_seed(2)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    images, other = draw(2, 3, 6, 6).requires_grad_(), draw(2, 3, 6, 6).requires_grad_()
+    wide = torch.tensor([-8.0, -1, 0, 0.5, 1, 2, 6, 7], dtype=torch.float64).requires_grad_()
+    weight, bias, variance = draw(4, 3, 3, 3), draw(4), draw(3).square() + 0.1
+    return {
+        "conv2d": (functional.conv2d, (images, weight, bias), {"padding": 1}),
+        "conv1d": (functional.conv1d, (images[:, :, 0], weight[:, :, 0], bias), {}),
+        "conv2d without a bias": (functional.conv2d, (images, weight), {}),
+        "linear": (functional.linear, (images, draw(5, 6), draw(5)), {}),
+        "addmm": (torch.addmm, (draw(2, 5), images.flatten(1), draw(108, 5)), {"beta": 0.5}),
+        "batch_norm": (functional.batch_norm, (images, draw(3), variance, draw(3), draw(3)), {"eps": 0.1}),
+        "batch_norm of vectors": (functional.batch_norm, (images[:, :, 0, 0], draw(3), variance), {}),
+        "relu6": (functional.relu6, (wide,), {}),
+        "relu6 in place": (functional.relu6, (wide * 1, True), {}),
+        "hardtanh": (functional.hardtanh, (wide,), {}),
+        "hardtanh between others": (functional.hardtanh, (wide, -0.1, 0.7), {}),
+        "hardtanh from 0": (functional.hardtanh, (wide, 0.0, 0.1), {}),
+        "a sum": (torch.add, (images, other), {"alpha": 3}),
+        "pad": (functional.pad, (images, (1, 2, 0, 1)), {}),
+    }
+
+
+@pytest.mark.parametrize("name", build_calls())
+def test_formulas_agree_with_forward_differentiation(name: str) -> None:
+    func, args, options = build_calls()[name]
+    formula, expected = find_formula(func, args, options), compute_bias(func, args, options)
+    assert formula is not None
+    result = func(*args, **options).detach()
+    found = formula(result)
+    zeros = torch.zeros_like(result)
+    torch.testing.assert_close(
+        zeros if found is None else found.expand_as(result), zeros if expected is None else expected
+    )
+
+
+def test_what_no_formula_covers_is_differentiated() -> None:
+    images, number = random_images(2, 8).requires_grad_(), torch.ones(3).double()
+    weight = torch.ones(4, 3, 3, 3).double().requires_grad_()
+    calls: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
+        (functional.conv2d, (images, weight), {}),
+        (functional.batch_norm, (images, number, number), {"training": True}),
+        (functional.pad, (images, (1, 1), "constant", 0.5), {}),
+        (torch.add, (images, 1.0), {}),
+        (torch.clamp, (images, 0.0, 0.5), {}),
+    ]
+    assert [find_formula(*call) for call in calls] == [None] * len(calls)

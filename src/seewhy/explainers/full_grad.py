@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, TypeAlias
@@ -12,19 +13,27 @@ from typing import Annotated, Any, ClassVar, TypeAlias
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
+from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from seewhy.core.settings import OneOf, Positive
 from seewhy.core.tensors import widen
 from seewhy.core.types import Images, Targets
+from seewhy.explainers._backward_rules.calls import (
+    SPELLINGS,
+    Convolution,
+    parse_affine,
+    parse_batch_norm,
+    parse_elementwise,
+)
+from seewhy.explainers._backward_rules.transformer_calls import depends
 from seewhy.explainers.base import AttributionResult, Explainer
-from seewhy.explainers.cam import stretch
 from seewhy.explainers.completeness import ScoreChange, describe_completeness_gap, measure_gap
 from seewhy.explainers.rounding import bound_score_differences
 from seewhy.models.batched import BatchedEvaluator
-from seewhy.models.cell_grid import BatchLayout, CellGrid
+from seewhy.models.cell_grid import BatchLayout, CellGrid, GridAxis
 from seewhy.models.classifier import Classifier
 from seewhy.models.fusion.internals import tree_flatten, tree_unflatten
 from seewhy.models.grid_search import find_grid, find_layout
@@ -35,13 +44,15 @@ UNITS = 32
 """A bias of up to so many units of rounding of the result is none."""
 WITHOUT_BIAS = frozenset(
     "relu relu_ max_pool2d avg_pool2d adaptive_avg_pool2d dropout view reshape flatten permute transpose contiguous "
-    "clone squeeze unsqueeze chunk split unbind size dim detach expand __get__ mean sum".split()
+    "clone squeeze unsqueeze chunk split unbind size dim detach expand __get__ __getitem__ mean sum".split()
 )
 """Functions f with f(x) = f'(x) x, by name: what is known not to be worth a calculation."""
-
+SUMS = frozenset("add add_ sub sub_ __add__ __iadd__ __radd__ __sub__ __isub__ __rsub__".split())
+"""Functions without a bias where both operands depend on the image."""
 
 Call: TypeAlias = tuple[int, str]
 """A call of a function of torch: its number in the order of execution, and the function's name."""
+Take: TypeAlias = Callable[[Call, Tensor], None]
 Note: TypeAlias = Callable[[Call, Any, Any, dict[str, Any]], Any]
 Place: TypeAlias = tuple[BatchLayout | None, CellGrid | None]
 
@@ -104,77 +115,105 @@ class FullGrad(Explainer):
 
     def _explain(self, classifier: Classifier, images: Images, targets: Targets) -> tuple[Tensor, ...]:
         """(maps, x . df/dx, sum of all terms, score, its rounding, sum and largest of all |terms| that are drawn)."""
-        decomposition = decompose(classifier, images, targets)
-        source, terms = decomposition.input_term, decomposition.terms
-        maps = self._process(source)
+        sums = _TermSums(self.rescale, len(images), images.device)
+
+        def prepare(calls: Collection[Call]) -> Take:
+            sums.places = find_places(classifier, (images.shape[2], images.shape[3]), calls)
+            return sums.take
+
+        source, logits = decompose(classifier, images, targets, prepare)
         input_share = source.double().sum((1, 2, 3))
-        total = input_share.clone()
-        sizes, largest = _measure_sizes(source)
-        places = find_places(classifier, (images.shape[2], images.shape[3]), terms)
-        for call, term in terms.items():
-            layout, grid = places.get(call, (None, None))
-            if layout is None and len(term) != len(images):
-                continue  # nobody knows whose image's it is: the gap tells
-            total += (term if layout is None else layout.divide(term)).double().flatten(1).sum(1)
-            if grid is not None and min(grid.cells) > 1:
-                maps = maps + grid.enlarge(self._process(grid.arrange(term)))
-                size, peak = _measure_sizes(grid.arrange(term))
-                sizes, largest = sizes + size, torch.maximum(largest, peak)
-        rounding = bound_score_differences(classifier, decomposition.logits, targets, images)
-        score = targets.score(decomposition.logits).double()
-        return maps, input_share, total, score, rounding.double(), sizes, largest
-
-    def _process(self, terms: Tensor) -> Tensor:
-        """Sum over the channels of psi, [n, channels, rows, columns] -> [n, rows, columns]."""
-        values = terms.abs()
-        if self.rescale == "channel":
-            values = stretch(values.flatten(0, 1)).view_as(values)
-        elif self.rescale == "layer":
-            values = stretch(values.flatten(1, 2)).view_as(values)
-        return values.sum(1)
+        maps = sums.reduce(source.abs_()) + sums.enlarge()
+        rounding = bound_score_differences(classifier, logits, targets, images)
+        score = targets.score(logits).double()
+        return maps, input_share, sums.total + input_share, score, rounding.double(), sums.sizes, sums.largest
 
 
-def _measure_sizes(terms: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum and largest of the absolute values of each image, float64 [n]."""
-    values = terms.double().abs().flatten(1)
-    return values.sum(1), values.amax(1)
+class _TermSums:
+    """What the terms of a batch add up to: each is added as the way back brings it, and none is kept.
 
-
-@dataclass(frozen=True)
-class Decomposition:
-    """A score as a sum.
+    Attributes:
+        places: Where each operation looks.
+        total: Sum of all terms, float64 [n].
+        sizes: Sum of all |terms| that are drawn, float64 [n].
+        largest: The largest of these, float64 [n].
 
     Args:
-        input_term: x * df/dx, of the shape of the images.
-        terms: b * df/dy of each operation with a bias.
-        logits: Of the images [n, classes].
+        rescale: That of the explainer.
+        count: Images of the batch.
+        device: Where they lie.
     """
 
-    input_term: Tensor
-    terms: dict[Call, Tensor]
-    logits: Tensor
+    def __init__(self, rescale: str, count: int, device: torch.device) -> None:
+        self.rescale = rescale
+        self.places: Mapping[Call, Place] = {}
+        self.total, self.sizes, self.largest = torch.zeros(3, count, dtype=torch.float64, device=device).unbind()
+        self._coarse: dict[tuple[GridAxis, GridAxis], tuple[CellGrid, Tensor]] = {}
+
+    def take(self, call: Call, term: Tensor) -> None:
+        """Add the term of an operation, which is written over."""
+        layout, grid = self.places[call]
+        if layout is None and len(term) != len(self.total):
+            return  # nobody knows whose image's it is: the gap tells
+        divided = term[:, None] if layout is None else layout.divide(term)
+        partial = divided.sum(2) if divided.ndim > 2 else divided
+        self.total += partial.double().flatten(1).sum(1)
+        if grid is None or min(grid.cells) == 1:
+            return
+        reduced = self.reduce(grid.arrange(term).abs_())
+        place = grid.rows, grid.columns
+        self._coarse[place] = grid, self._coarse[place][1] + reduced if place in self._coarse else reduced
+
+    def reduce(self, values: Tensor) -> Tensor:
+        """Sum over the channels of psi, |terms| [n, channels, rows, columns] -> [n, rows, columns]; writes over them."""
+        highest = values.amax((1, 2, 3), keepdim=True)
+        sums = values.sum(1)
+        self.sizes += sums.double().sum((1, 2))
+        self.largest.copy_(torch.maximum(self.largest, highest.flatten().double()))
+        if self.rescale == "none":
+            return sums
+        axes = (1, 2, 3) if self.rescale == "layer" else (2, 3)
+        lowest = values.amin(axes, keepdim=True)
+        highest = highest if self.rescale == "layer" else values.amax(axes, keepdim=True)
+        spread = highest - lowest
+        spread = torch.where(spread > 0, spread, 1.0)
+        if bool(lowest.any()):
+            sums = values.sub_(lowest).sum(1)
+        return values.div_(spread).sum(1) if self.rescale == "channel" else sums / spread[:, 0]
+
+    def enlarge(self) -> Tensor:
+        """Enlarge what is drawn of all layers to the image [n, height, width]: once for each grid."""
+        enlarged = [grid.enlarge(coarse) for grid, coarse in self._coarse.values()]
+        return torch.stack(enlarged).sum(0) if enlarged else self.total.new_zeros(())
 
 
-def decompose(classifier: Classifier, images: Images, targets: Targets) -> Decomposition:
+def decompose(
+    classifier: Classifier, images: Images, targets: Targets, prepare: Callable[[Collection[Call]], Take]
+) -> tuple[Tensor, Tensor]:
     """Decompose the score of each image into x * df/dx and b * df/dy of every operation.
 
     Args:
         classifier: The network, frozen; computed layer by layer.
         images: Float [n, channels, height, width] in [0, 1].
         targets: The target of each image.
+        prepare: Called before the way back with the operations that have a bias; what it returns is called with each of
+            them and its term, of the shape of its result, which belongs to it.
 
     Returns:
-        The terms.
+        (x * df/dx of the shape of the images, logits [n, classes]).
     """
     inputs: list[tuple[Tensor, GradientEdge]] = []
     biases: dict[Call, tuple[Tensor, GradientEdge]] = {}
 
     def note(call: Call, func: Any, args: Any, options: dict[str, Any]) -> Any:
-        bias = compute_bias(func, args, options)
+        formula = find_formula(func, args, options)
+        bias = compute_bias(func, args, options) if formula is None else None
         result = func(*args, **options)
         first = _take_first(result)
-        if bias is not None and isinstance(first, Tensor) and first.grad_fn is not None:
-            biases[call] = bias, get_gradient_edge(first)
+        if isinstance(first, Tensor) and first.grad_fn is not None:
+            bias = bias if formula is None else formula(first.detach())
+            if bias is not None:
+                biases[call] = bias, get_gradient_edge(first)
         return result
 
     def enter(given: Tensor) -> None:
@@ -183,16 +222,74 @@ def decompose(classifier: Classifier, images: Images, targets: Targets) -> Decom
     with torch.enable_grad(), classifier.folding.off(), _count_calls(classifier.network, note, enter):
         logits = widen(classifier(images.detach().requires_grad_()))
         score = targets.score(logits).sum()
+    take = prepare(biases)
+    for call, (bias, edge) in biases.items():
+        _watch(edge, functools.partial(_hand_over, take, call, bias))
     (values, source) = inputs[0]
-    edges = [source, *(edge for _, edge in biases.values())]
-    gradients = torch.autograd.grad(score, edges, allow_unused=True)
-    given = torch.zeros_like(values) if gradients[0] is None else values * gradients[0]
-    terms = {
-        call: widen(bias * gradient)
-        for (call, (bias, _)), gradient in zip(biases.items(), gradients[1:], strict=True)
-        if gradient is not None
-    }
-    return Decomposition(widen(given), terms, logits.detach())
+    (gradient,) = torch.autograd.grad(score, [source], allow_unused=True)
+    return widen(torch.zeros_like(values) if gradient is None else values.mul_(gradient)), logits.detach()
+
+
+def _watch(edge: GradientEdge, look: Callable[[Tensor], None]) -> None:
+    """Call look(gradient of this result) on the way back."""
+
+    def before(gradients: tuple[Tensor | None, ...]) -> None:
+        gradient = gradients[edge.output_nr]
+        if gradient is not None:
+            look(gradient)
+
+    node: Node = edge.node
+    node.register_prehook(before)
+
+
+def _hand_over(take: Take, call: Call, bias: Tensor, gradient: Tensor) -> None:
+    take(call, widen(bias * gradient))
+
+
+def find_formula(
+    func: Any, args: tuple[Any, ...], options: Mapping[str, Any]
+) -> Callable[[Tensor], Tensor | None] | None:
+    """Find how the bias of an operation follows from its parameters and its result, without another calculation.
+
+    Args:
+        func: A function of torch.
+        args: Its arguments.
+        options: Further arguments by name.
+
+    Returns:
+        The bias for the result, broadcast to its shape, None for zero; None itself where `compute_bias` has to be asked.
+    """
+    name = getattr(func, "__name__", "")
+    is_sum = name in SUMS and len(args) == 2 and all(map(depends, args))
+    if name in WITHOUT_BIAS or is_sum or _pads_with_zeros(func, args, options):
+        return lambda result: None
+    layer = parse_affine(func, args, options)
+    if layer is not None:
+        bias, is_convolution = layer[0].bias, isinstance(layer[0], Convolution)
+        return lambda result: _keep(bias.view(-1, 1, 1) if is_convolution and bias is not None else bias)
+    normalisation = parse_batch_norm(func, args, options)
+    if normalisation is not None:
+        return lambda result: _keep(normalisation[1].view(-1, *[1] * (result.ndim - 2)))
+    call = parse_elementwise(func, args, options) if func in SPELLINGS else None
+    bounds = None if call is None or call.name not in ("relu6", "hardtanh") else call.find_clamp_bounds()
+    return None if bounds is None else lambda result: _keep(_read_bounds(result, *bounds))
+
+
+def _pads_with_zeros(func: Any, args: tuple[Any, ...], options: Mapping[str, Any]) -> bool:
+    return func is functional.pad and not (args[3] if len(args) > 3 else options.get("value"))
+
+
+def _read_bounds(result: Tensor, low: float, high: float) -> Tensor:
+    """The result of a rectifier where it is at one of its bounds, 0 between them."""
+    if low == 0:
+        below = torch.tensor(high, dtype=result.dtype).nextafter(torch.tensor(-math.inf, dtype=result.dtype))
+        return functional.threshold(result, below.item(), 0.0)
+    return result - torch.ops.aten.hardtanh_backward(result, result, low, high)
+
+
+def _keep(bias: Tensor | None) -> Tensor | None:
+    """The bias; None where it is zero."""
+    return None if bias is None or not (bool(bias.amax()) or bool(bias.amin())) else bias
 
 
 def compute_bias(func: Any, args: Any, options: Mapping[str, Any]) -> Tensor | None:
@@ -245,7 +342,7 @@ def _load_forward_rules() -> None:
         forward_ad.make_dual(torch.zeros(1), torch.zeros(1))
 
 
-def find_places(classifier: Classifier, size: tuple[int, int], calls: Iterable[Call]) -> dict[Call, Place]:
+def find_places(classifier: Classifier, size: tuple[int, int], calls: Collection[Call]) -> dict[Call, Place]:
     """Find where in the image the results of operations look; measured once for a network, an operation and a size.
 
     Args:

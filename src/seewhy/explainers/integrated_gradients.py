@@ -15,7 +15,7 @@ from torch import Tensor
 
 from seewhy.core.random import seed_generator
 from seewhy.core.settings import MANY, Auto, Count, CountFrom2, OneOf, Positive, Share, UnitInterval, refuse_unread
-from seewhy.core.tensors import compute_pearson
+from seewhy.core.tensors import compute_pearson, iterate_runs
 from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import AttributionResult
 from seewhy.explainers.baselines import RANDOM_BASELINES
@@ -192,17 +192,20 @@ class BlurIg(CompleteChannelExplainer):
         """Integrate the gradient, without measuring the completeness gap."""
         sigmas, blur, total = self._list_sigmas(images), Blur(images), len(images) * self.n_steps
         attributions = torch.zeros_like(images)
+        blurred, begin, end = images[:0], 0, 0  # the nodes from `begin` to `end`: each is blurred once
         for nodes in evaluator.split(total, gradient=True):
-            around = torch.arange(int(nodes[0]) - 1, int(nodes[-1]) + 2, device=images.device).clamp(0, total - 1)
-            blurred = blur(around // self.n_steps, sigmas[around % self.n_steps])
-            image, step = nodes // self.n_steps, nodes % self.n_steps
-            here, movement = blurred[1:-1], blurred[:-2] - blurred[2:]
-            for end in (step == 0).nonzero()[:, 0].tolist():
-                torch.sub(here[end], blurred[end + 2], out=movement[end])
-            for end in (step == self.n_steps - 1).nonzero()[:, 0].tolist():
-                torch.sub(blurred[end], here[end], out=movement[end])
+            first, last = int(nodes[0]), int(nodes[-1])
+            further = torch.arange(end, max(end, min(last + 2, total)), device=images.device)
+            kept = blurred[max(0, first - 1) - begin :]
+            if len(further):
+                blurred = torch.cat([kept, blur(further // self.n_steps, sigmas[further % self.n_steps])])
+                begin, end = end - len(kept), end + len(further)
+            image = nodes // self.n_steps
+            before = torch.maximum(nodes - 1, image * self.n_steps) - begin
+            behind = torch.minimum(nodes + 1, (image + 1) * self.n_steps - 1) - begin
+            here, movement = blurred[first - begin :][: len(nodes)], blurred[before].sub_(blurred[behind])
             gradient = evaluator.compute_gradient(here, targets[image])
-            attributions.index_add_(0, image, movement.mul_(gradient).div_(2))
+            attributions.index_add_(0, image, movement.mul_(gradient), alpha=0.5)
         return attributions
 
     def passes_per_image(self, **size: Any) -> tuple[int, int]:
@@ -228,9 +231,13 @@ class Blur:
         """Blur images [n, channels, height, width]: their indices [n] and a blur in pixels for each."""
         sigmas = sigmas.to(self.spectrum)
         high, wide = self._compute_shares(self.rows, sigmas), self._compute_shares(self.columns, sigmas)
-        spectrum = self.spectrum[:, :, : high.shape[1], : wide.shape[1]][image]
-        blurred = spectrum * high[:, None, :, None] * wide[:, None, None]
-        return self.rows[: high.shape[1]].T @ blurred @ self.columns[: wide.shape[1]]
+        spectrum = self.spectrum[:, :, : high.shape[1], : wide.shape[1]]
+        left = spectrum.new_empty(len(image), *spectrum.shape[1:])
+        for item, rows in iterate_runs(image):
+            torch.mul(spectrum[item], high[rows, None, :, None], out=left[rows])
+        planes = left.mul_(wide[:, None, None]).flatten(0, 1)
+        blurred = torch.bmm(self.rows[: high.shape[1]].T.expand(len(planes), -1, -1), planes)
+        return (blurred @ self.columns[: wide.shape[1]]).unflatten(0, left.shape[:2])
 
     @staticmethod
     def _compute_shares(cosines: Tensor, sigmas: Tensor) -> Tensor:

@@ -207,7 +207,7 @@ def rank_regions(
         (pixels, their mean attribution) in the order of the ranks; every pixel once.
     """
     columns = regions.tocsc()
-    areas, sums = regions.sum(1).A1, regions @ attribution
+    lengths, areas, sums = np.diff(columns.indptr), regions.sum(1).A1, regions @ attribution
     free, ranked, scale = np.ones(len(attribution), bool), [], float(np.abs(attribution).max())
     while (areas >= smallest).any():
         density = np.where(areas >= smallest, sums / np.maximum(areas, 1), -np.inf)
@@ -218,9 +218,11 @@ def rank_regions(
         pixels = pixels[free[pixels]]
         ranked.append((pixels, float(attribution[pixels].mean())))
         free[pixels] = False
-        removed = columns[:, pixels]
-        areas -= removed.sum(1).A1
-        sums -= removed @ attribution[pixels]
+        held = lengths[pixels]  # by how many regions
+        entries = np.arange(held.sum()) + np.repeat(columns.indptr[pixels] + held - held.cumsum(), held)
+        holders = columns.indices[entries]
+        areas -= np.bincount(holders, minlength=len(areas))
+        sums -= np.bincount(holders, np.repeat(attribution[pixels], held), minlength=len(sums))
     if free.any():
         ranked.append((free.nonzero()[0], float(attribution[free].mean())))
     return ranked

@@ -216,6 +216,34 @@ def _parse_product(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) 
     return Contraction(factors[1 - index], bias, multiply), factors[index]
 
 
+NORMALISATION_ARGUMENTS = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
+"""Of batch_norm."""
+
+
+def parse_batch_norm(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor] | None:
+    """Read a call of batch normalisation with fixed statistics.
+
+    Args:
+        func: The torch function that is called.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+
+    Returns:
+        (factor, shift) [channels] of factor * x + shift, or None for any other function and for statistics of the batch.
+    """
+    if func is not functional.batch_norm:
+        return None
+    call = dict(zip(NORMALISATION_ARGUMENTS, args, strict=False)) | dict(kwargs)
+    mean, variance, weight, bias = (call.get(name) for name in NORMALISATION_ARGUMENTS[1:5])
+    if call.get("training") or mean is None or variance is None or any(map(_needs_gradient, (weight, bias))):
+        return None
+    factor = (variance + call.get("eps", 1e-5)).rsqrt()
+    if weight is not None:
+        factor = factor * weight
+    shift = -mean * factor
+    return factor, shift if bias is None else shift + bias
+
+
 def find_memory_format(values: Tensor) -> torch.memory_format:
     """channels_last where the elements lie in that order and no other, else contiguous_format."""
     last = values.ndim == 4 and values.is_contiguous(memory_format=torch.channels_last) and not values.is_contiguous()

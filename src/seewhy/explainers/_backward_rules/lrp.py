@@ -31,6 +31,7 @@ from seewhy.explainers._backward_rules.calls import (
     Dense,
     Elementwise,
     parse_affine,
+    parse_batch_norm,
     parse_elementwise,
 )
 from seewhy.explainers._backward_rules.relevance_rules import Activation, Rule, apply_bounded_rule
@@ -333,18 +334,11 @@ class RelevanceMode(BalancedMode):
         """Batch normalisation right behind a layer belongs to it: the layer runs again, with its factors."""
         assert self._last is not None
         raw, (layer, operands) = self._last.output, (self._last.op.layer, self._last.operands)
-        names = ("input", "mean", "var", "weight", "bias", "training", "momentum", "eps")
-        call = dict(zip(names, args, strict=False)) | {key.removeprefix("running_"): kwargs[key] for key in kwargs}
-        if call.get("training") or not isinstance(layer, Dense | Convolution):
+        normalisation = parse_batch_norm(func, args, kwargs)
+        if normalisation is None or not isinstance(layer, Dense | Convolution):
             return func(*args, **kwargs)
-        factor = (call["var"] + call.get("eps", 1e-5)).rsqrt()
-        if call.get("weight") is not None:
-            factor = factor * call["weight"]
-        shift = -call["mean"] * factor
-        if call.get("bias") is not None:
-            shift = shift + call["bias"]
         result = func(raw.detach(), *args[1:], **kwargs)
-        return self._run_affine(layer.rescale(factor, shift), operands, result)
+        return self._run_affine(layer.rescale(*normalisation), operands, result)
 
     def _arrange_image(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Padding or rearranging the image does the same to its bounds."""
