@@ -127,3 +127,17 @@ def test_a_copy_and_its_classifier_have_the_same_measured_batch_sizes() -> None:
     classifier = small_cnn()
     RandomizedNetwork(classifier, 1).copy.batch_sizes["forward"] = 6
     assert classifier.batch_sizes == {"forward": 6}
+
+
+def test_another_draw_of_one_object_is_that_of_an_object_of_its_own() -> None:
+    classifier = small_cnn()
+    network, others = (
+        RandomizedNetwork(classifier, 1, fixed=True),
+        [RandomizedNetwork(classifier, 1, n) for n in (0, 1)],
+    )
+    for number, other in enumerate(others):
+        network.begin(number)
+        for each in (network, other):
+            each.randomize(*each.layers)
+        expected = [parameter.clone() for parameter in other.copy.parameters()]
+        assert all(map(torch.equal, network.copy.parameters(), expected))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 from weakref import ReferenceType, ref
 
@@ -101,7 +102,6 @@ class RuleMode(TorchFunctionMode):
         self.method = method
         self.alternatives = alternatives
         self._mark = object()
-        self._names = {id(module): name for name, module in network.named_modules()}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
@@ -141,6 +141,11 @@ class RuleMode(TorchFunctionMode):
     def refuse_node(self, node: Node) -> None:
         """`refuse` an operation by the name of its node."""
         self.refuse(f"`{describe_operation(node)}`")
+
+    @cached_property
+    def _names(self) -> dict[int, str]:
+        """The names of the modules, asked for by messages alone."""
+        return {id(module): name for name, module in self.network.named_modules()}
 
     def describe_module(self) -> str:
         """The innermost module of the network that is running right now, in words."""

@@ -227,7 +227,10 @@ def explain_random_network(context: MetricContext, metric: str, draw: int) -> At
     explainer = context.require_explainer(metric)
 
     def explain() -> Attributions:
-        network = RandomizedNetwork(context.classifier, context.seed, draw, fixed=True)
+        network = context.compute_once(
+            "random network", lambda: RandomizedNetwork(context.classifier, context.seed, fixed=True)
+        )
+        network.begin(draw)
         network.randomize(*network.layers)
         return network.explain(explainer, context.images, context.targets)
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Layer: TypeAlias = tuple[str, ...]
 """Names of the modules that are randomised together: the module with weights, and normalisations that follow it."""
+Moments: TypeAlias = tuple[float, float]
+"""Mean and standard deviation of a parameter."""
 CACHED = 2**25
 """Random parameters that are cached for a classifier (128 MiB): those of larger networks are drawn again each time."""
 
@@ -39,12 +41,23 @@ class RandomizedNetwork:
 
     def __init__(self, classifier: Classifier, seed: int, draw: int = 0, fixed: bool = False) -> None:
         self.classifier = classifier
-        self.stream = f"{seed} randomize {draw}"
+        self.seed = seed
         self.fixed = fixed
         self.layers = list_layers(classifier.network)
         """The layers of the copy, the one nearest to the output first."""
         self.random: set[str] = set()
         """Names of the modules with random parameters."""
+        self._cache: TwinCache | None = None
+        self._moments: dict[str, Moments] = {}
+        self.begin(draw)
+
+    def begin(self, draw: int) -> None:
+        """Take the numbers of another draw from now on.
+
+        Args:
+            draw: Its number.
+        """
+        self.stream = f"{self.seed} randomize {draw}"
         self._drawn: dict[str, Tensor] = {}
 
     def randomize(self, *layers: Layer) -> None:
@@ -58,18 +71,23 @@ class RandomizedNetwork:
     @property
     def copy(self) -> Classifier:
         """The copy with its parameters as they are to be now; the next network's copy may be the same object."""
-        cache = _find_cache(self.classifier)
-        originals, modules = (dict(each.network.named_modules()) for each in (self.classifier, cache.twin))
-        for name, module in modules.items():
-            share_buffers(originals[name], module)
-            for key, parameter in module.named_parameters(recurse=False):
-                parameter.data = originals[name].get_parameter(key).data
-        for name in sorted(self.random & modules.keys()):
-            for key, parameter in modules[name].named_parameters(recurse=False):
-                full = f"{name}.{key}"
-                if not self.fixed or full not in self._drawn:
-                    self._drawn[full] = cache.draw(self.stream, full, originals[name].get_parameter(key).data)
-                parameter.data = self._drawn[full]
+        cache = self._cache
+        if cache is None or not self.fixed:
+            cache = self._cache = _find_cache(self.classifier)
+        for original, module in cache.pairs.values():
+            share_buffers(original, module)
+        originals = [cache.pairs[name][0].get_parameter(key).data for name, key, _ in cache.parameters]
+        for (_, _, parameter), values in zip(cache.parameters, originals, strict=True):
+            parameter.data = values
+        for (name, key, parameter), values in zip(cache.parameters, originals, strict=True):
+            if name not in self.random:
+                continue
+            full = f"{name}.{key}"
+            if not self.fixed or full not in self._drawn:
+                moments = self._moments.get(full) if self.fixed else None
+                self._moments[full] = moments or measure_moments(values)
+                self._drawn[full] = cache.draw(self.stream, full, values, self._moments[full])
+            parameter.data = self._drawn[full]  # also where another module, whose parameters stay, shares it
         return cache.twin
 
     def explain(self, explainer: Explainer, images: Images, targets: Targets) -> Attributions:
@@ -93,27 +111,45 @@ class RandomizedNetwork:
 
 
 class TwinCache:
-    """A copy of a classifier, and random parameters that were drawn for it, as far as they are few."""
+    """A copy of a classifier, and random parameters that were drawn for it, as far as they are few.
+
+    Attributes:
+        twin: The copy.
+        pairs: Each module and its copy, by name.
+        parameters: (module's name, parameter's name, parameter of the copy).
+    """
 
     def __init__(self, classifier: Classifier) -> None:
         self.modules = _describe_modules(classifier)
         self.twin = _copy_classifier(classifier)
-        self._drawn: dict[tuple[str, str], tuple[tuple[float, float], Tensor]] = {}
+        copies = dict(self.twin.network.named_modules())
+        self.pairs = {name: (module, copies[name]) for name, module in classifier.network.named_modules()}
+        self.parameters = [
+            (name, key, parameter)
+            for name, (_, module) in sorted(self.pairs.items())
+            for key, parameter in module.named_parameters(recurse=False)
+        ]
+        self._drawn: dict[tuple[str, str], tuple[Moments, Tensor]] = {}
         self._numbers = 0
 
-    def draw(self, stream: str, name: str, original: Tensor) -> Tensor:
-        """Draw a parameter anew, unless it was drawn before with this stream, mean and standard deviation."""
-        values = original.double()
-        moments = float(values.mean()), float(values.std(correction=0))
+    def draw(self, stream: str, name: str, original: Tensor, moments: Moments | None = None) -> Tensor:
+        """Draw a parameter anew, unless it was drawn before with this stream and these moments, its own for None."""
+        moments = moments or measure_moments(original)
         drawn = self._drawn.get((stream, name))
         if drawn is None or drawn[0] != moments:
-            noise = torch.randn(values.shape, generator=_build_generator(stream, name), dtype=values.dtype)
+            noise = torch.randn(original.shape, generator=_build_generator(stream, name), dtype=torch.float64)
             drawn = moments, (moments[0] + moments[1] * noise).to(original)
             new = 0 if (stream, name) in self._drawn else original.numel()
             if self._numbers + new <= CACHED:
                 self._numbers += new
                 self._drawn[stream, name] = drawn
         return drawn[1]
+
+
+def measure_moments(values: Tensor) -> Moments:
+    """Measure the mean and the standard deviation of a parameter."""
+    values = values.double()
+    return float(values.mean()), float(values.std(correction=0))
 
 
 _CACHES: WeakKeyDictionary[Classifier, TwinCache] = WeakKeyDictionary()
