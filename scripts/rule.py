@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from seewhy.analyses.ground_truth.judge import add_controls, fit_explainer
-from seewhy.analyses.ground_truth.networks import prepare_explained, select_explained
+from seewhy.analyses.ground_truth.networks import find_fault, prepare_explained, select_explained
 from seewhy.analyses.ground_truth.run import settle_kind
 from seewhy.cli.ground_truth import build_study
 from seewhy.core.files import RunFolder, name_files
@@ -60,7 +60,7 @@ def judge_networks(
                 classifier = study.build_classifier(kind, seed)
                 key = setting, f"{classifier.name} {seed}"
                 proof = study.open_network(kind, out).read_network(f"{setting}_{seed}", classifier)
-                if proof is None or not proof.used or key in done:
+                if proof is None or find_fault(proof.shares, kind, proof.chance, proof.n) or key in done:
                     continue
                 cells = {
                     method: study.open_cell(kind, method, out).read_cell(f"{setting}_{seed}_{files[method]}")

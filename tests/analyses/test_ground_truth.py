@@ -30,7 +30,7 @@ from seewhy.analyses.ground_truth.certificate import (
     write_table,
 )
 from seewhy.analyses.ground_truth.judge import build_controls, fit_explainer, judge_maps, name_columns
-from seewhy.analyses.ground_truth.networks import Proof, prepare_explained, prove_use, select_explained
+from seewhy.analyses.ground_truth.networks import Proof, find_fault, prepare_explained, prove_use, select_explained
 from seewhy.analyses.ground_truth.pictures import DisconnectedCells, PictureGrid
 from seewhy.analyses.ground_truth.run import Study, run_study
 from seewhy.analyses.ground_truth.tetrominoes import PLACES, Tetrominoes, draw_patterns
@@ -239,9 +239,7 @@ def test_a_network_that_uses_the_feature_is_told_from_one_that_does_not() -> Non
     ],
 )
 def test_each_part_of_the_proof_can_fail(shares: dict[str, float], words: str) -> None:
-    from seewhy.analyses.ground_truth.networks import _find_fault
-
-    reason = _find_fault(shares, LINEAR, 0.5, 200)
+    reason = find_fault(shares, LINEAR, 0.5, 200)
     assert (not reason) if not words else pd.Series([reason]).str.contains(words).all()
 
 
@@ -336,6 +334,7 @@ def study(
     train: Callable[[], Any] | None = None,
     kind: GroundTruth = WHITE,
     lr: float = 0.01,
+    accuracy: float = 0.6,
 ) -> Any:
     optimization = AutoOptimization(lr=lr)
 
@@ -358,7 +357,7 @@ def study(
     def build_pool(classifier: Classifier) -> Any:
         raise AssertionError("no pictures are needed")
 
-    kinds = {"linear": kind.replace(accuracy=0.6, follow=0.6)}
+    kinds = {"linear": kind.replace(accuracy=accuracy, follow=0.6)}
     made = Study(
         kinds, explainers, build_network, train or build_trainer, build_pool, networks=2, images=12, proof_images=60
     )
@@ -388,6 +387,11 @@ def test_a_study_trains_judges_and_is_not_computed_again(tmp_path: Path) -> None
     assert facts["cells_done_before"] == 9, "half a file does not count"
     assert json.loads(cell.read_text()) | {"seconds": 0} == content | {"seconds": 0}
     assert write_table(mended) == write_table(first)
+    study(tmp_path / "three", {}, kind=LINEAR)
+    strict, _ = study(tmp_path / "three", {}, refuse, kind=LINEAR, accuracy=1.0)
+    assert "is below 100 %" in strict["reason"].iloc[0], "what is demanded is judged anew, and nothing is trained again"
+    _, facts = study(tmp_path / "one", {**explainers, "input_x_gradient": InputXGradient()}, refuse)
+    assert (facts["cells"], facts["cells_done_before"]) == (12, 10), "another method leaves the cells of these valid"
     other, _ = study(tmp_path / "two", explainers)
     assert write_table(other) == write_table(first), "same seed, same bytes"
     weights = tmp_path / "two" / "cells" / "linear_0.safetensors"

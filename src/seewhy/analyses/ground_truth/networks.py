@@ -125,15 +125,25 @@ def prove_use(classifier: Classifier, kind: GroundTruth, n: int, pool: Pool | No
             if bool((probe.labels < 0).all()):
                 shares[probe.name] = float(counts[probe.name][1:].max()) / n
     chance = 1 / len(kind.classes)
-    return Proof(n, chance, shares, _find_fault(shares, kind, chance, n))
+    return Proof(n, chance, shares, find_fault(shares, kind, chance, n))
 
 
 def _count(probe: Probe, predicted: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     return (predicted == probe.labels).sum(), torch.bincount(predicted, minlength=classes)
 
 
-def _find_fault(shares: dict[str, float], kind: GroundTruth, chance: float, n: int) -> str:
-    """Why the network does not count; empty where it does."""
+def find_fault(shares: dict[str, float], kind: GroundTruth, chance: float, n: int) -> str:
+    """Find why a network does not count.
+
+    Args:
+        shares: Of the probes, see `Proof`.
+        kind: Of the data, with what it demands.
+        chance: Share of right answers without any knowledge.
+        n: Test images of each probe.
+
+    Returns:
+        The reason; empty where it counts.
+    """
     whole, without, follow = shares["with"], shares["without"], shares["inserted"]
     if whole < kind.accuracy:
         return (

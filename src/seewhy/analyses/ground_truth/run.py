@@ -19,6 +19,7 @@ from seewhy.analyses.ground_truth.judge import add_controls, judge_maps, name_co
 from seewhy.analyses.ground_truth.networks import (
     Proof,
     describe_shares,
+    find_fault,
     prepare_explained,
     prove_use,
     select_explained,
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 FOLDER = "cells"
 """Of what is done, below the run folder."""
+DEMANDS = ("accuracy", "follow")
+"""Parameters of a kind that a network must satisfy; its proof is judged anew by them, it is not trained again."""
 LARGEST = 2**24
 """Bytes of the largest file that is read."""
 
@@ -101,7 +104,8 @@ class Study:
 
     def _plan_network(self, kind: GroundTruth) -> dict[str, Any]:
         rest = {key: value for key, value in (self.plan or {}).items() if key != "explainers"}
-        return {**rest, "proof_images": self.proof_images, "kind": {"": type(kind).__name__, **kind.parameters}}
+        made = {key: value for key, value in kind.parameters.items() if key not in DEMANDS}
+        return {**rest, "proof_images": self.proof_images, "kind": {"": type(kind).__name__, **made}}
 
 
 def run_study(study: Study, folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -173,7 +177,9 @@ def _train_networks(
         classifier, pool = study.build_classifier(kind, seed), pools[0] if kind.needs_pictures else None
         name = f"{setting}_{seed}"
         proof = store.read_network(name, classifier)
-        if proof is None:
+        if proof is not None:
+            proof = replace(proof, reason=find_fault(proof.shares, kind, proof.chance, proof.n))
+        else:
             started = time.perf_counter()
             fresh = study.build_classifier(kind, seed)  # what was read may have been put in halfway
             classifier = train_network(fresh, study.build_trainer(), kind, seed, pool)
