@@ -1,5 +1,6 @@
 """FullGrad against its closed form and a slow twin; completeness on networks of every kind."""
 
+import gc
 from typing import Any
 
 import pytest
@@ -232,3 +233,16 @@ def test_what_no_formula_covers_is_differentiated() -> None:
         (torch.clamp, (images, 0.0, 0.5), {}),
     ]
     assert [find_formula(*call) for call in calls] == [None] * len(calls)
+
+
+def test_no_term_and_no_bias_outlives_a_call() -> None:
+    classifier, images = build("everything"), random_images(2, 12)
+    FullGrad(**B)(classifier, images, TARGETS)
+    gc.collect()
+    gc.disable()
+    try:
+        before = sum(issubclass(type(each), Tensor) for each in gc.get_objects())
+        FullGrad(**B)(classifier, images, TARGETS)
+        assert sum(issubclass(type(each), Tensor) for each in gc.get_objects()) == before
+    finally:
+        gc.enable()

@@ -232,13 +232,14 @@ def decompose(
 
 def _watch(edge: GradientEdge, look: Callable[[Tensor], None]) -> None:
     """Call look(gradient of this result) on the way back."""
+    node: Node = edge.node
+    number = edge.output_nr  # not the edge: a node whose hook holds it would keep itself and the bias alive
 
     def before(gradients: tuple[Tensor | None, ...]) -> None:
-        gradient = gradients[edge.output_nr]
+        gradient = gradients[number]
         if gradient is not None:
             look(gradient)
 
-    node: Node = edge.node
     node.register_prehook(before)
 
 
