@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from commands import composed
+from seewhy.analyses.audit import report
 from seewhy.analyses.audit.groups import (
     ALL,
     Group,
@@ -26,8 +27,8 @@ from seewhy.analyses.audit.groups import (
 from seewhy.analyses.audit.interventions import Place, Statistics
 from seewhy.analyses.audit.maps import APART, Facts, Reader, Rows
 from seewhy.analyses.audit.proof import TESTS, Candidate, Measurement
-from seewhy.analyses.audit.report import COLUMNS, describe, describe_masks, write_row
-from seewhy.analyses.audit.run import Audit, Result, from_plain, run_audit, to_plain
+from seewhy.analyses.audit.report import COLUMNS, describe, describe_masks, draw_finding, write_row
+from seewhy.analyses.audit.run import Audit, Result, from_plain, is_of_class, run_audit, to_plain
 from seewhy.analyses.audit.verdict import Finding, judge
 from seewhy.cli import tasks
 from seewhy.core.errors import UserError
@@ -216,7 +217,9 @@ def test_too_few_images_are_one_sentence(tmp_path: Path) -> None:
         audit(make_network(0.0), images[:0], labels[:0], tmp_path)
 
 
-def test_images_of_many_classes_are_looked_at_together_and_nothing_is_proven(tmp_path: Path) -> None:
+def test_images_of_many_classes_are_looked_at_together_and_nothing_is_proven(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     images, labels, _ = make_images(0.5)
     result = audit(make_network(30.0), images[::3], labels[::3], tmp_path, Audit(least=50, images=20, resamples=1))
     assert [(each.name, each.target) for each in result.subjects] == [("all images", ALL)]
@@ -227,6 +230,13 @@ def test_images_of_many_classes_are_looked_at_together_and_nothing_is_proven(tmp
     assert all(list(each.effects) == ["removed"] and np.isnan(each.rise[0]) for each in result.findings)
     assert len(describe(result, ["a", "b", "c"])) == 1 + len(matters)
     assert result.findings[0].fall[0] > 0.2, "the object in the middle, or the corner"
+    assert {write_row(1, each)["verdict"] for each in result.findings} == {"not provable"}
+    drawn: list[str] = []
+    monkeypatch.setattr(report, "wrap", lambda text, *_: drawn.append(text) or [text])
+    draw_finding(1, result.findings[0], result, make_network(30.0))
+    assert drawn[0].startswith("1. all images: evidence at one place, ")
+    assert drawn[1].startswith("share of the images ")
+    assert not any("nan" in text for text in drawn)
 
 
 def make_facts(count: int, seed: int = 0) -> Facts:
@@ -278,6 +288,20 @@ def test_classes_and_confusions_with_enough_images_are_looked_at() -> None:
         ("b", 1, 25, 47),
         ("b taken for a", 0, 22, 47),
     ]
+
+
+def test_a_group_of_the_class_is_held_against_images_of_the_class() -> None:
+    facts = make_facts(60)
+    facts.labels[40:] = 1
+    subject = Subject("a", 0, np.arange(50), np.arange(60))
+
+    def choose(*members: int) -> bool:
+        return is_of_class(subject, Group(np.array(members), "", 1.0, 1.0, 1.0, 1.0), facts)
+
+    assert choose(*range(12), *range(40, 50)), "12 of 22 are"
+    assert not choose(*range(10), *range(40, 50)), "half of them are no majority"
+    assert not choose(*range(7)), "too few"
+    assert not choose(*range(40)), "none of the class is left to hold it against"
 
 
 def make_candidate(members: list[int], look: float = 0.9, spread: float = 1.0) -> Candidate:
@@ -344,13 +368,13 @@ TRAINED = (
     *("model=linear", "model.size=16", "model.arguments.side=16", "explainer=input_x_gradient", "optimization.lr=0.03"),
     *("ground_truth=[tag]", "ground_truth.tag.shares=[0.5]", "ground_truth.tag.steps=100", "audited=180"),
     *("ground_truth.tag.names=[airplane,frog,ship]", "audit.least=20", "audit.candidates=4", "audit.images=40"),
-    "audit.resamples=1",
+    *("audit.resamples=1", "ground_truth.tag.label_noise=0.8", "audit.effect=0.1"),
 )
 
 
 def test_the_command_trains_on_tagged_images_finds_the_tag_and_fails_where_it_is_asked_to(tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as stop:
-        run_command(tmp_path / "run", *TRAINED, "audit.fail_on=0.25")
+        run_command(tmp_path / "run", *TRAINED, "audit.fail_on=0.15")
     assert stop.value.code == 3
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["status"] == "completed"
@@ -364,14 +388,15 @@ def test_the_command_trains_on_tagged_images_finds_the_tag_and_fails_where_it_is
     with (tmp_path / "run" / "files_to_check.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) >= int(first["images"])
     assert (tmp_path / "run" / "figures" / "group_01.png").stat().st_size > 1000
-    assert "shortcut proven" in (tmp_path / "run" / "audit.md").read_text()
+    assert "proven, of" in (tmp_path / "run" / "audit.md").read_text()
     page = (tmp_path / "run" / "report.html").read_text()
     assert "What it uses besides the object" in page
     assert "<script" not in page
+    assert '<div class="command"><pre' in page, "its lines are broken where the page ends"
     assert not (tmp_path / "run" / "audit" / "pixels.npy").exists()
     before = (tmp_path / "run" / "audit.csv").read_bytes()
     with pytest.raises(SystemExit):
-        run_command(tmp_path / "run", *TRAINED, "audit.fail_on=0.25")
+        run_command(tmp_path / "run", *TRAINED, "audit.fail_on=0.15")
     again = json.loads((tmp_path / "run" / "run.json").read_text())
     assert (again["images_done_before"], again["passes"]["backward"]) == (180, 0)
     assert (tmp_path / "run" / "audit.csv").read_bytes() == before

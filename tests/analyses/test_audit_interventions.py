@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from seewhy.analyses.audit.groups import compute_jaccard
 from seewhy.analyses.audit.interventions import (
     Cast,
     Pattern,
@@ -14,10 +17,12 @@ from seewhy.analyses.audit.interventions import (
     choose_place,
     compute_features,
     measure_deviation,
+    measure_shared,
     measure_spread,
     refine_members,
 )
-from seewhy.analyses.audit.maps import average_cells
+from seewhy.analyses.audit.maps import Pictures, average_cells
+from seewhy.core.types import Batch
 from seewhy.models.cell_grid import BatchLayout, CellGrid, GridAxis
 
 MEANS = Statistics(torch.full((3, 8, 8), 0.9), torch.full((3, 8, 8), 0.5), torch.full((3, 8, 8), 0.4))
@@ -67,6 +72,20 @@ def test_a_cast_is_put_on_and_taken_off_and_its_control_points_elsewhere() -> No
     assert bool(cast.region.all())
 
 
+def test_the_colour_of_the_rest_of_a_class_is_as_strong_as_it_is(tmp_path: Path) -> None:
+    """Images of other classes, of the class, and of the class with a cast of its colour, ten times as strong."""
+    images = 0.4 + 0.1 * torch.rand(10, 3, 8, 8, generator=torch.Generator().manual_seed(6))
+    red = torch.tensor([1.0, 0.0, 0.0])[:, None, None]
+    every = torch.cat([images, images + 0.02 * red, images + 0.22 * red])
+    pictures, words = Pictures(tmp_path / "pixels.npy"), [""] * 30
+    pictures.add(Batch(every, torch.zeros(30, dtype=torch.int64), words, words, words, []))
+    others, rest, members = np.arange(10), np.arange(10, 20), np.arange(20, 30)
+    cast = measure_shared("cast", None, pictures, members, rest, others, 0)
+    moves = [(change(GREY) - GREY).mean((0, 2, 3)) for change in (cast.insert, cast.insert_rest)]
+    assert torch.allclose(torch.stack(moves), torch.tensor([[0.2, 0.0, 0.0], [0.02, 0.0, 0.0]]), atol=1e-6)
+    assert torch.allclose(pictures.average_spreads(rest), images.flatten(2).std(2).mean(0), atol=1e-6)
+
+
 @pytest.mark.parametrize("kind", ["place", "pattern", "cast"])
 def test_members_are_found_from_a_part_of_them(kind: str) -> None:
     generator = torch.Generator().manual_seed(3)
@@ -84,6 +103,19 @@ def test_members_are_found_from_a_part_of_them(kind: str) -> None:
     assert members.tolist() == list(range(40))
     assert float(where[:40].mean()) == pytest.approx(1)
     assert float(where[40:].mean()) == pytest.approx(0, abs=1e-9)
+
+
+def test_members_of_a_cast_are_told_from_images_of_another_colour() -> None:
+    """Images differ in colour more than the cast changes them, but it moves their darkest and brightest values alike."""
+    generator = torch.Generator().manual_seed(5)
+    tints = 0.5 + 0.2 * torch.randn(200, 3, 1, 1, generator=generator)
+    small = tints + 0.3 * torch.randn(200, 3, 16, 16, generator=generator)
+    small = small.clamp(0, 1)
+    shifts = torch.tensor([0.15, 0.0, -0.15])[:, None, None]
+    small[:100] = (small[:100] + shifts).clamp(0, 1)
+    start = np.r_[0:70, 100:130]
+    members, _ = refine_members("cast", start, compute_features("cast", small, None))
+    assert compute_jaccard(members, np.arange(100)) > 0.95
 
 
 def test_the_place_is_where_the_mass_is_or_where_the_means_differ() -> None:

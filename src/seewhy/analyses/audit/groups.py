@@ -158,7 +158,7 @@ def embed(facts: Facts, rows: Rows, small: Tensor) -> dict[str, Values]:
     position = functional.adaptive_avg_pool2d(maps[:, None], (CELLS, CELLS)).flatten(1).clamp_min(0).sqrt()
     appearance = functional.normalize(torch.from_numpy(facts.appearance[rows]), dim=1)
     pixels = small.double()
-    colour = torch.cat([pixels.flatten(2).mean(2), pixels.flatten(2).std(2)], 1)
+    colour = describe_colours(pixels)
     cells = functional.adaptive_avg_pool2d(pixels, (CELLS, CELLS))
     border = cells[:, :, torch.from_numpy(_frame((CELLS, CELLS)))].flatten(1)
     embeddings = {
@@ -169,6 +169,19 @@ def embed(facts: Facts, rows: Rows, small: Tensor) -> dict[str, Values]:
         "pattern": sharpen(pixels).flatten(1),
     }
     return {name: _reduce(points.numpy()) for name, points in embeddings.items()}
+
+
+def describe_colours(pixels: Tensor) -> Tensor:
+    """Describe the colours of images: a cast moves the darkest and the brightest value of a channel in every image alike.
+
+    Args:
+        pixels: Float [n, channels, height, width].
+
+    Returns:
+        Mean, standard deviation, least and largest value of each channel [n, 4 channels].
+    """
+    flat = pixels.flatten(2)
+    return torch.cat([flat.mean(2), flat.std(2), flat.amin(2), flat.amax(2)], 1)
 
 
 def sharpen(pixels: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from seewhy.analyses.audit.groups import FEWEST, LARGEST_SHARE
+from seewhy.analyses.audit.groups import FEWEST, LARGEST_SHARE, describe_colours
 from seewhy.analyses.audit.maps import Pictures, Rows, impute, split_evenly
 from seewhy.core.types import Images
 
@@ -188,7 +188,8 @@ class Cast(Shared):
         gains: Of the spread of each channel [channels].
         shifts: Of the mean of each channel [channels].
         rest_gains: Those of the rest of the class beside other classes.
-        rest_shifts: Those of the rest of the class, at the same size.
+        rest_shifts: Those of the rest of the class, as large as they are: a class has a colour too, and made as strong as a
+            cast of that colour it would be that cast.
         size: (height, width) of the images.
         seed: Of the controls: shifts of the same size in other directions.
     """
@@ -207,7 +208,7 @@ class Cast(Shared):
         return _recolour(images, *self._turn(draw))
 
     def insert_rest(self, images: Images) -> Images:
-        """The same with those of the rest of the class."""
+        """The same with those of the rest of the class, at their own size."""
         return _recolour(images, self.rest_gains, self.rest_shifts)
 
     def remove(self, images: Images, donors: Images, draw: int | None = None) -> list[Images]:
@@ -247,7 +248,7 @@ def refine_members(kind: str, members: Rows, features: Tensor) -> tuple[Rows, Te
 
     An image is a member where its coordinate between the mean of the other images (0) and that of the group (1) is above a
     half: along the difference of the means, inside the mask for a place; for a cast along Fisher's linear discriminant of
-    the mean and spread of each channel.
+    the mean, the spread and the extremes of each channel.
 
     Args:
         kind: `place`, `pattern` or `cast`.
@@ -283,7 +284,7 @@ def compute_features(kind: str, small: Tensor, mask: Tensor | None) -> Tensor:
     """
     pixels = small.double()
     if kind == "cast":
-        return torch.cat([pixels.flatten(2).mean(2), pixels.flatten(2).std(2)], 1)
+        return describe_colours(pixels)
     if kind == "pattern":
         return (pixels - pixels.mean((2, 3), keepdim=True)).flatten(1)
     assert mask is not None
@@ -411,7 +412,6 @@ def measure_shared(
     spreads = [pictures.average_spreads(rows).clamp_min(1e-3) for rows in (members, rest, others)]
     shifts = (means.members - means.rest).mean((1, 2))
     usual = (means.rest - means.others).mean((1, 2))
-    usual = usual * shifts.norm() / usual.norm().clamp_min(1e-12)
     return Cast(spreads[0] / spreads[1], shifts, spreads[1] / spreads[2], usual, pictures.shape[1:], seed)  # type: ignore[arg-type]
 
 

@@ -100,8 +100,7 @@ class Prover:
     ) -> None:
         self.evaluator, self.pictures, self.facts = evaluator, pictures, facts
         self.images, self.places, self.seed = images, places, seed
-        self._small: Tensor | None = None
-        self._features: dict[str, Tensor] = {}
+        self._features: list[tuple[Tensor, str, Tensor]] = []
 
     def list_others(self, target: int) -> Rows:
         """List the images that neither are nor seem to be of a class, in a random order.
@@ -192,11 +191,11 @@ class Prover:
         """The features of a kind; those that do not depend on a mask are remembered for the images that were last."""
         if mask is not None:
             return compute_features(kind, small, mask)
-        if self._small is not small:
-            self._small, self._features = small, {}
-        if kind not in self._features:
-            self._features[kind] = compute_features(kind, small, None)
-        return self._features[kind]
+        for images, name, features in self._features:
+            if images is small and name == kind:
+                return features
+        self._features = [(small, kind, compute_features(kind, small, None)), *self._features[:3]]
+        return self._features[0][2]
 
     def _measure_rise(self, rows: Rows, target: int, shared: Shared, draw: int | None) -> tuple[Values, Tensor]:
         """(rise of the class's probability where it is inserted [n], the probabilities then [n, classes])."""

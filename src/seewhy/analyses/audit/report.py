@@ -58,6 +58,8 @@ WORDS = {
     "pattern": "one pattern over the image",
     "cast": "one cast of colour",
 }
+UNPROVABLE = "not provable"
+"""Verdict of images of many classes, whose objects cannot be told from what they share."""
 HEADING, SMALL = 11.0, 7.5
 
 
@@ -233,7 +235,7 @@ def write_row(number: int, finding: Finding) -> dict[str, Any]:
     Returns:
         A cell for each of `COLUMNS`; nothing where nothing was measured.
     """
-    verdict = "shortcut" if finding.proven else "no effect"
+    verdict = "shortcut" if finding.proven else UNPROVABLE if finding.target == ALL else "no effect"
     row: dict[str, Any] = {
         "number": number,
         "verdict": f"same as {finding.same_as}" if finding.same_as else verdict,
@@ -329,14 +331,16 @@ def draw_finding(number: int, finding: Finding, result: Result, classifier: Clas
     page = create_page(ACROSS, side[1])
     room = page.points(page.width - 2 * MARGIN)
     verdict = "shortcut" if finding.proven else "looked odd, no effect"
-    title = (
-        f"{number}. {finding.subject}: {WORDS[finding.kind]}, {count_noun(len(finding.members), 'image')}; {verdict}"
-    )
+    words, whole = f"{WORDS[finding.kind]}, ", "class"
+    if finding.target == ALL:
+        words, whole, verdict = "evidence at one place, ", "images", UNPROVABLE
+    title = f"{number}. {finding.subject}: {words}{count_noun(len(finding.members), 'image')}; {verdict}"
     y = page.lines(MARGIN, MARGIN * 0.6, wrap(title, room, HEADING, True), HEADING, weight="bold")
-    words = [f"share of the class {_percent(finding.share)}"]
+    lines = [f"share of the {whole} {_percent(finding.share)}"]
     if finding.effects:
-        words.append(f"inserted into others {_range(finding.rise)}, removed {_range(finding.fall)}")
-    for line in (*words, *([finding.reason] if finding.reason else [])):
+        inserted = "" if math.isnan(finding.rise[0]) else f"inserted into others {_range(finding.rise)}, "
+        lines.append(f"{inserted}removed {_range(finding.fall)}")
+    for line in (*lines, *([finding.reason] if finding.reason else [])):
         y = page.lines(MARGIN, y, wrap(line, room, SMALL), SMALL, MUTED)
     painted = normalise(enlarged, compute_scale(enlarged), False)
     overlay = blend_overlay(mean, painted, build_colour_map("default", "unsigned"))

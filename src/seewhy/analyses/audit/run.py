@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from seewhy.analyses.audit.groups import ALL, Group, Subject, find_groups, list_subjects
+from seewhy.analyses.audit.groups import ALL, FEWEST, LARGEST_SHARE, Group, Subject, find_groups, list_subjects
 from seewhy.analyses.audit.maps import FOLDER, Facts, Pictures, Reader, split_evenly
 from seewhy.analyses.audit.proof import TESTS, Candidate, Measurement, Prover
 from seewhy.analyses.audit.verdict import Finding, judge
@@ -153,11 +154,34 @@ def run_audit(
         places = np.searchsorted(looked_at.context, chosen)
         groups = find_groups(facts, chosen, small[places], audit.candidates, audit.resamples, audit.seed)
         print_line(f"{subject.name}: {len(subject.rows):,} images, {len(groups)} groups")
+        of_class = facts.labels[looked_at.context] == subject.target
+        views = [(looked_at, small)]
+        views += [(replace(looked_at, context=looked_at.context[of_class]), small[torch.from_numpy(of_class)])]
         for group in groups:
-            done, restored = _try(prover, looked_at, group, small, audit.effect, store, fresh)
+            view = views[is_of_class(looked_at, group, facts)]
+            done, restored = _try(prover, view[0], group, view[1], audit.effect, store, fresh)
             before += restored
             tried += [done] if done else []
     return Result(pictures, facts, subjects, judge(tried, facts, audit.effect, audit.seed), (reader.before, before))
+
+
+def is_of_class(subject: Subject, group: Group, facts: Facts) -> bool:
+    """Whether a group is held against the images that are labelled with its class alone.
+
+    It is where most of it is, as far as the rest of the class leaves something to hold it against: images of other classes
+    that a network takes for this one look like the group because the network follows what the group shares.
+
+    Args:
+        subject: Of the group.
+        group: The group.
+        facts: Of all images.
+
+    Returns:
+        Whether it is; otherwise all images of the subject's context count.
+    """
+    own = int((facts.labels[subject.rows[group.members]] == subject.target).sum())
+    whole = int((facts.labels[subject.context] == subject.target).sum())
+    return 2 * own > len(group.members) and FEWEST <= own <= LARGEST_SHARE * whole
 
 
 def _try(

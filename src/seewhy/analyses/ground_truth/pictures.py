@@ -284,7 +284,7 @@ LOOKS = ("mark", "watermark", "cast")
 """Forms of a tag."""
 OPACITY = 0.3
 """Of a watermark."""
-CAST = (0.15, 0.0, -0.15)
+CAST = (0.25, 0.0, -0.25)
 """What a colour cast adds to red, green and blue; to one channel of another number the first."""
 
 
@@ -293,7 +293,7 @@ class Tag(GroundTruth):
     """A tag on a share of the training images of one class: a mark in a corner, a watermark, or a colour cast.
 
     A mark is a square in the bottom right corner, a watermark a pattern of rings over the whole image at an opacity of 0.3,
-    a cast a shift of red and blue by 0.15 in opposite directions. The images that are explained are those of other classes
+    a cast a shift of red and blue by 0.25 in opposite directions. The images that are explained are those of other classes
     in which the tag was inserted, for the tagged class, as far as it changed the prediction to that: there it is known what
     decided. At a share of 0 no network should follow it: the clean control. The part `audit` has test pictures, tagged as
     those of the training.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from seewhy.analyses.audit.report import Content
+from seewhy.analyses.audit.report import UNPROVABLE, Content
 from seewhy.report.html.maps import build_data_url, compress_figure
 from seewhy.report.html.render import STYLES, open_templates, read_source, remove_steering
 
@@ -53,6 +53,7 @@ def render_audit(content: Content, title: str, command: str = "", facts: Sequenc
         proven=[row for row in rows if row[1][0] == "shortcut"],
         same=[row for row in rows if row[1][0].startswith("same as")],
         rest=[row for row in rows if row[1][0] == "no effect"],
+        unprovable=[row for row in rows if row[1][0] == UNPROVABLE],
         figures=[(number, build_data_url(compress_figure(png))) for number, png in content.figures.items()],
         style=Markup("\n".join(read_source(environment, name) for name in STYLES)),
     )
