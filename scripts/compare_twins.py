@@ -52,14 +52,20 @@ def stamp(part: TensorImages, share: float) -> None:
 def train(options: argparse.Namespace, seed: int, share: float) -> Classifier:
     """Train a network by the recipe, or read the one that is kept."""
     path = options.networks / f"{options.recipe}_{seed}_{share:g}.safetensors"
-    given = [f"experiment={options.recipe}", f"data.root={options.cifar10}", f"seed={seed}", "trainer=cpu"]
+    given = [
+        f"experiment={options.recipe}",
+        f"data.root={options.cifar10}",
+        f"seed={seed}",
+        "trainer=cpu",
+        "model.weights=random",
+    ]
     cfg = compose("train", [*given, "logger=[]", "callbacks=[]", f"output={options.networks}"])
     if not path.is_file():
         job = build_job(cfg)
         job.data.setup("fit")
         for part in (job.data.training_part, job.data.validation_part):  # type: ignore[attr-defined]
             stamp(part, share)
-        job.trainer.fit(job.classifier, datamodule=job.data)
+        job.trainer.fit(job.classifier.train(), datamodule=job.data)
         options.networks.mkdir(parents=True, exist_ok=True)
         save_weights(job.classifier.network, job.classifier.facts, path)
     return load_classifier(str(cfg.model.name), weights=path)
