@@ -258,7 +258,8 @@ def write_page(rows: list[dict[str, str]]) -> str:
         lines.append(
             f"An audit of {model} with {audited} images of {size} pixels (`{explainer}`) took "
             f"{span(members, 'audit_seconds', 0)} seconds of a shared processor and {span(members, 'passes', 0)} forward "
-            f"passes, its training {span(members, 'train_seconds', 0)} seconds for {members[0]['steps']} batches of 64.  "
+            f"passes, its training {span(members, 'train_seconds', 0)} seconds for {members[0]['steps']} batches of 64; "
+            "what lay in the folder of an earlier attempt (networks, maps, first looks) is not counted.  "
         )
     return "\n".join([*lines, ""])
 
