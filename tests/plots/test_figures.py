@@ -68,7 +68,7 @@ def test_shortening_keeps_the_tail():
 @pytest.mark.parametrize("size", [32, 224])
 @pytest.mark.parametrize("name", NAMES)
 def test_no_words_of_a_panel_touch_or_leave_the_page(signed, size, name):
-    warnings = ("completeness gap 12 % is over 5 %", f"a $long$ warning about {name} " * 8)
+    warnings = ("completeness gap 12 % exceeds the 5 % tolerance", f"a $long$ warning about {name} " * 8)
     assert_legible(draw_panel(explanation(size, signed, name, FILE_NAME, PARAMETERS, warnings)))
 
 

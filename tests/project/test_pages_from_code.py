@@ -101,6 +101,15 @@ def test_a_page_and_the_gallery_show_the_six_lines() -> None:
     assert f"<br>● ● ● ● {planted} ● on 12 images" in write_methods_index({"occlusion": {"verdict": verdict}})
 
 
+def test_every_method_but_a_control_is_judged_or_says_why_not() -> None:
+    measured = read_measured()["methods"]
+    for name in set(METHODS) - set(measure.HELD_AGAINST):
+        verdict = measured[name]["verdict"]
+        stated = [line["line"] for line in verdict.get("lines", [])]
+        assert stated == [line for line in LINES if line != PLANTED] or verdict["refused"], f"{name}: {WRITE}"
+        assert "## Verdict" in PAGES[f"docs/methods/{name}.md"]
+
+
 def test_every_metric_that_needs_no_masks_is_measured() -> None:
     measured = read_measured()["metrics"]
     for name, choice in METRICS.items():

@@ -82,7 +82,7 @@ def test_maps_are_correlated_image_by_image(sweep: Path) -> None:
     assert found["image_0001"] == pytest.approx(-1)
     assert found["image_0002"] == pytest.approx(1), "the larger map is averaged to the smaller"
     assert np.isnan(found["image_0003"]), "a map of zeros has no order"
-    assert pair.methods == [{"name": "grad_cam", "correlation": pytest.approx(5 / 7), "n": 7}]
+    assert pair.methods == [{"name": "grad_cam", "control": False, "correlation": pytest.approx(5 / 7), "n": 7}]
 
 
 def test_changed_predictions_come_first_then_maps_that_differ(sweep: Path) -> None:

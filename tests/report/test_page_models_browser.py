@@ -98,11 +98,33 @@ def test_the_viewer_stays_with_the_model_of_its_picture(opened: Opener) -> None:
     assert other.locator(".card .of-model b").all_inner_texts()[:2] == ["second_net", "first_net"]
 
 
+def test_cards_of_few_pictures_share_a_line(opened: Opener) -> None:
+    for width, beside in ((1400, True), (390, False)):
+        tab = opened(width)
+        boxes = [card.bounding_box() for card in tab.locator(".card").all()[:2]]
+        assert (boxes[0]["y"] == boxes[1]["y"]) == beside
+        pictures = tab.locator(".card").first.locator(".thumbs").first.locator(".thumb").all()
+        assert len({picture.bounding_box()["y"] for picture in pictures}) == 1
+
+
+def test_a_changed_image_leads_to_both_maps(opened: Opener) -> None:
+    tab = opened()
+    table = tab.locator("#models table.models")
+    assert table.locator("img, canvas").count() == 0, "the pictures stand in the gallery, once"
+    first = table.locator("tbody tr").first
+    assert [cell.inner_text() for cell in first.locator("td").all()][-3:-1] == ["✓ cat 0.90", "✗ dog 0.90"]
+    first.locator("button").click()
+    assert [card.get_attribute("data-image") for card in tab.locator(".card").all()] == ["image_0004"]
+    assert tab.locator(".card .of-model b").all_inner_texts() == ["first_net", "second_net"]
+    assert tab.locator(".card .method").all_inner_texts() == ["image", "grad_cam", "random"] * 2
+
+
 def test_the_address_names_the_model(opened: Opener) -> None:
     tab = opened()
     tab.select_option("#model", "1")
     said = lambda one: [each.inner_text() for each in one.locator(".look .said").all()]  # noqa: E731
-    assert any("dog" in words for words in said(tab)), "the second model is wrong on an image, which it shows first"
+    assert "dog" in said(tab)[0], "the second model is wrong on an image, which it shows first"
+    assert all(words.endswith("on second_net") for words in said(tab))
     other = opened()
     other.evaluate("address => { location.hash = address.split('#')[1]; location.reload(); }", tab.url)
     other.wait_for_function("() => $('model').value === '1' && document.querySelector('.card')")

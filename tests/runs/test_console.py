@@ -8,10 +8,12 @@ import math
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
+from torch import nn
 
 from figure_checks import explanation
 from seewhy.core.types import Explanation, Prediction, Target
-from seewhy.runs.console import build_results_table, cut_middle
+from seewhy.runs.console import build_results_table, cut_middle, describe_work
+from tiny import classifier_of
 
 FACES = [f"Faces_easy__image_{number:04d}" for number in (4, 5)]
 CONTRAST = "Greater Swiss Mountain dog - water spaniel"
@@ -59,3 +61,9 @@ def test_a_cut_fits_and_keeps_the_end(text: str, width: int) -> None:
     assert cell_len(cut) <= width
     assert text.endswith(cut.partition("…")[2])
     assert cut_middle(text, 40) == text
+
+
+@pytest.mark.parametrize(("width", "words"), [(100, "300 parameters"), (20_000, "0.1 M parameters")])
+def test_a_small_network_has_its_parameters_counted(width: int, words: str) -> None:
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, width, bias=False))
+    assert f", {words}, on cpu" in describe_work(classifier_of(network, 8, width))

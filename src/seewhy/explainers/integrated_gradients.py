@@ -142,8 +142,8 @@ def describe_map_error(facts: Mapping[str, float], map_tolerance: float, max_ste
     error = facts.get("map_error", 0.0)
     if error <= map_tolerance:
         return []
-    words = f"the map has not converged: its estimated error {100 * error:.1f} % is over {100 * map_tolerance:g} %"
-    return [f"{words} with at most {max_steps} steps; set explainer.max_steps"]
+    words = f"the map has not converged with at most {max_steps} steps: its estimated error"
+    return [f"{words} {100 * error:.1f} % exceeds the {100 * map_tolerance:g} % tolerance; set explainer.max_steps"]
 
 
 NEGLIGIBLE = 1e-8

@@ -69,11 +69,12 @@ def describe_work(
         The network, the method, and the images with the cost of the work, one line each.
     """
     facts = classifier.facts
-    parameters = sum(parameter.numel() for parameter in classifier.parameters()) / 1e6
+    count = sum(parameter.numel() for parameter in classifier.parameters())
+    parameters = f"{count / 1e6:.1f} M" if count >= 50_000 else f"{count:,}"
     network = (
         f"[bold]{escape(classifier.name)}[/]  {escape(classifier.origin)}; {len(facts.classes)} classes "
         f"({escape(facts.classes[0])} ... {escape(facts.classes[-1])}), {facts.describe_input()}, "
-        f"{parameters:.1f} M parameters, on {classifier.device}"
+        f"{parameters} parameters, on {classifier.device}"
     )
     if explainer is None:
         return network

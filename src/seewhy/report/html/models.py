@@ -10,25 +10,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 from torch.nn import functional
 
 from seewhy.core.target_choice import name_image
-from seewhy.core.types import Explanation
 from seewhy.core.words import count_noun
-from seewhy.plots import heatmaps
-from seewhy.plots.explanation import normalise_map
 from seewhy.report.comparison import Comparison
 from seewhy.report.html.gallery import Method, read_number
-from seewhy.report.html.maps import build_data_url, compute_agreement
+from seewhy.report.html.maps import compute_agreement
 from seewhy.report.runs import Run, read_map
-from seewhy.report.sheets import read_explanations
 from seewhy.statistics.schema import ARROWS
 from seewhy.statistics.summary import check_table
 from seewhy.statistics.tests import compare_pairs
 
 SHOWN = 12
-"""Images that stand side by side; the tables count all."""
+"""Images that are listed; the tables count all."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +34,12 @@ class ModelPair:
         first: Label of the first network.
         second: Label of the second one.
         counts: (words, value) about the predictions.
-        methods: Of each shared method: name, mean rank correlation of the maps of an image, number of images.
+        methods: Of each shared method: name, whether it is a control, mean rank correlation of the maps of an image,
+            number of images.
         scores: Of each shared method and metric with a direction: both means, the difference and its test.
-        pictured: The method whose maps are shown; empty where none is.
-        images: The images that changed most: name, label, changed, correlation, and of both networks prediction,
-            probability, correctness, target and the address of the overlay.
+        mapped: The method whose maps decide the order of the images.
+        images: The images that changed most: name, image (without its target), label, changed, correlation, and of both
+            networks prediction, probability, correctness and target. Their maps are in the gallery, a row a network.
         total: Number of images, or of targets of images where several are explained.
     """
 
@@ -52,7 +48,7 @@ class ModelPair:
     counts: list[tuple[str, str]]
     methods: list[dict[str, Any]]
     scores: list[dict[str, Any]]
-    pictured: str
+    mapped: str
     images: list[dict[str, Any]]
     total: int
 
@@ -83,9 +79,10 @@ def _build_pair(one: Comparison, other: Comparison, shared: Sequence[tuple[Metho
     first, second = (method.run.predictions for method in shared[0])
     images = [str(name) for name in first.index if name in second.index]
     correlations = {pair[0].label: {image: _correlate(pair, image) for image in images} for pair in shared}
+    controls = {pair[0].label for pair in shared if pair[0].control}
     methods = [
-        {"name": label, "correlation": _average(values), "n": len(_list_by_image(values))}
-        for label, values in correlations.items()
+        {"name": name, "control": name in controls, "correlation": _average(each), "n": len(_list_by_image(each))}
+        for name, each in correlations.items()
     ]
     shown = next((pair for pair in shared if not pair[0].control), shared[0])
     similar = correlations[shown[0].label]
@@ -99,8 +96,8 @@ def _build_pair(one: Comparison, other: Comparison, shared: Sequence[tuple[Metho
         other.joined.model,
         _count_changes(shared[0][0].run, shared[0][1].run, images),
         methods,
-        _compare_scores(one, other, [pair[0].label for pair in shared], seed),
-        shown[0].label if any(row["both"][0]["overlay"] for row in rows) else "",
+        _compare_scores(one, other, {pair[0].label: pair[0].control for pair in shared}, seed),
+        shown[0].label,
         rows,
         len(images),
     )
@@ -174,7 +171,7 @@ def _count_changes(one: Run, other: Run, explained: Sequence[str]) -> list[tuple
     return counts
 
 
-def _compare_scores(one: Comparison, other: Comparison, labels: Sequence[str], seed: int) -> list[dict[str, Any]]:
+def _compare_scores(one: Comparison, other: Comparison, labels: Mapping[str, bool], seed: int) -> list[dict[str, Any]]:
     """Means of every shared method and metric with a direction, and the test of their difference on the same images."""
     rows = []
     tables = [check_table(each.joined.table) for each in (one, other)]
@@ -192,6 +189,7 @@ def _compare_scores(one: Comparison, other: Comparison, labels: Sequence[str], s
             rows.append(
                 {
                     "method": label,
+                    "control": labels[label],
                     "metric": metric,
                     "arrow": ARROWS[fact.better],
                     "first": float(values["a"].mean()),
@@ -207,30 +205,26 @@ def _compare_scores(one: Comparison, other: Comparison, labels: Sequence[str], s
 def _build_rows(
     images: Sequence[str], pair: tuple[Method, Method], similar: Mapping[str, float], changed: Mapping[str, bool]
 ) -> list[dict[str, Any]]:
-    """The images side by side."""
-    read = [read_explanations(method.run.folder, images) for method in pair]
+    """The images, with what both networks say of each."""
+    tables = [method.run.predictions for method in pair]
     rows = []
     for image in images:
-        both = []
-        for method, explanations in zip(pair, read, strict=True):
-            row = method.run.predictions.loc[image]
-            both.append(
-                {
-                    "predicted": str(row["predicted"]),
-                    "probability": read_number(row["probability"]),
-                    "correct": str(row["correct"]),
-                    "target": str(row["target"]),
-                    "overlay": _paint(explanations[image]) if image in explanations else "",
-                }
-            )
-        original = next((each[image] for each in read if image in each), None)
+        both = [
+            {
+                "predicted": str(row["predicted"]),
+                "probability": read_number(row["probability"]),
+                "correct": str(row["correct"]),
+                "target": str(row["target"]),
+            }
+            for row in (table.loc[image] for table in tables)
+        ]
         rows.append(
             {
-                "name": _name_row(image, pair[0].run.predictions.loc[image]),
-                "label": str(pair[0].run.predictions.loc[image, "label"]),
+                "name": _name_row(image, tables[0].loc[image]),
+                "image": name_image(image),
+                "label": str(tables[0].loc[image, "label"]),
                 "changed": bool(changed[image]),
                 "correlation": similar[image],
-                "picture": _encode(original.picture) if original is not None else "",
                 "both": both,
             }
         )
@@ -241,17 +235,3 @@ def _name_row(name: str, prediction: Any) -> str:
     """The image, with its target as it was set where several are explained."""
     image = name_image(name)
     return name if image == name else f"{image} @ {prediction['target_policy']}"
-
-
-def _paint(explanation: Explanation) -> str:
-    """The overlay of a map, or the grey image where the map cannot be drawn."""
-    scale = heatmaps.compute_scale(explanation.attribution)
-    if not scale:
-        return _encode(explanation.picture.mean(0, keepdim=True).expand(3, -1, -1))
-    normalised, colour_map = normalise_map(explanation, scale, heatmaps.NAMES[0])
-    painted = heatmaps.blend_overlay(explanation.picture, heatmaps.average_fine_map(normalised), colour_map)
-    return _encode(torch.from_numpy(painted).permute(2, 0, 1))
-
-
-def _encode(picture: Tensor) -> str:
-    return build_data_url(heatmaps.encode_preview(picture))

@@ -7,7 +7,9 @@ function refresh(first = true) {
   state.page = Math.min(state.page, pages - 1);
   const shown = groups.slice(state.page * PER_PAGE, (state.page + 1) * PER_PAGE);
   $('cards').querySelectorAll('.thumb').forEach((button) => painter.unobserve(button));
-  $('cards').classList.toggle('pairs', shownMethods().length < 2);
+  const beside = shownMethods().length;
+  $('cards').classList.toggle('pairs', beside < 2);
+  $('cards').classList.toggle('halves', beside === 2 || beside === 3);
   $('cards').replaceChildren(...shown.map(card));
   const all = model().images.length;
   const total = grouped(model().images.map((_, i) => i)).length;
@@ -114,7 +116,7 @@ function fillFocus() {
     const mark = { yes: '✓ ', no: '✗ ' }[correct] || '';
     return rove(element('article', { class: 'look', 'data-image': name },
       element('div', { class: 'two' }, thumb(i, null).querySelector('.thumb'), thumb(i, shown).querySelector('.thumb')),
-      element('h3', {}, image), element('p', { class: 'said' }, `${mark}${predicted} ${share(probability)}, ${name === image ? '' : `${sayTarget(i)}, `}map of ${explainers[shown].name}`),
+      element('h3', {}, image), element('p', { class: 'said' }, `${mark}${predicted} ${share(probability)}, ${name === image ? '' : `${sayTarget(i)}, `}map of ${explainers[shown].name}${FACTS.models.length > 1 ? ` on ${model().model}` : ''}`),
       element('ul', { class: images[i].suspicion >= 1 ? 'reasons' : 'reasons calm' }, ...reasons.slice(0, 3).map((words) => element('li', {}, words)))));
   }));
 }
@@ -295,6 +297,7 @@ function start() {
   $('csv').addEventListener('click', downloadScores);
   $('link').addEventListener('click', () => copy($('link'), `${location.href.split('#')[0]}#${viewAddress() || 'gallery'}`));
   for (const button of document.querySelectorAll('[data-class]')) button.addEventListener('click', () => { $('label').value = `=${button.dataset.class}`; $('more').open = true; refresh(); $('gallery').scrollIntoView(); });
+  for (const button of document.querySelectorAll('[data-find]')) button.addEventListener('click', () => { $('search').value = button.dataset.find; $('more').open = true; refresh(); $('gallery').scrollIntoView(); });
   for (const row of document.querySelectorAll('.board tbody tr')) row.querySelector('button')?.addEventListener('click', () => sortBy(row.dataset.explainer, row.closest('table').dataset.model));
   for (const button of document.querySelectorAll('[data-open]')) button.addEventListener('click', () => openFirst(button.closest('table').dataset.model, button.dataset.open));
   for (const dot of document.querySelectorAll('.scatter [data-image]')) dot.addEventListener('click', () => openNamed(Number(dot.closest('figure').dataset.model), dot.dataset.image));

@@ -171,7 +171,11 @@ function otherModels(name) {
 function nameModel(at, image) {
   const facts = model(at).images[image];
   return element('p', { class: 'said of-model' }, element('b', {}, model(at).model), sayPrediction(facts),
-    facts.target === facts.predicted ? null : element('span', {}, sayTarget(image, at)));
+    facts.target === facts.predicted ? null : element('span', {}, sayTarget(image, at)), sayNext(facts));
+}
+
+function sayNext({ top }) {
+  return top.length > 1 ? element('span', { class: 'top' }, `then ${top.slice(1, 3).join(', ')}`) : null;
 }
 
 function card(targets) {
@@ -182,7 +186,7 @@ function card(targets) {
     many ? null : sayPrediction(facts),
     facts.label && (many || facts.correct !== 'yes') ? element('span', {}, `true: ${facts.label}`) : null,
     alone && !many && facts.target !== facts.predicted ? element('span', {}, sayTarget(targets[0])) : null,
-    facts.top.length > 1 ? element('span', { class: 'top' }, `then ${facts.top.slice(1, 3).join(', ')}`) : null,
+    many ? null : sayNext(facts),
     ...(alone ? sayAgreement(targets[0]) : []));
   return rove(element('article', { class: 'card', 'data-image': facts.image },
     element('header', {}, element('h3', {}, facts.image), line),
