@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
@@ -32,6 +33,14 @@ def test_loggers_are_picked_like_metrics_and_switched_off(task: str) -> None:
         assert compose(task, [off]).logger == {}
     assert list(compose(task, ["logger=[tensorboard,csv]"]).logger) == ["tensorboard", "csv"]
     assert list(compose(task, ["logger=[csv,wandb,mlflow]"]).logger) == ["csv", "wandb", "mlflow"]
+
+
+@pytest.mark.parametrize("task", ["explain", "train", "robustness", "synthesize"])
+def test_jobs_of_a_sweep_are_announced_without_the_name_of_the_library(task: str) -> None:
+    composed(task, ["hydra.mode=MULTIRUN"])
+    logging = HydraConfig.get().hydra_logging
+    assert logging.root.handlers == ["console"] and logging.handlers.console.formatter == "simple"
+    assert logging.formatters.simple.format == "%(message)s"
 
 
 OF_THE_USER = {"own": "needs the code", "transformers": r"needs model\.name"}
