@@ -233,4 +233,6 @@ def test_groups_name_their_metrics() -> None:
     groups = {name: list(OmegaConf.load(FOLDER / f"{name}.yaml").defaults) for name in GROUPS}
     assert groups["all"] == [path.stem for path in YAMLS]
     assert groups["removers"] == [f"srg_{remover}" for remover in REMOVERS]
-    assert groups["verdict"] == ["completeness", "model_randomization", "removers", "stability"]
+    assert groups["verdict"] == ["completeness", "model_randomization", "removers", "stability", "_self_"], (
+        "_self_: its own budgets"
+    )
