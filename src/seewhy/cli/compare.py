@@ -12,6 +12,7 @@ from seewhy.cli.build import build_trainer, read_test_images
 from seewhy.cli.instantiate import build_object
 from seewhy.cli.load import load_classifier
 from seewhy.core.errors import UserError, name_key
+from seewhy.runs.console import TextConsole
 from seewhy.runs.stored_json import read_form
 
 if TYPE_CHECKING:
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 
 FAILED = 3
 """Exit code where the reasons are not the same."""
+SEEDS = (
+    "the band is a's own noise: networks of two seeds agree much less than that. After a new training, give a third "
+    "network of the recipe as band="
+)
+"""What to do where a new training was held against the noise of one network."""
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt")
 
 
@@ -61,6 +67,8 @@ def compare(cfg: DictConfig, record: RunRecord) -> None:
         comparison.add(pairs)
     verdict, results = comparison.write(Path(cfg.output))
     record.update(**results)
+    if verdict.passed is False and band is None and cfg.b is not None:
+        TextConsole().print(SEEDS, soft_wrap=True, markup=False)
     if verdict.passed is False and cfg.fail:
         record.update(status="completed")
         raise SystemExit(FAILED)
