@@ -88,7 +88,7 @@ def test_the_viewer_stays_with_the_model_of_its_picture(opened: Opener) -> None:
     assert tab.inner_text("#viewer-title .tag") == "second_net"
     tab.keyboard.press("ArrowDown")
     assert tab.evaluate("[there().model, there().images[viewer.image].name]") == ["second_net", "image_0002"]
-    address = tab.url
+    address = tab.evaluate("location.href")
     other = opened()
     other.evaluate("address => { location.hash = address.split('#')[1]; location.reload(); }", address)
     other.wait_for_function("() => document.readyState === 'complete' && document.querySelector('#viewer-title')")
@@ -126,7 +126,9 @@ def test_the_address_names_the_model(opened: Opener) -> None:
     assert "dog" in said(tab)[0], "the second model is wrong on an image, which it shows first"
     assert all(words.endswith("on second_net") for words in said(tab))
     other = opened()
-    other.evaluate("address => { location.hash = address.split('#')[1]; location.reload(); }", tab.url)
+    other.evaluate(
+        "address => { location.hash = address.split('#')[1]; location.reload(); }", tab.evaluate("location.href")
+    )
     other.wait_for_function("() => $('model').value === '1' && document.querySelector('.card')")
     assert other.evaluate("model().model") == "second_net"
     assert said(other) == said(tab)
