@@ -12,7 +12,6 @@ from seewhy.cli.build import build_trainer, read_test_images
 from seewhy.cli.instantiate import build_object
 from seewhy.cli.load import load_classifier
 from seewhy.core.errors import UserError, name_key
-from seewhy.runs.console import TextConsole
 from seewhy.runs.stored_json import read_form
 
 if TYPE_CHECKING:
@@ -45,6 +44,7 @@ def compare(cfg: DictConfig, record: RunRecord) -> None:
 
     from seewhy.analyses.compare.measure import COPIES, NOISE, compare_networks
     from seewhy.analyses.compare.report import Comparison
+    from seewhy.runs.console import TextConsole
 
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
