@@ -24,8 +24,9 @@ from seewhy.report.verdict import (
     build_verdict_table,
     find_outcome,
     judge_alone,
+    judge_measured,
     judge_methods,
-    measure_lines,
+    measure_method,
 )
 from seewhy.report.write import write_report, write_run_page
 from seewhy.statistics.schema import MetricFact
@@ -259,7 +260,11 @@ def test_methods_are_judged_in_memory_as_their_metrics_say() -> None:
     explainers = {"random": Random(), "edges": Edges(), "centre": Centre(), "saliency": Saliency()}
     images, classifier = random_images(8, 32), small_cnn()
     targets = classifier(images).argmax(1).detach()
-    judgement = measure_lines(classifier, explainers, images, targets, n_samples=1)
+    measured = {
+        name: measure_method(classifier, name, explainer, images, targets, n_samples=1)
+        for name, explainer in explainers.items()
+    }
+    judgement = judge_measured(classifier, measured)
     assert judgement is not None
     (lines,) = judgement.lines.values()
     said = {each.line: each for each in lines}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ import pandas as pd
 
 from seewhy.core.errors import UserError
 from seewhy.report.constructs import ConstructRanks, rank_by_construct
-from seewhy.report.runs import Run
+from seewhy.report.runs import Run, find_model_settings
 from seewhy.statistics.ranks import Ranks, rank_explainers
 from seewhy.statistics.schema import Direction, MetricFact
 from seewhy.statistics.summary import check_table, pivot_by_image, pivot_draws, summarise_metrics
@@ -21,8 +20,6 @@ TOLERANCE = 0.02
 """Largest difference of a probability that another device or number of threads may make."""
 CONTROL = "random"
 CONTROLS = (CONTROL, "edges", "centre")
-ARCHITECTURE = re.compile(r"\+*model(=|\.(name|size|build|architecture|arguments)\b)")
-"""Settings that choose an architecture."""
 
 
 @dataclass(frozen=True)
@@ -96,23 +93,6 @@ def _join_group(model: str, runs: Sequence[Run], facts: dict[str, MetricFact]) -
         runs[0].model[0],
         find_model_settings(runs[0].record.get("overrides") or (), runs[0].model[0]),
     )
-
-
-def find_model_settings(overrides: Sequence[str], network: str) -> str:
-    """Find the settings that choose an architecture, without weights and what else belongs to one run.
-
-    >>> find_model_settings(["model=timm", "model.name=resnet18", "seed=1", "model.weights=own.pt"], "resnet18")
-    'model=timm model.name=resnet18'
-
-    Args:
-        overrides: Of a command line.
-        network: The name of the architecture.
-
-    Returns:
-        They, for another command line; `model=` and the name where none was given.
-    """
-    chosen = [text for text in overrides if ARCHITECTURE.match(text)]
-    return shlex.join(chosen) if any(text.startswith("model=") for text in chosen) else f"model={network}"
 
 
 def _describe_run(run: Run) -> dict[str, object]:

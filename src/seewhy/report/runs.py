@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import glob
+import re
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,8 @@ MEANS = ("mean", "low", "high")
 """Columns of numbers of robustness_summary.csv."""
 NUMBERS = {name: ["", "nan"] for name in (*MEANS, "logit", "probability")}
 """Columns of numbers, and the texts in them that mean no value."""
+ARCHITECTURE = re.compile(r"\+*model(=|\.(name|size|build|architecture|arguments)\b)")
+"""Settings that choose an architecture."""
 
 
 @dataclass(frozen=True)
@@ -349,3 +353,20 @@ def _read(path: Path, types: dict[str, Any], numbers: Sequence[str] = ()) -> pd.
 
 def _shorten_reason(error: Exception) -> str:
     return str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+
+
+def find_model_settings(overrides: Sequence[str], network: str) -> str:
+    """Find the settings that choose an architecture, without weights and what else belongs to one run.
+
+    >>> find_model_settings(["model=timm", "model.name=resnet18", "seed=1", "model.weights=own.pt"], "resnet18")
+    'model=timm model.name=resnet18'
+
+    Args:
+        overrides: Of a command line.
+        network: The name of the architecture.
+
+    Returns:
+        They, for another command line; `model=` and the name where none was given.
+    """
+    chosen = [text for text in overrides if ARCHITECTURE.match(text)]
+    return shlex.join(chosen) if any(text.startswith("model=") for text in chosen) else f"model={network}"

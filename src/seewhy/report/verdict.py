@@ -389,31 +389,3 @@ def judge_measured(classifier: Classifier, measured: Mapping[str, Measured], see
         classifier.name,
     )
     return judge_methods(compare_runs(joined, seed), pd.DataFrame(columns=list(COLUMNS)))
-
-
-def measure_lines(
-    classifier: Classifier,
-    explainers: Mapping[str, Explainer],
-    images: Images,
-    targets: Classes,
-    seed: int = 0,
-    n_samples: int = 3,
-) -> Judgement | None:
-    """Measure and judge methods on images in memory, without run folders, such as those of a planted network.
-
-    Args:
-        classifier: The network.
-        explainers: By name, with the controls `random`, `edges` and `centre` among them.
-        images: float32 [n, channels, height, width] in [0, 1].
-        targets: int64 [n].
-        seed: Of metrics, bootstrap and tests.
-        n_samples: Noisy images of `stability`.
-
-    Returns:
-        The verdict, whose line of planted data is open; None where there are only controls.
-    """
-    measured = {
-        name: measure_method(classifier, name, explainer, images, targets, seed, n_samples)
-        for name, explainer in explainers.items()
-    }
-    return judge_measured(classifier, measured, seed)

@@ -120,7 +120,7 @@ def run_audit(
     digest = digest_plan({**(plan or {}), **method, "weights": classifier.weights_sha256, "seed": audit.seed})
     cost = explainer.passes_per_image(size=classifier.facts.size, classes=len(classifier.facts.classes))
     each = "as many as its map needs" if cost is None else f"{cost[0] + 1} forward and {cost[1]} backward"
-    print_line(f"passes for each image: {each}")
+    print_line(f"passes for each image: {each}; with a mask 2 more forward")
     reader = Reader(classifier, explainer, out, digest, audit.probe_batch_size, audit.seed)
     pictures, facts = reader.read(batches)
     names = classifier.facts.classes
