@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from benchmarking.clock import synchronise
+from benchmarking.clock import read_clock
 from seewhy.models import batched
 from seewhy.models.classifier import Classifier, Passes
 
@@ -42,13 +41,12 @@ def bare_pass(classifier: Classifier, images: Tensor, gradient: bool) -> float:
     """Seconds per image of one pass over a batch."""
     with torch.set_grad_enabled(gradient), classifier.frozen():
         leaves = images.detach().clone().requires_grad_(gradient)
-        synchronise(images.device)
-        start = time.perf_counter()
+        start = read_clock(images.device)
         total = classifier(leaves).sum()
         if gradient:
             torch.autograd.grad(total, leaves)
-        synchronise(images.device)
-    return (time.perf_counter() - start) / len(images)
+        spent = read_clock(images.device) - start
+    return spent / len(images)
 
 
 def best_sizes(classifier: Classifier, image: Tensor, budget: float = 1.5) -> tuple[int, int]:
@@ -68,8 +66,8 @@ def _best_size(classifier: Classifier, image: Tensor, gradient: bool, budget: fl
             break
         if found[size] * size > LONGEST:
             break
-    start, rounds = time.perf_counter(), 0
-    while rounds < 2 or time.perf_counter() - start < budget:
+    start, rounds = read_clock(image.device), 0
+    while rounds < 2 or read_clock(image.device) - start < budget:
         for size in found:
             again = bare_pass(classifier, image.expand(size, -1, -1, -1), gradient)
             found[size] = min(found[size], again)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarking.clock import counts_processor
 from benchmarking.place import ROOT
 
 PACKAGES = "torch torchvision captum grad-cam torchcam saliency zennit quantus numpy scipy timm".split()
@@ -20,7 +21,7 @@ def facts(device: str, seconds: float, options: str) -> dict[str, str]:
     return {
         "machine": f"{_processor()}, {os.cpu_count()} cores, {_memory()}, {platform.system()}",
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",
-        "threads": str(torch.get_num_threads()),
+        "threads": "one thread (processor time)" if counts_processor(device) else f"{torch.get_num_threads()} threads",
         "versions": ", ".join([f"python {platform.python_version()}", *(_version(name) for name in PACKAGES)]),
         "commit": _git("rev-parse", "--short", "HEAD")
         + (" with changes" if _git("status", "--porcelain", "-uno") else ""),

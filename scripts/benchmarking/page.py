@@ -79,8 +79,10 @@ def write_page(
     earlier: Sequence[str] = (),
 ) -> None:
     """Goals first, then the tables; `earlier` are the runs whose rows were kept."""
-    about = {key: value for key, value in facts.items() if key not in ("commit", "command", "took", "machine")}
-    run = f"{RUN} {facts['commit']} on {facts['machine']}: `{facts['command']}`, {facts['took']}"
+    about = {
+        key: value for key, value in facts.items() if key not in ("commit", "command", "took", "machine", "threads")
+    }
+    run = f"{RUN} {facts['commit']} on {facts['machine']}, {facts['threads']}: `{facts['command']}`, {facts['took']}"
     run += "".join(f"; {floor}" for floor in floors)
     parts = [HEAD, *(f"- {key}: {value}" for key, value in about.items()), *earlier, run, ""]
     parts += ["## Goals", "", "| goal | | measured |", "|---|---|---|"]

@@ -2,11 +2,12 @@
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from benchmarking import metrics
-from benchmarking.clock import Spread, in_turn, ratio
+from benchmarking.clock import Spread, in_turn, ratio, read_clock
 from benchmarking.command import ROOT, main, parsed
 from benchmarking.compare import peer_rows
 from benchmarking.floor import Floor, work
@@ -102,6 +103,22 @@ def test_calls_are_made_in_turn() -> None:
     assert made == ["a", "b"] * 4
     assert [len(times) for times in found.values()] == [3, 3]
     assert ratio([2.0, 9.0, 4.0], [1.0, 3.0, 4.0]) == Spread(2.0, 1.0, 3.0)
+
+
+def test_one_thread_is_measured_by_the_processor_and_more_by_the_wall(monkeypatch: pytest.MonkeyPatch) -> None:
+    clocks = SimpleNamespace(process_time=lambda: 1.0, perf_counter=lambda: 2.0)
+    monkeypatch.setattr("benchmarking.clock.time", clocks)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert read_clock(torch.device("cpu")) == 1.0
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert read_clock(torch.device("cpu")) == 2.0
+
+
+def test_each_network_has_its_goals() -> None:
+    rows = [Row("method", "first", "rise", ratio=1.05), Row("method", "second", "rise", ratio=1.2)]
+    verdicts = {goal.wanted: goal.verdict for goal in goals(rows, "cpu")}
+    assert verdicts["every attribution method at most 1.10 x its floor on first"] == "holds"
+    assert verdicts["every attribution method at most 1.10 x its floor on second"] == "misses"
 
 
 def test_the_floor_counts_each_backward_pass_with_its_forward_pass() -> None:
