@@ -318,12 +318,23 @@ def test_networks_that_do_not_use_the_feature_give_no_score() -> None:
     assert kept["reason"] == "without the networks 5, which do not use the feature"
 
 
+def test_where_most_beat_both_the_others_are_named() -> None:
+    cells = [*make_cells("edges", 0.4), *make_cells("first", 0.6), *make_cells("second", 0.5), *make_cells("low", 0.3)]
+    (sentence,) = describe_finding(build_certificate(cells, "net"))
+    assert sentence.endswith("2 of 3 methods beat both chance and edges; above chance, but not above edges: `low`.")
+
+
 def test_the_finding_is_in_words_with_numbers() -> None:
     table = build_certificate([*make_cells("edges", 0.4), *make_cells("right", 0.6), *make_cells("wrong", 0.1)], "net")
     (sentence,) = describe_finding(table)
     assert sentence.startswith("**patch** on `net`: `right` is highest, area under the precision-recall curve 0.60")
     assert "chance 0.20, edges 0.40; 40 images, 3 networks)" in sentence
     assert sentence.endswith("1 of 2 methods beat both chance and edges: `right`; not above chance: `wrong`.")
+    several = pd.concat([table.assign(ground_truth=kind) for kind in ("patch", "xor", "grid", "tag_50")])
+    first, *others = describe_finding(several)
+    assert first.startswith("Of 4 cells")
+    assert "`right` 4 of 4, `wrong` 0 of 4; least often: `wrong` 0 of 4, `right` 4 of 4." in first
+    assert len(others) == 4
     page = write_page(table, "Ground truth", "make ground_truth")
     assert "| `right` | **0.60** (0.59 to 0.61) |" in page
 

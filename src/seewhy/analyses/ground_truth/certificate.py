@@ -27,6 +27,8 @@ CERTIFICATE = CHECKOUT / "logbook" / "certificate.csv"
 """The certificate of the checkout."""
 FEWEST_NETWORKS = 2
 """Networks below which a cell has no score: nothing is known of how much networks differ."""
+FEWEST_CELLS = 4
+"""Kinds of truth and architectures below which nothing is said of them together."""
 CONTROLS = ("random", "edges", "centre")
 WORDS = {
     "relevance_mass": "share of the attribution on the feature",
@@ -228,16 +230,17 @@ def read_certificate(path: str | Path | None = None) -> pd.DataFrame:
 
 
 def describe_finding(certificate: pd.DataFrame, metric: str = TRUTH) -> list[str]:
-    """Describe in words what a certificate shows, a sentence for each setting.
+    """Describe in words what a certificate shows, a sentence for each setting and model.
 
     Args:
         certificate: See `build_certificate`.
         metric: The score that is named.
 
     Returns:
-        The sentences.
+        The sentences: over all settings and models where there are several, then one for each. Of the methods that beat
+        both, chance and edges, and of those that do not, the fewer are named.
     """
-    sentences = []
+    sentences = _sum_up(certificate, metric)
     for (setting, model), table in certificate[certificate["metric"] == metric].groupby(
         ["ground_truth", "model"], sort=False
     ):
@@ -248,20 +251,46 @@ def describe_finding(certificate: pd.DataFrame, metric: str = TRUTH) -> list[str
             sentences.append(f"**{setting}** on `{model}`: no score. {reasons}.")
             continue
         best = scored.sort_values(["value", "explainer"], ascending=[False, True]).iloc[0]
-        both = scored[(scored["beats_chance"] == "yes") & (scored["beats_edges"] == "yes")]
-        none = scored[scored["beats_chance"] != "yes"]
+        above, over = scored["beats_chance"] == "yes", scored["beats_edges"] == "yes"
+        both = scored[above & over]
         words = [
             f"**{setting}** on `{model}`: `{best['explainer']}` is highest, {WORDS[metric]} {best['value']:.2f} "
             f"(95 % interval {best['low']:.2f} to {best['high']:.2f}; chance {best['chance']:.2f}, edges "
             f"{best['edges']:.2f}; {int(best['n_images'])} images, {int(best['n_networks'])} networks)",
-            f"{len(both)} of {len(scored)} methods beat both chance and edges{_list_names(both)}",
+            f"{len(both)} of {len(scored)} methods beat both chance and edges"
+            + (_list_names(both) if 2 * len(both) <= len(scored) else ""),
         ]
-        if len(none):
+        if 2 * len(both) > len(scored) and len(chance := scored[above & ~over]):
+            words.append(f"above chance, but not above edges{_list_names(chance)}")
+        if len(none := scored[~above]):
             words.append(f"not above chance{_list_names(none)}")
-        if (refused := methods[methods["value"].isna()]).shape[0]:
+        if len(refused := methods[methods["value"].isna()]):
             words.append(f"without a score{_list_names(refused)}")
         sentences.append("; ".join(words) + ".")
     return sentences
+
+
+def _sum_up(certificate: pd.DataFrame, metric: str) -> list[str]:
+    """A sentence on the methods that beat both, chance and edges, in most and in fewest of several cells."""
+    table = certificate[(certificate["metric"] == metric) & certificate["value"].notna()]
+    scored = table[~table["explainer"].isin(CONTROLS)]
+    cells = len(scored[["ground_truth", "model"]].drop_duplicates())
+    if cells < FEWEST_CELLS:
+        return []
+    both = (scored["beats_chance"] == "yes") & (scored["beats_edges"] == "yes")
+    counts = both.groupby(scored["explainer"]).agg(["sum", "count"]).reset_index()
+    counts = counts[counts["count"] >= cells / 2]
+    counts["share"] = counts["sum"] / counts["count"]
+
+    def name_few(few: pd.DataFrame) -> str:
+        return ", ".join(f"`{row.explainer}` {row.sum} of {row.count}" for row in few.itertuples(index=False))
+
+    most = counts.sort_values(["share", "sum", "explainer"], ascending=[False, False, True])
+    least = counts.sort_values(["share", "explainer"])
+    return [
+        f"Of {cells} cells (a kind of truth and an architecture) with scores, most often beat both chance and edges, of the "
+        f"methods with a score in at least half of them: {name_few(most.head(5))}; least often: {name_few(least.head(3))}."
+    ]
 
 
 def _list_names(table: pd.DataFrame) -> str:
