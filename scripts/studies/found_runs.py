@@ -15,7 +15,7 @@ from seewhy.core.errors import UserError
 from seewhy.metrics.similarity import compute_spearman
 from seewhy.report.runs import Run, read_record, read_run
 from seewhy.runs.attribution_files import read_attribution
-from seewhy.statistics.intervals import compute_mean_intervals
+from seewhy.statistics.intervals import Bounds, compute_mean_intervals
 from seewhy.statistics.summary import summarise_metrics
 
 
@@ -79,12 +79,12 @@ def metric_mean(run: Run, metric: str, seed: int = 0) -> Mean:
     return Mean(row["mean"], row["low"], row["high"], row["n"])
 
 
-def mean(sample: Iterable[float], seed: int = 0) -> Mean:
-    """Mean and interval of the finite values; UserError where there is none."""
+def mean(sample: Iterable[float], seed: int = 0, bounds: Bounds | None = None) -> Mean:
+    """Mean and interval of the finite values of a quantity with these bounds; UserError where there is none."""
     finite = np.array([value for value in sample if np.isfinite(value)], dtype=np.float64)
     if not finite.size:
         raise UserError("there is no finite value to take the mean of")
-    (interval,) = compute_mean_intervals([finite], seed)
+    (interval,) = compute_mean_intervals([finite], seed, bounds=bounds)
     return Mean(float(finite.mean()), interval.low, interval.high, len(finite))
 
 

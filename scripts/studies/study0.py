@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from seewhy.report.runs import Run
+from seewhy.statistics.intervals import DIFFERENCE
 from studies.found_runs import Mean, maps, mean, metric_values, rank_correlation, read_parameter, run_of, runs, share
 from studies.interval_figure import interval_figure
 from studies.leaderboard import leaderboard_rows, means_by_explainer, not_better
@@ -26,8 +27,8 @@ def mix_up(predicted: Run, true: Run) -> tuple[Mean, Mean]:
     one, other = predicted.predictions["target"], true.predictions["target"]
     wrong = {str(name): bool(one[name] != other[name]) for name in one.index}
     first, second = maps(predicted), maps(true)
-    alike = mean(rank_correlation(first[name], second[name]) for name, differs in wrong.items() if differs)
-    return share(wrong.values()), alike
+    pairs = (rank_correlation(first[name], second[name]) for name, differs in wrong.items() if differs)
+    return share(wrong.values()), mean(pairs, bounds=DIFFERENCE)
 
 
 def page_values(folders: Mapping[str, Path], figures: Path) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def page_values(folders: Mapping[str, Path], figures: Path) -> dict[str, Any]:
         "wrong": wrong,
         "mixed_ig": mixed,
         "mixed_saliency": mix_up(saliency, run_of(true, "saliency"))[1],
-        "grey": mean(rank_correlation(black_maps[name], grey_maps[name]) for name in black_maps),
+        "grey": mean((rank_correlation(black_maps[name], grey_maps[name]) for name in black_maps), bounds=DIFFERENCE),
         "halved": mean(_ratio(run_of(folders["halved"]), run_of(methods, "gradient_shap"))),
         "board": leaderboard_rows(folders["report"], {"deletion": "deletion", "insertion": "insertion"}),
         "not_better": {metric: not_better(folders["report"], metric) for metric in means},

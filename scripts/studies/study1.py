@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from seewhy.report.runs import Run
+from seewhy.statistics.intervals import DIFFERENCE
 from studies.contact_sheet import NOTE, contact_sheet
 from studies.found_runs import maps, mean, metric_values, rank_correlation, read_parameter, run_of, share
 from studies.pictures import save_figure, save_thumbnail
@@ -50,7 +51,7 @@ def page_values(folders: Mapping[str, Path], figures: Path) -> dict[str, Any]:
         "steps_high": int(steps.max()),
         "riemann_median": float(metric_values(riemann, GAP).median()),
         "few_median": float(metric_values(few, GAP).median()),
-        "few_like_auto": mean(rank_correlation(one[name], other[name]) for name in other),
+        "few_like_auto": mean((rank_correlation(one[name], other[name]) for name in other), bounds=DIFFERENCE),
         "rows": [_image_row(name, few, fixed, auto) for name in auto.predictions.index],
         "settings": [_setting_row(run) for run in (riemann, few, fixed, auto)],
     }

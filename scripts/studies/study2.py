@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from seewhy.statistics.intervals import SHARE
 from studies.found_runs import mean, metric_values, records, run_of, runs, share
 from studies.interval_figure import interval_figure
 from studies.leaderboard import leaderboard_rows, means_by_explainer, not_better, smallest_detectable
@@ -52,9 +53,9 @@ def page_values(folders: Mapping[str, Path], figures: Path) -> dict[str, Any]:
             {
                 "explainer": f"`{run.explainer}`",
                 "share of the pixels with positive attribution": interval(
-                    mean(metric_values(run, "necessity_ordering_coverage"))
+                    mean(metric_values(run, "necessity_ordering_coverage"), bounds=SHARE)
                 ),
-                "mean of the soft mask": interval(mean(metric_values(run, "average_drop_coverage"))),
+                "mean of the soft mask": interval(mean(metric_values(run, "average_drop_coverage"), bounds=SHARE)),
             }
             for run in runs(comparison)
         ],

@@ -10,6 +10,7 @@ import pandas as pd
 from PIL import Image
 
 from seewhy.core.errors import UserError
+from seewhy.statistics.intervals import SHARE
 from studies.contact_sheet import NOTE, contact_sheet
 from studies.found_runs import maps, mean, metric_mean, records, run_of, runs, share
 from studies.leaderboard import means_by_explainer
@@ -70,7 +71,7 @@ def _fooling(folder: Path, figures: Path) -> dict[str, Any]:
         "l2_ratio": mean(both["l2_long"] / both["l2"]),
         "steps": mean(short["steps"]),
         "steps_long": mean(long["steps"]),
-        "fooled_probability": mean(short["target_probability_after"]),
+        "fooled_probability": mean(short["target_probability_after"], bounds=SHARE),
         "fooling_rows": [
             {
                 "image": str(row["image"]),

@@ -12,7 +12,7 @@ from PIL import Image
 
 from seewhy.core.errors import UserError
 from seewhy.report.runs import Run
-from seewhy.statistics.intervals import average_clusters
+from seewhy.statistics.intervals import DIFFERENCE, SHARE, average_clusters
 from studies.contact_sheet import NOTE, contact_sheet
 from studies.found_runs import Mean, maps, mean, metric_values, rank_correlation, read_parameter, records, run_of, runs
 from studies.interval_figure import interval_figure
@@ -38,7 +38,8 @@ def page_values(folders: Mapping[str, Path], figures: Path) -> dict[str, Any]:
     save_thumbnail(figures / "best.webp", (0, 0, 1, 0.55))
     networks = [name for name in NETWORKS if name in folders]
     insertion = {
-        name: {run.explainer: mean(metric_values(run, "insertion")) for run in runs(folders[name])} for name in networks
+        name: {run.explainer: mean(metric_values(run, "insertion"), bounds=SHARE) for run in runs(folders[name])}
+        for name in networks
     }
     save_figure(interval_figure(insertion), figures / "insertion.webp")
     return {
@@ -46,7 +47,7 @@ def page_values(folders: Mapping[str, Path], figures: Path) -> dict[str, Any]:
         "networks": networks,
         "cams": _alike(columns["grad_cam"], columns["grad_cam_plus_plus"]),
         "shap": _second_opinions(columns["integrated_gradients"], columns["gradient_shap"], folders),
-        "against": mean(_negative_share(columns["integrated_gradients"])),
+        "against": mean(_negative_share(columns["integrated_gradients"]), bounds=SHARE),
         "method_rows": _method_rows(folders, networks, list(alone.values())),
         "cost": [cost_row(run) for run in [*runs(main), *alone.values()]],
         "prediction_rows": _prediction_rows(folders, networks),
@@ -57,7 +58,7 @@ def page_values(folders: Mapping[str, Path], figures: Path) -> dict[str, Any]:
 def _alike(one: Run, other: Run) -> Mean:
     """Rank correlation of two methods' maps of the same image."""
     first, second = maps(one), maps(other)
-    return mean(rank_correlation(first[name], second[name]) for name in first)
+    return mean((rank_correlation(first[name], second[name]) for name in first), bounds=DIFFERENCE)
 
 
 def _second_opinions(integrated: Run, shap: Run, folders: Mapping[str, Path]) -> dict[str, Mean]:
@@ -90,7 +91,9 @@ def _method_rows(folders: Mapping[str, Path], networks: list[str], alone: list[R
             same = [other for other in runs(folders[name]) if other.explainer == run.explainer]
             if name == networks[0]:
                 same = [run]
-            row[f"insertion, {name}"] = interval(mean(metric_values(same[0], "insertion"))) if same else "-"
+            row[f"insertion, {name}"] = (
+                interval(mean(metric_values(same[0], "insertion"), bounds=SHARE)) if same else "-"
+            )
         rows.append(row)
     return rows
 
@@ -164,7 +167,7 @@ class Flips(NamedTuple):
 def _share_of_flips(rows: pd.DataFrame, level: int) -> Flips:
     chosen = rows[(rows["corruption"] != "clean") & (rows["level"] == level)]
     changed = (chosen["flip"] == "yes").astype(float)
-    return Flips(int(changed.sum()), len(changed), mean(average_clusters(changed, chosen["image"])))
+    return Flips(int(changed.sum()), len(changed), mean(average_clusters(changed, chosen["image"]), bounds=SHARE))
 
 
 def _similarity(rows: pd.DataFrame, similarity: str, flip: str) -> Mean:
@@ -173,4 +176,4 @@ def _similarity(rows: pd.DataFrame, similarity: str, flip: str) -> Mean:
     The cells of an image, one for each corruption, are averaged first: the interval is over images.
     """
     chosen = rows[(rows["corruption"] != "clean") & (rows["level"] == WORST) & (rows["flip"] == flip)]
-    return mean(average_clusters(chosen[similarity], chosen["image"]))
+    return mean(average_clusters(chosen[similarity], chosen["image"]), bounds=DIFFERENCE)

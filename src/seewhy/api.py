@@ -271,7 +271,9 @@ def _explain_batch(
             context = build_context(classifier, explanations, explainer, masks=masks, **options)
             explanations = measure_batch(context, explanations, metrics)
         rows = collect_curve_rows(context, explanations)
-        origin.facts = collect_metric_facts(metrics.values(), classifier.facts.has_probabilities)
+        facts = classifier.facts
+        contrast = any(each.is_contrast for each in parse_targets(target, facts.classes))
+        origin.facts = collect_metric_facts(metrics.values(), facts.has_probabilities, contrast)
         for metric in metrics.values():
             metric.reset()  # the explanations have the values
     if find_narrow_type(batch.images.device.type) is not None and origin.images < COMPARED:

@@ -30,6 +30,7 @@ def test_facts_survive_the_file(tmp_path: Path) -> None:
         "absolute": False,
         "variant_of": "",
         "in_mean_rank": True,
+        "bounds": None,
     }
     assert json.loads(path.read_text())["coverage"]["better"] is None
     assert read_metric_facts(tmp_path) == facts
@@ -70,9 +71,9 @@ def test_another_form_is_refused(tmp_path: Path, content: str) -> None:
 def test_the_direction_belongs_to_the_score_alone() -> None:
     facts = collect_metric_facts([Road(), PointingGame()])
     road, pointing = Road().variant, PointingGame().variant
-    assert facts["road"] == MetricFact("higher", road, "faithfulness", variant_of="deletion")
-    assert facts["road_morf"] == facts["road_lerf"] == MetricFact(None, road, "faithfulness")
-    assert facts["pointing_game"] == MetricFact("higher", pointing, "localisation", (0, 1))
-    assert facts["pointing_game_chance"] == MetricFact(None, pointing, "localisation")
+    assert facts["road"] == MetricFact("higher", road, "faithfulness", variant_of="deletion", bounds=(-1, 1))
+    assert facts["road_morf"] == facts["road_lerf"] == MetricFact(None, road, "faithfulness", bounds=(0, 1))
+    assert facts["pointing_game"] == MetricFact("higher", pointing, "localisation", (0, 1), bounds=(0, 1))
+    assert facts["pointing_game_chance"] == MetricFact(None, pointing, "localisation", bounds=(0, 1))
     assert len(facts) == 5
     assert collect_metric_facts([IncreaseInConfidence()])["increase_in_confidence"].outcomes == (0, 100)

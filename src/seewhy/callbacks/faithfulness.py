@@ -57,7 +57,7 @@ class Faithfulness(JournalReader):
         self.explainer = explainer
         self.folder = RunFolder(Path(folder))
         self.options: dict[str, Any] = {"seed": seed, "probe_batch_size": probe_batch_size}
-        self.has_probabilities = True
+        self.has_probabilities, self.has_contrast = True, False
         self.summary: pd.DataFrame | None = None
         """Of all images, once the loop has ended."""
         self.count: int | None = None
@@ -82,9 +82,10 @@ class Faithfulness(JournalReader):
             self.count = sum(map(len, self.recorder.batches))
         if attribution is not None and attribution.limit is not None and self.count is not None:
             self.count = min(self.count, attribution.limit)
-        targets = 1 if attribution is None else len(parse_targets(attribution.target, facts.classes))
+        targets = [] if attribution is None else parse_targets(attribution.target, facts.classes)
+        self.has_contrast = any(target.is_contrast for target in targets)
         passes = self.explainer.passes_per_image(size=facts.size, classes=len(facts.classes))
-        self.cost = None if passes is None else float(sum(passes) * targets)
+        self.cost = None if passes is None else float(sum(passes) * max(1, len(targets)))
 
     def list_bounds(self) -> list[str]:
         """List what the bounds on passes leave of the work ahead.
@@ -177,7 +178,7 @@ class Faithfulness(JournalReader):
         from seewhy.runs.scores import write_curves, write_scores
 
         seed, journal = self.options["seed"], self.recorder.journal
-        facts = collect_metric_facts(self._select_measured().values(), self.has_probabilities)
+        facts = collect_metric_facts(self._select_measured().values(), self.has_probabilities, self.has_contrast)
         self.summary = write_scores(self.folder, facts, journal, seed)
         write_curves(self.folder, journal, f"{self.explainer.name} on {classifier.name}", seed)
 

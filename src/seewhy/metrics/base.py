@@ -231,6 +231,20 @@ class Draws(NamedTuple):
     """Whether it is the mean of their absolute values."""
 
 
+class Range(NamedTuple):
+    """The least and the largest value that an image can have."""
+
+    low: float
+    high: float | None = None
+    """None: no limit."""
+    of_probability: bool = False
+    """Whether that holds only where the score of the target is a probability, and not an output or a contrast."""
+
+
+SHARE, CORRELATION, AMOUNT = Range(0, 1), Range(-1, 1), Range(0)
+PROBABILITY, GAIN = Range(0, 1, of_probability=True), Range(-1, 1, of_probability=True)
+
+
 class ImageMetric(Metric):
     """A torchmetrics metric of explanations that keeps one value per image.
 
@@ -256,6 +270,8 @@ class ImageMetric(Metric):
     """Columns beside the score, such as ("coverage",); they are written as `<name>_<column>`."""
     outcomes: ClassVar[tuple[float, float] | None] = None
     """The two scores that an image can have, such as (0, 1); None: any number."""
+    ranges: Mapping[str, Range] = {}
+    """{"score" or column: its range}; one that is not there can have any value."""
     needs_float32: ClassVar[bool] = False
     """Whether the metric is measured in float32 also in a run in bfloat16: it is a small difference of scores."""
     needs_masks: ClassVar[bool] = False
@@ -280,6 +296,26 @@ class ImageMetric(Metric):
     def draws(self) -> Mapping[str, Draws]:
         """{"score" or column: the columns that hold it under one random network each}."""
         return {}
+
+    @property
+    def reads_probability(self) -> bool:
+        """Whether the score of a target is read as its probability, not as its logit."""
+        return getattr(self, "space", "probability") == "probability"
+
+    def find_bounds(self, column: str, has_probabilities: bool = True) -> tuple[float, float | None] | None:
+        """Find the range of a column with these settings.
+
+        Args:
+            column: `score`, or one of `columns`.
+            has_probabilities: Whether the targets of the run have a probability.
+
+        Returns:
+            (least, largest value, None where there is no limit); None: it can have any value.
+        """
+        found = self.ranges.get(column)
+        if found is None or (found.of_probability and not (has_probabilities and self.reads_probability)):
+            return self.outcomes if column == "score" else None
+        return found.low, found.high
 
     @property
     @abstractmethod

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from seewhy.metrics.base import ImageMetric, MetricContext
+from seewhy.metrics.base import AMOUNT, SHARE, ImageMetric, MetricContext, Range
 
 
 class Complexity(ImageMetric):
@@ -21,6 +21,7 @@ class Complexity(ImageMetric):
 
     construct = "complexity"
     higher_is_better = False
+    ranges: Mapping[str, Range] = {"score": AMOUNT}
 
     @property
     def variant(self) -> str:
@@ -45,6 +46,7 @@ class Sparseness(ImageMetric):
 
     construct = "complexity"
     higher_is_better = True
+    ranges: Mapping[str, Range] = {"score": SHARE}
 
     @property
     def variant(self) -> str:

@@ -10,7 +10,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from seewhy.core.settings import NonNegative
-from seewhy.metrics.base import ImageMetric, MetricContext
+from seewhy.metrics.base import SHARE, ImageMetric, MetricContext, Range
 
 
 class LocalisationMetric(ImageMetric):
@@ -23,6 +23,7 @@ class LocalisationMetric(ImageMetric):
     higher_is_better = True
     needs_masks = True
     columns = ("chance",)
+    ranges: Mapping[str, Range] = {"score": SHARE, "chance": SHARE}
 
     def measure(self, context: MetricContext) -> Mapping[str, Tensor]:
         """Compare maps and masks, without any pass; UserError without masks."""

@@ -15,7 +15,7 @@ from seewhy.explainers.influence.experts import CurvePoint, average_curve
 from seewhy.plots.charts import BLUE, BODY, MARGIN, SMALL, TITLE, Chart, Scale, draw_line
 from seewhy.plots.heatmaps import FRAME, INK, MUTED
 from seewhy.plots.text import LEADING, wrap
-from seewhy.statistics.intervals import compute_mean_intervals
+from seewhy.statistics.intervals import DIFFERENCE, SHARE, Bounds, compute_mean_intervals
 
 PANEL, HEIGHT, GAP, COLUMNS = 420, 300, 80, 4
 GRID = np.linspace(0, 1, 51)
@@ -89,7 +89,7 @@ def compute_mean_curve(table: pd.DataFrame, seed: int = 0) -> tuple[NDArray[np.f
         (shares, mean, low, high), each [shares]; the interval is NaN where there are too few images.
     """
     shares, samples = _sample_grid(table)
-    intervals = compute_mean_intervals(samples, seed)
+    intervals = compute_mean_intervals(samples, seed, bounds=find_curve_bounds(table))
     low, high = (np.array([getattr(interval, end) for interval in intervals]) for end in ("low", "high"))
     return shares, np.array([sample.mean() for sample in samples]), low, high
 
@@ -136,9 +136,23 @@ def compute_difference_curve(
     if not shared:
         return None
     shares, samples = _keep_reached(np.array([curves[image] - others[image] for image in shared]))
-    intervals = compute_mean_intervals(samples, seed)
+    bounds = None if find_curve_bounds(pd.concat([table, control])) is None else DIFFERENCE
+    intervals = compute_mean_intervals(samples, seed, bounds=bounds)
     low, high = (np.array([getattr(interval, end) for interval in intervals]) for end in ("low", "high"))
     return shares, np.array([sample.mean() for sample in samples]), low, high
+
+
+def find_curve_bounds(table: pd.DataFrame) -> Bounds | None:
+    """Find the bounds of what is drawn of a curve.
+
+    Args:
+        table: Rows of curves.csv.
+
+    Returns:
+        0 and 1 of a probability; None of a contrast, which leaves them, and of outputs that are no probabilities.
+    """
+    values = table["probability"].dropna()
+    return SHARE if len(values) and values.between(0, 1).all() else None
 
 
 def resample_curves(table: pd.DataFrame, quantity: str) -> NDArray[np.float64]:
@@ -172,7 +186,7 @@ def _write_name(curve: str) -> str:
 def _draw_panel(page: Chart, x: float, top: float, table: pd.DataFrame, seed: int) -> None:
     shares, mean, low, high = compute_mean_curve(table, seed)
     ends = [0.0, 1.0]
-    if mean.min() < 0 or mean.max() > 1:  # of a contrast, or outputs that are no probabilities
+    if find_curve_bounds(table) is None:  # of a contrast, or outputs that are no probabilities
         ends += [value for side in (mean, low, high) for value in side[np.isfinite(side)]]
     across, upwards = Scale(0, 1, x, x + PANEL), Scale(min(ends), max(ends), top + HEIGHT, top)
     step = page.pixels(LEADING * SMALL)

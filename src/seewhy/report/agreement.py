@@ -17,7 +17,7 @@ from seewhy.report.verdict import find_control
 from seewhy.statistics.agreement import AGREEMENT_COLUMNS, RankStability, measure_rank_stability, tabulate_agreement
 from seewhy.statistics.conformal import SIZES, summarise_regions
 from seewhy.statistics.intervals import compute_mean_intervals
-from seewhy.statistics.summary import check_table, pivot_by_image
+from seewhy.statistics.summary import NO_FACT, check_table, pivot_by_image
 
 STABILITY_COLUMNS = ("metric", *RankStability._fields, "tau_of_removers", "r_oms", "r_oms_low", "r_oms_high")
 
@@ -87,7 +87,8 @@ def _score_remover(
     if control in morf and control in lerf:
         areas = morf[control] + lerf[control]
         halves = (areas / 2).dropna().to_numpy(float)
-        interval = compute_mean_intervals([halves], seed)[0] if len(halves) else None
+        bounds = comparison.joined.facts.get(f"{metric}_morf", NO_FACT).bounds
+        interval = compute_mean_intervals([halves], seed, bounds=bounds)[0] if len(halves) else None
         if interval is not None:
             scores |= {"r_oms": float(halves.mean()), "r_oms_low": interval.low, "r_oms_high": interval.high}
     return scores

@@ -397,9 +397,10 @@ def compare_runs(joined: JoinedRuns, seed: int = 0) -> Comparison:
     for metric, better in directions.items():
         assert better is not None
         values = pivot_by_image(table, metric)
-        draws = pivot_draws(table, joined.facts[metric])
+        fact = joined.facts[metric]
         control = joined.control if joined.control in values else None
-        pairs.append(compare_pairs(values, better, seed, draws, control).assign(metric=metric))
+        pair = compare_pairs(values, better, seed, pivot_draws(table, fact), control, fact.bounds)
+        pairs.append(pair.assign(metric=metric))
         ranks[metric] = rank_explainers(values, better)
         if control is not None:
             verdict = compare_with_control(values, better, control, seed)

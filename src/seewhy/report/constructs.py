@@ -129,7 +129,7 @@ def _compute_intervals(
         return dict.fromkeys(names, (math.nan, math.nan))
     images = set.intersection(*(set(table.index) for table in tables))
     rows = [table.loc[sorted(images), list(names)].to_numpy(float) for table in tables]
-    intervals = compute_mean_intervals(list(np.mean(rows, axis=0).T), seed)
+    intervals = compute_mean_intervals(list(np.mean(rows, axis=0).T), seed, bounds=(1, len(names)))
     return {name: (interval.low, interval.high) for name, interval in zip(names, intervals, strict=True)}
 
 

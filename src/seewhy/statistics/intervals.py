@@ -12,6 +12,11 @@ from scipy import stats
 Values: TypeAlias = NDArray[np.float64]
 Outcomes: TypeAlias = tuple[float, float]
 """The two values that a quantity can take, such as (0, 1) for a hit or (0, 100) for a share in percent."""
+Bounds: TypeAlias = tuple[float | None, float | None]
+"""The least and the largest value that a quantity can have; None: there is none."""
+SHARE: Bounds = (0, 1)
+DIFFERENCE: Bounds = (-1, 1)
+"""Of two shares or probabilities, or a correlation."""
 LEVEL = 0.95
 RESAMPLES = 9999
 ROUGH = 10
@@ -39,9 +44,26 @@ class Interval(NamedTuple):
     note: str
     """What a reader must know about it; empty where it is as usual."""
 
+    def clip(self, bounds: Bounds | None) -> Interval:
+        """Cut off what lies beyond the values that the quantity can have: its mean is not there, so no coverage is lost.
+
+        Args:
+            bounds: Of the quantity; None: it could be anything.
+
+        Returns:
+            The interval.
+        """
+        if bounds is None:
+            return self
+        low, high = np.clip(self[:2], *bounds).tolist()
+        return Interval(low, high, self.note)
+
 
 def compute_mean_intervals(
-    samples: Sequence[Values], seed: int = 0, outcomes: Sequence[Outcomes | None] | None = None
+    samples: Sequence[Values],
+    seed: int = 0,
+    outcomes: Sequence[Outcomes | None] | None = None,
+    bounds: Bounds | None = None,
 ) -> list[Interval]:
     """Compute the 95 % interval of the mean of each sample of independent values.
 
@@ -63,9 +85,10 @@ def compute_mean_intervals(
         seed: Of the bootstrap.
         outcomes: For each sample the two values that its quantity can take, or None. A sample with two different values
             counts as such in any case.
+        bounds: Of the quantity that all samples have values of; None: it could be anything.
 
     Returns:
-        One interval per sample.
+        One interval per sample, inside of the bounds.
     """
     pairs = outcomes or [None] * len(samples)
     ordered = [np.sort(np.asarray(sample, dtype=np.float64)) for sample in samples]
@@ -82,7 +105,7 @@ def compute_mean_intervals(
             group = numbers[start : start + TOGETHER]
             ends = _bootstrap([ordered[number] for number in group], seed)
             intervals |= {number: Interval(*pair, _note_size(size)) for number, pair in zip(group, ends, strict=True)}
-    return [intervals[number] for number in range(len(ordered))]
+    return [intervals[number].clip(bounds) for number in range(len(ordered))]
 
 
 def average_clusters(values: ArrayLike, clusters: ArrayLike) -> Values:
@@ -99,6 +122,19 @@ def average_clusters(values: ArrayLike, clusters: ArrayLike) -> Values:
     finite = np.isfinite(cells)
     _, number = np.unique(names[finite], return_inverse=True)
     return np.bincount(number, cells[finite]) / np.bincount(number)
+
+
+def find_difference_bounds(bounds: Bounds | None) -> Bounds | None:
+    """Find the bounds of the difference of two values of a quantity.
+
+    Args:
+        bounds: Of the quantity; None: it could be anything.
+
+    Returns:
+        The bounds; None where an end is open.
+    """
+    low, high = bounds or (None, None)
+    return None if low is None or high is None else (low - high, high - low)
 
 
 def widen_by_draws(interval: Interval, mean: float, draws: ArrayLike) -> Interval:

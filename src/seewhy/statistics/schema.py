@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from seewhy.core.errors import UserError
 from seewhy.core.files import RunFolder
+from seewhy.statistics.intervals import Bounds
 
 if TYPE_CHECKING:
     from seewhy.metrics.base import ImageMetric
@@ -37,6 +38,7 @@ class MetricFact:
         absolute: Whether it is the mean of their absolute values.
         variant_of: The score that it is another form of (`ImageMetric.variant_of`); empty: a score of its own.
         in_mean_rank: Whether it can count in the mean rank of its construct.
+        bounds: The least and the largest value that an image can have; None in the place of one, or of both: none.
 
     Raises:
         UserError: If a field has another form.
@@ -50,6 +52,7 @@ class MetricFact:
     absolute: bool = False
     variant_of: str = ""
     in_mean_rank: bool = True
+    bounds: Bounds | None = None
 
     def __post_init__(self) -> None:
         if self.better not in ARROWS:
@@ -59,6 +62,13 @@ class MetricFact:
             if not low < high:
                 raise UserError(f"outcomes={list(self.outcomes)} of a metric must be two ascending numbers")
             object.__setattr__(self, "outcomes", (low, high))
+        if self.bounds is not None:
+            least, most = (None if value is None else float(value) for value in self.bounds)
+            if least is most is None or (least is not None and most is not None and not least < most):
+                raise UserError(
+                    f"bounds={list(self.bounds)} of a metric must be two ascending numbers, or one and null"
+                )
+            object.__setattr__(self, "bounds", (least, most))
         if isinstance(self.draws, str) or not all(isinstance(column, str) for column in self.draws):
             raise UserError(f"draws={self.draws!r} of a metric must be a list of columns")
         for key in ("construct", "variant_of"):
@@ -82,17 +92,20 @@ def describe_variant(metric: ImageMetric, has_probabilities: bool = True) -> str
     return metric.variant if has_probabilities else metric.variant.replace("probability", "output value")
 
 
-def collect_metric_facts(metrics: Iterable[ImageMetric], has_probabilities: bool = True) -> dict[str, MetricFact]:
+def collect_metric_facts(
+    metrics: Iterable[ImageMetric], has_probabilities: bool = True, has_contrast: bool = False
+) -> dict[str, MetricFact]:
     """Collect what metrics say of their columns.
 
     Args:
         metrics: Of a run.
         has_probabilities: As in `describe_variant`.
+        has_contrast: Whether a target weighs several outputs, so that its score is no probability.
 
     Returns:
         {column: fact}: the score with its direction, the columns beside it without one.
     """
-    facts = {}
+    facts, bounded = {}, has_probabilities and not has_contrast
     for metric in metrics:
         better: Direction = {True: "higher", False: "lower", None: None}[metric.higher_is_better]
         for column in ("score", *metric.columns):
@@ -106,6 +119,7 @@ def collect_metric_facts(metrics: Iterable[ImageMetric], has_probabilities: bool
                 draws.absolute if draws else False,
                 metric.variant_of if score else "",
                 metric.in_mean_rank,
+                metric.find_bounds(column, bounded),
             )
     return facts
 

@@ -98,14 +98,14 @@ def summarise_metrics(
 
     Args:
         table: With the columns image, explainer, metric, value.
-        facts: {metric: fact}; a metric that is not there has no direction, outcomes and draws.
+        facts: {metric: fact}; a metric that is not there has no direction, outcomes, draws and bounds.
         seed: Of the bootstrap.
 
     Returns:
         Per (explainer, metric) mean, median and 95 % interval of the mean [low, high] (`compute_mean_intervals`, widened
-        by the spread of the draws). `n` counts the finite values, `failures` the others, which no number contains.
-        `better` is higher, lower or none. Rows are sorted by metric and explainer and do not depend on the order of the
-        table; columns that hold single draws have none.
+        by the spread of the draws, inside of the bounds of the metric). `n` counts the finite values, `failures` the
+        others, which no number contains. `better` is higher, lower or none. Rows are sorted by metric and explainer and do
+        not depend on the order of the table; columns that hold single draws have none.
 
     Raises:
         UserError: If the table is malformed.
@@ -129,7 +129,8 @@ def summarise_metrics(
         if metric in draws and len(defined):
             means = [draw[explainer].mean() for draw in draws[metric] if explainer in draw]
             interval = widen_by_draws(interval, float(defined.mean()), means)
-        row = _summarise(explainer, metric, values, defined, interval, facts.get(metric, NO_FACT))
+        fact = facts.get(metric, NO_FACT)
+        row = _summarise(explainer, metric, values, defined, interval.clip(fact.bounds), fact)
         if len(values) < images[explainer]:
             row["note"] = "; ".join(filter(None, (f"on {len(values)} of {images[explainer]} images", row["note"])))
         rows.append(row)

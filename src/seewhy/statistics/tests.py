@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from seewhy.core.words import count_noun
-from seewhy.statistics.intervals import Interval, Values, compute_mean_intervals, widen_by_draws
+from seewhy.statistics.intervals import (
+    Bounds,
+    Interval,
+    Values,
+    compute_mean_intervals,
+    find_difference_bounds,
+    widen_by_draws,
+)
 
 LEVEL = 0.05
 POWER = 0.8
@@ -177,6 +184,7 @@ def compare_pairs(
     seed: int = 0,
     draws: Sequence[pd.DataFrame] = (),
     control: str | None = None,
+    bounds: Bounds | None = None,
 ) -> pd.DataFrame:
     """Compare every two explainers on the same images.
 
@@ -190,6 +198,7 @@ def compare_pairs(
         seed: Of the bootstrap and of the sign flips.
         draws: The values under each random network, for a metric that is their mean.
         control: The column of the control; None: there is none.
+        bounds: The least and the largest value of the metric; None: it could be anything.
 
     Returns:
         One row per pair over the n images where both have a value. `difference` is the mean of explainer - other with its
@@ -217,7 +226,7 @@ def compare_pairs(
         if draws and len(gap):
             means = [(draw[explainer] - draw[other])[gap.index].mean() for draw in draws]
             interval = widen_by_draws(interval, float(gap.mean()), means)
-        row = _describe_gap(samples[number], interval, better)
+        row = _describe_gap(samples[number], interval.clip(find_difference_bounds(bounds)), better)
         ahead = (row["difference"] > 0) == (better == "higher")
         row |= {"explainer": explainer, "other": other, "p": p[number], "p_holm": corrected[number]}
         row |= {"p_wilcoxon": wilcoxon[number], "p_wilcoxon_holm": ranked[number]}

@@ -29,7 +29,7 @@ from seewhy.plots.masks import outline_region
 from seewhy.plots.text import wrap
 from seewhy.runs.console import TextConsole
 from seewhy.runs.loggers.base import RunLogger
-from seewhy.statistics.intervals import compute_mean_intervals
+from seewhy.statistics.intervals import DIFFERENCE, SHARE, Bounds, compute_mean_intervals
 
 RANGES = ("share", "rise", "fall", REMOVED, BY_PLACE, BY_REST, BY_CLASS)
 COLUMNS = (
@@ -213,9 +213,10 @@ def describe_masks(facts: Facts) -> list[str]:
     outside, around, without_object, without_rest = (values[masked] for values in (facts.outside, *facts.apart.T[:3]))
     changes = facts.apart[masked, 3:].sum(0).astype(int)
     samples = [outside, outside / around, without_object, without_rest]
+    bounds: list[Bounds] = [SHARE, (0, None), DIFFERENCE, DIFFERENCE]
+    intervals = (each.clip(ends) for each, ends in zip(compute_mean_intervals(samples, 0), bounds, strict=True))
     means = [
-        (float(values.mean()), float(interval.low), float(interval.high))
-        for values, interval in zip(samples, compute_mean_intervals(samples, 0), strict=True)
+        (float(values.mean()), interval.low, interval.high) for values, interval in zip(samples, intervals, strict=True)
     ]
     return [
         f"{count_noun(int(masked.sum()), 'image')} with a mask: {_percent(means[0])} of their maps lies outside of the "

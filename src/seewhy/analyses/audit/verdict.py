@@ -12,7 +12,7 @@ from torch import Tensor
 from seewhy.analyses.audit.groups import Subject, compute_jaccard
 from seewhy.analyses.audit.maps import Facts, Rows, Values
 from seewhy.analyses.audit.proof import BY_CLASS, BY_PLACE, BY_REST, REMOVED, TESTS, Candidate, Measurement
-from seewhy.statistics.intervals import Interval, compute_mean_intervals
+from seewhy.statistics.intervals import DIFFERENCE, Interval, compute_mean_intervals, find_difference_bounds
 from seewhy.statistics.tests import ALPHA, compute_sign_flip_p, correct_by_holm
 
 COPIES = 0.5
@@ -106,7 +106,9 @@ def judge(
         for number in measured
         for key, values in _list_samples(tried[number][2]).items()
     }
-    intervals = dict(zip(samples, compute_mean_intervals(list(samples.values()), seed), strict=True))
+    changes = {key: DIFFERENCE if key[1] in ("rise", "fall") else find_difference_bounds(DIFFERENCE) for key in samples}
+    whole = zip(samples, compute_mean_intervals(list(samples.values()), seed), strict=True)
+    intervals = {key: interval.clip(changes[key]) for key, interval in whole}
     tests = dict(zip(samples, compute_sign_flip_p(list(samples.values()), seed), strict=True))
     p = np.ones(len(tried))
     for number in measured:

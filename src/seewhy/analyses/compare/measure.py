@@ -19,7 +19,7 @@ from seewhy.explainers.base import Explainer
 from seewhy.metrics.similarity import compare_maps
 from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
-from seewhy.statistics.intervals import compute_mean_intervals
+from seewhy.statistics.intervals import DIFFERENCE, compute_mean_intervals, find_difference_bounds
 from seewhy.statistics.tests import compute_sign_flip_p
 
 MARGIN = 0.05
@@ -203,7 +203,7 @@ def judge(pairs: Iterable[Pair], seed: int = 0) -> Verdict:
     if not len(values):
         return Verdict(0, math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, None)
     gaps: NDArray[np.float64] = values[:, 0] - values[:, 1]
-    interval = compute_mean_intervals([gaps], seed)[0]
+    interval = compute_mean_intervals([gaps], seed, bounds=find_difference_bounds(DIFFERENCE))[0]
     p = float(compute_sign_flip_p([gaps], seed)[0])
     passed = None if len(gaps) < FEWEST else not interval.high < -MARGIN
     agreement, band = values.mean(0).tolist()

@@ -13,7 +13,7 @@ import pandas as pd
 from seewhy.core.cells import quote_cell, restore_cell
 from seewhy.core.errors import UserError
 from seewhy.core.files import CHECKOUT
-from seewhy.statistics.intervals import compute_mean_intervals, widen_by_draws
+from seewhy.statistics.intervals import DIFFERENCE, SHARE, Bounds, compute_mean_intervals, widen_by_draws
 from seewhy.statistics.tests import ALPHA, compute_sign_flip_p, correct_by_holm, note_too_few
 from seewhy.statistics.verdict import TRUTH
 
@@ -69,16 +69,17 @@ class Gap(NamedTuple):
     images: np.ndarray
 
 
-def compute_gap(values: pd.DataFrame, seed: int = 0) -> Gap:
+def compute_gap(values: pd.DataFrame, seed: int = 0, bounds: Bounds = DIFFERENCE) -> Gap:
     """Compute the mean of values that several networks have of the same images, for new images and new networks.
 
     Args:
         values: A row per image, a column per network; NaN where there is no value.
         seed: Of the bootstrap.
+        bounds: The least and the largest value.
 
     Returns:
         The mean over the images of their means over the networks; its interval over the images
-        (`compute_mean_intervals`), widened by the spread of the networks' means (`widen_by_draws`).
+        (`compute_mean_intervals`), widened by the spread of the networks' means (`widen_by_draws`), inside of the bounds.
     """
     kept = values.dropna(how="all").dropna(axis=1, how="all").sort_index()
     images = kept.mean(axis=1).to_numpy(dtype=float)
@@ -86,7 +87,8 @@ def compute_gap(values: pd.DataFrame, seed: int = 0) -> Gap:
         return Gap(math.nan, math.nan, math.nan, images)
     value = float(np.sort(images).mean())
     interval = widen_by_draws(compute_mean_intervals([images], seed)[0], value, kept.mean(axis=0).to_numpy(dtype=float))
-    return Gap(value, interval.low, interval.high, images)
+    low, high, _ = interval.clip(bounds)
+    return Gap(value, low, high, images)
 
 
 def build_certificate(cells: Sequence[Cell], model: str, seed: int = 0) -> pd.DataFrame:
@@ -99,7 +101,7 @@ def build_certificate(cells: Sequence[Cell], model: str, seed: int = 0) -> pd.Da
 
     Returns:
         One row per setting, explainer and score, with `COLUMNS`. `value` is the mean over images and networks with its
-        interval for new ones of both, cut off at 0 and 1. `p_chance` and `p_edges` test the differences from chance and
+        interval for new ones of both. `p_chance` and `p_edges` test the differences from chance and
         from the control `edges` on the same images (sign flips of the images' means over these networks), corrected by
         Holm for the comparisons of that score in the run. `beats_chance` and `beats_edges` are yes where p < 0.05, the
         difference is positive, and its interval over images and networks leaves out zero; worse where it is negative so;
@@ -133,9 +135,8 @@ def _describe(
     if len(scored) < FEWEST_NETWORKS:
         return row | {"reason": _give_reason(members, used)}, {}
     values, chance = _spread(scored, metric), _spread(scored, f"{metric}_chance")
-    gap = compute_gap(values, seed)
-    low, high = np.clip([gap.low, gap.high], 0, 1)  # scores are shares: nothing lies beyond, whatever the spread
-    row |= {"value": gap.value, "low": float(low), "high": float(high), "chance": float(chance.mean(axis=1).mean())}
+    gap = compute_gap(values, seed, SHARE)
+    row |= {"value": gap.value, "low": gap.low, "high": gap.high, "chance": float(chance.mean(axis=1).mean())}
     row |= {"n_images": len(gap.images), "reason": _note_networks(members, used)}
     compared = {"chance": compute_gap(values - chance, seed)}
     beside = [cell for cell in edges if cell.values is not None]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from seewhy.core.errors import UserError
-from seewhy.statistics.intervals import compute_mean_intervals, widen_by_draws
+from seewhy.statistics.intervals import DIFFERENCE, SHARE, Bounds, compute_mean_intervals, widen_by_draws
 from seewhy.statistics.schema import MetricFact, list_draws
 from seewhy.statistics.summary import NO_FACT
 
@@ -18,6 +18,13 @@ COLUMNS = ("corruption", "level", "quantity", "mean", "low", "high", "n", "note"
 WORDS = ("image", "corruption", "level", "label", "predicted", "attacked_class")
 TWO_OUTCOMES = ("accuracy", "flip", "attack_success")
 """Quantities that are 0 or 1 for an image and level."""
+BOUNDS: dict[str, Bounds] = {
+    **dict.fromkeys((*TWO_OUTCOMES, "probability", "clean_probability", "true_probability", "error"), SHARE),
+    "relative_error": DIFFERENCE,
+    "corruption_error": (0, None),
+}
+"""Of quantities that are no metric; those of similarities of maps go by the end of their names."""
+SIMILARITIES: dict[str, Bounds] = {"_spearman": DIFFERENCE, "_top10": SHARE, "_ssim": DIFFERENCE}
 CLEAN = "clean"
 OVER_LEVELS = "mean"
 """Stands for a level where a quantity is averaged over all levels, and for a corruption where over all of those."""
@@ -109,9 +116,26 @@ def _with_intervals(samples: list[Sample], seed: int, facts: Mapping[str, Metric
             continue
         if sample.draws:
             interval = widen_by_draws(interval, values.mean(), [draw.mean() for draw in sample.draws])
+        interval = interval.clip(find_bounds(sample.quantity, facts))
         ends = interval.low, interval.high, len(values), interval.note
         rows.append((sample.corruption, sample.level, sample.quantity, values.mean(), *ends))
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def find_bounds(quantity: str, facts: Mapping[str, MetricFact]) -> Bounds | None:
+    """Find the least and the largest value of a quantity.
+
+    Args:
+        quantity: Its name.
+        facts: Of the quantities that are metrics.
+
+    Returns:
+        The bounds; None where there are none.
+    """
+    if quantity in facts:
+        return facts[quantity].bounds
+    ends = (bounds for end, bounds in SIMILARITIES.items() if quantity.endswith(end))
+    return BOUNDS.get(quantity) or next(ends, None)
 
 
 def select_levels(summary: pd.DataFrame) -> pd.DataFrame:

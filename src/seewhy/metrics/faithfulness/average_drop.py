@@ -12,7 +12,7 @@ from seewhy.core.settings import OneOf
 from seewhy.core.types import Attributions
 from seewhy.explainers.completeness import CompleteExplainer, ScoreChange, measure_completeness
 from seewhy.explainers.rounding import bound_score_differences
-from seewhy.metrics.base import ImageMetric, MetricContext
+from seewhy.metrics.base import AMOUNT, SHARE, ImageMetric, MetricContext, Range
 from seewhy.metrics.perturbation_curves import order_descending
 
 SMALLEST_SCORE = 1e-6
@@ -51,6 +51,7 @@ class MaskMetric(ImageMetric):
     construct = "faithfulness"
     variant_of = "average_drop"
     columns = ("coverage",)
+    ranges: Mapping[str, Range] = {"score": Range(0, 100, of_probability=True), "coverage": SHARE}
 
     def __init__(self, mask: Annotated[str, OneOf(MASKS)] = "soft") -> None:
         super().__init__()
@@ -61,6 +62,11 @@ class MaskMetric(ImageMetric):
     def name(self) -> str:
         """The metric, followed by the mask where it is not the published one."""
         return super().name if self.mask == "soft" else f"{super().name}_{self.mask}"
+
+    @property
+    def reads_probability(self) -> bool:
+        """Whether the mask is judged by the probability."""
+        return MASKS[self.mask] == "probability"
 
     @property
     def variant(self) -> str:
@@ -88,6 +94,10 @@ class AverageDrop(MaskMetric):
     def variant(self) -> str:
         """Mask, baseline, score space and denominator."""
         return f"{super().variant}; in percent of the whole image's score, which must be above {SMALLEST_SCORE:g}"
+
+    def find_bounds(self, column: str, has_probabilities: bool = True) -> tuple[float, float | None] | None:
+        """Find the range of a column; a drop is never negative, whatever the score."""
+        return super().find_bounds(column, has_probabilities) or (0, None)
 
     def measure(self, context: MetricContext) -> Mapping[str, Tensor]:
         """Compute the drop, with one forward pass for each image, shared with `increase_in_confidence`."""
@@ -178,6 +188,7 @@ class Completeness(ImageMetric):
     higher_is_better = False
     needs_float32 = True
     columns = ("relative", "change")
+    ranges: Mapping[str, Range] = {"score": AMOUNT, "relative": AMOUNT}
 
     @property
     def variant(self) -> str:

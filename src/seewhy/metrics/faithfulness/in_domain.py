@@ -15,7 +15,7 @@ from seewhy.core.errors import UserError
 from seewhy.core.random import seed_generator
 from seewhy.core.settings import Count, PathText, Share
 from seewhy.explainers.baselines import Baseline
-from seewhy.metrics.base import ImageMetric, MetricContext, Shares
+from seewhy.metrics.base import GAIN, PROBABILITY, ImageMetric, MetricContext, Range, Shares
 from seewhy.metrics.faithfulness.pixel_flipping import compute_pixel_counts
 from seewhy.metrics.perturbation_curves import Curve, adopt_points, compute_target_curves, rank_pixels
 from seewhy.models.classifier import Classifier
@@ -56,6 +56,13 @@ class FFidelity(ImageMetric):
     variant_of = "deletion"
     higher_is_better = True
     columns = ("plus", "minus", "deletion", "deletion_plain")
+    ranges: Mapping[str, Range] = {
+        "score": GAIN,
+        "plus": GAIN,
+        "minus": GAIN,
+        "deletion": PROBABILITY,
+        "deletion_plain": PROBABILITY,
+    }
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ from seewhy.core.settings import Count, CountFrom2, OneOf, Share
 from seewhy.core.tensors import compute_pearson
 from seewhy.core.types import Images
 from seewhy.explainers.baselines import Baseline
-from seewhy.metrics.base import ImageMetric, MetricContext, Shares
+from seewhy.metrics.base import AMOUNT, CORRELATION, ImageMetric, MetricContext, Range, Shares
 
 Draw: TypeAlias = Callable[[torch.Generator], Tensor]
 """Draws one disturbance [height, width] of an image, common to its channels."""
@@ -137,6 +137,7 @@ class Infidelity(ImageMetric):
     construct = "faithfulness"
     variant_of = "infidelity_normalised"
     higher_is_better = False
+    ranges: Mapping[str, Range] = {"score": AMOUNT}
 
     def __init__(
         self,
@@ -232,6 +233,7 @@ class FaithfulnessCorrelation(ImageMetric):
     construct = "faithfulness"
     variant_of = "sensitivity_n"
     higher_is_better = True
+    ranges: Mapping[str, Range] = {"score": CORRELATION}
 
     def __init__(
         self, n_samples: CountFrom2 = 100, share: Annotated[float, Gt(0), Lt(1)] = 0.1, baseline: Baseline = "black"
@@ -275,6 +277,7 @@ class SensitivityN(ImageMetric):
 
     construct = "faithfulness"
     higher_is_better = True
+    ranges: Mapping[str, Range] = {"score": CORRELATION}
 
     def __init__(self, n_samples: CountFrom2 = 100, shares: Shares = SHARES, baseline: Baseline = "black") -> None:
         super().__init__()

@@ -6,6 +6,7 @@ CVPR workshops 2020, arXiv 2002.07985.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from seewhy.core.settings import Count
 from seewhy.explainers.baselines import Baseline
-from seewhy.metrics.base import MetricContext, Space
+from seewhy.metrics.base import AMOUNT, SHARE, MetricContext, Range, Space
 from seewhy.metrics.faithfulness.pixel_flipping import CurveMetric, compute_pixel_counts, join_rows
 from seewhy.metrics.perturbation_curves import Curve, compute_target_curves, rank_pixels
 
@@ -88,6 +89,7 @@ class OrderingMetric(PositivePixelMetric):
     """The average of the clamped score over 0 .. P changes, largest attribution first."""
 
     columns = ("undivided", "coverage")
+    ranges: Mapping[str, Range] = {"score": AMOUNT, "undivided": AMOUNT, "coverage": SHARE}
 
     @property
     def variant(self) -> str:
@@ -142,6 +144,7 @@ class SufficiencyOrdering(OrderingMetric):
     change = "insertion"
     variant_of = "insertion"
     higher_is_better = True
+    ranges: Mapping[str, Range] = {**OrderingMetric.ranges, "score": SHARE}
 
 
 class ProportionalityMetric(PositivePixelMetric):
@@ -153,6 +156,7 @@ class ProportionalityMetric(PositivePixelMetric):
     in_mean_rank = False
     higher_is_better = False
     columns = ("coverage",)
+    ranges: Mapping[str, Range] = {"score": AMOUNT, "coverage": SHARE}
 
     @property
     def variant(self) -> str:
@@ -204,6 +208,7 @@ class Tps(ProportionalityMetric):
     """
 
     change = "insertion"
+    ranges: Mapping[str, Range] = {**ProportionalityMetric.ranges, "score": SHARE}
 
 
 def compute_positive_counts(positive: int, pixels: int, n_steps: int) -> list[int]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from seewhy.core.settings import Count
 from seewhy.explainers.baselines import Baseline
-from seewhy.metrics.base import ImageMetric, MetricContext, Space
+from seewhy.metrics.base import GAIN, PROBABILITY, ImageMetric, MetricContext, Range, Space
 from seewhy.metrics.perturbation_curves import Curve, compute_target_curves
 
 
@@ -67,6 +67,7 @@ class Deletion(CurveMetric):
     """
 
     higher_is_better = False
+    ranges: Mapping[str, Range] = {"score": PROBABILITY}
 
     @property
     def variant(self) -> str:
@@ -94,6 +95,7 @@ class Insertion(CurveMetric):
     """
 
     higher_is_better = True
+    ranges: Mapping[str, Range] = {"score": PROBABILITY}
 
     def __init__(self, baseline: Baseline = "blurred", n_steps: Count = 50, space: Space = "probability") -> None:
         super().__init__(baseline, n_steps, space)
@@ -123,6 +125,7 @@ class MorfLerf(CurveMetric):
     variant_of = "deletion"
     higher_is_better = True
     columns = ("morf", "lerf")
+    ranges: Mapping[str, Range] = {"score": GAIN, "morf": PROBABILITY, "lerf": PROBABILITY}
 
     @property
     def variant(self) -> str:

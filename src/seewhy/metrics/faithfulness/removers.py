@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from seewhy.core.random import seed_generator
 from seewhy.core.settings import Count, OneOf
 from seewhy.core.types import Images
-from seewhy.metrics.base import ImageMetric, MetricContext, Space
+from seewhy.metrics.base import GAIN, PROBABILITY, ImageMetric, MetricContext, Range, Space
 from seewhy.metrics.faithfulness.pixel_flipping import compute_pixel_counts
 from seewhy.metrics.imputation import draw_noise, pull_and_push
 from seewhy.metrics.perturbation_curves import PULL_PUSH, Curve, compute_target_curves
@@ -56,6 +57,7 @@ class RemoverGain(ImageMetric):
     variant_of = "deletion"
     higher_is_better = True
     columns = ("morf", "lerf")
+    ranges: Mapping[str, Range] = {"score": GAIN, "morf": PROBABILITY, "lerf": PROBABILITY}
 
     def __init__(
         self, remover: Annotated[str, OneOf(REMOVERS)] = "black", n_steps: Count = 10, space: Space = "probability"

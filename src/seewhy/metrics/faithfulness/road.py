@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 from torch import Tensor
 
 from seewhy.core.random import seed_generator
 from seewhy.core.types import Images
-from seewhy.metrics.base import ImageMetric, MetricContext, Shares, Space
+from seewhy.metrics.base import GAIN, PROBABILITY, ImageMetric, MetricContext, Range, Shares, Space
 from seewhy.metrics.imputation import draw_noise, impute_images
 from seewhy.metrics.perturbation_curves import NOISY_LINEAR, Curve, compute_target_curves
 
@@ -38,6 +39,7 @@ class Road(ImageMetric):
     variant_of = "deletion"
     higher_is_better = True
     columns = ("morf", "lerf")
+    ranges: Mapping[str, Range] = {"score": GAIN, "morf": PROBABILITY, "lerf": PROBABILITY}
 
     def __init__(
         self,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from seewhy.core.settings import Count
 from seewhy.explainers.baselines import Baseline
-from seewhy.metrics.base import ImageMetric, MetricContext
+from seewhy.metrics.base import SHARE, ImageMetric, MetricContext, Range
 from seewhy.metrics.faithfulness.pixel_flipping import compute_pixel_counts
 from seewhy.metrics.perturbation_curves import Curve, find_kept
 
@@ -39,6 +41,7 @@ class SufficientRegion(ImageMetric):
     variant_of = "insertion"
     higher_is_better = False
     columns = ("first",)
+    ranges: Mapping[str, Range] = {"score": SHARE, "first": SHARE}
 
     def __init__(self, baseline: Baseline = "blurred", n_steps: Count = 50) -> None:
         super().__init__()

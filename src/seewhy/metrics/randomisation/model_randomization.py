@@ -12,7 +12,7 @@ from seewhy.core.errors import UserError
 from seewhy.core.random import seed_generator
 from seewhy.core.settings import Count, CountFrom2, OneOf
 from seewhy.core.types import Attributions, Classes
-from seewhy.metrics.base import Draws, ImageMetric, MetricContext
+from seewhy.metrics.base import AMOUNT, CORRELATION, SHARE, Draws, ImageMetric, MetricContext, Range
 from seewhy.metrics.randomisation.randomized_network import RandomizedNetwork
 from seewhy.metrics.similarity import compare_with_maps
 
@@ -70,6 +70,7 @@ class ModelRandomization(RandomizationMetric):
     """
 
     higher_is_better = False
+    ranges: Mapping[str, Range] = {"score": SHARE, "signed": CORRELATION}
 
     def __init__(self, n_draws: Count = 5, passes: Count | None = None) -> None:
         super().__init__(n_draws, ("signed",))
@@ -123,6 +124,7 @@ class LayerRandomization(RandomizationMetric):
     ) -> None:
         self.order, self.n_layers = order, n_layers
         self.step_columns = tuple(f"step_{number}" for number in range(1, (n_layers or 0) + 1))
+        self.ranges = {"score": SHARE} | dict.fromkeys(self.step_columns, CORRELATION)
         super().__init__(n_draws, self.step_columns)
 
     @property
@@ -193,6 +195,7 @@ class EfficientModelRandomization(RandomizationMetric):
     """
 
     higher_is_better = True
+    ranges: Mapping[str, Range] = {"score": Range(-1), "entropy": AMOUNT}
 
     def __init__(self, n_bins: CountFrom2 = 100, n_draws: Count = 5, passes: Count | None = None) -> None:
         super().__init__(n_draws, ("entropy",))
@@ -272,6 +275,7 @@ class RandomLogit(ImageMetric):
 
     construct = "randomisation"
     higher_is_better = False
+    ranges: Mapping[str, Range] = {"score": CORRELATION}
 
     @property
     def variant(self) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 from seewhy.core.random import seed_generator
 from seewhy.core.settings import Count, Share
 from seewhy.core.types import Attributions, Images
-from seewhy.metrics.base import ImageMetric, MetricContext
+from seewhy.metrics.base import AMOUNT, ImageMetric, MetricContext, Range
 
 
 class MaxSensitivity(ImageMetric):
@@ -35,6 +35,7 @@ class MaxSensitivity(ImageMetric):
 
     construct = "robustness"
     higher_is_better = False
+    ranges: Mapping[str, Range] = {"score": AMOUNT}
 
     def __init__(self, n_samples: Count = 10, radius: Share = 0.02, passes: Count | None = None) -> None:
         super().__init__()

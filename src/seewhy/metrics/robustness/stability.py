@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from seewhy.core.settings import Count, Share
-from seewhy.metrics.base import ImageMetric, MetricContext
+from seewhy.metrics.base import CORRELATION, SHARE, ImageMetric, MetricContext, Range
 from seewhy.metrics.robustness.max_sensitivity import explain_noisy_images, iterate_noisy_images
 from seewhy.metrics.similarity import compare_with_maps
 
@@ -38,6 +38,7 @@ class Stability(ImageMetric):
     construct = "robustness"
     higher_is_better = True
     columns = ("kept",)
+    ranges: Mapping[str, Range] = {"score": CORRELATION, "kept": SHARE}
 
     def __init__(self, n_samples: Count = 10, radius: Share = 0.02, passes: Count | None = None) -> None:
         super().__init__()

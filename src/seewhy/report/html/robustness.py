@@ -15,7 +15,7 @@ from seewhy.report.html.charts import Chart, Line
 from seewhy.report.html.gallery import Method
 from seewhy.report.html.maps import build_data_url, compress_figure
 from seewhy.report.runs import list_sheets, read_figures, read_robustness, read_robustness_images
-from seewhy.statistics.intervals import compute_mean_intervals
+from seewhy.statistics.intervals import DIFFERENCE, compute_mean_intervals
 
 SHEET_SIDE = 2400
 """Largest side in pixels of a sheet on the page; the file beside it is larger."""
@@ -68,7 +68,7 @@ def build_kept_chart(table: pd.DataFrame, explainers: Sequence[str], seed: int =
             if not levels:
                 continue
             samples = [means.loc[level].to_numpy(float) for level in levels]
-            intervals = compute_mean_intervals(samples, seed)
+            intervals = compute_mean_intervals(samples, seed, bounds=DIFFERENCE)
             y = [float(sample.mean()) for sample in samples]
             low, high = ([getattr(interval, end) for interval in intervals] for end in ("low", "high"))
             x = [float(level) for level in levels]
