@@ -74,11 +74,15 @@ def test_a_sufficient_region_is_the_top_of_the_map_and_is_outlined() -> None:
     np.testing.assert_array_equal(region, values.numpy() >= 32 * 24)
     grey = np.full((32, 32, 3), 0.4, np.float32)
     drawn = outline_region(grey, region)
-    changed = np.zeros((32, 32), dtype=bool)
-    changed[24] = True
-    np.testing.assert_array_equal((drawn != grey).any(-1), changed)
-    assert (drawn[24] == 1).all()
-    assert (outline_region(grey + np.float32(0.4), region)[24] == 0).all()
+    assert drawn.shape == (320, 320, 3)
+    changed = np.zeros((320, 320), dtype=bool)
+    changed[240] = True  # a thin line, not the whole row of enlarged pixels
+    np.testing.assert_array_equal((drawn != np.float32(0.4)).any(-1), changed)
+    assert (drawn[240] == 1).all()
+    assert (outline_region(grey + np.float32(0.4), region)[240] == 0).all()
+    large = np.zeros((400, 300), dtype=bool)
+    large[200:] = True
+    assert outline_region(np.zeros((400, 300, 3), np.float32), large).shape == (400, 300, 3)
     assert any(
         "outline: the top 25 % keep the prediction" in text
         for text, _ in draw_views(shown, 1000.0, "default", 0.7, ["overlay"])[1].titles

@@ -15,6 +15,9 @@ from seewhy.statistics.conformal import SIZES
 REFERENCE = 112
 """The blur of a mask is 2 pixels on an image of 224: this many blurs fit into its side."""
 
+FINE = 336
+"""Pixels of the longer side up to which a picture is enlarged before a border is drawn in it."""
+
 
 def compute_point_cloud(attribution: Tensor, scale: float, threshold: float = 0.0) -> NDArray[np.float32]:
     """Compute max(attribution, 0) / scale, and 0 wherever that is not over a threshold.
@@ -115,8 +118,11 @@ def outline_region(picture: NDArray[np.float32], region: NDArray[np.bool_]) -> N
         region: bool [height, width].
 
     Returns:
-        The picture with the border.
+        The picture with the border; a small one enlarged by a whole factor, so that the border does not hide what it
+        surrounds.
     """
+    factor = max(1, FINE // max(region.shape))
+    picture, region = (values.repeat(factor, 0).repeat(factor, 1) for values in (picture, region))
     around = np.pad(region, 1, mode="edge")
     inner = around[:-2, 1:-1] & around[2:, 1:-1] & around[1:-1, :-2] & around[1:-1, 2:]
     border, drawn = region & ~inner, picture.copy()
