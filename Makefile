@@ -91,7 +91,7 @@ types: $(DEVELOPMENT) ## check the type annotations (mypy)
 
 oracle: $(DEVELOPMENT) ## install the reference implementations that some tests compare with
 	@scripts/bootstrap "$(PYTHON)" '.[oracle]'
-	$(RUN) -m pip install -q -c constraints.txt --no-deps quantus
+	$(RUN) -m pip install -q -c constraints.txt --no-deps quantus lxt
 
 browser: $(DEVELOPMENT) ## install what the tests of report.html in a browser need (beside Chromium), and run them
 	@scripts/bootstrap "$(PYTHON)" '.[browser]'

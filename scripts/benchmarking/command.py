@@ -15,8 +15,8 @@ from pathlib import Path
 from benchmarking.place import ROOT
 from benchmarking.row import Row
 
-PARTS = ("methods", "metrics", "peers", "memory", "scaling", "start", "data", "script", "adaptive", "below")
-LIBRARIES = ("captum", "cams", "saliency", "zennit", "quantus")
+PARTS = ("methods", "metrics", "peers", "memory", "scaling", "start", "data", "script", "adaptive", "below", "compile")
+LIBRARIES = ("captum", "cams", "saliency", "zennit", "xplique", "quantus", "vit")
 
 
 def parsed(arguments: list[str]) -> argparse.Namespace:
@@ -31,7 +31,13 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     pace.add_argument("--quick", action="store_true", help="some methods and metrics, small sizes (default)")
     pace.add_argument("--full", action="store_true", help="all methods and metrics, as they are used")
     parser.add_argument("--models", nargs="+", metavar="NAME", help="timm:NAME for any timm network")
-    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS, metavar="PART", help=", ".join(PARTS))
+    parser.add_argument(
+        "--parts",
+        nargs="+",
+        choices=PARTS,
+        metavar="PART",
+        help=f"{', '.join(PARTS)} (default: all; compile with --full)",
+    )
     parser.add_argument("--methods", nargs="*", choices=methods.NAMES, metavar="NAME")
     parser.add_argument("--metrics", nargs="*", choices=metrics.NAMES, metavar="NAME")
     parser.add_argument("--peers", nargs="*", default=LIBRARIES, choices=LIBRARIES, metavar="LIBRARY")
@@ -53,6 +59,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     if not full and not options.models and not options.size:
         options.size = 96
     options.models = options.models or ["efficientnet_lite0"]
+    options.parts = options.parts or [part for part in PARTS if full or part != "compile"]
     if options.methods is None:
         options.methods = list(methods.NAMES if full else methods.QUICK_NAMES)
     if options.metrics is None:
@@ -102,7 +109,7 @@ def measured(options: argparse.Namespace, floors: list[str]) -> Iterator[Row]:
     """All rows; each model's bare passes in words are added to `floors`."""
     import torch
 
-    from benchmarking import adaptive, below, data_path, memory, methods, metrics, scaling, script, start
+    from benchmarking import adaptive, below, compilation, data_path, memory, methods, metrics, scaling, script, start
     from benchmarking.compare import peer_rows
     from benchmarking.floor import best_sizes, measured_floor, remember
     from benchmarking.subject import build
@@ -123,6 +130,8 @@ def measured(options: argparse.Namespace, floors: list[str]) -> Iterator[Row]:
             yield from metrics.metric_rows(subject, options.metrics, sizes, options.repeats, quick)
         if "peers" in options.parts:
             yield from peer_rows(subject, _peers(options, subject, sizes[1]), options.repeats)
+            if model == options.models[0]:
+                yield from _rows_of_transformers(options)
         if "script" in options.parts and model == options.models[0]:
             threads = torch.get_num_threads()
             yield from script.script_rows(subject.first(1), quick, 1 if quick else options.repeats, threads)
@@ -130,6 +139,8 @@ def measured(options: argparse.Namespace, floors: list[str]) -> Iterator[Row]:
             yield from adaptive.adaptive_rows(subject.first(2 if quick else 4), sizes[1], 100 if quick else 600)
     if "below" in options.parts:
         yield from below.below_rows(options.device, quick, options.repeats)
+    if "compile" in options.parts:
+        yield from compilation.compile_rows(quick, torch.get_num_threads())
     if "memory" in options.parts:
         model, pixels = ("cifar_cnn", None) if quick else (options.models[0], options.size or 96)
         yield from memory.memory_rows(model, options.methods, options.device, quick, pixels)
@@ -145,7 +156,14 @@ def measured(options: argparse.Namespace, floors: list[str]) -> Iterator[Row]:
 def _peers(options: argparse.Namespace, subject: object, best: int) -> list[object]:
     from torch import nn
 
-    from benchmarking.peers import cam_methods, captum_methods, pair_methods, quantus_metrics, zennit_methods
+    from benchmarking.peers import (
+        cam_methods,
+        captum_methods,
+        pair_methods,
+        quantus_metrics,
+        xplique_methods,
+        zennit_methods,
+    )
 
     quick, size = not options.full, subject.images.shape[-1]  # type: ignore[attr-defined]
     pooled = any(isinstance(module, nn.MaxPool2d) for module in subject.classifier.modules())  # type: ignore[attr-defined]
@@ -154,10 +172,23 @@ def _peers(options: argparse.Namespace, subject: object, best: int) -> list[obje
         "cams": lambda: cam_methods.peers(quick),
         "saliency": lambda: pair_methods.peers(best, quick),
         "zennit": zennit_methods.peers,
+        "xplique": lambda: xplique_methods.peers(quick, size),
         "quantus": lambda: quantus_metrics.peers(quick),
     }
     wanted = {*options.methods, *options.metrics}
-    return [peer for name in options.peers for peer in makers[name]() if peer.method in wanted]
+    return [peer for name in options.peers if name in makers for peer in makers[name]() if peer.method in wanted]
+
+
+def _rows_of_transformers(options: argparse.Namespace) -> Iterator[Row]:
+    """Peers that know one network alone, on that."""
+    from benchmarking.compare import peer_rows
+    from benchmarking.peers import transformer_methods
+
+    peers = [peer for peer in transformer_methods.peers() if peer.method in options.methods]
+    if "vit" in options.peers and peers:
+        count = min(options.images, max(peer.images for peer in peers))
+        subject = transformer_methods.build_subject(count, options.device, not options.full)
+        yield from peer_rows(subject, peers, options.repeats)
 
 
 def _line(row: Row, seconds: float) -> str:

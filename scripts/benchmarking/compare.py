@@ -17,6 +17,8 @@ from benchmarking.subject import Subject
 
 SHARE_OF_MEMORY = 0.8
 """Of the free memory that a peer may need to be run."""
+INSTALL = {"xplique": "pip install --no-deps xplique beside tensorflow: it asks for an older torch"}
+"""What brings a library that `make oracle` does not."""
 
 
 def free_bytes(device: torch.device) -> int:
@@ -37,7 +39,7 @@ def _row(subject: Subject, peer: Peer, repeats: int) -> Row:
     common = {"part": "peer", "model": subject.classifier.name, "name": peer.method, "images": len(subject.images)}
     setting = f"{peer.library}: {peer.setting}"
     if importlib.util.find_spec(peer.library) is None:
-        return Row(**common, setting=setting, note="not installed")  # type: ignore[arg-type]
+        return Row(**common, setting=setting, note=f"not installed: {INSTALL.get(peer.library, 'make oracle')}")  # type: ignore[arg-type]
     need = peer.at_once * len(subject.images) * subject.bytes_of_a_gradient if peer.at_once else 0
     if need > SHARE_OF_MEMORY * free_bytes(subject.device):
         note = f"not run: would keep {need / 1e9:.0f} GB, extrapolated from one image"

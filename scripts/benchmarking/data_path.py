@@ -20,10 +20,13 @@ from benchmarking.clock import synchronise
 from benchmarking.floor import best_sizes, measured_floor, remember
 from benchmarking.place import ROOT
 from benchmarking.row import Row
+from seewhy.callbacks.journaling import find_callback
+from seewhy.callbacks.pictures import Figures
 from seewhy.cli.build import build_job
 from seewhy.cli.program import quieten
 
 CORRUPTION = "gaussian_noise"
+FIGURES = "drawing and writing figures"
 RUNS = {"quick": {"saliency": 16}, "full": {"saliency": 500, "integrated_gradients": 64}}
 """How many images are explained with what: the cheapest method, and one of many passes."""
 
@@ -72,13 +75,18 @@ def data_rows(model: str, count: int, explainer: str) -> Iterator[Row]:
         synchronise(image.device)
         whole, passes = time.perf_counter() - start, job.classifier.passes.since(earlier)
         network = (before.seconds(passes) + measured_floor(job.classifier, image, sizes).seconds(passes)) / 2
-        parts = {"decoding": decoding, "drawing and writing figures": _drawing(kept), "corrupting": _corrupting(folder)}
+        figures = find_callback(job.trainer, Figures)
+        limit = count if figures is None or figures.limit is None else figures.limit
+        parts = {"decoding": decoding, FIGURES: _drawing(kept), "corrupting": _corrupting(folder)}
     common: dict[str, Any] = {"part": "data", "model": model, "setting": explainer, "images": count}
     note = f"network {network:.2f} s of {whole:.2f} s"
     yield Row(**common, name="whole run", seconds=whole / count, ratio=whole / network, note=note)
     for name, seconds in parts.items():
-        note = "for one level of " + CORRUPTION if name == "corrupting" else "measured alone"
-        yield Row(**common, name=name, seconds=seconds, ratio=seconds * count / whole, note=f"share of the run; {note}")
+        times, note = count, "for one level of " + CORRUPTION if name == "corrupting" else "measured alone"
+        if name == FIGURES:
+            times = min(count, limit)
+            note = f"{note}, of the first {times:,}"
+        yield Row(**common, name=name, seconds=seconds, ratio=seconds * times / whole, note=f"share of the run; {note}")
 
 
 def _config(model: str, explainer: str, folder: Path, output: Path) -> Any:

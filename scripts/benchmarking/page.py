@@ -100,13 +100,14 @@ def write_page(
             "",
             *_lines(lines),
         ]
-    rest = [row for row in rows if row.part in ("start", "data", "script", "adaptive", "below")]
+    rest = [row for row in rows if row.part in ("start", "data", "script", "adaptive", "below", "compile")]
     parts += [
         "",
-        "## Start, data path, what a user would write instead, adaptive steps, incremental occlusion",
+        "## Start, data path, what a user would write instead, adaptive steps, incremental occlusion, torch.compile",
         "",
         "`script`: the command beside a plain script of torchvision, Captum and matplotlib on the same pictures; the ratio",
         "is the script's seconds over ours, starts included, and the note has its seconds and both peaks of memory.",
+        "`compile`: passes of the network under torch.compile over fused ones, in processor time.",
         "",
         *_rest_table(rest),
         "",

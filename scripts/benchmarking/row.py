@@ -17,8 +17,8 @@ class Row:
     """What was measured of one method, metric, setting or part; what does not apply is None."""
 
     part: str
-    """`method`, `metric`, `peer`, `memory`, `scaling`, `start`, `data`, `script`, `adaptive` or
-    `below`."""
+    """`method`, `metric`, `peer`, `memory`, `scaling`, `start`, `data`, `script`, `adaptive`,
+    `below` or `compile`."""
     model: str
     name: str
     setting: str = ""

@@ -94,10 +94,19 @@ def metric_named(name: str, *overrides: str) -> ImageMetric:
     return instantiate(composed([f"metric=[{name}]", *overrides]).metric[name], _convert_="all")  # type: ignore[attr-defined]
 
 
-def build(model: str, count: int, device: str = "cpu", size: int | None = None) -> Subject:
-    """`model` with its weights (else random ones): the sample images, then their mirror images, then noise."""
+def build(model: str, count: int, device: str = "cpu", size: int | None = None, *more: str) -> Subject:
+    """`model` with its weights (else random ones): the sample images, then their mirror images, then noise.
+
+    Args:
+        model: Of the configs; `timm:NAME` and `torchvision:NAME` for any network of theirs.
+        count: Of images.
+        device: Where all lies.
+        size: Of the images in pixels; None: the network's own.
+        *more: Overrides of the config.
+    """
     group, _, name = model.partition(":")
     overrides = [f"model={group}", *([f"model.name={name}"] if name else []), *([f"model.size={size}"] if size else [])]
+    overrides += more
     try:
         classifier = instantiate(composed(overrides).model, _convert_="object")  # type: ignore[attr-defined]
     except Exception as error:

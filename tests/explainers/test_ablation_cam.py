@@ -151,8 +151,29 @@ def test_batches_are_filled_and_bounded_and_channels_that_are_zero_cost_nothing(
     features = record_activation(classifier, classifier.find_layer("relu2"), images)[0]
     alive = int((features != 0).flatten(2).any(2).sum())
     assert alive <= 24
-    full, rest = divmod(alive, 7)
-    assert sizes == [2, 2, *[7] * full, *([rest] if rest else [])], "the images, the check of the cut, the channels"
+    bound = 7 * (6 * 28 * 28 // (16 * 10 * 10))  # what the largest map below takes for seven images
+    full, rest = divmod(alive, bound)
+    assert sizes == [2, 2, *[bound] * full, *([rest] if rest else [])], "the images, the check of the cut, the channels"
+
+
+def test_a_pass_takes_as_many_rows_as_fit_into_the_memory_of_its_images() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 40, 8, stride=8), nn.Sigmoid(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(40, 10)
+    )
+    classifier, images = looked_over(classifier_of(network, 32, 10)), random_images(2, 32)
+    explainer = AblationCam(layer="1", probe_batch_size=3)
+    maps = explainer(classifier, images, TARGETS)
+    sizes: list[int] = []
+    handle = network[4].register_forward_pre_hook(lambda _, arguments: sizes.append(len(arguments[0])))
+    passes = classifier.passes.forward
+    torch.testing.assert_close(explainer(classifier, images, TARGETS), maps, rtol=0, atol=0)
+    handle.remove()
+    assert sizes == [2, 2, 12, 12, 12, 12, 12, 12, 8], (
+        "3 x 32 x 32 values of an image are 4.8 x 40 x 4 x 4 at the layer"
+    )
+    assert classifier.passes.forward - passes == 2 + 1 + 7
+    torch.testing.assert_close(AblationCam(layer="1", probe_batch_size=100)(classifier, images, TARGETS), maps)
 
 
 def test_a_contrast_and_a_dead_layer() -> None:

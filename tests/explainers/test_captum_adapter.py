@@ -13,6 +13,7 @@ from torch.nn import functional
 from explainer_checks import assert_same, state_of
 from seewhy.core.errors import Incompatible, UserError
 from seewhy.core.types import Targets
+from seewhy.explainers import captum_adapter
 from seewhy.explainers.captum_adapter import Captum
 from seewhy.explainers.captum_methods import check_method, leaving_nothing, load_methods, takes
 from seewhy.explainers.gradient import InputXGradient
@@ -152,6 +153,19 @@ def test_sampled_shapley_values_add_up_and_belong_to_seed_and_image() -> None:
         ),
         result.maps,
     )
+
+
+@pytest.mark.parametrize("name", sorted(captum_adapter.BY_REGION))
+@pytest.mark.parametrize("baseline", ["black", "noise"])
+def test_a_switch_for_each_superpixel_gives_what_captum_gives_of_images(
+    name: str, baseline: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"n_samples": 3} if name == "ShapleyValueSampling" else {}
+    settings: dict[str, Any] = {"options": options, "n_segments": 5, "baseline": baseline}
+    found = explain(name, **settings)
+    monkeypatch.setattr(captum_adapter, "BY_REGION", frozenset())
+    assert len(found.unique()) > 4
+    torch.testing.assert_close(found, explain(name, **settings), rtol=1e-9, atol=1e-12)
 
 
 def test_deep_lift_shap_is_the_mean_over_the_baselines_and_complete() -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from figure_checks import NAMES, assert_legible, explanation, words
 from seewhy.core.errors import UserError
 from seewhy.core.types import Prediction
-from seewhy.plots import heatmaps
+from seewhy.plots import grid, heatmaps
 from seewhy.plots.canvas import encode_figure
 from seewhy.plots.explanation import draw_panel
 from seewhy.plots.grid import draw_grid
@@ -218,6 +218,16 @@ def test_cells_of_a_sheet_are_enlarged_by_a_whole_number():
     assert "true: tabby" in words(figure)
     assert has_block(pixels(figure), enlarged(heatmaps.to_rgb(shown.image), 3))
     assert has_block(pixels(draw_grid([explanation(224)])), enlarged(heatmaps.to_rgb(explanation(224).image), 1))
+
+
+def test_pictures_of_very_many_images_are_averaged_down(monkeypatch):
+    cells = [explanation(60, seed=seed) for seed in range(4)]
+    whole = heatmaps.to_rgb(cells[3].image)
+    monkeypatch.setattr(grid, "SHEET", 2 * 4 * 41**2)
+    assert has_block(pixels(draw_grid(cells)), enlarged(whole, 2)), "60 / 41 is nearer to 1 than to 2"
+    monkeypatch.setattr(grid, "SHEET", 2 * 4 * 39**2)
+    averaged = whole.reshape(30, 2, 30, 2, 3).mean(axis=(1, 3))
+    assert has_block(pixels(draw_grid(cells)), enlarged(averaged, 1))
 
 
 def test_number_of_columns_is_kept():

@@ -160,7 +160,7 @@ def test_peers_that_are_missing_too_large_broken_or_wrong_are_named() -> None:
     ]
     rows = list(peer_rows(subject(), peers, repeats=1))
     notes = [row.note for row in rows]
-    assert notes[0] == "not installed"
+    assert notes[0] == "not installed: make oracle"
     assert notes[1].startswith("not run: would keep")
     assert rows[1].megabytes is not None and rows[1].megabytes > 1000
     assert notes[2] == "theirs raises ValueError: no such layer"

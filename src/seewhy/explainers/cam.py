@@ -329,9 +329,10 @@ class AblationCam(Cam):
         upper = _UpperNetwork(layer, images, outputs, logits)
         pairs = (features != 0).flatten(2).any(2).nonzero()
         drops = features.new_zeros(features.shape[:2])
-        for rows in evaluator.split(len(pairs), gradient=False):
+        limit = evaluator.find_limit(gradient=False) * upper.share
+        for rows in torch.arange(len(pairs), device=pairs.device).split(limit):
             image, channel = pairs[rows].unbind(1)
-            ablated = upper(image, layer.grid.drop_channels(outputs[image], channel))
+            ablated = upper(image, layer.grid.drop_channels(outputs, image, channel))
             drops[image, channel] = targets[image].score(logits[image]) - targets[image].score(ablated)
         layer.check_counts((drops.abs() > rounding[:, None]).any() | ~(features != 0).any())
         return weigh_channels(features, drops), rounding * features.abs().sum(1).amax((1, 2))
@@ -340,13 +341,14 @@ class AblationCam(Cam):
 class _UpperNetwork:
     """The network above a layer: for rows of images and changed outputs of the layer, the logits [n, classes].
 
-    Where everything from the image passes through the layer, one image runs through what lies below it for all rows;
+    Where everything from the image passes through the layer, one image runs through what lies below it for all rows, which
+    are as many as what lies above needs no more memory for than a pass of full images;
     else, and where the upper network takes the number of images from the lower one, each row runs as a whole.
     """
 
     def __init__(self, layer: CamLayer, images: Images, outputs: Tensor, logits: Tensor) -> None:
         self.layer, self.images = layer, images
-        self.runs, self.is_cut = remember(layer.classifier, ("cut", layer.name, layer.size), self._find_cut)
+        self.runs, self.is_cut, self.share = remember(layer.classifier, ("cut", layer.name, layer.size), self._find_cut)
         if self.is_cut:
             twice = torch.zeros(2, dtype=torch.int64, device=images.device)
             try:
@@ -354,11 +356,14 @@ class _UpperNetwork:
                 self.is_cut = torch.allclose(self(twice, outputs[twice]), logits[twice], rtol=1e-3, atol=near)
             except (UserError, RuntimeError):
                 self.is_cut = False
+        if not self.is_cut:
+            self.share = 1
 
-    def _find_cut(self) -> tuple[int, bool]:
-        """(runs of the layer in a pass, whether every path crosses its last one)."""
+    def _find_cut(self) -> tuple[int, bool, int]:
+        """(runs of the layer in a pass, whether all paths cross its last one, rows above it in the memory of an image)."""
         traced = trace_pass(self.layer.classifier, self.layer.size, self.layer.name)
-        return len(traced.outputs), traced.outputs[-1].node in traced.cuts
+        last = traced.outputs[-1].node
+        return len(traced.outputs), last in traced.cuts, max(traced.sizes) // max(traced.sizes[last:])
 
     def __call__(self, image: Tensor, outputs: Tensor) -> Tensor:
         """Compute logits of images with these indices [n], whose outputs of the layer, by images, are `outputs`."""
@@ -368,7 +373,7 @@ class _UpperNetwork:
         def replace_last(module: nn.Module, arguments: object, own: Tensor) -> Tensor:
             nonlocal runs
             runs += 1
-            return replacement.to(own) if runs == self.runs else own
+            return replacement.to(own) if runs % self.runs == 0 else own  # a pass may be made twice
 
         handle = self.layer.module.register_forward_hook(replace_last)
         try:

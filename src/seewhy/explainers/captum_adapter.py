@@ -24,6 +24,7 @@ from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.explainers.baselines import Baseline, build_baselines
 from seewhy.explainers.cam import choose_layer
 from seewhy.explainers.captum_methods import (
+    RegionScore,
     Score,
     check_method,
     check_options,
@@ -51,6 +52,8 @@ NAMED = frozenset(("ShapleyValueSampling", "FeatureAblation", "DeepLiftShap", "I
 """Methods with a yaml, and hence a name, of their own."""
 SHAPLEY = frozenset(("ShapleyValueSampling", "ShapleyValues", "KernelShap"))
 """Methods whose values of superpixels add up to the change of the score: each is spread over its pixels."""
+BY_REGION = frozenset(("ShapleyValueSampling", "ShapleyValues", "FeatureAblation"))
+"""Methods that only cover superpixels, so that they may compute with a switch for each instead of with images."""
 COMPLETE = SHAPLEY | frozenset(
     "IntegratedGradients DeepLift DeepLiftShap GradientShap LayerConductance LayerIntegratedGradients LayerDeepLift "
     "LayerDeepLiftShap LayerGradientShap LRP LayerLRP".split()
@@ -305,6 +308,12 @@ class Captum(Explainer):
         if not takes(self.method, "baselines"):
             return load_methods()[self.method](score, **init).attribute(given, **call)
         baselines = self._build_baselines(image)
+        if self.method in BY_REGION:
+            labels = call.pop("feature_mask")[:, 0]
+            switches = image.new_ones(1, int(labels.max()) + 1)
+            regions = load_methods()[self.method](RegionScore(score, image, baselines, labels), **init)
+            values = regions.attribute(switches, baselines=torch.zeros_like(switches), **call)
+            return values[0][labels][:, None].expand_as(image)
         if self.method in ("DeepLiftShap", "LayerDeepLiftShap"):
             # the mean of DeepLift over the baselines: image and baseline pass together, one baseline after the other
             single = load_methods()[self.method.removesuffix("Shap")](score, **init)

@@ -186,6 +186,29 @@ class Score(nn.Module):
         return self.targets.repeat(len(images)).score(widen(self.classifier(images)))
 
 
+class RegionScore(nn.Module):
+    """The score of one image as a function of what it shows: switches [n, superpixels] -> [n].
+
+    Methods that cover superpixels then compute with a number for each of them instead of an image.
+
+    Args:
+        score: Of images.
+        image: [1, channels, height, width], shown where a switch is not 0.
+        baseline: Shown elsewhere, of the shape of `image`.
+        labels: Of the superpixel of each pixel from 0, int64 [1, height, width].
+    """
+
+    def __init__(self, score: nn.Module, image: Images, baseline: Images, labels: Tensor) -> None:
+        super().__init__()
+        self.score, self.image, self.baseline, self.labels = score, image, baseline, labels
+        self.training = False
+
+    def forward(self, switches: Tensor) -> Tensor:
+        """Compute the score of what each row of switches shows."""
+        shown = (switches != 0)[:, self.labels[0]]
+        return self.score(torch.where(shown[:, None], self.image, self.baseline))
+
+
 def is_of_network(error: Exception) -> bool:
     """Tell whether an error is the network's own, not captum's.
 

@@ -102,20 +102,23 @@ def pull_and_push(images: Images, hidden: Tensor, noises: Tensor) -> Images:
         float32 [n, channels, height, width].
     """
     weight = (~hidden[:, None]).to(images)
-    levels = [(images * weight, weight)]
+    levels = [(images, weight)]  # what is hidden of them is read nowhere: `_halve` weighs it with 0
     while max(levels[-1][0].shape[2:]) > 1:
         levels.append(_halve(*levels[-1]))
     filled = levels[-1][0]
     for values, seen in reversed(levels[:-1]):
         enlarged = functional.interpolate(filled, scale_factor=2.0, mode="bilinear", align_corners=False)
         filled = torch.where(seen > 0, values, enlarged[..., : values.shape[2], : values.shape[3]])
-    return torch.where(hidden[:, None], (filled + noises.to(filled)).clamp(0, 1), images)
+    noisy = torch.add(filled, noises.to(filled)).clamp_(0, 1)
+    return torch.where(hidden[:, None], noisy, images)
 
 
 def _halve(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """(mean of the seen cells, mean weight) of each two by two cells; beyond the border nothing is seen."""
-    padding = (0, values.shape[3] % 2, 0, values.shape[2] % 2)
-    total, share = (functional.avg_pool2d(functional.pad(each, padding), 2) for each in (values * weight, weight))
+    pooled = [values * weight, weight]
+    if any(side % 2 for side in values.shape[2:]):  # padding by nothing is a copy
+        pooled = [functional.pad(each, (0, values.shape[3] % 2, 0, values.shape[2] % 2)) for each in pooled]
+    total, share = (functional.avg_pool2d(each, 2) for each in pooled)
     return torch.where(share > 0, total / share.clamp_min(1e-12), 0), share
 
 

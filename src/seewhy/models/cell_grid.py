@@ -218,21 +218,26 @@ class CellGrid:
         kept[channels] = True
         return self.layout.join(torch.where(kept.view(sizes), divided, torch.zeros_like(divided)))
 
-    def drop_channels(self, divided: Tensor, channels: Tensor) -> Tensor:
-        """Copy the output of the layer, divided by images, with one channel of each image set to 0 in all cells.
+    def drop_channels(self, divided: Tensor, images: Tensor, channels: Tensor) -> Tensor:
+        """Copy the output of the layer for some images, with one channel of each copy set to 0 in all cells.
 
         Args:
-            divided: As `BatchLayout.divide` gives it.
-            channels: Int64 [images], as `arrange` counts them.
+            divided: The output as `BatchLayout.divide` gives it.
+            images: Int64 [copies], which images are copied.
+            channels: Int64 [copies], as `arrange` counts them.
 
         Returns:
-            The copy; what is no cell, such as a class token, stays as it was.
+            The copies; what is no cell, such as a class token, stays as it was.
         """
-        sizes = [1 if axis == 0 or axis in self.cell_axes else size for axis, size in enumerate(divided.shape)]
-        numbers = torch.arange(math.prod(sizes), device=divided.device).view(sizes)
-        cells = self.fill_cells(self.layout.join(torch.zeros_like(divided[:1])), 1.0)
-        chosen = numbers == channels.view(-1, *[1] * (divided.ndim - 1))
-        return divided.masked_fill(chosen & (self.layout.divide(cells) > 0), 0.0)
+        apart = [axis for axis in range(1, divided.ndim) if axis not in self.cell_axes]
+        order = [0, *apart, *sorted(self.cell_axes)]
+        cells = self.layout.divide(self.fill_cells(self.layout.join(torch.zeros_like(divided[:1])), 1.0)) > 0
+        places = torch.unravel_index(channels, [divided.shape[axis] for axis in apart]) if apart else ()
+        dropped = divided[images]
+        view, chosen = dropped.permute(order), (torch.arange(len(images), device=images.device), *places)
+        hidden = cells.permute(order)[(torch.zeros_like(images), *places)]
+        view[chosen] = view[chosen].masked_fill(hidden, 0.0)
+        return dropped
 
     def fill_cells(self, features: Tensor, value: float) -> Tensor:
         """Copy the output of the layer with a value in all cells.

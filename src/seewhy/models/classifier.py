@@ -145,9 +145,8 @@ class Classifier(LightningModule):
             UserError: The network returns something else.
             Incompatible: A gradient is asked for and there is none.
         """
-        run = self.folding.run if self._depth else self._run_network
         with self._computing(images):
-            outputs = widen(run(self._normalise(images)))
+            outputs = self._compute(images, len(images))
         self.passes.forward += len(images)
         if outputs.requires_grad and not self.training:
             outputs.register_hook(self._count_backward)
@@ -172,7 +171,7 @@ class Classifier(LightningModule):
             UserError: The network returns something else.
         """
         with self._computing(image):
-            outputs = widen(self._read(self.network(self._normalise(image)), rows))
+            outputs = self._compute(image, rows)
         self.passes.forward += len(image)
         return self._score_classes(outputs)
 
@@ -180,8 +179,9 @@ class Classifier(LightningModule):
         normalised = (images - self.mean) / self.std
         return normalised.contiguous(memory_format=torch.channels_last) if self.channels_last else normalised
 
-    def _run_network(self, normalised: Tensor) -> Tensor:
-        return self._read(self.network(normalised), len(normalised))
+    def _compute(self, images: Images, rows: int) -> Tensor:
+        normalised = self._normalise(images)
+        return widen(self.folding.run(normalised, rows) if self._depth else self._read(self.network(normalised), rows))
 
     def _score_classes(self, outputs: Tensor) -> Tensor:
         return expand_binary(outputs, self.facts.gives_probabilities) if self.facts.score == "binary" else outputs

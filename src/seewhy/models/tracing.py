@@ -52,6 +52,7 @@ class Trace(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.nodes: dict[int, Node] = {}
         self.sources: list[list[int]] = []
+        self.sizes: list[int] = []
         self._add(images, [], ReceptiveFields.of_images(images))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
@@ -131,6 +132,7 @@ class Trace(TorchDispatchMode):
     def _add(self, tensor: Tensor, sources: list[int], fields: ReceptiveFields) -> None:
         self.nodes[id(tensor)] = Node(len(self.sources), ref(tensor), fields)
         self.sources.append(sources)
+        self.sizes.append(tensor.untyped_storage().nbytes())
 
     def _write_base(self, base: Tensor, view: Tensor, sources: list[int]) -> None:
         """A tensor of which a view was written into looks, at these elements, where the view does."""
@@ -173,10 +175,12 @@ class TracedPass:
     Args:
         outputs: Outputs of modules, in the order in which they finish.
         cuts: The nodes that every path from the images to the network's output crosses.
+        sizes: Of each node the bytes of its memory.
     """
 
     outputs: list[Output]
     cuts: set[int]
+    sizes: list[int]
 
 
 def trace_pass(classifier: Classifier, size: tuple[int, int], only: str | None = None) -> TracedPass:
@@ -207,7 +211,7 @@ def trace_pass(classifier: Classifier, size: tuple[int, int], only: str | None =
     ]
     with _watch(modules, record), trace:
         logits = run_uncounted(classifier, images)
-    return TracedPass(outputs, trace.find_cuts(logits))
+    return TracedPass(outputs, trace.find_cuts(logits), trace.sizes)
 
 
 def draw_noise(classifier: Classifier, size: tuple[int, int], count: int, seed: int = 0) -> Images:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -23,6 +24,10 @@ TITLE, LABEL, NOTE = 10.0, 8.0, 7.5
 MARGIN, GAP, LINE_GAP, SEAM = 20, 18, 9, 4
 NARROWEST = 480
 """Pixels that the title line needs even where the images are few and small."""
+LARGEST = 320
+"""Pixels of the longest side of a picture."""
+SHEET = 2**22
+"""About the most pixels of all pictures of a sheet: it is looked at as a whole, and its file should open at once."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,8 @@ def draw_grid(
 ) -> Drawing:
     """Draw explanations in a grid under one title line.
 
-    Small images are enlarged by a whole number to about 96 pixels, images over 320 pixels are averaged down.
+    Small images are enlarged by a whole number to about 96 pixels, images over 320 pixels are averaged down, and of very
+    many images those over some 140 pixels.
 
     Args:
         explanations: In the order of the sheet.
@@ -81,7 +87,8 @@ def draw_grid(
     if not drawn or (columns is not None and columns < 1):
         raise UserError(f"a sheet needs at least one image and one column, not {len(drawn)} and {columns}")
     style = colours, outlier_percent, strength
-    tiles = [_draw_tile(explanation, *style) for explanation in drawn]
+    most = math.sqrt(SHEET / 2 / len(drawn))
+    tiles = [_draw_tile(explanation, *style, most=most) for explanation in drawn]
     wrong = any(explanation.prediction.correct is False for explanation in drawn)
     grid = _choose_grid([tile.pictures for tile in tiles], columns, lines=3 if wrong else 2)
     page = Page(max(NARROWEST, 2 * MARGIN + grid.columns * (grid.width + GAP) - GAP), RESOLUTION)
@@ -108,7 +115,12 @@ class Tile(NamedTuple):
 
 
 def _draw_tile(
-    explanation: Explanation, colours: str, outlier_percent: float, strength: float, least: int = 96
+    explanation: Explanation,
+    colours: str,
+    outlier_percent: float,
+    strength: float,
+    least: int = 96,
+    most: float = LARGEST,
 ) -> Tile:
     scale = heatmaps.compute_scale(explanation.attribution, outlier_percent)
     pictures, averaged = [heatmaps.to_rgb(explanation.picture)], False
@@ -117,13 +129,13 @@ def _draw_tile(
         smooth = heatmaps.average_fine_map(normalised)
         averaged = smooth is not normalised
         pictures.append(heatmaps.blend_overlay(explanation.picture, smooth, colour_map, strength))
-    return Tile([_resize(picture, least) for picture in pictures], averaged)
+    return Tile([_resize(picture, least, most) for picture in pictures], averaged)
 
 
-def _resize(picture: NDArray[np.float32], least: int) -> NDArray[np.float32]:
+def _resize(picture: NDArray[np.float32], least: int, most: float) -> NDArray[np.float32]:
     longest = max(picture.shape[:2])
-    block, factor = -(-longest // 320), max(1, round(least / longest))
-    if block == 1:
+    block, factor = max(-(-longest // LARGEST), round(longest / most)), max(1, round(least / longest))
+    if block <= 1:
         return picture.repeat(factor, axis=0).repeat(factor, axis=1)
     rows, columns = (max(1, length // block) for length in picture.shape[:2])
     cut = picture[: rows * block, : columns * block]

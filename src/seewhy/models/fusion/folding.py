@@ -79,14 +79,15 @@ class Folding:
             folding.chains = [chain.copy_to(twins) for chain in self.chains]
         return folding
 
-    def run(self, values: Tensor) -> Tensor:
+    def run(self, values: Tensor, rows: int | None = None) -> Tensor:
         """Compute the network's result with its chains folded.
 
         Args:
             values: Normalised images [n, channels, height, width].
+            rows: Of the result, where a hook changes their number; None: n.
 
         Returns:
-            The logits [n, classes].
+            The logits [rows, classes].
         """
         try:
             with self._folded():
@@ -94,7 +95,7 @@ class Folding:
         except NetworkChanged:
             self.chains = []
             result = self.network(values)
-        return self.read(result, len(values))
+        return self.read(result, len(values) if rows is None else rows)
 
     @contextmanager
     def off(self) -> Iterator[None]:
