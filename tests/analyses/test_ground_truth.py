@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,14 @@ from seewhy.analyses.ground_truth.certificate import (
     write_table,
 )
 from seewhy.analyses.ground_truth.judge import build_controls, fit_explainer, judge_maps, name_columns
-from seewhy.analyses.ground_truth.networks import Proof, find_fault, prepare_explained, prove_use, select_explained
+from seewhy.analyses.ground_truth.networks import (
+    Proof,
+    find_fault,
+    prepare_explained,
+    prove_use,
+    select_explained,
+    train_network,
+)
 from seewhy.analyses.ground_truth.pictures import DisconnectedCells, PictureGrid
 from seewhy.analyses.ground_truth.run import Study, run_study
 from seewhy.analyses.ground_truth.tetrominoes import PLACES, Tetrominoes, draw_patterns
@@ -346,6 +353,7 @@ def study(
     kind: GroundTruth = WHITE,
     lr: float = 0.01,
     accuracy: float = 0.6,
+    beside: Mapping[str, GroundTruth] | None = None,
 ) -> Any:
     optimization = AutoOptimization(lr=lr)
 
@@ -368,7 +376,7 @@ def study(
     def build_pool(classifier: Classifier) -> Any:
         raise AssertionError("no pictures are needed")
 
-    kinds = {"linear": kind.replace(accuracy=accuracy, follow=0.6)}
+    kinds = {"linear": kind.replace(accuracy=accuracy, follow=0.6), **(beside or {})}
     made = Study(
         kinds, explainers, build_network, train or build_trainer, build_pool, networks=2, images=12, proof_images=60
     )
@@ -409,6 +417,35 @@ def test_a_study_trains_judges_and_is_not_computed_again(tmp_path: Path) -> None
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(AssertionError, match="trained again"):
         study(tmp_path / "two", explainers, refuse)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Likewise(Tetrominoes):
+    """Another kind, whose networks are those of WHITE."""
+
+    @property
+    def trained_as(self) -> GroundTruth:
+        return Tetrominoes(**vars(self))
+
+
+def test_networks_that_are_trained_alike_are_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[int] = []
+
+    def train(classifier: Classifier, trainer: Any, kind: GroundTruth, seed: int, pool: Any) -> Classifier:
+        trained.append(seed)
+        return train_network(classifier, trainer, kind, seed, pool)
+
+    monkeypatch.setattr(run, "train_network", train)
+    alike = Likewise(**vars(WHITE.replace(accuracy=0.6, follow=0.6)))
+    table, facts = study(tmp_path, {}, beside={"likewise": alike})
+    assert trained == [0, 1]
+    first, second = (facts["networks"][name] for name in ("linear", "likewise"))
+    assert [network["shares"] for network in first] == [network["shares"] for network in second]
+    assert [network["seconds"] for network in second] == [0, 0]
+    assert (tmp_path / "cells" / "likewise_1.safetensors").is_file(), "whole by itself, should the other be deleted"
+    assert (table["n_networks"] == 2).all()
+    study(tmp_path, {}, beside={"likewise": alike.replace(steps=alike.steps + 1)})
+    assert trained == [0, 1, 0, 1], "longer is not alike"
 
 
 def test_networks_without_the_feature_are_replaced_unless_none_has_it(

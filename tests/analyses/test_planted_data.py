@@ -184,3 +184,14 @@ def test_sample_pictures_are_dealt_to_both_parts() -> None:
     assert torch.bincount(read.train.labels).tolist() == [3] * 10
     same = (read.train.pictures[:, None] == read.test.pictures[None]).flatten(2).all(2)
     assert not bool(same.any())
+
+
+def test_grids_that_are_cut_apart_are_trained_and_proved_as_whole_ones() -> None:
+    cut = PictureGrid(connected=False).fit_pool(pool())
+    assert cut.trained_as == PictureGrid().fit_pool(pool())
+    for part in ("train", "test"):
+        first, second = (kind.plant(part, range(8), SHAPE, pool()) for kind in (cut, cut.trained_as))
+        assert all(torch.equal(*pair) for pair in zip(first, second, strict=True))
+    for one, other in zip(*(kind.build_probes(range(4), SHAPE, pool()) for kind in (cut, cut.trained_as)), strict=True):
+        assert torch.equal(one.images, other.images)
+    assert not torch.equal(*(kind.plant("explain", [0], SHAPE, pool()).images for kind in (cut, cut.trained_as)))

@@ -92,6 +92,11 @@ class GroundTruth(ABC):
         """The parameters that decide the images and the training."""
         return dict(vars(self))
 
+    @property
+    def trained_as(self) -> GroundTruth:
+        """The kind whose networks are the same, where this one differs in what is explained alone."""
+        return self
+
     def fit_pool(self, pool: Pool) -> GroundTruth:
         """Settle what depends on the pictures, such as the classes.
 

@@ -177,6 +177,11 @@ class PictureGrid(GroundTruth):
         """The two classes."""
         return tuple(self.pair or ("first", "second"))
 
+    @property
+    def trained_as(self) -> GroundTruth:
+        """Grids that are connected: cells are cut apart when a network is explained."""
+        return self.replace(connected=True)
+
     def fit_pool(self, pool: Pool) -> GroundTruth:
         """Take the first two classes where none were named; UserError where there are no others to fill the grid."""
         names = pool.list_classes()

@@ -128,9 +128,11 @@ def run_study(study: Study, folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]
     out = RunFolder(folder)
     explainers = add_controls(study.explainers, study.seed)
     pools: list[Pool] = []
+    trained: dict[str, str] = {}
     for name, given in study.kinds.items():
         for setting, kind in settle_kind(name, given, study, pools).items():
-            for seed, classifier, proof in _train_networks(study, setting, kind, pools, out):
+            twin = trained.setdefault(study.open_network(kind.trained_as, out).plan, setting)
+            for seed, classifier, proof in _train_networks(study, setting, kind, pools, out, twin):
                 proofs.setdefault(setting, []).append({"seed": seed, **describe_shares(proof)})
                 counts["computing_seconds"] += proof.seconds
                 _print_proof(setting, seed, proof)
@@ -166,9 +168,12 @@ def settle_kind(name: str, kind: GroundTruth, study: Study, pools: list[Pool]) -
 
 
 def _train_networks(
-    study: Study, setting: str, kind: GroundTruth, pools: list[Pool], out: RunFolder
+    study: Study, setting: str, kind: GroundTruth, pools: list[Pool], out: RunFolder, twin: str
 ) -> Iterator[tuple[int, Classifier, Proof]]:
-    """(seed, network, its proof) until enough use the feature, all of the first do not, or twice as many were tried."""
+    """(seed, network, its proof) until enough use the feature, all of the first do not, or twice as many were tried.
+
+    Networks of the setting `twin`, which are trained alike, are taken from there.
+    """
     used, store = 0, study.open_network(kind, out)
     for number in range(2 * study.networks):
         if used >= study.networks or (number == study.networks and not used):
@@ -177,6 +182,12 @@ def _train_networks(
         classifier, pool = study.build_classifier(kind, seed), pools[0] if kind.needs_pictures else None
         name = f"{setting}_{seed}"
         proof = store.read_network(name, classifier)
+        if proof is None and twin != setting:
+            classifier = study.build_classifier(kind, seed)
+            proof = study.open_network(kind.trained_as, out).read_network(f"{twin}_{seed}", classifier)
+            if proof is not None:
+                proof = replace(proof, seconds=0.0)
+                store.write_network(name, classifier, proof)
         if proof is not None:
             proof = replace(proof, reason=find_fault(proof.shares, kind, proof.chance, proof.n))
         else:
