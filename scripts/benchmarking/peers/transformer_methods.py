@@ -74,18 +74,22 @@ def patched(gamma: bool) -> Iterator[None]:
                     setattr(patient, name, attributes[name])
 
 
-def lxt(gamma: bool) -> Any:
-    """Input x gradient of the patched network, with zennit's gamma rule in its layers or without it."""
+def lxt(gamma: bool, normalised: bool = True) -> Any:
+    """Input x gradient of the patched network, with zennit's gamma rule in its layers or without it.
+
+    Its input is what the network itself sees, or the image in [0, 1].
+    """
 
     def maps(subject: Subject) -> Tensor:
-        images = subject.plain.normalised(subject.images).requires_grad_()
+        images = (subject.plain.normalised(subject.images) if normalised else subject.images.clone()).requires_grad_()
         with patched(gamma), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             composite = _gamma() if gamma else None
             if composite:
                 composite.register(subject.plain.network)
             try:
-                score = subject.plain.network(images).gather(1, subject.targets[:, None]).sum()
+                network = subject.plain.network if normalised else subject.plain
+                score = network(images).gather(1, subject.targets[:, None]).sum()
                 (found,) = torch.autograd.grad(score, images)
             finally:
                 if composite:
@@ -119,7 +123,7 @@ def peers() -> list[Peer]:
     plain = Lrp(rule="cp_lrp", gamma=0, dense_gamma=0, epsilon=0)
     beyond = "its gamma rule reaches layers that are modules, ours the projections of attention too"
     return [
-        Peer("libra_grad", "lxt", "its map for vit_b_16", mine(LibraGrad()), lxt(False), 1e-3, images=4),
+        Peer("libra_grad", "lxt", "its map for vit_b_16", mine(LibraGrad()), lxt(False, False), 1e-3, images=4),
         Peer("lrp", "lxt", "its map for vit_b_16", mine(plain), lxt(False), 1e-3, note="rule=cp_lrp", images=4),
         Peer("lrp", "lxt", "its map for vit_b_16, gamma", mine(Lrp(rule="cp_lrp")), lxt(True), note=beyond, images=4),
         Peer("le_grad", "torchcam", "LeGrad of all blocks", mine(LeGrad()), le_grad, 1e-3, images=4),

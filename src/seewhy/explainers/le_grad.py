@@ -82,7 +82,8 @@ class LeGrad(Explainer):
             shapes.append(attention.shape)
             edges.append(edge)
 
-        modules = [classifier.find_layer(name) for name in blocks]
+        named = dict(classifier.network.named_modules())
+        modules = [named[name] for name in blocks]
         with torch.enable_grad(), AttentionRecorder(receive), _record_outputs(modules) as outputs:
             logits = widen(classifier(images.detach().requires_grad_()))
         if not edges:
