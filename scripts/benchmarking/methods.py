@@ -12,7 +12,7 @@ from benchmarking.over_floor import counted, over_floor
 from benchmarking.place import ROOT
 from benchmarking.row import Row, spread_cells
 from benchmarking.subject import Subject, explainer_named
-from seewhy.core.errors import Incompatible
+from seewhy.core.errors import Incompatible, UserError
 from seewhy.explainers.base import Explainer
 
 NAMES = tuple(sorted(path.stem for path in (ROOT / "configs" / "explainer").glob("*.yaml")))
@@ -54,7 +54,10 @@ def cheap(explainer: Explainer, quick: bool, nested: bool = False) -> Explainer:
         changed["incremental"] = False  # full passes, which have a floor
     if hasattr(explainer, "explainer"):
         changed["explainer"] = cheap(explainer.explainer, quick, nested=True)
-    return dataclasses.replace(explainer, **changed)
+    for key, value in changed.items():
+        with suppress(UserError):  # a setting that is not read beside the others
+            explainer = dataclasses.replace(explainer, **{key: value})
+    return explainer
 
 
 def images_for(explainer: Explainer, subject: Subject, budget: int) -> int:

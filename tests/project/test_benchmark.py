@@ -12,7 +12,7 @@ from benchmarking.command import ROOT, main, parsed
 from benchmarking.compare import peer_rows
 from benchmarking.floor import Floor, work
 from benchmarking.goals import goals
-from benchmarking.methods import cheap, images_for
+from benchmarking.methods import NAMES, cheap, images_for
 from benchmarking.metrics import metric_rows
 from benchmarking.page import read_csv
 from benchmarking.peers.peer import Peer, difference
@@ -88,6 +88,12 @@ def test_settings_of_captum_are_cut_down_and_passes_that_nobody_knows_are_counte
         )
         == 2
     )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_method_can_be_cut_down_for_a_quick_look(name: str) -> None:
+    explainer = explainer_named(name)
+    assert type(cheap(explainer, quick=True)) is type(explainer)
 
 
 def test_sets_of_metrics_are_no_metrics_and_fewer_layers_have_fewer_columns() -> None:
