@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from seewhy.analyses.audit.groups import (
 )
 from seewhy.analyses.audit.interventions import Place, Statistics
 from seewhy.analyses.audit.maps import APART, Facts, Reader, Rows
-from seewhy.analyses.audit.proof import TESTS, Candidate, Measurement
+from seewhy.analyses.audit.proof import TESTS, Candidate, Measurement, Prover
 from seewhy.analyses.audit.report import COLUMNS, describe, describe_masks, draw_finding, write_row
 from seewhy.analyses.audit.run import Audit, Result, from_plain, is_of_class, run_audit, to_plain
 from seewhy.analyses.audit.verdict import Finding, judge
@@ -36,6 +37,7 @@ from seewhy.core.files import RunFolder
 from seewhy.core.types import Batch
 from seewhy.explainers.base import Explainer
 from seewhy.explainers.gradient import InputXGradient, Saliency
+from seewhy.models.batched import BatchedEvaluator
 from seewhy.models.classifier import Classifier
 from tiny import classifier_of
 
@@ -44,12 +46,13 @@ SMALL = Audit(least=20, candidates=4, images=40, places=2, resamples=1)
 
 
 class Cells(nn.Module):
-    """Mean colours of 4x4 cells of 4 pixels; a class is a colour in the middle, the first also a white corner.
+    """Mean colours of 4x4 cells of 4 pixels; a class is a colour in the middle, the first also a white corner, or two.
 
-    logit_c = object * (mean of channel c over the four middle cells) + [c = 0] corner * (mean of the bottom right cell).
+    logit_c = object * (mean of channel c over the four middle cells) + [c = 0] corner * (mean of the bottom right cell)
+    + [c = 0] second * (mean of the top left cell).
     """
 
-    def __init__(self, corner: float, middle: float = 12.0) -> None:
+    def __init__(self, corner: float, middle: float = 12.0, second: float = 0.0) -> None:
         super().__init__()
         self.cells = nn.Conv2d(3, 3, 4, 4, bias=False)
         self.gate = nn.ReLU()
@@ -58,10 +61,11 @@ class Cells(nn.Module):
         for label in range(CLASSES):
             weights[label, label, 1:3, 1:3] = middle / 4
         weights[0, :, 3, 3] = corner / 3
+        weights[0, :, 0, 0] = second / 3
         with torch.no_grad():
             self.cells.weight.copy_(torch.eye(3)[:, :, None, None].expand(-1, -1, 4, 4) / 16)
             self.head.weight.copy_(weights.flatten(1))
-            self.head.bias.copy_(torch.tensor([-corner / 3, 0.0, 0.0]))
+            self.head.bias.copy_(torch.tensor([-corner / 3 - 0.15 * second, 0.0, 0.0]))
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.head(self.gate(self.cells(images)).flatten(1))
@@ -126,6 +130,18 @@ def test_a_corner_that_a_network_uses_is_named_with_its_images_its_share_and_its
     assert first.follow == 1.0
     assert first.accuracy[0] == 1.0
     assert len(result.facts.maps) == len(images)
+
+
+def test_two_tags_that_some_images_share_are_two_shortcuts(tmp_path: Path) -> None:
+    network = classifier_of(Cells(30.0, second=30.0), SIZE, CLASSES, normalised=False, cam_layer="gate")
+    images, labels, _ = make_images(0.0)
+    first = torch.arange(0, EACH, 2)
+    second = torch.arange(EACH)[torch.arange(EACH) // 2 % 2 == 0]
+    images[first, :, 12:, 12:] = 1.0
+    images[second, :, :4, :4] = 1.0
+    shortcuts = audit(network, images, labels, tmp_path, replace(SMALL, candidates=12)).shortcuts
+    members = {tuple(each.members.tolist()) for each in shortcuts}
+    assert members == {tuple(first.tolist()), tuple(second.tolist())}
 
 
 def test_the_object_of_a_class_is_no_shortcut(tmp_path: Path) -> None:
@@ -346,6 +362,52 @@ def test_only_what_passes_all_four_tests_is_a_shortcut() -> None:
     assert judge_one(0.4, 0.9, 0.8, 0.7, others=3)[0].p_holm == pytest.approx(4 * found.p)
     assert not judge_one(0.4, 0.9, 0.8, 0.7, others=3000)[0].proven, "corrected also for what a first look ended"
     assert [each.proven for each in judge_one(0.4, 0.9, 0.8, 0.7, others=2)] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("alone", "same_as"),
+    [pytest.param(0.5, 0, id="own"), pytest.param(0.1, 1, id="small"), pytest.param(None, 1, id="few")],
+)
+def test_a_group_that_has_no_effect_without_the_images_of_a_stronger_one_is_the_same(
+    alone: float | None, same_as: int
+) -> None:
+    subject, asked = Subject("class 0", 0, np.arange(40), np.arange(40)), []
+
+    def measure(value: float) -> Measurement:
+        differences = {key: (value + np.linspace(-0.05, 0.05, 30)).tolist() for key in TESTS}
+        return Measurement(differences, [0.9] * 30, [0.5] * 30, (27, 30), (30, 20, 30))
+
+    def set_apart(of: Subject, candidate: Candidate, without: Rows) -> Measurement | None:
+        asked.append((candidate.members.tolist(), without.tolist()))
+        return None if alone is None else measure(alone)
+
+    members = [range(20), range(15, 35), range(36, 40)]
+    tried = [
+        (subject, make_candidate(list(rows)), measure(value))
+        for rows, value in zip(members, (0.8, 0.7, 0.6), strict=True)
+    ]
+    findings = judge(tried, make_facts(40), 0.2, 0, set_apart)
+    assert [each.same_as for each in findings] == [0, same_as, 0]
+    assert asked == [(list(range(15, 35)), list(range(20)))], "only what shares images is measured again"
+
+
+def test_images_of_a_stronger_group_are_left_out_on_both_sides(tmp_path: Path) -> None:
+    network, (images, labels, _) = make_network(30.0), make_images(0.5)
+    pictures, facts = Reader(network, InputXGradient(), RunFolder(tmp_path), "", 50).read(read(images, labels))
+    prover = Prover(BatchedEvaluator(network, images[0], 50), pictures, facts, 40, 2, 0)
+    subject = Subject("class 0", 0, np.arange(EACH), np.arange(EACH))
+    candidate = make_candidate(list(range(12, 40)))
+    mask = torch.zeros(SIZE, SIZE, dtype=torch.bool)
+    mask[12:, 12:] = True
+    candidate = replace(candidate, shared=replace(candidate.shared, mask=mask))
+    alone = prover.set_apart(subject, candidate, np.arange(30))
+    assert alone is not None
+    assert alone.members.tolist() == list(range(30, 40))
+    assert isinstance(alone.shared, Place)
+    assert torch.equal(alone.shared.mask, mask)
+    torch.testing.assert_close(alone.shared.means.members, images[30:40].mean(0))
+    torch.testing.assert_close(alone.shared.means.rest, images[40:EACH].mean(0))
+    assert prover.set_apart(subject, candidate, np.arange(33)) is None
 
 
 def test_a_damaged_proof_does_not_count() -> None:

@@ -209,6 +209,27 @@ class Prover:
 
         return compute_images(self.evaluator, parts())
 
+    def set_apart(self, subject: Subject, candidate: Candidate, without: Rows) -> Candidate | None:
+        """Leave images out of a group and of what it is held against: what do the others share?
+
+        Args:
+            subject: Of the group.
+            candidate: What all of its images share.
+            without: Rows of the images that are left out.
+
+        Returns:
+            What those that are left share, at the same place; None where they are too few for a group.
+        """
+        members = np.setdiff1d(candidate.members, without)
+        if len(members) < FEWEST:
+            return None
+        others = self.list_others(subject.target)
+        rest = np.setdiff1d(subject.context, np.union1d(candidate.members, without))
+        rest = rest if len(rest) >= FEWEST else others
+        kind, mask = candidate.shared.kind, candidate.shared.region
+        shared = measure_shared(kind, mask, self.pictures, members, rest, others, self.seed)
+        return replace(candidate, members=members, shared=shared)
+
     def measure(self, subject: Subject, candidate: Candidate) -> Measurement:
         """Take what a group shares out of its images and put it into others.
 
@@ -280,4 +301,12 @@ class Prover:
         Returns:
             Passes of one image each.
         """
-        return groups * (4 * 2 * SCREENED + self.images * (2 + self.places) + 2 * self.images * (1 + self.places))
+        return groups * (4 * 2 * SCREENED + self.count_proof())
+
+    def count_proof(self) -> int:
+        """Count the forward passes of the proof of one group, at most.
+
+        Returns:
+            Passes of one image each.
+        """
+        return self.images * (2 + self.places) + 2 * self.images * (1 + self.places)

@@ -15,9 +15,9 @@ from annotated_types import Ge, Le
 from torch import Tensor
 
 from seewhy.analyses.audit.groups import ALL, FEWEST, LARGEST_SHARE, Group, Subject, find_groups, list_subjects
-from seewhy.analyses.audit.maps import FOLDER, Facts, Pictures, Reader, split_evenly
+from seewhy.analyses.audit.maps import FOLDER, Facts, Pictures, Reader, Rows, split_evenly
 from seewhy.analyses.audit.proof import TESTS, Candidate, Measurement, Prover
-from seewhy.analyses.audit.verdict import Finding, judge
+from seewhy.analyses.audit.verdict import Finding, Tried, judge
 from seewhy.analyses.ground_truth.run import CellStore, digest_plan
 from seewhy.core.disclosure import print_line
 from seewhy.core.errors import UserError
@@ -142,9 +142,10 @@ def run_audit(
     most = audit.candidates * len(subjects)
     print_line(
         f"{len(pictures):,} images explained with {explainer.name}; {len(subjects)} classes and confusions, at most {most} "
-        f"groups: at most {prover.count_passes(most):,} further forward passes"
+        f"groups: at most {prover.count_passes(most):,} further forward passes, and {prover.count_proof():,} more for each "
+        "proven group that shares images with a stronger one"
     )
-    tried: list[tuple[Subject, Candidate, Measurement | None]] = []
+    tried: list[Tried] = []
     before, fresh = 0, set[str]()
     for subject in subjects:
         chosen = split_evenly(subject.rows, audit.most)
@@ -162,7 +163,13 @@ def run_audit(
             done, restored = _try(prover, view[0], group, view[1], audit.effect, store, fresh)
             before += restored
             tried += [done] if done else []
-    return Result(pictures, facts, subjects, judge(tried, facts, audit.effect, audit.seed), (reader.before, before))
+
+    def set_apart(subject: Subject, candidate: Candidate, without: Rows) -> Measurement | None:
+        alone = prover.set_apart(subject, candidate, without)
+        return None if alone is None else _prove(prover, subject, alone, store, fresh, without)[0]
+
+    findings = judge(tried, facts, audit.effect, audit.seed, set_apart)
+    return Result(pictures, facts, subjects, findings, (reader.before, before))
 
 
 def is_of_class(subject: Subject, group: Group, facts: Facts) -> bool:
@@ -186,7 +193,7 @@ def is_of_class(subject: Subject, group: Group, facts: Facts) -> bool:
 
 def _try(
     prover: Prover, subject: Subject, group: Group, small: Tensor, effect: float, store: CellStore, fresh: set[str]
-) -> tuple[tuple[Subject, Candidate, Measurement | None] | None, bool]:
+) -> tuple[Tried | None, bool]:
     """(a group with its proof, whether that lay in the run folder); `fresh` names the proofs of this attempt."""
     rows = {"context": subject.context.tolist(), "members": subject.rows[group.members].tolist()}
     name = f"look_{digest_plan({'target': subject.target, **rows})}"
@@ -198,20 +205,36 @@ def _try(
         store.write(name, {"looks": candidate.looks})
     if candidate.look < HALF * effect:
         return (subject, candidate, None), False
-    shared = {
+    measurement, restored = _prove(prover, subject, candidate, store, fresh)
+    return (subject, candidate, measurement), restored
+
+
+def _prove(
+    prover: Prover,
+    subject: Subject,
+    candidate: Candidate,
+    store: CellStore,
+    fresh: set[str],
+    without: Rows | None = None,
+) -> tuple[Measurement, bool]:
+    """(what was measured of a candidate, whether that lay in the run folder); `without` was left out of the images."""
+    content = {
+        "target": subject.target,
+        "context": subject.context.tolist(),
         "kind": candidate.shared.kind,
         "region": candidate.shared.region.flatten().nonzero().flatten().tolist(),
         "members": candidate.members.tolist(),
+        **({} if without is None else {"without": without.tolist()}),
     }
-    name = f"proof_{digest_plan({'target': subject.target, 'context': rows['context'], **shared})}"
-    content = store.read(name)
-    stored = None if content is None else from_plain(content)
+    name = f"proof_{digest_plan(content)}"
+    before = store.read(name)
+    stored = None if before is None else from_plain(before)
     if stored is not None:
-        return (subject, candidate, stored), name not in fresh
+        return stored, name not in fresh
     measurement = prover.measure(subject, candidate)
     store.write(name, to_plain(measurement))
     fresh.add(name)
-    return (subject, candidate, measurement), False
+    return measurement, False
 
 
 def _read_looks(content: Mapping[str, Any] | None) -> list[float]:

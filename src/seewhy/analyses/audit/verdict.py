@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +19,9 @@ COPIES = 0.5
 """Spread among the images of a group below which they are copies of one picture, not images with one thing in common."""
 ONE = 0.5
 """Jaccard index from which on two proven groups of a class are one shortcut."""
+Tried = tuple[Subject, Candidate, Measurement | None]
+SetApart = Callable[[Subject, Candidate, Rows], Measurement | None]
+"""Measures what a group shares without the images that share something stronger; None where too few are left."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class Finding:
 
 
 def judge(
-    tried: Sequence[tuple[Subject, Candidate, Measurement | None]], facts: Facts, effect: float, seed: int
+    tried: Sequence[Tried], facts: Facts, effect: float, seed: int, set_apart: SetApart | None = None
 ) -> list[Finding]:
     """Judge all groups that were tried, the strongest first.
 
@@ -91,11 +94,16 @@ def judge(
     after Holm's correction for all groups that were tried, also those that a first look ended. Images that are copies of one
     picture are none.
 
+    A proven group is the same shortcut as a stronger one of its class where most of their images are the same, or where the
+    images that are in the stronger one are left out, of the group and of what it is held against, and its effect is no
+    longer proven: a tag raises every group that has it more often than the rest of the class does.
+
     Args:
         tried: Each with its measurement; None where a first look ended it.
         facts: Of all images.
         effect: Rise of the probability that counts.
         seed: Of intervals and tests.
+        set_apart: Measures a group again without some images; None: only most of the images tell.
 
     Returns:
         The findings; of those that are one shortcut the weaker ones name the strongest.
@@ -123,8 +131,22 @@ def judge(
         )
         for number in range(len(tried))
     ]
-    findings.sort(key=_rate)
-    return _join(findings)
+    order = sorted(range(len(tried)), key=lambda number: _rate(findings[number]))
+
+    def has_own_effect(place: int, without: Rows) -> bool:
+        subject, candidate, _ = tried[order[place]]
+        alone = None if set_apart is None else set_apart(subject, candidate, without)
+        if alone is None:
+            return set_apart is None
+        left = {key: np.array(values) for key, values in alone.differences.items()}
+        ranges = compute_mean_intervals(list(left.values()), seed)
+        effects = {
+            key: (float(values.mean()), float(each.low), float(each.high))
+            for (key, values), each in zip(left.items(), ranges, strict=True)
+        }
+        return not _find_reason(candidate, effects, 0.0, effect)
+
+    return _join([findings[number] for number in order], has_own_effect)
 
 
 def _rate(finding: Finding) -> tuple[bool, float, float]:
@@ -206,18 +228,21 @@ def _find_reason(candidate: Candidate, effects: dict[str, tuple[float, float, fl
     return "" if p < ALPHA else f"p = {p:.2g} after the correction for all groups that were tried"
 
 
-def _join(findings: Sequence[Finding]) -> list[Finding]:
-    """Name for each proven group the stronger one of the same class whose images are the same."""
+def _join(findings: Sequence[Finding], has_own_effect: Callable[[int, Rows], bool]) -> list[Finding]:
+    """Name for each proven group the stronger one of the same class that it is, if it is one."""
     joined: list[Finding] = []
-    for each in findings:
-        same = [
-            number
+    for place, each in enumerate(findings):
+        stronger = [
+            (compute_jaccard(other.members, each.members), -number)
             for number, other in enumerate(joined, 1)
-            if each.proven
-            and other.proven
-            and not other.same_as
-            and other.target == each.target
-            and compute_jaccard(other.members, each.members) >= ONE
+            if each.proven and other.proven and not other.same_as and other.target == each.target
         ]
-        joined.append(replace(each, same_as=same[0] if same else 0))
+        overlapping = [pair for pair in stronger if pair[0] > 0]
+        same = 0
+        if overlapping:
+            nearest, number = max(overlapping)
+            without = np.unique(np.concatenate([joined[-other - 1].members for _, other in overlapping]))
+            if nearest >= ONE or not has_own_effect(place, without):
+                same = -number
+        joined.append(replace(each, same_as=same))
     return joined
