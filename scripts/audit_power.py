@@ -6,7 +6,8 @@ usage: python scripts/audit_power.py CIFAR10_FOLDER [--seeds 10] [--clean 10] [-
 
 Each line of the table is one network: trained on CIFAR-10's training images, of which a share of one class has the tag (or
 none), and audited on test images that are tagged alike. Lines that are there are not computed again, so that the script can
-be ended and begun again at any time; with --keep the networks and their maps lie in a folder and a line that was deleted is
+be ended and begun again at any time; the page is written anew each time, but for its last section, which is written by hand;
+with --keep the networks and their maps lie in a folder and a line that was deleted is
 audited again without a training. Which class is tagged changes with the seed. Networks begin at random, or with the weights
 that are given.
 """
@@ -70,6 +71,8 @@ COLUMNS = (
 )
 POOL, VALUES = 20_000, 2**28
 """Training and test pictures that networks are trained on and audited with, at most, and so many pixels of each."""
+NOTES = "## What this does not cover"
+"""Heading of the section of the page that is written by hand."""
 PROBED = 300
 """Test images that tell whether a network follows the tag."""
 
@@ -207,8 +210,8 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         return [{key: row.get(key, "") for key in COLUMNS} for row in csv.DictReader(file)]
 
 
-def write_page(rows: list[dict[str, str]]) -> str:
-    """Write power and false alarms in Markdown."""
+def write_page(rows: list[dict[str, str]], before: str = "") -> str:
+    """Write power and false alarms in Markdown; what was written by hand below an earlier page stays."""
 
     def count(hits: int, n: int) -> str:
         low, high = stats.binomtest(hits, n).proportion_ci(0.95, "wilson") if n else (0, 1)
@@ -261,7 +264,8 @@ def write_page(rows: list[dict[str, str]]) -> str:
             f"passes, its training {span(members, 'train_seconds', 0)} seconds for {members[0]['steps']} batches of 64; "
             "what lay in the folder of an earlier attempt (networks, maps, first looks) is not counted.  "
         )
-    return "\n".join([*lines, ""])
+    notes = [NOTES + before.split(NOTES, 1)[1].rstrip()] if NOTES in before else []
+    return "\n".join([*lines, "", *notes, ""]) if notes else "\n".join([*lines, ""])
 
 
 def main() -> None:
@@ -305,7 +309,12 @@ def main() -> None:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-        options.page.write_text(write_page(rows))
+        _write(options.page, rows)
+    _write(options.page, rows)
+
+
+def _write(page: Path, rows: list[dict[str, str]]) -> None:
+    page.write_text(write_page(rows, page.read_text() if page.is_file() else ""))
 
 
 if __name__ == "__main__":

@@ -131,6 +131,8 @@ def plant_negative_maps(classifier: Classifier, generator: torch.Generator) -> N
     head = _find_head(classifier)
     if not isinstance(head, nn.Linear) or type(classifier.network).__name__ == "CifarCNN":
         raise UserError("it has no linear layer on averaged features")
+    if any(isinstance(each, nn.LayerNorm) for each in classifier.network.modules()):
+        raise UserError("its layer normalisation takes out what all features have in common: its maps stay as they are")
     head.weight.data -= 10 * head.weight.data.abs().max()
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from commands import composed
@@ -23,10 +24,11 @@ from seewhy.analyses.audit.groups import (
     embed,
     find_groups,
     list_subjects,
+    reduce_points,
     split_line,
 )
 from seewhy.analyses.audit.interventions import Place, Statistics
-from seewhy.analyses.audit.maps import APART, Facts, Reader, Rows
+from seewhy.analyses.audit.maps import APART, Facts, Reader, Rows, _pack, _unpack
 from seewhy.analyses.audit.proof import TESTS, Candidate, Measurement, Prover
 from seewhy.analyses.audit.report import COLUMNS, describe, describe_masks, draw_finding, write_row
 from seewhy.analyses.audit.run import Audit, Result, from_plain, is_of_class, run_audit, to_plain
@@ -99,6 +101,10 @@ def read(images: Tensor, labels: Tensor) -> Iterator[Batch]:
         yield Batch(images[rows.start : rows.stop], labels[rows.start : rows.stop], names, names, words, [])
 
 
+def choose_all(predicted: Rows) -> Rows:
+    return np.arange(len(predicted))
+
+
 def audit(network: Classifier, images: Tensor, labels: Tensor, folder: Path, how: Audit = SMALL) -> Result:
     return run_audit(how, network, InputXGradient(), read(images, labels), folder)
 
@@ -142,6 +148,18 @@ def test_two_tags_that_some_images_share_are_two_shortcuts(tmp_path: Path) -> No
     shortcuts = audit(network, images, labels, tmp_path, replace(SMALL, candidates=12)).shortcuts
     members = {tuple(each.members.tolist()) for each in shortcuts}
     assert members == {tuple(first.tolist()), tuple(second.tolist())}
+
+
+def test_a_corner_that_all_images_have_that_get_the_class_is_found_beside_those_that_do_not(tmp_path: Path) -> None:
+    network = classifier_of(Cells(30.0, middle=0.0), SIZE, CLASSES, normalised=False, cam_layer="gate")
+    images, labels, marks = make_images(0.8)
+    result = audit(network, images, labels, tmp_path)
+    whole = [each for each in result.findings if each.source == "all that are taken for it"]
+    assert [each.subject for each in whole] == ["class 0"], "the other classes have no images that get another class"
+    assert whole[0].proven
+    assert whole[0].members.tolist() == marks.nonzero().flatten().tolist()
+    assert whole[0].share[0] == pytest.approx(0.8)
+    assert len(result.shortcuts) == 1
 
 
 def test_the_object_of_a_class_is_no_shortcut(tmp_path: Path) -> None:
@@ -200,6 +218,19 @@ def test_another_network_method_label_or_mask_is_read_anew(tmp_path: Path) -> No
     assert count(corner=31.0, explainer=Saliency(), first=1, side=9) == 0
 
 
+def test_masks_of_any_width_wait_in_small() -> None:
+    masks = torch.rand(3, 5, 11, generator=torch.Generator().manual_seed(0)) > 0.5
+    batch = Batch(torch.rand(3, 3, 5, 11), torch.arange(3), ["a", "b", "c"], [""] * 3, [""] * 3, [], masks)
+    packed = _pack(batch)
+    assert len(packed.images) == 0
+    assert packed.masks is not None
+    assert packed.masks.numel() == 3 * 5 * 2
+    some = _unpack(packed, np.array([0, 2]), batch.images[[0, 2]])
+    assert some.masks is not None
+    assert torch.equal(some.masks, masks[[0, 2]])
+    assert (some.names, some.labels.tolist(), some.paths) == (["a", "c"], [0, 2], ["", ""])
+
+
 def test_masks_tell_what_the_object_and_what_the_rest_is_worth(tmp_path: Path) -> None:
     """Half of the images of the first class have the corner, and the network takes nothing else for it."""
     images, labels, marks = make_images(0.5)
@@ -208,7 +239,7 @@ def test_masks_tell_what_the_object_and_what_the_rest_is_worth(tmp_path: Path) -
     masks[: EACH - 1, 4:12, 4:12] = True  # the last image of the class has no mask, nor have other classes
     masks[1] = True
     (batch,) = [Batch(images, labels, ["image"] * len(images), [""] * len(images), [""] * len(images), [], masks)]
-    facts = Reader(network, InputXGradient(), RunFolder(tmp_path), "plan", "auto").read([batch])[1]
+    facts = Reader(network, InputXGradient(), RunFolder(tmp_path), "plan", "auto").read([batch], choose_all)[1]
     assert APART[1:] == tuple(f"{what}_without_{which}" for what in ("fall", "changes") for which in ("object", "rest"))
     assert np.isnan(facts.apart[[1, *range(EACH - 1, len(images))]]).all()
     around, *falls = facts.apart[[0, *range(2, EACH - 1)]].T
@@ -234,10 +265,23 @@ def test_too_few_images_are_one_sentence(tmp_path: Path) -> None:
 
 
 def test_images_of_many_classes_are_looked_at_together_and_nothing_is_proven(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images, labels, _ = make_images(0.5)
-    result = audit(make_network(30.0), images[::3], labels[::3], tmp_path, Audit(least=50, images=20, resamples=1))
+    printed: list[str] = []
+    explain = Reader._explain
+    monkeypatch.setattr(Reader, "_explain", lambda *given: printed.append(capsys.readouterr().out) or explain(*given))
+    network = make_network(30.0)
+    result = audit(network, images[::3], labels[::3], tmp_path, Audit(least=50, images=20, resamples=1))
+    assert "no class is predicted for 50 of the 60 images" in printed[0], "said before the first map"
+    assert "50 of them, evenly spread" in printed[0]
+    assert "at most 1,920 further forward passes" in printed[0]
+    assert (len(result.pictures), len(result.facts.labels), result.whole) == (50, 50, 60)
+    rows = np.linspace(0, 59, 50).round().astype(int)
+    assert result.pictures.names == [f"image_{row:03d}" for row in rows]
+    assert torch.equal(result.pictures.gather([5]), images[::3][rows[[5]]])
+    assert result.facts.labels.tolist() == labels[::3][rows].tolist()
+    assert network.passes.forward <= 60 + 2 * 50 + 1920
     assert [(each.name, each.target) for each in result.subjects] == [("all images", ALL)]
     assert not result.shortcuts
     assert {"of many classes" in each.reason or "at random places" in each.reason for each in result.findings} == {True}
@@ -280,6 +324,15 @@ def test_maps_in_a_corner_are_the_first_group() -> None:
     assert set(embed(facts, np.arange(80), small)) == {"position", "appearance", "colour", "border", "pattern"}
     again = find_groups(facts, np.arange(80), small, 5, 3, 0)
     assert [each.members.tolist() for each in again] == [each.members.tolist() for each in groups]
+
+
+@pytest.mark.parametrize("width", [6, 300])
+def test_embeddings_are_principal_components(width: int) -> None:
+    points = np.random.default_rng(0).normal(size=(40, width)) * np.arange(1, width + 1)
+    ours = reduce_points(points)
+    expected = PCA(min(10, width), svd_solver="full").fit_transform(points)
+    np.testing.assert_allclose(np.abs(ours), np.abs(expected), atol=1e-9 * np.abs(expected).max())
+    assert not reduce_points(np.ones((40, width))).any()
 
 
 def test_numbers_are_split_where_they_differ_least_within() -> None:
@@ -393,7 +446,9 @@ def test_a_group_that_has_no_effect_without_the_images_of_a_stronger_one_is_the_
 
 def test_images_of_a_stronger_group_are_left_out_on_both_sides(tmp_path: Path) -> None:
     network, (images, labels, _) = make_network(30.0), make_images(0.5)
-    pictures, facts = Reader(network, InputXGradient(), RunFolder(tmp_path), "", 50).read(read(images, labels))
+    pictures, facts = Reader(network, InputXGradient(), RunFolder(tmp_path), "", 50).read(
+        read(images, labels), choose_all
+    )
     prover = Prover(BatchedEvaluator(network, images[0], 50), pictures, facts, 40, 2, 0)
     subject = Subject("class 0", 0, np.arange(EACH), np.arange(EACH))
     candidate = make_candidate(list(range(12, 40)))

@@ -117,7 +117,9 @@ def test_the_command_says_by_its_exit_code_whether_the_reasons_are_the_same(
         tasks.execute(tasks.TASKS["compare"], cfg)
     assert stop.value.code == 3
     printed = " ".join(capsys.readouterr().out.split())
-    assert "failed" in printed and "as band=" in printed, "held against its own noise"
+    page = (tmp_path / "other" / "compare.md").read_text()
+    assert "failed" in printed and "as band=" in printed and "as band=" in page, "held against its own noise"
+    assert "as band=" not in (tmp_path / "same" / "compare.md").read_text()
     record = json.loads((tmp_path / "other" / "run.json").read_text())
     assert (record["status"], record["passed"], record["images"]) == ("completed", False, 10)
     with (tmp_path / "other" / "compare.csv").open(newline="") as file:

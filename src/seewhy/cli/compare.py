@@ -20,11 +20,6 @@ if TYPE_CHECKING:
 
 FAILED = 3
 """Exit code where the reasons are not the same."""
-SEEDS = (
-    "the band is a's own noise: networks of two seeds agree much less than that. After a new training, give a third "
-    "network of the recipe as band="
-)
-"""What to do where a new training was held against the noise of one network."""
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt")
 
 
@@ -44,7 +39,6 @@ def compare(cfg: DictConfig, record: RunRecord) -> None:
 
     from seewhy.analyses.compare.measure import COPIES, NOISE, compare_networks
     from seewhy.analyses.compare.report import Comparison
-    from seewhy.runs.console import TextConsole
 
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
@@ -62,13 +56,11 @@ def compare(cfg: DictConfig, record: RunRecord) -> None:
     record.update(a=_describe(first), b=_describe(second), band=words, device=str(device))
 
     read = read_test_images(cfg, device)
-    comparison = Comparison(first, second, explainer, words, cfg.seed)
+    comparison = Comparison(first, second, explainer, words, cfg.seed, own_noise=band is None and cfg.b is not None)
     for pairs in compare_networks(first, second, explainer, read, band, cfg.seed):
         comparison.add(pairs)
     verdict, results = comparison.write(Path(cfg.output))
     record.update(**results)
-    if verdict.passed is False and band is None and cfg.b is not None:
-        TextConsole().print(SEEDS, soft_wrap=True, markup=False)
     if verdict.passed is False and cfg.fail:
         record.update(status="completed")
         raise SystemExit(FAILED)

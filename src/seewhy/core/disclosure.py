@@ -118,4 +118,4 @@ def print_line(message: object) -> None:
     Args:
         message: It is cleaned first.
     """
-    print(clean_message(message))
+    print(clean_message(message), flush=True)

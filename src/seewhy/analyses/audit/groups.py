@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from scipy.linalg import eigh
 from sklearn.cluster import HDBSCAN, KMeans
-from sklearn.decomposition import PCA
 from sklearn.neighbors import kneighbors_graph
 from torch import Tensor
 from torch.nn import functional
@@ -64,6 +64,8 @@ class Group:
         tightness: Mean distance to its centre, as a share of that of all images of the subject.
         border: Share of its mean map on the outermost cells, divided by their share of the image.
         shared: Distance of its mean from that of the others at the cell where it is largest, in standard deviations.
+
+    Stability and distance are NaN for all images of a subject.
     """
 
     members: Rows
@@ -102,6 +104,24 @@ def list_subjects(facts: Facts, classes: Sequence[str], least: int) -> list[Subj
     return subjects
 
 
+def describe_all(facts: Facts, rows: Rows) -> Group:
+    """Take all images of a subject as one group, to be held against the rest of its context.
+
+    What nearly every image of a class has that a network takes for it sets none of them apart from each other, but from the
+    images of the class that it misses; and a confusion may be due to what all of its images share.
+
+    Args:
+        facts: Of all images.
+        rows: Of the subject.
+
+    Returns:
+        The group; it has no stability, and nothing inside of the subject tells it from others.
+    """
+    mean = facts.maps[rows].mean(0)
+    border = _measure_border(mean)
+    return Group(np.arange(len(rows)), "all that are taken for it", math.nan, 1.0, border, math.nan)
+
+
 def find_groups(facts: Facts, rows: Rows, small: Tensor, most: int, resamples: int, seed: int) -> list[Group]:
     """Cluster the images of a subject in every embedding, and order what is found: small, tight and border-hugging first.
 
@@ -122,7 +142,7 @@ def find_groups(facts: Facts, rows: Rows, small: Tensor, most: int, resamples: i
     Returns:
         The groups, the oddest first.
     """
-    maps, frame = facts.maps[rows], _frame(facts.maps.shape[1:])
+    maps = facts.maps[rows]
     deviations = _measure_deviations(small)
     groups = []
     for name, points in embed(facts, rows, small).items():
@@ -135,8 +155,7 @@ def find_groups(facts: Facts, rows: Rows, small: Tensor, most: int, resamples: i
             clusters = [each for each in clusters if FEWEST <= len(each) <= LARGEST_SHARE * len(rows)]
             stability = _measure_stability(points, clusters, cluster, resamples, seed) if clusters else []
             for members, stable in zip(clusters, stability, strict=True):
-                mean = maps[members].mean(0)
-                border = float(mean[frame].sum() / max(mean.sum(), 1e-12) / frame.mean())
+                border = _measure_border(maps[members].mean(0))
                 tightness = _measure_spread(points[members]) / spread
                 shared = deviations(members)
                 groups.append(Group(members, f"{name}, {kind}", stable, tightness, border, shared))
@@ -168,7 +187,7 @@ def embed(facts: Facts, rows: Rows, small: Tensor) -> dict[str, Values]:
         "border": border,
         "pattern": sharpen(pixels).flatten(1),
     }
-    return {name: _reduce(points.numpy()) for name, points in embeddings.items()}
+    return {name: reduce_points(points.numpy()) for name, points in embeddings.items()}
 
 
 def describe_colours(pixels: Tensor) -> Tensor:
@@ -196,11 +215,30 @@ def sharpen(pixels: Tensor) -> Tensor:
     return pixels - functional.avg_pool2d(pixels, 5, stride=1, padding=2, count_include_pad=False)
 
 
-def _reduce(points: Values) -> Values:
+def reduce_points(points: Values) -> Values:
+    """Compute the first principal components, from the products of the points or of their coordinates: the fewer decide.
+
+    Args:
+        points: float64 [n, coordinates].
+
+    Returns:
+        [n, components], at most ten, up to their signs; one of zeros where all points are the same.
+    """
     if not np.ptp(points, axis=0).any():  # as the maps of a linear network are: no direction is principal
         return np.zeros((len(points), 1))
     count = min(COMPONENTS, *points.shape)
-    return np.asarray(PCA(count, svd_solver="full").fit_transform(points))
+    centred = points - points.mean(0)
+    wide = points.shape[1] > len(points)
+    products = centred @ centred.T if wide else centred.T @ centred
+    values, vectors = eigh(products, subset_by_index=(len(products) - count, len(products) - 1))
+    values, vectors = values[::-1], vectors[:, ::-1]
+    return vectors * np.sqrt(np.maximum(values, 0)) if wide else centred @ vectors
+
+
+def _measure_border(mean: Values) -> float:
+    """How much more of a mean map lies on the outermost cells than of an even one."""
+    frame = _frame(mean.shape)
+    return float(mean[frame].sum() / max(mean.sum(), 1e-12) / frame.mean())
 
 
 def _frame(shape: Sequence[int]) -> NDArray[np.bool_]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,24 @@ class Pictures:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def keep(self, rows: Rows) -> None:
+        """Keep some images and forget the others.
+
+        Args:
+            rows: Of the images that are kept, in order.
+        """
+        if len(rows) == len(self):
+            return
+        aside = self.path.with_suffix(".part")
+        with aside.open("wb") as file:
+            for start in range(0, len(rows), 64):
+                file.write(self.gather(rows[start : start + 64]).numpy().tobytes())
+        aside.replace(self.path)
+        self._spreads = [torch.cat(self._spreads)[torch.from_numpy(rows)]]
+        self._averages.clear()
+        for values in (self.names, self.paths, self.label_names):
+            values[:] = [values[row] for row in rows.tolist()]
 
     def gather(self, rows: Rows | Sequence[int]) -> Images:
         """Read some images.
@@ -235,19 +253,21 @@ class Reader:
         """Digest of the plan and of all images that were read, with their labels and masks."""
         return self._all.hexdigest()
 
-    def read(self, batches: Iterable[Batch]) -> tuple[Pictures, Facts]:
-        """Read and explain all images.
+    def read(self, batches: Iterable[Batch], choose: Callable[[Rows], Rows]) -> tuple[Pictures, Facts]:
+        """Read and predict all images, then explain those that are chosen.
 
         Args:
             batches: Of the data.
+            choose: Takes the predicted class of each image [n] before anything is explained, and returns the rows in order
+                of the images that the audit keeps.
 
         Returns:
-            (the images, what is known of each).
+            (the images that were kept, what is known of each).
 
         Raises:
             UserError: There is no image.
         """
-        pictures, parts = Pictures(self.folder.path / FOLDER / PIXELS), []
+        pictures, waiting, predicted = Pictures(self.folder.path / FOLDER / PIXELS), [], []
         for number, batch in enumerate(batches):
             if not len(batch.images):
                 continue
@@ -255,16 +275,36 @@ class Reader:
             digest = self._digest(batch)
             self._all.update(digest.encode())
             part = self._restore(number, digest)
+            predicted.append(self._predict(batch) if part is None else part.predicted)
+            waiting.append((number, digest, _pack(batch), part))
+        if not waiting:
+            raise UserError("no image could be read: an audit needs images like those that the network is for")
+        chosen = choose(np.concatenate(predicted))
+        parts, start = [], 0
+        for (number, digest, packed, part), classes in zip(waiting, predicted, strict=True):
+            rows = chosen[(chosen >= start) & (chosen < start + len(classes))]
+            places, start = rows - start, start + len(classes)
+            if not len(rows):
+                continue
+            if len(rows) < len(classes):
+                digest = f"{digest} {places.tolist()}"
+                part = self._restore(number, digest)
             if part is None:
-                part = self._explain(batch)
+                part = self._explain(_unpack(packed, places, pictures.gather(rows)))
                 self._keep(number, digest, part)
             else:
-                self.before += len(batch.images)
+                self.before += len(rows)
             parts.append(part)
-        if not parts:
-            raise UserError("no image could be read: an audit needs images like those that the network is for")
+        pictures.keep(chosen)
         joined = {key: np.concatenate([getattr(part, key) for part in parts]) for key in Facts.__annotations__}
         return pictures, Facts(**joined)
+
+    def _predict(self, batch: Batch) -> Rows:
+        """The predicted class of each image [n]."""
+        images = batch.images.to(self.classifier.mean)
+        with name_images(batch.names), self.classifier.frozen():
+            logits = BatchedEvaluator(self.classifier, images[0], self.batch_size).compute_logits(images)
+        return np.asarray(logits.argmax(1).cpu().numpy(), dtype=np.int64)
 
     def _digest(self, batch: Batch) -> str:
         content = hashlib.blake2b(f"{self.plan} {batch.names} {batch.masks is None}".encode(), digest_size=16)
@@ -358,6 +398,27 @@ class Reader:
         finally:
             handle.remove()
         return logits, features, grid
+
+
+def _pack(batch: Batch) -> Batch:
+    """A batch without its images, and with eight pixels of its masks a byte."""
+    masks = None if batch.masks is None else torch.from_numpy(np.packbits(batch.masks.cpu().numpy(), axis=2))
+    return batch._replace(images=batch.images[:0], masks=masks)
+
+
+def _unpack(packed: Batch, places: Rows, images: Images) -> Batch:
+    """Some images of a batch with all that belongs to them."""
+    rows = torch.from_numpy(places)
+    masks = packed.masks
+    if masks is not None:
+        masks = torch.from_numpy(np.unpackbits(masks[rows].numpy(), axis=2, count=images.shape[3])).bool()
+    names, paths, label_names = (
+        [values[place] for place in places.tolist()] if values else values
+        for values in (packed.names, packed.paths, packed.label_names)
+    )
+    return packed._replace(
+        images=images, labels=packed.labels[rows], names=names, paths=paths, label_names=label_names, masks=masks
+    )
 
 
 def impute(images: Images, hidden: Tensor, seed: int) -> Images:

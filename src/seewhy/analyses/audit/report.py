@@ -183,8 +183,10 @@ def describe(result: Result, names: Sequence[str]) -> list[str]:
 
 def _describe_places(result: Result) -> list[str]:
     """Where the evidence of images of many classes lies, and what it costs to take it away."""
+    count = len(result.pictures)
+    some = "" if count == result.whole else f" {count} of them, evenly spread, were looked at together."
     sentences = [
-        f"no shortcut can be proven: no class is predicted for enough of the {len(result.pictures):,} images. Places that "
+        f"no shortcut can be proven: no class is predicted for enough of the {result.whole:,} images.{some} Places that "
         "matter more than random ones of the same size:"
     ]
     for number, each in enumerate(result.findings, 1):

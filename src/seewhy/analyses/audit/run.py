@@ -14,7 +14,16 @@ import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from seewhy.analyses.audit.groups import ALL, FEWEST, LARGEST_SHARE, Group, Subject, find_groups, list_subjects
+from seewhy.analyses.audit.groups import (
+    ALL,
+    FEWEST,
+    LARGEST_SHARE,
+    Group,
+    Subject,
+    describe_all,
+    find_groups,
+    list_subjects,
+)
 from seewhy.analyses.audit.maps import FOLDER, Facts, Pictures, Reader, Rows, split_evenly
 from seewhy.analyses.audit.proof import TESTS, Candidate, Measurement, Prover
 from seewhy.analyses.audit.verdict import Finding, Tried, judge
@@ -40,7 +49,7 @@ class Audit:
     Args:
         least: Images of a class, or of a confusion, below which it is not looked at.
         most: Images of a class that are clustered.
-        candidates: Groups of a class that are tried.
+        candidates: Clusters of a class that are tried; all of its images are one group more.
         images: Images of each kind that a proof changes.
         places: Random places, or other controls, of each proof.
         resamples: Bootstrap samples of the stability of clusters.
@@ -75,6 +84,7 @@ class Result:
         subjects: Classes and confusions that were looked at.
         findings: All groups that were tried, the strongest first.
         before: (images, groups) that an earlier attempt had done.
+        whole: Images that there are; `pictures` are fewer where no class is predicted for enough of them.
     """
 
     pictures: Pictures
@@ -82,6 +92,7 @@ class Result:
     subjects: list[Subject]
     findings: list[Finding]
     before: tuple[int, int]
+    whole: int
 
     @property
     def shortcuts(self) -> list[Finding]:
@@ -119,32 +130,45 @@ def run_audit(
     method = {"method": explainer.name, "parameters": explainer.parameters}
     digest = digest_plan({**(plan or {}), **method, "weights": classifier.weights_sha256, "seed": audit.seed})
     cost = explainer.passes_per_image(size=classifier.facts.size, classes=len(classifier.facts.classes))
-    each = "as many as its map needs" if cost is None else f"{cost[0] + 1} forward and {cost[1]} backward"
+    each = "as many as its map needs" if cost is None else f"{cost[0] + 2} forward and {cost[1]} backward"
     print_line(f"passes for each image: {each}; with a mask 2 more forward")
+
+    whole = 0
+
+    def choose(predicted: Rows) -> Rows:
+        nonlocal audit, whole
+        rows, whole = np.arange(len(predicted)), len(predicted)
+        if whole < audit.least:
+            raise UserError(
+                f"there are {whole} images, fewer than audit.least={audit.least}: give more, best as many of each class, "
+                "or set audit.least (at least 20)"
+            )
+        if np.bincount(predicted).max() < audit.least:
+            rows = split_evenly(rows, max(2 * audit.images, audit.least))
+            audit = replace(audit, images=max(20, audit.images // 2))
+            passes = audit.candidates * 2 * audit.images * (1 + audit.places)
+            print_line(
+                f"no class is predicted for {audit.least} of the {whole:,} images (audit.least): nothing can be proven. "
+                f"{len(rows)} of them, evenly spread, are looked at together: their maps, and at most {passes:,} further "
+                "forward passes"
+            )
+        return rows
+
     reader = Reader(classifier, explainer, out, digest, audit.probe_batch_size, audit.seed)
-    pictures, facts = reader.read(batches)
+    pictures, facts = reader.read(batches, choose)
     names = classifier.facts.classes
     subjects = list_subjects(facts, names, audit.least)
-    if not subjects:
-        raise UserError(
-            f"there are {len(pictures)} images, fewer than audit.least={audit.least}: give more, best as many of each "
-            "class, or set audit.least (at least 20)"
-        )
     evaluator = BatchedEvaluator(classifier, pictures.gather([0])[0].to(classifier.mean), audit.probe_batch_size)
     prover = Prover(evaluator, pictures, facts, audit.images, audit.places, audit.seed)
     tries = {"images": audit.images, "places": audit.places, "seed": audit.seed}
     store = CellStore(out, digest_plan({"facts": reader.digest, **tries}), FOLDER)
-    if subjects[0].target == ALL:
+    if subjects[0].target != ALL:
+        most = (audit.candidates + 1) * len(subjects)
         print_line(
-            f"no class is predicted for {audit.least} of the {len(pictures):,} images: they are looked at together, and "
-            "nothing can be proven"
+            f"{len(pictures):,} images explained with {explainer.name}; {len(subjects)} classes and confusions, at most "
+            f"{most} groups: at most {prover.count_passes(most):,} further forward passes, and {prover.count_proof():,} "
+            "more for each proven group that shares images with a stronger one"
         )
-    most = audit.candidates * len(subjects)
-    print_line(
-        f"{len(pictures):,} images explained with {explainer.name}; {len(subjects)} classes and confusions, at most {most} "
-        f"groups: at most {prover.count_passes(most):,} further forward passes, and {prover.count_proof():,} more for each "
-        "proven group that shares images with a stronger one"
-    )
     tried: list[Tried] = []
     before, fresh = 0, set[str]()
     for subject in subjects:
@@ -154,6 +178,8 @@ def run_audit(
         small = pictures.shrink(looked_at.context)
         places = np.searchsorted(looked_at.context, chosen)
         groups = find_groups(facts, chosen, small[places], audit.candidates, audit.resamples, audit.seed)
+        if len(chosen) <= LARGEST_SHARE * len(looked_at.context):
+            groups.append(describe_all(facts, chosen))
         print_line(f"{subject.name}: {len(subject.rows):,} images, {len(groups)} groups")
         of_class = facts.labels[looked_at.context] == subject.target
         views = [(looked_at, small)]
@@ -169,7 +195,7 @@ def run_audit(
         return None if alone is None else _prove(prover, subject, alone, store, fresh, without)[0]
 
     findings = judge(tried, facts, audit.effect, audit.seed, set_apart)
-    return Result(pictures, facts, subjects, findings, (reader.before, before))
+    return Result(pictures, facts, subjects, findings, (reader.before, before), whole)
 
 
 def is_of_class(subject: Subject, group: Group, facts: Facts) -> bool:

@@ -26,6 +26,11 @@ from seewhy.statistics.tests import compute_sign_flip_p
 
 COLUMNS = ("image", "label", "predicted_a", "predicted_b", "correct_a", "correct_b", "agreement", "band")
 CLASS_COLUMNS = ("class", "images", "agreement", "band", "gap", "low", "high", "p")
+SEEDS = (
+    "the band is a's own noise: networks of two seeds agree much less than that. After a new training, give a third "
+    "network of the recipe as band="
+)
+"""What to do where another network was held against the noise of one."""
 DRAWN = 8
 """Images whose reasons changed most that are drawn."""
 HEADING, SMALL = 11.0, 7.5
@@ -40,13 +45,22 @@ class Comparison:
         explainer: The method.
         band: Name of the band, in words.
         seed: Of the bootstrap.
+        own_noise: Whether another network, not a rounded copy, is held against the noise of the first.
     """
 
-    def __init__(self, first: Classifier, second: Classifier, explainer: Explainer, band: str, seed: int) -> None:
+    def __init__(
+        self,
+        first: Classifier,
+        second: Classifier,
+        explainer: Explainer,
+        band: str,
+        seed: int,
+        own_noise: bool = False,
+    ) -> None:
         self.names = f"a: {first.name} ({first.origin})", f"b: {second.name} ({second.origin})"
         self.display, self.signed = first.facts.display, explainer.signed
         self.method = f"{explainer.name} ({explainer.parameters})" if explainer.parameters else explainer.name
-        self.band, self.seed = band, seed
+        self.band, self.seed, self.own_noise = band, seed, own_noise
         self.pairs: list[Pair] = []
         self.changed: list[Pair] = []
 
@@ -108,7 +122,8 @@ class Comparison:
         )
         word = "passed" if verdict.passed else "failed"
         meaning = "is not shown to be" if verdict.passed else "is"
-        return [*sentences, f"{word}: the agreement {meaning} more than {MARGIN} below the band"]
+        hint = [SEEDS] if self.own_noise and not verdict.passed else []
+        return [*sentences, f"{word}: the agreement {meaning} more than {MARGIN} below the band", *hint]
 
     def _draw(self) -> Drawing:
         """Image and both maps of those whose reasons changed most although the prediction did not."""
