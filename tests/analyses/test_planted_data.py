@@ -160,6 +160,11 @@ def test_a_tag_is_on_its_share_of_one_class() -> None:
     assert explained.masks.flatten(1).any(1).all()
     assert explained.labels.tolist() == [0] * 6
     assert list(Tag().list_settings("tag")) == ["tag_0", "tag_20", "tag_50", "tag_80", "tag_100"]
+    near = Tag(shares=(0.0, 0.004, 0.29, 0.3, 0.304)).list_settings("tag")
+    shares = {"tag_0": 0.0, "tag_0.4": 0.004, "tag_29": 0.29, "tag_30": 0.3, "tag_30.4": 0.304}
+    assert {name: vars(kind)["shares"] for name, kind in near.items()} == {
+        name: (share,) for name, share in shares.items()
+    }
 
 
 def test_pictures_that_do_not_suffice_are_named() -> None:
@@ -167,6 +172,10 @@ def test_pictures_that_do_not_suffice_are_named() -> None:
         UserError, match=r"grid\.pair=\['a', 'b'\]: a grid needs two classes of data= and at least one more"
     ):
         PictureGrid().fit_pool(pool(2))
+    with pytest.raises(UserError, match=r"grid\.pair=\['a', 'a'\]: a grid needs two classes"):
+        PictureGrid(pair=("a", "a")).fit_pool(pool())
+    with pytest.raises(UserError, match=r"tag\.names=\['a', 'b', 'b'\] has 'b' twice"):
+        Tag(names=("a", "b", "b")).fit_pool(pool())
     with pytest.raises(UserError, match=r"tag\.tagged=z: needs two classes"):
         Tag(tagged="z").fit_pool(pool())
     with pytest.raises(UserError, match=r"model\.size=4 is too small for ground_truth=linear, which needs 8 pixels"):

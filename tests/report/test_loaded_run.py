@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -50,8 +52,15 @@ def test_maps_are_read_when_they_are_asked_for(folder: Path) -> None:
     assert np.array_equal(array[1:3], np.stack([run.maps[name] for name in names[1:3]]))
     assert np.array_equal(array[-1], run.maps[names[-1]])
     os.remove(folder / "attributions" / f"{names[0]}.npy")
+    places, mask = [3, -1], np.array([False, True, False, True, False])
+    assert np.array_equal(array[places], np.stack([run.maps[names[3]], run.maps[names[4]]]))
+    assert np.array_equal(array[mask], array[1:4:2])
+    assert np.array_equal(array[np.int64(2)], run.maps[names[2]])
+    for wrong in (5, 1.5, (1, 2)):
+        with pytest.raises(IndexError):
+            array[wrong]  # type: ignore[index]
     assert array[1].shape == (32, 32)  # the others are still read
-    with pytest.raises(KeyError, match="stored no map"):
+    with pytest.raises(KeyError, match=r"stored no map of it \(callbacks\.attribution\.store=none\?\)"):
         run.maps[names[0]]
     with pytest.raises(KeyError):
         run.maps["none"]
@@ -62,16 +71,51 @@ def test_shards_are_one_run(runner: Runner, folder: Path, tmp_path: Path) -> Non
         runner(*GIVEN, f"shard={number}/2", name=f"shards/{number}")
     joined, whole = load_run(tmp_path / "shards"), load_run(folder)
     assert len(joined.folders) == 2
-    pd.testing.assert_frame_equal(joined.table().sort_index(), whole.table().sort_index(), check_like=True)
+    pd.testing.assert_frame_equal(joined.table(), whole.table(), check_like=True)
+    assert list(joined.table().index) == list(joined.maps) == list(whole.maps), "in the order of the whole run"
     assert all(np.array_equal(joined.maps[name], whole.maps[name]) for name in whole.maps)
 
 
 def test_what_is_no_run_is_one_sentence(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for path, words in (
-        (tmp_path / "empty", "no run.json"),
+        (tmp_path / "empty", "empty holds no run.json: give the folder of a run"),
         (tmp_path / "none", "no run.json"),
         (tmp_path, "load one of run"),
     ):
         with pytest.raises(UserError, match=words):
             load_run(path)
+
+
+def test_a_part_of_a_run_is_never_taken_for_the_whole(runner: Runner, folder: Path, tmp_path: Path) -> None:
+    shards = tmp_path / "shards"
+    for number in (1, 2, 3):
+        runner(*GIVEN, f"shard={number}/3", name=f"shards/{number}")
+    assert len(load_run(shards).maps) == 5
+    shutil.copytree(shards / "1", shards / "again")
+    with pytest.raises(UserError, match="shard 1/3 is there twice"):
+        load_run(shards)
+    (shards / "again").rename(tmp_path / "apart")
+    (shards / "2").rename(tmp_path / "gone")
+    with pytest.raises(UserError, match=r"2 of 3 shards are there; missing: shard=2/3"):
+        load_run(shards)
+    (tmp_path / "gone").rename(shards / "2")
+    set_status(shards / "3", "interrupted")
+    with pytest.raises(UserError, match=r"shard 3/3 in .* is not finished .*resume="):
+        load_run(shards)
+    set_status(folder, "running")
+    with pytest.raises(UserError, match=r"run is not finished \(its status is running\).*resume="):
+        load_run(folder)
+
+
+def set_status(folder: Path, status: str) -> None:
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(record | {"status": status}))
+
+
+@pytest.mark.parametrize("table", ["predictions.csv", "metrics.csv"])
+def test_a_row_that_is_there_twice_is_named(folder: Path, table: str) -> None:
+    text = (folder / table).read_text()
+    (folder / table).write_text(text + text.splitlines()[-1] + "\n")
+    with pytest.raises(UserError, match=rf"{table} has two rows of"):
+        load_run(folder)

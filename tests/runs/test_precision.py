@@ -216,6 +216,20 @@ def test_a_run_reports_what_it_changes_of_its_first_images(runner: Runner, capsy
     assert "bfloat16 beside float32 on the first 3 explanations: rank correlation" in printed
 
 
+def test_a_metric_with_a_bound_on_its_passes_is_compared_where_it_was_measured(runner: Runner) -> None:
+    bound = ("metric=[stability,sparseness]", "+metric.stability.passes=1", "metric.stability.n_samples=1")
+    given = ("explainer=saliency", "data.limit=12", "data.batch_size=4", "callbacks=numbers", "precision=bfloat16")
+    folder = runner(*given, *bound, "callbacks.precision.images=4")
+    names = [row["image"] for row in rows(folder / "predictions.csv")][:4]
+    measured = {row["image"] for row in rows(folder / "metrics.csv") if row["metric"] == "stability"}
+    compared = [row["image"] for row in rows(folder / "precision.csv") if row["quantity"] == "stability"]
+    assert compared == [name for name in names if name in measured]
+    assert 0 < len(compared) < 4, "on ten of twelve images"
+    assert sum(row["quantity"] == "sparseness" for row in rows(folder / "precision.csv")) == 4
+    agreement = json.loads((folder / "run.json").read_text())["precision"]["metrics"]["stability"]
+    assert agreement["float32"] == pytest.approx(agreement["bfloat16"], abs=0.2)
+
+
 def test_resumed_and_cut_short_it_is_the_same_comparison(runner: Runner) -> None:
     common = ("explainer=saliency", *FEW, "precision=bfloat16", "callbacks.precision.images=3")
     whole = runner(*common, name="whole")

@@ -245,7 +245,7 @@ def collect_facts(runs: Sequence[Run]) -> dict[str, MetricFact]:
     for run in runs:
         for metric, fact in run.facts.items():
             before, source = sources.setdefault(metric, (fact, run))
-            if fact.construct and not before.construct:
+            if _rate_fact(fact) > _rate_fact(before):  # a run of an earlier version says less
                 sources[metric] = (fact, source)
             if (before.better, before.variant) != (fact.better, fact.variant):
                 left, right = (f"{each.variant!r} ({each.better or 'no'} better)" for each in (before, fact))
@@ -254,6 +254,10 @@ def collect_facts(runs: Sequence[Run]) -> dict[str, MetricFact]:
                     "compare runs with the same metric settings"
                 )
     return {metric: fact for metric, (fact, _) in sorted(sources.items())}
+
+
+def _rate_fact(fact: MetricFact) -> tuple[bool, bool]:
+    return fact.construct != "", fact.bounds is not None
 
 
 @dataclass(frozen=True)

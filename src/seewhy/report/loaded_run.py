@@ -13,8 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from seewhy.core.errors import UserError
-from seewhy.report.merge_shards import find_shards
-from seewhy.report.runs import Run, read_curves, read_map, read_record, read_run, read_skipped
+from seewhy.report.merge_shards import check_shards, find_shards
+from seewhy.report.runs import Run, read_curves, read_map, read_record, read_run, read_skipped, sort_explanations
 
 TABLES = ("explanations", "metrics", "curves", "skipped")
 LISTED = 4
@@ -51,7 +51,7 @@ class Maps(Mapping[str, NDArray[np.float32]]):
         """
         values = read_map(self._folders[name], name)
         if values is None:
-            raise KeyError(f"{name}: the run stored no map of it (callbacks.attribution.save=false?)")
+            raise KeyError(f"{name}: the run stored no map of it (callbacks.attribution.store=none?)")
         return values
 
     def __iter__(self) -> Iterator[str]:
@@ -67,7 +67,7 @@ class Maps(Mapping[str, NDArray[np.float32]]):
 
 
 class LazyArray:
-    """Maps as an array [n, height, width]: an index or a slice reads those maps, `numpy.asarray` all of them.
+    """Maps as an array [n, height, width]: an index along the first axis reads those maps, `numpy.asarray` all of them.
 
     Args:
         maps: By name.
@@ -80,15 +80,17 @@ class LazyArray:
     def __len__(self) -> int:
         return len(self._names)
 
-    def __getitem__(self, index: int | slice) -> NDArray[np.float32]:
-        """Read one map [height, width], or those of a slice [n, height, width].
+    def __getitem__(self, index: int | slice | Sequence[int] | NDArray[Any]) -> NDArray[np.float32]:
+        """Read one map [height, width], or those of a slice, of a list of numbers or of a mask [n, height, width].
 
         Raises:
-            UserError: The maps of a slice have different sizes.
+            UserError: The maps have different sizes.
+            IndexError: There is no such map.
         """
-        if not isinstance(index, slice):
-            return self._maps[self._names[index]]
-        read = [self._maps[name] for name in self._names[index]]
+        places = np.arange(len(self._names))[index]
+        if places.ndim == 0:
+            return self._maps[self._names[int(places)]]
+        read = [self._maps[self._names[place]] for place in places.tolist()]
         if len({each.shape for each in read}) > 1:
             raise UserError("the maps have different sizes, so they are no array: take them by name")
         return np.stack(read) if read else np.zeros((0, 0, 0), np.float32)
@@ -137,7 +139,7 @@ class LoadedRun:
             return pd.DataFrame(rows, columns=["path", "reason"])
         if name != "explanations":
             raise UserError(f"a run has no table {name!r}: take one of {', '.join(TABLES)}")
-        predictions = pd.concat([run.predictions for run in self._runs])
+        predictions = sort_explanations(pd.concat([run.predictions for run in self._runs]))
         numbers = {
             key: pd.to_numeric(predictions[key], errors="coerce") for key in ("probability", "target_probability")
         }
@@ -159,22 +161,28 @@ def load_run(folder: str | os.PathLike[str]) -> LoadedRun:
         Its record, tables and maps; maps are read when they are asked for, so that a large run fits into memory.
 
     Raises:
-        UserError: The folder holds no run, one that explained nothing, or several that are not the shards of one.
+        UserError: The folder holds no run, one that explained nothing or is not finished, or several that are not all shards
+            of one, each there once.
     """
     path = Path(folder).expanduser()
     if (path / "run.json").is_file():
         folders = [path]
     else:
-        shards = find_shards([str(path)]) if path.is_dir() else []
+        shards = find_shards([str(path)]) if path.is_dir() and any(path.rglob("run.json")) else []
         folders = [shard.folder for shard in shards]
         if not folders:
             raise UserError(_describe_lack(path))
+        check_shards(shards)
     records = [read_record(each / "run.json") for each in folders]
     if "explainer" not in records[0]:
         raise UserError(f"{path} is a run of {records[0].get('task')}: load_run reads runs of explain")
+    if records[0].get("status") != "completed":
+        state = f"its status is {records[0].get('status')}"
+        raise UserError(f"{path} is not finished ({state}): resume it with python src/explain.py resume={path}")
     runs = tuple(read_run(each, record) for each, record in zip(folders, records, strict=True))
     places = {str(name): run.folder for run in runs for name in run.predictions.index}
-    return LoadedRun(tuple(folders), records[0], Maps(places), runs)
+    order = sort_explanations(pd.DataFrame(index=list(places))).index
+    return LoadedRun(tuple(folders), records[0], Maps({str(name): places[str(name)] for name in order}), runs)
 
 
 def _describe_lack(path: Path) -> str:

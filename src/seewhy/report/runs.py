@@ -82,6 +82,18 @@ class Run:
         return str(self.record["model"]["name"]), str(self.record["model"]["weights_sha256"])
 
 
+def sort_explanations(table: pd.DataFrame) -> pd.DataFrame:
+    """Sort explanations by their images; the targets of an image stay in their order.
+
+    Args:
+        table: By the name of the explanation.
+
+    Returns:
+        The sorted table.
+    """
+    return table.sort_index(key=lambda names: names.map(name_image), kind="stable")
+
+
 def read_run(folder: Path, record: dict[str, Any]) -> Run:
     """Read a run.
 
@@ -104,8 +116,9 @@ def read_run(folder: Path, record: dict[str, Any]) -> Run:
         )
         predictions = pd.read_csv(folder / "predictions.csv", dtype=str, keep_default_na=False)
         metrics, predictions = restore_table(metrics), restore_table(predictions).set_index("image")
-        explained = predictions[predictions["target"] != ""]
-        explained = explained.sort_index(key=lambda names: names.map(name_image), kind="stable")
+        explained = sort_explanations(predictions[predictions["target"] != ""])
+        _check_repeats(explained.index, folder / "predictions.csv")
+        _check_repeats(metrics[["image", "explainer", "metric"]].agg(", ".join, axis=1), folder / "metrics.csv")
         run = Run(folder, record, metrics, explained, read_metric_facts(folder))
         _ = run.explainer, run.model
         _check_numbers(metrics, ("value",), folder / "metrics.csv")
@@ -115,6 +128,13 @@ def read_run(folder: Path, record: dict[str, Any]) -> Run:
     except (KeyError, ValueError, TypeError, OverflowError) as error:
         raise UserError(f"{folder} does not hold what a run writes: {_shorten_reason(error)}") from error
     return run
+
+
+def _check_repeats(names: pd.Index | pd.Series, path: Path) -> None:
+    """UserError where a row is there twice."""
+    repeated = names[names.duplicated()]
+    if len(repeated):
+        raise UserError(f"{path} has two rows of {str(repeated.to_numpy()[0])[:80]!a}; the table was edited or damaged")
 
 
 def _check_numbers(table: pd.DataFrame, columns: Sequence[str], path: Path) -> None:

@@ -67,17 +67,34 @@ def add_float32(
         twins, _ = explain_batch(classifier, batch, logits, explainer, target)
         if metrics and twins:
             measured, _ = select_measurable(metrics, batch.masks is not None)
-            context = build_context(classifier, twins, explainer, masks=select_masks(batch, twins), **options)
-            twins = measure_batch(context, twins, measured)
+            for members, rows in _share_metrics(measured, explanations, twins).items():
+                part = [twins[row] for row in rows]
+                context = build_context(classifier, part, explainer, masks=select_masks(batch, part), **options)
+                values = measure_batch(context, part, {key: measured[key] for key in members})
+                for row, each in zip(rows, values, strict=True):
+                    twins[row] = each
             for metric in measured.values():
                 metric.reset()
     full = {each.name: each for each in twins}
     narrow = [each for each in explanations if each.name in full]
     if not narrow:
         return list(explanations)
-    values = compare_precisions(narrow, [full[each.name] for each in narrow])
-    added = {each.name: numbers for each, numbers in zip(narrow, values, strict=True)}
+    numbers = compare_precisions(narrow, [full[each.name] for each in narrow])
+    added = {each.name: both for each, both in zip(narrow, numbers, strict=True)}
     return [replace(each, float32=added[each.name]) if each.name in added else each for each in explanations]
+
+
+def _share_metrics(
+    metrics: Mapping[str, ImageMetric], explanations: Sequence[Explanation], twins: Sequence[Explanation]
+) -> dict[tuple[str, ...], list[int]]:
+    """{keys of metrics: the twins of the explanations that have these}: a bound on passes leaves some images without."""
+    there = {each.name: set(each.metrics) for each in explanations}
+    shared: dict[tuple[str, ...], list[int]] = {}
+    for row, twin in enumerate(twins):
+        keys = tuple(key for key, metric in metrics.items() if metric.name in there.get(twin.name, ()))
+        if keys:
+            shared.setdefault(keys, []).append(row)
+    return shared
 
 
 def compare_precisions(narrow: Sequence[Explanation], full: Sequence[Explanation]) -> list[dict[str, float]]:
@@ -150,13 +167,13 @@ def summarise_precision(compared: Sequence[Explanation], dtype: str) -> dict[str
     for name in MAPS:
         values = [each.float32[name] for each in compared if each.float32 is not None]
         summary[name], summary[f"{name}_least"] = _average(values), min(_select_finite(values), default=None)
-    names = [name for name in compared[0].metrics if name in (compared[0].float32 or {})]
+    names = dict.fromkeys(name for each in compared for name in each.metrics if name in (each.float32 or {}))
     summary["metrics"] = {name: _compare_values(name, compared, dtype) for name in names}
     return summary
 
 
 def _compare_values(name: str, compared: Sequence[Explanation], dtype: str) -> dict[str, float | None]:
-    pairs = [(each.metrics[name], (each.float32 or {})[name]) for each in compared]
+    pairs = [(each.metrics[name], (each.float32 or {})[name]) for each in compared if name in each.metrics]
     both = [pair for pair in pairs if all(map(math.isfinite, pair))]
     change = _average([abs(narrow - full) for narrow, full in both])
     size = _average([abs(full) for _, full in both])

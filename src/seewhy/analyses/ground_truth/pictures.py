@@ -186,7 +186,7 @@ class PictureGrid(GroundTruth):
         """Take the first two classes where none were named; UserError where there are no others to fill the grid."""
         names = pool.list_classes()
         chosen = list(self.pair or names[:2])
-        if len(chosen) != 2 or set(chosen) - set(names) or len(names) < 3:
+        if len(chosen) != 2 or len(set(chosen)) != 2 or set(chosen) - set(names) or len(names) < 3:
             listed = ", ".join(names[:6]) or "none"
             raise UserError(
                 f"ground_truth.grid.pair={chosen}: a grid needs two classes of data= and at least one more for the other "
@@ -333,6 +333,8 @@ class Tag(GroundTruth):
         """Settle the classes; UserError where there are fewer than two, or not the tagged one."""
         names = list(self.names or pool.list_classes())
         tagged = self.tagged or (names[0] if names else "")
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise UserError(f"ground_truth.tag.names={names} has {twice[0]!r} twice: leave one out")
         if len(names) < 2 or tagged not in names or set(names) - set(pool.list_classes()):
             raise UserError(
                 f"ground_truth.tag.tagged={tagged}: needs two classes of data= with pictures, among them this; there are "
@@ -342,7 +344,7 @@ class Tag(GroundTruth):
 
     def list_settings(self, name: str) -> dict[str, GroundTruth]:
         """List the shares."""
-        return {f"{name}_{round(100 * share)}": self.replace(shares=(share,)) for share in self.shares}
+        return {f"{name}_{100 * share:g}": self.replace(shares=(share,)) for share in self.shares}
 
     def plant(self, part: str, numbers: Sequence[int], shape: Shape, pool: Pool | None = None) -> Planted:
         """Make images: classes take turns; `explain` has tagged images of the others, `audit` is as `train`."""
