@@ -40,7 +40,13 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--methods", nargs="*", choices=methods.NAMES, metavar="NAME")
     parser.add_argument("--metrics", nargs="*", choices=metrics.NAMES, metavar="NAME")
-    parser.add_argument("--peers", nargs="*", default=LIBRARIES, choices=LIBRARIES, metavar="LIBRARY")
+    parser.add_argument(
+        "--peers",
+        nargs="*",
+        choices=LIBRARIES,
+        metavar="LIBRARY",
+        help=f"{', '.join(LIBRARIES)} (default: all; vit with --full)",
+    )
     parser.add_argument("--device", default="cpu", help="cpu | cuda")
     parser.add_argument("--threads", type=int, help="of torch (default: all cores)")
     parser.add_argument("--images", type=int, help="at most (default: 32)")
@@ -60,6 +66,8 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
         options.size = 96
     options.models = options.models or ["efficientnet_lite0"]
     options.parts = options.parts or [part for part in PARTS if full or part != "compile"]
+    if options.peers is None:
+        options.peers = [library for library in LIBRARIES if full or library != "vit"]
     if options.methods is None:
         options.methods = list(methods.NAMES if full else methods.QUICK_NAMES)
     if options.metrics is None:

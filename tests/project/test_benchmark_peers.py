@@ -60,8 +60,11 @@ def test_a_library_that_is_missing_is_named_with_what_brings_it(monkeypatch: pyt
     assert all(row.ratio is None for row in rows)
 
 
-def test_compiling_is_left_out_of_a_quick_look_unless_it_is_asked_for() -> None:
+def test_what_takes_minutes_is_left_out_of_a_quick_look_unless_it_is_asked_for() -> None:
     assert "compile" not in parsed([]).parts
     assert "compile" in parsed(["--full"]).parts
     assert parsed(["--parts", "compile"]).parts == ["compile"]
-    assert {"vit", "xplique"} <= set(LIBRARIES)
+    assert "vit" not in parsed([]).peers
+    assert parsed(["--full"]).peers == list(LIBRARIES)
+    assert parsed(["--peers", "vit"]).peers == ["vit"]
+    assert parsed(["--peers"]).peers == []
