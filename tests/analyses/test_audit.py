@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ from seewhy.analyses.audit.report import COLUMNS, describe, describe_masks, draw
 from seewhy.analyses.audit.run import Audit, Result, from_plain, is_of_class, run_audit, to_plain
 from seewhy.analyses.audit.verdict import Finding, judge
 from seewhy.cli import tasks
-from seewhy.core.errors import UserError
+from seewhy.core.errors import Incompatible, UserError
 from seewhy.core.files import RunFolder
 from seewhy.core.types import Batch
 from seewhy.explainers.base import Explainer
@@ -264,6 +265,20 @@ def test_too_few_images_are_one_sentence(tmp_path: Path) -> None:
         audit(make_network(0.0), images[:0], labels[:0], tmp_path)
 
 
+def test_a_method_that_refuses_the_network_does_so_before_all_images_are_read(tmp_path: Path) -> None:
+    def read_one() -> Iterator[Batch]:
+        images, labels, _ = make_images(0.0)
+        yield next(read(images, labels))
+        raise AssertionError("a second batch was read")
+
+    class Refusing(InputXGradient):
+        def attribute(self, *given: object) -> NoReturn:
+            raise Incompatible("it cannot")
+
+    with pytest.raises(Incompatible, match="it cannot"):
+        run_audit(SMALL, make_network(0.0), Refusing(), read_one(), tmp_path)
+
+
 def test_images_of_many_classes_are_looked_at_together_and_nothing_is_proven(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -273,15 +288,16 @@ def test_images_of_many_classes_are_looked_at_together_and_nothing_is_proven(
     monkeypatch.setattr(Reader, "_explain", lambda *given: printed.append(capsys.readouterr().out) or explain(*given))
     network = make_network(30.0)
     result = audit(network, images[::3], labels[::3], tmp_path, Audit(least=50, images=20, resamples=1))
-    assert "no class is predicted for 50 of the 60 images" in printed[0], "said before the first map"
-    assert "50 of them, evenly spread" in printed[0]
-    assert "at most 1,920 further forward passes" in printed[0]
+    said = "".join(printed[:2])
+    assert "no class is predicted for 50 of the 60 images" in said, "before any map but one that tries the method"
+    assert "50 of them, evenly spread" in said
+    assert "at most 1,920 further forward passes" in said
     assert (len(result.pictures), len(result.facts.labels), result.whole) == (50, 50, 60)
     rows = np.linspace(0, 59, 50).round().astype(int)
     assert result.pictures.names == [f"image_{row:03d}" for row in rows]
     assert torch.equal(result.pictures.gather([5]), images[::3][rows[[5]]])
     assert result.facts.labels.tolist() == labels[::3][rows].tolist()
-    assert network.passes.forward <= 60 + 2 * 50 + 1920
+    assert network.passes.forward <= 60 + 2 * 51 + 1920
     assert [(each.name, each.target) for each in result.subjects] == [("all images", ALL)]
     assert not result.shortcuts
     assert {"of many classes" in each.reason or "at random places" in each.reason for each in result.findings} == {True}
@@ -509,6 +525,8 @@ def test_the_command_trains_on_tagged_images_finds_the_tag_and_fails_where_it_is
     page = (tmp_path / "run" / "report.html").read_text()
     assert "What it uses besides the object" in page
     assert "<script" not in page
+    cell = ", ".join(f"{float(first[f'rise{end}']):.2f}" for end in ("_low", "_high"))
+    assert f">{float(first['rise']):.2f} [{cell}]<" in page, "two decimals"
     assert '<div class="command"><pre' in page, "its lines are broken where the page ends"
     assert not (tmp_path / "run" / "audit" / "pixels.npy").exists()
     before = (tmp_path / "run" / "audit.csv").read_bytes()

@@ -122,7 +122,8 @@ def outline_region(picture: NDArray[np.float32], region: NDArray[np.bool_]) -> N
         surrounds.
     """
     factor = max(1, FINE // max(region.shape))
-    picture, region = (values.repeat(factor, 0).repeat(factor, 1) for values in (picture, region))
+    picture = picture.repeat(factor, 0).repeat(factor, 1)
+    region = region.repeat(factor, 0).repeat(factor, 1)
     around = np.pad(region, 1, mode="edge")
     inner = around[:-2, 1:-1] & around[2:, 1:-1] & around[1:-1, :-2] & around[1:-1, 2:]
     border, drawn = region & ~inner, picture.copy()

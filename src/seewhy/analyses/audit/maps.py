@@ -267,7 +267,9 @@ class Reader:
         Raises:
             UserError: There is no image.
         """
-        pictures, waiting, predicted = Pictures(self.folder.path / FOLDER / PIXELS), [], []
+        pictures = Pictures(self.folder.path / FOLDER / PIXELS)
+        waiting: list[tuple[int, str, Batch, Facts | None]] = []
+        predicted: list[Rows] = []
         for number, batch in enumerate(batches):
             if not len(batch.images):
                 continue
@@ -275,6 +277,8 @@ class Reader:
             digest = self._digest(batch)
             self._all.update(digest.encode())
             part = self._restore(number, digest)
+            if part is None and not waiting:
+                self._explain(batch.first(1))  # a method that refuses the network does so before all images are read
             predicted.append(self._predict(batch) if part is None else part.predicted)
             waiting.append((number, digest, _pack(batch), part))
         if not waiting:

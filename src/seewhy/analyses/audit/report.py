@@ -350,7 +350,7 @@ def draw_finding(number: int, finding: Finding, result: Result, classifier: Clas
     where = outline_region(to_rgb(mean), _enlarge(finding.region, (high, wide)))
     first = [
         Cell([("mean image", INK)], to_rgb(mean)),
-        Cell([("mean map on it", INK)], overlay),
+        Cell([("mean map", INK)], overlay),
         Cell([("where it lies", INK)], where),
     ]
     y = draw_cells(page, y + GAP / 2, first, side, SMALL)

@@ -28,6 +28,8 @@ SHOWN = {
 }
 """Columns of audit.csv on the page, with their headings."""
 TEXTS = ("number", "verdict", "class", "kind", "reason")
+EXACT = (*TEXTS, "images", "p_holm")
+"""Columns whose cells are those of audit.csv."""
 
 
 def render_audit(content: Content, title: str, command: str = "", facts: Sequence[str] = ()) -> str:
@@ -61,7 +63,9 @@ def render_audit(content: Content, title: str, command: str = "", facts: Sequenc
 
 
 def _write_cell(row: dict[str, object], key: str) -> str:
-    """A cell, with its interval where it has one."""
-    value = str(row.get(key, ""))
-    low, high = (str(row.get(f"{key}_{end}", "")) for end in ("low", "high"))
-    return f"{value} [{low}, {high}]" if value and low else value
+    """A cell, with its interval where it has one; shares and probabilities with two decimals, p as it is."""
+    value, low, high = (str(row.get(name, "")) for name in (key, f"{key}_low", f"{key}_high"))
+    if key in EXACT or not value:
+        return value
+    text = f"{float(value):.2f}"
+    return f"{text} [{float(low):.2f}, {float(high):.2f}]" if low else text
