@@ -250,6 +250,20 @@ def test_each_part_of_the_proof_can_fail(shares: dict[str, float], words: str) -
     assert (not reason) if not words else pd.Series([reason]).str.contains(words).all()
 
 
+def test_what_is_followed_as_often_as_by_chance_proves_nothing_whatever_is_asked_for() -> None:
+    asked = LINEAR.replace(accuracy=0.0, follow=0.0)
+    chance = {"with": 0.5, "without": 0.5, "inserted": 0.5, "elsewhere": 0.5}
+    assert "followed in 50 %, which is not told from chance, 50 %" in find_fault(chance, asked, 0.5, 200)
+    assert "not told from chance" in find_fault(chance | {"inserted": 0.55}, asked, 0.5, 200)
+    assert not find_fault(chance | {"inserted": 0.7}, asked, 0.5, 200)
+
+
+def test_too_few_images_for_an_interval_are_said_and_no_nan() -> None:
+    table = build_certificate(make_cells("edges", 0.3, images=2) + make_cells("lrp", 0.6, images=2), "net")
+    assert "0.60 (too few images for an interval; chance 0.20" in describe_finding(table)[0]
+    assert "nan" not in write_page(table, "Ground truth", "")
+
+
 def test_only_images_that_are_given_their_class_are_explained() -> None:
     numbers, planted = select_explained(best_classifier(LINEAR), LINEAR, 30)
     assert len(numbers) == len(planted.images) == 30

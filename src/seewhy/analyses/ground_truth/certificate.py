@@ -256,7 +256,7 @@ def describe_finding(certificate: pd.DataFrame, metric: str = TRUTH) -> list[str
         both = scored[above & over]
         words = [
             f"**{setting}** on `{model}`: `{best['explainer']}` is highest, {WORDS[metric]} {best['value']:.2f} "
-            f"(95 % interval {best['low']:.2f} to {best['high']:.2f}; chance {best['chance']:.2f}, edges "
+            f"({_write_interval(best)}; chance {best['chance']:.2f}, edges "
             f"{best['edges']:.2f}; {int(best['n_images'])} images, {int(best['n_networks'])} networks)",
             f"{len(both)} of {len(scored)} methods beat both chance and edges"
             + (_list_names(both) if 2 * len(both) <= len(scored) else ""),
@@ -365,4 +365,11 @@ def _write_value(row: Any) -> str:
     if math.isnan(row["value"]):
         return "-"
     mark = "" if row["beats_chance"] != "yes" else "**" if row["beats_edges"] == "yes" else "*"
-    return f"{mark}{row['value']:.2f}{mark} ({row['low']:.2f} to {row['high']:.2f})"
+    ends = "" if math.isnan(row["low"]) else f" ({row['low']:.2f} to {row['high']:.2f})"
+    return f"{mark}{row['value']:.2f}{mark}{ends}"
+
+
+def _write_interval(row: Any) -> str:
+    if math.isnan(row["low"]):
+        return "too few images for an interval"
+    return f"95 % interval {row['low']:.2f} to {row['high']:.2f}"

@@ -60,7 +60,7 @@ def _fill(row: Mapping[Any, Any] | None) -> tuple[str, str, str]:
         return "", "", ""
     if math.isnan(row["value"]):
         return "–", str(row["reason"]), "none"
-    interval = f"{_round(row['low'])} to {_round(row['high'])}"
+    interval = "" if math.isnan(row["low"]) else f"{_round(row['low'])} to {_round(row['high'])}"
     beats = "" if row["beats_chance"] != "yes" else "both" if row["beats_edges"] == "yes" else "chance"
     return _round(row["value"]), interval, beats
 
