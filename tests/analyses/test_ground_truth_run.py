@@ -10,7 +10,7 @@ from test_ground_truth import judge_study
 from commands import composed
 from seewhy.analyses.ground_truth.certificate import COLUMNS, read_certificate, write_table
 from seewhy.cli import tasks
-from seewhy.cli.config import CONFIGS, check_settings, compose
+from seewhy.cli.config import CONFIGS, compose
 from seewhy.core.errors import UserError
 from seewhy.report.html.ground_truth import build_certificate_view, select_certificate
 from seewhy.report.html.render import render_certificate
@@ -126,6 +126,8 @@ def test_the_page_of_runs_has_what_is_known_of_its_architectures(tmp_path: Path)
     assert selected.tables == build_certificate_view(judge_study()).tables
 
 
-def test_a_proof_that_could_not_fail_is_refused() -> None:
-    with pytest.raises(UserError, match=r"proof_images=10.*20"):
-        check_settings(compose("ground_truth", ["ground_truth=[suppressor]", "proof_images=10"]), [])
+def test_a_proof_that_could_not_fail_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run(tmp_path / "run", *FEW, "proof_images=10")
+    assert stopped.value.code == 2
+    assert "proof_images=10 must be" in "".join(capsys.readouterr())

@@ -101,7 +101,8 @@ def prove_use(classifier: Classifier, kind: GroundTruth, n: int, pool: Pool | No
 
     It does where all of these hold: it reaches the accuracy of the kind; without the feature the share of its class falls
     to chance (the lower end of the 95 % interval is not above it); inserted into other images, the prediction follows in
-    the share of the kind, and more than by chance; and no other thing in its place is followed by more than half of that, counted from chance.
+    the share of the kind, and more than by chance; and no other thing in its place is followed by more than half of that,
+    counted from chance.
 
     Args:
         classifier: The trained network.
@@ -154,7 +155,8 @@ def find_fault(shares: dict[str, float], kind: GroundTruth, chance: float, n: in
     if follow < kind.follow:
         return f"inserted into others it is followed in {_percent(follow)}, less than {_percent(kind.follow)}"
     if _find_low(follow, n) <= chance:
-        return f"inserted into others it is followed in {_percent(follow)}, which is not told from chance, {_percent(chance)}"
+        words = f"which is not told from chance, {_percent(chance)}"
+        return f"inserted into others it is followed in {_percent(follow)}, {words}"
     limit = chance + (follow - chance) / 2
     firing = [f"{name} ({_percent(share)})" for name, share in shares.items() if share > limit]
     firing = [words for words in firing if words.rpartition(" (")[0] not in ("with", "without", "inserted")]
