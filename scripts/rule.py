@@ -25,7 +25,6 @@ from seewhy.analyses.ground_truth.networks import find_fault, prepare_explained,
 from seewhy.analyses.ground_truth.run import settle_kind
 from seewhy.cli.ground_truth import build_study
 from seewhy.core.files import RunFolder, name_files
-from seewhy.metrics.faithfulness.removers import REMOVERS
 from seewhy.report.verdict import judge_measured, measure_method, tabulate_lines
 from seewhy.statistics.recommendation import measure_rule, recommend
 from seewhy.statistics.verdict import TRUTH
@@ -45,8 +44,8 @@ def judge_networks(
         done: (ground_truth, model) of networks that are left out.
 
     Yields:
-        The lines of a network's methods, with `KEYS`, `truth` (the mean average precision over the images that all methods
-        were judged on) and `gain` (the mean symmetric relevance gain over the removers).
+        The lines of a network's methods, with `KEYS` and `truth` (the mean average precision over the images that all
+        methods were judged on).
     """
     cfg: Any = OmegaConf.load(folder / ".hydra" / "config.yaml")
     cfg.output = str(folder)
@@ -59,11 +58,11 @@ def judge_networks(
             for seed in range(study.seed, study.seed + 2 * study.networks):
                 classifier = study.build_classifier(kind, seed)
                 key = setting, f"{classifier.name} {seed}"
-                proof = study.open_network(kind, out).read_network(f"{setting}_{seed}", classifier)
+                proof = study.open_network(kind, out, pools).read_network(f"{setting}_{seed}", classifier)
                 if proof is None or find_fault(proof.shares, kind, proof.chance, proof.n) or key in done:
                     continue
                 cells = {
-                    method: study.open_cell(kind, method, out).read_cell(f"{setting}_{seed}_{files[method]}")
+                    method: study.open_cell(kind, method, out, pools).read_cell(f"{setting}_{seed}_{files[method]}")
                     for method in explainers
                 }
                 scores = {
@@ -87,13 +86,7 @@ def judge_networks(
                 if judgement is None:
                     continue
                 lines = pd.DataFrame(tabulate_lines(judgement.lines)).assign(**dict(zip(KEYS, key, strict=True)))
-                gains = pd.Series({each: average_gain(measured[each].table) for each in judgement.lines})
-                yield lines.assign(truth=lines["explainer"].map(truth), gain=lines["explainer"].map(gains))
-
-
-def average_gain(table: pd.DataFrame) -> float:
-    """Average the symmetric relevance gain of a method over images and removers."""
-    return float(table[table["metric"].isin([f"srg_{remover}" for remover in REMOVERS])]["value"].mean())
+                yield lines.assign(truth=lines["explainer"].map(truth))
 
 
 def main() -> None:
@@ -118,7 +111,7 @@ def main() -> None:
             lines = pd.concat([lines, judged], ignore_index=True)
             lines.to_csv(options.lines, index=False, lineterminator="\n")
             print(f"{judged['ground_truth'].iloc[0]}, {judged['model'].iloc[0]}: judged", flush=True)
-    numbers = ["value", "low", "high", "truth", "gain"]
+    numbers = ["value", "low", "high", "truth"]
     lines[numbers] = lines[numbers].apply(pd.to_numeric, errors="coerce")
     rows = []
     for key, group in lines.groupby(list(KEYS), sort=False):

@@ -4,7 +4,9 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from test_ground_truth import judge_study
 
 from commands import composed
@@ -131,3 +133,31 @@ def test_a_proof_that_could_not_fail_is_refused(tmp_path: Path, capsys: pytest.C
         run(tmp_path / "run", *FEW, "proof_images=10")
     assert stopped.value.code == 2
     assert "proof_images=10 must be" in "".join(capsys.readouterr())
+
+
+def test_pictures_that_changed_are_not_those_that_networks_were_trained_on(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for label in ("dark", "light"):
+        for number in range(4):
+            values = rng.integers(0, 100, (16, 16, 3), np.uint8) + np.uint8(100 * (label == "light"))
+            (tmp_path / "photos" / label).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(values).save(tmp_path / "photos" / label / f"{number}.png")
+    kind = ("ground_truth=[patch]", "ground_truth.patch.steps=2", "ground_truth.patch.accuracy=0", "images=2")
+    own = (
+        "data=folder",
+        f"data.root={tmp_path / 'photos'}",
+        "model=linear",
+        "model.size=16",
+        "model.arguments.side=16",
+    )
+    weights = tmp_path / "run" / "cells" / "patch_0.safetensors"
+
+    def train() -> bytes:
+        run(tmp_path / "run", *kind, *own, "proof_images=20", "networks=2")
+        return weights.read_bytes()
+
+    first, before = train(), weights.stat().st_mtime_ns
+    assert train() == first
+    assert weights.stat().st_mtime_ns == before, "nothing is computed again"
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "photos" / "light" / "0.png")
+    assert train() != first

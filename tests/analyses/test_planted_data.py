@@ -188,6 +188,9 @@ def test_sample_pictures_are_dealt_to_both_parts() -> None:
     from seewhy.core.facts import CIFAR10_CLASSES
 
     read = build_pool(Samples(facts=Facts(CIFAR10_CLASSES, 40, (0.5,) * 3, (0.5,) * 3)))
+    assert len(read.digest) == 16
+    assert build_pool(Samples(facts=Facts(CIFAR10_CLASSES, 40, (0.5,) * 3, (0.5,) * 3))).digest == read.digest
+    assert build_pool(Samples(facts=Facts(CIFAR10_CLASSES, 36, (0.5,) * 3, (0.5,) * 3))).digest != read.digest
     assert read.names == tuple(sorted(CIFAR10_CLASSES))
     assert read.train.pictures.shape == read.test.pictures.shape == (30, 3, 40, 40)
     assert torch.bincount(read.train.labels).tolist() == [3] * 10

@@ -94,8 +94,8 @@ def outcomes(**changes: dict[str, str]) -> dict[str, dict[str, str]]:
     ],
 )
 def test_removers(changes: dict[str, dict[str, str]], light: str, words: str) -> None:
-    line = judge_removers(outcomes(**changes), CONTROLS)
-    assert (line.light, line.line) == (light, REMOVERS)
+    line = judge_removers(outcomes(**changes), CONTROLS, 0.25)
+    assert (line.light, line.line, line.estimate.mean) == (light, REMOVERS, 0.25)
     assert words in line.sentence
 
 
@@ -152,9 +152,9 @@ def test_cost(passes: float, light: str, word: str) -> None:
     assert judge_cost(math.nan, 1).light == "none"
 
 
-def lines_of(name: str, passes: float = 2, removers: int = 6, **lights: Any) -> list[dict[str, object]]:
+def lines_of(name: str, passes: float = 2, gain: float = 0.3, **lights: Any) -> list[dict[str, object]]:
     shades = dict.fromkeys(LINES, "green") | {line: lights.get(key, "green") for key, line in KEYS.items()}
-    values = {COST: passes, REMOVERS: removers}
+    values = {COST: passes, REMOVERS: gain}
     said = {line: f"{line} of {name}" for line in LINES}
     return [
         Line(line, shades[line], said[line], Estimate(float(values.get(line, 0.1)))).to_row(name)  # type: ignore[arg-type]
@@ -174,7 +174,9 @@ def table_of(*methods: list[dict[str, object]]) -> pd.DataFrame:
     [
         ([lines_of("a", 50), lines_of("b", 2)], "b", "b is cheaper"),
         ([lines_of("a", 50, planted="green"), lines_of("b", planted="none")], "a", "right on more planted data"),
-        ([lines_of("a", 50, 6), lines_of("b", 2, 5)], "a", "better under more removers"),
+        ([lines_of("a", 50, 0.32), lines_of("b", 2, 0.29)], "a", "of a larger relevance gain over the removers"),
+        ([lines_of("a", 50, 0.304), lines_of("b", 2, 0.296)], "b", "b is cheaper"),
+        ([lines_of("a", 50, 0.1), lines_of("b", 2, math.nan)], "a", "of a larger relevance gain"),
         ([lines_of("a", 50), lines_of("b", 2, stable="yellow")], "a", "more stable"),
         ([lines_of("b"), lines_of("a")], "a", "first by name alone"),
         ([lines_of("a", 9000, cost="red"), lines_of("b", network="yellow")], "a", "use a, because"),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from rich.console import Group, RenderableType
@@ -125,7 +126,7 @@ def _judge(comparison: Comparison, name: str, names: Sequence[str], certificate:
     return [
         _judge_completeness(comparison.summary, name, None if math.isnan(tolerance) else tolerance),
         judge_network(*_hold_against(comparison, "model_randomization", name, blind)),
-        judge_removers(outcomes, CONTROLS),
+        judge_removers(outcomes, CONTROLS, _average_gain(comparison.summary, removers, name)),
         judge_stability(*_hold_against(comparison, "stability", name, drawn)),
         judge_certificate(comparison.joined.network, str(runs["method"][name]), certificate, comparison.joined.chosen),
         judge_cost(float(passes[name]), float(runs["seconds"][name]), cheapest, float(passes.min())),
@@ -160,7 +161,7 @@ def judge_alone(
     return [
         _judge_completeness(summary, method, tolerance),
         judge_network(_estimate(summary, "model_randomization", method)),
-        judge_removers(removers, CONTROLS),
+        judge_removers(removers, CONTROLS, _average_gain(summary, list(removers), method)),
         judge_stability(_estimate(summary, "stability", method)),
         judge_certificate(network, method, certificate),
         judge_cost(*cost),
@@ -197,6 +198,11 @@ def _estimate(summary: pd.DataFrame, metric: str, name: str) -> Estimate:
     row, others = rows.iloc[0], summary[summary["explainer"] == name]
     measured, explained = int(row["n"] + row["failures"]), int((others["n"] + others["failures"]).max())
     return Estimate(float(row["mean"]), float(row["low"]), float(row["high"]), measured, explained)
+
+
+def _average_gain(summary: pd.DataFrame, removers: Sequence[str], name: str) -> float:
+    """The mean over the removers of the mean gain of a method."""
+    return float(np.mean([_estimate(summary, remover, name).mean for remover in removers])) if removers else math.nan
 
 
 def _hold_against(comparison: Comparison, metric: str, name: str, control: str) -> tuple[Estimate, str, float, bool]:

@@ -17,9 +17,12 @@ from seewhy.statistics.verdict import COST, LINES, MOST_REMOVERS, NETWORK, PANEL
 RULE = (
     "The rule: a method qualifies if its map follows the network and beats random, edges and centre under at least "
     f"{MOST_REMOVERS} of {PANEL} removers, and none of its lines but cost is red. Of those that qualify comes first what is "
-    "right on planted data, then what beats the controls under more removers, then what is stable, then what needs fewer "
-    "passes, then the name."
+    "right on planted data, then what has the larger mean relevance gain over the removers (to two decimals), then what is "
+    "stable, then what needs fewer passes, then the name."
 )
+
+DECIMALS = 2
+"""Of relevance gains: a smaller difference decides nothing."""
 
 
 class Recommendation(NamedTuple):
@@ -36,7 +39,8 @@ def recommend(lines: pd.DataFrame) -> Recommendation:
 
     A method qualifies if its map follows the network and beats every control under most removers (both green), and no
     line but its cost is red. Of those that qualify comes first: right on planted data (green before yellow before not
-    tried), then the most removers, then stable (green before yellow), then the fewest passes, then the name.
+    tried), then the largest mean relevance gain over the removers, to `DECIMALS` decimals, then stable (green before
+    yellow), then the fewest passes, then the name.
 
     Args:
         lines: `LINE_COLUMNS` of the methods of one network; controls are none of them.
@@ -56,8 +60,10 @@ def recommend(lines: pd.DataFrame) -> Recommendation:
     shades = {"green": 0, "yellow": 1, "none": 2, "red": 3}
     passes = pd.to_numeric(values[COST], errors="coerce").fillna(math.inf)
 
+    gains = pd.to_numeric(values[REMOVERS], errors="coerce").fillna(-math.inf).round(DECIMALS)
+
     def rate(name: str) -> tuple[float, float, float, float, str]:
-        marks = shades[lights[PLANTED][name]], -float(values[REMOVERS][name]), shades[lights[STABLE][name]]
+        marks = shades[lights[PLANTED][name]], -float(gains[name]), shades[lights[STABLE][name]]
         return (*marks, float(passes[name]), name)
 
     best = min(qualified, key=rate)
@@ -80,7 +86,7 @@ def _find_reason(
     second = min(rivals, key=rate)
     words = (
         "right on more planted data",
-        "better under more removers",
+        "of a larger relevance gain over the removers",
         "more stable",
         "cheaper",
         "first by name alone",

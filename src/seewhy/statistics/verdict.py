@@ -153,15 +153,17 @@ def judge_network(similarity: Estimate, control: str = "", control_mean: float =
     return Line(NETWORK, "yellow", f"its similarity with maps of random networks is {unlike}", similarity, against)
 
 
-def judge_removers(outcomes: Mapping[str, Mapping[str, str]], controls: Sequence[str]) -> Line:
+def judge_removers(outcomes: Mapping[str, Mapping[str, str]], controls: Sequence[str], gain: float = math.nan) -> Line:
     """Judge under how many removers the symmetric relevance gain is significantly above that of every control.
 
     Args:
         outcomes: {remover: {control: `better`, `worse`, `n.s.` or `untested`}}.
         controls: That must be beaten.
+        gain: The mean symmetric relevance gain over the removers.
 
     Returns:
-        Green from `MOST_REMOVERS` of six; red where a control is significantly better under as many; else yellow.
+        Green from `MOST_REMOVERS` of six; red where a control is significantly better under as many; else yellow. Its value
+        is the gain; `shown` has the number of removers.
     """
     against = " and ".join(filter(None, (", ".join(controls[:-1]), controls[-1])))
     if not outcomes:
@@ -171,7 +173,7 @@ def judge_removers(outcomes: Mapping[str, Mapping[str, str]], controls: Sequence
         words = f"not held against {' and '.join(missing)}: run explainer={','.join(missing)} on the same images"
         return Line(REMOVERS, "none", words, held_against=against)
     won = [name for name, each in outcomes.items() if all(each[control] == "better" for control in controls)]
-    count, value = f"{len(won)} of {len(outcomes)} removers", Estimate(float(len(won)))
+    count, value = f"{len(won)} of {len(outcomes)} removers", Estimate(gain)
     shown = f"{len(won)} of {len(outcomes)}"
     untested = sum("untested" in each.values() for each in outcomes.values())
     if not won and untested == len(outcomes):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -43,11 +45,13 @@ class Pool(NamedTuple):
         train: Of which training images are made.
         test: Of which all others are made.
         names: Of the classes.
+        digest: Of all that; empty where nothing was read from files.
     """
 
     train: Part
     test: Part
     names: tuple[str, ...]
+    digest: str = ""
 
     def get_part(self, part: str) -> Part:
         """Get the pictures of a part.
@@ -99,9 +103,19 @@ def build_pool(data: LightningDataModule, limit: int = LARGEST) -> Pool:
     if not words:
         raise UserError("data= has no image that can be read: planted data is made of pictures; give data.root=")
     classes = tuple(dict.fromkeys(sorted(set(words) - {""})))
-    if train:
-        return Pool(_join(train, classes), _join(test, classes), classes)
-    return Pool(*_deal(_join(test, classes)), classes)
+    parts = (_join(train, classes), _join(test, classes)) if train else _deal(_join(test, classes))
+    return Pool(*parts, classes, _compute_digest(parts, classes))
+
+
+def _compute_digest(parts: tuple[Part, Part], classes: tuple[str, ...]) -> str:
+    """16 hexadecimal digits that change where a picture, a label or the name of a class does."""
+    digest = hashlib.blake2b(
+        json.dumps([classes, [list(part.pictures.shape) for part in parts]]).encode(), digest_size=8
+    )
+    for part in parts:
+        for values in part:
+            digest.update(values.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _read(data: LightningDataModule, limit: int) -> list[tuple[Tensor, list[str]]]:

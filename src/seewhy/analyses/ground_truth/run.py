@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,37 +75,40 @@ class Study:
     passes: int | None = None
     plan: Mapping[str, Any] | None = None
 
-    def open_network(self, kind: GroundTruth, folder: RunFolder) -> CellStore:
+    def open_network(self, kind: GroundTruth, folder: RunFolder, pools: Sequence[Pool] = ()) -> CellStore:
         """Open the files of the networks of a kind.
 
         Args:
             kind: With its choices.
             folder: The run folder.
+            pools: Of the pictures, where they were read.
 
         Returns:
             The store; other methods, images or kinds beside this one leave its networks valid.
         """
-        return CellStore(folder, digest_plan(self._plan_network(kind)))
+        return CellStore(folder, digest_plan(self._plan_network(kind, pools)))
 
-    def open_cell(self, kind: GroundTruth, method: str, folder: RunFolder) -> CellStore:
+    def open_cell(self, kind: GroundTruth, method: str, folder: RunFolder, pools: Sequence[Pool] = ()) -> CellStore:
         """Open the files of the cells of a kind and a method.
 
         Args:
             kind: With its choices.
             method: Its name.
             folder: The run folder.
+            pools: Of the pictures, where they were read.
 
         Returns:
             The store; other methods beside this one leave its cells valid.
         """
         method_plan = ((self.plan or {}).get("explainers") or {}).get(method)
         cell = {"images": self.images, "passes": self.passes, "explainer": method_plan}
-        return CellStore(folder, digest_plan(self._plan_network(kind) | cell))
+        return CellStore(folder, digest_plan(self._plan_network(kind, pools) | cell))
 
-    def _plan_network(self, kind: GroundTruth) -> dict[str, Any]:
+    def _plan_network(self, kind: GroundTruth, pools: Sequence[Pool]) -> dict[str, Any]:
         rest = {key: value for key, value in (self.plan or {}).items() if key != "explainers"}
         made = {key: value for key, value in kind.parameters.items() if key not in DEMANDS}
-        return {**rest, "proof_images": self.proof_images, "kind": {"": type(kind).__name__, **made}}
+        pictures = {"pictures": pools[0].digest} if kind.needs_pictures and pools else {}
+        return {**rest, **pictures, "proof_images": self.proof_images, "kind": {"": type(kind).__name__, **made}}
 
 
 def run_study(study: Study, folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -131,7 +134,7 @@ def run_study(study: Study, folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]
     trained: dict[str, str] = {}
     for name, given in study.kinds.items():
         for setting, kind in settle_kind(name, given, study, pools).items():
-            twin = trained.setdefault(study.open_network(kind.trained_as, out).plan, setting)
+            twin = trained.setdefault(study.open_network(kind.trained_as, out, pools).plan, setting)
             for seed, classifier, proof in _train_networks(study, setting, kind, pools, out, twin):
                 proofs.setdefault(setting, []).append({"seed": seed, **describe_shares(proof)})
                 counts["computing_seconds"] += proof.seconds
@@ -174,7 +177,7 @@ def _train_networks(
 
     Networks of the setting `twin`, which are trained alike, are taken from there.
     """
-    used, store = 0, study.open_network(kind, out)
+    used, store = 0, study.open_network(kind, out, pools)
     for number in range(2 * study.networks):
         if used >= study.networks or (number == study.networks and not used):
             return
@@ -184,7 +187,7 @@ def _train_networks(
         proof = store.read_network(name, classifier)
         if proof is None and twin != setting:
             classifier = study.build_classifier(kind, seed)
-            proof = study.open_network(kind.trained_as, out).read_network(f"{twin}_{seed}", classifier)
+            proof = study.open_network(kind.trained_as, out, pools).read_network(f"{twin}_{seed}", classifier)
             if proof is not None:
                 proof = replace(proof, seconds=0.0)
                 store.write_network(name, classifier, proof)
@@ -213,7 +216,7 @@ def _judge_network(
 ) -> tuple[list[Cell], int, float]:
     """(the cells of a network, how many of them were done before, the seconds that all of them took)."""
     files = name_files(explainers)
-    stores = {name: study.open_cell(kind, name, out) for name in explainers}
+    stores = {name: study.open_cell(kind, name, out, pools) for name in explainers}
     read = {name: stores[name].read_cell(f"{setting}_{seed}_{files[name]}") for name in explainers}
     cells, before = [], sum(values is not None for values in read.values())
     explained: Classifier | None = None
