@@ -116,8 +116,9 @@ def main() -> None:
     rows = []
     for key, group in lines.groupby(list(KEYS), sort=False):
         choice = recommend(group)
-        best = group.sort_values(["truth", "explainer"], ascending=[False, True])["explainer"].iloc[0]
-        rows.append(dict(zip(KEYS, key, strict=True)) | {"recommended": choice.name or "none", "preferred": best})
+        best = sorted(set(group.loc[group["truth"] == group["truth"].max(), "explainer"]))
+        rows.append(dict(zip(KEYS, key, strict=True)) | {"recommended": choice.name or "none"})
+        rows[-1]["preferred"] = " or ".join(best)
         rows[-1]["reason"] = choice.reason
     pd.DataFrame(rows).to_csv(options.output, index=False, lineterminator="\n")
     truth = lines.drop_duplicates([*KEYS, "explainer"]).assign(metric=TRUTH, used=True)

@@ -2,7 +2,9 @@
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import chain
 
 import pytest
 from scipy.stats import binomtest
@@ -64,22 +66,18 @@ def hours(forward: int, backward: int, threads: int = 2, share: float = 1) -> st
     return f"{float(f'{value:.2g}'):,.0f}" if value >= 10 else f"{value:.1f}"
 
 
-def count_recommended() -> tuple[str, ...]:
-    """Networks that the rule is right on, all of them, and those that the best fixed method is right on."""
+def count_recommended(model: str) -> tuple[str, ...]:
+    """Of the networks of a model: those that the rule is right on and all of them, the interval of the share in percent, the
+    best fixed method with those that it is right on, and those without an answer."""
     rows = list(csv.DictReader((ROOT / "logbook" / "recommendation.csv").read_text().splitlines()))
-    preferred = [row["preferred"] for row in rows]
-    right = sum(row["recommended"] == row["preferred"] for row in rows)
-    return str(right), str(len(rows)), str(preferred.count("occlusion")), str(len(rows))
-
-
-def count_refusals() -> tuple[str, ...]:
-    """The interval of the rule's share of right answers in percent, and the `patch` networks without an answer."""
-    right, total = map(int, count_recommended()[:2])
+    rows = [row for row in rows if row["model"].startswith(model)]
+    preferred = [row["preferred"].split(" or ") for row in rows]
+    right, total = sum(row["recommended"] in each for row, each in zip(rows, preferred, strict=True)), len(rows)
+    (best, count), *_ = sorted(Counter(chain.from_iterable(preferred)).items(), key=lambda each: (-each[1], each[0]))
     low, high = binomtest(right, total).proportion_ci(0.95, method="wilsoncc")
-    rows = list(csv.DictReader((ROOT / "logbook" / "recommendation.csv").read_text().splitlines()))
-    patch = [row["recommended"] for row in rows if row["ground_truth"] == "patch"]
-    words = ("none", "one", "two", "three", "four")
-    return f"{100 * low:.0f}", f"{100 * high:.0f}", words[patch.count("none")], words[len(patch)]
+    silent = sum(row["recommended"] == "none" for row in rows)
+    numbers = f"{right} {total} {100 * low:.0f} {100 * high:.0f} {best} {count} {total} {silent}"
+    return tuple(numbers.split())
 
 
 def read_training(model: str) -> tuple[str, str]:
@@ -125,10 +123,9 @@ def list_claims() -> Iterator[Claim]:
     for words, passes in HOURS.items():
         row = words + r" \| ([\d.,]+) \| ([\d.,]+)"
         yield "docs/scale.md", row, lambda passes=passes: (hours(*passes), hours(*passes, threads=64))
-    words = r"average precision on (\d+) of (\d+) \(95 % interval .*?always taking `occlusion` on (\d+) of (\d+)"
-    yield "docs/verdict.md", words, count_recommended
-    words = r"\(95 % interval (\d+) to (\d+) %\).*?on (\w+) of the (\w+) `patch` networks it recommends none"
-    yield "docs/verdict.md", words, count_refusals
+    for label, model in {"both": "", "`cifar_cnn`": "cifar_cnn", "`test_resnet`": "test_resnet"}.items():
+        row = label + r" \| (\d+) of (\d+) \[(\d+), (\d+)\] % \| `(\w+)`, (\d+) of (\d+) \| (\d+) \|"
+        yield "docs/verdict.md", row, lambda model=model: count_recommended(model)
     for cost, passes in {r"hours of two threads: saliency": (1, 1), r"insertion at 50 steps": (101, 1)}.items():
         row = cost + r" \| ([\d.,]+) \| ([\d.,]+) \| \|"
         yield "docs/scale.md", row, lambda passes=passes: (hours(*passes, share=0.1), hours(*passes, share=100))
