@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from test_ground_truth import judge_study
@@ -116,6 +117,12 @@ def test_the_page_shows_what_a_value_beats() -> None:
     assert "<em>0.30</em>" in html
     assert "refused: no &lt;layers&gt;" in html
     assert "<script" not in html
+    assert "findings, one for each kind" not in html
+    kinds = pd.concat([table.assign(ground_truth=kind) for kind in ("patch", "xor", "grid", "tag_50")])
+    many = render_certificate(kinds, "Ground truth", "make ground_truth", [])
+    assert "<p>Of 4 cells (a kind of truth and an architecture)" in many
+    assert "<summary>4 findings, one for each kind of truth and architecture</summary>" in many
+    assert many.count("is highest, area under the precision-recall curve") == 4
 
 
 def test_the_page_of_runs_has_what_is_known_of_its_architectures(tmp_path: Path) -> None:
