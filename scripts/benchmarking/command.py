@@ -19,6 +19,10 @@ PARTS = ("methods", "metrics", "peers", "memory", "scaling", "start", "data", "s
 LIBRARIES = ("captum", "cams", "saliency", "zennit", "xplique", "quantus", "vit")
 
 
+ALL = "all"
+"""Every method or metric, also in a quick run."""
+
+
 def parsed(arguments: list[str]) -> argparse.Namespace:
     """The options; `--quick` is the default."""
     from benchmarking import methods, metrics
@@ -38,8 +42,8 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
         metavar="PART",
         help=f"{', '.join(PARTS)} (default: all; compile with --full)",
     )
-    parser.add_argument("--methods", nargs="*", choices=methods.NAMES, metavar="NAME")
-    parser.add_argument("--metrics", nargs="*", choices=metrics.NAMES, metavar="NAME")
+    parser.add_argument("--methods", nargs="*", choices=(ALL, *methods.NAMES), metavar="NAME", help="or all")
+    parser.add_argument("--metrics", nargs="*", choices=(ALL, *metrics.NAMES), metavar="NAME", help="or all")
     parser.add_argument(
         "--peers",
         nargs="*",
@@ -68,10 +72,10 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     options.parts = options.parts or [part for part in PARTS if full or part != "compile"]
     if options.peers is None:
         options.peers = [library for library in LIBRARIES if full or library != "vit"]
-    if options.methods is None:
-        options.methods = list(methods.NAMES if full else methods.QUICK_NAMES)
-    if options.metrics is None:
-        options.metrics = list(metrics.NAMES if full else metrics.QUICK_NAMES)
+    if options.methods is None or ALL in options.methods:
+        options.methods = list(methods.NAMES if full or options.methods else methods.QUICK_NAMES)
+    if options.metrics is None or ALL in options.metrics:
+        options.metrics = list(metrics.NAMES if full or options.metrics else metrics.QUICK_NAMES)
     options.images = options.images or 32
     options.repeats = options.repeats or (3 if full else 2)
     return options

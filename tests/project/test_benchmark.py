@@ -12,7 +12,7 @@ from benchmarking.command import ROOT, main, parsed
 from benchmarking.compare import peer_rows
 from benchmarking.floor import Floor, work
 from benchmarking.goals import goals
-from benchmarking.methods import NAMES, cheap, images_for
+from benchmarking.methods import NAMES, QUICK_NAMES, cheap, images_for
 from benchmarking.metrics import metric_rows
 from benchmarking.page import read_csv
 from benchmarking.peers.peer import Peer, difference
@@ -88,6 +88,13 @@ def test_settings_of_captum_are_cut_down_and_passes_that_nobody_knows_are_counte
         )
         == 2
     )
+
+
+def test_all_methods_can_be_asked_for_in_a_quick_run() -> None:
+    assert parsed(["--methods", "all"]).methods == list(NAMES)
+    assert parsed([]).methods == list(QUICK_NAMES)
+    assert parsed(["--metrics", "all"]).metrics == list(metrics.NAMES)
+    assert parsed(["--full"]).methods == list(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
