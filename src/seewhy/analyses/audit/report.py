@@ -181,6 +181,16 @@ def describe(result: Result, names: Sequence[str]) -> list[str]:
     return sentences
 
 
+LIKENESS = {
+    "position": "alike in where their maps lie",
+    "appearance": "alike in what the network sees there",
+    "colour": "alike in their colours",
+    "border": "alike in the pixels at the border",
+    "pattern": "alike in fine patterns",
+}
+"""What images of a group have in common, by the embedding that it was found in."""
+
+
 def _describe_places(result: Result) -> list[str]:
     """Where the evidence of images of many classes lies, and what it costs to take it away."""
     count = len(result.pictures)
@@ -192,10 +202,11 @@ def _describe_places(result: Result) -> list[str]:
     for number, each in enumerate(result.findings, 1):
         removed = each.effects.get(REMOVED, (0.0, 0.0, 0.0))
         if removed[1] > 0:
-            where = f"{each.border:.1f} times as much of their maps at the border as an even map has"
+            alike = LIKENESS.get(each.source.partition(",")[0], each.source)
             sentences.append(
-                f"{number}. {_percent(each.share)} of the images ({each.source}; {where}): without the place they share the "
-                f"probability of their class falls by {_range(each.fall)}, {_range(removed)} more than at random places"
+                f"{number}. {_percent(each.share)} of the images, {alike}: without the place that their maps share the "
+                f"probability of their class falls by {_range(each.fall)}, {_range(removed)} more than at random places "
+                f"(at the border their maps have {each.border:.1f} times as much as an even map)"
             )
     return sentences
 
