@@ -31,7 +31,7 @@ from seewhy.analyses.audit.groups import (
 from seewhy.analyses.audit.interventions import Place, Statistics
 from seewhy.analyses.audit.maps import APART, Facts, Reader, Rows, _pack, _unpack
 from seewhy.analyses.audit.proof import TESTS, Candidate, Measurement, Prover
-from seewhy.analyses.audit.report import COLUMNS, describe, describe_masks, draw_finding, write_row
+from seewhy.analyses.audit.report import COLUMNS, LIKENESS, describe, describe_masks, draw_finding, write_row
 from seewhy.analyses.audit.run import Audit, Result, from_plain, is_of_class, run_audit, to_plain
 from seewhy.analyses.audit.verdict import Finding, judge
 from seewhy.cli import tasks
@@ -337,7 +337,7 @@ def test_maps_in_a_corner_are_the_first_group() -> None:
     assert groups[0].tightness < 1
     assert len(groups) <= 5
     assert all(compute_jaccard(groups[0].members, each.members) < 0.7 for each in groups[1:])
-    assert set(embed(facts, np.arange(80), small)) == {"position", "appearance", "colour", "border", "pattern"}
+    assert set(embed(facts, np.arange(80), small)) == set(LIKENESS)
     again = find_groups(facts, np.arange(80), small, 5, 3, 0)
     assert [each.members.tolist() for each in again] == [each.members.tolist() for each in groups]
 
