@@ -514,9 +514,12 @@ def test_the_command_trains_on_tagged_images_finds_the_tag_and_fails_where_it_is
     assert record["shortcuts"] >= 1
     assert record["planted"]["look"] == "mark"
     with (tmp_path / "run" / "shortcuts.csv").open(newline="") as file:
-        first = next(csv.DictReader(file))
-    assert tuple(first) == COLUMNS
-    assert (first["class"], first["verdict"]) == ("airplane", "shortcut")
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == COLUMNS
+    first = next(
+        row for row in rows if row["class"] == "airplane"
+    )  # what else so small a network uses depends on rounding
+    assert first["verdict"] == "shortcut"
     assert float(first["share_low"]) <= 0.5 <= float(first["share_high"])
     with (tmp_path / "run" / "files_to_check.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) >= int(first["images"])
