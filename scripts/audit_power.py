@@ -264,8 +264,8 @@ def write_page(rows: list[dict[str, str]], before: str = "") -> str:
             f"passes, its training {span(members, 'train_seconds', 0)} seconds for {members[0]['steps']} batches of 64; "
             "what lay in the folder of an earlier attempt (networks, maps, first looks) is not counted.  "
         )
-    notes = [NOTES + before.split(NOTES, 1)[1].rstrip()] if NOTES in before else []
-    return "\n".join([*lines, "", *notes, ""]) if notes else "\n".join([*lines, ""])
+    notes = ["", NOTES + before.split(NOTES, 1)[1].rstrip()] if NOTES in before else []
+    return "\n".join([*lines, *notes, ""])
 
 
 def main() -> None:

@@ -17,8 +17,6 @@ from benchmarking.row import Row
 
 PARTS = ("methods", "metrics", "peers", "memory", "scaling", "start", "data", "script", "adaptive", "below", "compile")
 LIBRARIES = ("captum", "cams", "saliency", "zennit", "xplique", "quantus", "vit")
-
-
 ALL = "all"
 """Every method or metric, also in a quick run."""
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from lightning.pytorch import Callback
 from PIL import Image
 
-from benchmarking.clock import synchronise
+from benchmarking.clock import read_clock, seconds
 from benchmarking.floor import best_sizes, measured_floor, remember
 from benchmarking.place import ROOT
 from benchmarking.row import Row
@@ -63,30 +63,29 @@ def data_rows(model: str, count: int, explainer: str) -> Iterator[Row]:
         pictures(folder, count)
         job, kept = build_job(_config(model, explainer, folder, output)), Kept()
         job.trainer.callbacks.append(kept)  # type: ignore[attr-defined]
-        decoding = _decoding(job.data)
-        job.classifier.to(job.trainer.strategy.root_device)
+        device = job.trainer.strategy.root_device
+        decoding = _decoding(job.data, device)
+        job.classifier.to(device)
         image = next(iter(job.data.test_dataloader())).images[:1].to(job.classifier.mean.device)
         sizes = best_sizes(job.classifier, image, budget=0.5)
         remember(job.classifier, image[0], sizes)
         before = measured_floor(job.classifier, image, sizes)
         earlier = replace(job.classifier.passes)
-        start = time.perf_counter()
-        job.trainer.test(job.classifier, job.data, verbose=False)
-        synchronise(image.device)
-        whole, passes = time.perf_counter() - start, job.classifier.passes.since(earlier)
+        whole = seconds(lambda: job.trainer.test(job.classifier, job.data, verbose=False), device)
+        passes = job.classifier.passes.since(earlier)
         network = (before.seconds(passes) + measured_floor(job.classifier, image, sizes).seconds(passes)) / 2
         figures = find_callback(job.trainer, Figures)
         limit = count if figures is None or figures.limit is None else figures.limit
-        parts = {"decoding": decoding, FIGURES: _drawing(kept), "corrupting": _corrupting(folder)}
+        parts = {"decoding": decoding, FIGURES: _drawing(kept, device), "corrupting": _corrupting(folder, device)}
     common: dict[str, Any] = {"part": "data", "model": model, "setting": explainer, "images": count}
     note = f"network {network:.2f} s of {whole:.2f} s"
     yield Row(**common, name="whole run", seconds=whole / count, ratio=whole / network, note=note)
-    for name, seconds in parts.items():
+    for name, spent in parts.items():
         times, note = count, "for one level of " + CORRUPTION if name == "corrupting" else "measured alone"
         if name == FIGURES:
             times = min(count, limit)
             note = f"{note}, of the first {times:,}"
-        yield Row(**common, name=name, seconds=seconds, ratio=seconds * times / whole, note=f"share of the run; {note}")
+        yield Row(**common, name=name, seconds=spent, ratio=spent * times / whole, note=f"share of the run; {note}")
 
 
 def _config(model: str, explainer: str, folder: Path, output: Path) -> Any:
@@ -96,33 +95,33 @@ def _config(model: str, explainer: str, folder: Path, output: Path) -> Any:
         return compose("explain", overrides)
 
 
-def _decoding(data: Any) -> float:
+def _decoding(data: Any, device: torch.device) -> float:
     """Seconds for each image of reading, resizing and cropping in one process."""
     data.setup("test")
-    start = time.perf_counter()
+    start = read_clock(device)
     count = sum(len(batch.images) for batch in data.test_dataloader())
-    return (time.perf_counter() - start) / count
+    return (read_clock(device) - start) / count
 
 
-def _drawing(kept: Kept) -> float:
+def _drawing(kept: Kept, device: torch.device) -> float:
     """Seconds for each figure, drawn and written."""
     from seewhy.plots.canvas import encode_figure
     from seewhy.plots.explanation import draw_panel
 
     draw_panel(kept.explanations[0])
-    start = time.perf_counter()
+    start = read_clock(device)
     for one in kept.explanations:
         encode_figure(draw_panel(one))
-    return (time.perf_counter() - start) / len(kept.explanations)
+    return (read_clock(device) - start) / len(kept.explanations)
 
 
-def _corrupting(folder: Path) -> float:
+def _corrupting(folder: Path, device: torch.device) -> float:
     """Seconds for each picture and level."""
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         cfg = compose("robustness", [f"corruption=[{CORRUPTION}]"])
     corruption = instantiate(cfg.corruption[CORRUPTION], _convert_="all")
     picture = np.asarray(Image.open(next(iter(sorted(folder.glob("*.jpg"))))).convert("RGB"))
-    start = time.perf_counter()
+    start = read_clock(device)
     for seed in range(5):
         corruption.corrupt(picture, 3, seed)
-    return (time.perf_counter() - start) / 5
+    return (read_clock(device) - start) / 5

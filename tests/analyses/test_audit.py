@@ -29,7 +29,8 @@ from seewhy.analyses.audit.groups import (
     split_line,
 )
 from seewhy.analyses.audit.interventions import Place, Statistics
-from seewhy.analyses.audit.maps import APART, Facts, Reader, Rows, _pack, _unpack
+from seewhy.analyses.audit.maps import APART, Facts, Reader, _pack, _unpack
+from seewhy.analyses.audit.pictures import Rows
 from seewhy.analyses.audit.proof import TESTS, Candidate, Measurement, Prover
 from seewhy.analyses.audit.report import COLUMNS, LIKENESS, describe, describe_masks, draw_finding, write_row
 from seewhy.analyses.audit.run import Audit, Result, from_plain, is_of_class, run_audit, to_plain

@@ -21,7 +21,8 @@ from seewhy.analyses.audit.interventions import (
     measure_spread,
     refine_members,
 )
-from seewhy.analyses.audit.maps import Pictures, average_cells
+from seewhy.analyses.audit.maps import average_cells
+from seewhy.analyses.audit.pictures import Pictures
 from seewhy.core.types import Batch
 from seewhy.models.cell_grid import BatchLayout, CellGrid, GridAxis
 

@@ -116,6 +116,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_stays_small(
     assert evaluator.find_limit(gradient) == 2
     assert classifier.passes == Passes(10, 10 if gradient else 0)
     assert [len(chunk) for chunk in evaluator.split(5, gradient)] == [2, 2, 1]
+    assert [len(chunk) for chunk in evaluator.split(13, gradient, per_image=3)] == [6, 6, 1], "also of smaller rows"
 
 
 def test_the_other_kind_of_pass_keeps_its_own_bound() -> None:

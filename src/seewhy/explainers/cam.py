@@ -329,8 +329,7 @@ class AblationCam(Cam):
         upper = _UpperNetwork(layer, images, outputs, logits)
         pairs = (features != 0).flatten(2).any(2).nonzero()
         drops = features.new_zeros(features.shape[:2])
-        limit = evaluator.find_limit(gradient=False) * upper.share
-        for rows in torch.arange(len(pairs), device=pairs.device).split(limit):
+        for rows in evaluator.split(len(pairs), gradient=False, per_image=upper.share):
             image, channel = pairs[rows].unbind(1)
             ablated = upper(image, layer.grid.drop_channels(outputs, image, channel))
             drops[image, channel] = targets[image].score(logits[image]) - targets[image].score(ablated)

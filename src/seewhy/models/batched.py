@@ -240,19 +240,20 @@ class BatchedEvaluator:
             self._limits[gradient] = limit
         return self._limits[gradient]
 
-    def split(self, total: int, gradient: bool) -> Iterator[Tensor]:
+    def split(self, total: int, gradient: bool, per_image: int = 1) -> Iterator[Tensor]:
         """Split rows into chunks that each fit into one pass.
 
         Args:
             total: The number of rows: of images, or of versions of images that are built chunk by chunk.
             gradient: Whether a pass includes the gradient by the images.
+            per_image: Rows that need no more memory than one image.
 
         Yields:
             int64 [n], the indices 0 .. total - 1 in order.
         """
         start = 0
         while start < total:
-            stop = min(total, start + self.find_limit(gradient))
+            stop = min(total, start + self.find_limit(gradient) * per_image)
             yield torch.arange(start, stop, device=self._image.device)
             start = stop
 

@@ -15,7 +15,8 @@ from sklearn.neighbors import kneighbors_graph
 from torch import Tensor
 from torch.nn import functional
 
-from seewhy.analyses.audit.maps import Facts, Rows, Values
+from seewhy.analyses.audit.maps import Facts
+from seewhy.analyses.audit.pictures import Rows, Values
 
 CELLS = 8
 """Cells along a side of a map as a position."""

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from seewhy.analyses.audit.groups import FEWEST, LARGEST_SHARE, describe_colours
-from seewhy.analyses.audit.maps import Pictures, Rows, impute, split_evenly
+from seewhy.analyses.audit.maps import impute
+from seewhy.analyses.audit.pictures import Pictures, Rows, split_evenly
 from seewhy.core.types import Images
 
 LARGEST_REGION = 0.25

@@ -21,7 +21,8 @@ from seewhy.analyses.audit.interventions import (
     measure_spread,
     refine_members,
 )
-from seewhy.analyses.audit.maps import Facts, Pictures, Rows, Values, compute_images, shrink, split_evenly
+from seewhy.analyses.audit.maps import Facts, compute_images
+from seewhy.analyses.audit.pictures import Pictures, Rows, Values, shrink, split_evenly
 from seewhy.core.types import Images
 from seewhy.models.batched import BatchedEvaluator
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from seewhy.analyses.audit.groups import ALL
-from seewhy.analyses.audit.maps import APART, Facts, split_evenly
+from seewhy.analyses.audit.maps import APART, Facts
+from seewhy.analyses.audit.pictures import split_evenly
 from seewhy.analyses.audit.proof import BY_CLASS, BY_PLACE, BY_REST, REMOVED
 from seewhy.analyses.audit.run import Result
 from seewhy.analyses.audit.verdict import Finding

@@ -24,7 +24,8 @@ from seewhy.analyses.audit.groups import (
     find_groups,
     list_subjects,
 )
-from seewhy.analyses.audit.maps import FOLDER, Facts, Pictures, Reader, Rows, split_evenly
+from seewhy.analyses.audit.maps import FOLDER, Facts, Reader
+from seewhy.analyses.audit.pictures import Pictures, Rows, split_evenly
 from seewhy.analyses.audit.proof import TESTS, Candidate, Measurement, Prover
 from seewhy.analyses.audit.verdict import Finding, Tried, judge
 from seewhy.analyses.ground_truth.run import CellStore, digest_plan

@@ -10,7 +10,8 @@ import numpy as np
 from torch import Tensor
 
 from seewhy.analyses.audit.groups import Subject, compute_jaccard
-from seewhy.analyses.audit.maps import Facts, Rows, Values
+from seewhy.analyses.audit.maps import Facts
+from seewhy.analyses.audit.pictures import Rows, Values
 from seewhy.analyses.audit.proof import BY_CLASS, BY_PLACE, BY_REST, REMOVED, TESTS, Candidate, Measurement
 from seewhy.statistics.intervals import DIFFERENCE, Interval, compute_mean_intervals, find_difference_bounds
 from seewhy.statistics.tests import ALPHA, compute_sign_flip_p, correct_by_holm
@@ -140,10 +141,7 @@ def judge(
             return set_apart is None
         left = {key: np.array(values) for key, values in alone.differences.items()}
         ranges = compute_mean_intervals(list(left.values()), seed)
-        effects = {
-            key: (float(values.mean()), float(each.low), float(each.high))
-            for (key, values), each in zip(left.items(), ranges, strict=True)
-        }
+        effects = {key: _join_ends(left[key], each) for key, each in zip(left, ranges, strict=True)}
         return not _find_reason(candidate, effects, 0.0, effect)
 
     return _join([findings[number] for number in order], has_own_effect)
@@ -153,6 +151,11 @@ def _rate(finding: Finding) -> tuple[bool, float, float]:
     """What is proven first, then by effect; what has none by what its removal costs."""
     removed = finding.effects.get(REMOVED, (-math.inf,))[0]
     return not finding.proven, -finding.effect if finding.effect == finding.effect else math.inf, -removed
+
+
+def _join_ends(values: Values, interval: Interval) -> tuple[float, float, float]:
+    """(mean, lower end, upper end)."""
+    return float(values.mean()), float(interval.low), float(interval.high)
 
 
 def _list_samples(measurement: Measurement | None) -> dict[str, list[float]]:
@@ -175,8 +178,7 @@ def _describe(
     def read(key: str) -> tuple[float, float, float]:
         if (number, key) not in samples:
             return math.nan, math.nan, math.nan
-        interval = intervals[number, key]
-        return float(samples[number, key].mean()), float(interval.low), float(interval.high)
+        return _join_ends(samples[number, key], intervals[number, key])
 
     effects = {key: read(key) for key in TESTS if (number, key) in samples}
     reason = _find_reason(candidate, effects, p[1], effect)
@@ -232,17 +234,17 @@ def _join(findings: Sequence[Finding], has_own_effect: Callable[[int, Rows], boo
     """Name for each proven group the stronger one of the same class that it is, if it is one."""
     joined: list[Finding] = []
     for place, each in enumerate(findings):
-        stronger = [
-            (compute_jaccard(other.members, each.members), -number)
+        shares = {
+            number: compute_jaccard(other.members, each.members)
             for number, other in enumerate(joined, 1)
             if each.proven and other.proven and not other.same_as and other.target == each.target
-        ]
-        overlapping = [pair for pair in stronger if pair[0] > 0]
+        }
+        overlapping = [number for number, share in shares.items() if share > 0]
         same = 0
         if overlapping:
-            nearest, number = max(overlapping)
-            without = np.unique(np.concatenate([joined[-other - 1].members for _, other in overlapping]))
-            if nearest >= ONE or not has_own_effect(place, without):
-                same = -number
+            nearest = max(overlapping, key=lambda number: shares[number])
+            without = np.unique(np.concatenate([joined[number - 1].members for number in overlapping]))
+            if shares[nearest] >= ONE or not has_own_effect(place, without):
+                same = nearest
         joined.append(replace(each, same_as=same))
     return joined

@@ -252,16 +252,15 @@ def describe_finding(certificate: pd.DataFrame, metric: str = TRUTH) -> list[str
             sentences.append(f"**{setting}** on `{model}`: no score. {reasons}.")
             continue
         best = scored.sort_values(["value", "explainer"], ascending=[False, True]).iloc[0]
-        above, over = scored["beats_chance"] == "yes", scored["beats_edges"] == "yes"
-        both = scored[above & over]
+        above, won = scored["beats_chance"] == "yes", _beat_both(scored)
+        both, most = scored[won], 2 * won.sum() > len(scored)
         words = [
             f"**{setting}** on `{model}`: `{best['explainer']}` is highest, {WORDS[metric]} {best['value']:.2f} "
             f"({_write_interval(best)}; chance {best['chance']:.2f}, edges "
             f"{best['edges']:.2f}; {int(best['n_images'])} images, {int(best['n_networks'])} networks)",
-            f"{len(both)} of {len(scored)} methods beat both chance and edges"
-            + (_list_names(both) if 2 * len(both) <= len(scored) else ""),
+            f"{len(both)} of {len(scored)} methods beat both chance and edges" + ("" if most else _list_names(both)),
         ]
-        if 2 * len(both) > len(scored) and len(chance := scored[above & ~over]):
+        if most and len(chance := scored[above & ~won]):
             words.append(f"above chance, but not above edges{_list_names(chance)}")
         if len(none := scored[~above]):
             words.append(f"not above chance{_list_names(none)}")
@@ -278,8 +277,7 @@ def _sum_up(certificate: pd.DataFrame, metric: str) -> list[str]:
     cells = len(scored[["ground_truth", "model"]].drop_duplicates())
     if cells < FEWEST_CELLS:
         return []
-    both = (scored["beats_chance"] == "yes") & (scored["beats_edges"] == "yes")
-    counts = both.groupby(scored["explainer"]).agg(["sum", "count"]).reset_index()
+    counts = _beat_both(scored).groupby(scored["explainer"]).agg(["sum", "count"]).reset_index()
     counts = counts[counts["count"] >= cells / 2]
     counts["share"] = counts["sum"] / counts["count"]
 
@@ -292,6 +290,11 @@ def _sum_up(certificate: pd.DataFrame, metric: str) -> list[str]:
         f"Of {cells} cells (a kind of truth and an architecture) with scores, most often beat both chance and edges, of the "
         f"methods with a score in at least half of them: {name_few(most.head(5))}; least often: {name_few(least.head(3))}."
     ]
+
+
+def _beat_both(table: pd.DataFrame) -> pd.Series:
+    """Which rows beat both, chance and edges."""
+    return (table["beats_chance"] == "yes") & (table["beats_edges"] == "yes")
 
 
 def _list_names(table: pd.DataFrame) -> str:
@@ -338,7 +341,7 @@ def _write_counts(certificate: pd.DataFrame, metric: str = TRUTH) -> list[str]:
     rows = []
     for explainer, group in table.groupby("explainer", sort=False):
         scored = group[group["value"].notna()]
-        won = scored[(scored["beats_chance"] == "yes") & (scored["beats_edges"] == "yes")]
+        won = scored[_beat_both(scored)]
         cells = []
         for model in models:
             kinds = scored[scored["model"] == model]["ground_truth"]

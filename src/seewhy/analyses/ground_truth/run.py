@@ -75,27 +75,27 @@ class Study:
     passes: int | None = None
     plan: Mapping[str, Any] | None = None
 
-    def open_network(self, kind: GroundTruth, folder: RunFolder, pools: Sequence[Pool] = ()) -> CellStore:
+    def open_network(self, kind: GroundTruth, folder: RunFolder, pools: Sequence[Pool]) -> CellStore:
         """Open the files of the networks of a kind.
 
         Args:
             kind: With its choices.
             folder: The run folder.
-            pools: Of the pictures, where they were read.
+            pools: Of the pictures, empty where none were read.
 
         Returns:
             The store; other methods, images or kinds beside this one leave its networks valid.
         """
         return CellStore(folder, digest_plan(self._plan_network(kind, pools)))
 
-    def open_cell(self, kind: GroundTruth, method: str, folder: RunFolder, pools: Sequence[Pool] = ()) -> CellStore:
+    def open_cell(self, kind: GroundTruth, method: str, folder: RunFolder, pools: Sequence[Pool]) -> CellStore:
         """Open the files of the cells of a kind and a method.
 
         Args:
             kind: With its choices.
             method: Its name.
             folder: The run folder.
-            pools: Of the pictures, where they were read.
+            pools: Of the pictures, empty where none were read.
 
         Returns:
             The store; other methods beside this one leave its cells valid.
@@ -177,7 +177,7 @@ def _train_networks(
 
     Networks of the setting `twin`, which are trained alike, are taken from there.
     """
-    used, store = 0, study.open_network(kind, out, pools)
+    used, store, alike = 0, study.open_network(kind, out, pools), study.open_network(kind.trained_as, out, pools)
     for number in range(2 * study.networks):
         if used >= study.networks or (number == study.networks and not used):
             return
@@ -187,7 +187,7 @@ def _train_networks(
         proof = store.read_network(name, classifier)
         if proof is None and twin != setting:
             classifier = study.build_classifier(kind, seed)
-            proof = study.open_network(kind.trained_as, out, pools).read_network(f"{twin}_{seed}", classifier)
+            proof = alike.read_network(f"{twin}_{seed}", classifier)
             if proof is not None:
                 proof = replace(proof, seconds=0.0)
                 store.write_network(name, classifier, proof)
