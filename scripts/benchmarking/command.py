@@ -11,12 +11,19 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarking.place import ROOT
 from benchmarking.row import Row
 
+if TYPE_CHECKING:
+    from benchmarking.peers.peer import Peer
+    from benchmarking.subject import Subject
+
 PARTS = ("methods", "metrics", "peers", "memory", "scaling", "start", "data", "script", "adaptive", "below", "compile")
 LIBRARIES = ("captum", "cams", "saliency", "zennit", "xplique", "quantus", "vit")
+SLOW = 0.1
+"""Seconds of a gradient for one image, above which a network is measured in the steps and samples of a quick run."""
 ALL = "all"
 """Every method or metric, also in a quick run."""
 
@@ -121,27 +128,20 @@ def measured(options: argparse.Namespace, floors: list[str]) -> Iterator[Row]:
 
     from benchmarking import adaptive, below, compilation, data_path, memory, methods, metrics, scaling, script, start
     from benchmarking.compare import peer_rows
-    from benchmarking.floor import best_sizes, measured_floor, remember
     from benchmarking.subject import build
 
     quick = not options.full
     for model in options.models:
         subject = build(model, options.images, options.device, options.size)
-        sizes = best_sizes(subject.classifier, subject.images[:1], budget=0.4 if quick else 3)
-        floor = measured_floor(subject.classifier, subject.images[:1], sizes)
-        floors.append(
-            f"bare pass of {model} at {subject.images.shape[-1]} pixels: forward {1 / floor.forward:.0f} images/s at batch "
-            f"{sizes[0]}, with gradient {1 / floor.gradient:.0f} images/s at batch {sizes[1]}"
-        )
-        remember(subject.classifier, subject.images[0], sizes)
+        sizes, sparing = _prepare(subject, model, quick, floors)
         if "methods" in options.parts:
-            yield from methods.method_rows(subject, options.methods, sizes, options.repeats, quick)
+            yield from methods.method_rows(subject, options.methods, sizes, options.repeats, sparing)
         if "metrics" in options.parts:
-            yield from metrics.metric_rows(subject, options.metrics, sizes, options.repeats, quick)
+            yield from metrics.metric_rows(subject, options.metrics, sizes, options.repeats, sparing)
         if "peers" in options.parts:
-            yield from peer_rows(subject, _peers(options, subject, sizes[1]), options.repeats)
+            yield from peer_rows(subject, _peers(options, subject, sizes[1], sparing), options.repeats)
             if model == options.models[0]:
-                yield from _rows_of_transformers(options)
+                yield from _rows_of_transformers(options, floors)
         if "script" in options.parts and model == options.models[0]:
             threads = torch.get_num_threads()
             yield from script.script_rows(subject.first(1), quick, 1 if quick else options.repeats, threads)
@@ -163,7 +163,7 @@ def measured(options: argparse.Namespace, floors: list[str]) -> Iterator[Row]:
             yield from data_path.data_rows(options.models[0], count, explainer)
 
 
-def _peers(options: argparse.Namespace, subject: object, best: int) -> list[object]:
+def _peers(options: argparse.Namespace, subject: Subject, best: int, quick: bool) -> list[Peer]:
     from torch import nn
 
     from benchmarking.peers import (
@@ -175,8 +175,8 @@ def _peers(options: argparse.Namespace, subject: object, best: int) -> list[obje
         zennit_methods,
     )
 
-    quick, size = not options.full, subject.images.shape[-1]  # type: ignore[attr-defined]
-    pooled = any(isinstance(module, nn.MaxPool2d) for module in subject.classifier.modules())  # type: ignore[attr-defined]
+    size = subject.images.shape[-1]
+    pooled = any(isinstance(module, nn.MaxPool2d) for module in subject.classifier.modules())
     makers = {
         "captum": lambda: captum_methods.peers(best, quick, size, pooled),
         "cams": lambda: cam_methods.peers(quick),
@@ -189,7 +189,24 @@ def _peers(options: argparse.Namespace, subject: object, best: int) -> list[obje
     return [peer for name in options.peers if name in makers for peer in makers[name]() if peer.method in wanted]
 
 
-def _rows_of_transformers(options: argparse.Namespace) -> Iterator[Row]:
+def _prepare(subject: Subject, model: str, quick: bool, floors: list[str]) -> tuple[tuple[int, int], bool]:
+    """Find the best batch sizes, which every method takes from here on, and whether the network is measured sparingly."""
+    from benchmarking.floor import best_sizes, measured_floor, remember
+
+    image = subject.images[:1]
+    sizes = best_sizes(subject.classifier, image, budget=0.4 if quick else 3)
+    floor = measured_floor(subject.classifier, image, sizes)
+    remember(subject.classifier, image[0], sizes)
+    words = (
+        f"bare pass of {model} at {image.shape[-1]} pixels: forward {1 / floor.forward:.1f} images/s at batch {sizes[0]}, "
+        f"with gradient {1 / floor.gradient:.1f} images/s at batch {sizes[1]}"
+    )
+    sparing = quick or floor.gradient > SLOW
+    floors.append(f"{words}; in the steps and samples of a quick run" if sparing else words)
+    return sizes, sparing
+
+
+def _rows_of_transformers(options: argparse.Namespace, floors: list[str]) -> Iterator[Row]:
     """Peers that know one network alone, on that."""
     from benchmarking.compare import peer_rows
     from benchmarking.peers import transformer_methods
@@ -198,6 +215,7 @@ def _rows_of_transformers(options: argparse.Namespace) -> Iterator[Row]:
     if "vit" in options.peers and peers:
         count = min(options.images, max(peer.images for peer in peers))
         subject = transformer_methods.build_subject(count, options.device, not options.full)
+        _prepare(subject, transformer_methods.MODEL, not options.full, floors)
         yield from peer_rows(subject, peers, options.repeats)
 
 

@@ -20,7 +20,7 @@ from seewhy.models.classifier import Classifier, Passes
 SIZES = {"cpu": (1, 2, 4, 8, 16, 32, 64), "cuda": (8, 16, 32, 64, 128, 256, 512)}
 AS_FAST = 0.03
 """Of batch sizes that are as fast as the fastest up to this share, the smallest is taken."""
-LONGEST = 0.6
+LONGEST = 2
 """Seconds of a pass after which no larger batch is tried."""
 
 
@@ -76,10 +76,14 @@ def _best_size(classifier: Classifier, image: Tensor, gradient: bool, budget: fl
 
 
 def remember(classifier: Classifier, image: Tensor, sizes: tuple[int, int]) -> None:
-    """Let `probe_batch_size=auto` take these sizes, as it does once it has measured on a machine that is not busy."""
+    """Let `probe_batch_size=auto` take these sizes, as it does once it has measured on a machine that is not busy.
+
+    The classifier keeps to them from its first pass on, also where that is computed layer by layer.
+    """
     assert os.environ.get("XDG_CACHE_HOME"), "the user's own sizes must stay as they are"
     measured = {batched.name_measurement(classifier, image, bool(index)): size for index, size in enumerate(sizes)}
     batched.save_batch_sizes(measured)
+    classifier.batch_sizes |= {batched.name_pass(image, bool(index)): size for index, size in enumerate(sizes)}
 
 
 def measured_floor(

@@ -11,6 +11,9 @@ from benchmarking.clock import Spread, seconds
 from benchmarking.floor import measured_floor
 from seewhy.models.classifier import Classifier, Passes
 
+LONG = 60
+"""Seconds of a call that is not made again."""
+
 
 @dataclass(frozen=True)
 class OverFloor:
@@ -29,7 +32,10 @@ def over_floor(
     repeats: int,
     rounds: int,
 ) -> OverFloor:
-    """`repeats` turns after a first one that warms up; the floor is the median of some `rounds` before and after each."""
+    """`repeats` turns after a first one that warms up; the floor is the median of some `rounds` before and after each.
+
+    A call that takes longer than `LONG` has one turn.
+    """
     passes = counted(classifier, call, len(images))
 
     def floor() -> float:
@@ -43,6 +49,8 @@ def over_floor(
             after = floor()
             ratios.append(2 * spent[-1] / (before + after))
             before = after
+        if spent[-1] * len(images) > LONG:
+            break
     return OverFloor(Spread.of(spent), passes, Spread.of(ratios) if ratios else None)
 
 

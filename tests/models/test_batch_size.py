@@ -65,6 +65,18 @@ def test_sizes_that_do_not_fit_or_last_too_long_are_not_tried_again(
     assert max(calls) == 2
 
 
+def test_a_long_pass_that_gains_much_is_followed_by_a_longer_one(
+    cache: Path, timings: Callable[..., list[int]]
+) -> None:
+    """As transformers do, which read their weights once a pass: half a second an image, then a quarter."""
+    calls = timings({1: 0.52, 2: 0.7, 4: 1.01, 8: 2.0})
+    assert find_batch_size(small_cnn(), IMAGE, gradient=False) == 4
+    assert set(calls) == {1, 2, 4}
+    calls = timings({1: 0.3, 2: 0.56, 4: 0.001})
+    assert find_batch_size(small_cnn(), IMAGE, gradient=True) == 2
+    assert set(calls) == {1, 2}
+
+
 def test_a_size_that_stops_fitting_is_left_out(cache: Path, timings: Callable[..., list[int]]) -> None:
     """8 would win; memory runs out when it is timed for the second time, and 4 is next."""
     calls = timings({1: 0.1, 2: 0.1, 4: 0.1, 8: [0.1, 0.1, None], 16: None})

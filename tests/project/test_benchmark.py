@@ -10,10 +10,11 @@ from benchmarking import metrics
 from benchmarking.clock import Spread, in_turn, ratio, read_clock
 from benchmarking.command import ROOT, main, parsed
 from benchmarking.compare import peer_rows
-from benchmarking.floor import Floor, work
+from benchmarking.floor import Floor, remember, work
 from benchmarking.goals import goals
 from benchmarking.methods import NAMES, QUICK_NAMES, cheap, images_for
 from benchmarking.metrics import metric_rows
+from benchmarking.over_floor import over_floor
 from benchmarking.page import read_csv
 from benchmarking.peers.peer import Peer, difference
 from benchmarking.row import Row
@@ -23,6 +24,7 @@ from benchmarking.subject import Subject, explainer_named
 from seewhy.explainers.captum_adapter import Captum
 from seewhy.explainers.gradient import Saliency
 from seewhy.explainers.integrated_gradients import IntegratedGradients
+from seewhy.models.batched import find_batch_size
 from seewhy.models.classifier import Passes
 from tiny import random_images, small_cnn
 
@@ -132,6 +134,27 @@ def test_each_network_has_its_goals() -> None:
     verdicts = {goal.wanted: goal.verdict for goal in goals(rows, "cpu")}
     assert verdicts["every attribution method at most 1.10 x its floor on first"] == "holds"
     assert verdicts["every attribution method at most 1.10 x its floor on second"] == "misses"
+
+
+def test_a_long_call_has_one_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = subject(1)
+    made: list[int] = []
+    given = one.classifier, one.images, lambda: made.append(1), (1, 1)
+    over_floor(*given, repeats=3, rounds=1)
+    assert len(made) == 1 + 3
+    monkeypatch.setattr("benchmarking.over_floor.LONG", -1)
+    over_floor(*given, repeats=3, rounds=1)
+    assert len(made) == 4 + 1 + 1
+
+
+def test_a_network_keeps_to_the_best_batch_sizes_also_layer_by_layer(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    one = subject(1)
+    remember(one.classifier, one.images[0], (3, 5))
+    with one.classifier.folding.off():
+        assert [find_batch_size(one.classifier, one.images[0], gradient) for gradient in (False, True)] == [3, 5]
 
 
 def test_the_floor_counts_each_backward_pass_with_its_forward_pass() -> None:

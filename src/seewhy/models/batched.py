@@ -30,8 +30,10 @@ CANDIDATES = {
 """Batch sizes to be timed, by the kind of device."""
 ROUNDS = 3
 """How often each size is timed, after one round to warm up."""
-LONGEST_PASS = 0.5
-"""Seconds after which no larger size is tried: it could only gain a little, and measuring must stay short."""
+LONG_PASS, LONGEST_PASS = 0.5, 1.0
+"""Seconds of a pass after which no larger size is tried, so that measuring stays short: the first unless it gained."""
+CLEAR_GAIN = 1.1
+"""A pass that was so much faster an image than one of half the size promises that a larger one is faster still."""
 LARGEST_SPREAD = 1.5
 """The best two timings of the chosen size may differ by this factor."""
 MINIMUM_GAIN = 1.03
@@ -132,6 +134,7 @@ def _measure(classifier: Classifier, image: Tensor, gradient: bool) -> int | Non
     """
     counted = dataclasses.replace(classifier.passes)
     seconds: dict[int, list[float]] = {}
+    before = math.inf
     for turn in range(ROUNDS + 1):
         for size in CANDIDATES.get(image.device.type, CANDIDATES["cpu"]) if not turn else list(seconds):
             spent = _time_pass(classifier, image, size, gradient)
@@ -139,14 +142,20 @@ def _measure(classifier: Classifier, image: Tensor, gradient: bool) -> int | Non
                 seconds.pop(size, None)
                 break
             seconds.setdefault(size, []).extend([spent] if turn else [])
-            if not turn and spent > LONGEST_PASS:
+            if not turn and _ends_search(spent / size, before, spent):
                 break
+            before = spent / size
     classifier.passes = counted
     best = min(seconds)
     for size in sorted(seconds):
         if size / min(seconds[size]) > MINIMUM_GAIN * best / min(seconds[best]):
             best = size
     return best if sorted(seconds[best])[1] < LARGEST_SPREAD * min(seconds[best]) else None
+
+
+def _ends_search(each: float, before: float, seconds: float) -> bool:
+    """Whether no larger size is worth its time: after a long pass that gained little an image, and after a very long one."""
+    return seconds > LONGEST_PASS or (seconds > LONG_PASS and CLEAR_GAIN * each > before)
 
 
 def _time_pass(classifier: Classifier, image: Tensor, size: int, gradient: bool) -> float | None:

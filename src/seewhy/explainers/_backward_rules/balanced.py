@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
+from torch.nn import functional
 
 from seewhy.core.tensors import compute_in_blocks
 from seewhy.explainers._backward_rules.calls import SPELLINGS, Elementwise, parse_elementwise
@@ -174,6 +175,11 @@ class BalancedMode(RuleMode):
         if self.attention is None:
             return NotImplemented
         if func in EXPANDED:
+            if func is functional.multi_head_attention_forward and self.attention is AttentionRule.CONSTANT:
+                args = (
+                    *self._add_gates(_detach(args[:2])),
+                    *args[2:],
+                )  # queries and keys: no way back through their weights
             with self:
                 return expand_call(func)(*args, **kwargs)
         normalisation = parse_normalisation(func, args, kwargs)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 
 from seewhy.core.precision import compute_in_full
+from seewhy.models.fusion.attention import find_attentions, tokens_in_order
 from seewhy.models.fusion.chain import Chain, NetworkChanged, count_readers, fold_parameters
 from seewhy.models.fusion.convolution import read_activation
 from seewhy.models.fusion.internals import has_global_hooks, is_fusion_supported
@@ -45,6 +46,7 @@ class Folding:
         self.read = read
         self.enabled = enabled and is_fusion_supported()
         self.chains: list[Chain] | None = None
+        self._attentions: list[nn.MultiheadAttention] = []
 
     def refresh(self, example: Callable[[], Tensor]) -> None:
         """Take the weights as they are now; the first time, find the chains with a pass over an example.
@@ -57,6 +59,7 @@ class Folding:
         with torch.inference_mode(False):
             if self.chains is None:
                 self.chains = []
+                self._attentions = find_attentions(self.network)
                 if any(_follows(module) for module in self.network.modules()):
                     image = example()
                     with compute_in_full(image.device.type):
@@ -77,6 +80,7 @@ class Folding:
             copies = dict(network.named_modules())
             twins = {module: copies[name] for name, module in self.network.named_modules()}
             folding.chains = [chain.copy_to(twins) for chain in self.chains]
+            folding._attentions = [twins[each] for each in self._attentions]
         return folding
 
     def run(self, values: Tensor, rows: int | None = None) -> Tensor:
@@ -90,7 +94,7 @@ class Folding:
             The logits [rows, classes].
         """
         try:
-            with self._folded():
+            with self._folded(), tokens_in_order(self._attentions if self.enabled else ()):
                 result = self.network(values)
         except NetworkChanged:
             self.chains = []
