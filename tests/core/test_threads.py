@@ -1,10 +1,12 @@
 """Work beside each other: the order of the results, the threads that are used, errors."""
 
+import multiprocessing
 import threading
 
 import pytest
 import torch
 
+from seewhy.core import tensors
 from seewhy.core.tensors import map_in_threads
 
 
@@ -32,3 +34,20 @@ def test_an_error_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     with pytest.raises(ZeroDivisionError):
         map_in_threads(lambda item: 1 // item, [1, 0, 2])
+
+
+def test_a_call_inside_of_another_one_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    nested = map_in_threads(lambda outer: map_in_threads(lambda inner: outer * inner, range(3)), range(5))
+    assert nested == [[outer * inner for inner in range(3)] for outer in range(5)]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_threads_are_kept_and_a_forked_process_begins_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    map_in_threads(abs, range(4))
+    pool = tensors._find_pool(2)
+    assert tensors._find_pool(2) is pool
+    context = multiprocessing.get_context("fork")
+    with context.Pool(1) as children:
+        assert children.apply_async(map_in_threads, (abs, [-1, -2, -3])).get(60) == [1, 2, 3]

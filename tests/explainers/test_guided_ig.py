@@ -11,7 +11,8 @@ from seewhy.core.errors import UserError
 from seewhy.explainers import integrated_gradients
 from seewhy.explainers.base import AttributionResult
 from seewhy.explainers.baselines import build_baselines
-from seewhy.explainers.integrated_gradients import GuidedIg, IntegratedGradients, find_kth_smallest
+from seewhy.explainers.guided_path import Goal, advance, advance_batch, find_kth_smallest
+from seewhy.explainers.integrated_gradients import GuidedIg, IntegratedGradients
 from seewhy.models.classifier import Classifier, Passes
 from tiny import classifier_of, linear_classifier, random_images, small_cnn
 
@@ -249,3 +250,19 @@ def test_it_equals_pair(max_distance: float, n_steps: int, monkeypatch: pytest.M
         )
         expected = torch.from_numpy(mask.sum(0))
         torch.testing.assert_close(found[row], expected, rtol=0, atol=1e-9 * float(expected.abs().max()))
+
+
+def test_images_one_to_a_core_move_as_those_of_a_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    lengths, strength = torch.rand(3, 500, generator=generator), torch.rand(3, 500, generator=generator)
+    strength[:, ::7] = 0.25  # some move together, though more than asked for
+    start, goal = torch.rand(3, 500, generator=generator) * 0.2, Goal(0.5, 0.2, 0.7, 125)
+    moved = []
+    for threads in (1, 2, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        moved.append(advance(start, strength.clone(), lengths, goal))
+    assert torch.equal(moved[0], moved[1])
+    assert torch.equal(moved[0], moved[2])
+    torch.testing.assert_close(moved[0], advance_batch(start, strength.clone(), lengths, goal), rtol=0, atol=3e-7)
+    covered = (moved[0] * lengths).double().sum(1) / lengths.double().sum(1)
+    assert covered.tolist() == pytest.approx([0.5] * 3, abs=2e-6)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import TypeVar
 
 import torch
@@ -15,6 +18,8 @@ BLOCK = 2**17
 """Numbers of a block: with three or four tensors, what the caches of two cores hold."""
 ROUNDING = 1e-10
 """A spread below this share of the values is rounding, not a difference."""
+POOL = "seewhy-map"
+"""Names of the threads that work side by side begin with it."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -80,7 +85,9 @@ def _build_blur_matrix(side: int, window: int, sigma: float) -> Tensor:
 def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
     """Apply a function to each item on as many threads as torch may use.
 
-    It pays for routines of numpy and scipy, which use one core each and release the lock of the interpreter.
+    It pays for routines of numpy and scipy, which use one core each and release the lock of the interpreter. The threads
+    are kept from one call to the next: to begin them takes as long as to rank a map. A call inside of another one runs
+    in the thread that it is made in.
 
     Args:
         function: Must not call torch, whose own threads would then compete with each other.
@@ -90,11 +97,19 @@ def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item]) ->
         The result of each item, in their order.
     """
     queue = list(items)
-    threads = min(torch.get_num_threads(), len(queue))
-    if threads <= 1:
+    threads = torch.get_num_threads()
+    if min(threads, len(queue)) <= 1 or threading.current_thread().name.startswith(POOL):
         return [function(item) for item in queue]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(function, queue))
+    return list(_find_pool(threads).map(function, queue))
+
+
+@lru_cache(maxsize=1)
+def _find_pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, POOL)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_find_pool.cache_clear)  # a forked process has none of the threads
 
 
 def widen(values: Tensor) -> Tensor:

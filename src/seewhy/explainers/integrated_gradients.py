@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-import numpy as np
 import torch
 from annotated_types import Ge, Le
 from torch import Tensor
@@ -20,6 +19,7 @@ from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import AttributionResult
 from seewhy.explainers.baselines import RANDOM_BASELINES
 from seewhy.explainers.completeness import BaselineExplainer, CompleteChannelExplainer, ScoreChange, compare_scores
+from seewhy.explainers.guided_path import Goal, advance
 from seewhy.explainers.path_integrals import (
     FEWEST,
     AdaptivePath,
@@ -257,8 +257,6 @@ def _build_cosines(side: int) -> Tensor:
 
 
 RULES = ("trapezoid", "riemann_left")
-CLOSE = 1e-6
-"""Share of a path within which a step has arrived: what single precision can tell."""
 CHECKS = 10
 """How often maps of two paths that differ by rounding are compared."""
 UNLIKE, DECIDED = 0.9, 0.99
@@ -378,35 +376,11 @@ class GuidedIg(CompleteChannelExplainer, BaselineExplainer):
             yield attributions.view_as(difference)
 
     def _advance(self, position: Tensor, strength: Tensor, lengths: Tensor, step: int) -> Tensor:
-        """Where on their way from 0 to 1 the values [batch, values] are after a step.
-
-        `strength` is |gradient| and is overwritten, `lengths` the |image - baseline| of each value; what need not move
-        is at 1. On a CPU one image after the other, whose values stay in the cache.
-        """
-        if position.device.type == "cpu" and len(position) > 1:
-            rows = zip(position.split(1), strength.split(1), lengths.split(1), strict=True)
-            return torch.cat([self._advance(*row, step) for row in rows])
+        """Where on their way from 0 to 1 the values [batch, values] are after a step; `strength` is overwritten."""
         share = (step + 1) / self.n_steps
-        low, high = max(share - self.max_distance, 0.0), position.new_tensor(min(share + self.max_distance, 1.0))
+        low, high = max(share - self.max_distance, 0.0), min(share + self.max_distance, 1.0)
         count = math.floor(self.fraction * (lengths.shape[1] - 1)) + 1
-        total = lengths.sum(1, dtype=torch.float64)
-        position = position.clamp(min=low)
-        strength.masked_fill_(position >= high, math.inf)
-        ahead = share * total - (position * lengths).sum(1, dtype=torch.float64)
-        for _ in range(math.ceil(lengths.shape[1] / count)):  # all have moved after that, unless gradients are NaN
-            behind = ahead > CLOSE * total
-            if not bool(behind.any()):
-                break
-            threshold = strength.new_full((len(strength), 1), -1.0)
-            waiting = strength if bool(behind.all()) else strength[behind]
-            threshold[behind, 0] = find_kth_smallest(waiting, count).clamp(max=torch.finfo(strength.dtype).max)
-            moving = strength <= threshold
-            room = (high - position).mul_(lengths).mul_(moving).sum(1, dtype=torch.float64)
-            fill = torch.where(behind, ahead / room, 0.0).clamp(max=1)
-            position.lerp_(high.expand_as(position), moving * fill[:, None].to(position))
-            ahead = ahead - fill * room
-            strength.masked_fill_(moving, math.inf)
-        return position
+        return advance(position, strength, lengths, Goal(share, low, high, count))
 
     def passes_per_image(self, **size: Any) -> tuple[int, int] | None:
         """One pass each way for each point of the path, and two forwards for the completeness gap; not known with a twin."""
@@ -421,10 +395,3 @@ def _draw_rounding(evaluator: BatchedEvaluator, images: Images, seed: int) -> Im
     generators = [seed_generator(seed, image, "rounding") for image in images]
     signs = torch.stack([torch.randint(2, images.shape[1:], generator=each) * 2 - 1 for each in generators])
     return signs.to(images) * estimate_relative_rounding(evaluator.classifier, images)
-
-
-def find_kth_smallest(values: Tensor, k: int) -> Tensor:
-    """Find the k-th smallest value [batch] of each row, fast on every device."""
-    if values.device.type == "cpu":
-        return torch.from_numpy(np.partition(values.numpy(), k - 1, axis=1)[:, k - 1])
-    return values.kthvalue(k, dim=1).values
