@@ -3,8 +3,9 @@
 usage: python scripts/precision.py [--models efficientnet_lite0 cifar_cnn ...] [--methods saliency ...] [--images 8]
 
 Every method explains the same images of the samples both ways, and the metrics measure the maps both ways; each pair is
-timed in turn, the best of several, in processor time. Rows are kept in docs/precision.csv, and rows of other networks stay
-there, so that networks can be measured one after the other. The text before the tables is scripts/precision.md.
+timed in turn, the best of several, in processor time, where the processor has instructions for bfloat16. Rows are kept in
+docs/precision.csv, and rows of other networks stay there, so that networks can be measured one after the other. The text
+before the tables is scripts/precision.md.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from seewhy.cli.build import build_classifier, build_data
 from seewhy.cli.config import compose
 from seewhy.cli.instantiate import build_object
 from seewhy.core.errors import Incompatible, UserError
-from seewhy.core.precision import compute_in_full
+from seewhy.core.precision import compute_in_full, doubt_speed
 from seewhy.core.types import Batch
 from seewhy.explainers.base import Explainer
 from seewhy.explainers.batch import explain_batch
@@ -93,18 +94,24 @@ def build_metrics(names: Sequence[str]) -> dict[str, ImageMetric]:
     return built
 
 
+def compare_times(narrow: float, full: float) -> float:
+    """Seconds in bfloat16 over those in float32; NaN on a processor that emulates the former, whose values alone count."""
+    return np.nan if doubt_speed("cpu") else narrow / full
+
+
 def time_both(run: Callable[[], Any], rounds: int) -> tuple[float, float, Any, Any]:
     """(processor seconds in bfloat16, in float32, result in bfloat16, in float32): in turn, the best of several."""
     seconds: dict[bool, list[float]] = {True: [], False: []}
     results: dict[bool, Any] = {}
-    for turn in range(rounds + 1):
+    counts = not doubt_speed("cpu")
+    for turn in range(rounds + 1 if counts else 1):
         for narrow in (True, False):
             if turn > 1 and sum(seconds[narrow]) > 10:
                 continue
             start = time.process_time()
             with torch.autocast("cpu", torch.bfloat16) if narrow else compute_in_full("cpu"):
                 results[narrow] = run()
-            seconds[narrow] += [time.process_time() - start] if turn else []
+            seconds[narrow] += [time.process_time() - start] if turn or not counts else []
     return min(seconds[True]), min(seconds[False]), results[True], results[False]
 
 
@@ -133,7 +140,13 @@ def measure_methods(name: str, methods: Sequence[str], metrics: Sequence[str], i
         pairs = zip(narrow, compare_precisions(narrow, full), strict=True)
         narrow = [each.__class__(**{**vars(each), "float32": values_}) for each, values_ in pairs]
         summary = summarise_precision(narrow, "bfloat16")
-        row = {"model": name, "kind": "method", "name": method, "images": len(narrow), "time": narrow_time / full_time}
+        row = {
+            "model": name,
+            "kind": "method",
+            "name": method,
+            "images": len(narrow),
+            "time": compare_times(narrow_time, full_time),
+        }
         row |= {key: summary[key] for key in summary if key.startswith(("rank", "top"))}
         rows.append(row)
         print(row)
@@ -141,8 +154,8 @@ def measure_methods(name: str, methods: Sequence[str], metrics: Sequence[str], i
             for metric, (first, second, before, after) in measure_metrics(
                 classifier, explainer, narrow, full, metrics
             ).items():
-                values.setdefault(metric, []).append((method, first, second, after / before))
-                print(" ", metric, first, second, after / before)
+                values.setdefault(metric, []).append((method, first, second, compare_times(after, before)))
+                print(" ", metric, first, second)
     for metric, entries in values.items():
         narrow_means, full_means = (np.array([entry[side] for entry in entries]) for side in (1, 2))
         size = float(np.abs(full_means).mean())
@@ -170,7 +183,7 @@ def measure_metrics(
         means, seconds = [], []
         for on, explanations in ((True, narrow), (False, full)):
             best = np.inf
-            for _ in range(1 if classifier.facts.shape[0] > 32 else 3):
+            for _ in range(1 if classifier.facts.shape[0] > 32 or doubt_speed("cpu") else 3):
                 start = time.process_time()
                 with torch.autocast("cpu", torch.bfloat16) if on else compute_in_full("cpu"):
                     context = build_context(classifier, explanations, explainer)
@@ -199,7 +212,7 @@ def write_page(table: pd.DataFrame) -> str:
         if len(metrics):
             parts += ["", "| metric | largest change of a mean | tau of the methods | time |", "|---|---|---|---|"]
             parts += [
-                f"| `{row['name']}` | {100 * row['change']:.2f} % | {row['tau']:.2f} | {row['time']:.2f} |"
+                f"| `{row['name']}` | {100 * row['change']:.2f} % | {row['tau']:.2f} | {_write_time(row)} |"
                 for _, row in metrics.iterrows()
             ]
         parts += [""]
@@ -214,7 +227,11 @@ def _write_method(row: pd.Series) -> str:
         for name in ("rank_correlation", "top_overlap")
     ]
     good = row["rank_correlation"] >= LEAST and row["top_overlap"] >= LEAST
-    return f"| `{row['name']}` | {cells[0]} | {cells[1]} | {row['time']:.2f} | {'yes' if good else 'no'} |"
+    return f"| `{row['name']}` | {cells[0]} | {cells[1]} | {_write_time(row)} | {'yes' if good else 'no'} |"
+
+
+def _write_time(row: pd.Series) -> str:
+    return "" if pd.isna(row["time"]) else f"{row['time']:.2f}"
 
 
 def main() -> None:
