@@ -23,8 +23,8 @@ CURVES = (
 """Metrics that read the same perturbation curves, and those of one pass."""
 QUICK = {"n_steps": 10, "n_samples": 8, "n_layers": 2, "shares": [0.1, 0.5, 0.9]}
 
-FEWEST, BUDGET = 4, 32
-"""As many images as `BUDGET` forward passes allow: a metric of one pass for each image fills a batch, as in real use."""
+FEWEST, BUDGET = 4, {"quick": 32, "full": 200}
+"""As many images as `BUDGET` passes allow: a metric of few passes for each image fills a batch, as in real use."""
 
 
 def built(name: str, quick: bool) -> ImageMetric:
@@ -48,12 +48,20 @@ def metric_rows(
     subject: Subject, names: Sequence[str], sizes: tuple[int, int], repeats: int, quick: bool
 ) -> Iterator[Row]:
     """A row for each metric and each set."""
+    budget = BUDGET["quick" if quick else "full"]
     for name, members in sets(names).items():
-        yield _timed(subject, name, [built(member, quick) for member in members], sizes, repeats, 1 if quick else 3)
+        metrics = [built(member, quick) for member in members]
+        yield _timed(subject, name, metrics, budget, sizes, repeats, 1 if quick else 3)
 
 
 def _timed(
-    subject: Subject, name: str, metrics: Sequence[ImageMetric], sizes: tuple[int, int], repeats: int, rounds: int
+    subject: Subject,
+    name: str,
+    metrics: Sequence[ImageMetric],
+    budget: int,
+    sizes: tuple[int, int],
+    repeats: int,
+    rounds: int,
 ) -> Row:
     explainer = explainer_named("input_x_gradient")
     maps = subject.maps  # made before anything is counted
@@ -67,7 +75,7 @@ def _timed(
 
     few = subject.first(FEWEST)
     passes = counted(few.classifier, lambda: measure(few), len(few.images))
-    part = subject.first(max(FEWEST, min(len(subject.images), BUDGET // max(1, passes.forward))))
+    part = subject.first(max(FEWEST, budget // max(1, passes.forward + passes.backward)))
     found = over_floor(part.classifier, part.images, lambda: measure(part), sizes, repeats, rounds)
     return Row(
         "metric",
