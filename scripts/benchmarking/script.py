@@ -53,7 +53,7 @@ def script_rows(subject: Subject, quick: bool, repeats: int, threads: int) -> It
                     output = Path(place) / f"{each}_{turn}"
                     output.mkdir()
                     filled = [word.replace("{output}", str(output)) for word in command]
-                    seconds, megabytes = _run(filled, threads)
+                    seconds, megabytes = run_command(filled, threads)
                     spent[each].append(seconds)
                     peaks[each] = max(megabytes, peaks.get(each, 0))
             spread = ratio(spent["script"], spent["seewhy"])
@@ -69,13 +69,14 @@ def script_rows(subject: Subject, quick: bool, repeats: int, threads: int) -> It
 
 LAUNCH = """import resource, subprocess, sys
 code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL)
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_maxrss, used.ru_utime + used.ru_stime)
 sys.exit(code)"""
 """A small process that begins the measured one: a child's peak is at least what its parent held when it began."""
 
 
-def _run(command: Sequence[str], threads: int) -> tuple[float, float]:
-    """(seconds, peak of resident memory in MB) of a Python process, its start included."""
+def run_command(command: Sequence[str], threads: int) -> tuple[float, float]:
+    """(seconds, peak of resident memory in MB) of a Python process, its start included; with one thread of the processor."""
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": str(threads)}
     launched = [sys.executable, "-c", LAUNCH, sys.executable, *command]
     start = time.perf_counter()
@@ -83,4 +84,5 @@ def _run(command: Sequence[str], threads: int) -> tuple[float, float]:
     seconds = time.perf_counter() - start
     if done.returncode:
         raise RuntimeError(f"{command[0]} ended with {done.returncode}: {done.stderr[-500:]}")
-    return seconds, int(done.stdout) / 1024
+    peak, of_processor = done.stdout.split()
+    return float(of_processor) if threads == 1 else seconds, int(peak) / 1024

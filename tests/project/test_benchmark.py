@@ -19,6 +19,7 @@ from benchmarking.page import read_csv
 from benchmarking.peers.peer import Peer, difference
 from benchmarking.row import Row
 from benchmarking.scaling import Line, lines_of
+from benchmarking.script import run_command
 from benchmarking.subject import Subject, explainer_named
 
 from seewhy.explainers.captum_adapter import Captum
@@ -128,6 +129,11 @@ def test_one_thread_is_measured_by_the_processor_and_more_by_the_wall(monkeypatc
     assert read_clock(torch.device("cpu")) == 1.0
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     assert read_clock(torch.device("cpu")) == 2.0
+
+
+def test_a_command_of_one_thread_is_measured_by_the_processor_too() -> None:
+    sleeping = ["-S", "-c", "import time; time.sleep(1)"]
+    assert run_command(sleeping, threads=1)[0] < 1 <= run_command(sleeping, threads=2)[0]
 
 
 def test_each_network_has_its_goals() -> None:
