@@ -198,12 +198,16 @@ def _prepare(subject: Subject, model: str, quick: bool, floors: list[str]) -> tu
     floor = measured_floor(subject.classifier, image, sizes)
     remember(subject.classifier, image[0], sizes)
     words = (
-        f"bare pass of {model} at {image.shape[-1]} pixels: forward {1 / floor.forward:.1f} images/s at batch {sizes[0]}, "
-        f"with gradient {1 / floor.gradient:.1f} images/s at batch {sizes[1]}"
+        f"bare pass of {model} at {image.shape[-1]} pixels: forward {_pace(floor.forward)} at batch {sizes[0]}, "
+        f"with gradient {_pace(floor.gradient)} at batch {sizes[1]}"
     )
     sparing = quick or floor.gradient > SLOW
     floors.append(f"{words}; in the steps and samples of a quick run" if sparing else words)
     return sizes, sparing
+
+
+def _pace(seconds: float) -> str:
+    return f"{1 / seconds:.{0 if seconds < 0.1 else 1}f} images/s"
 
 
 def _rows_of_transformers(options: argparse.Namespace, floors: list[str]) -> Iterator[Row]:
