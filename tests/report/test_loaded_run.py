@@ -106,6 +106,14 @@ def test_a_part_of_a_run_is_never_taken_for_the_whole(runner: Runner, folder: Pa
     set_status(folder, "running")
     with pytest.raises(UserError, match=r"run is not finished \(its status is running\).*resume="):
         load_run(folder)
+    record = json.loads((folder / "run.json").read_text())
+    del record["explainer"]  # which is written at the end: so a run looks while it computes
+    (folder / "run.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"run is not finished \(its status is running\).*resume="):
+        load_run(folder)
+    (folder / "run.json").write_text(json.dumps(record | {"task": "robustness"}))
+    with pytest.raises(UserError, match="is a run of robustness: load_run reads runs of explain"):
+        load_run(folder)
 
 
 def set_status(folder: Path, status: str) -> None:

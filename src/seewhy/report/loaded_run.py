@@ -174,15 +174,16 @@ def load_run(folder: str | os.PathLike[str]) -> LoadedRun:
             raise UserError(_describe_lack(path))
         check_shards(shards)
     records = [read_record(each / "run.json") for each in folders]
-    if "explainer" not in records[0]:
-        raise UserError(f"{path} is a run of {records[0].get('task')}: load_run reads runs of explain")
-    if records[0].get("status") != "completed":
-        state = f"its status is {records[0].get('status')}"
+    record = records[0]
+    if "explainer" not in record and record.get("task") != "explain":
+        raise UserError(f"{path} is a run of {record.get('task')}: load_run reads runs of explain")
+    if record.get("status") != "completed":  # before its end a run does not say which explainer it has
+        state = f"its status is {record.get('status')}"
         raise UserError(f"{path} is not finished ({state}): resume it with python src/explain.py resume={path}")
     runs = tuple(read_run(each, record) for each, record in zip(folders, records, strict=True))
     places = {str(name): run.folder for run in runs for name in run.predictions.index}
     order = sort_explanations(pd.DataFrame(index=list(places))).index
-    return LoadedRun(tuple(folders), records[0], Maps({str(name): places[str(name)] for name in order}), runs)
+    return LoadedRun(tuple(folders), record, Maps({str(name): places[str(name)] for name in order}), runs)
 
 
 def _describe_lack(path: Path) -> str:
