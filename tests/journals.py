@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from seewhy.core.types import Explanation, Prediction, Skipped, Target
-from seewhy.runs.batch_results import BatchResults, Cost, CurveRow, ImageResult
+from seewhy.runs.batch_results import BatchResults, Cost, Curve, ImageResult
 from seewhy.runs.journal import Journal
 
 PLAN = {
@@ -67,7 +67,7 @@ def image_result(number: int) -> ImageResult:
 
 def batch_results(number: int) -> BatchResults:
     images = [image_result(each) for each in BATCHES[number]]
-    share = [CurveRow("image_0", "integrated_gradients", "deletion/black", 0.5 * k, 2.0 - k, 0.75) for k in range(3)]
+    share = [Curve("image_0", "integrated_gradients", "deletion/black", [0.0, 0.5, 1.0], [2.0, 1.0, 0.0], [0.75] * 3)]
     return BatchResults(
         images,
         [Skipped("photos/broken.png", "no picture")] if number == 1 else [],

@@ -132,10 +132,13 @@ def test_only_the_first_images_are_drawn_and_all_are_in_the_table(
     run(tmp_path, {"deletion": Deletion(n_steps=8), "necessity_ordering": NecessityOrdering(n_steps=8)})
     journal = Journal(tmp_path)
     journal.join(None)  # it was written in one loop that had no plan
-    drawn = list(scores._list_points(journal))
+    drawn = scores.DrawnCurves()
+    for results in journal.read_batches():
+        drawn.add(results.curves)
+    table = drawn.tabulate()
     written = pd.read_csv(tmp_path / "curves.csv")
-    assert {image for image, *_ in drawn} == {"image0", "image1", "image2"}
-    assert len(drawn) == (written.image != "image3").sum()
+    assert set(table["image"]) == {"image0", "image1", "image2"}
+    assert len(table) == (written.image != "image3").sum()
     assert set(written.image) == {f"image{row}" for row in range(4)}
 
 

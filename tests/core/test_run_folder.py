@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,20 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_remains(tmp_path: Path) -
 def test_csv_quotes_what_needs_it_and_leaves_missing_values_empty(tmp_path: Path) -> None:
     path = RunFolder(tmp_path).write_csv("deep/t.csv", ("a", "b"), [{"a": 'x,"y"\nz'}, {"a": 1, "b": 2}])
     assert path.read_text() == 'a,b\n"x,""y""\nz",\n1,2\n'
+
+
+def test_a_table_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write_bytes("t.csv", b"old")
+
+    def rows() -> Iterator[dict[str, int]]:
+        yield {"a": 1}
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        folder.write_csv("t.csv", ("a",), rows())
+    assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
+    assert (tmp_path / "t.csv").read_bytes() == b"old"
 
 
 def test_the_record_keeps_what_it_was_told(tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 from seewhy.core.cells import quote_cell
 from seewhy.core.disclosure import mask_values
@@ -27,6 +28,37 @@ ABSENT = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.ENAMETOOLONG)
 
 class OutsideFolder(UserError, ValueError):
     """A name that leads out of a run folder."""
+
+
+class TableWriter:
+    """The rows of a table in a file of text; text that a spreadsheet would run is quoted (`seewhy.core.cells`).
+
+    Args:
+        file: Open for writing; the heading is written at once.
+        columns: Names of the columns, in order.
+    """
+
+    def __init__(self, file: TextIO, columns: Sequence[str]) -> None:
+        self._rows = csv.DictWriter(file, columns, lineterminator="\n")
+        self._rows.writeheader()
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Add a row.
+
+        Args:
+            row: A value for each column; a missing one is an empty cell.
+        """
+        self._rows.writerow({column: quote_cell(cell) for column, cell in row.items()})
+
+    def add_numbers(self, names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """Add rows that begin with the same names and go on with numbers: many, in a tenth of the time of `add`.
+
+        Args:
+            names: Cells of text.
+            rows: The cells behind them; numbers as text, which is not quoted.
+        """
+        quoted = [quote_cell(name) for name in names]
+        self._rows.writer.writerows([*quoted, *row] for row in rows)
 
 
 class RunFolder:
@@ -51,18 +83,24 @@ class RunFolder:
         Returns:
             The path of the file.
         """
+        with self._replacing(name) as file:
+            fill(file)
+        return self.path / name
+
+    @contextmanager
+    def _replacing(self, name: str) -> Iterator[BinaryIO]:
+        """An open file that gets its name when the block ends without an error."""
         target = self._inside(name)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
             with temporary.open("wb") as file:
-                fill(file)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
-        return target
 
     def _inside(self, name: str) -> Path:
         target = self.path / name
@@ -153,15 +191,28 @@ class RunFolder:
         Returns:
             The path of the file.
         """
+        with self.writing_csv(name, columns) as table:
+            for row in rows:
+                table.add(row)
+        return self.path / name
 
-        def fill(file: BinaryIO) -> None:
-            text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
-            writer = csv.DictWriter(text, list(columns), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows({column: quote_cell(cell) for column, cell in row.items()} for row in rows)
-            text.detach()
+    @contextmanager
+    def writing_csv(self, name: str, columns: Iterable[str]) -> Iterator[TableWriter]:
+        """Write a table row by row inside a block; it gets its name when the block ends without an error.
 
-        return self.write(name, fill)
+        Args:
+            name: Path below the folder.
+            columns: Names of the columns, in order.
+
+        Yields:
+            What takes the rows.
+        """
+        with self._replacing(name) as file:
+            text = io.TextIOWrapper(file, "utf-8", newline="")
+            try:
+                yield TableWriter(text, list(columns))
+            finally:
+                text.detach()
 
 
 def compute_digest(content: bytes) -> str:

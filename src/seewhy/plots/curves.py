@@ -170,9 +170,12 @@ def resample_curves(table: pd.DataFrame, quantity: str) -> NDArray[np.float64]:
 
 def _resample(table: pd.DataFrame, quantity: str) -> dict[str, NDArray[np.float64]]:
     curves: dict[str, list[NDArray[np.float64]]] = {}
-    for name, points in table.groupby("image"):
-        points = points.sort_values("share")
-        share, value = points["share"].to_numpy(), points[quantity].to_numpy()
+    codes, names = pd.factorize(table["image"], sort=True)
+    order = np.lexsort((table["share"], codes))
+    shares, values = (table[column].to_numpy()[order] for column in ("share", quantity))
+    ends = np.bincount(codes, minlength=len(names)).cumsum()
+    for name, start, stop in zip(names, [0, *ends[:-1]], ends, strict=True):
+        share, value = shares[start:stop], values[start:stop]
         inside = (share[0] <= GRID) & (share[-1] >= GRID)
         curves.setdefault(name_image(str(name)), []).append(np.where(inside, np.interp(GRID, share, value), np.nan))
     return {image: each[0] if len(each) == 1 else np.mean(each, axis=0) for image, each in curves.items()}

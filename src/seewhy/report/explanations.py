@@ -14,7 +14,7 @@ from seewhy.core.types import Explanation, Skipped, Target
 from seewhy.core.words import count_noun
 from seewhy.plots.text import format_probability
 from seewhy.runs.attribution_files import AttributionFormat
-from seewhy.runs.batch_results import BatchResults, Cost, CurveRow, ImageResult
+from seewhy.runs.batch_results import BatchResults, Cost, CurveRow, ImageResult, join_points
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -366,7 +366,7 @@ def _write_run(
             for name, targets in by_image.items()
         ],
         skipped=list(skipped),
-        curves=[row for each in explanations for row in each.curves],
+        curves=join_points(row for each in explanations for row in each.curves),
         costs=costs,
         stored=stored,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -40,6 +40,26 @@ class CurveRow(NamedTuple):
     share: float
     logit: float
     probability: float
+
+
+class Curve(NamedTuple):
+    """The perturbation curve of one image, as the journal holds it.
+
+    Attributes:
+        image: Name of the image.
+        explainer: Name of the method.
+        curve: Name of the curve, such as `deletion/black`.
+        shares: Fractions of the pixels that are removed or inserted.
+        logits: Of the target, at each share.
+        probabilities: Of the target, at each share; NaN of a network without probabilities.
+    """
+
+    image: str
+    explainer: str
+    curve: str
+    shares: Sequence[float]
+    logits: Sequence[float]
+    probabilities: Sequence[float]
 
 
 class Cost(NamedTuple):
@@ -81,7 +101,7 @@ class BatchResults:
     Attributes:
         images: Those that could be read.
         skipped: Those that could not be read or explained, with the reason.
-        curves: Points of all perturbation curves.
+        curves: All perturbation curves.
         costs: By stage: `attribution`, `metrics`, `precision`.
         left_out: Metrics that need what the data lack.
         batch_sizes: Most images in one pass where that was measured, by the kind of pass.
@@ -90,7 +110,7 @@ class BatchResults:
 
     images: list[ImageResult]
     skipped: list[Skipped]
-    curves: list[CurveRow] = field(default_factory=list)
+    curves: list[Curve] = field(default_factory=list)
     costs: dict[str, Cost] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     batch_sizes: dict[str, int] = field(default_factory=dict)
@@ -110,7 +130,7 @@ class BatchResults:
         return {
             "images": [_plain_image(image) for image in self.images],
             "skipped": self.skipped,
-            "curves": [_plain_curve(list(rows)) for _, rows in groupby(self.curves, key=lambda row: row[:3])],
+            "curves": self.curves,
             "costs": self.costs,
             "left_out": self.left_out,
             "batch_sizes": self.batch_sizes,
@@ -130,7 +150,7 @@ class BatchResults:
         return cls(
             images=[_read_image(image) for image in plain["images"]],
             skipped=[Skipped(*entry) for entry in plain["skipped"]],
-            curves=[row for curve in plain["curves"] for row in _read_curve(curve)],
+            curves=[_read_curve(*curve) for curve in plain["curves"]],
             costs={stage: Cost(*cost) for stage, cost in plain["costs"].items()},
             left_out=plain["left_out"],
             batch_sizes=plain["batch_sizes"],
@@ -143,8 +163,8 @@ def collect_batch_results(classifier: Classifier, outputs: Mapping[str, Any], ba
 
     Args:
         classifier: That of the step.
-        outputs: `logits` [n, classes] and, where a callback added them, `explanations`, `skipped`, `curves`, `costs` and
-            `left_out`, as in `BatchResults`.
+        outputs: `logits` [n, classes] and, where a callback added them, `explanations`, `skipped`, `costs` and `left_out`
+            as in `BatchResults`, and `curves`, the rows of `collect_curve_rows`.
         batch: The n images of the step.
 
     Returns:
@@ -164,8 +184,26 @@ def collect_batch_results(classifier: Classifier, outputs: Mapping[str, Any], ba
         images=[ImageResult(*row, tuple(explanations.get(row[0], ()))) for row in rows],
         skipped=list(outputs.get("skipped", batch.skipped)),
         batch_sizes=dict(classifier.batch_sizes),
-        **{key: outputs[key] for key in ("curves", "costs", "left_out") if key in outputs},
+        curves=join_points(outputs.get("curves", ())),
+        **{key: outputs[key] for key in ("costs", "left_out") if key in outputs},
     )
+
+
+def join_points(rows: Iterable[CurveRow]) -> list[Curve]:
+    """Join the points of each curve.
+
+    Args:
+        rows: Those of one curve after each other.
+
+    Returns:
+        The curves, in the order of the rows.
+    """
+    curves = []
+    for names, points in groupby(rows, key=lambda row: row[:3]):
+        shares, logits, probabilities = zip(*(point[3:] for point in points), strict=True)
+        image, explainer, curve = names
+        curves.append(Curve(image, explainer, curve, shares, logits, probabilities))
+    return curves
 
 
 def _compute_losses(classifier: Classifier, logits: Tensor, batch: Batch) -> list[float | None]:
@@ -273,12 +311,15 @@ def _read_tuple(values: list[str] | None) -> tuple[str, ...] | None:
     return None if values is None else tuple(values)
 
 
-def _plain_curve(rows: list[CurveRow]) -> list[Any]:
-    """[image, explainer, curve, [share], [logit], [probability]]."""
-    return [*rows[0][:3], *([row[column] for row in rows] for column in (3, 4, 5))]
-
-
-def _read_curve(plain: list[Any]) -> Iterator[CurveRow]:
-    image, explainer, curve, *columns = plain
-    for share, logit, probability in zip(*columns, strict=True):
-        yield CurveRow(image, explainer, curve, share, logit, math.nan if probability is None else probability)
+def _read_curve(
+    image: str,
+    explainer: str,
+    curve: str,
+    shares: list[float],
+    logits: list[float],
+    probabilities: list[float | None],
+) -> Curve:
+    if not len(shares) == len(logits) == len(probabilities):
+        raise ValueError(f"curve {curve} of {image} has columns of unequal length")
+    known = [math.nan if probability is None else probability for probability in probabilities]
+    return Curve(image, explainer, curve, shares, logits, known)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from seewhy.core.files import RunFolder
@@ -22,7 +23,7 @@ from seewhy.plots.canvas import encode_figure, encode_png
 from seewhy.plots.grid import draw_grid
 from seewhy.plots.targets import draw_grid_of_targets
 from seewhy.runs.attribution_files import read_attribution
-from seewhy.runs.batch_results import CurveRow
+from seewhy.runs.batch_results import Curve
 from seewhy.runs.journal import FOLDER, Journal
 from seewhy.runs.tables import Totals
 
@@ -77,24 +78,28 @@ def average_curves(journal: Journal) -> dict[str, list[tuple[int, float]]]:
     Returns:
         (percentage of the pixels, mean) of the points of each curve, under `curves/<curve>/<probability or logit>`.
     """
-    rows = [row for results in journal.read_batches() for row in results.curves]
-    if not rows:
-        return {}
-    import pandas as pd  # takes longer than all else here, and a run without metrics needs no table
-
-    from seewhy.plots.curves import GRID, resample_curves
-
+    sums: dict[str, tuple[NDArray[np.float64], NDArray[np.int64]]] = {}
+    for results in journal.read_batches():
+        if results.curves:
+            for name, stack in _resample_batch(results.curves):
+                total, count = sums.get(name, (0, 0))
+                sums[name] = total + np.nansum(stack, axis=0), count + np.isfinite(stack).sum(axis=0)
     averages: dict[str, list[tuple[int, float]]] = {}
-    for curve, table in pd.DataFrame(rows, columns=list(CurveRow._fields)).groupby("curve"):
-        for quantity in ("probability", "logit"):
-            columns = zip(GRID, resample_curves(table, quantity).T, strict=True)
-            points = [
-                (round(100 * share), float(np.nanmean(column)))
-                for share, column in columns
-                if np.isfinite(column).any()
-            ]
-            averages |= {f"curves/{curve}/{quantity}": points} if points else {}
+    for name, (total, count) in sorted(sums.items()):
+        percent = np.linspace(0, 100, len(count)).round().astype(int).tolist()
+        points = [(at, float(each / n)) for at, each, n in zip(percent, total, count, strict=True) if n]
+        averages |= {f"curves/{name}": points} if points else {}
     return averages
+
+
+def _resample_batch(curves: Sequence[Curve]) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """(curve/quantity, values [images, shares of the common grid]) of a batch."""
+    from seewhy.plots.curves import resample_curves  # a run without metrics needs no tables
+    from seewhy.runs.scores import tabulate_curves
+
+    for curve, table in tabulate_curves(curves).groupby("curve", observed=True):
+        for quantity in ("probability", "logit"):
+            yield f"{curve}/{quantity}", resample_curves(table, quantity)
 
 
 def describe_run(classifier: Classifier, data: Any, images: int) -> dict[str, str | float]:

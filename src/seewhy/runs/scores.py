@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
+from itertools import chain
 
+import numpy as np
 import pandas as pd
 
 from seewhy.core.cells import quote_cell
 from seewhy.core.files import RunFolder
 from seewhy.core.target_choice import name_image
-from seewhy.runs.batch_results import CurveRow
+from seewhy.runs.batch_results import Curve, CurveRow
 from seewhy.runs.journal import Journal
 from seewhy.statistics.schema import MetricFact, write_metric_facts
 from seewhy.statistics.summary import summarise_metrics, summarise_targets
@@ -54,37 +56,73 @@ def write_curves(folder: RunFolder, journal: Journal, heading: str, seed: int = 
 
     Args:
         folder: Where they are written.
-        journal: What they are made from.
+        journal: What they are made from; it is read once, one batch in memory at a time.
         heading: Of the figure; the number of images is added.
         seed: Of the bootstrap.
     """
-    table = pd.DataFrame(_list_points(journal), columns=["image", "curve", "share", "logit", "probability"])
-    if not len(table):
+    batches = journal.read_batches()
+    first = next((results for results in batches if results.curves), None)
+    if first is None:
         return
     from seewhy.plots.canvas import encode_figure
     from seewhy.plots.curves import draw_curves
 
-    rows = (_format_row(row) for results in journal.read_batches() for row in results.curves)
-    folder.write_csv("curves.csv", CurveRow._fields, rows)
-    images = len({explanation.image_name for explanation in journal.read_explanations() if explanation.metrics})
-    count = f"{images} images" if images <= DRAWN else f"the first {DRAWN:,} of {images:,} images"
-    folder.write_bytes("curves.png", encode_figure(draw_curves(table, f"{heading}, {count}", seed)))
+    drawn = DrawnCurves()
+    measured: set[str] = set()
+    with folder.writing_csv("curves.csv", CurveRow._fields) as table:
+        for results in chain((first,), batches):
+            measured.update(each.image_name for each in results.explanations if each.metrics)
+            drawn.add(results.curves)
+            for curve in results.curves:
+                table.add_numbers(curve[:3], zip(*map(_format_numbers, curve[3:]), strict=True))
+    count = len(measured)
+    words = f"{count} images" if count <= DRAWN else f"the first {DRAWN:,} of {count:,} images"
+    folder.write_bytes("curves.png", encode_figure(draw_curves(drawn.tabulate(), f"{heading}, {words}", seed)))
 
 
-def _list_points(journal: Journal) -> Iterator[tuple[str, str, float, float, float]]:
-    """The points of the first `DRAWN` images."""
-    images: set[str] = set()
-    for results in journal.read_batches():
-        images.update(list(dict.fromkeys(name_image(row.image) for row in results.curves))[: DRAWN - len(images)])
-        for row in results.curves:
-            if name_image(row.image) in images:
-                yield row.image, row.curve, row.share, row.logit, row.probability
-        if len(images) == DRAWN:
-            return
+def tabulate_curves(curves: Sequence[Curve]) -> pd.DataFrame:
+    """Tabulate the points of curves as curves.csv does.
+
+    Args:
+        curves: At least one.
+
+    Returns:
+        A row for each point, with the columns image, curve, share, logit and probability.
+    """
+    lengths = [len(curve.shares) for curve in curves]
+    images, kinds = (
+        pd.Categorical(values).repeat(lengths) for values in ([each[at] for each in curves] for at in (0, 2))
+    )
+    shares, logits, probabilities = (np.concatenate([each[at] for each in curves]) for at in (3, 4, 5))
+    return pd.DataFrame(
+        {"image": images, "curve": kinds, "share": shares, "logit": logits, "probability": probabilities}
+    )
 
 
-def _format_row(row: CurveRow) -> dict[str, str]:
+class DrawnCurves:
+    """The curves of the first `DRAWN` images."""
+
+    def __init__(self) -> None:
+        self._images: set[str] = set()
+        self._curves: list[Curve] = []
+
+    def add(self, curves: Sequence[Curve]) -> None:
+        """Take those of a batch that are drawn.
+
+        Args:
+            curves: Of the batch; those of one image are in one batch.
+        """
+        if len(self._images) < DRAWN:
+            names = dict.fromkeys(name_image(curve.image) for curve in curves)
+            new = set(list(names)[: DRAWN - len(self._images)])
+            self._images |= new
+            self._curves += [curve for curve in curves if name_image(curve.image) in new]
+
+    def tabulate(self) -> pd.DataFrame:
+        """Tabulate the points, see `tabulate_curves`."""
+        return tabulate_curves(self._curves)
+
+
+def _format_numbers(values: Sequence[float]) -> list[str]:
     """Seven significant digits; an empty cell where there is no value."""
-    numbers = {name: getattr(row, name) for name in ("share", "logit", "probability")}
-    names = {"image": row.image, "explainer": row.explainer, "curve": row.curve}
-    return names | {name: "" if value != value else f"{value:.7g}" for name, value in numbers.items()}
+    return ["" if value != value else f"{value:.7g}" for value in values]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seewhy.core.files import RunFolder
-from seewhy.core.types import Explanation
+from seewhy.core.types import Explanation, Prediction
 from seewhy.models.classifier import Passes
 from seewhy.runs.batch_results import BatchResults, ImageResult
 from seewhy.runs.journal import Journal
@@ -30,47 +30,59 @@ def write_tables(folder: RunFolder, journal: Journal) -> None:
 
     Args:
         folder: Where they are written.
-        journal: What they are made from, one batch in memory at a time.
+        journal: What they are made from; it is read once, one batch in memory at a time.
     """
-    predictions = (row for results in journal.read_batches() for image in results.images for row in _list_rows(image))
-    folder.write_csv("predictions.csv", PREDICTIONS, predictions)
-    folder.write_csv("metrics.csv", METRICS, _list_values(journal))
-    skipped = (entry._asdict() for results in journal.read_batches() for entry in results.skipped)
-    folder.write_csv("skipped.csv", SKIPPED, skipped)
-    labels = count_labels(journal)
-    if labels:
-        folder.write_csv("labels.csv", LABELS, labels)
+    labels = LabelCounts()
+    with (
+        folder.writing_csv("predictions.csv", PREDICTIONS) as predictions,
+        folder.writing_csv("metrics.csv", METRICS) as metrics,
+        folder.writing_csv("skipped.csv", SKIPPED) as skipped,
+    ):
+        for results in journal.read_batches():
+            for image in results.images:
+                labels.add(image.prediction)
+                for row in _list_rows(image):
+                    predictions.add(row)
+                for explanation in image.explanations:
+                    for row in _list_values(explanation):
+                        metrics.add(row)
+            for entry in results.skipped:
+                skipped.add(entry._asdict())
+    if labels.images:
+        folder.write_csv("labels.csv", LABELS, labels.list_rows())
 
 
-def count_labels(journal: Journal) -> list[dict[str, Any]]:
-    """Count for each label of several how often it is true, predicted, and both.
+class LabelCounts:
+    """How often each label of several is true of an image, predicted, and both."""
 
-    Args:
-        journal: Of the run.
+    def __init__(self) -> None:
+        self.images = 0
+        self.true, self.predicted, self.both = Counter[str](), Counter[str](), Counter[str]()
 
-    Returns:
-        A row for each label that is true of an image or predicted, by name; accuracy is the share of the images with
-        labels of which it is told right. Empty where classes exclude each other.
-    """
-    images, true, predicted, both = 0, Counter[str](), Counter[str](), Counter[str]()
-    for results in journal.read_batches():
-        for prediction in (image.prediction for image in results.images):
-            if prediction.true_labels is not None and prediction.labels is not None:
-                images += 1
-                true.update(prediction.true_labels)
-                predicted.update(prediction.labels)
-                both.update(set(prediction.true_labels) & set(prediction.labels))
-    return [
-        {
-            "label": label,
-            "images": images,
-            "true": true[label],
-            "predicted": predicted[label],
-            "both": both[label],
-            "accuracy": f"{1 - (true[label] + predicted[label] - 2 * both[label]) / images:.6f}",
-        }
-        for label in sorted({*true, *predicted})
-    ]
+    def add(self, prediction: Prediction) -> None:
+        """Count an image; one whose classes exclude each other does not count.
+
+        Args:
+            prediction: Of the image.
+        """
+        if prediction.true_labels is not None and prediction.labels is not None:
+            self.images += 1
+            self.true.update(prediction.true_labels)
+            self.predicted.update(prediction.labels)
+            self.both.update(set(prediction.true_labels) & set(prediction.labels))
+
+    def list_rows(self) -> Iterator[dict[str, Any]]:
+        """List the labels by name.
+
+        Yields:
+            A row for each label that is true of an image or predicted; accuracy is the share of the images with labels of
+            which it is told right.
+        """
+        for label in sorted({*self.true, *self.predicted}):
+            true, predicted, both = self.true[label], self.predicted[label], self.both[label]
+            accuracy = f"{1 - (true + predicted - 2 * both) / self.images:.6f}"
+            counts = {"images": self.images, "true": true, "predicted": predicted, "both": both}
+            yield {"label": label, **counts, "accuracy": accuracy}
 
 
 def _list_rows(image: ImageResult) -> Iterator[dict[str, Any]]:
@@ -101,17 +113,16 @@ def _format_probability(probability: float) -> str:
     return "" if probability != probability else f"{probability:.6f}"
 
 
-def _list_values(journal: Journal) -> Iterator[dict[str, Any]]:
-    for explanation in journal.read_explanations():
-        for metric, value in {**explanation.facts, **explanation.metrics}.items():
-            names = {
-                "image": explanation.name,
-                "explainer": explanation.explainer,
-                "parameters": explanation.parameters,
-                "target": explanation.target.name,
-                "target_policy": explanation.target.policy,
-            }
-            yield names | {"metric": metric, "value": repr(value)}
+def _list_values(explanation: Explanation) -> Iterator[dict[str, Any]]:
+    names = {
+        "image": explanation.name,
+        "explainer": explanation.explainer,
+        "parameters": explanation.parameters,
+        "target": explanation.target.name,
+        "target_policy": explanation.target.policy,
+    }
+    for metric, value in {**explanation.facts, **explanation.metrics}.items():
+        yield names | {"metric": metric, "value": repr(value)}
 
 
 @dataclass
