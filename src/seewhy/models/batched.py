@@ -137,6 +137,8 @@ def _measure(classifier: Classifier, image: Tensor, gradient: bool) -> int | Non
     before = math.inf
     for turn in range(ROUNDS + 1):
         for size in CANDIDATES.get(image.device.type, CANDIDATES["cpu"]) if not turn else list(seconds):
+            if not turn and classifier.folding.compiled is not None:
+                _time_pass(classifier, image, size, gradient)  # compiles
             spent = _time_pass(classifier, image, size, gradient)
             if spent is None:
                 seconds.pop(size, None)
@@ -205,10 +207,16 @@ def name_measurement(classifier: Classifier, image: Tensor, gradient: bool) -> s
         torch.__version__,
         autocast,
         classifier.channels_last,
-        "folded" if classifier.folding.enabled else "layer by layer",
+        _name_arithmetic(classifier),
         "gradient" if gradient else "forward",
     ]
     return " ".join(str(word) for word in words)
+
+
+def _name_arithmetic(classifier: Classifier) -> str:
+    if classifier.folding.compiled is not None:
+        return "compiled"
+    return "folded" if classifier.folding.enabled else "layer by layer"
 
 
 class BatchedEvaluator:

@@ -94,6 +94,7 @@ def build_classifier(
     influence_layer: Text | None = None,
     channels_last: bool = True,
     fold: bool = True,
+    compile: bool = False,
     width: Annotated[float, Gt(0), Le(64)] | None = None,
     arguments: Mapping[str, Any] | None = None,
     build: Text | None = None,
@@ -128,6 +129,7 @@ def build_classifier(
         channels_last: Whether the network runs in that order of memory.
         fold: Whether convolutions compute the batch normalisations and activations behind them while explaining: the
             same values up to rounding.
+        compile: Whether torch.compile computes passes in which nobody looks at a layer, while explaining.
         width: Multiplies the channels of networks that have such a setting.
         arguments: Further arguments of the class or function that builds the network.
         build: `module:name` of the user's own network, which the source imports.
@@ -219,6 +221,7 @@ def build_classifier(
         influence_layer=influence_layer,
         channels_last=channels_last,
         fold=fold,
+        compiled=compile,
         optimization=optimization,
         renewed=renewed,
     )

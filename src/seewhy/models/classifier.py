@@ -90,6 +90,7 @@ class Classifier(LightningModule):
         channels_last: Whether the network runs in that order of memory.
         fold: Whether convolutions compute the normalisations and activations behind them while the classifier is
             frozen.
+        compiled: Whether torch.compile computes passes in which nobody looks at a layer while the classifier is frozen.
         optimization: Optimiser and schedule; None for a classifier that is not trained.
         renewed: Names of the tensors of its head, where that begins at random beside trained weights.
     """
@@ -109,6 +110,7 @@ class Classifier(LightningModule):
         influence_layer: str | None = None,
         channels_last: bool = False,
         fold: bool = True,
+        compiled: bool = False,
         optimization: Optimization | AutoOptimization | None = None,
         renewed: Collection[str] = (),
     ) -> None:
@@ -130,7 +132,7 @@ class Classifier(LightningModule):
         self.batch_sizes: dict[str, int] = {}
         # no method: copies of the folding would keep this classifier alive
         self._read = functools.partial(read_outputs, outputs=facts.output_count, key=facts.output)
-        self.folding = Folding(self.network, fold, self._read)
+        self.folding = Folding(self.network, fold, self._read, compiled)
         self._depth = 0
         self.narrow: torch.dtype | None = None
         is_double = any(parameter.dtype == torch.float64 for parameter in network.parameters())

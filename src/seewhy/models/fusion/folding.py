@@ -14,6 +14,7 @@ from torch.autograd.graph import Node
 from seewhy.core.precision import compute_in_full
 from seewhy.models.fusion.attention import find_attentions, tokens_in_order
 from seewhy.models.fusion.chain import Chain, NetworkChanged, count_readers, fold_parameters
+from seewhy.models.fusion.compiled import CompiledNetwork
 from seewhy.models.fusion.convolution import read_activation
 from seewhy.models.fusion.internals import has_global_hooks, is_fusion_supported
 
@@ -34,18 +35,21 @@ class Folding:
 
     Attributes:
         chains: Its chains; None until `refresh` has looked for them.
+        compiled: The network under torch.compile, which computes in place of the chains where nobody looks at a layer.
 
     Args:
         network: The network.
         enabled: False computes layer by layer, as does a process in which fusion is off, see `is_fusion_supported`.
         read: Reads the outputs from what the network returns, given that and the number of images.
+        compiled: Whether torch.compile computes the passes in which nobody looks at a layer.
     """
 
-    def __init__(self, network: nn.Module, enabled: bool, read: Read) -> None:
+    def __init__(self, network: nn.Module, enabled: bool, read: Read, compiled: bool = False) -> None:
         self.network = network
         self.read = read
         self.enabled = enabled and is_fusion_supported()
         self.chains: list[Chain] | None = None
+        self.compiled = CompiledNetwork(network) if compiled else None
         self._attentions: list[nn.MultiheadAttention] = []
 
     def refresh(self, example: Callable[[], Tensor]) -> None:
@@ -84,7 +88,7 @@ class Folding:
         return folding
 
     def run(self, values: Tensor, rows: int | None = None) -> Tensor:
-        """Compute the network's result with its chains folded.
+        """Compute the network's result with its chains folded, or compiled where that is wanted and nobody looks at a layer.
 
         Args:
             values: Normalised images [n, channels, height, width].
@@ -93,22 +97,29 @@ class Folding:
         Returns:
             The logits [rows, classes].
         """
+        count = len(values) if rows is None else rows
+        if self.compiled is not None and self.compiled.is_usable():
+            return self.compiled.run(values, lambda returned: self.read(returned, count))
+        return self._run_folded(values, count)
+
+    def _run_folded(self, values: Tensor, rows: int) -> Tensor:
         try:
             with self._folded(), tokens_in_order(self._attentions if self.enabled else ()):
                 result = self.network(values)
         except NetworkChanged:
             self.chains = []
             result = self.network(values)
-        return self.read(result, len(values) if rows is None else rows)
+        return self.read(result, rows)
 
     @contextmanager
     def off(self) -> Iterator[None]:
         """Compute layer by layer inside the block."""
-        enabled, self.enabled = self.enabled, False
+        before = self.enabled, self.compiled
+        self.enabled, self.compiled = False, None
         try:
             yield
         finally:
-            self.enabled = enabled
+            self.enabled, self.compiled = before
 
     @contextmanager
     def _folded(self) -> Iterator[None]:
@@ -144,7 +155,7 @@ class Folding:
         fold_parameters(self.chains)
         try:
             with torch.no_grad(), _results_remembered(self.chains):
-                folded = self.run(example)
+                folded = self._run_folded(example, len(example))
             same = bool((folded - logits).abs().max() <= CLOSE * logits.abs().max())
         except RuntimeError:  # this build of torch does not fuse what others do
             same = False
