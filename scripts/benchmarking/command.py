@@ -164,8 +164,6 @@ def measured(options: argparse.Namespace, floors: list[str]) -> Iterator[Row]:
 
 
 def _peers(options: argparse.Namespace, subject: Subject, best: int, quick: bool) -> list[Peer]:
-    from torch import nn
-
     from benchmarking.peers import (
         cam_methods,
         captum_methods,
@@ -176,12 +174,12 @@ def _peers(options: argparse.Namespace, subject: Subject, best: int, quick: bool
     )
 
     size = subject.images.shape[-1]
-    pooled = any(isinstance(module, nn.MaxPool2d) for module in subject.classifier.modules())
+    network = subject.classifier.network
     makers = {
-        "captum": lambda: captum_methods.peers(best, quick, size, pooled),
+        "captum": lambda: captum_methods.peers(best, quick, size, network),
         "cams": lambda: cam_methods.peers(quick),
         "saliency": lambda: pair_methods.peers(best, quick),
-        "zennit": zennit_methods.peers,
+        "zennit": lambda: zennit_methods.peers(network),
         "xplique": lambda: xplique_methods.peers(quick, size),
         "quantus": lambda: quantus_metrics.peers(quick),
     }

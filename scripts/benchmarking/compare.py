@@ -14,6 +14,7 @@ from benchmarking.ordinary_pages import ordinary_pages
 from benchmarking.peers.peer import Peer, difference
 from benchmarking.row import DIFFER, Row
 from benchmarking.subject import Subject
+from seewhy.core.errors import Incompatible
 
 SHARE_OF_MEMORY = 0.8
 """Of the free memory that a peer may need to be run."""
@@ -52,6 +53,8 @@ def _row(subject: Subject, peer: Peer, repeats: int) -> Row:
     try:
         found = _compare(subject, peer)
         measured = in_turn({"ours": lambda: peer.ours(subject), "theirs": theirs}, repeats, subject.device)
+    except Incompatible as error:
+        return Row(**common, setting=setting, note=f"refused: {error}")  # type: ignore[arg-type]
     except Exception as error:
         words = traceback.format_exception_only(error)[-1].split("\n")[0]
         return Row(**common, setting=setting, note=f"theirs raises {words[:150]}")  # type: ignore[arg-type]

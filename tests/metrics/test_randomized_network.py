@@ -9,7 +9,7 @@ from scipy import stats
 from torch import nn
 
 from seewhy.metrics.randomisation import randomized_network
-from seewhy.metrics.randomisation.randomized_network import RandomizedNetwork, TwinCache, list_layers
+from seewhy.metrics.randomisation.randomized_network import RandomizedNetwork, TwinCache, draw_normal, list_layers
 from tiny import classifier_of, small_cnn
 
 LAYERS = ["fc3", "fc2", "fc1", "conv2", "conv1"]
@@ -141,3 +141,21 @@ def test_another_draw_of_one_object_is_that_of_an_object_of_its_own() -> None:
             each.randomize(*each.layers)
         expected = [parameter.clone() for parameter in other.copy.parameters()]
         assert all(map(torch.equal, network.copy.parameters(), expected))
+
+
+@pytest.mark.parametrize("count", [0, 1, 15, 16, 17, 64, 79, 80, 81, 128 + 5, 128 + 40])
+def test_numbers_drawn_in_blocks_are_those_of_one_call(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch draws sixteen at a time, and the last sixteen once more where they do not fit."""
+    monkeypatch.setattr(randomized_network, "BLOCK", 64)
+    drawn = draw_normal(torch.empty(count), torch.Generator().manual_seed(5), (0.3, 1.7))
+    whole = torch.randn(count, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    assert torch.equal(drawn, (0.3 + 1.7 * whole).float())
+
+
+def test_a_large_parameter_is_drawn_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    randn = torch.randn
+    monkeypatch.setattr(torch, "randn", lambda count, **rest: sizes.append(count) or randn(count, **rest))
+    draw_normal(torch.empty(3, 70_000), torch.Generator().manual_seed(5), (0.0, 1.0))
+    assert max(sizes) < randomized_network.BLOCK + randomized_network.LEAST
+    assert sum(sizes) == 210_000

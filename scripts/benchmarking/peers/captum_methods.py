@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -60,12 +61,19 @@ def call(make: Callable[[Any, Subject], Any], reduce: Callable[[Tensor], Tensor]
     return maps
 
 
-def one_pass(pooled: bool) -> list[Peer]:
+def one_pass(network: nn.Module) -> list[Peer]:
     """Methods of one pass forwards and backwards: Captum has no batch size for them.
 
     Its DeepLift is wrong on batches that pass a max pooling, and left out there.
     """
-    rewritten = "ReLU6 rewritten as min(ReLU, 6), else it is passed over"
+    kinds = {type(module) for module in network.modules()}
+    clipped, normalised = nn.ReLU6 in kinds, any(issubclass(kind, nn.LayerNorm) for kind in kinds)
+    rewritten = "ReLU6 rewritten as min(ReLU, 6), else it is passed over" if clipped else ""
+    multipliers = _peer(DeepLift(), "DeepLift", deep_lift, note="given a rule for ReLU6" if clipped else "")
+    if normalised:
+        multipliers = replace(
+            multipliers, tolerance=None, note="has no rule for attention and layer normalisation: other values"
+        )
     return [
         _peer(Saliency(), "Saliency", call(lambda attr, s: attr.Saliency(s.plain), largest)),
         _peer(InputXGradient(), "InputXGradient", call(lambda attr, s: attr.InputXGradient(s.plain), total)),
@@ -81,7 +89,7 @@ def one_pass(pooled: bool) -> list[Peer]:
             call(lambda attr, s: attr.Deconvolution(s.rectified), total),
             note=rewritten,
         ),
-        *([] if pooled else [_peer(DeepLift(), "DeepLift", deep_lift, note="given a rule for ReLU6")]),
+        *([] if nn.MaxPool2d in kinds else [multipliers]),
         _peer(GradCam(), "LayerGradCam", grad_cam),
         _peer(
             GuidedGradCam(),
@@ -246,7 +254,7 @@ def superpixels(name: str, samples: int, per_pass: int) -> Call:
     return theirs
 
 
-def peers(best: int, quick: bool, size: int, pooled: bool) -> list[Peer]:
-    """All of them; `best` is the batch size of the fastest bare pass, `pooled` whether the network has a max pooling."""
+def peers(best: int, quick: bool, size: int, network: nn.Module) -> list[Peer]:
+    """All of them; `best` is the batch size of the fastest bare pass of the network."""
     window, stride = (size // 4, size // 8) if quick else (max(4, size // 14), max(2, size // 14))
-    return [*one_pass(pooled), *paths(best, quick), *regions(best, quick, window, stride)]
+    return [*one_pass(network), *paths(best, quick), *regions(best, quick, window, stride)]

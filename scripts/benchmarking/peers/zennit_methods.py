@@ -60,12 +60,12 @@ def rectified(name: str) -> Call:
     return maps
 
 
-def peers() -> list[Peer]:
-    """All of them."""
+def peers(network: nn.Module) -> list[Peer]:
+    """All of them, for this network."""
+    note = "ReLU6 rewritten as min(ReLU, 6)" if any(type(module) is nn.ReLU6 for module in network.modules()) else ""
     single = "float32; equality in double precision is tested"
     found = [Peer("lrp", "zennit", "EpsilonGammaBox", mine(Lrp()), relevance(), 5e-2, note=single)]
     changed = {"GuidedBackprop": GuidedBackprop(), "DeconvNet": Deconvolution()}
     for name, ours in changed.items():
-        note = "ReLU6 rewritten as min(ReLU, 6)"
         found.append(Peer(ours.name, "zennit", name, mine(ours), rectified(name), 1e-3, note=note, images=16))
     return found

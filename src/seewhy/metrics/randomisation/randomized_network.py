@@ -24,6 +24,9 @@ Moments: TypeAlias = tuple[float, float]
 CACHED = 2**25
 """Random parameters that are cached for a classifier (128 MiB): those of larger networks are drawn again each time."""
 
+BLOCK, LEAST = 2**16, 16
+"""Numbers that are drawn in one call, a multiple of 16, and the least of the last call: torch draws sixteen at a time."""
+
 
 class RandomizedNetwork:
     """A copy of a classifier with random parameters in some layers; the classifier itself is never touched.
@@ -137,13 +140,33 @@ class TwinCache:
         moments = moments or measure_moments(original)
         drawn = self._drawn.get((stream, name))
         if drawn is None or drawn[0] != moments:
-            noise = torch.randn(original.shape, generator=_build_generator(stream, name), dtype=torch.float64)
-            drawn = moments, (moments[0] + moments[1] * noise).to(original)
+            drawn = moments, draw_normal(original, _build_generator(stream, name), moments)
             new = 0 if (stream, name) in self._drawn else original.numel()
             if self._numbers + new <= CACHED:
                 self._numbers += new
                 self._drawn[stream, name] = drawn
         return drawn[1]
+
+
+def draw_normal(like: Tensor, generator: torch.Generator, moments: Moments) -> Tensor:
+    """Draw numbers of a normal distribution in double precision, of which a block at a time is in memory.
+
+    Args:
+        like: The tensor whose shape, type and device the result has.
+        generator: Of the processor; the numbers are those of one call of `torch.randn`.
+        moments: Mean and standard deviation.
+
+    Returns:
+        The numbers, rounded to the type of `like`.
+    """
+    mean, deviation = moments
+    drawn = torch.empty(like.shape, dtype=like.dtype)
+    flat = drawn.view(-1)
+    starts = list(range(0, len(flat) - LEAST, BLOCK)) or [0]
+    for start, stop in zip(starts, [*starts[1:], len(flat)], strict=True):
+        noise = torch.randn(stop - start, generator=generator, dtype=torch.float64)
+        flat[start:stop] = noise.mul_(deviation).add_(mean)
+    return drawn.to(like.device)
 
 
 def measure_moments(values: Tensor) -> Moments:
