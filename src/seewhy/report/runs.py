@@ -117,8 +117,8 @@ def read_run(folder: Path, record: dict[str, Any]) -> Run:
         predictions = pd.read_csv(folder / "predictions.csv", dtype=str, keep_default_na=False)
         metrics, predictions = restore_table(metrics), restore_table(predictions).set_index("image")
         explained = sort_explanations(predictions[predictions["target"] != ""])
-        _check_repeats(explained.index, folder / "predictions.csv")
-        _check_repeats(metrics[["image", "explainer", "metric"]].agg(", ".join, axis=1), folder / "metrics.csv")
+        _check_repeats(explained.index.to_frame(), folder / "predictions.csv")
+        _check_repeats(metrics[["image", "explainer", "metric"]], folder / "metrics.csv")
         run = Run(folder, record, metrics, explained, read_metric_facts(folder))
         _ = run.explainer, run.model
         _check_numbers(metrics, ("value",), folder / "metrics.csv")
@@ -130,11 +130,12 @@ def read_run(folder: Path, record: dict[str, Any]) -> Run:
     return run
 
 
-def _check_repeats(names: pd.Index | pd.Series, path: Path) -> None:
+def _check_repeats(names: pd.DataFrame, path: Path) -> None:
     """UserError where a row is there twice."""
     repeated = names[names.duplicated()]
     if len(repeated):
-        raise UserError(f"{path} has two rows of {str(repeated.to_numpy()[0])[:80]!a}; the table was edited or damaged")
+        first = ", ".join(map(str, repeated.iloc[0]))
+        raise UserError(f"{path} has two rows of {first[:80]!a}; the table was edited or damaged")
 
 
 def _check_numbers(table: pd.DataFrame, columns: Sequence[str], path: Path) -> None:
