@@ -157,7 +157,7 @@ def measured(options: argparse.Namespace, floors: list[str]) -> Iterator[Row]:
     if "scaling" in options.parts:
         yield from scaling.scaling_rows(options.device, quick, options.threads)
     if "start" in options.parts:
-        yield from start.start_rows(options.models[0], 1 if quick else options.repeats)
+        yield from start.start_rows(options.models[0], 1 if quick else options.repeats, torch.get_num_threads())
     if "data" in options.parts:
         for explainer, count in data_path.RUNS["quick" if quick else "full"].items():
             yield from data_path.data_rows(options.models[0], count, explainer)

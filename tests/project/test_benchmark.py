@@ -16,12 +16,15 @@ from benchmarking.methods import NAMES, QUICK_NAMES, cheap, images_for
 from benchmarking.metrics import metric_rows
 from benchmarking.over_floor import over_floor
 from benchmarking.page import read_csv
+from benchmarking.peers import captum_methods
 from benchmarking.peers.peer import Peer, difference
 from benchmarking.row import Row
 from benchmarking.scaling import Line, lines_of
 from benchmarking.script import run_command
 from benchmarking.subject import Subject, explainer_named
+from torch import nn
 
+from seewhy.core.errors import Incompatible
 from seewhy.explainers.captum_adapter import Captum
 from seewhy.explainers.gradient import Saliency
 from seewhy.explainers.integrated_gradients import IntegratedGradients
@@ -143,6 +146,39 @@ def test_each_network_has_its_goals() -> None:
     assert verdicts["every attribution method at most 1.10 x its floor on second"] == "misses"
 
 
+def test_a_peer_is_beaten_network_by_network() -> None:
+    rows = [
+        Row("peer", net, "saliency", "captum: Saliency, defaults", ratio=1 + at) for net, at in (("a", 1), ("b", -0.1))
+    ]
+    verdicts = {goal.wanted: goal.verdict for goal in goals(rows, "cpu")}
+    wanted = "never slower than Captum's defaults"
+    assert (verdicts[f"{wanted} on a"], verdicts[f"{wanted} on b"]) == ("holds", "misses")
+    assert {goal.wanted: goal.verdict for goal in goals(rows[:1], "cpu")}[wanted] == "holds"
+
+
+@pytest.mark.parametrize(
+    ("network", "notes"),
+    [
+        (
+            nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU6()),
+            {"guided_backprop": "ReLU6", "deep_lift": "given a rule for ReLU6"},
+        ),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), {"guided_backprop": "", "deep_lift": ""}),
+        (nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4)), {"deep_lift": "has no rule for attention"}),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2)), {}),
+    ],
+    ids=["ReLU6", "ReLU", "tokens", "maximum"],
+)
+def test_a_peer_says_what_was_changed_for_this_network(network: nn.Module, notes: dict[str, str]) -> None:
+    peers = {peer.method: peer for peer in captum_methods.peers(4, True, 32, network)}
+    for method, words in notes.items():
+        assert peers[method].note.startswith(words)
+        assert bool(peers[method].note) == bool(words)
+    assert ("deep_lift" in peers) == (nn.MaxPool2d not in map(type, network))
+    if "deep_lift" in peers:
+        assert (peers["deep_lift"].tolerance is None) == any(isinstance(each, nn.LayerNorm) for each in network)
+
+
 def test_a_long_call_has_one_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     one = subject(1)
     made: list[int] = []
@@ -191,6 +227,9 @@ def test_peers_that_are_missing_too_large_broken_or_wrong_are_named() -> None:
     def maps(found: Subject) -> torch.Tensor:
         return found.images.sum(1)
 
+    def refused(found: Subject) -> torch.Tensor:
+        raise Incompatible("it needs rectifiers")
+
     def broken(found: Subject) -> torch.Tensor:
         raise ValueError("no such layer")
 
@@ -200,6 +239,7 @@ def test_peers_that_are_missing_too_large_broken_or_wrong_are_named() -> None:
         Peer("saliency", "torch", "", maps, broken, 1e-3),
         Peer("saliency", "torch", "", maps, lambda found: 2 * maps(found), 1e-3),
         Peer("saliency", "torch", "", maps, maps, 1e-3),
+        Peer("saliency", "torch", "", refused, maps, 1e-3),
     ]
     rows = list(peer_rows(subject(), peers, repeats=1))
     notes = [row.note for row in rows]
@@ -209,6 +249,7 @@ def test_peers_that_are_missing_too_large_broken_or_wrong_are_named() -> None:
     assert notes[2] == "theirs raises ValueError: no such layer"
     assert notes[3].startswith("VALUES DIFFER")
     assert (notes[4], rows[4].difference) == ("", 0)
+    assert notes[5] == "refused: it needs rectifiers"
 
 
 def test_goals_hold_miss_or_are_not_measured() -> None:

@@ -206,8 +206,9 @@ def test_a_number_is_that_of_the_result(document: str, words: str, read: Callabl
 
 def test_every_method_in_a_shorter_time_means_every_row() -> None:
     """The sentence says `every method`: the goal holds in all of its rows."""
-    assert re.search(r"never slower than Captum's defaults \| holds \|", BENCHMARK)
-    assert re.search(r"faster than Quantus on every other metric that both have \| holds \|", BENCHMARK)
+    where = r"on efficientnet_lite0 \| holds \|"
+    assert re.search(rf"never slower than Captum's defaults {where}", BENCHMARK)
+    assert re.search(rf"faster than Quantus on every other metric that both have {where}", BENCHMARK)
 
 
 TRAINED = {

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarking.peers.captum_methods import mine
@@ -30,11 +32,26 @@ def grad_cam(name: str, early: bool = False) -> Call:
 
         layer = EARLY.get(subject.classifier.name, subject.layer) if early else subject.layer
         module = subject.plain.network.get_submodule(layer)
-        with contextlib.redirect_stderr(io.StringIO()), getattr(library, name)(subject.plain, [module]) as cam:
+        cam_of, grid = getattr(library, name), to_grid(subject.plain.network)
+        with contextlib.redirect_stderr(io.StringIO()), cam_of(subject.plain, [module], reshape_transform=grid) as cam:
             wanted = [ClassifierOutputTarget(int(target)) for target in subject.targets]
             return torch.from_numpy(np.asarray(cam(subject.images.clone().requires_grad_(), wanted)))
 
     return maps
+
+
+def to_grid(network: nn.Module) -> Callable[[Tensor], Tensor] | None:
+    """What pytorch_grad_cam asks of the user for a vision transformer of timm: tokens as a map; None for other networks."""
+    first = getattr(network, "num_prefix_tokens", None)
+    if first is None:
+        return None
+
+    def arrange(tokens: Tensor) -> Tensor:
+        patches = tokens[:, first:].transpose(1, 2)
+        side = math.isqrt(patches.shape[2])
+        return patches.reshape(*patches.shape[:2], side, side)
+
+    return arrange
 
 
 def torchcam(name: str, early: bool = False, **options: Any) -> Call:
