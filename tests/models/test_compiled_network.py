@@ -98,6 +98,14 @@ def test_other_outputs_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
         classifier(random_images(1, 32))
 
 
+def test_in_a_shorter_type_outputs_may_differ_as_it_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda network: lambda values: 1.01 * network(values))
+    plain = small_cnn()
+    classifier = Classifier(plain.network.float(), plain.facts, name="compiled", compiled=True).float().eval()
+    with torch.autocast("cpu", torch.bfloat16), classifier.frozen(), torch.no_grad():
+        classifier(random_images(1, 32).float())
+
+
 def test_a_machine_that_cannot_compile_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(network: nn.Module) -> Callable[[Tensor], Any]:
         def run(values: Tensor) -> Any:
