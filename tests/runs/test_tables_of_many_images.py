@@ -4,6 +4,7 @@ import csv
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pandas as pd
 import pytest
 
 from journals import PLAN, write_journal
-from seewhy.plots.curves import GRID, resample_curves
+from seewhy.plots.curves import GRID, draw_curves, resample_curves
 from seewhy.runs import logged_results, scores, stored_json
 from seewhy.runs.batch_results import BatchResults, Curve
 from seewhy.runs.journal import Journal
@@ -56,6 +57,26 @@ def test_all_tables_are_written_in_one_reading(tmp_path: Path, reads: list[int])
         "skipped.csv",
         "curves.csv",
     }
+
+
+def test_the_figure_counts_measured_images_also_of_batches_without_curves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal, headings = write_journal(tmp_path), []
+    explained = {each.image_name for each in journal.read_explanations() if each.metrics}
+    curves = [results.curves for results in journal.read_batches()]
+    assert [bool(each) for each in curves] == [True, False, False]
+    assert len(explained) > len({each.image for each in curves[0]})
+    for number in (0, 2):  # the curves are in the last batch
+        results = journal.read(number)
+        assert results is not None
+        journal.write(number, replace(results, curves=curves[0] if number else []))
+    draw = draw_curves
+    monkeypatch.setattr(
+        "seewhy.plots.curves.draw_curves", lambda table, words, seed: headings.append(words) or draw(table, words, seed)
+    )
+    write_curves(journal.folder, journal, "a heading")
+    assert headings == [f"a heading, {len(explained)} images"]
 
 
 def test_a_row_is_a_point_and_names_are_quoted(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 
 import numpy as np
@@ -11,7 +11,7 @@ import pandas as pd
 from seewhy.core.cells import quote_cell
 from seewhy.core.files import RunFolder
 from seewhy.core.target_choice import name_image
-from seewhy.runs.batch_results import Curve, CurveRow
+from seewhy.runs.batch_results import BatchResults, Curve, CurveRow
 from seewhy.runs.journal import Journal
 from seewhy.statistics.schema import MetricFact, write_metric_facts
 from seewhy.statistics.summary import summarise_metrics, summarise_targets
@@ -60,7 +60,14 @@ def write_curves(folder: RunFolder, journal: Journal, heading: str, seed: int = 
         heading: Of the figure; the number of images is added.
         seed: Of the bootstrap.
     """
-    batches = journal.read_batches()
+    measured: set[str] = set()
+
+    def read() -> Iterator[BatchResults]:
+        for results in journal.read_batches():
+            measured.update(each.image_name for each in results.explanations if each.metrics)
+            yield results
+
+    batches = read()
     first = next((results for results in batches if results.curves), None)
     if first is None:
         return
@@ -68,10 +75,8 @@ def write_curves(folder: RunFolder, journal: Journal, heading: str, seed: int = 
     from seewhy.plots.curves import draw_curves
 
     drawn = DrawnCurves()
-    measured: set[str] = set()
     with folder.writing_csv("curves.csv", CurveRow._fields) as table:
         for results in chain((first,), batches):
-            measured.update(each.image_name for each in results.explanations if each.metrics)
             drawn.add(results.curves)
             for curve in results.curves:
                 table.add_numbers(curve[:3], zip(*map(_format_numbers, curve[3:]), strict=True))
