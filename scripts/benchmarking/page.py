@@ -53,8 +53,13 @@ def join(earlier: Sequence[Row], rows: Sequence[Row], names: Mapping[str, Sequen
         rows: Measured now.
         names: For a part the names that there are today, in their order; rows of others go.
     """
-    again = {(row.part, row.model, row.name) for row in rows}
-    kept = [row for row in earlier if (row.part, row.model, row.name) not in again]
+
+    def identify(row: Row) -> tuple[str, str, str, str]:
+        library = row.setting.partition(":")[0] if row.part == "peer" else ""  # each can be measured without the others
+        return row.part, row.model, row.name, library
+
+    again = set(map(identify, rows))
+    kept = [row for row in earlier if identify(row) not in again]
     joined = [row for row in [*kept, *rows] if row.part not in names or row.name in names[row.part]]
     parts, models = (list(dict.fromkeys(getattr(row, key) for row in joined)) for key in ("part", "model"))
 

@@ -15,7 +15,7 @@ from benchmarking.goals import goals
 from benchmarking.methods import NAMES, QUICK_NAMES, cheap, images_for
 from benchmarking.metrics import metric_rows
 from benchmarking.over_floor import over_floor
-from benchmarking.page import read_csv
+from benchmarking.page import join, read_csv
 from benchmarking.peers import captum_methods
 from benchmarking.peers.peer import Peer, difference
 from benchmarking.row import Row
@@ -144,6 +144,19 @@ def test_each_network_has_its_goals() -> None:
     verdicts = {goal.wanted: goal.verdict for goal in goals(rows, "cpu")}
     assert verdicts["every attribution method at most 1.10 x its floor on first"] == "holds"
     assert verdicts["every attribution method at most 1.10 x its floor on second"] == "misses"
+
+
+def test_a_library_that_is_measured_again_leaves_the_rows_of_the_others() -> None:
+    def row(setting: str, ratio: float, part: str = "peer") -> Row:
+        return Row(part, "net", "saliency", setting, ratio=ratio)
+
+    earlier = [row("captum: one", 1), row("captum: two", 1), row("zennit: one", 1), row("reduction=max", 1, "method")]
+    found = join(earlier, [row("captum: three", 2), row("reduction=sum", 2, "method")], {"method": ["saliency"]})
+    assert [(each.setting, each.ratio) for each in found] == [
+        ("zennit: one", 1),
+        ("captum: three", 2),
+        ("reduction=sum", 2),
+    ]
 
 
 def test_a_peer_is_beaten_network_by_network() -> None:
