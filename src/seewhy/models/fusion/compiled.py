@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -56,7 +57,8 @@ class CompiledNetwork:
         if self._passes is None:
             self._passes = torch.compile(self.network)
         try:
-            with torch.compiler.set_stance("default"):
+            with torch.compiler.set_stance("default"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # those of the compiler, which looks at gradients of what is no leaf
                 outputs = read(self._passes(values))
         except UserError:
             raise
