@@ -49,10 +49,8 @@ def goals(rows: Rows, device: str) -> list[Goal]:
 
 def _over_floor(rows: Rows, limit: float) -> list[Goal]:
     """The goals of methods and metrics, network by network."""
-    measured = list(dict.fromkeys(row.model for row in rows if row.part in ("method", "metric")))
     listed: list[Goal] = []
-    for model in measured or [""]:
-        of_model, where = [row for row in rows if row.model == model], f" on {model}" if len(measured) > 1 else ""
+    for where, of_model in _by_network([row for row in rows if row.part in ("method", "metric")]):
         methods, metrics = _part(of_model, "method"), _part(of_model, "metric")
         listed += [
             _all(f"every attribution method at most {limit:.2f} x its floor{where}", methods, limit.__ge__),
@@ -64,10 +62,15 @@ def _over_floor(rows: Rows, limit: float) -> list[Goal]:
 
 def _each(wanted: str, rows: Rows, holds: Callable[[float], bool]) -> list[Goal]:
     """A goal beside a peer, network by network where there are several."""
+    return [_all(f"{wanted}{where}", of_model, holds) for where, of_model in _by_network(rows)]
+
+
+def _by_network(rows: Rows) -> list[tuple[str, Rows]]:
+    """(` on <network>`, its rows) of each network; nothing is said where there are not several."""
     models = list(dict.fromkeys(row.model for row in rows))
     if len(models) < 2:
-        return [_all(wanted, rows, holds)]
-    return [_all(f"{wanted} on {model}", [row for row in rows if row.model == model], holds) for model in models]
+        return [("", rows)]
+    return [(f" on {model}", [row for row in rows if row.model == model]) for model in models]
 
 
 def _part(rows: Rows, part: str) -> Rows:
