@@ -112,7 +112,7 @@ ELSEWHERE = {
     r"transformer Captum takes ([\d.]+) to ([\d.]+) times": ("vit_tiny_patch16_224", "captum"),
     r"and Quantus ([\d.]+) to ([\d.]+) times\. So": ("vit_tiny_patch16_224", "quantus"),
 }
-"""A peer on networks with nothing to fold."""
+"""A peer on networks without normalisations to fold."""
 HOURS = {
     r"\| predictions and saliency \| 1 \+ 1": (1, 1),
     r"50 steps \| 2 \+ 50": (2, 50),
