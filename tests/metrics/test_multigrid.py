@@ -5,7 +5,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from seewhy.metrics import imputation
+from seewhy.metrics import imputation, multigrid
 from seewhy.metrics.imputation import draw_noise, impute_images
 from seewhy.metrics.multigrid import build_grids, fill_hidden, run_cycle
 
@@ -44,8 +44,12 @@ def make_holes(height: int, width: int) -> dict[str, NDArray[np.bool_]]:
     }
 
 
-@pytest.mark.parametrize(("height", "width", "channels"), [(33, 47, 3), (8, 8, 1), (16, 40, 4), (5, 61, 2), (64, 1, 3), (1, 9, 5)])
-def test_it_is_the_dense_solution_in_both_precisions(height: int, width: int, channels: int) -> None:
+SHAPES = [(33, 47, 3), (8, 8, 1), (16, 40, 4), (5, 61, 2), (64, 1, 3), (1, 9, 5)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_it_is_the_dense_solution_in_both_precisions(shape: tuple[int, int, int]) -> None:
+    height, width, channels = shape
     image = np.random.default_rng(3).random((height, width, channels))
     for form, hidden in make_holes(height, width).items():
         if not hidden.any() or hidden.all():
@@ -63,7 +67,9 @@ def test_a_large_hole_is_filled_with_the_one_value_that_is_seen() -> None:
     image[17, 120] = [0.1, 0.5, 0.9]
     hidden = np.ones(image.shape[:2], dtype=np.bool_)
     hidden[17, 120] = False
-    np.testing.assert_allclose(fill_hidden(image, hidden), np.broadcast_to(image[17, 120], image.shape), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(
+        fill_hidden(image, hidden), np.broadcast_to(image[17, 120], image.shape), rtol=0, atol=1e-5
+    )
 
 
 def test_a_ramp_goes_on_over_a_large_hole() -> None:
@@ -75,7 +81,8 @@ def test_a_ramp_goes_on_over_a_large_hole() -> None:
     np.testing.assert_allclose(fill_hidden(image, hidden)[:, 75, 0], np.linspace(0, 1, 181), rtol=0, atol=1e-2)
     hidden[:, :2] = hidden[:, -2:] = True  # whole rows: only the ramp keeps the mean of its neighbours
     hidden[:3] = hidden[-3:] = False
-    np.testing.assert_allclose(fill_hidden(image, hidden)[:, :, 0].T, np.tile(np.linspace(0, 1, 181), (150, 1)), rtol=0, atol=1e-9)
+    ramp = np.tile(np.linspace(0, 1, 181), (150, 1))
+    np.testing.assert_allclose(fill_hidden(image, hidden)[:, :, 0].T, ramp, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("form", make_holes(40, 40))
@@ -84,23 +91,21 @@ def test_a_cycle_is_symmetric_and_positive(form: str) -> None:
     grids = build_grids(hidden, 1)
     mask = grids[0].mask
     first, second = np.random.default_rng(5).standard_normal((2, *mask.shape)).astype(np.float32) * mask
-    there, back = (np.vdot(other, run_cycle(grids, one).astype(np.float64)) for one, other in ((first, second), (second, first)))
+    pairs = ((first, second), (second, first))
+    there, back = (np.vdot(other, run_cycle(grids, one).astype(np.float64)) for one, other in pairs)
     size = np.vdot(first, run_cycle(grids, first).astype(np.float64))
     assert size > 0
     assert abs(there - back) < 1e-4 * size
 
 
 def test_few_steps_are_needed_however_large_the_hole_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    import seewhy.metrics.multigrid as module
-
     cycles = []
-    original = run_cycle
 
-    def count(grids: list[module.Grid], right: NDArray[np.float32]) -> NDArray[np.float32]:
+    def count(grids: list[multigrid.Grid], right: NDArray[np.float32]) -> NDArray[np.float32]:
         cycles.append(right.shape)
-        return original(grids, right)
+        return run_cycle(grids, right)
 
-    monkeypatch.setattr(module, "run_cycle", count)
+    monkeypatch.setattr(multigrid, "run_cycle", count)
     counts = []
     for side in (32, 64, 256):
         cycles.clear()
@@ -113,10 +118,13 @@ def test_few_steps_are_needed_however_large_the_hole_is(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_large_systems_are_those_of_the_sparse_factors_each_alone(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_systems_are_those_of_the_sparse_factors_each_alone(
+    threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     images = torch.rand(3, 3, 96, 70, generator=torch.Generator().manual_seed(1))
-    hidden = torch.rand(3, 96, 70, generator=torch.Generator().manual_seed(2)) < torch.tensor([0.4, 0.6, 0.95])[:, None, None]
+    shares = torch.tensor([0.4, 0.6, 0.95])[:, None, None]
+    hidden = torch.rand(3, 96, 70, generator=torch.Generator().manual_seed(2)) < shares
     noises = torch.stack([draw_noise(image.shape, torch.Generator().manual_seed(7)) for image in images])
     found = impute_images(list(images), hidden, list(noises))
     for place in range(3):

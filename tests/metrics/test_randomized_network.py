@@ -3,6 +3,7 @@
 import gc
 import weakref
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -143,19 +144,29 @@ def test_another_draw_of_one_object_is_that_of_an_object_of_its_own() -> None:
         assert all(map(torch.equal, network.copy.parameters(), expected))
 
 
-@pytest.mark.parametrize("count", [0, 1, 15, 16, 17, 64, 79, 80, 81, 128 + 5, 128 + 40])
-def test_numbers_drawn_in_blocks_are_those_of_one_call(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch draws sixteen at a time, and the last sixteen once more where they do not fit."""
+@pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 128 + 5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_numbers_drawn_in_blocks_are_those_of_one_call(
+    count: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(randomized_network, "BLOCK", 64)
-    drawn = draw_normal(torch.empty(count), torch.Generator().manual_seed(5), (0.3, 1.7))
-    whole = torch.randn(count, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-    assert torch.equal(drawn, (0.3 + 1.7 * whole).float())
+    drawn = draw_normal(torch.empty(count, dtype=dtype), np.random.default_rng(5), (0.3, 1.7))
+    whole = torch.from_numpy(np.random.default_rng(5).standard_normal(count, dtype=np.float32)).double()
+    torch.testing.assert_close(
+        drawn.double(), 0.3 + 1.7 * whole, rtol=0, atol=1e-15 if dtype == torch.float64 else 1e-6
+    )
 
 
-def test_a_large_parameter_is_drawn_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_parameter_is_drawn_block_by_block() -> None:
     sizes: list[int] = []
-    randn = torch.randn
-    monkeypatch.setattr(torch, "randn", lambda count, **rest: sizes.append(count) or randn(count, **rest))
-    draw_normal(torch.empty(3, 70_000), torch.Generator().manual_seed(5), (0.0, 1.0))
-    assert max(sizes) < randomized_network.BLOCK + randomized_network.LEAST
+
+    class Counted(np.random.Generator):
+        def standard_normal(self, size: int, **rest: object) -> object:  # type: ignore[override]
+            sizes.append(size)
+            return super().standard_normal(size, **rest)  # type: ignore[call-overload]
+
+    drawn = draw_normal(torch.empty(3, 70_000), Counted(np.random.PCG64(5)), (2.0, 3.0))
+    assert max(sizes) == randomized_network.BLOCK
     assert sum(sizes) == 210_000
+    assert abs(float(drawn.mean()) - 2) < 6 * 3 / 210_000**0.5
+    assert abs(float(drawn.std()) - 3) < 6 * 3 / (2 * 210_000) ** 0.5

@@ -130,8 +130,8 @@ def _halve(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 def _solve(image: NDArray[Any], hidden: NDArray[np.bool_]) -> NDArray[np.float64]:
     """The image [channels, height, width] with its hidden pixels filled, by the solver that takes less time."""
     if np.count_nonzero(hidden) > max(FEW, hidden.size * SMALL_SHARE):
-        return fill_hidden(np.ascontiguousarray(image.transpose(1, 2, 0)), hidden).transpose(2, 0, 1)
-    filled = image.astype(np.float64)
+        return np.moveaxis(fill_hidden(np.ascontiguousarray(np.moveaxis(image, 0, 2)), hidden), 2, 0)
+    filled: NDArray[np.float64] = image.astype(np.float64)
     if hidden.any():
         filled[:, hidden] = _eliminate(filled, hidden)
     return filled

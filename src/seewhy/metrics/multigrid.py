@@ -1,8 +1,8 @@
 """The system of noisy linear imputation, solved by conjugate gradients with one multigrid cycle a step.
 
 With the window w = [1, 2, 1] / 4 along both sides, S the blur with w (nothing beyond the border) and D = S 1, every hidden
-pixel p solves (D v - S v)_p = 0: it is the weighted mean of its eight neighbours inside of the image. Among the hidden pixels
-that is a symmetric and positive definite matrix, which is never written down: a product with it is one blur.
+pixel p solves (D v - S v)_p = 0: it is the weighted mean of its eight neighbours inside of the image. Among the hidden
+pixels that is a symmetric and positive definite matrix, which is never written down: a product with it is one blur.
 
 Tatebe: The multigrid preconditioned conjugate gradient method, Copper Mountain conference on multigrid methods, 1993.
 """
@@ -33,7 +33,7 @@ RELIABLE = 1e-5
 """How far the steps of one solution in single precision may shrink; what is left is taken from a new residual."""
 
 
-def fill_hidden(image: Floats, hidden: Mask) -> Floats:
+def fill_hidden(image: Floats, hidden: Mask) -> NDArray[np.float64]:
     """Give each hidden pixel the weighted mean of its neighbours, those beside counting twice those at the corners.
 
     Steps are computed in float32, the solution and its residual in float64: a float64 image is solved to 1e-12, a float32
@@ -47,7 +47,7 @@ def fill_hidden(image: Floats, hidden: Mask) -> Floats:
         float64 [height, width, channels]: `image` where it is visible.
     """
     if not hidden.any():
-        return image.astype(np.float64)
+        return np.array(image, dtype=np.float64)
     channels = image.shape[2]
     grids = build_grids(hidden, channels)
     top = grids[0]
@@ -58,13 +58,12 @@ def fill_hidden(image: Floats, hidden: Mask) -> Floats:
     inside = padded[: hidden.shape[0], : hidden.shape[1]]
     inside[...] = seen
     np.add(inside, np.tile(mean, hidden.shape[1]).reshape(-1, channels), out=inside, where=unknown)
-    blurred, held = np.empty((2, *padded.shape))
+    held = np.empty_like(padded)
     residual, tolerance = np.empty(padded.shape, dtype=np.float32), TOLERANCE[image.dtype]
     largest, before = np.inf, np.inf
     while largest >= tolerance and not largest > before / 2:  # not where rounding is what is left
-        cv2.sepFilter2D(padded, cv2.CV_64F, WINDOW, WINDOW, dst=blurred, borderType=cv2.BORDER_CONSTANT)
         np.multiply(padded, top.diagonal, out=held)
-        np.subtract(blurred, held, out=residual, casting="same_kind")
+        np.subtract(_blur(padded), held, out=residual, casting="same_kind")
         np.multiply(residual, top.mask, out=residual)
         before = largest
         steps, largest = _descend(grids, residual, tolerance)
@@ -135,9 +134,7 @@ def build_grids(hidden: Mask, channels: int) -> list[Grid]:
     return grids
 
 
-def _descend(
-    grids: list[Grid], residual: NDArray[np.float32], tolerance: float
-) -> tuple[NDArray[np.float32], float]:
+def _descend(grids: list[Grid], residual: NDArray[np.float32], tolerance: float) -> tuple[NDArray[np.float32], float]:
     """Conjugate gradients from zero: (the solution for a residual, the largest step of all)."""
     top = grids[0]
     solution, product = np.zeros_like(residual), np.empty_like(residual)
@@ -180,9 +177,13 @@ def run_cycle(grids: list[Grid], right: NDArray[np.float32]) -> NDArray[np.float
     if coarser:
         below = coarser[0]
         _blur_into(solution, blurred)
-        cv2.scaleAdd(right, 1 - DAMPING, blurred, dst=blurred)  # the residual: D times what was smoothed is DAMPING times `right`
+        cv2.scaleAdd(
+            right, 1 - DAMPING, blurred, dst=blurred
+        )  # the residual: D times the solution is DAMPING times `right`
         np.multiply(blurred, grid.mask, out=blurred)
-        _blur_into(blurred, grid.spare, cv2.BORDER_REFLECT)  # with the mean below the transpose of the bilinear enlargement
+        _blur_into(
+            blurred, grid.spare, cv2.BORDER_REFLECT
+        )  # with the mean below the transpose of the bilinear enlargement
         size = below.hidden.shape[::-1]
         cv2.resize(grid.spare, size, dst=below.right, interpolation=cv2.INTER_LINEAR)  # the mean of four
         np.multiply(below.right, 4, out=below.right)  # a difference over two pixels, squared
@@ -197,8 +198,10 @@ def run_cycle(grids: list[Grid], right: NDArray[np.float32]) -> NDArray[np.float
     return solution
 
 
-def _blur(values: Floats) -> NDArray[np.float64]:
-    return np.asarray(cv2.sepFilter2D(values, cv2.CV_64F, WINDOW, WINDOW, borderType=cv2.BORDER_CONSTANT)).reshape(values.shape)
+def _blur(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    blurred = np.empty_like(values)
+    cv2.sepFilter2D(values, cv2.CV_64F, WINDOW, WINDOW, dst=blurred, borderType=cv2.BORDER_CONSTANT)
+    return blurred
 
 
 def _blur_into(values: NDArray[np.float32], out: NDArray[np.float32], border: int = cv2.BORDER_CONSTANT) -> None:
@@ -210,7 +213,9 @@ def _dot(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
 
 
 def _repeat(values: NDArray[Any], channels: int) -> NDArray[np.float32]:
-    return np.asarray(cv2.merge([values.astype(np.float32)] * channels)).reshape(*values.shape, channels)
+    repeated = np.empty((*values.shape, channels), dtype=np.float32)
+    cv2.merge([values.astype(np.float32)] * channels, dst=repeated)
+    return repeated
 
 
 def _quarter(mask: Mask) -> list[Mask]:

@@ -7,9 +7,11 @@ import hashlib
 from typing import TYPE_CHECKING, TypeAlias
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from seewhy.core.tensors import widen
 from seewhy.core.types import Attributions, Images, Targets
 from seewhy.models.classifier import Classifier
 from seewhy.models.fusion.internals import list_hooks, share_buffers
@@ -24,8 +26,8 @@ Moments: TypeAlias = tuple[float, float]
 CACHED = 2**25
 """Random parameters that are cached for a classifier (128 MiB): those of larger networks are drawn again each time."""
 
-BLOCK, LEAST = 2**16, 16
-"""Numbers that are drawn in one call, a multiple of 16, and the least of the last call: torch draws sixteen at a time."""
+BLOCK = 2**16
+"""Numbers that are drawn in one call."""
 
 
 class RandomizedNetwork:
@@ -148,12 +150,12 @@ class TwinCache:
         return drawn[1]
 
 
-def draw_normal(like: Tensor, generator: torch.Generator, moments: Moments) -> Tensor:
-    """Draw numbers of a normal distribution in double precision, of which a block at a time is in memory.
+def draw_normal(like: Tensor, generator: np.random.Generator, moments: Moments) -> Tensor:
+    """Draw numbers of a normal distribution, of which a block at a time is in memory beside the result.
 
     Args:
         like: The tensor whose shape, type and device the result has.
-        generator: Of the processor; the numbers are those of one call of `torch.randn`.
+        generator: Draws float32 numbers whatever the type is; it takes a third of the time of torch's.
         moments: Mean and standard deviation.
 
     Returns:
@@ -162,10 +164,9 @@ def draw_normal(like: Tensor, generator: torch.Generator, moments: Moments) -> T
     mean, deviation = moments
     drawn = torch.empty(like.shape, dtype=like.dtype)
     flat = drawn.view(-1)
-    starts = list(range(0, len(flat) - LEAST, BLOCK)) or [0]
-    for start, stop in zip(starts, [*starts[1:], len(flat)], strict=True):
-        noise = torch.randn(stop - start, generator=generator, dtype=torch.float64)
-        flat[start:stop] = noise.mul_(deviation).add_(mean)
+    for start in range(0, len(flat), BLOCK):
+        noise = generator.standard_normal(min(BLOCK, len(flat) - start), dtype=np.float32)
+        flat[start : start + BLOCK] = widen(torch.from_numpy(noise).to(like.dtype)).mul_(deviation).add_(mean)
     return drawn.to(like.device)
 
 
@@ -234,6 +235,6 @@ def _copy_classifier(classifier: Classifier) -> Classifier:
     return twin.to(classifier.mean.device).eval()
 
 
-def _build_generator(stream: str, name: str) -> torch.Generator:
+def _build_generator(stream: str, name: str) -> np.random.Generator:
     digest = hashlib.blake2b(name.encode(), digest_size=8, key=stream.encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
