@@ -203,6 +203,25 @@ def test_the_values_of_every_yaml_are_the_defaults_in_python(group: str) -> None
     assert different == {key: value for key, value in OWN_VALUES.items() if key[0].startswith(f"{group}/")}
 
 
+LEFT_OUT = {"Corruption": {"small", "moves_pixels", "differs"}, "Captum": {"layer", "n_segments", "tolerance"}}
+"""Settings that only some choices of a class have."""
+
+
+@pytest.mark.parametrize("group", ["corruption", "explainer", "metric"])
+def test_every_setting_of_a_class_stands_in_its_yaml_and_can_be_set(group: str) -> None:
+    missing = {}
+    for choice in choices(group):
+        config = OmegaConf.to_container(OmegaConf.load(CONFIGS / group / f"{choice}.yaml"))
+        for part in config.values() if group != "explainer" else [config]:
+            if not isinstance(part, dict) or "_target_" not in part:
+                continue  # a group of choices, which changes some settings of theirs
+            cls = get_object(part["_target_"])
+            settings = set(inspect.signature(cls).parameters) - set(part) - LEFT_OUT.get(cls.__name__, set())
+            if settings:
+                missing[choice] = settings
+    assert not missing
+
+
 @pytest.mark.parametrize("trainer", choices("trainer"))
 def test_every_trainer_names_its_device(trainer: str) -> None:
     cfg = composed("explain", [f"trainer={trainer}", "hydra.mode=RUN"])

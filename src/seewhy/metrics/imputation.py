@@ -42,7 +42,8 @@ def impute_image(image: Tensor, hidden: Tensor, generator: torch.Generator) -> T
 
     The values v of the hidden pixels solve v_p = sum_q w_pq v_q / sum_q w_pq over the eight neighbours q inside the
     image, with the image's own value where q is not hidden; then normal noise of standard deviation 0.01 is added and
-    the result clamped to [0, 1].
+    the result clamped to [0, 1]. Small systems are solved by sparse factors, large ones to 1e-5 by `multigrid.fill_hidden`
+    (1e-12 for an image in double precision); which of the two depends on what is hidden alone.
 
     Args:
         image: float32 [channels, height, width] in [0, 1].
