@@ -170,3 +170,22 @@ def test_a_large_parameter_is_drawn_block_by_block() -> None:
     assert sum(sizes) == 210_000
     assert abs(float(drawn.mean()) - 2) < 6 * 3 / 210_000**0.5
     assert abs(float(drawn.std()) - 3) < 6 * 3 / (2 * 210_000) ** 0.5
+
+
+def test_half_types_are_rounded_once() -> None:
+    moments = (0.3, 1.7)
+    wide, half = (
+        draw_normal(torch.empty(500, dtype=dtype), np.random.default_rng(5), moments)
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    assert torch.equal(half, wide.bfloat16())
+
+
+def test_a_network_in_another_precision_is_given_parameters_of_its_own() -> None:
+    classifier = small_cnn().float()
+    network = RandomizedNetwork(classifier, seed=3)
+    network.randomize(*network.layers)
+    single = [parameter.dtype for parameter in network.copy.parameters()]
+    classifier.double()
+    assert set(single) == {torch.float32}
+    assert {parameter.dtype for parameter in network.copy.parameters()} == {torch.float64}

@@ -33,6 +33,8 @@ WEIGHTS = {
 """Weight of the neighbour at (down, right): those beside count twice as much as those at the corners."""
 FEW, SMALL_SHARE = 2048, 1 / 8
 """Hidden pixels, and share of an image, up to which the sparse factors take less time than conjugate gradients."""
+LONG = 8
+"""Longer over shorter side of an image from which they do so whatever is hidden."""
 OUTSIDE, VISIBLE = -2, -1
 """What stands in the grid of unknowns beyond the border, and at pixels whose value is there."""
 
@@ -43,7 +45,7 @@ def impute_image(image: Tensor, hidden: Tensor, generator: torch.Generator) -> T
     The values v of the hidden pixels solve v_p = sum_q w_pq v_q / sum_q w_pq over the eight neighbours q inside the
     image, with the image's own value where q is not hidden; then normal noise of standard deviation 0.01 is added and
     the result clamped to [0, 1]. Small systems are solved by sparse factors, large ones to 1e-5 by `multigrid.fill_hidden`
-    (1e-12 for an image in double precision); which of the two depends on what is hidden alone.
+    (1e-11 for an image in double precision); which of the two depends on the image and on what is hidden alone.
 
     Args:
         image: float32 [channels, height, width] in [0, 1].
@@ -130,8 +132,11 @@ def _halve(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 
 def _solve(image: NDArray[Any], hidden: NDArray[np.bool_]) -> NDArray[np.float64]:
     """The image [channels, height, width] with its hidden pixels filled, by the solver that takes less time."""
-    if np.count_nonzero(hidden) > max(FEW, hidden.size * SMALL_SHARE):
-        return np.moveaxis(fill_hidden(np.ascontiguousarray(np.moveaxis(image, 0, 2)), hidden), 2, 0)
+    unknowns = np.count_nonzero(hidden)
+    if max(FEW, hidden.size * SMALL_SHARE) < unknowns < hidden.size and min(hidden.shape) * LONG > max(hidden.shape):
+        found = fill_hidden(np.ascontiguousarray(np.moveaxis(image, 0, 2)), hidden)
+        if found is not None:
+            return np.moveaxis(found, 2, 0)
     filled: NDArray[np.float64] = image.astype(np.float64)
     if hidden.any():
         filled[:, hidden] = _eliminate(filled, hidden)

@@ -9,6 +9,7 @@ Tatebe: The multigrid preconditioned conjugate gradient method, Copper Mountain 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import cv2
@@ -23,28 +24,29 @@ Mask = NDArray[np.bool_]
 WINDOW = np.array([1, 2, 1]) / 4
 DAMPING = 1.5
 """Of the smoother, as a share of D: what a coarser grid cannot see (S between 0 and 1/2) shrinks to a half at most."""
-COARSEST = 8
-"""Pixels along the longer side of the coarsest grid, whose system is solved as a dense one."""
-DENSE = 256
-"""Unknowns of a dense system at most: beyond it, on very long images, the coarsest grid is smoothed alone."""
-TOLERANCE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-12}
+COARSEST = 128
+"""Pixels of the coarsest grid at most; its system is solved as a dense one."""
+MOST = 40
+"""Steps of one solution at most. 7 to 16 are usual, whatever the size of the image is."""
+TOLERANCE = {np.dtype(np.float32): 2e-6, np.dtype(np.float64): 1e-12}
 """The last step of a solution moves no pixel by more, in units of the image range."""
 RELIABLE = 1e-5
 """How far the steps of one solution in single precision may shrink; what is left is taken from a new residual."""
 
 
-def fill_hidden(image: Floats, hidden: Mask) -> NDArray[np.float64]:
+def fill_hidden(image: Floats, hidden: Mask) -> NDArray[np.float64] | None:
     """Give each hidden pixel the weighted mean of its neighbours, those beside counting twice those at the corners.
 
-    Steps are computed in float32, the solution and its residual in float64: a float64 image is solved to 1e-12, a float32
-    image to 1e-5.
+    Steps are computed in float32, the solution and its residual in float64: float64 images are solved to some 1e-11, float32
+    images to 1e-5.
 
     Args:
         image: float32 or float64 [height, width, channels] in [0, 1].
         hidden: bool [height, width]; at least one pixel must be visible.
 
     Returns:
-        float64 [height, width, channels]: `image` where it is visible.
+        float64 [height, width, channels]: `image` where it is visible. None if that took too many steps, as it does on very
+        long images, or if a visible pixel is not finite.
     """
     if not hidden.any():
         return np.array(image, dtype=np.float64)
@@ -65,9 +67,11 @@ def fill_hidden(image: Floats, hidden: Mask) -> NDArray[np.float64]:
         np.multiply(padded, top.diagonal, out=held)
         np.subtract(_blur(padded), held, out=residual, casting="same_kind")
         np.multiply(residual, top.mask, out=residual)
-        before = largest
-        steps, largest = _descend(grids, residual, tolerance)
-        np.add(padded, steps, out=padded)
+        descent = _descend(grids, residual, tolerance)
+        if descent is None:
+            return None
+        before, largest = largest, descent[1]
+        np.add(padded, descent[0], out=padded)
     return inside
 
 
@@ -90,8 +94,8 @@ class Grid:
         self.inverse: NDArray[np.float32] | None = None
 
     def invert(self) -> None:
-        """Solve the system of this grid densely from now on, if it is a small one."""
-        if np.count_nonzero(self.hidden) > DENSE:
+        """Solve the system of this grid densely from now on, if it has few unknowns."""
+        if np.count_nonzero(self.hidden) > COARSEST:
             return
         apart = (np.abs(place[:, None] - place) for place in np.nonzero(self.hidden))
         down, across = (np.where(far < 2, (2 - far) / 4, 0) for far in apart)
@@ -108,17 +112,17 @@ class Grid:
 def build_grids(hidden: Mask, channels: int) -> list[Grid]:
     """Build the grids of the cycle, the finest first, each with half of the pixels along both sides.
 
-    A pixel of a coarser grid is hidden where its four pixels are; the image is enlarged to whole pixels of the coarsest.
+    A pixel of a coarser grid is hidden where all of its four pixels are that lie inside of the image.
 
     Args:
         hidden: bool [height, width].
         channels: Of the image.
 
     Returns:
-        One grid at least.
+        One grid at least, the finest enlarged to whole pixels of the coarsest.
     """
     halvings = 0
-    while max(hidden.shape) > COARSEST << halvings and min(hidden.shape) > 1 << halvings:
+    while math.prod(-(-side >> halvings) for side in hidden.shape) > COARSEST:
         halvings += 1
     shape = tuple(-(-side >> halvings) << halvings for side in hidden.shape)
     mask, inside = np.zeros((2, *shape), dtype=np.bool_)
@@ -126,7 +130,9 @@ def build_grids(hidden: Mask, channels: int) -> list[Grid]:
     inside[: hidden.shape[0], : hidden.shape[1]] = True
     grids = [Grid(mask, inside, channels)]
     for _ in range(halvings):
-        mask, inside = np.logical_and.reduce(_quarter(mask)), np.logical_or.reduce(_quarter(inside))
+        mask = np.logical_and.reduce(_quarter(mask | ~inside))
+        inside = np.logical_or.reduce(_quarter(inside))
+        mask &= inside
         if not mask.any():
             break
         grids.append(Grid(mask, inside, channels))
@@ -134,26 +140,32 @@ def build_grids(hidden: Mask, channels: int) -> list[Grid]:
     return grids
 
 
-def _descend(grids: list[Grid], residual: NDArray[np.float32], tolerance: float) -> tuple[NDArray[np.float32], float]:
-    """Conjugate gradients from zero: (the solution for a residual, the largest step of all)."""
+def _descend(
+    grids: list[Grid], residual: NDArray[np.float32], tolerance: float
+) -> tuple[NDArray[np.float32], float] | None:
+    """Conjugate gradients from zero: the solution for a residual and the largest step of all; None: it was not found."""
     top = grids[0]
     solution, product = np.zeros_like(residual), np.empty_like(residual)
     largest = 0.0
     direction = run_cycle(grids, residual).copy()
     slope = _dot(residual, direction)
-    while slope > 0:
+    for _ in range(MOST):
+        if slope == 0:
+            return solution, largest
         top.multiply(direction, product)
         length = slope / _dot(direction, product)
         cv2.scaleAdd(direction, length, solution, dst=solution)
         step = length * cv2.norm(direction, cv2.NORM_INF)
+        if not math.isfinite(step):
+            return None
         largest = max(largest, step)
         if step < max(tolerance, RELIABLE * largest):
-            break
+            return solution, largest
         cv2.scaleAdd(product, -length, residual, dst=residual)
         cycle = run_cycle(grids, residual)
         before, slope = slope, _dot(residual, cycle)
         cv2.scaleAdd(direction, slope / before, cycle, dst=direction)
-    return solution, largest
+    return None
 
 
 def run_cycle(grids: list[Grid], right: NDArray[np.float32]) -> NDArray[np.float32]:

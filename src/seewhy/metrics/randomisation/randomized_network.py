@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from seewhy.core.tensors import widen
 from seewhy.core.types import Attributions, Images, Targets
 from seewhy.models.classifier import Classifier
 from seewhy.models.fusion.internals import list_hooks, share_buffers
@@ -141,7 +140,7 @@ class TwinCache:
         """Draw a parameter anew, unless it was drawn before with this stream and these moments, its own for None."""
         moments = moments or measure_moments(original)
         drawn = self._drawn.get((stream, name))
-        if drawn is None or drawn[0] != moments:
+        if drawn is None or drawn[0] != moments or (drawn[1].dtype, drawn[1].shape) != (original.dtype, original.shape):
             drawn = moments, draw_normal(original, _build_generator(stream, name), moments)
             new = 0 if (stream, name) in self._drawn else original.numel()
             if self._numbers + new <= CACHED:
@@ -162,11 +161,12 @@ def draw_normal(like: Tensor, generator: np.random.Generator, moments: Moments) 
         The numbers, rounded to the type of `like`.
     """
     mean, deviation = moments
+    wide = torch.promote_types(like.dtype, torch.float32)  # half types are rounded once
     drawn = torch.empty(like.shape, dtype=like.dtype)
     flat = drawn.view(-1)
     for start in range(0, len(flat), BLOCK):
         noise = generator.standard_normal(min(BLOCK, len(flat) - start), dtype=np.float32)
-        flat[start : start + BLOCK] = widen(torch.from_numpy(noise).to(like.dtype)).mul_(deviation).add_(mean)
+        flat[start : start + BLOCK] = torch.from_numpy(noise).to(wide).mul_(deviation).add_(mean)
     return drawn.to(like.device)
 
 
