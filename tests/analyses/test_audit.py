@@ -140,6 +140,7 @@ def test_a_corner_that_a_network_uses_is_named_with_its_images_its_share_and_its
     assert len(result.facts.maps) == len(images)
 
 
+@pytest.mark.slow
 def test_two_tags_that_some_images_share_are_two_shortcuts(tmp_path: Path) -> None:
     network = classifier_of(Cells(30.0, second=30.0), SIZE, CLASSES, normalised=False, cam_layer="gate")
     images, labels, _ = make_images(0.0)
@@ -152,6 +153,7 @@ def test_two_tags_that_some_images_share_are_two_shortcuts(tmp_path: Path) -> No
     assert members == {tuple(first.tolist()), tuple(second.tolist())}
 
 
+@pytest.mark.slow
 def test_a_corner_that_all_images_have_that_get_the_class_is_found_beside_those_that_do_not(tmp_path: Path) -> None:
     network = classifier_of(Cells(30.0, middle=0.0), SIZE, CLASSES, normalised=False, cam_layer="gate")
     images, labels, marks = make_images(0.8)
@@ -164,6 +166,7 @@ def test_a_corner_that_all_images_have_that_get_the_class_is_found_beside_those_
     assert len(result.shortcuts) == 1
 
 
+@pytest.mark.slow
 def test_the_object_of_a_class_is_no_shortcut(tmp_path: Path) -> None:
     images, labels, _ = make_images(0.0)
     result = audit(make_network(0.0), images, labels, tmp_path)
@@ -173,6 +176,7 @@ def test_the_object_of_a_class_is_no_shortcut(tmp_path: Path) -> None:
     assert describe(result, ["a", "b", "c"])[0].startswith("no shortcut is proven")
 
 
+@pytest.mark.slow
 def test_a_corner_that_a_network_does_not_use_only_looks_odd(tmp_path: Path) -> None:
     images, labels, _ = make_images(0.5)
     result = audit(make_network(0.0), images, labels, tmp_path)
@@ -180,6 +184,7 @@ def test_a_corner_that_a_network_does_not_use_only_looks_odd(tmp_path: Path) -> 
     assert all(each.reason for each in result.findings)
 
 
+@pytest.mark.slow
 def test_what_the_folder_holds_is_not_computed_again_and_changed_images_are(tmp_path: Path) -> None:
     images, labels, _ = make_images(0.5)
     few = Audit(least=20, candidates=2, images=20, places=1, resamples=1)
@@ -199,6 +204,7 @@ def test_what_the_folder_holds_is_not_computed_again_and_changed_images_are(tmp_
     assert audit(make_network(30.0), images, labels, tmp_path, few).before == (len(images) - 100, 0)
 
 
+@pytest.mark.slow
 def test_another_network_method_label_or_mask_is_read_anew(tmp_path: Path) -> None:
     images, labels, _ = make_images(0.5)
     masks = torch.zeros(len(images), SIZE, SIZE, dtype=torch.bool)
@@ -280,6 +286,7 @@ def test_a_method_that_refuses_the_network_does_so_before_all_images_are_read(tm
         run_audit(SMALL, make_network(0.0), Refusing(), read_one(), tmp_path)
 
 
+@pytest.mark.slow
 def test_images_of_many_classes_are_looked_at_together_and_nothing_is_proven(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -506,6 +513,7 @@ TRAINED = (
 )
 
 
+@pytest.mark.slow
 def test_the_command_trains_on_tagged_images_finds_the_tag_and_fails_where_it_is_asked_to(tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as stop:
         run_command(tmp_path / "run", *TRAINED, "audit.fail_on=0.15")
@@ -541,6 +549,7 @@ def test_the_command_trains_on_tagged_images_finds_the_tag_and_fails_where_it_is
     assert (tmp_path / "run" / "audit.csv").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_the_command_audits_a_network_as_it_is(tmp_path: Path) -> None:
     few = ["model=cifar_cnn", "audit.least=20", "audit.images=20", "audit.resamples=1", "model.weights=random"]
     record = run_command(tmp_path / "run", *few)
@@ -549,6 +558,7 @@ def test_the_command_audits_a_network_as_it_is(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "audit.csv").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [

@@ -90,6 +90,7 @@ def test_fourier_is_the_plain_loop() -> None:
     assert int(difference.abs().max()) <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_score_rises(variant: str) -> None:
     trained = build_classifier("cifar_cnn", Own(CifarCNN), "shipped")
@@ -99,6 +100,7 @@ def test_the_score_rises(variant: str) -> None:
         assert made.frames[-1].probability > max(0.8, made.frames[0].probability)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_same_seed_same_bytes_and_another_seed_another_image(variant: str) -> None:
     first, again, other = (quick(variant, seed=seed).visualize(small_cnn(), [3])[0] for seed in (0, 0, 1))
@@ -106,6 +108,7 @@ def test_same_seed_same_bytes_and_another_seed_another_image(variant: str) -> No
     assert not torch.equal(last(first), last(other))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_an_image_is_the_same_to_the_byte_whatever_classes_are_beside_it(variant: str) -> None:
     """In single precision, where rounding decides, and over enough steps for differences to grow."""

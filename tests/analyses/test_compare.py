@@ -103,6 +103,7 @@ def test_only_what_is_shown_to_be_lower_than_the_band_fails(gaps: list[float], p
         assert verdict.gap == pytest.approx(sum(finite) / len(finite))
 
 
+@pytest.mark.slow
 def test_the_command_says_by_its_exit_code_whether_the_reasons_are_the_same(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

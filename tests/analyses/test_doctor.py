@@ -79,6 +79,7 @@ def examine_copy(healthy: Classifier, plant: Callable[[nn.Module], None] | None,
     return examine(Classifier(network, healthy.facts.replace(facts), name="copy"), read, 16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wanted", PLANTED)
 def test_a_fault_inside_of_the_network_is_named(healthy: Classifier, wanted: str) -> None:
     found = examine_copy(healthy, PLANTED[wanted]).diagnosis
@@ -87,6 +88,7 @@ def test_a_fault_inside_of_the_network_is_named(healthy: Classifier, wanted: str
     assert found.setting
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wanted", "facts"),
     [
@@ -139,6 +141,7 @@ def test_each_image_passes_once_for_each_alternative_and_its_layers_are_seen_the
     assert "class means of its inputs are right" in next(e for e in result.checks if e.name == "random head").evidence
 
 
+@pytest.mark.slow
 def test_shifted_labels_are_told_from_a_random_head(healthy: Classifier) -> None:
     found = examine(healthy, shift_labels, 16).diagnosis
     assert found is not None
@@ -146,6 +149,7 @@ def test_shifted_labels_are_told_from_a_random_head(healthy: Classifier) -> None
     assert "next index" in found.evidence
 
 
+@pytest.mark.slow
 def test_without_labels_the_preprocessing_of_a_network_without_normalisation_layers_is_not_told(
     healthy: Classifier,
 ) -> None:
@@ -157,6 +161,7 @@ def test_without_labels_the_preprocessing_of_a_network_without_normalisation_lay
     assert result.diagnosis is None
 
 
+@pytest.mark.slow
 def test_without_labels_the_statistics_of_batch_normalisation_decide() -> None:
     shipped = load_classifier("vgg16_cifar")
     facts = shipped.facts.replace({"mean": (0.0,) * 3, "std": (1 / 255,) * 3})
@@ -238,6 +243,7 @@ def test_a_layer_that_forgets_the_image_is_the_first_dead_one() -> None:
     assert not any(module._forward_hooks for module in classifier.modules())
 
 
+@pytest.mark.slow
 def test_the_command_leaves_table_and_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["model=cifar_cnn", "trainer=cpu", "data.limit=20", f"output={tmp_path / 'run'}", "hydra.mode=RUN"]
     tasks.execute(tasks.examine, composed("doctor", given))

@@ -442,6 +442,7 @@ class Likewise(Tetrominoes):
         return Tetrominoes(**vars(self))
 
 
+@pytest.mark.slow
 def test_networks_that_are_trained_alike_are_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained: list[int] = []
 

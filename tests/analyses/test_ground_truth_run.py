@@ -38,6 +38,7 @@ def run(folder: Path, *overrides: str) -> None:
     tasks.execute(tasks.TASKS["ground_truth"], composed("ground_truth", given))
 
 
+@pytest.mark.slow
 def test_a_run_leaves_a_certificate_and_is_repeated_from_its_cells(tmp_path: Path) -> None:
     run(tmp_path / "run", *FEW, *EASY, "optimization.lr=0.03")
     with (tmp_path / "run" / "certificate.csv").open(newline="") as file:

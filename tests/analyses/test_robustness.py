@@ -90,6 +90,7 @@ def test_tensorboard_has_the_level_as_step(runner: Runner) -> None:
     assert [event.step for event in events.Images("robustness/sheet")] == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes_whatever_the_workers(runner: Runner) -> None:
     given = ["corruption=[gaussian_noise,elastic,pgd]", "logger=[]"]
     first, again = runner(*given, name="first"), runner(*given, "callbacks.robustness.workers=2", name="again")
@@ -106,6 +107,7 @@ def test_predictions_alone_need_no_explainer_passes(runner: Runner) -> None:
     assert record["forward_passes"] == 3 * 6
 
 
+@pytest.mark.slow
 def test_the_reference_of_the_run_itself_gives_a_corruption_error_of_1(runner: Runner) -> None:
     first = runner("corruption=[jpeg,fog]", "data.limit=4", name="first")
     second = runner(

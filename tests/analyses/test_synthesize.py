@@ -132,6 +132,7 @@ def test_class_visualizations_leave_everything(runner: Runner) -> None:
     assert len(logged(folder).Scalars("score/006_frog")) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", [("data.limit=2",), FEW, (*FEW, "synthesis.variant=cs231n")])
 def test_same_seed_same_bytes(runner: Runner, overrides: tuple[str, ...]) -> None:
     first, again = (runner(*overrides, "logger=[]", name=name) for name in ("first", "again"))

@@ -231,6 +231,7 @@ def test_a_dear_method_is_explained_again_on_fewer_images_and_the_tables_say_so(
     assert passes[0]["backward"] == 12 * 2 * 2
 
 
+@pytest.mark.slow
 def test_which_images_are_measured_again_does_not_depend_on_batches_and_counts_those_explained(tmp_path: Path) -> None:
     chosen = []
     for batch_size in (1, 7, 24):

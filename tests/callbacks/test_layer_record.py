@@ -13,6 +13,7 @@ from seewhy.report.runs import find_runs
 __all__ = ["runner"]
 
 
+@pytest.mark.slow
 def test_the_layer_that_was_used_is_recorded(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     captions: list[str] = []
     wrap = figure.wrap

@@ -13,6 +13,7 @@ def list_figures(folder: Path) -> list[str]:
     return sorted(path.stem for path in (folder / "figures").glob("*.png"))
 
 
+@pytest.mark.slow
 def test_figures_of_the_first_images_alone_are_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -258,6 +258,7 @@ WEIGHTS: dict[str, tuple[str, Callable[[Path], bytes], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("title", WEIGHTS)
 def test_bad_weights_are_named_and_not_executed(refused: Check, tmp_path: Path, title: str) -> None:
     name, make, words = WEIGHTS[title]
@@ -300,6 +301,7 @@ MASKS: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("title", MASKS)
 def test_an_image_with_a_bad_mask_is_skipped_and_the_rest_goes_on(runner: Runner, tmp_path: Path, title: str) -> None:
     make, words = MASKS[title]

@@ -31,6 +31,7 @@ def page(task: str, *overrides: str) -> str:
     return string.Template(cfg.hydra.help.template).substitute()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_the_page_fits_the_terminal_and_names_every_group(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
@@ -48,6 +49,7 @@ def test_the_page_fits_the_terminal_and_names_every_group(task: str, monkeypatch
     assert len(examples) >= 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_the_examples_of_the_page_compose(task: str) -> None:
     import shlex
@@ -71,6 +73,7 @@ def test_the_page_shows_the_choices_and_the_keys_of_what_is_chosen() -> None:
     assert "gaussian_noise" in page("robustness")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "words"),
     [
@@ -160,6 +163,7 @@ def test_every_script_runs_its_task() -> None:
         assert "@hydra.main" in text  # the words that the completion of fish looks for
 
 
+@pytest.mark.slow
 def test_completion_offers_the_choices(tmp_path: Path) -> None:
     """What the function that `-sc install=bash` defines asks for when Tab is pressed."""
     line = "python src/explain.py explainer=grad"

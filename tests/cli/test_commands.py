@@ -37,6 +37,7 @@ def test_a_typo_is_named(tmp_path: Path, argument: str, words: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_after_a_failed_job_and_says_so(tmp_path: Path) -> None:
     done = command(
         tmp_path,
@@ -58,6 +59,7 @@ def test_a_sweep_goes_on_after_a_failed_job_and_says_so(tmp_path: Path) -> None:
     assert "sweep folder: logbook/outputs/explain/" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_sweep_with_a_job_that_cannot_run_is_refused_before_the_first(tmp_path: Path) -> None:
     small = ["model=cifar_cnn", "model.weights=random", "trainer=cpu"]
     done = command(tmp_path, "explain.py", *small, "-m", "explainer=saliency,salincy", "seed=0,-1", "explainer.seed=3")

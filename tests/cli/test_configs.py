@@ -27,6 +27,7 @@ def read_experiment(name: str) -> str:
     return (CONFIGS / "experiment" / f"{name}.yaml").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["explain", "train", "robustness", "synthesize"])
 def test_loggers_are_picked_like_metrics_and_switched_off(task: str) -> None:
     for off in ("logger=[]", "logger={}", "logger=null", "logger="):
@@ -54,6 +55,7 @@ def test_models_that_need_a_name_ask_for_it(model: str) -> None:
         instantiate(cfg.model.architecture)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", sorted(set(choices("model")) - {"vgg16"} - set(OF_THE_USER)))
 def test_every_model_is_built_with_its_layers(model: str) -> None:
     cfg = composed("explain", [f"model={model}", "model.weights=random", "hydra.mode=RUN"])
@@ -92,6 +94,7 @@ def test_every_synthesis_experiment_composes(experiment: str) -> None:
 TRUTHS = [name for name in choices("experiment") if "src/ground_truth.py" in read_experiment(name)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", TRUTHS)
 def test_every_experiment_of_ground_truth_judges_every_method(experiment: str) -> None:
     cfg = composed("ground_truth", [f"experiment={experiment}", "hydra.mode=RUN"])
@@ -102,6 +105,7 @@ def test_every_experiment_of_ground_truth_judges_every_method(experiment: str) -
     assert (set(cfg.ground_truth), cfg.networks) == (kinds, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", sorted(set(choices("experiment")) - set(SYNTHESES) - set(TRUTHS)))
 def test_every_experiment_composes_for_training(experiment: str) -> None:
     cfg = composed("train", [f"experiment={experiment}", "hydra.mode=RUN"])
@@ -122,6 +126,7 @@ def test_every_experiment_on_a_loaded_model_composes_for_explaining(experiment: 
     assert "optimization" not in cfg
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", ["explainer", "metric", "corruption"])
 def test_every_choice_fits_its_own_declared_types(group: str) -> None:
     """As a command builds them: lists of a config are no lists of Python."""

@@ -28,12 +28,14 @@ def values(folder: Path, names: dict[str, str] | None = None) -> dict[tuple[str,
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", [[], ["data.num_workers=2"]], ids=["again", "two workers"])
 def test_to_the_bit(base: Path, tmp_path: Path, other: list[str]) -> None:
     explain(tmp_path, base / "data", *TEMPERATE, *other)
     assert products(tmp_path) == products(base / "first")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "other", [["probe_batch_size=1"], ["probe_batch_size=5"], ["data.batch_size=5"]], ids=lambda other: other[0]
 )

@@ -32,6 +32,7 @@ def maps(explanations: list[Any]) -> torch.Tensor:
     return torch.stack([one.attribution for one in explanations])
 
 
+@pytest.mark.slow
 def test_the_bytes_are_those_of_the_command(tmp_path: Path) -> None:
     given = ["model=cifar_cnn", *QUICK["overrides"], "probe_batch_size=16", f"output={tmp_path}", "hydra.mode=RUN"]
     given += ["explainer=integrated_gradients", "explainer.n_steps=8", "metric=[deletion,complexity]"]
@@ -53,6 +54,7 @@ def test_the_bytes_are_those_of_the_command(tmp_path: Path) -> None:
     assert made._repr_png_() == (tmp_path / "sheet.png").read_bytes()
 
 
+@pytest.mark.slow
 def test_files_pillow_images_and_tensors_give_the_same_maps() -> None:
     files = [CIFAR / "cat_0000.png", CIFAR / "airplane_0003.png", CIFAR / "bird_0025.png"]
     by_file = explain("cifar_cnn", files, "saliency", **QUICK)
@@ -103,6 +105,7 @@ def test_a_loaded_classifier_serves_many_calls() -> None:
     assert made[0].target.index == 3
 
 
+@pytest.mark.slow
 def test_weights_are_given_to_explain_as_to_load_classifier() -> None:
     image = np.full((32, 32, 3), 128, np.uint8)
     shipped, random = (explain("cifar_cnn", image, "saliency", weights=word) for word in ("shipped", "random"))
@@ -141,6 +144,7 @@ def test_what_cannot_be_used_is_listed(tmp_path: Path) -> None:
     assert list(made.table().image) == ["good"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "options", "words"),
     [

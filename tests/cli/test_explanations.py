@@ -88,6 +88,7 @@ def test_the_order_is_networks_methods_images(several: Explanations) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_each_is_what_a_call_of_its_own_gives(several: Explanations) -> None:
     for start, (network, method) in enumerate(
         (network, method) for network in ("cifar_cnn", "vgg16_cifar") for method in ("saliency", Brightness(power=2.0))
@@ -160,6 +161,7 @@ def test_one_picture_shows_images_by_network_and_method(several: Explanations) -
     assert _name_columns([several[3], other[0]]) == ["power=2.0", "power=3.0"]
 
 
+@pytest.mark.slow
 def test_saved_runs_are_those_of_the_command(several: Explanations, tmp_path: Path) -> None:
     folder = several.save(tmp_path / "saved")
     folders = sorted(path.name for path in folder.iterdir())
@@ -204,6 +206,7 @@ def test_targets_of_an_image_are_one_group_unless_they_are_told_apart() -> None:
     assert explained._draw().words == draw_grid_of_targets(explained).words
 
 
+@pytest.mark.slow
 def test_the_page_is_one_file(several: Explanations, tmp_path: Path) -> None:
     path = several.report(tmp_path / "pages" / "mine.html")
     page = path.read_text()
@@ -243,6 +246,7 @@ def test_labels_of_files_are_a_list_or_a_table(tmp_path: Path) -> None:
     assert read[0].prediction.label == "cat"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "options", "words"),
     [

@@ -51,6 +51,7 @@ def run(task: str, folder: Path, channels: int, *overrides: str) -> None:
     tasks.execute(getattr(tasks, task.replace("robustness", "explain")), cfg)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 4, 13])
 def test_a_run_explains_and_shows_pictures_of_any_channels(
     channels: int, pictures: Callable[[int], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -41,6 +41,7 @@ def loaded_forked(code: str, folder: Path, *overrides: str) -> set[str]:
     return set(done.stdout.splitlines()[-1].split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("callbacks", "needed"),
     [("numbers", set()), ("explain", {"cv2"})],  # OpenCV encodes the figures
@@ -55,6 +56,7 @@ def test_a_saliency_run_without_metrics_loads_no_heavy_module(callbacks: str, ne
     assert "seewhy.metrics.faithfulness.road" not in modules
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("typo", ["explainer=salency", "explainer.windw=3", "explainer"])
 def test_a_typo_is_answered_before_torch_is_loaded(typo: str) -> None:
     modules = loaded(typo, ends=2)
@@ -62,5 +64,6 @@ def test_a_typo_is_answered_before_torch_is_loaded(typo: str) -> None:
     assert not {"torch", "lightning", "numpy", *HEAVY} & modules
 
 
+@pytest.mark.slow
 def test_a_page_of_help_needs_no_torch() -> None:
     assert not {"torch", "lightning", *HEAVY} & loaded("--help")

@@ -21,6 +21,7 @@ from seewhy.cli import tasks
 from seewhy.core.signals import Stop
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     data, folder, moments = images(tmp_path / "data", 8), tmp_path / "a run", random.Random(0)
     arguments = [*GIVEN, *BUSY, "data=folder", f"data.root={data}", f"hydra.run.dir='{folder}'"]

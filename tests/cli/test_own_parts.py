@@ -108,6 +108,7 @@ def test_a_package_that_fails_is_named(package: Path, code: str, value: str, wor
         find_registered_folders()
 
 
+@pytest.mark.slow
 def test_the_command_treats_own_parts_as_ours(package: Path, tmp_path: Path) -> None:
     (tmp_path / "mynet_parts.py").write_text(NETWORK)
     (tmp_path / "conf" / "metric").mkdir(parents=True)

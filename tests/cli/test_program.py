@@ -88,6 +88,7 @@ def test_a_run_names_the_command_that_repeats_it_and_can_be_resumed(tmp_path: Pa
     assert "only explain can be resumed, not train" in refused.stderr
 
 
+@pytest.mark.slow
 def test_own_configs_come_from_their_folder(tmp_path: Path) -> None:
     (tmp_path / "mine" / "explainer").mkdir(parents=True)
     text = "_target_: seewhy.explainers.occlusion.Occlusion\nwindow: 5\n"

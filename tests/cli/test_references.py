@@ -147,6 +147,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BOMBS)
 def test_aliases_that_double_are_refused_at_once(tmp_path: Path, kind: str) -> None:
     (tmp_path / "bomb.yaml").write_text(BOMBS[kind])
@@ -156,6 +157,7 @@ def test_aliases_that_double_are_refused_at_once(tmp_path: Path, kind: str) -> N
         load_config(tmp_path / "bomb.yaml")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BOMBS)
 def test_a_bomb_among_the_experiments_is_one_sentence(tmp_path: Path, kind: str) -> None:
     overrides = write_experiment(tmp_path, BOMBS[kind])

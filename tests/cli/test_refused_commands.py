@@ -12,6 +12,7 @@ from seewhy.runs.ownership import discard_beginnings, is_new
 SMALL = ["model=cifar_cnn", "explainer=saliency", "data.limit=1", "trainer=cpu", "probe_batch_size=2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "override", "words"),
     [

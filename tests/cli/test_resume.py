@@ -37,6 +37,7 @@ def terminate() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stop", "code", "reason"), [(interrupt, 130, "Ctrl-C"), (terminate, 143, "SIGTERM")])
 def test_a_stopped_run_ends_in_order_and_goes_on(
     undisturbed: tuple[Path, dict[str, bytes]],
@@ -81,6 +82,7 @@ def test_a_long_run_does_not_make_tables_while_a_scheduler_waits(
         assert set(Journal(folder).count_finished()) == {0, 1}
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_computed_again(
     undisturbed: tuple[Path, dict[str, bytes]], tmp_path: Path, count: Count
 ) -> None:
@@ -117,6 +119,7 @@ def test_half_written_files_do_not_count(
     assert products(tmp_path) == expected
 
 
+@pytest.mark.slow
 def test_damaged_maps_and_pictures_are_computed_again(tmp_path: Path, count: Count) -> None:
     data, run = images(tmp_path / "data", 5), tmp_path / "run"
     drawn = ["callbacks=[attribution,faithfulness,tables,figures]", "data.batch_size=1"]
@@ -155,6 +158,7 @@ def test_the_plan_is_compared_before_the_first_batch(
     assert "plan.json is not the plan of a run: Invalid JSON" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_resumed_run_takes_the_batch_sizes_that_were_measured(
     tmp_path: Path, count: Count, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,6 +195,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch, after: int, number: int = errno.E
     monkeypatch.setattr("seewhy.core.files.os.fsync", fsync)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [20])
 def test_a_full_disk_is_an_interruption(
     undisturbed: tuple[Path, dict[str, bytes]],
@@ -265,6 +270,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(
     assert record(tmp_path / ".npy")["status"] == "interrupted"
 
 
+@pytest.mark.slow
 def test_figures_and_the_sheet_are_those_of_an_undisturbed_run(tmp_path: Path, count: Count) -> None:
     data = images(tmp_path / "data", 3)
     drawn = ["callbacks=[attribution,tables,figures]", "callbacks.figures.maximum=2", "data.batch_size=1"]
@@ -361,6 +367,7 @@ def test_the_limit_counts_places_whatever_was_done_before(
     assert (len(explained), count.names) == (5, explained)
 
 
+@pytest.mark.slow
 def test_a_finished_run_given_again_computes_nothing_and_draws_the_same(tmp_path: Path, count: Count) -> None:
     folder, data = tmp_path / "run", images(tmp_path / "images", 3)
     given = folder, data, "callbacks=explain", "logger=[]"

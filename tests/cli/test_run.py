@@ -58,6 +58,7 @@ def test_the_stored_map_is_the_explainers_map(runner: Runner) -> None:
     assert not (folder / "figures").exists()
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes_whatever_the_workers_and_the_order(runner: Runner, tmp_path: Path) -> None:
     copies = tmp_path / "copies"
     copies.mkdir()

@@ -22,6 +22,7 @@ SMALL = ["model=cifar_cnn", "explainer=saliency", "data.limit=1", "trainer=cpu",
 SMALL += ["callbacks=[attribution,tables]", "page=false"]
 
 
+@pytest.mark.slow
 def test_the_folder_of_a_user_is_left_as_it_is(tmp_path: Path) -> None:
     diary = tmp_path / "mine" / "journal" / "2026" / "diary.txt"
     diary.parent.mkdir(parents=True)
@@ -48,6 +49,7 @@ def test_the_folder_of_a_user_is_left_as_it_is(tmp_path: Path) -> None:
     assert diary.read_text() == "dear diary"
 
 
+@pytest.mark.slow
 def test_two_commands_of_one_second_get_two_folders(tmp_path: Path) -> None:
     name = "hydra.run.dir=runs/same"
     pair = [Command(tmp_path, EXPLAIN, *SMALL, name) for _ in range(2)]
@@ -112,6 +114,7 @@ def test_the_classes_of_a_plan_from_elsewhere_are_checked(tmp_path: Path) -> Non
     assert "pandas.read_pickle is outside what a config may call" in ended.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

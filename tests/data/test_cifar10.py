@@ -45,6 +45,7 @@ def read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cifar10, "read_part", functools.cache(read_part))
 
 
+@pytest.mark.slow
 def test_the_official_parts_never_mix(root: Path) -> None:
     data = CIFAR10(str(root), validation=5000)
     data.setup("fit")
@@ -57,6 +58,7 @@ def test_the_official_parts_never_mix(root: Path) -> None:
     assert 5 not in set(data.training_part.pictures[:, 0, 0, 0].tolist())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("read_once")
 def test_the_split_follows_its_seed(root: Path) -> None:
     parts = []
@@ -67,6 +69,7 @@ def test_the_split_follows_its_seed(root: Path) -> None:
     assert parts[0] == parts[1] != parts[2]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("read_once")
 def test_label_noise_gives_a_share_of_the_training_images_another_class(root: Path) -> None:
     clean, noisy, again = (CIFAR10(str(root), label_noise=share) for share in (0.0, 0.05, 0.05))

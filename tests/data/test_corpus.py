@@ -125,6 +125,7 @@ def test_the_eight_rotations_are_the_same_image_for_the_network(finished: tuple[
     assert max(chances) - min(chances) < 1e-3
 
 
+@pytest.mark.slow
 def test_figures_and_tensorboard_bear_hostile_names(tmp_path: Path) -> None:
     names = (
         "$(touch canary).png",

@@ -34,6 +34,7 @@ def repeated(picture: np.ndarray, channels: int) -> np.ndarray:
     return np.ascontiguousarray(picture[..., np.arange(channels) % picture.shape[2]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in PIXELS if name not in FOR_THE_EYE])
 @pytest.mark.parametrize("channels", [4, 13])
 @pytest.mark.parametrize("shape", [(33, 47), (90, 131)])
@@ -51,6 +52,7 @@ def test_each_channel_is_corrupted_as_in_rgb(name: str, channels: int, shape: tu
             assert change.min() > 0.25 * change.max() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PIXELS)
 @pytest.mark.parametrize("shape", [(33, 47), (90, 131)])
 def test_grey_is_corrupted_as_three_equal_channels(name: str, shape: tuple[int, int]) -> None:
@@ -81,6 +83,7 @@ def test_what_changes_nothing_is_refused() -> None:
         Corrupter({"hue": hue}, facts_of(1), 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 3, 4, 13])
 @pytest.mark.parametrize("fit", ["crop", "squash"])
 def test_versions_have_the_shape_of_the_images(channels: int, fit: str) -> None:

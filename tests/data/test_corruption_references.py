@@ -88,6 +88,7 @@ def assert_close(found: np.ndarray, values: np.ndarray, tolerance: float = 0.51)
     assert np.abs(found - np.clip(values, 0, 255)).max() <= tolerance
 
 
+@pytest.mark.slow
 def test_every_corruption_has_a_reference_and_every_difference_is_told() -> None:
     yamls = {path.stem for path in (CONFIGS / "corruption").glob("*.yaml")} - {"all", "study"}
     pixels = {name for name in yamls if not isinstance(built(name), Attack)}
@@ -127,6 +128,7 @@ def test_jpeg_compresses_red_as_red(size: int, level: int, noisy: bool) -> None:
     assert_close(corrupt("jpeg", picture, level), np.asarray(Image.open(file).convert("RGB")), 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "level"), LEVELS)
 def test_defocus_blur(size: int, level: int) -> None:
     radius, sigma = constants("defocus_blur", size, level)
@@ -162,6 +164,7 @@ def find_angle(name: str, level: int, size: int, seed: int = 3) -> float:
     return float(transform.draw(np.zeros((size, size, 3), np.uint8))[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "level"), LEVELS)
 def test_motion_blur(size: int, level: int) -> None:
     angle = find_angle("motion_blur", level, size)
@@ -171,11 +174,13 @@ def test_motion_blur(size: int, level: int) -> None:
     assert_close(corrupt("motion_blur", picture, level), expected)
 
 
+@pytest.mark.slow
 def test_angles_of_motion_blur_cover_a_quarter_turn() -> None:
     angles = [find_angle("motion_blur", 1, 96, seed) for seed in range(100)]
     assert min(angles) < -0.7 and max(angles) > 0.7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "level"), LEVELS)
 def test_zoom_blur(size: int, level: int) -> None:
     largest, step = constants("zoom_blur", size, level)
@@ -203,6 +208,7 @@ def draw(name: str, picture: np.ndarray, level: int, seed: int = 3) -> np.ndarra
     return drawn
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "level"), LEVELS)
 def test_fog(size: int, level: int) -> None:
     density, decay = constants("fog", size, level)
@@ -244,6 +250,7 @@ def test_plasma_is_that_of_the_diamond_square_algorithm(decay: float) -> None:
     assert np.allclose(found, expected[:13, :11], atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "level"), LEVELS)
 def test_frost(size: int, level: int) -> None:
     keep, ice = constants("frost", size, level)
@@ -254,6 +261,7 @@ def test_frost(size: int, level: int) -> None:
     assert ICE[0] < ICE[1] < ICE[2] == 1  # ice is bluish: red, green, blue
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "level"), LEVELS)
 def test_snow(size: int, level: int) -> None:
     mean, spread, zoom, threshold, radius, sigma, keep = constants("snow", size, level)
@@ -299,6 +307,7 @@ def coloured(size: int) -> np.ndarray:
     return np.broadcast_to(np.array([60, 120, 190], np.uint8), (size, size, 3)).copy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "level"), LEVELS)
 def test_shot_noise(size: int, level: int) -> None:
     photons = constants("shot_noise", size, level)
@@ -310,6 +319,7 @@ def test_shot_noise(size: int, level: int) -> None:
     assert np.allclose(values.std((0, 1)), expected.std(0), rtol=0.04)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "level"), LEVELS)
 def test_impulse_noise(size: int, level: int) -> None:
     amount = constants("impulse_noise", size, level)
@@ -324,6 +334,7 @@ def test_impulse_noise(size: int, level: int) -> None:
     assert both < amount**2 / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "level"), LEVELS)
 def test_gaussian_noise(size: int, level: int) -> None:
     deviation = constants("gaussian_noise", size, level)
@@ -341,6 +352,7 @@ def test_gaussian_noise(size: int, level: int) -> None:
 # Levels of the study and of this project
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "level"), LEVELS)
 def test_brightness(size: int, level: int) -> None:
     change = 255 * constants("brightness", size, level)
@@ -353,6 +365,7 @@ def test_brightness(size: int, level: int) -> None:
         assert mean == pytest.approx(values, abs=0.6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "level"), LEVELS)
 def test_dropouts_turn_whole_pixels_black(size: int, level: int) -> None:
     picture = coloured(size)
@@ -380,6 +393,7 @@ def test_rotation(size: int, level: int) -> None:
     assert min(gaps) < 0.7 < max(gaps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "level"), LEVELS)
 def test_elastic_interpolates_the_picture_where_its_pixels_came_from(size: int, level: int) -> None:
     picture = scene(size, size)
@@ -419,6 +433,7 @@ BY_COLOUR = ("jpeg", "snow", "frost")
 """Corruptions that know which channel is red: the luminance of a compressed or grey picture, and bluish ice."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PERMUTABLE)
 @pytest.mark.parametrize("size", SIZES)
 def test_channels_in_another_order_are_corrupted_alike(name: str, size: int) -> None:

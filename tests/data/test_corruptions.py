@@ -240,6 +240,7 @@ def test_pictures_in_memory_are_corrupted_as_files_are(tmp_path: Path) -> None:
 # configs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("picked", ["all", "study", "[gaussian_noise,jpeg,pgd]", *YAMLS])
 def test_every_choice_composes(picked: str) -> None:
     cfg = composed("robustness", [f"corruption={picked}", "hydra.mode=RUN"])

@@ -100,6 +100,7 @@ def test_the_sum_is_that_of_the_trapezoids_between_its_nodes() -> None:
     assert float(values.sum()) == pytest.approx(float(((slopes[1:] + slopes[:-1]) / 2 * steps).sum()), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tolerance", [0.05, 0.01, 0.002])
 @pytest.mark.parametrize("name", ["black", "white", "blurred"])
 def test_every_image_is_within_its_tolerance(tolerance: float, name: str) -> None:
@@ -123,6 +124,7 @@ def test_the_limit_is_kept_and_reported(max_steps: int) -> None:
     assert classifier.passes == Passes(int(nodes.sum()), int(nodes.sum()))
 
 
+@pytest.mark.slow
 def test_it_converges_to_a_fine_reference() -> None:
     reference = IntegratedGradients(n_steps=2000, probe_batch_size=128)(small_cnn(), IMAGES[:1], TARGETS[:1])
     distances = []
@@ -144,6 +146,7 @@ def test_memory_does_not_grow_with_the_nodes() -> None:
     assert sizes[0] < 3 * (2 * SEGMENTS + 4) * IMAGES[0].numel()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("probe_batch_size", [1, 3, 7])
 def test_batches_are_filled_across_images_and_change_nothing(probe_batch_size: int) -> None:
     expected, nodes, _ = integrate(small_cnn(), 0.01)
@@ -171,6 +174,7 @@ def test_an_image_that_is_its_baseline_ends_at_once() -> None:
     assert not bool(values.any())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_map_that_is_called_converged_is(seed: int) -> None:
     """The gap alone stops at the first look on some of these: errors of pixels cancel in the sum."""

@@ -41,6 +41,7 @@ def test_no_hook_stays_also_after_an_error(method: type[Cam]) -> None:
     assert not any(module._forward_hooks for module in classifier.modules())
 
 
+@pytest.mark.slow
 @each
 @pytest.mark.parametrize(
     ("name", "options", "side"),

@@ -46,6 +46,7 @@ def can_be_asked(name: str) -> bool:
 METHODS = [name for name in load_methods() if can_be_asked(name)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_gives_a_map_alone_or_in_a_batch_and_leaves_nothing_behind(name: str) -> None:
     if name in ("Lime", "KernelShap"):
@@ -155,6 +156,7 @@ def test_sampled_shapley_values_add_up_and_belong_to_seed_and_image() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(captum_adapter.BY_REGION))
 @pytest.mark.parametrize("baseline", ["black", "noise"])
 def test_a_switch_for_each_superpixel_gives_what_captum_gives_of_images(
@@ -189,6 +191,7 @@ def test_internal_influence_on_a_path_where_the_layer_is_linear() -> None:
     torch.testing.assert_close(maps, grid.enlarge(gradient.sum(1)), rtol=1e-5, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -311,6 +314,7 @@ def test_gradients_that_a_normalisation_lets_add_up_to_nothing_are_refused() -> 
     assert bool(behind(classifier, random_images(1, 64), torch.tensor([1])).any())
 
 
+@pytest.mark.slow
 def test_tokens_that_captum_makes_no_map_of_are_refused() -> None:
     torch.manual_seed(0)
     classifier = classifier_of(timm.create_model("test_vit", img_size=64, num_classes=5), 64, 5)

@@ -15,6 +15,7 @@ from tiny import classifier_of, random_images
 from transformer_networks import NETWORKS, SPELLINGS, attention_classifier, draw_parameters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("baseline", ["black", "noise"])
 def test_transformers_are_complete(name: str, baseline: str) -> None:

@@ -80,6 +80,7 @@ def test_a_layer_that_something_passes_by_is_refused() -> None:
     assert not any(module._forward_hooks for module in classifier.modules())
 
 
+@pytest.mark.slow
 def test_a_run_uses_its_own_influences(tmp_path: Path) -> None:
     given = ["model=cifar_cnn", "model.weights=random", "trainer=cpu", "probe_batch_size=16", f"output={tmp_path}"]
     given += ["explainer=expert", "explainer.distribution=class", "callbacks=experts", "hydra.mode=RUN", "target=true"]

@@ -75,6 +75,7 @@ def test_a_map_does_not_depend_on_its_neighbours(path: Path) -> None:
     torch.testing.assert_close(together[2:], alone, rtol=1e-3, atol=1e-5 * float(together.abs().max()) + 1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
 def test_a_class_and_its_weight_alone_are_the_same_target(path: Path) -> None:
     explainer, classifier = explainer_of(path), small_cnn()

@@ -64,6 +64,7 @@ def save_baselines(folder: Path, like: Tensor) -> None:
         np.save(folder / f"{number}.npy", (picture * 255).round().byte().permute(1, 2, 0).numpy())
 
 
+@pytest.mark.slow
 @every_explainer
 @pytest.mark.parametrize("channels", [4, 13])
 def test_channels_that_the_network_ignores_change_no_map(path: Path, channels: int) -> None:
@@ -75,6 +76,7 @@ def test_channels_that_the_network_ignores_change_no_map(path: Path, channels: i
         torch.testing.assert_close(maps, explain(path, classifier, images[:, :3]), rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow
 @every_explainer
 def test_a_grey_image_has_the_map_of_its_three_equal_channels(path: Path) -> None:
     classifier = network_for(path)
@@ -92,6 +94,7 @@ def test_a_transposed_image_has_the_transposed_map(path: Path) -> None:
         torch.testing.assert_close(maps.mT, explain(path, classifier, images), rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow
 @every_explainer
 def test_every_map_covers_an_image_of_96_by_160_pixels(path: Path) -> None:
     classifier = shaped_vit(3, (96, 160)) if reads_attention(path) else shaped_cnn(3, (96, 160))

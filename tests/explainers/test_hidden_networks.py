@@ -45,6 +45,7 @@ PAIRS = [(form, path.stem) for form in HIDDEN for path in YAMLS if path.stem != 
 """XRAI, which takes seconds here, is tried once."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("form", "name"), PAIRS)
 def test_a_network_that_hides_its_modules(form: str, name: str) -> None:
     explainer, classifier = explainer_of(find_path(name)), build_once(form)

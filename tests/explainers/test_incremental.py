@@ -210,6 +210,7 @@ def planned(network: nn.Module, images: Tensor, window: int, stride: int) -> tup
     return [torch.cat(found), torch.cat(expected)], plan
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize(("height", "width", "window", "stride"), [(32, 32, 4, 3), (29, 35, 6, 5), (23, 24, 1, 1)])
 @torch.no_grad()
@@ -369,6 +370,7 @@ def test_patches_need_no_more_memory_than_images() -> None:
     assert network.count_images(1000) > 100
 
 
+@pytest.mark.slow
 def test_auto_takes_the_incremental_way_where_it_pays_and_falls_back_without_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -50,6 +50,7 @@ def difference(found: Tensor, expected: Tensor) -> float:
     return float(((found - expected).abs().amax((1, 2)) / expected.abs().amax((1, 2))).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("row", "network"), PAIRS, ids=name_of)
 def test_a_method_equals_its_peer(row: Row, network: str) -> None:
     if row.peer != "slow twin" and importlib.util.find_spec(row.peer) is None:

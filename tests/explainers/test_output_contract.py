@@ -42,6 +42,7 @@ def explain(path: Path, classifier: Classifier, targets: Any) -> Tensor | None:
     return None
 
 
+@pytest.mark.slow
 @every_explainer
 def test_one_logit_is_explained_as_two_logits_of_which_one_is_zero(path: Path) -> None:
     binary = classifier_of(take_logit, 2, "binary")
@@ -51,6 +52,7 @@ def test_one_logit_is_explained_as_two_logits_of_which_one_is_zero(path: Path) -
         torch.testing.assert_close(maps, expected, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 @every_explainer
 def test_the_other_class_of_one_logit_is_its_opposite(path: Path) -> None:
     binary = classifier_of(take_logit, 2, "binary")
@@ -70,6 +72,7 @@ def test_labels_are_explained_one_by_one(path: Path) -> None:
         torch.testing.assert_close(maps, expected, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 @every_explainer
 def test_scores_inside_of_a_container_are_explained_as_they_are(path: Path) -> None:
     plain = classifier_of(lambda y: y, 10, "softmax")

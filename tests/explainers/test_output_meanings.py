@@ -109,6 +109,7 @@ def test_values_without_meaning_are_ranked_and_have_no_probability() -> None:
     assert [image.loss for image in results.images] == [None]
 
 
+@pytest.mark.slow
 def test_nothing_that_is_written_calls_them_probabilities(tmp_path: Path) -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 14 * 14, 3))
     facts: dict[str, Any] = {"classes": 3, "size": 16, "mean": [0.5] * 3, "std": [0.1] * 3, "score": "none"}

@@ -69,6 +69,7 @@ def single(share: float) -> Classifier:
     return classifier_of(Faint(share), 24, 3).float()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("explainer", METHODS, ids=name_method)
 def test_differences_below_rounding_are_no_map_and_said_to_be_none(explainer: Explainer) -> None:
     images, targets = random_images(2, 24).float(), torch.tensor([1, 2])
@@ -81,6 +82,7 @@ def test_differences_below_rounding_are_no_map_and_said_to_be_none(explainer: Ex
     assert bool(precise.maps.flatten(1).any(1).all()), "double precision tells them from rounding"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("explainer", METHODS, ids=name_method)
 def test_differences_above_rounding_stay(explainer: Explainer) -> None:
     images, targets = random_images(2, 24).float(), torch.tensor([1, 2])

@@ -113,6 +113,7 @@ def test_runs_are_the_stretches_of_equal_values() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_scikit_image_is_imported_only_when_an_image_is_segmented() -> None:
     code = (
         "import sys; from seewhy.explainers import surrogates, xrai; "

@@ -54,6 +54,7 @@ def change(chosen: Case) -> Tensor:
     return scores[: len(chosen.images)] - scores[len(chosen.images) :]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["cifar_cnn", "efficientnet_lite0", "squeezenet", "vgg16", "mobilenetv3", "silu"])
 def test_deep_lift_is_complete_on_relu6_hardswish_silu_gates_and_overlapping_pools(network: str) -> None:
     chosen = case(network)
@@ -78,6 +79,7 @@ def test_without_a_rule_for_relu6_the_same_sum_is_off() -> None:
     assert float(((maps.sum((1, 2)) - change(chosen)).abs() / change(chosen).abs()).min()) > 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [GuidedBackprop, Deconvolution])
 def test_relu6_is_guided_as_a_relu_below_a_bound(method: type[GuidedBackprop]) -> None:
     chosen = case("efficientnet_lite0")
@@ -92,6 +94,7 @@ def test_relu6_is_guided_as_a_relu_below_a_bound(method: type[GuidedBackprop]) -
 RECTIFIERS_ONLY = (GuidedBackprop, Deconvolution, GuidedGradCam)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "network", "words"),
     [
@@ -136,6 +139,7 @@ class Changeable(nn.Module):
         return self.head(self.flatten(self.drop(self.relu(self.norm(self.conv(images))))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
 def test_a_classifier_in_training_mode_gives_the_map_of_evaluation(path: Any) -> None:
     explainer = explainer_of(path)
@@ -153,6 +157,7 @@ def test_a_classifier_in_training_mode_gives_the_map_of_evaluation(path: Any) ->
     assert all(torch.equal(value, before[name]) for name, value in classifier.state_dict().items())
 
 
+@pytest.mark.slow
 def test_integrated_gradients_say_that_their_steps_are_too_few_and_auto_takes_enough() -> None:
     chosen = case("efficientnet_lite0")
     call = chosen.classifier, chosen.images[:1], chosen.targets[:1]
@@ -195,6 +200,7 @@ DRAWING: list[Explainer] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("explainer", DRAWING, ids=lambda explainer: explainer.name)
 def test_what_is_drawn_depends_on_neither_batch_size_order_nor_the_callers_settings(explainer: Explainer) -> None:
     classifier, images, targets = small_cnn().double(), random_images(3, 32).double(), torch.tensor([3, 7, 1])

@@ -182,6 +182,7 @@ def test_the_tolerance_is_named_only_where_it_decides() -> None:
     assert "tolerance=0.01" in Xrai(n_steps="auto").parameters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 1), (1, 30), (30, 1), (5, 3), (40, 25)])
 @pytest.mark.parametrize("kind", ["flat", "noise"])
 def test_any_shape_has_segments(shape: tuple[int, int], kind: str) -> None:

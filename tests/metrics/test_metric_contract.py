@@ -162,6 +162,7 @@ def test_one_value_per_image_and_nothing_left_behind(path: Path) -> None:
     assert_equal(metric.compute(), {label: values[1:] for label, values in found.items()})
 
 
+@pytest.mark.slow
 @every_metric
 def test_a_class_and_its_weight_alone_are_the_same_target(path: Path) -> None:
     arguments = make_context()
@@ -201,6 +202,7 @@ def test_a_degenerate_map_has_a_value_and_spares_its_neighbour(path: Path) -> No
     assert score["infinite"] != score["infinite"], "a broken map has no score"
 
 
+@pytest.mark.slow
 @every_metric
 def test_after_an_error_the_classifier_is_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     metric, arguments = metric_of(path), make_context()

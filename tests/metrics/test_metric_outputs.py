@@ -28,6 +28,7 @@ def measure(path: Path, classifier: Classifier, targets: Any) -> dict[str, Tenso
     return metric.compute()
 
 
+@pytest.mark.slow
 @every_metric
 def test_one_logit_is_measured_as_two_logits_of_which_one_is_zero(path: Path) -> None:
     if path.stem in BY_OTHER_CLASSES:
@@ -37,6 +38,7 @@ def test_one_logit_is_measured_as_two_logits_of_which_one_is_zero(path: Path) ->
     assert_equal(measure(path, binary, torch.tensor([1, 1])), measure(path, pair, torch.tensor([1, 1])))
 
 
+@pytest.mark.slow
 @every_metric
 def test_a_label_of_several_is_measured_as_one_logit(path: Path) -> None:
     if path.stem in BY_OTHER_CLASSES:

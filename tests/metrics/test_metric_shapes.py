@@ -58,6 +58,7 @@ def measure(path: Path, classifier: Classifier, images: Tensor, targets: Tensor,
     return values
 
 
+@pytest.mark.slow
 @every_metric
 @pytest.mark.parametrize("channels", [4, 13])
 def test_channels_that_the_network_ignores_change_no_value(path: Path, channels: int) -> None:
@@ -69,6 +70,7 @@ def test_channels_that_the_network_ignores_change_no_value(path: Path, channels:
         torch.testing.assert_close(values, expected, rtol=1e-5, atol=1e-7, equal_nan=True)
 
 
+@pytest.mark.slow
 @every_metric
 def test_a_grey_image_has_the_value_of_its_three_equal_channels(path: Path) -> None:
     classifier, grey = shaped_cnn(3, SHAPE, seed=2), images_of(1, SHAPE)
@@ -80,6 +82,7 @@ def test_a_grey_image_has_the_value_of_its_three_equal_channels(path: Path) -> N
         torch.testing.assert_close(values, expected, rtol=1e-5, atol=1e-7, equal_nan=True)
 
 
+@pytest.mark.slow
 @every_metric
 def test_a_transposed_image_has_the_same_value(path: Path) -> None:
     classifier, images = shaped_cnn(4, SHAPE, seed=2), images_of(4, SHAPE)

@@ -25,6 +25,7 @@ def measure(name: str, network: nn.Module) -> dict[str, Tensor]:
     return metric.compute()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["traced", "exported"])
 @pytest.mark.parametrize("name", [path.stem for path in YAMLS])
 def test_the_values_are_those_of_the_network_itself(name: str, form: str) -> None:

@@ -103,6 +103,7 @@ BREACHES: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("build", "settings", "words"), BREACHES.values(), ids=BREACHES)
 def test_a_breach_is_one_sentence_and_leaves_nothing_behind(
     build: Callable[[], nn.Module], settings: dict[str, Any], words: str

@@ -19,6 +19,7 @@ def layer_of(network: nn.Module, size: int, classes: int = 10) -> str:
     return find_cam_layer(classifier_of(network, size, classes), (size, size))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options", "layer"),
     [
@@ -42,6 +43,7 @@ def test_default_layer_of_timm(name: str, options: dict[str, object], layer: str
     assert layer_of(timm.create_model(name, num_classes=10, **options), 64) == layer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size", "layer"),
     [("squeezenet1_1", 64, "features"), ("resnet18", 64, "layer4"), ("resnet18", 32, "layer3")],
@@ -130,6 +132,7 @@ def reaches_the_logits(classifier: Classifier, layer: str, size: int) -> bool:
     return bool(logits.isnan().any())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zero_initialised", [False, True])
 @torch.no_grad()
 def test_the_default_layer_is_crossed_by_every_path_whatever_the_weights(zero_initialised: bool) -> None:
@@ -145,6 +148,7 @@ def test_the_default_layer_is_crossed_by_every_path_whatever_the_weights(zero_in
     assert not any(bool(value.any()) for value in classifier.network.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_convnext", "test_byobnet", "test_nfnet"])
 @torch.no_grad()
 def test_nothing_passes_the_default_layer_by(name: str) -> None:

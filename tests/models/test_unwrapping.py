@@ -62,6 +62,7 @@ def test_hidden_modules_are_listed() -> None:
     assert "0" in find_hidden_names(build("exported"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["plain", "compiled", "scripted", "exported"])
 def test_python_takes_networks_in_every_form(form: str) -> None:
     facts = {"classes": CLASSES, "size": SIZE, "mean": [0.0] * 3, "std": [1.0] * 3}

@@ -114,6 +114,7 @@ def test_a_panel_says_what_it_shows():
         assert expected in text, expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signed", [True, False])
 @pytest.mark.parametrize(
     "shape", [(32, 32), (32, 96), (64, 64), (160, 192), (96, 128), (48, 400), (96, 400), (32, 400), (400, 96)]

@@ -37,6 +37,7 @@ def subject(count: int = 2) -> Subject:
     return Subject(small_cnn(), random_images(count, 32), torch.arange(count), "relu2")
 
 
+@pytest.mark.slow
 def test_the_whole_command_on_a_tiny_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     few = ["--methods", "saliency", "lrp", "attention_rollout", "--metrics", "deletion", "sparseness", "--peers"]
     given = [
@@ -68,6 +69,7 @@ def test_the_whole_command_on_a_tiny_network(tmp_path: Path, capsys: pytest.Capt
     assert "## Optimisations" in page
 
 
+@pytest.mark.slow
 def test_rows_of_other_parts_are_kept_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarking.floor.best_sizes", lambda *given, **options: (2, 2))  # the search has tests above
     few = ["--models", "cifar_cnn", "--images", "2", "--repeats", "1", "--folder", str(tmp_path)]
@@ -83,6 +85,7 @@ def test_rows_of_other_parts_are_kept_on_request(tmp_path: Path, monkeypatch: py
     assert [row.name for row in read_csv(tmp_path / "benchmark.csv")] == ["complexity"]
 
 
+@pytest.mark.slow
 def test_settings_of_captum_are_cut_down_and_passes_that_nobody_knows_are_counted() -> None:
     explainer = cheap(explainer_named("shapley_value_sampling"), quick=True)
     assert isinstance(explainer, Captum)
@@ -104,6 +107,7 @@ def test_all_methods_can_be_asked_for_in_a_quick_run() -> None:
     assert parsed(["--full"]).methods == list(NAMES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_method_can_be_cut_down_for_a_quick_look(name: str) -> None:
     explainer = explainer_named(name)
@@ -134,6 +138,7 @@ def test_one_thread_is_measured_by_the_processor_and_more_by_the_wall(monkeypatc
     assert read_clock(torch.device("cpu")) == 2.0
 
 
+@pytest.mark.slow
 def test_a_command_of_one_thread_is_measured_by_the_processor_too() -> None:
     sleeping = ["-S", "-c", "import time; time.sleep(1)"]
     assert run_command(sleeping, threads=1)[0] < 1 <= run_command(sleeping, threads=2)[0]
@@ -224,6 +229,7 @@ def test_the_work_of_a_gradient_is_its_pass_and_of_many_steps_theirs() -> None:
         assert work(one.classifier, one.images, lambda chosen=explainer: chosen(*given)) == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_the_maps_of_a_metric_are_no_passes_of_its_own() -> None:
     rows = list(metric_rows(subject(4), ["average_drop", "random_logit"], (2, 2), 1, True))
     assert [(row.forward, row.backward) for row in rows] == [(2, 0), (1, 1)]

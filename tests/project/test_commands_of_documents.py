@@ -82,6 +82,7 @@ def choose_first(word: str) -> str:
     return word if "[" in value or key == "runs" else f"{key}={value.split(',')[0]}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [each for each in COMMANDS if not any(word in each for word in OWN)])
 def test_a_command_composes(command: str) -> None:
     task, words = split(command)

@@ -63,6 +63,7 @@ def test_every_study_says_what_it_is(study: str) -> None:
     assert f"experiment={study}" in head
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("study", "part"), PARTS, ids=[f"{study}-{part.name}" for study, part in PARTS])
 def test_every_command_of_the_logbook_composes(study: str, part: Part) -> None:
     python, script, *words = shlex.split(part.command)

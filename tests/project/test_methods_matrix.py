@@ -40,6 +40,7 @@ def test_the_cheapest_exact_method_is_recommended_else_the_smallest_gap(matrix: 
     assert matrix.recommend({"silent": cells["silent"], "out": cells["out"]}) == ""
 
 
+@pytest.mark.slow
 def test_the_matrix_of_a_shipped_network(matrix: ModuleType) -> None:
     methods = ["attention_rollout", "deep_lift", "lrp", "random", "saliency", "full_grad"]
     column = matrix.measure("cifar_cnn", methods)

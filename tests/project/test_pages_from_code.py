@@ -54,6 +54,7 @@ def test_every_method_is_pictured_or_says_why_not() -> None:
     assert sum(path.stat().st_size for path in PICTURES.iterdir()) < 3_000_000
 
 
+@pytest.mark.slow
 def test_a_verdict_is_that_of_the_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "JUDGED_EACH", (10, 20))
     measure._measure_control.cache_clear()

@@ -27,10 +27,12 @@ from seewhy.metrics.faithfulness.pixel_flipping import Insertion
 from seewhy.models.cifar_networks import DenseNetwork
 
 
+@pytest.mark.slow
 def test_a_sample_of_all_settings_with_bad_values(capsys: pytest.CaptureFixture[str]) -> None:
     assert try_settings.main(["--sample", "36", "--seed", "3"]) == 0, capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", try_settings.TASKS)
 def test_what_a_trial_stands_on_is_accepted(task: str, tmp_path: Path) -> None:
     """Else every refusal of the walk would be that of the setting beside it."""

@@ -213,6 +213,7 @@ def test_metrics_agree_or_not_and_regions_are_calibrated(
     assert f"srg blackocclusion100 %{''.join(shown)}{expected:.3f}[" in "".join(page.text.split("\n")).replace("  ", "")
 
 
+@pytest.mark.slow
 def test_without_its_metrics_there_is_no_verdict(tmp_path: Path) -> None:
     few = {"deletion": MetricFact("lower", "AUC", "faithfulness")}
     for method in ("random", "grad_cam"):
@@ -258,6 +259,7 @@ def test_a_control_alone_or_a_table_in_the_terminal(comparison: Comparison) -> N
     assert "grad_cam" in written.getvalue()
 
 
+@pytest.mark.slow
 def test_methods_are_judged_in_memory_as_their_metrics_say() -> None:
     explainers = {"random": Random(), "edges": Edges(), "centre": Centre(), "saliency": Saliency()}
     images, classifier = random_images(8, 32), small_cnn()

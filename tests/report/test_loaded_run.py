@@ -66,6 +66,7 @@ def test_maps_are_read_when_they_are_asked_for(folder: Path) -> None:
         run.maps["none"]
 
 
+@pytest.mark.slow
 def test_shards_are_one_run(runner: Runner, folder: Path, tmp_path: Path) -> None:
     for number in (1, 2):
         runner(*GIVEN, f"shard={number}/2", name=f"shards/{number}")
@@ -87,6 +88,7 @@ def test_what_is_no_run_is_one_sentence(folder: Path, tmp_path: Path) -> None:
             load_run(path)
 
 
+@pytest.mark.slow
 def test_a_part_of_a_run_is_never_taken_for_the_whole(runner: Runner, folder: Path, tmp_path: Path) -> None:
     shards = tmp_path / "shards"
     for number in (1, 2, 3):

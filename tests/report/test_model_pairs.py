@@ -116,6 +116,7 @@ def test_networks_without_a_shared_method_are_no_pair(tmp_path: Path) -> None:
     assert build_pairs(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_the_page_has_the_section_where_there_are_two_models(sweep: Path) -> None:
     hostile = "<script>alert(1)</script>"
     write_model(sweep / "2", "b2", [hostile] * IMAGES, [MAP] * IMAGES)

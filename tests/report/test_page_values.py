@@ -224,6 +224,7 @@ def test_rounding_makes_nothing_certain(value: float, words: str) -> None:
     assert format_probability(value) == words
 
 
+@pytest.mark.slow
 def test_runs_on_different_images_get_a_page_each_and_an_index(tmp_path: Path) -> None:
     other = {"name": "cifar_cnn", "weights": "shipped", "weights_sha256": "c" * 64}
     for method in ("random", "rise"):
@@ -289,6 +290,7 @@ def test_a_robustness_page_holds_the_most_severe_sheets_alone(tmp_path: Path) ->
     assert ">&gt; 0.99</td>" in html
 
 
+@pytest.mark.slow
 def test_figures_are_named_from_the_page_and_no_other_folder_is(swept: Path, tmp_path: Path) -> None:
     folders = {
         one["name"]: (one["folder"], one["below"])
@@ -310,6 +312,7 @@ def test_the_page_knows_of_which_images_there_is_a_figure(tmp_path: Path) -> Non
         assert [one["drawn"] for one in model["explainers"]] == [expected]
 
 
+@pytest.mark.slow
 def test_a_report_of_very_many_scores_is_made_without_a_warning(
     tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:

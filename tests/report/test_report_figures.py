@@ -52,6 +52,7 @@ def test_no_text_covers_another_or_leaves_the_page(comparison: Comparison, draw:
         assert any(name in text for text in texts(figure)), name
 
 
+@pytest.mark.slow
 def test_figures_are_drawn_construct_by_construct(comparison: Comparison) -> None:
     for figure in (draw_leaderboard(comparison), draw_ranks(comparison)):
         drawn = texts(figure)

@@ -76,6 +76,7 @@ def test_the_cells_of_the_leaderboard_are_those_of_the_csv(made: Path, page: Pag
         assert float(cell["data-value"]) == summary.loc[place, "mean"]
 
 
+@pytest.mark.slow
 def test_every_construct_has_a_leaderboard_of_its_own_order(tmp_path: Path) -> None:
     facts = {key: FACTS[key] for key in ("deletion", "insertion", "sparseness")}
     for name, means in {"edges": (0.1, 0.9, 0.2), "rise": (0.2, 0.8, 0.9), "random": (0.4, 0.1, 0.5)}.items():
@@ -162,6 +163,7 @@ def test_the_colours_are_those_of_the_figures(page: PageText) -> None:
         np.testing.assert_allclose(table / 255, build_colour_map("default", kind).table, atol=0.5 / 255 + 1e-6)
 
 
+@pytest.mark.slow
 def test_two_models_stand_on_one_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep = pictured(write_sweep(tmp_path, ("random", "grad_cam"), facts=FEW, images=6), 6)
     other = {"name": "resnet50", "weights": "hub", "weights_sha256": "b" * 64}
@@ -172,6 +174,7 @@ def test_two_models_stand_on_one_page(tmp_path: Path, monkeypatch: pytest.Monkey
     assert page.json_of("block-1-5") == ["", [""], []]
 
 
+@pytest.mark.slow
 def test_the_same_runs_give_the_same_bytes(made: Path, tmp_path: Path) -> None:
     write_report([str(made.parent / "sweep")], tmp_path, page=True, command="python src/report.py runs=sweep")
     assert (tmp_path / "report.html").read_bytes() == (made / "report.html").read_bytes()
@@ -221,6 +224,7 @@ def test_a_run_without_metrics_ends_with_a_gallery(tmp_path: Path, capsys: pytes
         assert path.stat().st_size < 3000
 
 
+@pytest.mark.slow
 def test_the_page_can_be_switched_off(tmp_path: Path) -> None:
     assert not (explained(tmp_path, "explain", "callbacks=[attribution,tables]", "page=false") / "report.html").exists()
     modules = "[name for name in sys.modules if 'report' in name or name == 'jinja2']"
@@ -230,6 +234,7 @@ def test_the_page_can_be_switched_off(tmp_path: Path) -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_a_robustness_run_shows_its_summary(tmp_path: Path) -> None:
     folder = explained(tmp_path, "robustness", "corruption=[brightness]", "callbacks.robustness.workers=0")
     page, table = PageText(folder / "report.html"), pd.read_csv(folder / "robustness_summary.csv", dtype={"level": str})

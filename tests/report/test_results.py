@@ -100,6 +100,7 @@ def test_images_of_the_sheets_take_turns_between_classes(tmp_path: Path) -> None
     assert choose_images(run) == [f"image_{n:04d}" for n in (0, 5, 1, 6, 2, 7)]
 
 
+@pytest.mark.slow
 def test_a_sweep_of_models_and_methods_leaves_its_sheets(tmp_path: Path) -> None:
     few = ["trainer=cpu", "probe_batch_size=16", "logger=[]", "hydra.mode=RUN", "data.limit=4"]
     few += ["callbacks=[attribution,previews,tables]", "page=false", "model.weights=random"]

@@ -70,6 +70,7 @@ def test_the_families_of_a_metric_are_corrected_apart() -> None:
     np.testing.assert_array_equal(alone["p_holm"], correct_by_holm(alone["p"].to_numpy()))
 
 
+@pytest.mark.slow
 def test_a_pair_has_one_verdict_in_tables_ranks_page_and_figure(swept: tuple[Path, Comparison]) -> None:
     folder, comparison = swept
     page = PageText(write_run_page(folder))
@@ -99,6 +100,7 @@ def test_a_pair_has_one_verdict_in_tables_ranks_page_and_figure(swept: tuple[Pat
     )
 
 
+@pytest.mark.slow
 def test_the_charts_of_differences_are_the_table_of_pairs(swept: tuple[Path, Comparison]) -> None:
     folder, comparison = swept
     html = write_run_page(folder).read_text()
@@ -124,6 +126,7 @@ def test_the_control_is_compared_as_in_the_table_of_pairs() -> None:
         assert row.p_holm == verdicts[row.other if row.explainer == "random" else row.explainer]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shifts", "leaders"),
     [
@@ -146,6 +149,7 @@ def test_leaders_have_evidence(tmp_path: Path, shifts: dict[str, float], leaders
     assert sorted(name for name, line in rows.items() if "\x1b[1m" in line) == leaders
 
 
+@pytest.mark.slow
 def test_an_order_without_evidence_is_called_so(tmp_path: Path, swept: tuple[Path, Comparison]) -> None:
     comparison = build(tmp_path, {"random": 0, "rise": 0.001, "grad_cam": -1})
     (construct,) = comparison.constructs
@@ -176,6 +180,7 @@ def test_mean_ranks_have_the_interval_of_their_images(swept: tuple[Path, Compari
         assert high - low == pytest.approx(2 * half, rel=0.5)
 
 
+@pytest.mark.slow
 def test_a_control_that_is_not_beaten_is_named(tmp_path: Path) -> None:
     comparison = build(tmp_path, {"random": 0, "edges": 2, "centre": 0.5, "rise": 2})
     assert comparison.list_leaders("deletion") == ["rise"]
@@ -183,6 +188,7 @@ def test_a_control_that_is_not_beaten_is_named(tmp_path: Path) -> None:
     assert "but not significantly better than edges" in PageText(write_run_page(tmp_path)).text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shifts", "words"),
     [
@@ -206,6 +212,7 @@ def test_the_verdict_says_why_nothing_leads(tmp_path: Path, shifts: dict[str, fl
     assert words in PageText(write_run_page(tmp_path)).text
 
 
+@pytest.mark.slow
 def test_reasons_of_different_scores_are_kept_apart(tmp_path: Path) -> None:
     base, noise = np.random.default_rng(0).normal(size=(2, 12))
     shifts = {"random": (0, 0), "edges": (2, 0), "rise": (0, 0)}
@@ -224,6 +231,7 @@ def test_without_a_baseline_all_pairs_are_one_family(tmp_path: Path) -> None:
     assert comparison.describe_evidence(comparison.constructs[0]) == ""
 
 
+@pytest.mark.slow
 def test_legends_name_random_only_where_it_was_run(tmp_path: Path) -> None:
     shifts = {"saliency": 0.0, "grad_cam": 0.5}
     comparison = build(tmp_path / "without", shifts)

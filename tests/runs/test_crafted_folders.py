@@ -390,6 +390,7 @@ def test_names_are_shown_and_steer_nothing(
     assert {path.name for path in outside.iterdir()} == {"home", "private.npy", "report", "runs"}
 
 
+@pytest.mark.slow
 def test_models_whose_names_differ_in_signs_alone_get_files_of_their_own(outside: Path) -> None:
     """`a/b` and `a b` shared one folder: the figures of the second replaced those of the first."""
     for number, model in enumerate(("a/b", "a b", "../..")):
@@ -479,6 +480,7 @@ def test_a_crafted_shard_is_not_merged(outside: Path, kind: str) -> None:
     assert not any(b"PRIVATE" in path.read_bytes() for path in (outside / "merged").rglob("*") if path.is_file())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["../../owned", "/owned", "attributions/../../owned", f"{STEERING}{MARKUP}", "=1+1"])
 def test_a_crafted_name_in_a_journal_becomes_no_path(outside: Path, name: str) -> None:
     first = shard(outside / "shards", 1)
@@ -536,6 +538,7 @@ CONFIGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_a_crafted_config_is_one_sentence(
     outside: Path, kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

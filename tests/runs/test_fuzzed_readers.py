@@ -225,6 +225,7 @@ def check_reader(name: str, examples: int) -> None:
         read_damaged()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_damaged_files_are_read_or_refused(name: str) -> None:
     check_reader(name, 12)

@@ -197,6 +197,7 @@ def test_nested_explainers_are_words() -> None:
     assert chosen["explainer.explainer"] == "saliency (reduction=max)"
 
 
+@pytest.mark.slow
 def test_a_robustness_run_logs_its_curves_sheets_summary_and_row(tmp_path: Path) -> None:
     given = ["model=cifar_cnn", "model.weights=random", "trainer=cpu", "probe_batch_size=16", f"output={tmp_path}"]
     given += ["explainer=saliency", "corruption=[jpeg,fog]", "data.limit=2", "hydra.mode=RUN", "page=false"]

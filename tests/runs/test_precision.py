@@ -161,6 +161,7 @@ def test_the_type_is_that_of_the_innermost_block_and_names_a_measurement() -> No
             assert find_narrow_type("cpu") is None and classifier.narrow is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONFIGS / "explainer").glob("*.yaml")))
 def test_every_method_runs_in_bfloat16_or_says_why_not(name: str) -> None:
     """Nothing but the network computes in it. Scores of random weights differ by less than its rounding: gradients agree."""
@@ -188,6 +189,7 @@ def test_every_method_runs_in_bfloat16_or_says_why_not(name: str) -> None:
 FEW = ("data.limit=5", "data.batch_size=2", "metric=[deletion,completeness]", "callbacks=numbers")
 
 
+@pytest.mark.slow
 def test_a_run_reports_what_it_changes_of_its_first_images(runner: Runner, capsys: pytest.CaptureFixture[str]) -> None:
     common = ("explainer=input_x_gradient", *FEW)
     full = runner(*common, name="full")
@@ -230,6 +232,7 @@ def test_a_metric_with_a_bound_on_its_passes_is_compared_where_it_was_measured(r
     assert agreement["float32"] == pytest.approx(agreement["bfloat16"], abs=0.2)
 
 
+@pytest.mark.slow
 def test_resumed_and_cut_short_it_is_the_same_comparison(runner: Runner) -> None:
     common = ("explainer=saliency", *FEW, "precision=bfloat16", "callbacks.precision.images=3")
     whole = runner(*common, name="whole")
@@ -240,6 +243,7 @@ def test_resumed_and_cut_short_it_is_the_same_comparison(runner: Runner) -> None
     assert records[0] == records[1] and records[0]["explanations"] == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "words"),
     [

@@ -277,6 +277,7 @@ def settings_of(examples: int, steps: int) -> settings:
     )
 
 
+@pytest.mark.slow
 def test_a_run_folder_survives_what_happens_to_it(machine: type[RunFolders]) -> None:
     run_state_machine_as_test(machine, settings=settings_of(15, 8))
 

@@ -55,6 +55,7 @@ def test_the_promise_holds_over_splits(alpha: float) -> None:
     assert expected >= 1 - alpha
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.05, 0.2])
 def test_ranges_of_the_coverage_hold_as_often_as_they_say(alpha: float) -> None:
     draws = np.random.default_rng(2).normal(size=(2000, 60))

@@ -48,6 +48,7 @@ def test_without_differences_there_is_no_p() -> None:
     assert compute_sign_flip_p([]).shape == (0,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [6, 11, 16])
 def test_exact_values_are_scipys(size: int) -> None:
     samples = [normal(size, seed=seed) + 0.4 for seed in range(4)]

@@ -175,6 +175,7 @@ def test_few_values_are_called_rough() -> None:
     assert found.low < found.high
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "least"), [("normal", 0.93), ("exponential", 0.90), ("lognormal", 0.88), ("hits", 0.93)]
 )
