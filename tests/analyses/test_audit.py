@@ -334,6 +334,7 @@ def make_facts(count: int, seed: int = 0) -> Facts:
     return Facts(maps, generator.random((count, 6)), probabilities, np.full(count, np.nan), labels, apart)
 
 
+@pytest.mark.slow
 def test_maps_in_a_corner_are_the_first_group() -> None:
     facts = make_facts(80)
     small = torch.rand(80, 3, 16, 16, generator=torch.Generator().manual_seed(0))

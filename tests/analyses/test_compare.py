@@ -49,12 +49,14 @@ def test_a_network_agrees_with_itself_wholly(network: Classifier) -> None:
     assert all(torch.equal(*pair.maps) and pair.first == pair.second for pair in pairs)
 
 
+@pytest.mark.slow
 def test_a_map_that_does_not_look_at_the_network_has_one_band_and_one_agreement(network: Classifier) -> None:
     other = load_classifier("cifar_cnn", overrides=["model.weights=random"])
     pairs = [pair for batch in compare_networks(network, other, Edges(), read) for pair in batch]
     assert [pair.agreement for pair in pairs] == pytest.approx([1] * 10, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_the_band_is_the_agreement_with_a_third_network(network: Classifier) -> None:
     other = load_classifier("cifar_cnn", overrides=["model.weights=random"])
     pairs = [pair for batch in compare_networks(network, other, Saliency(), read, band=other) for pair in batch]

@@ -118,6 +118,7 @@ def test_nothing_is_found_in_a_healthy_network_which_stays_as_it_was(healthy: Cl
     assert result.accuracy == pytest.approx(38 / 60)
 
 
+@pytest.mark.slow
 def test_each_image_passes_once_for_each_alternative_and_its_layers_are_seen_then(
     healthy: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,6 +76,7 @@ def test_a_run_leaves_a_certificate_and_is_repeated_from_its_cells(tmp_path: Pat
     assert stopped.value.code == 2
 
 
+@pytest.mark.slow
 def test_explainers_are_a_list_that_replaces_the_default_ones() -> None:
     assert list(compose("ground_truth").explainers) == [
         *(
@@ -143,6 +144,7 @@ def test_a_proof_that_could_not_fail_is_refused(tmp_path: Path, capsys: pytest.C
     assert "proof_images=10 must be" in "".join(capsys.readouterr())
 
 
+@pytest.mark.slow
 def test_pictures_that_changed_are_not_those_that_networks_were_trained_on(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for label in ("dark", "light"):

@@ -76,6 +76,7 @@ def test_a_run_leaves_tables_figures_and_curves(runner: Runner, capsys: pytest.C
     assert "clean → severity " in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_tensorboard_has_the_level_as_step(runner: Runner) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

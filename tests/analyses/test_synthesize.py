@@ -111,6 +111,7 @@ def test_numbers_are_never_cut_in_a_narrow_terminal() -> None:
     assert max(map(len, printed.splitlines())) <= 80
 
 
+@pytest.mark.slow
 def test_class_visualizations_leave_everything(runner: Runner) -> None:
     folder = runner(*FEW)
     record = json.loads((folder / "run.json").read_text())

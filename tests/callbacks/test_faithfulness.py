@@ -77,6 +77,7 @@ def test_a_run_leaves_values_summary_directions_and_curves(tmp_path: Path) -> No
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_batch_size_of_the_run_decides_nothing(tmp_path: Path) -> None:
     tables = []
     for batch_size in (1, 4):

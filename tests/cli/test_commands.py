@@ -15,6 +15,7 @@ def command(folder: Path, script: str, *arguments: str) -> subprocess.CompletedP
     return forked.run(folder, str(forked.SOURCE / script), *arguments, **cache)
 
 
+@pytest.mark.slow
 def test_missing_weights_are_one_message(tmp_path: Path) -> None:
     done = command(tmp_path, "explain.py", "model=vgg16", "explainer=saliency")
     assert done.returncode == 2
@@ -71,6 +72,7 @@ def test_a_sweep_with_a_job_that_cannot_run_is_refused_before_the_first(tmp_path
     assert not (tmp_path / "logbook").exists()
 
 
+@pytest.mark.slow
 def test_a_synthesis_names_its_folder_after_itself(tmp_path: Path) -> None:
     given = ["model=cifar_cnn", "data.limit=1", "probe_batch_size=16", "trainer=cpu", "logger=[]"]
     done = command(tmp_path, "synthesize.py", *given)

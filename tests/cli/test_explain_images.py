@@ -69,6 +69,7 @@ def test_files_pillow_images_and_tensors_give_the_same_maps() -> None:
     assert float((one[0].attribution - by_file[0].attribution).norm() / one[0].attribution.norm()) < 1e-2
 
 
+@pytest.mark.slow
 def test_folders_patterns_and_lists_of_them_keep_the_order_given() -> None:
     names = [one.name for one in explain("cifar_cnn", str(CIFAR / "cat_*.png"), "edges", **QUICK)]
     assert names
@@ -116,6 +117,7 @@ def test_weights_are_given_to_explain_as_to_load_classifier() -> None:
         explain(["cifar_cnn", "vgg16_cifar"], image, "saliency", weights="random")
 
 
+@pytest.mark.slow
 def test_a_timm_network_is_found_by_its_name() -> None:
     options: dict[str, Any] = {"classes": 4, "size": 32, "weights": "random"}
     for name in ("resnet10t", "timm/resnet10t"):

@@ -119,6 +119,7 @@ def test_a_corruption_for_the_eye_is_refused(
     assert "corruption=jpeg is not defined for pictures of 4 channels" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [

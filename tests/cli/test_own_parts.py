@@ -63,6 +63,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     find_registered_folders.cache_clear()
 
 
+@pytest.mark.slow
 def test_an_installed_package_brings_choices(package: Path) -> None:
     assert find_registered_folders() == {"ownparts": package / "ownparts" / "configs"}
     cfg = compose("explain", ["explainer=mine", "explainer.strength=3"])

@@ -248,6 +248,7 @@ def test_a_disk_that_is_full_at_any_write_loses_nothing(
     assert products(tmp_path / "run") == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [errno.EROFS, errno.ENAMETOOLONG, errno.EDQUOT, errno.EIO, errno.ENOTDIR])
 def test_a_folder_that_cannot_be_written_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, capsys: pytest.CaptureFixture[str]

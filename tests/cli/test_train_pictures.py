@@ -35,6 +35,7 @@ def train(folder: Path, *overrides: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_class_tree_is_trained_tested_and_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = draw_pictures(tmp_path / "pictures")
     (root / "sky" / "broken.png").write_text("no picture")
@@ -83,6 +84,7 @@ def test_a_table_of_labels_is_trained_on(tmp_path: Path) -> None:
     assert facts.classes == ("rose", "sky")
 
 
+@pytest.mark.slow
 def test_several_labels_are_trained_on(tmp_path: Path) -> None:
     root = draw_pictures(tmp_path / "pictures")
     flat, lines = tmp_path / "flat", ["path,label"]

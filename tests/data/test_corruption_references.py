@@ -380,6 +380,7 @@ def test_dropouts_turn_whole_pixels_black(size: int, level: int) -> None:
     assert side**2 <= black.sum() <= constants("coarse_dropout", size, level) * side**2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "level"), LEVELS)
 def test_rotation(size: int, level: int) -> None:
     picture = scene(size, size)

@@ -76,6 +76,7 @@ def test_a_patch_of_a_vit_lands_where_it_is_in_the_image() -> None:
     assert int((odd > 0.5 * odd.amax()).sum()) == 1
 
 
+@pytest.mark.slow
 def test_the_class_token_alone_is_refused() -> None:
     classifier = transformer()
     with pytest.raises(Incompatible, match=r"'blocks'.*explainer.layer=blocks.4"):

@@ -86,6 +86,7 @@ def test_a_grey_image_has_the_map_of_its_three_equal_channels(path: Path) -> Non
         torch.testing.assert_close(maps, explain(path, classifier, grey.expand(-1, 3, -1, -1)), rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [each for each in YAMLS if not reads_attention(each)], ids=lambda path: path.stem)
 def test_a_transposed_image_has_the_transposed_map(path: Path) -> None:
     classifier, images = shaped_cnn(4, SHAPE), images_of(4, SHAPE)

@@ -121,6 +121,7 @@ def build(name: str) -> Classifier:
     return classifier_of(timm.create_model(name, num_classes=3), size, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["cnn", "everything", "shaped_vit", "test_efficientnet", "test_mambaout", "test_resnet"]
 )

@@ -130,6 +130,7 @@ def test_the_gap_shrinks_with_the_steps() -> None:
     assert gaps[1] < gaps[0] / 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_auto_is_within_the_tolerance_for_every_image(seed: int) -> None:
     classifier = small_cnn(seed)

@@ -72,6 +72,7 @@ def test_deep_lift_from_black_in_single_precision_is_that_in_double(network: str
     assert float((found - exact).norm() / exact.norm()) < 1e-2
 
 
+@pytest.mark.slow
 def test_without_a_rule_for_relu6_the_same_sum_is_off() -> None:
     """What an engine gives that takes ReLU6 for linear, and the reason for the test above."""
     chosen = case("efficientnet_lite0")

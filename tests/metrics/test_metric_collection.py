@@ -1,5 +1,6 @@
 """Every metric of the yaml folder at once: no two alike, the same values, and passes that are shared."""
 
+import pytest
 from test_metric_contract import YAMLS, assert_equal, make_context, measured, metric_of
 from torchmetrics import MetricCollection
 
@@ -11,6 +12,7 @@ def test_variants_tell_metrics_apart() -> None:
     assert len({(type(metric), metric.variant) for metric in metrics}) == len(metrics)
 
 
+@pytest.mark.slow
 def test_all_in_one_collection_give_what_each_gives_alone() -> None:
     chosen = {path.stem: metric_of(path) for path in YAMLS}
     collection = MetricCollection(dict(chosen), compute_groups=False)  # type: ignore[arg-type]
@@ -21,6 +23,7 @@ def test_all_in_one_collection_give_what_each_gives_alone() -> None:
     assert_equal({label: together[label] for label in alone}, alone)
 
 
+@pytest.mark.slow
 def test_a_shared_context_saves_passes() -> None:
     shared = make_context()
     for path in YAMLS:

@@ -140,6 +140,7 @@ def test_a_yaml_names_its_metric(path: Path) -> None:
     assert re.search(r"\b(19|20)\d\d\b", text), "the paper"
 
 
+@pytest.mark.slow
 @every_metric
 def test_one_value_per_image_and_nothing_left_behind(path: Path) -> None:
     metric, arguments = metric_of(path), make_context()

@@ -48,12 +48,14 @@ def test_a_label_of_several_is_measured_as_one_logit(path: Path) -> None:
     assert_equal(measure(path, several, torch.tensor([0, 0])), measure(path, binary, torch.tensor([1, 1])))
 
 
+@pytest.mark.slow
 @every_metric
 def test_scores_inside_of_a_container_are_measured_as_they_are(path: Path) -> None:
     held, plain = (classifier_of(wrap, 10, "softmax") for wrap in (lambda y: {"logits": y}, lambda y: y))
     assert_equal(measure(path, held, torch.tensor([3, 7])), measure(path, plain, torch.tensor([3, 7])))
 
 
+@pytest.mark.slow
 @every_metric
 def test_a_contrast_is_measured_as_a_network_that_gives_the_difference(path: Path) -> None:
     classifier, alone = classifier_of(lambda y: y, 10, "none"), classifier_of(take_logit, 1, "none")

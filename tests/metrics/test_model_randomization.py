@@ -65,6 +65,7 @@ def test_the_value_is_that_of_fully_random_networks_absolute_and_signed() -> Non
     assert classifier.passes.forward - before == 3 * 3, "the passes of the copy count"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "steps"),
     [

@@ -257,6 +257,7 @@ def test_inference_mode() -> None:
     assert_same(classifier)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenetv2_050", "resnet18", "regnetx_002", "densenet121"])
 def test_networks_of_timm(name: str) -> None:
     import timm

@@ -72,12 +72,14 @@ def test_no_words_of_a_panel_touch_or_leave_the_page(signed, size, name):
     assert_legible(draw_panel(explanation(size, signed, name, FILE_NAME, PARAMETERS, warnings)))
 
 
+@pytest.mark.slow
 @given(st.text(max_size=60), st.text(max_size=100), st.text(max_size=200), st.lists(st.text(max_size=200), max_size=3))
 @settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_any_text_is_legible(name, file, parameters, warnings):
     assert_legible(draw_panel(explanation(32, False, name, file, parameters, tuple(warnings))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(64, 300), (300, 64), (1, 1), (700, 900)])
 def test_pictures_of_any_shape_leave_the_words_legible(shape):
     shown = explanation(image=torch.rand(3, *shape), attribution=torch.randn(*shape))

@@ -151,6 +151,7 @@ def report(sweep: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     return folder, write_report([str(sweep)], folder, page=True, certificate=str(sweep / "certificate.csv"))
 
 
+@pytest.mark.slow
 def test_a_report_and_a_sweep_write_and_show_it(sweep: Path, report: tuple[Path, dict[str, object]]) -> None:
     folder, record = report
     assert record["recommended"] == {"efficientnet_lite0": "grad_cam"}

@@ -265,6 +265,7 @@ def test_charts_of_probabilities_share_one_axis() -> None:
     assert read_axis([-1.5, 3.0], -2.0, 4.0) == ["−2", "0", "2", "4"]
 
 
+@pytest.mark.slow
 def test_a_robustness_page_holds_the_most_severe_sheets_alone(tmp_path: Path) -> None:
     run = write_run(tmp_path, "rise", facts={"deletion": FACTS["deletion"]}, images=6)
     columns = ["corruption", "level", "quantity", "n", "mean", "low", "high", "median", "note"]

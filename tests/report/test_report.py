@@ -133,6 +133,7 @@ def test_a_report_writes_what_pandas_reads_in_one_line(tmp_path: Path, capsys: p
         assert (tmp_path / "report" / f"{name}.png").read_bytes()[1:4] == b"PNG"
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes_whatever_the_order_of_images_and_runs(tmp_path: Path) -> None:
     explainers = ["random", "grad_cam", "saliency"]
     for place, (order, listed) in enumerate([(None, explainers), ([5, 3, 1, 0, 2, 4, 6], explainers[::-1])]):
@@ -148,6 +149,7 @@ def test_same_seed_same_bytes_whatever_the_order_of_images_and_runs(tmp_path: Pa
         assert (tmp_path / "report0" / name).read_bytes() == (tmp_path / "report1" / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_several_models_get_a_leaderboard_each(tmp_path: Path) -> None:
     write_sweep(tmp_path / "sweep", ["random", "grad_cam"], facts=FEW, images=6)
     write_run(tmp_path / "sweep" / "other", "grad_cam", facts=FEW, images=6, model=OTHER_MODEL)

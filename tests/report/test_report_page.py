@@ -129,6 +129,7 @@ def test_the_page_says_what_was_run_and_what_was_not(page: PageText) -> None:
         assert fact.variant in page.text
 
 
+@pytest.mark.slow
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
     sweep = pictured(write_sweep(tmp_path, ("random", "grad_cam"), facts=FEW, images=6), 6)
     for folder in sweep.iterdir():
@@ -247,6 +248,7 @@ def test_a_robustness_run_shows_its_summary(tmp_path: Path) -> None:
     assert sum(one.startswith("data:image/") for one in page.addresses) == last == len(sheets) / 5
 
 
+@pytest.mark.slow
 def test_a_sweep_of_unlike_runs_has_a_page_for_each_group(tmp_path: Path) -> None:
     write_run(tmp_path / "a", "random", facts=FEW, images=6)
     write_run(tmp_path / "b", "rise", facts=FEW, images=5)

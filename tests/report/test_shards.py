@@ -34,6 +34,7 @@ def merge(places: str, folder: Path) -> None:
     tasks.execute(tasks.report, composed("report", [f"runs={places}", f"output={folder}", "hydra.mode=RUN"]))
 
 
+@pytest.mark.slow
 def test_merged_shards_are_the_unsplit_run(base: Path, tmp_path: Path) -> None:
     merge(f"{base}/shards/*", tmp_path)
     expected = products(base / "whole")

@@ -358,6 +358,7 @@ def test_a_table_that_is_none_is_one_sentence(outside: Path, table: str, content
     check_sentence(str(caught.value))
 
 
+@pytest.mark.slow
 def test_names_are_shown_and_steer_nothing(
     outside: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -218,6 +218,7 @@ def test_a_run_reports_what_it_changes_of_its_first_images(runner: Runner, capsy
     assert "bfloat16 beside float32 on the first 3 explanations: rank correlation" in printed
 
 
+@pytest.mark.slow
 def test_a_metric_with_a_bound_on_its_passes_is_compared_where_it_was_measured(runner: Runner) -> None:
     bound = ("metric=[stability,sparseness]", "+metric.stability.passes=1", "metric.stability.n_samples=1")
     given = ("explainer=saliency", "data.limit=12", "data.batch_size=4", "callbacks=numbers", "precision=bfloat16")

@@ -77,6 +77,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(base: Path, tmp_path: Path
     assert maps["run"] == maps["whole"]
 
 
+@pytest.mark.slow
 def test_shards_are_joined_and_loaded_with_their_files_of_batches(base: Path, tmp_path: Path) -> None:
     for number in (1, 2):
         explain(tmp_path / "shards" / str(number), base / "data", *DRAWN, BATCHES, f"shard={number}/2")

@@ -131,6 +131,7 @@ def test_a_batch_that_is_not_finished_counts_nowhere(tmp_path: Path) -> None:
     assert totals.seconds == {"attribution": 1.125, "metrics": 0.5}
 
 
+@pytest.mark.slow
 def test_the_record_of_a_run_adds_up_its_tables(tmp_path: Path) -> None:
     """Batches of two, two and one image: `test/accuracy` is the share of `yes` in predictions.csv, not of the last batch."""
     run = tmp_path / "run"
