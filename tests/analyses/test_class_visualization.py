@@ -124,6 +124,7 @@ def test_an_image_is_the_same_to_the_byte_whatever_classes_are_beside_it(variant
         assert int((last(made[position - 1]).int() - last(alone).int()).abs().max()) > 20
 
 
+@pytest.mark.slow
 def test_the_penalty_makes_a_fourier_image_paler() -> None:
     free, bound = (quick("fourier", l2=l2).visualize(small_cnn(), [3])[0] for l2 in (0.0, 10.0))
     mean = torch.tensor(IMAGENET_MEAN).view(3, 1, 1)
@@ -131,6 +132,7 @@ def test_the_penalty_makes_a_fourier_image_paler() -> None:
     assert away[1] < 0.5 * away[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_passes_steps_and_nothing_left_behind(variant: str) -> None:
     network, calls = small_cnn().train(), []

@@ -66,6 +66,7 @@ def test_the_band_is_the_agreement_with_a_third_network(network: Classifier) -> 
     assert verdict.gap == 0
 
 
+@pytest.mark.slow
 def test_the_noise_belongs_to_the_image_not_to_its_place(network: Classifier) -> None:
     def read_reversed(facts: Facts) -> Iterator[Batch]:
         for batch in reversed(list(read(facts))):

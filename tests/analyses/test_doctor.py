@@ -194,6 +194,7 @@ def test_no_alternative_is_what_the_classifier_has() -> None:
         assert any(each.cause == alternatives.ORDER for each in listed) == (facts.channels == 3)
 
 
+@pytest.mark.slow
 def test_weights_are_told_from_those_of_an_initialisation() -> None:
     torch.manual_seed(0)
     layers = [nn.Linear(300, 100), nn.Conv2d(64, 64, 3), nn.Conv2d(3, 64, 7)]

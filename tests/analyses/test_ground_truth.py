@@ -148,6 +148,7 @@ def test_the_false_attribution_to_suppressors_is_that_of_the_closed_form(method:
     assert 0.3 < mass < 0.35, "two thirds of a gradient lie on pixels that carry no class"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [Saliency(), InputXGradient(), IntegratedGradients(n_steps=4), DeepLift(), Lrp()])
 def test_a_correlated_background_costs_every_method_as_published(method: Explainer) -> None:
     """XAI-TRIS, 8x8, linear: perfect on white noise, far worse where pixels off the patterns cancel noise, never by chance.
@@ -165,6 +166,7 @@ def test_a_correlated_background_costs_every_method_as_published(method: Explain
     assert max(scores["correlated"]) < 0.7
 
 
+@pytest.mark.slow
 def test_a_fitted_linear_network_has_the_closed_form_within_its_interval() -> None:
     """Logistic regression on 20,000 images: (w - w*)' H (w - w*) is chi-squared with as many degrees as weights."""
     kind = LINEAR
@@ -292,6 +294,7 @@ def judge_study() -> pd.DataFrame:
     )
 
 
+@pytest.mark.slow
 def test_a_certificate_says_who_beats_chance_and_edges(tmp_path: Path) -> None:
     cells = [
         *make_cells("edges", 0.4),
@@ -339,6 +342,7 @@ def test_networks_that_do_not_use_the_feature_give_no_score() -> None:
     assert kept["reason"] == "without the networks 5, which do not use the feature"
 
 
+@pytest.mark.slow
 def test_where_most_beat_both_the_others_are_named() -> None:
     cells = [*make_cells("edges", 0.4), *make_cells("first", 0.6), *make_cells("second", 0.5), *make_cells("low", 0.3)]
     (sentence,) = describe_finding(build_certificate(cells, "net"))

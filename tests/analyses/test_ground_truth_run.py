@@ -127,6 +127,7 @@ def test_the_page_shows_what_a_value_beats() -> None:
     assert many.count("is highest, area under the precision-recall curve") == 4
 
 
+@pytest.mark.slow
 def test_the_page_of_runs_has_what_is_known_of_its_architectures(tmp_path: Path) -> None:
     path = tmp_path / "certificate.csv"
     path.write_bytes(write_table(judge_study()))

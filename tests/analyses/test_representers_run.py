@@ -29,6 +29,7 @@ def count_wrong(table: list[dict[str, str]], order: str) -> int:
     return sum(CIFAR10_CLASSES[own[row["training_image"]]] != row["class"] for row in first)
 
 
+@pytest.mark.slow
 def test_a_run_leaves_points_importance_and_consistency(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cifar10, "read_part", few)
     given = ["model=cifar_cnn", "model.weights=random", "data=cifar10", "data.validation=20", "trainer=cpu"]
@@ -74,6 +75,7 @@ def test_data_without_a_training_set_is_refused(tmp_path: Path, capsys: pytest.C
     assert "callbacks=representers needs a training set, and data=samples has none" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_network_of_grey_images_has_points_of_grey_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cifar10, "read_part", few)
     given = ["model=timm", "model.name=test_resnet", "model.size=32", "model.weights=random", "model.classes=cifar10"]

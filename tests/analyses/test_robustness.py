@@ -121,6 +121,7 @@ def test_the_reference_of_the_run_itself_gives_a_corruption_error_of_1(runner: R
     assert list(summary[summary.quantity == "corruption_error"]["mean"]) == pytest.approx([1, 1, 1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "words"),
     [

@@ -58,6 +58,7 @@ def logged(folder: Path) -> EventAccumulator:
     return events
 
 
+@pytest.mark.slow
 def test_fooling_images_leave_everything(runner: Runner, capsys: pytest.CaptureFixture[str]) -> None:
     folder = runner("synthesis.target=deer", "data.limit=3", "data.batch_size=2")
     record = json.loads((folder / "run.json").read_text())
@@ -143,6 +144,7 @@ def test_same_seed_same_bytes(runner: Runner, overrides: tuple[str, ...]) -> Non
         assert path.read_bytes() == (again / path.relative_to(first)).read_bytes(), path
 
 
+@pytest.mark.slow
 def test_an_unknown_true_class_and_a_bad_file_are_rows(runner: Runner, tmp_path: Path) -> None:
     images = tmp_path / "images"
     images.mkdir()
@@ -153,6 +155,7 @@ def test_an_unknown_true_class_and_a_bad_file_are_rows(runner: Runner, tmp_path:
     assert rows(folder / "synthesis.csv") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
@@ -173,6 +176,7 @@ def test_a_mistake_is_one_message(
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted((CONFIGS / "synthesis").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_yaml_is_the_class_with_its_defaults(path: Path) -> None:
     cfg = composed("synthesize", [f"synthesis={path.stem}", "hydra.mode=RUN"])

@@ -99,6 +99,7 @@ def test_metrics_that_need_masks_are_left_out_without_any(tmp_path: Path) -> Non
         select_measurable({"pointing_game": PointingGame()}, masked=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("score", "read"), [("softmax", "probability"), ("none", "output value")])
 def test_record_and_directions_say_what_of_the_outputs_is_read(score: str, read: str, tmp_path: Path) -> None:
     record = run(tmp_path, {"deletion": Deletion(n_steps=2)}, score=score).record()
@@ -124,6 +125,7 @@ def test_a_mean_curve_is_that_of_straight_lines_and_stops_with_the_last_image() 
     assert draw_curves(table, "a heading").get_size_inches()[0] > 3
 
 
+@pytest.mark.slow
 def test_only_the_first_images_are_drawn_and_all_are_in_the_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,6 +211,7 @@ def measure(folder: Path, batch_size: int, limit: int | None = None, **metrics: 
     return measuring
 
 
+@pytest.mark.slow
 def test_a_dear_method_is_explained_again_on_fewer_images_and_the_tables_say_so(tmp_path: Path) -> None:
     """SmoothGrad of two samples takes four passes: two noisy images each 8, so 96 passes pay for 12 of 24 images."""
     few = Stability(n_samples=2, radius=1e-6, passes=96)

@@ -312,6 +312,7 @@ def test_an_image_with_a_bad_mask_is_skipped_and_the_rest_goes_on(runner: Runner
     assert (folder / "predictions.csv").read_text().count("\n") == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("masks", ["nowhere", "empty"])
 def test_a_folder_without_masks_is_named(refused: Check, tmp_path: Path, masks: str) -> None:
     (tmp_path / "empty").mkdir()

@@ -62,6 +62,7 @@ def test_the_examples_of_the_page_compose(task: str) -> None:
         compose(script, given)
 
 
+@pytest.mark.slow
 def test_the_page_shows_the_choices_and_the_keys_of_what_is_chosen() -> None:
     shown = page("explain", "explainer=integrated_gradients", "explainer.n_steps=7", "metric=[deletion]")
     assert re.search(r"^  explainer\.n_steps=7 +a number, or auto", shown, re.MULTILINE)

@@ -36,6 +36,7 @@ def test_loggers_are_picked_like_metrics_and_switched_off(task: str) -> None:
     assert list(compose(task, ["logger=[csv,wandb,mlflow]"]).logger) == ["csv", "wandb", "mlflow"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["explain", "train", "robustness", "synthesize"])
 def test_jobs_of_a_sweep_are_announced_without_the_name_of_the_library(task: str) -> None:
     composed(task, ["hydra.mode=MULTIRUN"])
@@ -227,6 +228,7 @@ def test_every_setting_of_a_class_stands_in_its_yaml_and_can_be_set(group: str) 
     assert not missing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trainer", choices("trainer"))
 def test_every_trainer_names_its_device(trainer: str) -> None:
     cfg = composed("explain", [f"trainer={trainer}", "hydra.mode=RUN"])

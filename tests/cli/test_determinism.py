@@ -44,6 +44,7 @@ def test_to_rounding(base: Path, tmp_path: Path, other: list[str]) -> None:
     assert_alike(values(base / "first"), values(tmp_path))
 
 
+@pytest.mark.slow
 def test_images_in_another_order_keep_their_values(base: Path, tmp_path: Path) -> None:
     listed = sorted((base / "data").rglob("*_*.png"))
     turned = {}

@@ -81,6 +81,7 @@ def test_folders_patterns_and_lists_of_them_keep_the_order_given() -> None:
     assert [one.name for one in both[1:]] == [path.stem for path in files if path.stem != "ship_0001"]
 
 
+@pytest.mark.slow
 def test_a_network_of_ones_own_is_normalised_and_left_as_it_was() -> None:
     classifier, weights = linear_classifier(size=8, classes=3)
     network = classifier.network.train()
@@ -98,6 +99,7 @@ def test_a_network_of_ones_own_is_normalised_and_left_as_it_was() -> None:
     assert explain(classifier, images, "saliency", target=2, probe_batch_size=4)[0].classifier == "Sequential (random)"
 
 
+@pytest.mark.slow
 def test_a_loaded_classifier_serves_many_calls() -> None:
     loaded = load_classifier("cifar_cnn", classes=[f"kind {index}" for index in range(10)], weights="random")
     assert loaded.facts.classes[3] == "kind 3"
@@ -124,6 +126,7 @@ def test_a_timm_network_is_found_by_its_name() -> None:
         assert load_classifier(name, **options).name == "resnet10t"
 
 
+@pytest.mark.slow
 def test_masks_and_metrics_that_need_them(tmp_path: Path) -> None:
     for folder in ("images", "masks"):
         (tmp_path / folder).mkdir()
@@ -136,6 +139,7 @@ def test_masks_and_metrics_that_need_them(tmp_path: Path) -> None:
         explain("cifar_cnn", tmp_path / "images", "saliency", metrics="relevance_mass", **QUICK)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_used_is_listed(tmp_path: Path) -> None:
     shutil.copy(CIFAR / "cat_0000.png", tmp_path / "good.png")
     (tmp_path / "bad.png").write_text("no picture")

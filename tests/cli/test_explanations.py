@@ -139,6 +139,7 @@ def test_slices_sums_and_selections_stay_explanations(several: Explanations) -> 
     assert isinstance(several[::6], Explanations)
 
 
+@pytest.mark.slow
 def test_what_was_skipped_stays_with_the_results(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_text("no picture")
     Image.open(FILES[0]).save(tmp_path / "good.png")
@@ -217,6 +218,7 @@ def test_the_page_is_one_file(several: Explanations, tmp_path: Path) -> None:
     assert "vgg16_cifar" not in path.read_text()
 
 
+@pytest.mark.slow
 def test_calls_on_other_images_are_joined_into_one_run(tmp_path: Path) -> None:
     one, other = (explain("cifar_cnn", file, "saliency", **QUICK) for file in FILES[:2])
     joined = (one + other + one).save(tmp_path / "joined")
@@ -226,6 +228,7 @@ def test_calls_on_other_images_are_joined_into_one_run(tmp_path: Path) -> None:
     assert len(list(apart.iterdir())) == 2, "both images are called image_000"
 
 
+@pytest.mark.slow
 def test_a_loader_with_labels_through_networks_of_ones_own() -> None:
     first, weights = linear_classifier(size=8, classes=3)
     second, _ = linear_classifier(size=8, classes=3)

@@ -80,6 +80,7 @@ def resized(picture: torch.Tensor) -> torch.Tensor:
     return functional.resize(picture, list(SIZE), antialias=True)
 
 
+@pytest.mark.slow
 def test_what_is_cut_is_told_before_anything_is_explained(
     pictures: Callable[[int], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -91,6 +92,7 @@ def test_what_is_cut_is_told_before_anything_is_explained(
     assert "leaves out" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_what_is_cut_is_told_in_python_too(pictures: Callable[[int], Path], caplog: pytest.LogCaptureFixture) -> None:
     network, root = shaped_cnn(1, SIZE).network.float(), pictures(1)
     facts = {"classes": 4, "mean": [0.4], "std": [0.25], "overrides": ["trainer=cpu"]}
@@ -101,6 +103,7 @@ def test_what_is_cut_is_told_in_python_too(pictures: Callable[[int], Path], capl
     assert "the centre crop leaves out 40 % of a picture" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_robustness_run_on_four_channels(pictures: Callable[[int], Path], tmp_path: Path) -> None:
     root, folder = pictures(4), tmp_path / "run"
     few = ("explainer=input_x_gradient", "corruption=[rotation,fgsm]", "page=false", "callbacks.robustness.workers=0")
@@ -141,6 +144,7 @@ def test_impossible_images_are_refused(
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_network_of_ones_own_says_its_images_in_python() -> None:
     network, images = shaped_cnn(4, SIZE).network.float(), images_of(4, SIZE).float()
     facts = {"classes": 4, "size": SIZE, "mean": [0.4] * 4, "std": [0.25] * 4, "display": (4, 2, 1)}
@@ -170,6 +174,7 @@ def test_a_fooling_image_reads_back_as_it_was_saved(
     assert (folder / "figures" / "p0.png").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["fourier", "cs231n"])
 @pytest.mark.parametrize("channels", [1, 4, 13])
 def test_a_class_is_visualized_in_any_channels(channels: int, variant: str) -> None:

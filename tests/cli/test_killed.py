@@ -84,6 +84,7 @@ def test_commands_that_are_killed_lose_nothing(tmp_path: Path) -> None:
     assert done.stdout.count(": 0 went wrong") == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["explain", "report", "robustness", "synthesize", "train"])
 def test_ctrl_c_while_a_command_starts_is_one_line(script: str, tmp_path: Path) -> None:
     (tmp_path / "hydra.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")

@@ -136,6 +136,7 @@ def test_a_command_is_named_as_it_is_typed(
     assert build_resume_command("explain", "a b") == f"{explain} 'resume=a b'"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "offered"),
     [

@@ -49,6 +49,7 @@ def list_holders(folder: Path, text: str) -> list[str]:
     return [path.name for path in folder.rglob("*") if path.is_file() and text.encode() in path.read_bytes()]
 
 
+@pytest.mark.slow
 def test_a_secret_of_an_experiment_is_used_and_told_nowhere(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     overrides = write_experiment(tmp_path, "model:\n  name: ${oc.env:TOKEN}\n  weights: random")
     assert run(tmp_path / "run", [*overrides, "logger=[tensorboard,csv]"]) == 0
@@ -61,6 +62,7 @@ def test_a_secret_of_an_experiment_is_used_and_told_nowhere(tmp_path: Path, capf
     assert "${oc.env:TOKEN}" in (tmp_path / "run" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_another_value_of_the_environment_is_another_run(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

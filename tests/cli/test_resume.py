@@ -69,6 +69,7 @@ def test_a_stopped_run_ends_in_order_and_goes_on(
     assert [one["status"] for one in record(folder)["earlier"]] == ["interrupted"]  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_a_long_run_does_not_make_tables_while_a_scheduler_waits(
     undisturbed: tuple[Path, dict[str, bytes]], tmp_path: Path, count: Count, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +140,7 @@ def test_damaged_maps_and_pictures_are_computed_again(tmp_path: Path, count: Cou
     assert products(run) == expected
 
 
+@pytest.mark.slow
 def test_the_plan_is_compared_before_the_first_batch(
     tmp_path: Path, count: Count, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -286,6 +288,7 @@ def test_figures_and_the_sheet_are_those_of_an_undisturbed_run(tmp_path: Path, c
     assert products(tmp_path / "two") == made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -311,6 +314,7 @@ def test_another_config_is_refused(
     assert (folder / "run.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_other_weights_and_other_images_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, folder = images(tmp_path / "data", 3), tmp_path / "run"
     few = ["callbacks=[attribution,tables]"]
@@ -355,6 +359,7 @@ def test_resume_takes_the_arguments_of_the_run(undisturbed: tuple[Path, dict[str
         prepend_earlier_overrides([f"resume={tmp_path}"], "explain")
 
 
+@pytest.mark.slow
 def test_the_limit_counts_places_whatever_was_done_before(
     undisturbed: tuple[Path, dict[str, bytes]], tmp_path: Path, count: Count
 ) -> None:

@@ -13,6 +13,7 @@ from seewhy.cli import tasks
 from seewhy.data.folder import SAMPLES
 
 
+@pytest.mark.slow
 def test_a_run_leaves_everything_that_the_contract_names(runner: Runner, capsys: pytest.CaptureFixture[str]) -> None:
     folder = runner("explainer=integrated_gradients", "explainer.n_steps=8", "data.limit=3", "data.batch_size=2")
     record = json.loads((folder / "run.json").read_text())
@@ -42,6 +43,7 @@ def test_a_run_leaves_everything_that_the_contract_names(runner: Runner, capsys:
     assert f"run folder: {folder}" in printed.replace("\n", "")
 
 
+@pytest.mark.slow
 def test_the_stored_map_is_the_explainers_map(runner: Runner) -> None:
     from seewhy.data.images import read_image
     from seewhy.data.loading import to_unit_range
@@ -82,6 +84,7 @@ def test_same_seed_same_bytes_whatever_the_workers_and_the_order(runner: Runner,
         assert one.read_bytes() == other.read_bytes()
 
 
+@pytest.mark.slow
 def test_half_precision_changes_a_map_only_a_little(runner: Runner) -> None:
     few = ["explainer=integrated_gradients", "explainer.n_steps=8", "callbacks=[attribution,tables]", "data.limit=2"]
     full, half = runner(*few, name="full"), runner(*few, "trainer.precision=bf16-mixed", name="half")
@@ -91,6 +94,7 @@ def test_half_precision_changes_a_map_only_a_little(runner: Runner) -> None:
         assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.9
 
 
+@pytest.mark.slow
 def test_a_bad_image_is_a_row_and_not_the_end(runner: Runner, tmp_path: Path) -> None:
     images = tmp_path / "images"
     images.mkdir()
@@ -135,6 +139,7 @@ def test_a_run_that_explained_nothing_fails_and_keeps_its_predictions(
     runner(*given, "target=true", "callbacks.attribution.limit=0", name="predictions alone")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "words"),
     [
@@ -179,6 +184,7 @@ def test_ctrl_c_keeps_what_was_done(runner: Runner, tmp_path: Path, monkeypatch:
     assert (folder / "sheet.png").is_file()
 
 
+@pytest.mark.slow
 def test_training_saves_weights_that_explain_can_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from seewhy.data import cifar10
     from seewhy.models.weights import read_weights

@@ -106,6 +106,7 @@ def test_a_plan_that_no_run_wrote_is_refused(tmp_path: Path, overrides: object) 
         prepend_earlier_overrides([f"resume={folder}"], "explain")
 
 
+@pytest.mark.slow
 def test_the_classes_of_a_plan_from_elsewhere_are_checked(tmp_path: Path) -> None:
     folder = plan(tmp_path / "sent", ["++callbacks.x={_target_: pandas.read_pickle, filepath_or_buffer: x.pkl}"])
     (folder / "run.json").write_text(json.dumps({"status": "completed", "task": "explain", "overrides": []}))

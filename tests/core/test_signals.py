@@ -55,6 +55,7 @@ with signals.handle_signals():
     assert (tmp_path / "ended").read_text() == f"{int(signal.SIGTERM)} True"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are looked at in /proc")
 def test_a_worker_of_joblib_that_has_no_job_ends_with_its_parent() -> None:
     pytest.importorskip("joblib")

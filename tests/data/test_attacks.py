@@ -48,6 +48,7 @@ def test_with_two_classes_enough_steps_end_in_the_corner_of_the_box() -> None:
     torch.testing.assert_close(made, images + 0.1 * torch.stack([away, -away]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: type(attack).__name__)
 def test_epsilon_and_the_unit_range_are_never_exceeded(attack: FGSM | PGD) -> None:
     images, classes = random_images(3, 32), torch.tensor([1, 2, 3])
@@ -76,6 +77,7 @@ def test_the_score_of_the_attacked_class_falls_with_epsilon() -> None:
     assert loss == sorted(loss) and loss[-1] > loss[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: type(attack).__name__)
 def test_neighbours_and_probe_size_change_nothing_and_passes_are_counted(attack: FGSM | PGD) -> None:
     classifier, images, classes = small_cnn(), random_images(3, 32), torch.tensor([1, 2, 3])

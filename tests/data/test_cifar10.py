@@ -133,6 +133,7 @@ def test_no_shift_only_flips() -> None:
     assert 10 < sum(flipped) < 40
 
 
+@pytest.mark.slow
 def test_grey_networks_see_the_luminance_and_others_are_refused(root: Path) -> None:
     def data_of(channels: int) -> CIFAR10:
         facts = Facts(CIFAR10_CLASSES, (16, 24), (0.5,) * channels, (0.5,) * channels)

@@ -102,6 +102,7 @@ def test_every_corruption_has_a_reference_and_every_difference_is_told() -> None
 # Blurs and digital ones: the same values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "level"), LEVELS)
 def test_contrast(size: int, level: int) -> None:
     picture = scene(size, size)

@@ -250,6 +250,7 @@ def test_every_choice_composes(picked: str) -> None:
     assert cfg.callbacks.robustness.corruptions == cfg.corruption
 
 
+@pytest.mark.slow
 def test_the_default_is_the_study_and_the_callback_joins_other_commands() -> None:
     assert set(composed("robustness", ["hydra.mode=RUN"]).corruption) == {
         "pixel_dropout",

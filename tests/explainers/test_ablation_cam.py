@@ -119,6 +119,7 @@ def test_of_a_layer_that_runs_twice_the_last_run_is_ablated() -> None:
     torch.testing.assert_close(found[0], enlarged(small, 12))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", ["token", "avg"])
 def test_tokens(pool: str) -> None:
     """The channels of the patches are ablated, not that of the class token."""
@@ -132,6 +133,7 @@ def test_tokens(pool: str) -> None:
     torch.testing.assert_close(found[0], enlarged(small, 64), rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_behind_the_last_attention_only_the_class_token_counts() -> None:
     torch.manual_seed(0)
     classifier = classifier_of(timm.create_model("test_vit", img_size=64, num_classes=10), 64, 10)

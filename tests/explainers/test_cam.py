@@ -146,6 +146,7 @@ def test_passes(method: type[Cam]) -> None:
     assert (classifier.passes.forward, classifier.passes.backward) == (3 * forward, 3 * backward)
 
 
+@pytest.mark.slow
 def test_the_search_for_a_layer_costs_no_counted_pass() -> None:
     classifier, images = transformer(), random_images(2, 64)
     GradCam(probe_batch_size=4)(classifier, images, torch.tensor([0, 1]))

@@ -303,6 +303,7 @@ def test_guided_grad_cam_of_a_layer_that_covers_the_image() -> None:
     torch.testing.assert_close(maps, GuidedGradCam(layer="4", **B)(classifier, images, torch.tensor([3])))
 
 
+@pytest.mark.slow
 def test_gradients_that_a_normalisation_lets_add_up_to_nothing_are_refused() -> None:
     """Every path behind a block goes through a normalisation, which takes off what all channels have in common."""
     torch.manual_seed(0)

@@ -62,6 +62,7 @@ def test_on_one_rectifier_it_is_the_rescale_rule() -> None:
     assert float(maps) == pytest.approx(float((contributions * per_unit).sum()), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet", "test_convnext", "mobilenetv3_small_050"])
 def test_it_is_exact_or_refused_on_timm_networks(name: str) -> None:
     torch.manual_seed(0)
@@ -98,6 +99,7 @@ class Fixed(DeepLift):
         return self._explain(evaluator, images, self.build_baselines(images), targets)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["functional", "test_resnet", "mobilenetv3_small_050", "squeezenet1_1", "cnn"])
 @pytest.mark.parametrize("last", [False, True])
 def test_a_shared_baseline_is_what_one_beside_each_image_is(name: str, last: bool) -> None:

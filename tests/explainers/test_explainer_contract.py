@@ -85,6 +85,7 @@ def test_a_class_and_its_weight_alone_are_the_same_target(path: Path) -> None:
     torch.testing.assert_close(explainer(classifier, images, weights), maps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
 def test_the_passes_equal_the_formula(path: Path) -> None:
     explainer, classifier = explainer_of(path), small_cnn()

@@ -67,6 +67,7 @@ def test_the_image_as_a_baseline_halves_the_map_of_a_linear_network() -> None:
     torch.testing.assert_close(both(classifier, images, targets), black / 2, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_many_samples_come_to_integrated_gradients() -> None:
     reference = IntegratedGradients(n_steps=300, probe_batch_size=64)(small_cnn(), IMAGES, TARGETS)
     few, many = (

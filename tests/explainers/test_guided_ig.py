@@ -104,6 +104,7 @@ def test_values_that_do_not_differ_from_the_baseline_get_nothing() -> None:
     assert not bool(GuidedIg(n_steps=5, probe_batch_size=16)(small_cnn(), images * 0, TARGETS).any())
 
 
+@pytest.mark.slow
 def test_more_steps_shrink_the_gap_and_the_trapezoid_has_the_smaller_one() -> None:
     torch.manual_seed(0)
     smooth = classifier_of(nn.Sequential(nn.Flatten(), nn.Linear(192, 16), nn.Tanh(), nn.Linear(16, 3)), 8, 3)
@@ -160,6 +161,7 @@ def test_a_map_that_rounding_decides_says_so(monkeypatch: pytest.MonkeyPatch) ->
     assert len(warnings_of(explainer, result)) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("activation", "max_distance"), [(nn.Softplus, 1.0), (nn.Softplus, 0.02), (nn.ReLU, 0.001)])
 def test_a_map_that_rounding_does_not_decide_has_no_warning(
     activation: type[nn.Module], max_distance: float, monkeypatch: pytest.MonkeyPatch

@@ -235,6 +235,7 @@ def test_less_is_computed_where_layers_are_local(name: str) -> None:
     assert plan.estimate_gain(1) < 0.8 * plan.estimate_gain(1000)  # preparing is paid for once
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("probe_batch_size", [1, 3, 50])
 @pytest.mark.parametrize("baseline", ["black", "noise"])
 @pytest.mark.parametrize("channels_last", [False, True])

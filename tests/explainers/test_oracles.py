@@ -62,6 +62,7 @@ def test_a_method_equals_its_peer(row: Row, network: str) -> None:
     assert difference(found, expected) <= row.tolerance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("row", "network"), REFUSED.values(), ids=name_of)
 def test_where_the_table_says_refused_the_method_refuses(row: Row, network: str) -> None:
     chosen = case(network)

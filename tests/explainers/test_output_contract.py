@@ -62,6 +62,7 @@ def test_the_other_class_of_one_logit_is_its_opposite(path: Path) -> None:
         torch.testing.assert_close(maps, expected, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 @every_explainer
 def test_labels_are_explained_one_by_one(path: Path) -> None:
     """A label of several is the one logit of a binary network."""

@@ -63,6 +63,7 @@ def test_deep_lift_is_complete_on_relu6_hardswish_silu_gates_and_overlapping_poo
     assert float(gap.max()) < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["squeezenet", "vgg16_cifar"])
 def test_deep_lift_from_black_in_single_precision_is_that_in_double(network: str) -> None:
     """A flat baseline ties in every pooling window: where rounding chose among them, maps were off by 14 %."""
@@ -219,6 +220,7 @@ def test_what_is_drawn_depends_on_neither_batch_size_order_nor_the_callers_setti
     assert float((maps[0][0] - maps[0][1]).abs().max()) > 0
 
 
+@pytest.mark.slow
 def test_gradient_and_grad_cam_follow_the_weights_and_guided_backprop_hardly() -> None:
     """Sanity checks for saliency maps (Adebayo et al., 2018): trained VGG16, the upper half of its layers anew.
 

@@ -147,6 +147,7 @@ def test_the_larger_gap_of_the_two_baselines_is_reported() -> None:
     torch.testing.assert_close(found.facts["completeness_gap"], expected, rtol=1e-2, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_map_belongs_to_its_image_alone() -> None:
     classifier, explainer = small_cnn(), Xrai(n_steps=2, scales=(50, 250), probe_batch_size=4)
     maps = explainer(classifier, IMAGES, TARGETS)
@@ -195,6 +196,7 @@ def test_any_shape_has_segments(shape: tuple[int, int], kind: str) -> None:
         assert regions.shape[0] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 3])
 def test_segments_do_not_depend_on_threads_or_other_scales(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     alone = [segment(IMAGES[0], (scale,))[0] for scale in (50, 250)]

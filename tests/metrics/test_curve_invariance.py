@@ -27,6 +27,7 @@ from seewhy.metrics.perturbation_curves import rank_pixels
 from tiny import random_images
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", METRICS)
 def test_neither_probe_size_nor_batch_split_matters(kind: type[ImageMetric]) -> None:
     classifier, images = curved_classifier(), random_images(3, 8)

@@ -92,6 +92,7 @@ def all_orders() -> list[list[float]]:
     return [list(values) for values in itertools.permutations((0.4, 0.3, 0.2, 0.1))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Deletion, Insertion, MorfLerf, NecessityOrdering, SufficiencyOrdering])
 def test_truth_and_its_reverse_are_the_best_and_the_worst_of_all_orders(kind: type[ImageMetric]) -> None:
     options = {"baseline": "black"}

@@ -55,6 +55,7 @@ def fill(image: NDArray[np.floating[Any]], hidden: NDArray[np.bool_]) -> NDArray
     return filled
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_it_is_the_dense_solution_in_both_precisions(shape: tuple[int, int, int]) -> None:
     height, width, channels = shape

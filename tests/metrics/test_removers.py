@@ -130,6 +130,7 @@ def test_an_unknown_remover_is_refused() -> None:
         RemoverGain("blurred")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(8, 8), (7, 13), (1, 9), (32, 20)])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.97])
 def test_filling_equals_the_twin_that_halves_and_enlarges_by_hand(shape: tuple[int, int], share: float) -> None:

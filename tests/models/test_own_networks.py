@@ -133,6 +133,7 @@ def test_what_the_weights_did_not_bring_may_be_wrong(module: str, tmp_path: Path
     assert named.doubts == ("the order of model.classes",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "arguments", "channels", "fix"),
     [("Grey", {"in_channels": 1}, None, 1), ("Grey", {}, 1, 3), ("Grey", {"in_channels": 5}, 2, 5), ("Flat", {}, 1, 3)],

@@ -78,6 +78,7 @@ def test_python_takes_an_exported_program() -> None:
     torch.testing.assert_close(classifier(example(3)), build_plain()(example(3)))
 
 
+@pytest.mark.slow
 def test_a_lightning_module_is_explained_as_it_is() -> None:
     class Lit(LightningModule):
         def __init__(self) -> None:

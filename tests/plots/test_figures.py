@@ -165,6 +165,7 @@ def enlarged(colours, factor):
     return np.rint(colours * 255).astype(np.uint8).repeat(factor, 0).repeat(factor, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "factor"), [(32, 14), (224, 2)])
 def test_pictures_are_crisp_and_upright(size, factor):
     shown = explanation(size)
@@ -199,6 +200,7 @@ def test_unknown_colours_are_refused():
 # sheets
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [32, 224])
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("count", [1, 7])

@@ -114,6 +114,7 @@ def test_every_method_can_be_cut_down_for_a_quick_look(name: str) -> None:
     assert type(cheap(explainer, quick=True)) is type(explainer)
 
 
+@pytest.mark.slow
 def test_sets_of_metrics_are_no_metrics_and_fewer_layers_have_fewer_columns() -> None:
     assert set(metrics.CURVES) < set(metrics.NAMES)
     assert not {"all", "removers", "verdict"} & set(metrics.NAMES)

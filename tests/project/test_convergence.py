@@ -13,6 +13,7 @@ from seewhy.explainers.integrated_gradients import IntegratedGradients
 from tiny import random_images, small_cnn
 
 
+@pytest.mark.slow
 def test_the_reference_and_the_fixed_rules_are_trapezoid_sums(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(convergence, "INTERVALS", 12)
     monkeypatch.setattr(convergence, "FIXED", (4, 6, 12))

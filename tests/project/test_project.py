@@ -121,6 +121,7 @@ def test_make_hands_the_index_on(tmp_path: Path) -> None:
     assert indexes == [". https://example.com", ".[dev,launchers] https://example.com"]
 
 
+@pytest.mark.slow
 def test_no_committed_file_names_a_machine_or_a_registry() -> None:
     found = {}
     for file in committed_files():

@@ -174,6 +174,7 @@ def test_a_report_and_a_sweep_write_and_show_it(sweep: Path, report: tuple[Path,
     assert "● yes, 5 of 6" in told
 
 
+@pytest.mark.slow
 def test_metrics_agree_or_not_and_regions_are_calibrated(
     comparison: Comparison, report: tuple[Path, dict[str, object]]
 ) -> None:
@@ -224,6 +225,7 @@ def test_without_its_metrics_there_is_no_verdict(tmp_path: Path) -> None:
     assert "data-light" not in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_few_images_are_no_evidence(tmp_path: Path) -> None:
     facts = {"srg_black": FACTS["srg_black"], "stability": FACTS["stability"]}
     for position, (method, (gain, _, stable)) in enumerate(METHODS.items()):

@@ -99,6 +99,7 @@ def test_without_metrics_there_are_none_in_the_record(tmp_path: Path) -> None:
     assert not any(key.startswith("metric") for key in merged)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("can_link", [True, False])
 def test_every_file_of_every_batch_is_there(
     shards: list[ShardRun], tmp_path: Path, can_link: bool, monkeypatch: pytest.MonkeyPatch

@@ -141,6 +141,7 @@ def test_predictions_of_networks_with_other_classes_are_not_compared(sweep: Path
     assert not any(row["changed"] for row in pair.images)
 
 
+@pytest.mark.slow
 def test_the_correlation_stands_under_its_own_heading(sweep: Path) -> None:
     html = write_run_page(sweep).read_text()
     table = html[html.index('id="models-title"') :].partition("</table>")[0]

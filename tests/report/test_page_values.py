@@ -303,6 +303,7 @@ def test_figures_are_named_from_the_page_and_no_other_folder_is(swept: Path, tmp
     assert all((one["folder"], one["below"]) == (one["name"], False) for one in model["explainers"])
 
 
+@pytest.mark.slow
 def test_the_page_knows_of_which_images_there_is_a_figure(tmp_path: Path) -> None:
     run = write_run(tmp_path, "rise", facts={"deletion": FACTS["deletion"]}, images=4)
     (run / "figures").mkdir()

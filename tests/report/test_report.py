@@ -73,6 +73,7 @@ def test_every_control_is_shown_as_one(tmp_path: Path) -> None:
     assert board["control"].to_dict() == {**dict.fromkeys(names, True), "grad_cam": False}
 
 
+@pytest.mark.slow
 def test_a_leaderboard_of_many_metrics_is_built_at_once() -> None:
     """Pandas warns of a table to which a hundred columns are added one by one, and warnings are errors here."""
     values = np.random.default_rng(0).random((30, 2, 5))
@@ -116,6 +117,7 @@ def test_one_explainer_is_a_table_of_its_metrics() -> None:
         assert words in said
 
 
+@pytest.mark.slow
 def test_a_report_writes_what_pandas_reads_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sweep = write_sweep(tmp_path / "sweep", ["random", "grad_cam", "rise"], facts=FEW, images=8)
     write_run(sweep / "3_lrp", "lrp", facts=FEW, images=8, status="refused", reason="no rule for SiLU")
@@ -243,6 +245,7 @@ def test_without_random_or_directions_nothing_is_pretended(tmp_path: Path, capsy
     assert pd.read_csv(tmp_path / "report" / "leaderboard.csv")["deletion_beats_random"].isna().all()
 
 
+@pytest.mark.slow
 def test_an_explainer_without_values_is_shown_and_not_ranked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -257,6 +260,7 @@ def test_an_explainer_without_values_is_shown_and_not_ranked(
     assert "missing" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_command_leaves_a_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sweep = write_sweep(tmp_path / "sweep", ["random", "grad_cam"], facts=FEW, images=6)
     given = ["hydra.mode=RUN", f"output={tmp_path / 'report'}"]
@@ -340,6 +344,7 @@ def test_where_the_score_itself_was_not_measured_its_first_form_counts(tmp_path:
     assert faithfulness.mean_ranks == {"integrated_gradients": 1, "random": 2, "edges": 3}
 
 
+@pytest.mark.slow
 def test_runs_that_do_not_record_what_they_measured_have_no_mean_rank(tmp_path: Path) -> None:
     facts = {key: MetricFact("lower", fact.variant) for key, fact in CONSTRUCT_FACTS.items()}
     comparison = compare_by_hand(tmp_path / "sweep", facts)

@@ -73,6 +73,7 @@ def test_a_rank_has_its_interval_where_there_is_one(interval: dict[str, tuple[fl
     assert write_rank(construct, "a") == words
 
 
+@pytest.mark.slow
 def test_every_metric_is_drawn_with_its_direction(comparison: Comparison) -> None:
     drawn = texts(draw_leaderboard(comparison))
     assert drawn.count("↓ lower is better") == 3

@@ -210,6 +210,7 @@ def explained(folder: Path, task: str, *overrides: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_without_metrics_ends_with_a_gallery(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = explained(tmp_path, "explain", "callbacks=[attribution,previews,tables]")
     assert f"page: {folder / 'report.html'}" in capsys.readouterr().out

@@ -121,6 +121,7 @@ def test_a_sweep_of_models_and_methods_leaves_its_sheets(tmp_path: Path) -> None
     assert before == {path.name: path.read_bytes() for path in tmp_path.glob("*.png")}
 
 
+@pytest.mark.slow
 def test_a_sheet_holds_whole_images_of_different_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number, explainer in enumerate(("saliency", "edges")):
         few = ["trainer=cpu", "probe_batch_size=16", "logger=[]", "hydra.mode=RUN", "data.limit=6", "page=false"]

@@ -47,6 +47,7 @@ def test_merged_shards_are_the_unsplit_run(base: Path, tmp_path: Path) -> None:
     assert [len(rows(base / "shards" / part / "predictions.csv")) for part in "123"] == [2, 2, 1]
 
 
+@pytest.mark.slow
 def test_tables_do_not_depend_on_the_figures(base: Path, tmp_path: Path) -> None:
     explain(tmp_path, base / "data")
     made, expected = products(tmp_path), products(base / "whole")

@@ -23,6 +23,7 @@ def drawn(number: int) -> Figure:
     return figure
 
 
+@pytest.mark.slow
 def test_the_files_are_those_that_one_after_the_other_writes(tmp_path: Path) -> None:
     writer = BackgroundWriter(RunFolder(tmp_path), waiting=2)
     for number in range(5):

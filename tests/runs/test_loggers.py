@@ -80,6 +80,7 @@ def test_tensorboard(tmp_path: Path) -> None:
     assert (small.step, small.width, small.height) == (3, 40, 30)
 
 
+@pytest.mark.slow
 def test_pictures_in_tensorboard_are_small_and_show_the_picture(tmp_path: Path) -> None:
     pixels = photograph(1600, 700)
     loggers = LoggerGroup([TensorBoardLogger(tmp_path, name="", version="")])

@@ -78,6 +78,7 @@ def test_a_drawn_p_is_never_zero() -> None:
     assert compute_least_p(7) == compute_sign_flip_p([np.arange(1.0, 8)])[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [10, 24])
 def test_p_is_uniform_where_signs_are_a_matter_of_chance(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tests, "FLIPS", 9_999)

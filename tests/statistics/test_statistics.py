@@ -308,6 +308,7 @@ def test_only_what_is_better_beats_the_control() -> None:
     assert compare_with_control(values, "higher", "random").set_index("explainer")["beats"]["bad"] == "yes"
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None)
 @given(st.permutations(range(24)), st.integers(0, 5))
 def test_the_order_of_the_rows_changes_nothing(order: list[int], seed: int) -> None:
