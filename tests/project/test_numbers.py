@@ -102,9 +102,10 @@ def read_setting(choice: str, key: str) -> float:
 
 Claim = tuple[str, str, Callable[[], tuple[str, ...]]]
 MODELS = ("cifar_cnn", "vgg16_cifar", "mobilenetv3", "vit_cifar")
+LITE = "on efficientnet_lite0"
 RATIOS = {
-    r"than Captum's with its defaults \(([\d.]+) to ([\d.]+) times as fast": "never slower than Captum's defaults on efficientnet_lite0",
-    r"than Quantus' \(([\d.]+) to ([\d.]+) times\)": "faster than Quantus on every other metric that both have on efficientnet_lite0",
+    r"its defaults \(([\d.]+) to ([\d.]+) times as fast": f"never slower than Captum's defaults {LITE}",
+    r"than Quantus' \(([\d.]+) to ([\d.]+) times\)": f"faster than Quantus on every other metric that both have {LITE}",
 }
 ELSEWHERE = {
     r"on VGG16 Captum takes ([\d.]+) to ([\d.]+) times": ("vgg16", "captum"),
