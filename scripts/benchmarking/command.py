@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from benchmarking.peers.peer import Peer
     from benchmarking.subject import Subject
 
-PARTS = ("methods", "metrics", "peers", "memory", "scaling", "start", "data", "script", "adaptive", "below", "compile")
+QUICK = ("methods", "metrics", "peers", "memory", "adaptive")
+PARTS = (*QUICK, "scaling", "start", "data", "script", "below", "compile")
 LIBRARIES = ("captum", "cams", "saliency", "zennit", "xplique", "quantus", "vit")
 SLOW = 0.1
 """Seconds of a gradient for one image, above which a network is measured in the steps and samples of a quick run."""
@@ -45,7 +46,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
         nargs="+",
         choices=PARTS,
         metavar="PART",
-        help=f"{', '.join(PARTS)} (default: all; compile with --full)",
+        help=f"{', '.join(PARTS)} (default: all with --full, else the first five)",
     )
     parser.add_argument("--methods", nargs="*", choices=(ALL, *methods.NAMES), metavar="NAME", help="or all")
     parser.add_argument("--metrics", nargs="*", choices=(ALL, *metrics.NAMES), metavar="NAME", help="or all")
@@ -74,7 +75,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     if not full and not options.models and not options.size:
         options.size = 96
     options.models = options.models or ["efficientnet_lite0"]
-    options.parts = options.parts or [part for part in PARTS if full or part != "compile"]
+    options.parts = options.parts or list(PARTS if full else QUICK)
     if options.peers is None:
         options.peers = [library for library in LIBRARIES if full or library != "vit"]
     if options.methods is None or ALL in options.methods:
