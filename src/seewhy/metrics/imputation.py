@@ -82,12 +82,12 @@ def impute_images(images: Sequence[Tensor], hidden: Tensor, noises: Sequence[Ten
     Returns:
         float32 [n, channels, height, width].
     """
-    masks = hidden.cpu()
-    systems = [(widen(image.detach().cpu()).numpy(), mask.numpy()) for image, mask in zip(images, masks, strict=True)]
+    visible, masks = [image.detach().cpu() for image in images], hidden.cpu()
+    systems = [(widen(image).numpy(), mask.numpy()) for image, mask in zip(visible, masks, strict=True)]
     solutions = map_in_threads(lambda system: _solve(*system), systems)
     filled = [
-        torch.where(mask, (torch.from_numpy(values) + noise.cpu()).clamp_(0, 1), image.cpu())
-        for image, mask, values, noise in zip(images, masks, solutions, noises, strict=True)
+        torch.where(mask, (torch.from_numpy(values) + noise.cpu()).clamp_(0, 1), image)
+        for image, mask, values, noise in zip(visible, masks, solutions, noises, strict=True)
     ]
     return torch.stack(filled).to(images[0])
 

@@ -53,11 +53,11 @@ def fill_hidden(image: Floats, hidden: Mask) -> NDArray[np.float64] | None:
     channels = image.shape[2]
     grids = build_grids(hidden, channels)
     top = grids[0]
-    unknown = _repeat(hidden, channels) > 0
-    seen = np.where(unknown, 0, image)
-    mean = np.einsum("hwc->c", seen) / np.count_nonzero(~hidden)
     padded = np.zeros(top.mask.shape)
     inside = padded[: hidden.shape[0], : hidden.shape[1]]
+    unknown = top.mask[: hidden.shape[0], : hidden.shape[1]] > 0
+    seen = np.where(unknown, 0, image)
+    mean = np.einsum("hwc->c", seen) / np.count_nonzero(~hidden)
     inside[...] = seen
     np.add(inside, np.tile(mean, hidden.shape[1]).reshape(-1, channels), out=inside, where=unknown)
     held = np.empty_like(padded)
@@ -181,23 +181,20 @@ def run_cycle(grids: list[Grid], right: NDArray[np.float32]) -> NDArray[np.float
     grid, coarser = grids[0], grids[1:]
     solution, blurred = grid.solution, grid.blurred
     if grid.inverse is not None:
-        unknowns = np.flatnonzero(grid.hidden)
         solution.fill(0)
-        solution.reshape(grid.hidden.size, -1)[unknowns] = grid.inverse @ right.reshape(grid.hidden.size, -1)[unknowns]
+        solution[grid.hidden] = grid.inverse @ right[grid.hidden]
         return solution
     np.multiply(right, grid.smoother, out=solution)
     if coarser:
         below = coarser[0]
         _blur_into(solution, blurred)
-        cv2.scaleAdd(
-            right, 1 - DAMPING, blurred, dst=blurred
-        )  # the residual: D times the solution is DAMPING times `right`
+        # the residual, where D times the solution is DAMPING times `right`
+        cv2.scaleAdd(right, 1 - DAMPING, blurred, dst=blurred)
         np.multiply(blurred, grid.mask, out=blurred)
-        _blur_into(
-            blurred, grid.spare, cv2.BORDER_REFLECT
-        )  # with the mean below the transpose of the bilinear enlargement
+        # a blur and the mean of four: the transpose of the bilinear enlargement
+        _blur_into(blurred, grid.spare, cv2.BORDER_REFLECT)
         size = below.hidden.shape[::-1]
-        cv2.resize(grid.spare, size, dst=below.right, interpolation=cv2.INTER_LINEAR)  # the mean of four
+        cv2.resize(grid.spare, size, dst=below.right, interpolation=cv2.INTER_LINEAR)
         np.multiply(below.right, 4, out=below.right)  # a difference over two pixels, squared
         correction = run_cycle(coarser, below.right)
         cv2.resize(correction, grid.hidden.shape[::-1], dst=blurred, interpolation=cv2.INTER_LINEAR)
