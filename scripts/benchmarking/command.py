@@ -24,7 +24,12 @@ QUICK = ("methods", "metrics", "peers", "memory", "adaptive")
 PARTS = (*QUICK, "scaling", "start", "data", "script", "below", "compile")
 LIBRARIES = ("captum", "cams", "saliency", "zennit", "xplique", "quantus", "vit")
 SLOW = 0.1
-"""Seconds of a gradient for one image, above which a network is measured in the steps and samples of a quick run."""
+"""Seconds of a gradient for one image, above which a network is measured sparingly in a full run.
+
+That is in the steps and samples of a quick run, and unless options say otherwise in two turns on `FEW` images of `SMALL`
+pixels: as they are used, the methods and metrics of VGG16 would take a day.
+"""
+FEW, SMALL = 8, 112
 ALL = "all"
 """Every method or metric, also in a quick run."""
 
@@ -59,10 +64,15 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--device", default="cpu", help="cpu | cuda")
     parser.add_argument("--threads", type=int, help="of torch (default: all cores)")
-    parser.add_argument("--images", type=int, help="at most (default: 32)")
-    parser.add_argument("--repeats", type=int, help="turns of each row (default: 2, or 3 with --full)")
+    parser.add_argument("--images", type=int, help=f"at most (default: 32; {FEW} of a slow network)")
     parser.add_argument(
-        "--size", type=int, help="pixels (default: the model's own; 96 in a quick run without --models)"
+        "--repeats", type=int, help="turns of each row (default: 2, or 3 with --full, not of a slow network)"
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        help="pixels (default: the model's own; 96 in a quick run without --models; "
+        f"at most {SMALL} of a slow network)",
     )
     parser.add_argument("--keep", action="store_true", help="other rows that are in the folder stay there")
     parser.add_argument(
@@ -82,8 +92,6 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
         options.methods = list(methods.NAMES if full or options.methods else methods.QUICK_NAMES)
     if options.metrics is None or ALL in options.metrics:
         options.metrics = list(metrics.NAMES if full or options.metrics else metrics.QUICK_NAMES)
-    options.images = options.images or 32
-    options.repeats = options.repeats or (3 if full else 2)
     return options
 
 
@@ -132,24 +140,30 @@ def measured(options: argparse.Namespace, floors: list[str]) -> Iterator[Row]:
     from benchmarking.subject import build
 
     quick = not options.full
+    usual = options.repeats or (2 if quick else 3)
     for model in options.models:
-        subject = build(model, options.images, options.device, options.size)
-        sizes, sparing = _prepare(subject, model, quick, floors)
+        subject = build(model, options.images or 32, options.device, options.size)
+        slow = not quick and _is_slow(subject)
+        if slow:
+            images, pixels = options.images or FEW, options.size or min(SMALL, *subject.images.shape[2:])
+            subject = build(model, images, options.device, pixels)
+        repeats, sparing = options.repeats or (2 if slow else usual), quick or slow
+        sizes = _prepare(subject, model, quick, sparing, floors)
         if "methods" in options.parts:
-            yield from methods.method_rows(subject, options.methods, sizes, options.repeats, sparing)
+            yield from methods.method_rows(subject, options.methods, sizes, repeats, sparing)
         if "metrics" in options.parts:
-            yield from metrics.metric_rows(subject, options.metrics, sizes, options.repeats, sparing)
+            yield from metrics.metric_rows(subject, options.metrics, sizes, repeats, sparing)
         if "peers" in options.parts:
-            yield from peer_rows(subject, _peers(options, subject, sizes[1], sparing), options.repeats)
+            yield from peer_rows(subject, _peers(options, subject, sizes[1], sparing), repeats)
             if model == options.models[0]:
                 yield from _rows_of_transformers(options, floors)
         if "script" in options.parts and model == options.models[0]:
             threads = torch.get_num_threads()
-            yield from script.script_rows(subject.first(1), quick, 1 if quick else options.repeats, threads)
+            yield from script.script_rows(subject.first(1), quick, 1 if quick else usual, threads)
         if "adaptive" in options.parts and model == options.models[0]:
             yield from adaptive.adaptive_rows(subject.first(2 if quick else 4), sizes[1], 100 if quick else 600)
     if "below" in options.parts:
-        yield from below.below_rows(options.device, quick, options.repeats)
+        yield from below.below_rows(options.device, quick, usual)
     if "compile" in options.parts:
         yield from compilation.compile_rows(quick, torch.get_num_threads())
     if "memory" in options.parts:
@@ -158,7 +172,7 @@ def measured(options: argparse.Namespace, floors: list[str]) -> Iterator[Row]:
     if "scaling" in options.parts:
         yield from scaling.scaling_rows(options.device, quick, options.threads)
     if "start" in options.parts:
-        yield from start.start_rows(options.models[0], 1 if quick else options.repeats, torch.get_num_threads())
+        yield from start.start_rows(options.models[0], 1 if quick else usual, torch.get_num_threads())
     if "data" in options.parts:
         for explainer, count in data_path.RUNS["quick" if quick else "full"].items():
             yield from data_path.data_rows(options.models[0], count, explainer)
@@ -188,8 +202,16 @@ def _peers(options: argparse.Namespace, subject: Subject, best: int, quick: bool
     return [peer for name in options.peers if name in makers for peer in makers[name]() if peer.method in wanted]
 
 
-def _prepare(subject: Subject, model: str, quick: bool, floors: list[str]) -> tuple[tuple[int, int], bool]:
-    """Find the best batch sizes, which every method takes from here on, and whether the network is measured sparingly."""
+def _is_slow(subject: Subject) -> bool:
+    """Whether a network is measured sparingly in a full run."""
+    from benchmarking.floor import bare_pass
+
+    bare_pass(subject.classifier, subject.images[:1], True)
+    return min(bare_pass(subject.classifier, subject.images[:4], True) for _ in range(2)) > SLOW
+
+
+def _prepare(subject: Subject, model: str, quick: bool, sparing: bool, floors: list[str]) -> tuple[int, int]:
+    """Find the best batch sizes, which every method takes from here on."""
     from benchmarking.floor import best_sizes, measured_floor, remember
 
     image = subject.images[:1]
@@ -200,9 +222,8 @@ def _prepare(subject: Subject, model: str, quick: bool, floors: list[str]) -> tu
         f"bare pass of {model} at {image.shape[-1]} pixels: forward {_pace(floor.forward)} at batch {sizes[0]}, "
         f"with gradient {_pace(floor.gradient)} at batch {sizes[1]}"
     )
-    sparing = quick or floor.gradient > SLOW
     floors.append(f"{words}; in the steps and samples of a quick run" if sparing else words)
-    return sizes, sparing
+    return sizes
 
 
 def _pace(seconds: float) -> str:
@@ -216,10 +237,10 @@ def _rows_of_transformers(options: argparse.Namespace, floors: list[str]) -> Ite
 
     peers = [peer for peer in transformer_methods.peers() if peer.method in options.methods]
     if "vit" in options.peers and peers:
-        count = min(options.images, max(peer.images for peer in peers))
-        subject = transformer_methods.build_subject(count, options.device, not options.full)
-        _prepare(subject, transformer_methods.MODEL, not options.full, floors)
-        yield from peer_rows(subject, peers, options.repeats)
+        count, quick = min(options.images or 32, max(peer.images for peer in peers)), not options.full
+        subject = transformer_methods.build_subject(count, options.device, quick)
+        _prepare(subject, transformer_methods.MODEL, quick, quick, floors)
+        yield from peer_rows(subject, peers, options.repeats or (2 if quick else 3))
 
 
 def _line(row: Row, seconds: float) -> str:

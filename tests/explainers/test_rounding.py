@@ -21,6 +21,7 @@ from seewhy.explainers.rise import Rise
 from seewhy.explainers.rounding import bound_score_differences
 from seewhy.explainers.surrogates import KernelShap, Lime
 from seewhy.explainers.xrai import Xrai
+from seewhy.metrics.similarity import compare_maps
 from seewhy.models.classifier import Classifier
 from tiny import classifier_of, random_images
 
@@ -135,3 +136,48 @@ def test_a_network_whose_score_no_channel_changes_has_no_map_of_scores() -> None
     clear = explainer.attribute(single(1.0), images, targets)
     assert bool((clear.facts["score_spread"] > 0).all()) and bool(clear.maps.flatten(1).any(1).all())
     assert not explainer.list_warnings({"score_spread": float(clear.facts["score_spread"][0])})
+
+
+AVERAGING: list[Explainer] = [
+    Rise(n_masks=200, space="logit", probe_batch_size=64),
+    Rise(n_masks=200, probe_batch_size=64),
+    Lime(n_segments=9, n_samples=200, probe_batch_size=64),
+    KernelShap(n_segments=9, probe_batch_size=64),
+    KernelShap(n_segments=16, n_samples=200, probe_batch_size=64),
+    Hsic(cells=4, n_masks=200, bandwidth="distances", probe_batch_size=64),
+    Hsic(cells=4, n_masks=200, probe_batch_size=64),
+]
+"""Methods whose values are means of many scores."""
+
+
+class Jitter(nn.Module):
+    """Outputs 2 and 0, the first off by what rounding may make of it: as far as two roundings are apart from each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3 * 24 * 24, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        apart = 2 * torch.finfo(torch.bfloat16).eps
+        noise = torch.sin(1e4 * images.double().sum((1, 2, 3))) * apart / 2
+        return torch.stack([2 + noise, torch.zeros_like(noise)], 1).float() + 0 * self.layer(images.flatten(1)).float()
+
+
+@pytest.mark.parametrize("explainer", AVERAGING, ids=lambda each: f"{each.name}({each.parameters})")
+def test_in_bfloat16_a_mean_of_scores_is_off_by_less_than_a_score_and_noise_is_no_map(explainer: Explainer) -> None:
+    images, targets = random_images(2, 24).float(), torch.tensor([0, 0])
+    classifier = classifier_of(Jitter(), 24, 2).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        result = explainer.attribute(classifier, images, targets)
+    assert bool((result.facts["largest"] > 0).all()) and not bool(result.maps.any())
+    assert bool((result.facts["floor"] < 100 * result.facts["largest"]).all()), "the bound is not far above the noise"
+
+
+@pytest.mark.parametrize("explainer", AVERAGING, ids=lambda each: f"{each.name}({each.parameters})")
+def test_in_bfloat16_a_mean_of_scores_that_differ_is_the_map_of_float32(explainer: Explainer) -> None:
+    images, targets = random_images(2, 24).float(), torch.tensor([1, 2])
+    classifier = single(40.0)
+    full = explainer.attribute(classifier, images, targets).maps
+    with torch.autocast("cpu", torch.bfloat16):
+        maps = explainer.attribute(classifier, images, targets).maps
+    assert float(compare_maps(full, maps).min()) > 0.95

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from curve_twin import curved_classifier, scorer, visits
 from seewhy.callbacks.masking import Masking, draw_hidden
@@ -14,6 +15,7 @@ from seewhy.metrics.base import MetricContext
 from seewhy.metrics.faithfulness.in_domain import FFidelity
 from seewhy.metrics.faithfulness.pixel_flipping import Deletion
 from seewhy.metrics.perturbation_curves import collect_curves
+from seewhy.models.classifier import Classifier
 from seewhy.models.weights import save_weights
 from tiny import random_images
 
@@ -103,3 +105,18 @@ def test_masking_hides_up_to_a_share_of_the_training_images() -> None:
     assert bool(changed.any())
     assert bool((batch.images[changed] == 0).all())
     assert bool((changed.all(1) == changed.any(1)).all()), "all channels of a pixel go together"
+
+
+def test_both_networks_compute_in_one_precision(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    types = []
+    forward = Classifier.forward
+
+    def spy(self: Classifier, images: Tensor) -> Tensor:
+        types.append((self is context.classifier, self.narrow))
+        return forward(self, images)
+
+    monkeypatch.setattr(Classifier, "forward", spy)
+    context = build_context()
+    with torch.autocast("cpu", torch.bfloat16), context.classifier.frozen():
+        FFidelity(weights, sizes=(0.5,), n_samples=2, n_steps=8).measure(context)
+    assert set(types) == {(True, torch.bfloat16), (False, torch.bfloat16)}

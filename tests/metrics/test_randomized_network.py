@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from torch import nn
+from torch import Tensor, nn
 
+from seewhy.core.types import Targets
+from seewhy.explainers.gradient import Saliency
 from seewhy.metrics.randomisation import randomized_network
 from seewhy.metrics.randomisation.randomized_network import RandomizedNetwork, TwinCache, draw_normal, list_layers
-from tiny import classifier_of, small_cnn
+from seewhy.models.classifier import Classifier
+from tiny import classifier_of, random_images, small_cnn
 
 LAYERS = ["fc3", "fc2", "fc1", "conv2", "conv1"]
 
@@ -187,3 +190,20 @@ def test_a_network_in_another_precision_is_given_parameters_of_its_own() -> None
     classifier.double()
     assert set(single) == {torch.float32}
     assert {parameter.dtype for parameter in network.copy.parameters()} == {torch.float64}
+
+
+@pytest.mark.parametrize("narrow", [True, False])
+def test_a_copy_computes_in_the_precision_of_the_classifier(narrow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    types = []
+    forward = Classifier.forward
+
+    def spy(self: Classifier, images: Tensor) -> Tensor:
+        types.append((self is classifier, self.narrow))
+        return forward(self, images)
+
+    monkeypatch.setattr(Classifier, "forward", spy)
+    classifier, images = small_cnn().float(), random_images(2, 32).float()
+    network = RandomizedNetwork(classifier, 1)
+    with torch.autocast("cpu", torch.bfloat16, enabled=narrow), classifier.frozen():
+        network.explain(Saliency(probe_batch_size=2), images, Targets(torch.tensor([0, 1])))
+    assert set(types) == {(False, torch.bfloat16 if narrow else None)}

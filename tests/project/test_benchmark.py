@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from benchmarking import metrics
+from benchmarking import command, floor, metrics
 from benchmarking.clock import Spread, in_turn, ratio, read_clock
 from benchmarking.command import ROOT, main, parsed
 from benchmarking.compare import peer_rows
@@ -311,3 +311,20 @@ def test_the_lines_of_an_earlier_run_are_read_from_its_rows() -> None:
 def test_a_quick_look_does_not_replace_the_whole_page(words: list[str], folder: str) -> None:
     assert parsed(words).folder == ROOT / "logbook" / folder
     assert parsed([*words, "--folder", "mine"]).folder == Path("mine")
+
+
+@pytest.mark.parametrize("given", [None, 9])
+def test_a_full_run_measures_a_slow_network_sparingly(
+    given: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(floor, "SIZES", {"cpu": (1, 16)})
+    options = parsed(["--full", "--models", "cifar_cnn", "--parts", "methods", "--methods", "edges", "--repeats", "1"])
+    options.images = given
+    counts, said = {}, {}
+    for slow in (0.0, 1e9):
+        monkeypatch.setattr(command, "SLOW", slow)
+        floors: list[str] = []
+        (row,) = command.measured(options, floors)
+        counts[slow], said[slow] = row.images, floors[0].endswith("in the steps and samples of a quick run")
+    assert counts == {0.0: given or command.FEW, 1e9: given or 32} and said == {0.0: True, 1e9: False}

@@ -305,6 +305,8 @@ class AblationCam(Cam):
     Desai, Ramaswamy: Ablation-CAM, WACV 2020.
     """
 
+    needs_float32: ClassVar[str] = "what one of many channels adds to the score is less than the score is rounded by"
+
     def _attribute(self, evaluator: BatchedEvaluator, images: Images, targets: Targets) -> AttributionResult:
         layer = CamLayer(evaluator, images, self.layer)
         coarse, floor = self._weigh(evaluator, layer, images, targets)

@@ -15,7 +15,7 @@ from seewhy.core.settings import Count, OneOf, Pixels, Share
 from seewhy.core.tensors import iterate_runs
 from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import AttributionResult, Explainer
-from seewhy.explainers.rounding import bound_score_differences
+from seewhy.explainers.rounding import are_independent, bound_score_differences
 from seewhy.explainers.superpixels import BLOCK
 from seewhy.models.batched import BatchedEvaluator
 
@@ -73,7 +73,8 @@ class Rise(Explainer):
         maps = sums.divide()
         smallest = maps.amin((1, 2))
         facts = {"smallest": (smallest + sums.first).to(images)}
-        return AttributionResult((maps - smallest[:, None, None]).to(images), facts, sums.rounding)
+        floor = sums.bound_means() if are_independent(evaluator.classifier) else sums.rounding
+        return AttributionResult((maps - smallest[:, None, None]).to(images), facts, floor)
 
     def _compute_scores(
         self, evaluator: BatchedEvaluator, images: Images, targets: Targets, image: Tensor, masks: Tensor
@@ -88,7 +89,10 @@ class Rise(Explainer):
         if self.space == "logit" or not facts.has_probabilities or facts.gives_probabilities:
             return chosen.score(logits), rounding
         scores = chosen.score(facts.compute_probabilities(logits))
-        return scores, scores.abs() * (rounding + torch.finfo(scores.dtype).eps)
+        change = rounding
+        if not chosen.values.is_floating_point():  # p' - p is at most p (1 - p) (exp(r) - 1), and near that for small r
+            change = torch.minimum(rounding, (1 - scores) * torch.expm1(rounding))
+        return scores, scores.abs() * (change + torch.finfo(scores.dtype).eps)
 
     def _resolve(self, classifier: Classifier, size: tuple[int, int]) -> Explainer:
         """Outputs that are no probabilities are read as they are."""
@@ -108,7 +112,7 @@ class _MaskedScores:
     def __init__(self, count: int, size: tuple[int, int], images: Images) -> None:
         self.weights = torch.zeros(count, *size, dtype=torch.float64, device=images.device)
         self.weighted = torch.zeros_like(self.weights)
-        self.first, self.total, self.rounding = self.weights.new_zeros(3, count).unbind(0)
+        self.first, self.total, self.rounding, self.squares = self.weights.new_zeros(4, count).unbind(0)
         self.counts = [0] * count
 
     def add(self, image: Tensor, masks: Tensor, scores: Tensor, rounding: Tensor) -> None:
@@ -121,12 +125,18 @@ class _MaskedScores:
             self.weighted[item] += torch.tensordot(beyond.to(masks), masks[rows], 1)
             self.total[item] += beyond.sum()
             self.rounding[item] = torch.maximum(self.rounding[item], rounding[rows].amax())
+            self.squares[item] += rounding[rows].double().square().sum()
             self.counts[item] += len(beyond)
 
     def divide(self) -> Tensor:
         """The mean score [count, height, width] where each pixel is visible, less the first score."""
         mean = self.total / torch.tensor(self.counts).to(self.total)
         return torch.where(self.weights > 0, self.weighted / self.weights, mean[:, None, None])
+
+    def bound_means(self) -> Tensor:
+        """What independent roundings of scores make of a difference of two means [count, height, width]; masks are <= 1."""
+        mean = (self.squares / torch.tensor(self.counts).to(self.squares)).sqrt()
+        return 2 * mean[:, None, None] / self.weights.clamp_min(1).sqrt()
 
 
 def compute_window_weights(cells: int, side: int) -> Tensor:

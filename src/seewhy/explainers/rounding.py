@@ -21,7 +21,8 @@ def estimate_relative_rounding(classifier: Classifier, images: Images) -> float:
     A sum of N terms in a precision of unit roundoff u = eps / 2 is off by about sqrt(N) u; a difference of two such sums by
     at most twice that, sqrt(N) eps. N adds up along the network: the inputs of a unit of every layer with weights, and
     log2 of the number of an image's values for what is summed pairwise, as means and pools are. Under autocast products are
-    added up in float32, and each layer rounds its weights, values and result to the shorter type: sqrt(3 layers) eps more.
+    added up in float32, and each layer rounds its result to the shorter type: sqrt(layers) eps more. What it rounds of its
+    weights is the same in both passes.
     Higham, Mary: A new approach to probabilistic rounding error analysis, SIAM Journal on Scientific Computing 2019.
 
     Args:
@@ -34,7 +35,7 @@ def estimate_relative_rounding(classifier: Classifier, images: Images) -> float:
     weights = [each for each in classifier.network.parameters() if each.ndim in (2, 4) and len(each)]
     terms = sum(each.numel() // len(each) for each in weights) + math.log2(max(2, images[0].numel()))
     narrow = classifier.narrow if images.dtype == torch.float32 else None
-    layers = 0.0 if narrow is None else math.sqrt(3 * len(weights)) * torch.finfo(narrow).eps
+    layers = 0.0 if narrow is None else math.sqrt(len(weights)) * torch.finfo(narrow).eps
     return math.sqrt(terms) * torch.finfo(images.dtype).eps + layers
 
 
@@ -53,6 +54,22 @@ def bound_score_differences(classifier: Classifier, logits: Tensor, targets: Tar
     values = targets.values
     weight = values.abs().sum(1).to(logits) if values.is_floating_point() else 1.0
     return logits.abs().amax(1) * weight * estimate_relative_rounding(classifier, images)
+
+
+def are_independent(classifier: Classifier) -> bool:
+    """Ask whether a mean of many scores is bounded by the mean of their roundings or, as of independent ones, by less.
+
+    Float32 can afford the former: its rounding is a thousandth of what is looked for. Under autocast it would leave nothing
+    of a map of thousands of passes. What all passes share there, the rounding of weights, makes it the map of another
+    network; how far that one is from the float32 map of the same image is for `runs.precision` to report.
+
+    Args:
+        classifier: The network.
+
+    Returns:
+        Whether roundings of different passes count as independent.
+    """
+    return classifier.narrow is not None
 
 
 def compute_scores_with_rounding(

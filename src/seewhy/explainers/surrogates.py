@@ -22,6 +22,7 @@ from seewhy.core.types import Images, Targets
 from seewhy.explainers.base import AttributionResult, Explainer
 from seewhy.explainers.baselines import Baseline, build_baselines
 from seewhy.explainers.completeness import BaselineExplainer
+from seewhy.explainers.rounding import are_independent
 from seewhy.explainers.superpixels import BLOCK, Coalitions, segment_images
 from seewhy.models.batched import BatchedEvaluator
 
@@ -75,7 +76,8 @@ class Lime(Explainer):
             values[row, :count] = torch.from_numpy(fit.solve(self.alpha))
         maps = values.to(images).gather(1, labels.flatten(1)).view(labels.shape)
         quality = torch.tensor([fit.compute_r2(self.alpha) for fit in fits])
-        gains = torch.tensor([fit.bound_gain(self.alpha) for fit in fits], dtype=torch.float64)
+        independent = are_independent(evaluator.classifier)
+        gains = torch.tensor([fit.bound_gain(self.alpha, independent) for fit in fits], dtype=torch.float64)
         return AttributionResult(maps, {"n_segments": torch.tensor(counts), "fit_r2": quality}, rounding * gains)
 
     def passes_per_image(self, **size: Any) -> tuple[int, int]:
@@ -117,17 +119,19 @@ class RidgeRegression:
         spread = centred[-1, -1]
         return float(1 - values @ centred @ values / spread) if spread > 0 else 0.0
 
-    def bound_gain(self, alpha: float) -> float:
+    def bound_gain(self, alpha: float, independent: bool = False) -> float:
         """Bound how much larger than the scores' rounding that of a coefficient can be.
 
         The coefficients are A y with the weights W of the samples inside A; the sum of |A_ik| over the samples k is at
         most sqrt(sum of W * (P^-1 C P^-1)_ii), C being the centred moments and P = C + alpha. Rounding of a difference
-        counts twice the rounding of a score, hence the half.
+        counts twice the rounding of a score, hence the half. Independent roundings make no more than the root of the sum
+        of A_ik^2, at most that of (P^-1 C P^-1)_ii, since no weight is above 1; of them the difference counts whole.
         """
         centred = self._centre()[:-1, :-1]
         inverse = np.linalg.pinv(centred + alpha * np.eye(len(centred)), rcond=1e-12)
         spread = np.diag(inverse @ centred @ inverse).max(initial=0.0)
-        return float(np.sqrt(self.moments[0, 0] * max(spread, 0.0))) / 2
+        most = 1.0 if independent else self.moments[0, 0] / 4
+        return float(np.sqrt(most * max(spread, 0.0)))
 
     def _centre(self) -> NDArray[np.float64]:
         """The moments around the weighted means, without the intercept."""
@@ -190,7 +194,7 @@ class KernelShap(BaselineExplainer):
         change = self.compute_change(evaluator, images, targets)
         result = self.add_completeness(torch.stack(maps).to(images), change, {"n_segments": torch.tensor(counts)})
         floors = [
-            spread_evenly(fit.bound_rounding(float(bound)), each)
+            spread_evenly(fit.bound_rounding(float(bound), are_independent(evaluator.classifier)), each)
             for fit, bound, each in zip(fits, change.rounding.cpu().maximum(rounding), labels.cpu(), strict=True)
         ]
         return dataclasses.replace(result, floor=torch.stack(floors).to(images))
@@ -247,11 +251,13 @@ class ShapleyRegression:
         self.products = np.zeros((count, count))
         self.responses = np.zeros(count)
         self.weight = 0.0
+        self.heaviest = 0.0
 
     def add(self, visible: NDArray[np.bool_], weights: NDArray[np.float64], gains: NDArray[np.float64]) -> None:
         """Add coalitions bool [n, count], their weights [n] and f(z) - f(b) [n]."""
         weighted = visible * weights[:, None]
         self.weight += float(weights.sum())
+        self.heaviest = max(self.heaviest, float(weights.max(initial=0.0)))
         self.products += weighted.T @ visible
         self.responses += weighted.T @ gains
 
@@ -264,13 +270,15 @@ class ShapleyRegression:
         offset = np.linalg.lstsq(centre @ self.products @ centre, residual, rcond=1e-10)[0]
         return equal + offset - offset.mean()
 
-    def bound_rounding(self, rounding: float) -> NDArray[np.float64]:
+    def bound_rounding(self, rounding: float, independent: bool = False) -> NDArray[np.float64]:
         """Bound what rounding makes of each value: that of its equal share, and of the regression over gains f(z) - f(b).
 
         The sum over the samples k of the |weights| of gain k in value i is at most sqrt(sum of W * (C^+)_ii) with the
-        centred moments C of the samples' weights W.
+        centred moments C of the samples' weights W; of independent roundings the root of the sum of their squares counts,
+        at most sqrt(largest W * (C^+)_ii).
         """
         count = len(self.responses)
         centre = np.eye(count) - 1 / count
         inverse = np.diag(np.linalg.pinv(centre @ self.products @ centre, rcond=1e-10, hermitian=True))
-        return np.asarray(rounding * (1 / count + np.sqrt(self.weight * np.clip(inverse, 0, None))), np.float64)
+        most = self.heaviest if independent else self.weight
+        return np.asarray(rounding * (1 / count + np.sqrt(most * np.clip(inverse, 0, None))), np.float64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -261,14 +261,18 @@ class Classifier(LightningModule):
         finally:
             self.narrow = narrow
 
+    def sharing_precision(self) -> AbstractContextManager[object]:
+        """Let another classifier that is frozen inside the block compute in the type in which this one does.
+
+        Returns:
+            Autocast, which is off inside of a frozen classifier; nothing where passes have the type of the weights.
+        """
+        return nullcontext() if self.narrow is None else torch.autocast(self.mean.device.type, self.narrow)
+
     @contextmanager
     def _computing(self, images: Images) -> Iterator[None]:
         """Switch autocast on for a pass, where the frozen classifier has a type for it."""
-        device = images.device.type
-        with (
-            nullcontext() if self.narrow is None else torch.autocast(device, self.narrow),
-            choose_attention(images),
-        ):
+        with self.sharing_precision(), choose_attention(images):
             yield
 
     @contextmanager

@@ -108,7 +108,7 @@ class FFidelity(ImageMetric):
         tuned = self._find_tuned(context.classifier, Path(self.weights))
         options: dict[str, Any] = {"seed": context.seed, "probe_batch_size": context.evaluator.batch_size}
         before = copy.copy(tuned.passes)
-        with tuned.frozen():
+        with context.classifier.sharing_precision(), tuned.frozen():
             beside = MetricContext(tuned, context.images, context.targets, context.attributions, **options)
             drops = self._measure_drops(beside)
             area = self._compute_area(beside)

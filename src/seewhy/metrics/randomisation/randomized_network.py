@@ -95,7 +95,7 @@ class RandomizedNetwork:
         return cache.twin
 
     def explain(self, explainer: Explainer, images: Images, targets: Targets) -> Attributions:
-        """Explain the copy; its passes count as the classifier's.
+        """Explain the copy in the precision of the classifier's passes; its own count as the classifier's.
 
         Args:
             explainer: Any method.
@@ -107,7 +107,8 @@ class RandomizedNetwork:
         """
         twin = self.copy
         before = copy.copy(twin.passes)
-        maps = explainer(twin, images, targets)
+        with self.classifier.sharing_precision():
+            maps = explainer(twin, images, targets)
         spent = twin.passes.since(before)
         self.classifier.passes.forward += spent.forward
         self.classifier.passes.backward += spent.backward
